@@ -1,0 +1,551 @@
+# JSON text (RFC 8259), strictly: bytes → values and values → bytes.
+#
+# Written out here because the hot path can't load the standard `json`, and because two readers of one
+# config.json must never understand it differently: what another parser would repair, guess or drop is a
+# fault here. UTF-8 is checked by hand, as CPython's own check would import `encodings` to report a fault.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy, memset
+
+cdef extern from "Python.h":
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_KIND(object text)
+    void *PyUnicode_DATA(object text)
+    uint32_t PyUnicode_READ(int kind, void *data, Py_ssize_t index)
+    object PyLong_FromString(const char *text, char **end, int base)
+    double PyOS_string_to_double(const char *text, char **end, PyObject *overflow) except? -1.0
+    bint Py_IS_INFINITY(double number)
+
+# Each level costs a C stack frame or two, whatever the caller asks for.
+cdef enum:
+    _JSON_DEEPEST = 1000
+    _JSON_DIGITS = 20
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef struct _JsonText:
+    const uint8_t *start
+    const uint8_t *at       # the next byte to read
+    const uint8_t *end
+    int max_depth
+
+
+def json_loads(bytes data not None, int max_depth=64):
+    """The value of the JSON text `data`: dict, list, str, int, float, bool or None.
+
+    `null` members of objects are left out, since the runtime specification takes them as absent; `null`
+    elements of arrays are None. A number with a fraction or an exponent is a float, even 1.0.
+
+    Raises ValueError(reason, offset), the offset in bytes, for whatever breaks RFC 8259, and for: malformed
+    UTF-8, a byte order mark, a name that its object already has, NUL and lone surrogates in strings, integers
+    of more than 20 digits, floats out of range, and nesting deeper than `max_depth` (1000 at most).
+    """
+    cdef _JsonText text
+    text.start = text.at = <const uint8_t *>PyBytes_AS_STRING(data)
+    text.end = text.start + PyBytes_GET_SIZE(data)
+    text.max_depth = min(max_depth, _JSON_DEEPEST)
+    if text.end - text.start >= 3 and memcmp(text.start, b"\xef\xbb\xbf", 3) == 0:
+        raise _json_fault(&text, text.start, "unexpected byte order mark")
+    _json_skip_space(&text)
+    value = _json_value(&text, 0)
+    _json_skip_space(&text)
+    if text.at < text.end:
+        raise _json_fault(&text, text.at, "unexpected data after the value")
+    return value
+
+
+cdef object _json_fault(_JsonText *text, const uint8_t *where, str reason):
+    return ValueError(reason, where - text.start)
+
+
+cdef inline void _json_skip_space(_JsonText *text) noexcept:
+    while text.at < text.end and text.at[0] in (c" ", c"\n", c"\t", c"\r"):
+        text.at += 1
+
+
+cdef inline bint _json_take(_JsonText *text, char expected) noexcept:
+    """Step over `expected` and the space after it, if it comes next."""
+    if text.at == text.end or text.at[0] != <uint8_t>expected:
+        return False
+    text.at += 1
+    _json_skip_space(text)
+    return True
+
+
+cdef inline bint _json_take_word(_JsonText *text, const char *word, Py_ssize_t size) noexcept:
+    if text.end - text.at < size or memcmp(text.at, word, size) != 0:
+        return False
+    text.at += size
+    return True
+
+
+cdef object _json_value(_JsonText *text, int depth):
+    cdef uint8_t first
+    if text.at == text.end:
+        raise _json_fault(text, text.at, "unexpected end, expected a value")
+    first = text.at[0]
+    if first == c'"':
+        return _json_string(text)
+    if first == c"{" or first == c"[":
+        if depth >= text.max_depth:
+            raise _json_fault(text, text.at, f"nested deeper than {text.max_depth} levels")
+        return _json_object(text, depth + 1) if first == c"{" else _json_array(text, depth + 1)
+    if first == c"-" or c"0" <= first <= c"9":
+        return _json_number(text)
+    if _json_take_word(text, b"true", 4):
+        return True
+    if _json_take_word(text, b"false", 5):
+        return False
+    if _json_take_word(text, b"null", 4):
+        return None
+    raise _json_fault(text, text.at, "expected a value")
+
+
+cdef dict _json_object(_JsonText *text, int depth):
+    cdef dict members = {}
+    cdef set absent = None  # names whose value is null: not members, but taken
+    cdef const uint8_t *place
+    _json_take(text, c"{")
+    if _json_take(text, c"}"):
+        return members
+    while True:
+        place = text.at
+        if place == text.end or place[0] != c'"':
+            raise _json_fault(text, place, "expected a member name in double quotes")
+        name = _json_string(text)
+        if name in members or absent is not None and name in absent:
+            raise _json_fault(text, place, f"duplicate member name {name[:80]!r}")
+        _json_skip_space(text)
+        if not _json_take(text, c":"):
+            raise _json_fault(text, text.at, "expected ':' after the member name")
+        value = _json_value(text, depth)
+        if value is not None:
+            members[name] = value
+        elif absent is None:
+            absent = {name}
+        else:
+            absent.add(name)
+        if _json_closes(text, c"}", "expected ',' or '}' after the member"):
+            return members
+
+
+cdef list _json_array(_JsonText *text, int depth):
+    cdef list items = []
+    _json_take(text, c"[")
+    if _json_take(text, c"]"):
+        return items
+    while True:
+        items.append(_json_value(text, depth))
+        if _json_closes(text, c"]", "expected ',' or ']' after the element"):
+            return items
+
+
+cdef bint _json_closes(_JsonText *text, char closing, str reason) except -1:
+    """Step over what follows a member or an element: True for `closing`, False for a comma with more to come."""
+    cdef const uint8_t *comma
+    _json_skip_space(text)
+    if _json_take(text, closing):
+        return True
+    comma = text.at
+    if not _json_take(text, c","):
+        raise _json_fault(text, comma, reason)
+    if text.at < text.end and text.at[0] == <uint8_t>closing:
+        raise _json_fault(text, comma, "unexpected trailing comma")
+    return False
+
+
+cdef inline const uint8_t *_json_digits_end(_JsonText *text, const uint8_t *at) noexcept:
+    while at < text.end and c"0" <= at[0] <= c"9":
+        at += 1
+    return at
+
+
+cdef object _json_number(_JsonText *text):
+    cdef const uint8_t *start = text.at
+    cdef const uint8_t *digits = start + (start[0] == c"-")
+    cdef const uint8_t *at = _json_digits_end(text, digits)
+    cdef const uint8_t *part
+    cdef bint whole = True
+    if at == digits:
+        raise _json_fault(text, at, "expected a digit")
+    if digits[0] == c"0" and at - digits > 1:
+        raise _json_fault(text, start, "unexpected leading zero in a number")
+    if at < text.end and at[0] == c".":
+        whole = False
+        part = at + 1
+        at = _json_digits_end(text, part)
+        if at == part:
+            raise _json_fault(text, at, "expected a digit")
+    if at < text.end and at[0] in (c"e", c"E"):
+        whole = False
+        part = at + 1
+        if part < text.end and part[0] in (c"+", c"-"):
+            part += 1
+        at = _json_digits_end(text, part)
+        if at == part:
+            raise _json_fault(text, at, "expected a digit")
+    text.at = at
+    if not whole:
+        return _json_float(text, start)
+    if at - digits > _JSON_DIGITS:
+        raise _json_fault(text, start, f"integer of more than {_JSON_DIGITS} digits")
+    return _json_int(start, at)
+
+
+cdef object _json_int(const uint8_t *start, const uint8_t *end):
+    """The integer of these bytes: a sign perhaps, and 1 to 20 digits."""
+    cdef char copy[_JSON_DIGITS + 2]
+    cdef long number = 0
+    cdef const uint8_t *at = start
+    cdef bint negative = start[0] == c"-"
+    if end - start > 18:  # may not fit a long
+        memcpy(copy, start, end - start)
+        copy[end - start] = 0
+        return PyLong_FromString(copy, NULL, 10)
+    at += negative
+    while at < end:
+        number = number * 10 + (at[0] - c"0")
+        at += 1
+    return -number if negative else number
+
+
+cdef object _json_float(_JsonText *text, const uint8_t *start):
+    """The float of the bytes from `start` to text.at, where its grammar has ended."""
+    cdef char *end = NULL  # given, so that what follows the number is no error
+    cdef double number = PyOS_string_to_double(<const char *>start, &end, NULL)
+    if Py_IS_INFINITY(number):
+        raise _json_fault(text, start, "number out of range")
+    return number
+
+
+# A string is read in two passes: the first finds its end and every fault, the second, only where there are
+# escapes, replaces them. UTF-8 is never longer than its escape, so the second fits the bytes of the first.
+
+cdef object _json_string(_JsonText *text):
+    cdef bint escaped = False
+    cdef const uint8_t *start = text.at + 1
+    cdef const uint8_t *end = _json_string_end(text, &escaped)
+    text.at = end + 1
+    if escaped:
+        return _json_unescape(start, end)
+    return PyUnicode_DecodeUTF8(<const char *>start, end - start, NULL)
+
+
+cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL:
+    """The closing quote of the string whose opening quote is at text.at, after checking all between them."""
+    cdef const uint8_t *at = text.at + 1
+    cdef int size
+    while at < text.end:
+        if at[0] == c'"':
+            return at
+        if at[0] < 0x20:
+            raise _json_fault(text, at, f"unescaped control character 0x{at[0]:02x} in a string")
+        if at[0] == c"\\":
+            escaped[0] = True
+            at += _json_escape_size(text, at)
+        elif at[0] < 0x80:
+            at += 1
+        else:
+            size = _json_utf8_size(at, text.end)
+            if size == 0:
+                raise _json_fault(text, at, "malformed UTF-8 in a string")
+            at += size
+    raise _json_fault(text, text.at, "unterminated string")
+
+
+cdef int _json_escape_size(_JsonText *text, const uint8_t *at) except 0:
+    """How many bytes the escape at `at` has: 2, 6, or 12 for a surrogate pair."""
+    cdef int code
+    if text.end - at < 2:
+        raise _json_fault(text, text.at, "unterminated string")
+    if at[1] in (c'"', c"\\", c"/", c"b", c"f", c"n", c"r", c"t"):
+        return 2
+    if at[1] != c"u":
+        raise _json_fault(text, at, "unknown escape in a string")
+    code = _json_hex4(at + 2, text.end)
+    if code < 0:
+        raise _json_fault(text, at, "expected four hexadecimal digits after \\u")
+    if code == 0:
+        raise _json_fault(text, at, "NUL in a string")
+    if not 0xD800 <= code < 0xE000:
+        return 6
+    if code < 0xDC00 and text.end - at >= 12 and at[6] == c"\\" and at[7] == c"u" \
+            and 0xDC00 <= _json_hex4(at + 8, text.end) < 0xE000:
+        return 12
+    raise _json_fault(text, at, "lone surrogate in a string")
+
+
+cdef int _json_hex4(const uint8_t *at, const uint8_t *end) noexcept:
+    """The value of four hexadecimal digits, or -1."""
+    cdef int value = 0, index
+    if end - at < 4:
+        return -1
+    for index in range(4):
+        if c"0" <= at[index] <= c"9":
+            value = value * 16 + at[index] - c"0"
+        elif c"a" <= (at[index] | 0x20) <= c"f":
+            value = value * 16 + (at[index] | 0x20) - c"a" + 10
+        else:
+            return -1
+    return value
+
+
+cdef object _json_unescape(const uint8_t *at, const uint8_t *end):
+    """The str of the bytes of a string that `_json_string_end` has found without fault."""
+    cdef bytes buffer = PyBytes_FromStringAndSize(NULL, end - at)
+    cdef uint8_t *start = <uint8_t *>PyBytes_AS_STRING(buffer)
+    cdef uint8_t *out = start
+    cdef uint32_t code
+    while at < end:
+        if at[0] != c"\\":
+            out[0] = at[0]
+            at += 1
+            out += 1
+        elif at[1] != c"u":
+            out[0] = _json_short_escape(at[1])
+            at += 2
+            out += 1
+        else:
+            code = _json_hex4(at + 2, end)
+            at += 6
+            if 0xD800 <= code < 0xE000:
+                code = 0x10000 + ((code - 0xD800) << 10) + (_json_hex4(at + 2, end) - 0xDC00)
+                at += 6
+            out += _json_utf8_put(out, code)
+    return PyUnicode_DecodeUTF8(<const char *>start, out - start, NULL)
+
+
+cdef uint8_t _json_short_escape(uint8_t letter) noexcept:
+    if letter == c"n":
+        return c"\n"
+    if letter == c"t":
+        return c"\t"
+    if letter == c"r":
+        return c"\r"
+    if letter == c"b":
+        return c"\b"
+    if letter == c"f":
+        return c"\f"
+    return letter
+
+
+cdef int _json_utf8_size(const uint8_t *at, const uint8_t *end) noexcept:
+    """How many bytes the character at `at` (not ASCII) has; 0 if they are not UTF-8 (Unicode 15, table 3-7)."""
+    cdef uint8_t first = at[0], least = 0x80, most = 0xBF
+    cdef int size, index
+    if 0xC2 <= first <= 0xDF:
+        size = 2
+    elif 0xE0 <= first <= 0xEF:
+        size = 3
+        if first == 0xE0:
+            least = 0xA0  # below: overlong
+        elif first == 0xED:
+            most = 0x9F   # above: surrogates
+    elif 0xF0 <= first <= 0xF4:
+        size = 4
+        if first == 0xF0:
+            least = 0x90  # below: overlong
+        elif first == 0xF4:
+            most = 0x8F   # above: past U+10FFFF
+    else:
+        return 0
+    if end - at < size or not least <= at[1] <= most:
+        return 0
+    for index in range(2, size):
+        if not 0x80 <= at[index] <= 0xBF:
+            return 0
+    return size
+
+
+cdef int _json_utf8_put(uint8_t *out, uint32_t code) noexcept:
+    """Write the UTF-8 of `code`, which is no surrogate; return how many bytes."""
+    if code < 0x80:
+        out[0] = code
+        return 1
+    if code < 0x800:
+        out[0] = 0xC0 | (code >> 6)
+        out[1] = 0x80 | (code & 0x3F)
+        return 2
+    if code < 0x10000:
+        out[0] = 0xE0 | (code >> 12)
+        out[1] = 0x80 | (code >> 6 & 0x3F)
+        out[2] = 0x80 | (code & 0x3F)
+        return 3
+    out[0] = 0xF0 | (code >> 18)
+    out[1] = 0x80 | (code >> 12 & 0x3F)
+    out[2] = 0x80 | (code >> 6 & 0x3F)
+    out[3] = 0x80 | (code & 0x3F)
+    return 4
+
+
+# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef struct _JsonOutput:
+    uint8_t *start
+    Py_ssize_t used
+    Py_ssize_t size
+    bint indent
+
+
+def json_dumps(object value, bint indent=False):
+    """`value` as JSON text in UTF-8: on one line without spaces, or indented by two spaces per level.
+
+    Takes dict with str names, list, tuple, str, int, bool and None; anything else is a TypeError. Control
+    characters and DEL are escaped. A lone surrogate, which stands for a byte of a file name that is not UTF-8,
+    is written as its escape. Raises ValueError if `value` is nested deeper than 1000 levels, or in itself.
+    """
+    cdef _JsonOutput out
+    memset(&out, 0, sizeof(out))
+    out.indent = indent
+    try:
+        _json_write(&out, value, 0)
+        return PyBytes_FromStringAndSize(<const char *>out.start, out.used)
+    finally:
+        PyMem_Free(out.start)
+
+
+cdef int _json_reserve(_JsonOutput *out, Py_ssize_t more) except -1:
+    """Make room for `more` bytes."""
+    cdef Py_ssize_t size
+    cdef void *start
+    if out.size - out.used >= more:
+        return 0
+    size = 2 * out.size + more + 256
+    start = PyMem_Realloc(out.start, size)
+    if start == NULL:
+        raise MemoryError
+    out.start = <uint8_t *>start
+    out.size = size
+    return 0
+
+
+cdef int _json_put(_JsonOutput *out, const char *data, Py_ssize_t size) except -1:
+    _json_reserve(out, size)
+    memcpy(out.start + out.used, data, size)
+    out.used += size
+    return 0
+
+
+cdef int _json_break_line(_JsonOutput *out, int depth) except -1:
+    """Begin a line at `depth`, if lines are wanted."""
+    if not out.indent:
+        return 0
+    _json_reserve(out, 1 + 2 * depth)
+    out.start[out.used] = c"\n"
+    memset(out.start + out.used + 1, c" ", 2 * depth)
+    out.used += 1 + 2 * depth
+    return 0
+
+
+cdef int _json_write(_JsonOutput *out, object value, int depth) except -1:
+    if value is None:
+        return _json_put(out, b"null", 4)
+    if value is True:
+        return _json_put(out, b"true", 4)
+    if value is False:
+        return _json_put(out, b"false", 5)
+    if isinstance(value, str):
+        return _json_write_string(out, value)
+    if isinstance(value, int):
+        return _json_write_digits(out, int.__repr__(value))
+    if depth >= _JSON_DEEPEST:
+        raise ValueError(f"cannot write JSON: nested deeper than {_JSON_DEEPEST} levels")
+    if isinstance(value, dict):
+        return _json_write_object(out, value, depth + 1)
+    if isinstance(value, (list, tuple)):
+        return _json_write_array(out, value, depth + 1)
+    raise TypeError(f"cannot write JSON: a {type(value).__name__} has no place in it")
+
+
+cdef int _json_write_object(_JsonOutput *out, object members, int depth) except -1:
+    cdef bint first = True
+    if not members:
+        return _json_put(out, b"{}", 2)
+    _json_put(out, b"{", 1)
+    for name, value in (<dict>members).items():  # subclasses too
+        if not isinstance(name, str):
+            raise TypeError(f"cannot write JSON: a member name is a {type(name).__name__}, not a str")
+        if not first:
+            _json_put(out, b",", 1)
+        first = False
+        _json_break_line(out, depth)
+        _json_write_string(out, name)
+        _json_put(out, b": ", 2 if out.indent else 1)
+        _json_write(out, value, depth)
+    _json_break_line(out, depth - 1)
+    return _json_put(out, b"}", 1)
+
+
+cdef int _json_write_array(_JsonOutput *out, object items, int depth) except -1:
+    cdef bint first = True
+    if not items:
+        return _json_put(out, b"[]", 2)
+    _json_put(out, b"[", 1)
+    for item in items:
+        if not first:
+            _json_put(out, b",", 1)
+        first = False
+        _json_break_line(out, depth)
+        _json_write(out, item, depth)
+    _json_break_line(out, depth - 1)
+    return _json_put(out, b"]", 1)
+
+
+cdef int _json_write_string(_JsonOutput *out, object text) except -1:
+    cdef int kind = PyUnicode_KIND(text)
+    cdef void *data = PyUnicode_DATA(text)
+    cdef Py_ssize_t index, length = PyUnicode_GET_LENGTH(text)
+    cdef uint8_t *at
+    _json_reserve(out, 6 * length + 2)  # every character may become \uXXXX
+    at = out.start + out.used
+    at[0] = c'"'
+    at += 1
+    for index in range(length):
+        at += _json_put_character(at, PyUnicode_READ(kind, data, index))
+    at[0] = c'"'
+    out.used = at + 1 - out.start
+    return 0
+
+
+cdef inline int _json_put_character(uint8_t *at, uint32_t code) noexcept:
+    """Write `code` as it stands in a string; return how many bytes, 6 at most."""
+    cdef const char *digits = b"0123456789abcdef"
+    cdef char letter
+    if code == c'"' or code == c"\\":
+        letter = <char>code
+    elif 0x20 <= code < 0x7F:
+        at[0] = <uint8_t>code
+        return 1
+    elif code == c"\n":
+        letter = c"n"
+    elif code == c"\t":
+        letter = c"t"
+    elif code == c"\r":
+        letter = c"r"
+    elif code == c"\b":
+        letter = c"b"
+    elif code == c"\f":
+        letter = c"f"
+    elif code < 0x20 or code == 0x7F or 0xD800 <= code < 0xE000:
+        at[0] = c"\\"
+        at[1] = c"u"
+        at[2] = digits[code >> 12]
+        at[3] = digits[code >> 8 & 0xF]
+        at[4] = digits[code >> 4 & 0xF]
+        at[5] = digits[code & 0xF]
+        return 6
+    else:
+        return _json_utf8_put(at, code)
+    at[0] = c"\\"
+    at[1] = letter
+    return 2
+
+
+cdef int _json_write_digits(_JsonOutput *out, object digits) except -1:
+    """Write the ASCII str `digits` as it is."""
+    return _json_put(out, <const char *>PyUnicode_DATA(digits), PyUnicode_GET_LENGTH(digits))
