@@ -1,0 +1,127 @@
+"""The Python side of the `pyoci` executable (launcher.c).
+
+The hot path runs on CPython's core: modules that are built in or frozen into the executable, and no others.
+The first import of anything else finishes the initialisation of Python and goes on as usual, so a cold path
+imports what it likes. Which code may be imported then is settled here: the standard library and site
+directories, all of them where only root (or the user who runs us) can write.
+
+Under an ordinary `python3 -I -m pyoci` there is nothing to finish; only `check_trusted` is used.
+"""
+
+import sys
+
+import _frozen_importlib
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line of the executable; the exit status. Called by launcher.c: the core has no `sys.argv`."""
+    sys.meta_path.append(_LastFinder())
+    from pyoci import cli
+
+    return cli.main(arguments)
+
+
+class _LastFinder:
+    """Stands last among the finders: what is not found before needs more than the core of Python."""
+
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name == "pyoci._native":  # built in, but CPython 3.11 looks for top-level names only
+            return _frozen_importlib.BuiltinImporter.find_spec(name)
+        sys.meta_path.remove(self)
+        _complete()
+        from importlib.machinery import PathFinder
+
+        return PathFinder.find_spec(name, path, target)
+
+
+def _complete() -> None:
+    """Finish the initialisation of Python; ImportError when its modules could come from an untrusted place."""
+    import _pyoci_launcher
+
+    check_trusted(_pyoci_launcher.stdlib)
+    _pyoci_launcher.complete()
+    for directory in _site_directories(_pyoci_launcher.executable, _pyoci_launcher.sites):
+        check_trusted(directory)
+        sys.path.append(directory)
+
+
+def _site_directories(executable: str, built_in: str) -> list[str]:
+    """Where the libraries that cold commands use are installed, given the path of the executable.
+
+    Beside the executable (a venv, /usr/local, /usr), then where the Python that built us keeps them.
+    """
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    candidates = []
+    prefix = executable.rpartition("/")[0].rpartition("/")[0]
+    if executable.startswith("/"):
+        candidates += [f"{prefix}/lib/{python}/site-packages", f"{prefix}/lib/{python}/dist-packages"]
+    candidates += built_in.split(":")
+    found: list[str] = []
+    for directory in candidates:
+        try:
+            posix.stat(directory)
+        except OSError:  # not on this system
+            continue
+        if directory not in found:
+            found.append(directory)
+    return found
+
+
+def check_trusted(directory: str) -> None:
+    """Raise ImportError unless only root, or the user who runs us, can put code into `directory`.
+
+    Every directory on the way counts, symbolic links resolved; a sticky one (/tmp) protects what others own in it.
+    A directory that does not exist and can't be made by others is fine: nothing will be imported from it.
+    """
+    user = posix.geteuid()
+    forbidden = _OTHER_WRITABLE | (_GROUP_WRITABLE if user == 0 else 0)
+    path = ""
+    for name in ["", *_resolve(directory)]:
+        path = f"{path}/{name}" if name else "/"
+        try:
+            status = posix.lstat(path)
+        except FileNotFoundError:
+            return
+        if path == "/":
+            path = ""
+        if status.st_uid not in (0, user):
+            raise ImportError(f"cannot import from {directory}: {path or '/'} belongs to user {status.st_uid}")
+        if status.st_mode & forbidden and not status.st_mode & _STICKY:
+            raise ImportError(f"cannot import from {directory}: {path or '/'} can be written by others")
+
+
+def _resolve(directory: str) -> list[str]:
+    """The names on the way from / to `directory`, without symbolic links."""
+    todo = [name for name in directory.split("/") if name][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name == "..":
+            done = done[:-1]
+            continue
+        if name == ".":
+            continue
+        try:
+            link = posix.readlink("/" + "/".join([*done, name]))
+        except OSError:  # not a link, or not there
+            done.append(name)
+            continue
+        links += 1
+        if links > 40:
+            raise ImportError(f"cannot import from {directory}: too many levels of symbolic links")
+        if link.startswith("/"):
+            done = []
+        todo += [part for part in link.split("/") if part][::-1]
+    return done

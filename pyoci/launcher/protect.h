@@ -1,0 +1,32 @@
+/* Self-protection: run from a file that no container can write.
+ *
+ * Until a container's first process calls execve, its /proc/PID/exe is the runtime's own executable, and a
+ * hostile image can make that process execute `/proc/self/exe`, or keep the link open and write to it later
+ * (CVE-2019-5736). So the commands that enter a container first execute themselves again from a copy that
+ * is out of reach.
+ */
+#ifndef PYOCI_PROTECT_H
+#define PYOCI_PROTECT_H
+
+#include <stdbool.h>
+
+/* What has been tried, for the message when nothing worked: the step that failed and its errno. */
+struct protect_failure {
+    const char *step;
+    int error;
+};
+
+enum { PROTECT_METHODS = 3 };
+
+/* The names of the methods, in the order in which they are tried. */
+extern const char *const protect_methods[PROTECT_METHODS];
+
+/* Whether /proc/self/exe is already out of reach of every container. Asks the kernel about the file itself:
+ * neither the environment nor the arguments can pretend it. False also when that can't be found out. */
+bool protect_done(void);
+
+/* Executes the running file again from a protected copy, with `argv` and `environ` as they are.
+ * Returns only when every method failed; says why in `failures`. */
+void protect_and_execute(char *const argv[], struct protect_failure failures[PROTECT_METHODS]);
+
+#endif
