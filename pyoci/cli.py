@@ -1,0 +1,287 @@
+"""The command line: one table of commands, and the one place where errors are told.
+
+The commands and options are those of runc and crun, so that engines need no change.
+"""
+
+import posix
+
+from pyoci import commands
+from pyoci.commands import Call
+from pyoci.errors import PyociError, UsageError, reason
+from pyoci.log import Log, write_all
+from pyoci.options import Option, Values, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class Command:
+    """One command: what it does, its operands and options, and the function that does it.
+
+    Operands in brackets may be left out. `data` marks commands whose standard output is parsed, often
+    together with standard error. `mixed` allows options after operands.
+    """
+
+    __slots__ = ("data", "mixed", "operands", "options", "run", "summary")
+
+    def __init__(
+        self,
+        summary: str,
+        operands: str,
+        options: "tuple[Option, ...]",
+        run: "Callable[[Call], int]",
+        *,
+        data: bool = False,
+        mixed: bool = True,
+    ) -> None:
+        self.summary = summary
+        self.operands = operands.split()
+        self.options = options
+        self.run = run
+        self.data = data
+        self.mixed = mixed
+
+
+HELP = (
+    Option("help h ?", "", "show this help"),
+    Option("usage", "", "show only how the command is written"),
+)
+GLOBAL_OPTIONS = (
+    Option("root", "DIR", "keep states here (default: /run/pyoci; rootless: $XDG_RUNTIME_DIR/pyoci)"),
+    Option("log", "DEST", "write errors to this file, too, or to journald:ID or syslog:ID"),
+    Option("log-format", "FORMAT", "format of the log: text (default) or json"),
+    Option("log-level", "LEVEL", "least important messages to write: error, warning, info or debug"),
+    Option("debug", "", "the same as --log-level debug"),
+    Option("cgroup-manager", "NAME", "who makes the cgroup: cgroupfs (default), systemd or disabled"),
+    Option("systemd-cgroup", "", "the same as --cgroup-manager systemd"),
+    *HELP,
+    Option("version v V", "", "show the version"),
+    Option("rootless", "BOOL", "pyoci finds out by itself what it may do", hidden=True),
+    Option("criu", "PATH", "no command here uses CRIU", hidden=True),
+)
+
+_BUNDLE = Option("bundle b", "DIR", "the bundle: a folder with config.json (default: the current folder)")
+_CONFIG = Option("config f", "FILE", "read this file instead of the bundle's config.json")
+_CREATE = (
+    _BUNDLE,
+    _CONFIG,
+    Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
+    Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
+    Option("pid-file", "FILE", "write the pid of the container's process to this file"),
+    Option("no-pivot", "", "don't use pivot_root; needed when the root filesystem is on a ramdisk"),
+    Option("no-new-keyring", "", "keep the caller's session keyring"),
+    Option("preserve-fds", "N", "pass on N descriptors after the standard three and those of $LISTEN_FDS"),
+)
+_REGEX = Option("regex r", "", "ID is a regular expression: take every container whose id it matches")
+_JSON = Option("json", "", "print JSON")
+
+COMMANDS = {
+    "create": Command(
+        "create a container",
+        "ID",
+        (*_CREATE, Option("no-subreaper", "", "`create` is never a subreaper", hidden=True)),
+        commands.create,
+    ),
+    "start": Command("start the program of a created container", "ID", (), commands.start),
+    "run": Command(
+        "create and start a container, wait for its end, and delete it",
+        "ID",
+        (
+            *_CREATE,
+            Option("detach d", "", "don't wait: leave the container running"),
+            Option("keep", "", "keep the stopped container and its cgroup until `delete`"),
+            Option("no-subreaper", "", "don't adopt the orphans of the container's process"),
+        ),
+        commands.run,
+    ),
+    "state": Command("print the state of a container as JSON", "ID", (), commands.state, data=True),
+    "kill": Command(
+        "send a signal to a container (default: TERM)",
+        "ID [SIGNAL]",
+        (Option("all a", "", "send it to every process of the container"), _REGEX),
+        commands.kill,
+        mixed=False,
+    ),
+    "delete": Command(
+        "delete a stopped container",
+        "ID",
+        (Option("force f", "", "kill it first if it runs; an unknown ID is no error"), _REGEX),
+        commands.delete,
+    ),
+    "list": Command(
+        "list the containers",
+        "",
+        (Option("format f", "FORMAT", "table (default) or json"), Option("quiet q", "", "print only ids")),
+        commands.list_containers,
+        data=True,
+    ),
+    "spec": Command(
+        "write a config.json to start from",
+        "",
+        (
+            Option("bundle b", "DIR", "write it into this folder (default: the current folder)"),
+            Option("file f", "FILE", "write this file instead of config.json"),
+            Option("rootless", "", "make it fit for a user without privileges"),
+        ),
+        commands.spec,
+    ),
+    "validate": Command(
+        "report every fault of a config.json", "[BUNDLE]", (_BUNDLE, _CONFIG, _JSON), commands.validate
+    ),
+    "plan": Command(
+        "print what `create` would do, step by step", "[BUNDLE]", (_BUNDLE, _CONFIG, _JSON), commands.plan
+    ),
+    "features": Command("print what this pyoci supports, as JSON", "", (), commands.features, data=True),
+}
+
+
+def main(argv: "list[str]") -> int:
+    """Run the command line `argv` (without the program's name) and return the exit status. Raises nothing.
+
+    0 is success, 1 any failure: a wrong command line too, as runc has it. `run` in the foreground returns the
+    status of the container's program, which is 128 + N when signal N ended it.
+    """
+    given = Values()
+    try:
+        return _dispatch(argv, given)
+    except KeyboardInterrupt:
+        return 128 + 2
+    except BaseException as error:
+        return _fail(error, given)
+
+
+def _dispatch(argv: "list[str]", given: Values) -> int:
+    rest = parse(GLOBAL_OPTIONS, argv, given, mixed=False)
+    if given.on("version"):
+        return _print(_version())
+    verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
+    if verb == "help" or given.on("help") or given.on("usage"):
+        return _help(arguments[0] if arguments and verb == "help" else "", given)
+    if verb not in COMMANDS:
+        raise _unknown(verb)
+    return _run(verb, arguments, given)
+
+
+def _run(verb: str, arguments: "list[str]", given: Values) -> int:
+    command = COMMANDS[verb]
+    options = Values()
+    try:
+        operands = parse((*command.options, *HELP), arguments, options, mixed=command.mixed)
+        if options.on("help") or options.on("usage"):
+            return _help(verb, options)
+        _check_operands(command, operands)
+    except UsageError as error:
+        raise UsageError(f"{verb}: {error.message}", hint=f"see `pyoci {verb} --help`") from error
+    log = _log(given, quiet=command.data)
+    try:
+        return command.run(Call(operands, options, _root(given), _cgroup_manager(given), log))
+    finally:
+        log.close()
+
+
+def _check_operands(command: Command, operands: "list[str]") -> None:
+    least = sum(not name.startswith("[") for name in command.operands)
+    if len(operands) < least:
+        raise UsageError(f"needs {command.operands[len(operands)]}")
+    if len(operands) > len(command.operands):
+        raise UsageError(f"cannot use `{operands[len(command.operands)]}`: one argument too many")
+
+
+def _unknown(verb: str) -> UsageError:
+    return UsageError(f"cannot run command `{verb}`: there is no such command", hint="see `pyoci --help`")
+
+
+def _help(verb: str, given: Values) -> int:
+    from pyoci import usage
+
+    if verb and verb not in COMMANDS:
+        raise _unknown(verb)
+    whole = not given.on("usage")
+    if verb:
+        return _print(usage.of_command(verb, COMMANDS[verb], whole=whole))
+    return _print(usage.of_program(COMMANDS, GLOBAL_OPTIONS, whole=whole))
+
+
+def _version() -> str:
+    from pyoci.version import COMMIT, SPEC, VERSION
+
+    # dockerd takes the last line with the word "version" in it, and a line that starts with "commit:".
+    commit = f"commit: {COMMIT}\n" if COMMIT else ""
+    return f"pyoci version {VERSION}\n{commit}spec: {SPEC}\n"
+
+
+def _print(text: str) -> int:
+    write_all(1, text)
+    return 0
+
+
+def _log(given: Values, *, quiet: bool) -> Log:
+    level = "debug" if given.on("debug") else given.text("log-level")
+    return Log(given.text("log"), format=given.text("log-format") or "text", level=level, quiet=quiet)
+
+
+def _root(given: Values) -> str:
+    """Where states are kept, as an absolute path.
+
+    Later commands for the same container come with another environment, so the default depends on as little
+    of it as can be: on XDG_RUNTIME_DIR, and not for root, whose engines pass the user's, or an empty one.
+    """
+    root = given.text("root")
+    runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    if not root:
+        rootless = runtime_dir and (posix.geteuid() != 0 or _in_user_namespace())
+        root = f"{runtime_dir}/pyoci" if rootless else "/run/pyoci"
+    return root if root.startswith("/") else f"{posix.getcwd()}/{root}"
+
+
+def _in_user_namespace() -> bool:
+    """Whether this is not the initial user namespace, where every id maps to itself."""
+    try:
+        fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:  # a kernel without user namespaces, or no /proc
+        return False
+    try:
+        return posix.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+    finally:
+        posix.close(fd)
+
+
+def _cgroup_manager(given: Values) -> str:
+    name = given.text("cgroup-manager") or ("systemd" if given.on("systemd-cgroup") else "cgroupfs")
+    if name not in ("cgroupfs", "systemd", "disabled"):
+        raise UsageError(f"cannot use cgroup manager `{name}`: expected cgroupfs, systemd or disabled")
+    return name
+
+
+def _fail(error: BaseException, given: Values) -> int:
+    """Tell `error` once, on standard error and in the log, and return the exit status."""
+    try:
+        log = _log(given, quiet=False)
+    except PyociError:  # that may be the error itself; what is left is standard error
+        log = Log()
+    if not isinstance(error, PyociError):
+        log.debug(_trace(error.__traceback__))
+    log.error(_describe(error))
+    log.close()
+    return 1
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, PyociError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:
+        subject = f"{error.filename!s}: " if error.filename else ""
+        return f"internal error: {subject}{reason(error.errno)}"
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def _trace(traceback: "TracebackType | None") -> str:
+    """Where an error came from. The `traceback` module would read source files, and isn't frozen in."""
+    places = []
+    while traceback:
+        code = traceback.tb_frame.f_code
+        places.append(f"{code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
+        traceback = traceback.tb_next
+    return "raised at " + ", ".join(places)

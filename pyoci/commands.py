@@ -1,0 +1,259 @@
+"""The commands, one short function each: from the command line to the work, and back to an exit status.
+
+Imports are inside, so that a command loads what it needs and no more.
+"""
+
+import posix
+
+from pyoci.config.jsonio import dumps
+from pyoci.errors import PyociError, UsageError
+from pyoci.log import Log, printable, write_all
+from pyoci.options import Values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from pyoci.container import Container
+    from pyoci.errors import Problem
+
+    T = TypeVar("T")
+
+
+class Call:
+    """What a command was called with."""
+
+    __slots__ = ("cgroup_manager", "log", "operands", "options", "root")
+
+    def __init__(
+        self, operands: "list[str]", options: Values, root: str, cgroup_manager: str, log: Log
+    ) -> None:
+        self.operands = operands
+        self.options = options
+        self.root = root
+        self.cgroup_manager = cgroup_manager
+        self.log = log
+
+    @property
+    def id(self) -> str:
+        """The container's id, always the first operand."""
+        return self.operands[0]
+
+    def operand(self, index: int, default: str) -> str:
+        """An operand that may be left out."""
+        return self.operands[index] if index < len(self.operands) else default
+
+    def path(self, name: str) -> str:
+        """The value of an option that is a path, made absolute; "" if it was not given."""
+        path = self.options.text(name)
+        return _absolute(path) if path else ""
+
+
+def create(call: Call) -> int:
+    """`pyoci create ID`."""
+    from pyoci.container import Container
+
+    _with_creation_options(call, Container.create)
+    return 0
+
+
+def run(call: Call) -> int:
+    """`pyoci run ID`: the exit status is the program's, or 0 with --detach."""
+    from pyoci.container import Container
+
+    options = call.options
+    return _with_creation_options(
+        call,
+        Container.run,
+        detach=options.on("detach"),
+        keep=options.on("keep"),
+        no_subreaper=options.on("no-subreaper"),
+    )
+
+
+def start(call: Call) -> int:
+    """`pyoci start ID`."""
+    _load(call, call.id).start()
+    return 0
+
+
+def state(call: Call) -> int:
+    """`pyoci state ID`."""
+    return _print(dumps(_load(call, call.id).state(), indent=2) + "\n")
+
+
+def kill(call: Call) -> int:
+    """`pyoci kill ID [SIGNAL]`."""
+    from pyoci.signals import parse_signal
+
+    signal = parse_signal(call.operand(1, "TERM"))
+    everyone = call.options.on("all")
+    return _each(call, lambda id: _load(call, id).kill(signal, all=everyone))
+
+
+def delete(call: Call) -> int:
+    """`pyoci delete ID`. Engines repeat `delete --force`, so with it an unknown id is no error."""
+    from pyoci.errors import ContainerNotFound
+
+    force = call.options.on("force")
+    try:
+        return _each(call, lambda id: _load(call, id).delete(force=force))
+    except ContainerNotFound:
+        if not force:
+            raise
+        return 0
+
+
+def list_containers(call: Call) -> int:
+    """`pyoci list`."""
+    from pyoci.container import list_all
+
+    output = call.options.text("format") or "table"
+    if output not in ("table", "json"):
+        raise UsageError(f"cannot use format `{output}`: expected table or json")
+    states = list_all(call.root)
+    if call.options.on("quiet"):
+        return _print("".join(f"{state['id']}\n" for state in states))
+    return _print(dumps(states) + "\n" if output == "json" else _table(states))
+
+
+def spec(call: Call) -> int:
+    """`pyoci spec`."""
+    from pyoci import template
+
+    config = template.default()
+    if call.options.on("rootless"):
+        config = template.rootless(config, posix.geteuid(), posix.getegid())
+    path = _join(call.path("bundle"), call.options.text("file") or "config.json")
+    template.write(path, dumps(config, indent=2) + "\n")
+    return 0
+
+
+def validate(call: Call) -> int:
+    """`pyoci validate [BUNDLE]`: 1 if the config has a fault. The report is data, for standard output."""
+    from pyoci.config.report import report
+
+    problems = report(_read_config(call))
+    if call.options.on("json"):
+        _print(dumps([_problem_document(problem) for problem in problems], indent=2) + "\n")
+    else:
+        _print("".join(f"{printable(str(problem))}\n" for problem in problems))
+    return 1 if problems else 0
+
+
+def plan(call: Call) -> int:
+    """`pyoci plan [BUNDLE]`."""
+    from pyoci import config, host
+    from pyoci.plan import compiler, show
+
+    configuration, warnings = config.load(_read_config(call))
+    for warning in warnings:
+        call.log.warning(warning)
+    result = compiler.compile_container(configuration, host.probe(), compiler.Options())
+    return _print(show.as_json(result) if call.options.on("json") else show.text(result))
+
+
+def features(call: Call) -> int:
+    """`pyoci features`."""
+    from pyoci.features import document
+
+    return _print(dumps(document(), indent=2) + "\n")
+
+
+def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool) -> "T":
+    """Call `method` with the options that create and run share."""
+    options = call.options
+    return method(
+        call.id,
+        root=call.root,
+        bundle=call.path("bundle") or posix.getcwd(),
+        config_file=_config_file(call) or None,
+        console_socket=call.path("console-socket") or None,
+        pidfd_socket=call.path("pidfd-socket") or None,
+        pid_file=call.path("pid-file") or None,
+        no_pivot=options.on("no-pivot"),
+        no_new_keyring=options.on("no-new-keyring"),
+        preserve_fds=options.count("preserve-fds"),
+        cgroup_manager=call.cgroup_manager,
+        log=call.log,
+        **more,
+    )
+
+
+def _load(call: Call, id: str) -> "Container":
+    from pyoci.container import Container
+
+    return Container.load(id, root=call.root)
+
+
+def _each(call: Call, act: "Callable[[str], None]") -> int:
+    """Do `act` for the container that the call names, or, with --regex, for each whose id matches."""
+    if not call.options.on("regex"):
+        act(call.id)
+        return 0
+    failures = []
+    for id in _matching(call):
+        try:
+            act(id)
+        except PyociError as error:
+            failures.append(f"{id}: {error}")
+    if failures:
+        raise PyociError("; ".join(failures))
+    return 0
+
+
+def _matching(call: Call) -> "list[str]":
+    import re
+
+    from pyoci.container import list_all
+
+    try:
+        pattern = re.compile(call.id)
+    except re.error as error:
+        raise UsageError(f"cannot use regular expression `{call.id}`: {error}") from error
+    return [state["id"] for state in list_all(call.root) if pattern.search(state["id"])]
+
+
+def _config_file(call: Call) -> str:
+    """The path in --config, from the current folder; but `config.json` is the bundle's, as with crun."""
+    return "" if call.options.text("config") == "config.json" else call.path("config")
+
+
+def _read_config(call: Call) -> bytes:
+    from pyoci.bundle import read_config
+
+    bundle = _absolute(call.operand(0, "")) if call.operands else call.path("bundle") or posix.getcwd()
+    return read_config(bundle, _config_file(call) or "config.json")
+
+
+def _problem_document(problem: "Problem") -> "dict[str, object]":
+    return {
+        "where": problem.where,
+        "message": problem.message,
+        "line": problem.line,
+        "column": problem.column,
+    }
+
+
+def _table(states: "list[dict[str, object]]") -> str:
+    """Columns as runc prints them: at least 12 wide, 3 apart."""
+    rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
+    names = ("id", "pid", "status", "bundle", "created", "owner")
+    rows += [[printable(str(state.get(name, ""))) for name in names] for state in states]
+    widths = [max(12, 3 + max(map(len, column))) for column in zip(*rows, strict=True)]
+    lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _absolute(path: str) -> str:
+    return _join(posix.getcwd(), path)
+
+
+def _join(folder: str, path: str) -> str:
+    return path if path.startswith("/") or not folder else f"{folder.rstrip('/')}/{path}"
+
+
+def _print(text: str) -> int:
+    write_all(1, text)
+    return 0

@@ -1,0 +1,25 @@
+"""The names that callers choose: container ids."""
+
+from pyoci.errors import PyociError
+
+_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
+_OTHERS = _FIRST | {"."}
+# A name in a directory has at most 255 bytes, and the id becomes part of one: `pyoci-ID.scope`.
+_LONGEST = 255 - len("pyoci-.scope")
+
+
+def check_id(id: str) -> None:
+    """Accept `id` as a container's id, or raise PyociError.
+
+    An id names a directory under --root and a cgroup: ASCII letters, digits, `_`, `+`, `-` and `.`, not
+    starting with a dot, 1 to 243 characters. So it is never a path, and never `..`.
+    """
+    if not id:
+        raise PyociError("cannot use container id ``: it is empty")
+    if len(id) > _LONGEST:
+        raise PyociError(f"cannot use container id `{id[:16]}…`: it is longer than {_LONGEST} characters")
+    if id[0] not in _FIRST or not _OTHERS.issuperset(id):
+        raise PyociError(
+            f"cannot use container id `{id}`: "
+            "only letters, digits, `_`, `+`, `-` and `.` are allowed, and no dot at the start"
+        )

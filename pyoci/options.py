@@ -1,0 +1,98 @@
+"""Options and operands of a command line, parsed as Go's flag package does it.
+
+Engines were written against that: `-flag` equals `--flag`, `--flag value` equals `--flag=value`, a switch may
+be given as `--switch=false`, the last of repeated options counts, names are never abbreviated, `-` is an
+operand and `--` ends the options. argparse can't do this, and costs more time than creating a container.
+"""
+
+from pyoci.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SWITCH_VALUES = {
+    "1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
+    "0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False,
+}  # fmt: skip
+
+
+class Option:
+    """One option: its names, the long one first; what its value is called, "" for a switch; what it does.
+
+    A `hidden` option is accepted for the sake of callers that pass it, and does nothing.
+    """
+
+    __slots__ = ("help", "hidden", "names", "value")
+
+    def __init__(self, names: str, value: str, help: str, *, hidden: bool = False) -> None:
+        self.names = names.split()
+        self.value = value
+        self.help = help
+        self.hidden = hidden
+
+
+class Values:
+    """The options that were given, by their long names."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self) -> None:
+        self._given: dict[str, str] = {}
+
+    def put(self, name: str, value: str) -> None:
+        """Keep a value; the last one counts. A switch is "true" or "false"."""
+        self._given[name] = value
+
+    def text(self, name: str) -> str:
+        """The value of an option, "" if it was not given."""
+        return self._given.get(name, "")
+
+    def on(self, name: str) -> bool:
+        """Whether a switch is on."""
+        return self._given.get(name) == "true"
+
+    def count(self, name: str) -> int:
+        """The value of an option that counts something, 0 if it was not given. Raises UsageError."""
+        text = self._given.get(name, "0")
+        if not (text.isascii() and text.isdigit()) or len(text) > 9:
+            raise UsageError(f"cannot use `{text}` for --{name}: expected a count")
+        return int(text)
+
+
+def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *, mixed: bool) -> "list[str]":
+    """Put the options of `arguments` into `given` and return the operands.
+
+    Options end at the first operand, unless `mixed`. Raises UsageError at the first fault; what came before
+    it is then in `given`.
+    """
+    by_name = {name: option for option in options for name in option.names}
+    operands: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return [*operands, *rest]
+        if argument == "-" or not argument.startswith("-"):
+            operands.append(argument)
+            if mixed:
+                continue
+            return [*operands, *rest]
+        name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
+        option = by_name.get(name)
+        if option is None:
+            raise UsageError(f"flag provided but not defined: {argument.partition('=')[0]}")
+        if not option.value:
+            value = _switch(argument, value) if equals else "true"
+        elif not equals:
+            following = next(rest, None)
+            if following is None:
+                raise UsageError(f"flag needs an argument: {argument}")
+            value = following
+        given.put(option.names[0], value)
+    return operands
+
+
+def _switch(argument: str, value: str) -> str:
+    if value not in _SWITCH_VALUES:
+        raise UsageError(f"cannot use `{argument}`: expected true or false")
+    return "true" if _SWITCH_VALUES[value] else "false"

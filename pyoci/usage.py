@@ -1,0 +1,87 @@
+"""What `--help` prints. Loaded for nothing else."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pyoci.cli import Command
+    from pyoci.options import Option
+
+_WIDTH = 26  # of the left column
+
+ABOUT = {
+    "create": """\
+Makes everything that config.json asks for, except that the program waits for `start`. A program that is
+missing or can't be executed, and a working directory that can't be entered, are errors of `create`. When it
+fails, nothing is left behind. If the config asks for a terminal, --console-socket is needed, and only then.
+$LISTEN_FDS is honoured when $LISTEN_PID is the pid of pyoci.""",
+    "start": """\
+The container must be in the status `created`. Returns when the program has been executed; if that fails, it
+says why, and the container is destroyed.""",
+    "run": """\
+Passes signals on to the program, and returns its exit status, or 128 + N if signal N ended it. With --detach
+it returns 0 as soon as the program runs.""",
+    "state": """\
+The document is the specification's: ociVersion, id, status, pid, bundle, annotations; and rootfs, created,
+owner as runc has them. The status is creating, created, running or stopped.""",
+    "kill": """\
+SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options stand before ID.""",
+    "delete": """\
+A container that runs is not deleted, unless --force is given. The poststop hooks run.""",
+    "list": """\
+Shows the containers under --root. What other runtimes keep there is passed over.""",
+    "spec": """\
+An existing file is never overwritten. The config runs `sh` on a terminal in the root filesystem `rootfs`,
+with few privileges.""",
+    "validate": """\
+Checks config.json against the specification and prints every fault, one per line: line and column in the
+file, the JSON pointer of the value, what is wrong and what was expected. Nothing is run. The exit status is 1
+if there is a fault.""",
+    "plan": """\
+Prints the operations into which config.json is compiled, in their order, each with the value it comes from.
+Nothing is run.""",
+    "features": """\
+The document describes this pyoci, not this host. It is the specification's features document.""",
+}
+
+
+def of_program(commands: "Mapping[str, Command]", options: "Iterable[Option]", *, whole: bool = True) -> str:
+    """The help of the program; its usage line alone if not `whole`."""
+    lines = ["usage: pyoci [OPTION]... COMMAND [ARGUMENT]..."]
+    if whole:
+        lines += ["", "A low-level OCI container runtime.", "", "commands:"]
+        lines += [_row(name, command.summary) for name, command in commands.items()]
+        lines += ["", "options:", *_options(options), "", "`pyoci COMMAND --help` explains a command."]
+    return "\n".join(lines) + "\n"
+
+
+def of_command(verb: str, command: "Command", *, whole: bool = True) -> str:
+    """The help of the command `verb`; its usage line alone if not `whole`."""
+    lines = [f"usage: {synopsis(verb, command)}"]
+    if whole:
+        summary = command.summary[0].upper() + command.summary[1:]
+        lines += ["", f"{summary}.", "", ABOUT[verb], "", "options:"]
+        lines += [*_options(command.options), _row("-h, --help", "show this help")]
+    return "\n".join(lines) + "\n"
+
+
+def synopsis(verb: str, command: "Command") -> str:
+    """How the command is written."""
+    options = ["[OPTION]..."] if any(not option.hidden for option in command.options) else []
+    return " ".join(["pyoci", verb, *options, *command.operands])
+
+
+def flags(option: "Option") -> str:
+    """An option's names, the short ones first, and its value: `-b, --bundle DIR`."""
+    names = [f"-{name}" if len(name) == 1 else f"--{name}" for name in reversed(option.names)]
+    return " ".join(filter(None, (", ".join(names), option.value)))
+
+
+def _options(options: "Iterable[Option]") -> "list[str]":
+    return [_row(flags(option), option.help) for option in options if not option.hidden]
+
+
+def _row(left: str, right: str) -> str:
+    if len(left) > _WIDTH - 2:
+        return f"  {left}\n  {'':{_WIDTH}}{right}"
+    return f"  {left:{_WIDTH}}{right}"

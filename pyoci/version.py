@@ -1,0 +1,9 @@
+"""What this is, for `--version` and `features`."""
+
+from pyoci import __version__
+
+VERSION = __version__
+SPEC = "1.3.0"
+"""The version of the runtime specification that pyoci implements."""
+COMMIT = ""
+"""The commit that was built; a release build fills it in. "" when it is not known."""

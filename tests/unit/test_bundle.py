@@ -1,0 +1,181 @@
+"""Reading config.json: whatever stands in its place, nothing hangs and the error says what it is."""
+
+import os
+import re
+import socket
+import time
+
+import pytest
+
+from pyoci import bundle as bundle_module
+from pyoci.bundle import LARGEST, read_config
+from pyoci.errors import PyociError
+
+
+def refusal(bundle, name="config.json"):
+    """The message with which the config is refused, which must come at once."""
+    start = time.monotonic()
+    with pytest.raises(PyociError) as caught:
+        read_config(str(bundle), name)
+    assert time.monotonic() - start < 1
+    return str(caught.value)
+
+
+def test_the_bytes_are_returned_as_they_are(tmp_path):
+    """Decoding is another module's business."""
+    (tmp_path / "config.json").write_bytes(b'\xff{"a": 1}\n')
+
+    assert b'\xff{"a": 1}\n' == read_config(str(tmp_path))
+
+
+def test_another_name_in_the_bundle(tmp_path):
+    """A relative name is one in the bundle."""
+    (tmp_path / "other.json").write_bytes(b"{}")
+
+    assert b"{}" == read_config(str(tmp_path), "other.json")
+
+
+def test_an_absolute_name_is_not_in_the_bundle(tmp_path):
+    """--config FILE may be anywhere; the bundle must exist all the same."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "other.json").write_bytes(b"{}")
+
+    assert b"{}" == read_config(str(tmp_path / "bundle"), str(tmp_path / "other.json"))
+    assert "there is no such folder" in refusal(tmp_path / "none", str(tmp_path / "other.json"))
+
+
+def test_the_bundle_may_be_reached_by_a_link(tmp_path):
+    """Only the config itself must not be a link."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/config.json").write_bytes(b"{}")
+    (tmp_path / "link").symlink_to("real")
+
+    assert b"{}" == read_config(str(tmp_path / "link"))
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    """The most common mistake; its text must not read like a missing program (engines map that to 127)."""
+    message = refusal(tmp_path)
+
+    assert f"cannot read {tmp_path}/config.json: there is no such file" in message
+    assert "(hint: pass --bundle, or write one with `pyoci spec`)" in message
+    assert "no such file or directory" not in message
+
+
+def test_a_missing_bundle(tmp_path):
+    """The bundle is named, and not taken for a missing program."""
+    assert f"cannot open bundle {tmp_path}/none: there is no such folder" == refusal(tmp_path / "none")
+
+
+def test_a_bundle_that_is_a_file(tmp_path):
+    """Engines take `not a directory` for a bad mount, so it isn't said."""
+    (tmp_path / "file").write_text("")
+
+    assert f"cannot open bundle {tmp_path}/file: it is no folder" == refusal(tmp_path / "file")
+
+
+def test_nul_in_a_path():
+    """A NUL can't be in a path; it is an error, not a truncated name."""
+    assert "the path has a NUL" in refusal("/tmp/a\0b")
+    assert "the path has a NUL" in refusal("/tmp", "a\0b")
+
+
+def make_fifo(path):
+    """A FIFO that nobody writes to."""
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    """A socket that nobody listens on."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (make_fifo, "a FIFO"),
+        (make_socket, "a socket"),
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "a symbolic link"),
+        (lambda path: path.symlink_to("real.json"), "a symbolic link"),
+    ],
+    ids=["fifo", "socket", "folder", "link to device", "link to file"],
+)
+def test_what_is_no_regular_file_is_refused(make, what, tmp_path):
+    """FIFO, socket, folder, symbolic link: each is named."""
+    (tmp_path / "real.json").write_bytes(b"{}")
+    make(tmp_path / "config.json")
+
+    assert f"cannot read {tmp_path}/config.json: it is {what}, not a regular file" == refusal(tmp_path)
+
+
+def test_a_device_is_refused():
+    """/dev/zero would never end."""
+    assert "cannot read /dev/zero: it is a character device, not a regular file" == refusal("/dev", "zero")
+
+
+def test_a_file_that_is_too_large(tmp_path):
+    """It is refused by its size, before it is read."""
+    with open(tmp_path / "config.json", "wb") as file:
+        file.truncate(100 << 20)
+
+    assert f"cannot read {tmp_path}/config.json: it is larger than 16 MiB" == refusal(tmp_path)
+
+
+def test_the_largest_file(tmp_path):
+    """Exactly 16 MiB are read."""
+    (tmp_path / "config.json").write_bytes(b" " * LARGEST)
+
+    assert LARGEST == len(read_config(str(tmp_path)))
+
+
+@pytest.mark.parametrize("change", [b'{"a": 2}', b'{"a": 1}  ', b"{}"], ids=["other", "longer", "shorter"])
+def test_a_file_that_changes_while_it_is_read(change, tmp_path, monkeypatch):
+    """Half of one config and half of another must never be run."""
+    path = tmp_path / "config.json"
+    path.write_bytes(b'{"a": 1}')
+    os.utime(path, ns=(1, 1))
+    read = os.read
+
+    def read_then_change(fd, size):
+        data = read(fd, size)
+        path.write_bytes(change)
+        return data
+
+    monkeypatch.setattr(bundle_module.posix, "read", read_then_change)
+
+    assert f"cannot read {path}: it changed while it was read" == refusal(tmp_path)
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """The kernel's reason is told in lower case."""
+
+    def refuse(name, *_args, **_kwargs):
+        raise PermissionError(13, "Permission denied", name)
+
+    (tmp_path / "config.json").write_bytes(b"{}")
+    real_open = bundle_module.posix.open
+    monkeypatch.setattr(
+        bundle_module.posix, "open", lambda name, *a, **k: (refuse if name == "config.json" else real_open)(name, *a, **k)
+    )
+
+    assert f"cannot read {tmp_path}/config.json: permission denied" == refusal(tmp_path)
+
+
+def test_no_descriptor_is_left_open(tmp_path):
+    """Neither success nor a refusal leaks one."""
+    (tmp_path / "config.json").write_bytes(b"{}")
+    (tmp_path / "bad").mkdir()
+    os.mkfifo(tmp_path / "bad/config.json")
+    before = len(os.listdir("/proc/self/fd"))
+    read_config(str(tmp_path))
+    refusal(tmp_path / "bad")
+    refusal(tmp_path / "none")
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+def test_messages_have_the_house_style(tmp_path):
+    """`cannot <verb> <object>: <reason>`, without a full stop."""
+    assert re.fullmatch(r"cannot \w+ .+: .+[^.]", refusal(tmp_path))

@@ -1,0 +1,283 @@
+"""Messages: where they go, and the exact bytes, since engines parse them."""
+
+import json
+import os
+import re
+import socket
+import stat
+import threading
+
+import pytest
+
+from pyoci import log as log_module
+from pyoci.errors import PyociError, UsageError
+from pyoci.log import Log, printable, write_all
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a log file goes."""
+    return tmp_path / "log.json"
+
+
+def read_json(path):
+    """The entries of a JSON log: every line must be one whole entry."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_error_reaches_log_and_standard_error(path, capfd):
+    """The error is one JSON line in the log, and the same text on standard error."""
+    Log(str(path), format="json").error("cannot do it: permission denied")
+
+    assert [("error", "cannot do it: permission denied")] == [(e["level"], e["msg"]) for e in read_json(path)]
+    assert ("", "cannot do it: permission denied\n") == capfd.readouterr()
+
+
+def test_json_line_has_exactly_the_three_members_in_rfc_3339(path):
+    """containerd decodes level, msg and time; one bad time makes every later error unreadable."""
+    Log(str(path), format="json").error("x")
+    (entry,) = read_json(path)
+
+    assert {"level", "msg", "time"} == set(entry)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["time"], re.ASCII)
+
+
+def test_time_is_utc(path, monkeypatch):
+    """The moment itself is right, whatever the time zone."""
+    monkeypatch.setattr(log_module.time, "time_ns", lambda: 1_767_323_045_000_456_789)
+    Log(str(path), format="json").error("x")
+
+    assert "2026-01-02T03:04:05.000456Z" == read_json(path)[0]["time"]
+
+
+def test_text_line_is_logfmt(path):
+    """The text format is that of runc."""
+    Log(str(path), format="text").error('a "quoted" \\ word')
+
+    assert re.fullmatch(
+        r'time="[-:.T\dZ]+" level=error msg="a \\"quoted\\" \\\\ word"\n', path.read_text(), re.ASCII
+    )
+
+
+def test_log_is_appended_to(path):
+    """Every command of a container appends to the same file."""
+    for message in ("first", "second"):
+        Log(str(path), format="json").error(message)
+
+    assert ["first", "second"] == [entry["msg"] for entry in read_json(path)]
+
+
+def test_log_file_mode_is_0644(path):
+    """Others may read the log and not write it, whatever the umask of the test."""
+    mask = os.umask(0)
+    try:
+        Log(str(path), format="json")
+    finally:
+        os.umask(mask)
+
+    assert 0o644 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_log_is_not_inherited(path):
+    """The descriptor of the log does not survive execve."""
+    log = Log(str(path))
+    (fd,) = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}") and os.path.samestat(os.fstat(fd), path.stat())]
+
+    assert not os.get_inheritable(fd)
+    log.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_symbolic_link_is_refused(path, tmp_path):
+    """Nobody can point our log at a file of his choice."""
+    target = tmp_path / "target"
+    path.symlink_to(target)
+
+    with pytest.raises(PyociError, match="cannot open log .*: too many levels of symbolic links"):
+        Log(str(path))
+    assert not target.exists()
+
+
+def test_fifo_without_reader_is_refused_at_once(path):
+    """A FIFO in the log's place can't hang us."""
+    os.mkfifo(path)
+
+    with pytest.raises(PyociError, match="no such device or address"):
+        Log(str(path))
+
+
+@pytest.mark.parametrize("name", ["/dev/stderr", "/proc/self/fd/2", "file:/dev/stderr", ""])
+def test_standard_error_as_log_gets_the_error_once(name, capfd):
+    """When the log is standard error itself, the error is not told twice."""
+    Log(name).error("once")
+
+    assert "once\n" == capfd.readouterr().err
+
+
+def test_json_on_standard_error(capfd):
+    """--log-format json without --log: standard error is the log."""
+    Log(format="json").error("x")
+
+    assert "x" == json.loads(capfd.readouterr().err)["msg"]
+
+
+def test_file_prefix(path):
+    """crun writes the destination as file:PATH."""
+    Log(f"file:{path}", format="json").error("x")
+
+    assert "x" == read_json(path)[0]["msg"]
+
+
+def test_forged_lines_and_escape_sequences_stay_text(path, capfd):
+    """A hostile name or hook output is one line without control characters, on both ways."""
+    hostile = 'a\n{"level":"error","msg":"forged"}\r\x1b]0;pwned\x07\x9b31m\u2028\u202e\x00\udcff"'
+    Log(str(path), format="json").error(hostile)
+    (entry,) = read_json(path)
+    error = capfd.readouterr().err
+
+    assert entry["msg"].isprintable()
+    assert entry["msg"] + "\n" == error
+    assert r'a\n{"level":"error","msg":"forged"}\x0d\x1b]0;pwned\x07\x9b31m\u2028\u202e\x00\udcff"' == entry["msg"]
+
+
+def test_readable_text_stays_as_it_is():
+    """Only what is no text is escaped."""
+    assert "café 容器 `x`" == printable("café 容器 `x`")
+
+
+@pytest.mark.parametrize("message", ["a" * 100_000, "\x1b" * 20_000, '"' * 9_000, "é" * 9_000, "𝄞" * 9000, "a" * 8191])
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_long_message_is_cut(message, form, path, capfd):
+    """No line is longer than what conmon reads, and a cut is visible."""
+    Log(str(path), format=form).error(message)
+    data = path.read_bytes()
+    error = capfd.readouterr().err.encode()
+
+    assert 1 == data.count(b"\n") == error.count(b"\n")
+    assert 8000 < len(data) <= 8191
+    assert 8000 < len(error) <= 8191
+    assert b"[truncated]" in data
+
+
+def test_longest_whole_message_is_not_cut(capfd):
+    """8190 characters and the newline fit."""
+    Log().error("a" * 8190)
+
+    assert "a" * 8190 + "\n" == capfd.readouterr().err
+
+
+def test_one_message_is_one_write(path, monkeypatch):
+    """Concurrent commands of a container can't mix their lines."""
+    writes = []
+    monkeypatch.setattr(log_module.posix, "write", lambda fd, data: writes.append((fd, data)) or len(data))
+    Log(str(path), format="json").error("x")
+
+    assert [2] == [fd for fd, _ in writes if fd == 2]
+    assert 2 == len(writes)
+    assert writes[0][1].endswith(b"\n")
+
+
+def test_concurrent_writers_do_not_mix(path):
+    """The file is opened for appending: lines of several writers are whole."""
+    logs = [Log(str(path), format="json") for _ in range(4)]
+    threads = [threading.Thread(target=lambda log=log: [log._note("error", "x" * 500) for _ in range(50)]) for log in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 200 == len(read_json(path))
+
+
+def test_warnings_stay_out_of_the_log_by_default(path, capfd):
+    """Podman takes a lone warning in the log for the error; standard error may be the container's own."""
+    Log(str(path), format="json").warning("careful")
+
+    assert "" == path.read_text()
+    assert ("", "") == capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("error", []), ("warning", ["warning"]), ("info", ["warning"]), ("debug", ["warning", "debug"])],
+)
+def test_log_level(level, expected, path):
+    """--log-level says what the log gets beside the error."""
+    log = Log(str(path), format="json", level=level)
+    log.warning("w")
+    log.debug("d")
+
+    assert expected == [entry["level"] for entry in read_json(path)]
+
+
+def test_warnings_without_a_log_go_to_standard_error(capfd):
+    """A person at the terminal sees warnings, marked as such, and no debug messages."""
+    log = Log()
+    log.warning("careful")
+    log.debug("detail")
+
+    assert "warning: careful\n" == capfd.readouterr().err
+
+
+def test_quiet_log_tells_the_error_alone(capfd):
+    """`state` is parsed together with its standard error."""
+    log = Log(level="debug", quiet=True)
+    log.warning("careful")
+    log.debug("detail")
+    assert "" == capfd.readouterr().err
+    log.error("failed")
+    assert "failed\n" == capfd.readouterr().err
+
+
+def test_unwritable_log_does_not_hide_the_error(capfd):
+    """When the log's disk is full, standard error still tells."""
+    Log("/dev/full").error("failed")
+
+    assert "failed\n" == capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("format", "xml"), ("level", "loud")])
+def test_unknown_words_are_refused(option, value):
+    """An unknown format or level is a usage error that names the possible ones."""
+    with pytest.raises(UsageError, match=rf"cannot use log {option} `{value}`: expected one of .*"):
+        Log(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ("journald", "SYSLOG_IDENTIFIER=abc\nPRIORITY=3\nMESSAGE=failed\\nPRIORITY=0\n"),
+        ("syslog", "<27>abc: failed\\nPRIORITY=0"),
+    ],
+)
+def test_services_get_a_datagram(service, expected, tmp_path, monkeypatch, capfd):
+    """journald:ID and syslog:ID, as crun has them; a message can't add fields."""
+    address = str(tmp_path / "socket")
+    template = log_module._SERVICES[service][1]
+    monkeypatch.setitem(log_module._SERVICES, service, (address, template))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(address)
+        log = Log(f"{service}:abc")
+        log.error("failed\nPRIORITY=0")
+        log.close()
+
+        assert expected == server.recv(9000).decode()
+    assert "failed\\nPRIORITY=0\n" == capfd.readouterr().err
+
+
+def test_absent_service_is_an_error(tmp_path, monkeypatch):
+    """A log that nobody reads is reported, not ignored."""
+    monkeypatch.setitem(log_module._SERVICES, "syslog", (str(tmp_path / "none"), ""))
+
+    with pytest.raises(PyociError, match="cannot open log syslog:x: no such file or directory"):
+        Log("syslog:x")
+
+
+def test_write_all_finishes_partial_writes(monkeypatch):
+    """A pipe may take less than was given."""
+    written = []
+    monkeypatch.setattr(log_module.posix, "write", lambda _fd, data: written.append(bytes(data[:3])) or len(data[:3]))
+    write_all(1, "12345678")
+
+    assert b"12345678" == b"".join(written)
