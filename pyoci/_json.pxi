@@ -146,7 +146,7 @@ cdef list _json_array(_JsonText *text, int depth):
 
 
 cdef bint _json_closes(_JsonText *text, char closing, str reason) except -1:
-    """Step over what follows a member or an element: True for `closing`, False for a comma with more to come."""
+    """Step over what follows a member or an element: True for `closing`, False for a comma."""
     cdef const uint8_t *comma
     _json_skip_space(text)
     if _json_take(text, closing):
@@ -335,7 +335,7 @@ cdef uint8_t _json_short_escape(uint8_t letter) noexcept:
 
 
 cdef int _json_utf8_size(const uint8_t *at, const uint8_t *end) noexcept:
-    """How many bytes the character at `at` (not ASCII) has; 0 if they are not UTF-8 (Unicode 15, table 3-7)."""
+    """How many bytes the character at `at` (not ASCII) has; 0 if not UTF-8 (Unicode, table 3-7)."""
     cdef uint8_t first = at[0], least = 0x80, most = 0xBF
     cdef int size, index
     if 0xC2 <= first <= 0xDF:
