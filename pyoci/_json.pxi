@@ -396,7 +396,7 @@ def json_dumps(object value, bint indent=False):
     """`value` as JSON text in UTF-8: on one line without spaces, or indented by two spaces per level.
 
     Takes dict with str names, list, tuple, str, int, bool and None; anything else is a TypeError. Control
-    characters and DEL are escaped. A lone surrogate, which stands for a byte of a file name that is not UTF-8,
+    characters and DEL are escaped. A lone surrogate, which stands for a byte of a name that is not UTF-8,
     is written as its escape. Raises ValueError if `value` is nested deeper than 1000 levels, or in itself.
     """
     cdef _JsonOutput out
