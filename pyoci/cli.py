@@ -8,7 +8,7 @@ import posix
 from pyoci import commands
 from pyoci.commands import Call
 from pyoci.errors import PyociError, UsageError, reason
-from pyoci.log import Log, write_all
+from pyoci.log import Log, print_data
 from pyoci.options import Option, Values, parse
 
 TYPE_CHECKING = False
@@ -155,7 +155,7 @@ def main(argv: "list[str]") -> int:
 def _dispatch(argv: "list[str]", given: Values) -> int:
     rest = parse(GLOBAL_OPTIONS, argv, given, mixed=False)
     if given.on("version"):
-        return _print(_version())
+        return print_data(_version())
     verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
     if verb == "help" or given.on("help") or given.on("usage"):
         return _help(arguments[0] if arguments and verb == "help" else "", given)
@@ -200,8 +200,8 @@ def _help(verb: str, given: Values) -> int:
         raise _unknown(verb)
     whole = not given.on("usage")
     if verb:
-        return _print(usage.of_command(verb, COMMANDS[verb], whole=whole))
-    return _print(usage.of_program(COMMANDS, GLOBAL_OPTIONS, whole=whole))
+        return print_data(usage.of_command(verb, COMMANDS[verb], whole=whole))
+    return print_data(usage.of_program(COMMANDS, GLOBAL_OPTIONS, whole=whole))
 
 
 def _version() -> str:
@@ -210,11 +210,6 @@ def _version() -> str:
     # dockerd takes the last line with the word "version" in it, and a line that starts with "commit:".
     commit = f"commit: {COMMIT}\n" if COMMIT else ""
     return f"pyoci version {VERSION}\n{commit}spec: {SPEC}\n"
-
-
-def _print(text: str) -> int:
-    write_all(1, text)
-    return 0
 
 
 def _log(given: Values, *, quiet: bool) -> Log:

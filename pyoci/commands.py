@@ -7,7 +7,7 @@ import posix
 
 from pyoci.config.jsonio import dumps
 from pyoci.errors import PyociError, UsageError
-from pyoci.log import Log, printable, write_all
+from pyoci.log import Log, print_data, printable
 from pyoci.options import Values
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ def start(call: Call) -> int:
 
 def state(call: Call) -> int:
     """`pyoci state ID`."""
-    return _print(dumps(_load(call, call.id).state(), indent=2) + "\n")
+    return print_data(dumps(_load(call, call.id).state(), indent=2) + "\n")
 
 
 def kill(call: Call) -> int:
@@ -114,8 +114,8 @@ def list_containers(call: Call) -> int:
         raise UsageError(f"cannot use format `{output}`: expected table or json")
     states = list_all(call.root)
     if call.options.on("quiet"):
-        return _print("".join(f"{state['id']}\n" for state in states))
-    return _print(dumps(states) + "\n" if output == "json" else _table(states))
+        return print_data("".join(f"{state['id']}\n" for state in states))
+    return print_data(dumps(states) + "\n" if output == "json" else _table(states))
 
 
 def spec(call: Call) -> int:
@@ -136,9 +136,9 @@ def validate(call: Call) -> int:
 
     problems = report(_read_config(call))
     if call.options.on("json"):
-        _print(dumps([_problem_document(problem) for problem in problems], indent=2) + "\n")
+        print_data(dumps([_problem_document(problem) for problem in problems], indent=2) + "\n")
     else:
-        _print("".join(f"{printable(str(problem))}\n" for problem in problems))
+        print_data("".join(f"{printable(str(problem))}\n" for problem in problems))
     return 1 if problems else 0
 
 
@@ -151,14 +151,14 @@ def plan(call: Call) -> int:
     for warning in warnings:
         call.log.warning(warning)
     result = compiler.compile_container(configuration, host.probe(), compiler.Options())
-    return _print(show.as_json(result) if call.options.on("json") else show.text(result))
+    return print_data(show.as_json(result) if call.options.on("json") else show.text(result))
 
 
 def features(call: Call) -> int:
     """`pyoci features`."""
     from pyoci.features import document
 
-    return _print(dumps(document(), indent=2) + "\n")
+    return print_data(dumps(document(), indent=2) + "\n")
 
 
 def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool) -> "T":
@@ -252,8 +252,3 @@ def _absolute(path: str) -> str:
 
 def _join(folder: str, path: str) -> str:
     return path if path.startswith("/") or not folder else f"{folder.rstrip('/')}/{path}"
-
-
-def _print(text: str) -> int:
-    write_all(1, text)
-    return 0

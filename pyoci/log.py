@@ -191,6 +191,15 @@ def write_all(fd: int, text: str) -> None:
         data = data[posix.write(fd, data) :]
 
 
+def print_data(text: str) -> int:
+    """Write what a command was asked for to standard output; 0, as exit status. Raises PyociError."""
+    try:
+        write_all(1, text)
+    except OSError as error:
+        raise PyociError(f"cannot write to standard output: {reason(error.errno or 0)}") from error
+    return 0
+
+
 def _write_line(fd: int, level: str, message: str, render: "Render") -> None:
     """One line in one write(2). What can't be written is lost: there is nobody left to tell."""
     text = printable(message[:_LONGEST_LINE])

@@ -1,0 +1,584 @@
+"""The command line: what reaches the container, what is printed, how errors are told."""
+
+import json
+import os
+import sys
+import types
+
+import pytest
+
+from pyoci import cli, usage
+from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
+
+STATES = [
+    {"ociVersion": "1.3.0", "id": "web-1", "pid": 11, "status": "running", "bundle": "/b", "created": "t", "owner": "root"},
+    {"ociVersion": "1.3.0", "id": "db", "pid": 0, "status": "stopped", "bundle": "/b\x1b[2J", "created": "t", "owner": "root"},
+]
+
+
+class FakeContainer:
+    """Records what it is asked to do."""
+
+    calls: list
+    error: BaseException | None
+
+    def __init__(self, id):
+        self.id = id
+
+    @classmethod
+    def _record(cls, *call):
+        cls.calls.append(call)
+        if cls.error:
+            raise cls.error
+
+    @classmethod
+    def create(cls, id, **options):
+        cls._record("create", id, options)
+        return cls(id)
+
+    @classmethod
+    def run(cls, id, **options):
+        cls._record("run", id, options)
+        return 128 + 15
+
+    @classmethod
+    def load(cls, id, *, root):
+        cls._record("load", id, root)
+        return cls(id)
+
+    def start(self):
+        self._record("start", self.id)
+
+    def kill(self, signal, *, all):
+        self._record("kill", self.id, signal, all)
+
+    def delete(self, *, force):
+        self._record("delete", self.id, force)
+
+    def state(self):
+        return STATES[0] | {"annotations": {}}
+
+
+@pytest.fixture(autouse=True)
+def container(monkeypatch):
+    """A stand-in for pyoci.container."""
+    module = types.ModuleType("pyoci.container")
+    module.Container = type("Container", (FakeContainer,), {"calls": [], "error": None})
+    module.list_all = lambda root: STATES
+    monkeypatch.setitem(sys.modules, "pyoci.container", module)
+    monkeypatch.setattr("pyoci.container", module, raising=False)
+    monkeypatch.delitem(os.environ, "XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(cli.posix, "environ", {})
+    return module.Container
+
+
+@pytest.fixture
+def pyoci(capfd):
+    """Runs a command line: (exit status, standard output, standard error)."""
+
+    def run(*argv):
+        status = cli.main([str(word) for word in argv])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+# Creating
+
+
+def test_create_as_containerd_calls_it(pyoci, container):
+    """The shim's command line, to the letter."""
+    result = pyoci(
+        *"--root /run/containerd/runc/k8s.io --log /dev/null --log-format json create".split(),
+        *"--bundle /b --pid-file /b/init.pid --console-socket /s --no-pivot --no-new-keyring abc".split(),
+    )
+
+    assert (0, "", "") == result
+    ((verb, id, options),) = container.calls
+    log = options.pop("log")
+    assert ("create", "abc") == (verb, id)
+    assert hasattr(log, "warning")
+    assert hasattr(log, "debug")
+    assert {
+        "root": "/run/containerd/runc/k8s.io",
+        "bundle": "/b",
+        "config_file": None,
+        "console_socket": "/s",
+        "pidfd_socket": None,
+        "pid_file": "/b/init.pid",
+        "no_pivot": True,
+        "no_new_keyring": True,
+        "preserve_fds": 0,
+        "cgroup_manager": "cgroupfs",
+    } == options
+
+
+def test_create_as_conmon_calls_it(pyoci, container):
+    """conmon puts --systemd-cgroup first, and the engine's own arguments after it."""
+    assert (0, "", "") == pyoci(
+        *"--systemd-cgroup --log-format=json --log /dev/null create --bundle /b --pid-file /p --preserve-fds 3 x".split()
+    )
+    options = container.calls[0][2]
+
+    assert ("systemd", 3) == (options["cgroup_manager"], options["preserve_fds"])
+
+
+def test_create_as_conmon_rs_calls_it(pyoci, container):
+    """conmon-rs passes global options twice."""
+    assert 0 == pyoci(*"--root=/r --systemd-cgroup --root=/r --systemd-cgroup create --bundle /b x".split())[0]
+    assert "/r" == container.calls[0][2]["root"]
+
+
+def test_paths_are_made_absolute(pyoci, container, tmp_path, monkeypatch):
+    """Later readers of the state have another working directory."""
+    monkeypatch.chdir(tmp_path)
+    pyoci("--root", "r", "create", "-b", "b", "--pid-file", "p", "--console-socket", "s", "--config", "c", "x")
+    options = container.calls[0][2]
+
+    assert [f"{tmp_path}/{name}" for name in "rbpsc"] == [
+        options[key] for key in ("root", "bundle", "pid_file", "console_socket", "config_file")
+    ]
+
+
+def test_the_bundle_defaults_to_the_current_folder(pyoci, container, tmp_path, monkeypatch):
+    """As with runc and crun."""
+    monkeypatch.chdir(tmp_path)
+    pyoci("create", "x")
+
+    assert str(tmp_path) == container.calls[0][2]["bundle"]
+
+
+def test_config_json_is_the_bundles(pyoci, container):
+    """crun's --config is relative to the current folder, save for the usual name."""
+    pyoci("create", "-f", "config.json", "-b", "/b", "x")
+
+    assert container.calls[0][2]["config_file"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", "cgroupfs"),
+        ("--systemd-cgroup", "systemd"),
+        ("--systemd-cgroup=false", "cgroupfs"),
+        ("--cgroup-manager disabled", "disabled"),
+        ("--systemd-cgroup --cgroup-manager cgroupfs", "cgroupfs"),
+    ],
+)
+def test_cgroup_manager(words, expected, pyoci, container):
+    """Podman appends --cgroup-manager to what conmon passes."""
+    pyoci(*words.split(), "create", "x")
+
+    assert expected == container.calls[0][2]["cgroup_manager"]
+
+
+def test_run_returns_the_programs_status(pyoci, container):
+    """Foreground: whatever the program's status is."""
+    assert (143, "", "") == pyoci("run", "--bundle", "/b", "--keep", "x")
+    options = container.calls[0][2]
+
+    assert (False, True, False) == (options["detach"], options["keep"], options["no_subreaper"])
+
+
+def test_run_detached(pyoci, container):
+    """-d and --no-subreaper reach the container."""
+    pyoci("run", "-d", "-no-subreaper", "x")
+    options = container.calls[0][2]
+
+    assert (True, False, True) == (options["detach"], options["keep"], options["no_subreaper"])
+
+
+@pytest.mark.parametrize("words", ["--rootless=true", "--rootless auto", "--criu /usr/sbin/criu", "--debug", "--log-level debug"])
+def test_what_go_runc_may_pass(words, pyoci, container):
+    """Global options of runc and crun that need nothing from us are accepted."""
+    assert (0, "", "") == pyoci(*words.split(), "start", "x")
+
+
+# The other commands of the lifecycle
+
+
+def test_start(pyoci, container):
+    """Nothing is printed on success: Podman's own output would be spoilt."""
+    assert (0, "", "") == pyoci("--root", "/r", "start", "x")
+    assert [("load", "x", "/r"), ("start", "x")] == container.calls
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("x", ("kill", "x", 15, False)),
+        ("x 9", ("kill", "x", 9, False)),
+        ("x KILL", ("kill", "x", 9, False)),
+        ("--all x 9", ("kill", "x", 9, True)),
+        ("-a x 37", ("kill", "x", 37, True)),
+    ],
+)
+def test_kill(words, expected, pyoci, container):
+    """As the shim, CRI-O and buildah call it."""
+    assert (0, "", "") == pyoci("kill", *words.split())
+    assert expected == container.calls[-1]
+
+
+def test_kill_takes_no_options_after_the_id(pyoci, container):
+    """Options are parsed before the id only."""
+    status, out, err = pyoci("kill", "x", "--all")
+
+    assert (1, "", []) == (status, out, container.calls)
+    assert "unknown signal" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "force"), [("x", False), ("--force x", True), ("-f x", True), ("x --force", True), ("--force=true x", True)]
+)
+def test_delete(words, force, pyoci, container):
+    """--force may stand anywhere."""
+    assert (0, "", "") == pyoci("delete", *words.split())
+    assert ("delete", "x", force) == container.calls[-1]
+
+
+def test_delete_of_an_unknown_id(pyoci, container):
+    """Engines repeat `delete --force`; without --force they look for `does not exist`."""
+    container.error = ContainerNotFound("cannot load container x: it does not exist")
+
+    assert (0, "", "") == pyoci("delete", "--force", "x")
+    assert (1, "", "cannot load container x: it does not exist\n") == pyoci("delete", "x")
+
+
+def test_delete_force_hides_no_other_error(pyoci, container):
+    """Only that the container is unknown is no error."""
+    container.error = StatusError("cannot delete container x: it is running")
+
+    assert 1 == pyoci("delete", "--force", "x")[0]
+
+
+def test_regex(pyoci, container):
+    """crun's --regex: every container whose id matches, anywhere in it."""
+    assert (0, "", "") == pyoci("kill", "--regex", "^web-[0-9]|b$", "KILL")
+    assert [("kill", "web-1", 9, False), ("kill", "db", 9, False)] == [c for c in container.calls if c[0] == "kill"]
+
+
+def test_regex_goes_on_after_a_failure(pyoci, container):
+    """Every container is tried, and every failure told."""
+    container.error = StatusError("cannot delete: it is running")
+
+    assert (
+        1,
+        "",
+        "web-1: cannot delete: it is running; db: cannot delete: it is running\n",
+    ) == pyoci("delete", "-r", ".")
+
+
+def test_a_bad_regex_is_a_usage_error(pyoci):
+    """Not an internal one."""
+    assert "cannot use regular expression `(`" in pyoci("kill", "--regex", "(")[2]
+
+
+# What is printed
+
+
+def test_state(pyoci):
+    """Indented JSON, nothing else, on both streams together."""
+    status, out, err = pyoci("state", "web-1")
+
+    assert (0, "") == (status, err)
+    assert STATES[0] | {"annotations": {}} == json.loads(out)
+    assert out.startswith('{\n  "ociVersion": "1.3.0",\n')
+    assert out.endswith("\n}\n")
+
+
+def test_state_is_quiet(pyoci, container, monkeypatch):
+    """Not even --debug mixes anything into the document."""
+    seen = []
+    monkeypatch.setattr(cli, "Log", lambda *args, **options: seen.append(options) or FakeLog())
+    pyoci("--debug", "state", "x")
+
+    assert [True] == [options["quiet"] for options in seen]
+
+
+class FakeLog:
+    """A log that swallows everything."""
+
+    def close(self):
+        """Nothing to close."""
+
+
+def test_list_as_a_table(pyoci):
+    """runc's columns; a hostile bundle path can't speak to the terminal."""
+    assert (
+        0,
+        "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+        "web-1       11          running     /b          t           root\n"
+        "db          0           stopped     /b\\x1b[2J   t           root\n",
+        "",
+    ) == pyoci("list")
+
+
+@pytest.mark.parametrize("words", ["--format json", "-f json", "--format=json"])
+def test_list_as_json(words, pyoci):
+    """The whole of each state, as one array."""
+    assert STATES == json.loads(pyoci("list", *words.split())[1])
+
+
+def test_list_of_ids(pyoci):
+    """-q prints ids alone."""
+    assert (0, "web-1\ndb\n", "") == pyoci("list", "-q")
+
+
+def test_list_of_nothing(pyoci, monkeypatch):
+    """A table has its header, JSON is an empty array."""
+    monkeypatch.setattr(sys.modules["pyoci.container"], "list_all", lambda root: [])
+
+    assert "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n" == pyoci("list")[1]
+    assert "[]\n" == pyoci("list", "-f", "json")[1]
+    assert "" == pyoci("list", "-q")[1]
+
+
+def test_version(pyoci):
+    """dockerd takes the last line with `version` in it, and what starts with `commit:`."""
+    status, out, err = pyoci("--version")
+    lines = out.splitlines()
+
+    assert (0, "") == (status, err)
+    assert "pyoci version 0.1.0" == lines[0]
+    assert "spec: 1.3.0" == lines[-1]
+    assert [0] == [number for number, line in enumerate(lines) if "version" in line]
+
+
+@pytest.mark.parametrize("words", ["-v", "-V", "--version", "--root /r --version", "--version create"])
+def test_spellings_of_version(words, pyoci):
+    """Those of runc and of crun."""
+    assert pyoci("--version") == pyoci(*words.split())
+
+
+@pytest.mark.parametrize("words", ["", "--help", "-h", "-?", "help", "-help"])
+def test_help(words, pyoci):
+    """It names every command and every option that is not hidden, on standard output."""
+    status, out, err = pyoci(*words.split())
+
+    assert (0, "") == (status, err)
+    assert set(cli.COMMANDS) <= set(out.split())
+    for option in cli.GLOBAL_OPTIONS:
+        assert option.hidden == (f"--{option.names[0]}" not in out)
+
+
+@pytest.mark.parametrize("verb", list(cli.COMMANDS))
+@pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
+def test_help_of_a_command(verb, flag, pyoci):
+    """Engines probe for a command with --help; it needs no operands and does nothing."""
+    status, out, err = pyoci(verb, flag)
+
+    assert (0, "") == (status, err)
+    assert out.startswith(f"usage: pyoci {verb}")
+    for option in cli.COMMANDS[verb].options:
+        assert option.hidden == (f"--{option.names[0]}" not in out)
+    assert (0, out, "") == pyoci("help", verb)
+
+
+@pytest.mark.parametrize("verb", list(cli.COMMANDS))
+def test_usage_of_a_command(verb, pyoci):
+    """crun's --usage is the first line of the help."""
+    assert pyoci(verb, "--help")[1].splitlines()[:1] == pyoci(verb, "--usage")[1].splitlines()
+
+
+def test_every_command_is_explained():
+    """The explanations are those of the commands, no more and no fewer."""
+    assert set(cli.COMMANDS) == set(usage.ABOUT)
+
+
+def test_help_fits_a_terminal(pyoci):
+    """No line of any help is longer than 112 characters."""
+    texts = [pyoci("--help")[1], *(pyoci(verb, "--help")[1] for verb in cli.COMMANDS)]
+
+    assert [] == [line for text in texts for line in text.splitlines() if len(line) > 112]
+
+
+# The default root
+
+
+@pytest.mark.parametrize(
+    ("environment", "euid", "user_namespace", "expected"),
+    [
+        ({}, 0, False, "/run/pyoci"),
+        ({b"XDG_RUNTIME_DIR": b""}, 0, False, "/run/pyoci"),
+        ({b"XDG_RUNTIME_DIR": b"/run/user/0"}, 0, False, "/run/pyoci"),
+        ({b"XDG_RUNTIME_DIR": b"/run/user/5"}, 0, True, "/run/user/5/pyoci"),
+        ({b"XDG_RUNTIME_DIR": b"/run/user/5"}, 5, False, "/run/user/5/pyoci"),
+        ({b"XDG_RUNTIME_DIR": b""}, 5, True, "/run/pyoci"),
+        ({}, 5, False, "/run/pyoci"),
+    ],
+)
+def test_default_root(environment, euid, user_namespace, expected, pyoci, container, monkeypatch):
+    """XDG_RUNTIME_DIR counts when it is not empty and we are not the real root."""
+    monkeypatch.setattr(cli.posix, "environ", environment)
+    monkeypatch.setattr(cli.posix, "geteuid", lambda: euid)
+    monkeypatch.setattr(cli, "_in_user_namespace", lambda: user_namespace)
+    pyoci("start", "x")
+
+    assert expected == container.calls[0][2]
+
+
+def test_given_root_wins(pyoci, container, monkeypatch):
+    """Whatever the environment says."""
+    monkeypatch.setattr(cli.posix, "environ", {b"XDG_RUNTIME_DIR": b"/x"})
+    pyoci("--root=/r", "start", "x")
+
+    assert "/r" == container.calls[0][2]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--bogus start x", "flag provided but not defined: --bogus"),
+        ("frobnicate x", "cannot run command `frobnicate`: there is no such command (hint: see `pyoci --help`)"),
+        ("help frobnicate", "cannot run command `frobnicate`: there is no such command (hint: see `pyoci --help`)"),
+        ("start", "start: needs ID (hint: see `pyoci start --help`)"),
+        ("state x y", "state: cannot use `y`: one argument too many (hint: see `pyoci state --help`)"),
+        ("kill", "kill: needs ID (hint: see `pyoci kill --help`)"),
+        ("kill x 9 y", "kill: cannot use `y`: one argument too many (hint: see `pyoci kill --help`)"),
+        ("kill x BOGUS", "cannot use signal `BOGUS`: unknown signal"),
+        ("create --bogus x", "create: flag provided but not defined: --bogus (hint: see `pyoci create --help`)"),
+        ("create x --bundle", "create: flag needs an argument: --bundle (hint: see `pyoci create --help`)"),
+        ("create --preserve-fds=-1 x", "cannot use `-1` for --preserve-fds: expected a count"),
+        ("list --format xml", "cannot use format `xml`: expected table or json"),
+        ("--log-format xml start x", "cannot use log format `xml`: expected one of text, json"),
+        ("--cgroup-manager x start x", "cannot use cgroup manager `x`: expected cgroupfs, systemd or disabled"),
+        ("--log", "flag needs an argument: --log"),
+        ("checkpoint --help", "cannot run command `checkpoint`: there is no such command (hint: see `pyoci --help`)"),
+        ("start --root /r x", "start: flag provided but not defined: --root (hint: see `pyoci start --help`)"),
+    ],
+)
+def test_usage_errors(words, expected, pyoci, container):
+    """One line on standard error, status 1, and nothing done."""
+    assert (1, "", expected + "\n") == pyoci(*words.split())
+    assert [] == container.calls
+
+
+def test_an_error_is_told_twice_over(pyoci, container, tmp_path):
+    """The same text on standard error and, as a JSON line, in the log."""
+    container.error = PyociError("cannot do it", where="/process/cwd", hint="do that")
+    log = tmp_path / "log.json"
+    result = pyoci("--log", log, "--log-format", "json", "start", "x")
+
+    assert (1, "", "/process/cwd: cannot do it (hint: do that)\n") == result
+    assert "/process/cwd: cannot do it (hint: do that)" == json.loads(log.read_text())["msg"]
+
+
+def test_a_usage_error_reaches_the_log(pyoci, tmp_path):
+    """Also when it comes after the log on the command line."""
+    log = tmp_path / "log.json"
+    pyoci("--log", log, "--log-format", "json", "create", "--bogus", "x")
+    assert "create: flag provided" in json.loads(log.read_text())["msg"]
+
+    pyoci("--log", log, "--log-format", "json", "--bogus")
+    assert "flag provided but not defined: --bogus" == json.loads(log.read_text().splitlines()[1])["msg"]
+
+
+def test_podman_finds_exactly_one_line(pyoci, container, tmp_path):
+    """Podman decodes the whole log as one object, unless --debug was given."""
+    container.error = PyociError("cannot do it")
+    log = tmp_path / "log.json"
+    pyoci("--log", log, "--log-format", "json", "start", "x")
+
+    assert 1 == log.read_text().count("\n")
+
+
+def test_many_problems_are_one_line(pyoci, container):
+    """The first problem, and how many more there are."""
+    container.error = ConfigError([Problem("/a", "expected a string", 3, 4), Problem("/b", "x"), Problem("/c", "y")])
+
+    assert (1, "", "config.json:3:4: /a: expected a string (and 2 more: see `pyoci validate`)\n") == pyoci("create", "x")
+
+
+def test_a_log_that_cannot_be_opened(pyoci, container, tmp_path):
+    """It is an error before anything is done."""
+    expected = f"cannot open log {tmp_path}/none/log: no such file or directory\n"
+
+    assert (1, "", expected) == pyoci("--log", tmp_path / "none/log", "start", "x")
+    assert [] == container.calls
+
+
+def test_a_log_that_is_a_link(pyoci, container, tmp_path):
+    """The link's target stays as it is."""
+    (tmp_path / "log").symlink_to(tmp_path / "victim")
+    status, _, err = pyoci("--log", tmp_path / "log", "start", "x")
+
+    assert (1, []) == (status, container.calls)
+    assert "too many levels of symbolic links" in err
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), SystemExit(7), MemoryError(), RecursionError("deep")])
+def test_an_internal_error_is_one_line(error, pyoci, container):
+    """No traceback, status 1, whatever went wrong."""
+    container.error = error
+    status, out, err = pyoci("start", "x")
+
+    assert (1, "", 1) == (status, out, err.count("\n"))
+    assert err.startswith(f"internal error: {type(error).__name__}")
+
+
+def test_an_operating_system_error_reads_like_the_kernels(pyoci, container):
+    """No [Errno 13], and the reason in lower case."""
+    container.error = PermissionError(13, "Permission denied", "/x")
+
+    assert (1, "", "internal error: /x: permission denied\n") == pyoci("start", "x")
+
+
+def test_debug_tells_where_an_internal_error_came_from(pyoci, container, tmp_path):
+    """In the log, before the error, which stays the last line."""
+    container.error = ZeroDivisionError("division by zero")
+    log = tmp_path / "log.json"
+    status, _, err = pyoci("--debug", "--log", log, "--log-format", "json", "start", "x")
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+
+    assert ["debug", "error"] == [entry["level"] for entry in entries]
+    assert "commands.py:" in entries[0]["msg"]
+    assert "in start" in entries[0]["msg"]
+    assert (1, "internal error: ZeroDivisionError: division by zero\n") == (status, err)
+
+
+def test_interrupted(pyoci, container):
+    """^C is the status that a shell expects, and no traceback."""
+    container.error = KeyboardInterrupt()
+
+    assert (130, "", "") == pyoci("start", "x")
+
+
+def test_a_hostile_error_is_one_line(pyoci, container, tmp_path):
+    """Names and hook output with newlines and escapes can't forge log lines."""
+    container.error = PyociError('hook said: \x1b[2J\n{"level":"error","msg":"forged"}')
+    log = tmp_path / "log.json"
+    status, _, err = pyoci("--log", log, "--log-format", "json", "start", "x")
+
+    assert (1, 1, 1) == (status, err.count("\n"), log.read_text().count("\n"))
+    assert "\x1b" not in err + log.read_text()
+
+
+def test_no_descriptor_is_left_open(pyoci, container, tmp_path):
+    """For those who call main() as a function."""
+    before = len(os.listdir("/proc/self/fd"))
+    container.error = PyociError("x")
+    for _ in range(3):
+        pyoci("--log", tmp_path / "log", "start", "x")
+        pyoci("--log", tmp_path / "log", "state", "x")
+        pyoci("--log", tmp_path / "log", "--bogus")
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+def test_closed_standard_output(pyoci, monkeypatch):
+    """A reader who went away is an error, not a traceback."""
+    real = os.write
+
+    def write(fd, data):
+        if fd == 1:
+            raise BrokenPipeError(32, "Broken pipe")
+        return real(fd, data)
+
+    monkeypatch.setattr("pyoci.log.posix.write", write)
+
+    assert (1, "", "cannot write to standard output: broken pipe\n") == pyoci("--version")

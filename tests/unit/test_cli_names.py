@@ -1,0 +1,73 @@
+"""Container ids and signals."""
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyoci.errors import PyociError, UsageError
+from pyoci.names import check_id
+from pyoci.signals import SIGNALS, parse_signal
+
+
+@pytest.mark.parametrize("id", ["a", "0", "_x", "+x", "-x", "a.b", "a..b", "A-Z_0+9.", "x" * 64, "x" * 243])
+def test_good_ids(id):
+    """What runc and the engines use."""
+    check_id(id)
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["", ".", "..", "../x", "a/b", "/a", ".x", "a\n", "\na", "a b", "a\0", "é", "a:b", "１", "a\u0300", "x" * 244, "x" * 256, "\udcff"],
+)
+def test_bad_ids(id):
+    """Nothing that is a path, nothing that a terminal or a file system could read in another way."""
+    with pytest.raises(PyociError, match="^cannot use container id `") as caught:
+        check_id(id)
+    assert len(str(caught.value)) < 400
+
+
+@given(st.text(max_size=20))
+def test_an_id_is_a_plain_name(id):
+    """Whatever is accepted is a file name of its own, which is not hidden."""
+    try:
+        check_id(id)
+    except PyociError:
+        return
+
+    assert id.isascii()
+    assert id.isprintable()
+    assert "/" not in id
+    assert not id.startswith(".")
+
+
+def test_signal_names_are_the_systems():
+    """Every name has the number that the C library gives it, and none is missing."""
+    expected = {item.name.removeprefix("SIG"): item.value for item in signal.Signals if item.value < 32}
+    aliases = {name: number for name, number in SIGNALS.items() if name not in expected}
+
+    assert expected == {name: number for name, number in SIGNALS.items() if name in expected}
+    assert {"IOT", "CLD", "POLL", "STKFLT"} >= set(aliases)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigkill", 9), ("kill", 9), ("Term", 15), ("0", 0), ("64", 64), ("35", 35),
+        ("RTMIN", 34), ("SIGRTMIN+1", 35), ("rtmin+30", 64), ("RTMAX", 64), ("SIGRTMAX-2", 62), ("09", 9),
+    ],
+)  # fmt: skip
+def test_signals(text, expected):
+    """Numbers up to 64, names in any case, realtime signals by offset."""
+    assert expected == parse_signal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "65", "-1", "SIG", "SIGSIGKILL", "BOGUS", "9x", "1.0", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "KILL+1", "９", "²", "1" * 9999],
+)
+def test_what_is_no_signal(text):
+    """Anything else is refused, and named."""
+    with pytest.raises(UsageError, match="unknown signal"):
+        parse_signal(text)
