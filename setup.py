@@ -3,29 +3,33 @@
 Everything else about the project stands in pyproject.toml.
 """
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py  # isort: split
 
 from distutils.command.build_scripts import build_scripts  # setuptools brings it, also to Python 3.12
 
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "pyoci" / "launcher"))
-import freeze  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from pyoci.launcher import freeze  # noqa: E402
 
-EXTENSION = Extension(
+FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+NATIVE = Extension(
     "pyoci._native",
     ["pyoci/_native.pyx"],
     depends=[str(path) for path in (ROOT / "pyoci").glob("*.px[id]")],
-    extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fno-strict-aliasing"],
-    define_macros=[("_GNU_SOURCE", "1")],
+    extra_compile_args=FLAGS,
+)
+PROTECT = Extension(
+    "pyoci.launcher._protect",
+    ["pyoci/launcher/_protect.c", "pyoci/launcher/protect.c"],
+    depends=["pyoci/launcher/protect.h"],
+    extra_compile_args=FLAGS,
 )
 DIRECTIVES = {
     "language_level": 3,
@@ -38,13 +42,11 @@ DIRECTIVES = {
 
 
 class BuildPy(build_py):
-    """Copies the package; first generates the validator from specs/, which goes along."""
+    """Generates the validator from specs/, then copies the package."""
 
     def run(self) -> None:
         subprocess.run([sys.executable, "tools/gen_validator.py"], cwd=ROOT, check=True)
         super().run()
-        if not self.editable_mode:
-            shutil.copytree(ROOT / "specs", Path(self.build_lib, "pyoci", "specs"), dirs_exist_ok=True)
 
 
 class BuildScripts(build_scripts):
@@ -53,17 +55,21 @@ class BuildScripts(build_scripts):
     def run(self) -> None:
         self.run_command("build_py")
         self.run_command("build_ext")
-        Path(self.build_dir).mkdir(parents=True, exist_ok=True)
+        self.mkpath(self.build_dir)
         output = Path(self.build_dir, "pyoci")
-        print(f"pyoci: {freeze.build_or_fall_back(output, Path(self.build_dir, 'launcher.tmp'))}")
-        shutil.rmtree(Path(self.build_dir, "launcher.tmp"))
+        temp = Path(self.get_finalized_command("build").build_temp, "launcher")
+        try:
+            print(f"pyoci embeds {freeze.build(output, temp)}")
+        except freeze.NoLibpython as reason:
+            print(f"pyoci will be a script, since Python can't be embedded: {reason}")
+            freeze.write_script(output)
 
     def get_source_files(self) -> list[str]:
         return []
 
 
 setup(
-    ext_modules=cythonize([EXTENSION], compiler_directives=DIRECTIVES),
+    ext_modules=[*cythonize([NATIVE], compiler_directives=DIRECTIVES), PROTECT],
     scripts=["pyoci"],
-    cmdclass={"build_py": BuildPy, "build_ext": build_ext, "build_scripts": BuildScripts},
+    cmdclass={"build_py": BuildPy, "build_scripts": BuildScripts},
 )

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+# The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
+ENTERS_CONTAINER = ("create", "run", "exec", "restore")
+
 _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
 
 
@@ -86,19 +89,21 @@ def check_trusted(directory: str) -> None:
     """
     user = posix.geteuid()
     forbidden = _OTHER_WRITABLE | (_GROUP_WRITABLE if user == 0 else 0)
-    path = ""
-    for name in ["", *_resolve(directory)]:
-        path = f"{path}/{name}" if name else "/"
+    names = _resolve(directory)
+    open_to_others = 0
+    for depth in range(len(names) + 1):
+        path = "/" + "/".join(names[:depth])
         try:
             status = posix.lstat(path)
         except FileNotFoundError:
+            if open_to_others:
+                raise ImportError(f"cannot import from {directory}: others can make {path}") from None
             return
-        if path == "/":
-            path = ""
+        open_to_others = status.st_mode & forbidden
         if status.st_uid not in (0, user):
-            raise ImportError(f"cannot import from {directory}: {path or '/'} belongs to user {status.st_uid}")
-        if status.st_mode & forbidden and not status.st_mode & _STICKY:
-            raise ImportError(f"cannot import from {directory}: {path or '/'} can be written by others")
+            raise ImportError(f"cannot import from {directory}: {path} belongs to user {status.st_uid}")
+        if open_to_others and (depth == len(names) or not status.st_mode & _STICKY):
+            raise ImportError(f"cannot import from {directory}: {path} can be written by others")
 
 
 def _resolve(directory: str) -> list[str]:

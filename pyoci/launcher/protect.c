@@ -37,7 +37,11 @@ static const int SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRIT
 static const unsigned int OVERLAY_ATTRIBUTES = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOATIME | ATTR_NODIRATIME;
 static const unsigned long OVERLAY_STATFS = ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOATIME | ST_NODIRATIME;
 
-const char *const protect_methods[PROTECT_METHODS] = {"overlay", "memfd", "unnamed file"};
+/* Where a method failed, for the message when none worked. */
+struct protect_failure {
+    const char *step;
+    int error;
+};
 
 static struct protect_failure failed(const char *step)
 {
@@ -259,15 +263,30 @@ bool protect_done(void)
     return done;
 }
 
-void protect_and_execute(char *const argv[], struct protect_failure failures[PROTECT_METHODS])
+void protect_and_execute(char *const argv[], char *message, size_t size)
 {
+    struct protect_failure overlay, memfd, unnamed;
     /* Executed by descriptor and yet not protected: should it be our own overlay, on a kernel where in_overlay
      * can't tell, then another one would not help. A sealed memfd is always recognised. */
     const char *executed_as = (const char *)getauxval(AT_EXECFN);
     if (executed_as != NULL && strncmp(executed_as, "/dev/fd/", strlen("/dev/fd/")) == 0)
-        failures[0] = (struct protect_failure){"executed by descriptor", EINVAL};
+        overlay = (struct protect_failure){"executed by descriptor", EINVAL};
     else
-        failures[0] = execute_from_overlay(argv);
-    failures[1] = execute_from_memfd(argv);
-    failures[2] = execute_from_unnamed_file(argv);
+        overlay = execute_from_overlay(argv);
+    memfd = execute_from_memfd(argv);
+    unnamed = execute_from_unnamed_file(argv);
+    snprintf(message, size, "cannot protect the executable from containers: overlay: %s: %s; memfd: %s: %s; unnamed file: %s: %s",
+        overlay.step, strerror(overlay.error), memfd.step, strerror(memfd.error), unnamed.step, strerror(unnamed.error));
+}
+
+bool protect_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        int null = open("/dev/null", O_RDWR);
+        if (null < 0)
+            return false;
+    }
+    return true;
 }

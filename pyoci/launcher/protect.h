@@ -9,24 +9,18 @@
 #define PYOCI_PROTECT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
-/* What has been tried, for the message when nothing worked: the step that failed and its errno. */
-struct protect_failure {
-    const char *step;
-    int error;
-};
-
-enum { PROTECT_METHODS = 3 };
-
-/* The names of the methods, in the order in which they are tried. */
-extern const char *const protect_methods[PROTECT_METHODS];
+/* Opens /dev/null for each of the descriptors 0 to 2 that is closed: the next file opened would become the
+ * standard output of somebody. False, with errno set, when that can't be done. */
+bool protect_standard_descriptors(void);
 
 /* Whether /proc/self/exe is already out of reach of every container. Asks the kernel about the file itself:
  * neither the environment nor the arguments can pretend it. False also when that can't be found out. */
 bool protect_done(void);
 
 /* Executes the running file again from a protected copy, with `argv` and `environ` as they are.
- * Returns only when every method failed; says why in `failures`. */
-void protect_and_execute(char *const argv[], struct protect_failure failures[PROTECT_METHODS]);
+ * Returns only when every method failed, and says in `message` which failed at what. */
+void protect_and_execute(char *const argv[], char *message, size_t size);
 
 #endif
