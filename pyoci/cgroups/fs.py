@@ -1,0 +1,789 @@
+"""The `fs` driver: cgroups of the v2 hierarchy, through the file system.
+
+    cgroup = Cgroup.create(cgroups_path, id, writes)    directories, controllers
+    cgroup.apply(writes)                                limits, before anything runs inside
+    cgroup.attach_device_filter(program)
+    … clone into cgroup.dirfd …
+    cgroup.destroy(kill=True)
+
+Implements "Control groups" of the runtime specification (config-linux.md). The hierarchy is found through
+/proc/self/mountinfo, so unified and hybrid hosts are the same to it. Directories are reached one component at
+a time from the mount, never through a symbolic link, and everything is done by descriptor. Nothing here
+sleeps: `cgroup.events` says when a cgroup is frozen or empty.
+"""
+
+import _struct
+import errno
+import posix
+import select
+import time
+
+from pyoci import _native
+from pyoci.cgroups.resources import controllers
+from pyoci.errors import CgroupError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyoci.cgroups.resources import Write
+
+PATH_POINTER = "/linux/cgroupsPath"
+DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
+
+SIGKILL = 9
+PATIENCE = 10.0  # seconds that processes get to freeze or to die
+
+# The path through the tree can vanish under us when another runtime removes a parent it made.
+WALK_ATTEMPTS = 16
+RMDIR_ATTEMPTS = 256  # of an empty cgroup: more means that something is mounted on it
+
+# bpf(2)
+BPF_PROG_ATTACH, BPF_PROG_DETACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY = 8, 9, 13, 16
+BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
+
+MKDIR_HINTS = {
+    errno.EAGAIN: "an ancestor's cgroup.max.depth or cgroup.max.descendants is reached",
+    errno.EROFS: "the cgroup2 mount is read-only here",
+}
+ENABLE_HINTS = {
+    errno.EBUSY: "a cgroup with processes of its own can't have limited children; move them into a child",
+    errno.ENOENT: "its parent does not have the controller to give",
+    errno.EOPNOTSUPP: "it is a threaded cgroup",
+}
+
+
+def find_mount() -> str:
+    """The mount point of the cgroup v2 hierarchy.
+
+    Of several, a mount of the hierarchy's root goes before one of a part, the two usual places before others,
+    and what was mounted first before what came later. Raises `CgroupError` if there is none.
+    """
+    found = []
+    for order, line in enumerate(_read_file("/proc/self/mountinfo").split("\n")):
+        if " - cgroup2 " in line:
+            _, _, device, root, path, *_ = line.split(" ")
+            path = _unescape(path)
+            usual = {"/sys/fs/cgroup": 0, "/sys/fs/cgroup/unified": 1}.get(path, 2)
+            found.append((root != "/", usual, order, path, device))
+    for _, _, _, path, device in sorted(found):
+        if _is_mounted(path, device):
+            return path
+    raise CgroupError(
+        "cannot find the cgroup v2 hierarchy: no cgroup2 file system is mounted",
+        hint="mount one, or run with --cgroup-manager disabled",
+    )
+
+
+def _is_mounted(path: str, device: str) -> bool:
+    """Whether `path` still shows the mount of `device` ("major:minor") and nothing on top of it."""
+    major, _, minor = device.partition(":")
+    try:
+        return posix.stat(path).st_dev == posix.makedev(int(major), int(minor))
+    except OSError:
+        return False
+
+
+def _unescape(path: str) -> str:
+    """A path of mountinfo, where blank, tab, newline and backslash are `\\` and three octal digits."""
+    head, *escaped = path.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in escaped)
+
+
+def cgroup_path(cgroups_path: str, id: str) -> str:
+    """The path from the mount for `linux.cgroupsPath` ("" when unset) of container `id`.
+
+    An absolute one counts from the mount. A relative one, and the id when there is none, go beside the cgroup
+    of the caller: in its parent, since v2 lets a cgroup have either processes or limited children.
+    """
+    parts = (cgroups_path or id).removesuffix("/").split("/")
+    absolute = parts[0] == ""
+    if absolute:
+        del parts[0]
+    if not parts or any(part in ("", ".", "..") or "\0" in part or "\n" in part for part in parts):
+        raise CgroupError(
+            f"cannot use cgroup path {cgroups_path!r}: not a plain path below the mount", where=PATH_POINTER
+        )
+    return "/" + "/".join(parts) if absolute else f"{_own_parent()}/{'/'.join(parts)}"
+
+
+def _own_parent() -> str:
+    """The parent of the caller's own cgroup as a path from the mount, "" when it is the root."""
+    for line in _read_file("/proc/self/cgroup").split("\n"):
+        if line.startswith("0::"):
+            parent = line[3:].rpartition("/")[0]
+            return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
+    return ""
+
+
+class Cgroup:
+    """A container's cgroup.
+
+    mount     where the hierarchy is mounted
+    path      the cgroup's path from there: `/docker/4f1e…`
+    created   the paths that `create` made, from the top down; the others stay when the container goes
+    inode     identifies the directory: a later one of the same name is another cgroup
+    filter_id the device program in a cgroup that was there before, to be taken off again; else 0
+    """
+
+    __slots__ = ("_dirfd", "created", "filter_id", "inode", "mount", "path", "warnings")
+
+    driver = "cgroupfs"
+
+    def __init__(self, mount: str, path: str, created: list[str], inode: int = 0, filter_id: int = 0) -> None:
+        self.mount = mount
+        self.path = path
+        self.created = created
+        self.inode = inode
+        self.filter_id = filter_id
+        self.warnings: list[str] = []
+        self._dirfd = -1
+
+    @classmethod
+    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "Cgroup":
+        """Make the cgroup with every controller that `writes` needs.
+
+        An existing one is taken as it is if it is empty and not frozen. Raises `CgroupError`, with the pointer
+        of the path or of the limit, and leaves no directory behind.
+        """
+        path = cgroup_path(cgroups_path, id)
+        cgroup = cls(mount or find_mount(), path, [])
+        try:
+            line = cgroup._make_directories()
+            try:
+                cgroup._check_fitness(existed=path not in cgroup.created)
+                cgroup._enable(line, writes)
+            finally:
+                for fd in line:
+                    posix.close(fd)
+        except BaseException:
+            cgroup.destroy()
+            raise
+        return cgroup
+
+    @classmethod
+    def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
+        """The cgroup that `to_dict` described."""
+        return cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
+
+    def to_dict(self) -> "dict[str, Any]":
+        """What later commands need to find it again, as JSON values."""
+        return {
+            "driver": self.driver,
+            "mount": self.mount,
+            "path": self.path,
+            "created": self.created,
+            "inode": self.inode,
+            "filter_id": self.filter_id,
+        }
+
+    @property
+    def dirfd(self) -> int:
+        """A descriptor of the directory, for CLONE_INTO_CGROUP. Raises `CgroupError` when it is gone."""
+        if self._dirfd < 0:
+            try:
+                self._dirfd = self._open()
+            except OSError as error:
+                raise self._failure("open", error) from error
+        return self._dirfd
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._dirfd >= 0:
+            posix.close(self._dirfd)
+            self._dirfd = -1
+
+    def apply(self, writes: "list[Write]") -> None:
+        """Write the limits. Raises `CgroupError` with the pointer of the one which the kernel refuses."""
+        for write in writes:
+            if write.usage:
+                self._check_usage(write)
+        for write in writes:
+            self._apply(write)
+
+    def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
+        """Load and attach a program of `device_filter.compile_rules`; b"" allows everything: nothing to attach.
+
+        Raises `CgroupError`, with the verifier's last line if it was that.
+        """
+        if not program:
+            return
+        try:
+            program_fd = _native.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, program)
+        except OSError as error:
+            raise CgroupError(
+                f"cannot load device filter: {_verdict(program, error)}", where=where
+            ) from error
+        try:
+            # Several programs may be attached, and all of them are asked: an ancestor's or systemd's stay in force.
+            _native.bpf(
+                BPF_PROG_ATTACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
+            )
+            query = _bpf_attr(self.dirfd, BPF_CGROUP_DEVICE, 0, 0, 0, 0, 0, 0)
+            _native.bpf(BPF_PROG_QUERY, query)
+            if not _struct.unpack_from("=I", query, 24)[0]:
+                raise CgroupError("cannot attach device filter: the kernel does not list it", where=where)
+            if self.path not in self.created:
+                self.filter_id = _native.bpf_prog_id(program_fd)
+        except OSError as error:
+            raise CgroupError(f"cannot attach device filter: {reason(_errno(error))}", where=where) from error
+        finally:
+            posix.close(program_fd)
+
+    def pids(self, *, recursive: bool = True) -> list[int]:
+        """The processes inside, as this process numbers them; none when the cgroup is gone."""
+        try:
+            top = self.dirfd
+            found = _read_pids(top, "cgroup.procs")
+            if recursive:
+                for parent, name in _below(top):
+                    found += _read_pids(parent, f"{name}/cgroup.procs")
+        except (OSError, CgroupError) as error:
+            if _errno(error) not in GONE:
+                raise
+            return []
+        return found
+
+    def frozen(self) -> bool:
+        """Whether every process inside is stopped."""
+        try:
+            return b"frozen 1" in _read(self.dirfd, "cgroup.events")
+        except (OSError, CgroupError) as error:
+            if _errno(error) not in GONE:
+                raise
+            return False
+
+    def freeze(self, timeout: float = PATIENCE) -> None:
+        """Stop every process inside; returns when they have. Raises `CgroupError` after `timeout` seconds."""
+        self._set_frozen(True, timeout)
+
+    def thaw(self, timeout: float = PATIENCE) -> None:
+        """Let them go on."""
+        self._set_frozen(False, timeout)
+
+    def kill(self, signal: int = SIGKILL) -> bool:
+        """Send `signal` to every process inside. True: they were all reached, even those just being forked."""
+        try:
+            if signal == SIGKILL:
+                try:
+                    _write(self.dirfd, "cgroup.kill", b"1")
+                    return True
+                except OSError as error:
+                    # Linux before 5.14 has no such file, and threaded cgroups refuse it.
+                    if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+                        raise
+            self._signal(signal)
+        except (OSError, CgroupError) as error:
+            if _errno(error) not in GONE:
+                raise
+        return True
+
+    def destroy(self, *, kill: bool = False, timeout: float = PATIENCE) -> None:
+        """Remove what `create` made: the cgroup with all below it, and its ancestors unless others use them.
+
+        With `kill` processes inside are killed, else they get `timeout` seconds to end. A cgroup that is
+        gone already is no error; one that was there before `create` stays. Raises `CgroupError` when
+        processes remain.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            if self.path in self.created:
+                self._remove(kill, deadline)
+            elif self.inode:
+                self._leave(kill, deadline)
+            for path in reversed(self.created):
+                if path != self.path:
+                    _remove_unused(self.mount, path)
+        except OSError as error:
+            raise self._failure("remove", error) from error
+        finally:
+            self.close()
+
+    # The directories
+
+    def _make_directories(self) -> list[int]:
+        """Descriptors of the directories from the mount to the cgroup's parent; its own is kept in `self`."""
+        for attempt in range(WALK_ATTEMPTS):
+            line: list[int] = []
+            path = ""
+            try:
+                line.append(posix.open(self.mount, DIRECTORY))
+                for name in self.path[1:].split("/"):
+                    path += f"/{name}"
+                    if _make(name, line[-1]) and path not in self.created:
+                        self.created.append(path)
+                    line.append(posix.open(name, DIRECTORY, dir_fd=line[-1]))
+                self._dirfd = line.pop()
+                status = posix.fstat(self._dirfd)
+                if status.st_dev != posix.fstat(line[0]).st_dev:
+                    raise CgroupError(
+                        f"cannot use cgroup {self.path}: something is mounted over it", where=PATH_POINTER
+                    )
+                self.inode = status.st_ino
+                return line
+            except BaseException as error:
+                for fd in line:
+                    posix.close(fd)
+                if not isinstance(error, OSError):
+                    raise
+                if error.errno not in GONE or not path or attempt == WALK_ATTEMPTS - 1:
+                    raise CgroupError(
+                        f"cannot create cgroup {self.path}: {reason(_errno(error))}",
+                        where=PATH_POINTER,
+                        hint=MKDIR_HINTS.get(_errno(error), ""),
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def _open(self) -> int:
+        """A new descriptor of this very cgroup, not of a later one with its name."""
+        fd = _open_below(self.mount, self.path)
+        if posix.fstat(fd).st_ino != self.inode:
+            posix.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "")
+        return fd
+
+    def _check_fitness(self, *, existed: bool) -> None:
+        """Refuse a cgroup in which the container could not start, or would not be alone."""
+        if not existed and self.path.count("/") == 1:
+            return  # a child of the root inherits neither the freezer nor threads
+        events = _read(self.dirfd, "cgroup.events")
+        why = ""
+        if b"populated 1" in events:
+            why = "it has processes already"
+        elif b"frozen 1" in events:
+            why = "it is frozen"
+        elif (kind := _read(self.dirfd, "cgroup.type").strip()) != b"domain" and kind != b"domain threaded":
+            why = "it is a threaded cgroup"
+        if why:
+            raise CgroupError(f"cannot use cgroup {self.path}: {why}", where=PATH_POINTER)
+
+    def _enable(self, line: list[int], writes: "list[Write]") -> None:
+        """Enable the controllers of `writes` in every ancestor that does not have them enabled yet."""
+        needed, spare = controllers(writes)
+        if not needed and not spare:
+            return
+        enabled = _read_words(self.dirfd, "cgroup.controllers")
+        if all(name in enabled for name in (*needed, *spare)):
+            return
+        available = _read_words(line[0], "cgroup.controllers")
+        for name in needed:
+            if name not in available:
+                raise _no_controller(
+                    name, self.mount, next(w.where for w in writes if w.controller == name and not w.default)
+                )
+        for name in (*needed, *spare):
+            if name not in enabled and name in available:
+                self._enable_one(name, line, writes, tolerant=name in spare)
+
+    def _enable_one(self, name: str, line: list[int], writes: "list[Write]", *, tolerant: bool) -> None:
+        parts = self.path.split("/")
+        for depth, fd in enumerate(line):
+            if name in _read_words(fd, "cgroup.subtree_control"):
+                continue
+            try:
+                _write(fd, "cgroup.subtree_control", f"+{name}".encode())
+            except OSError as error:
+                if tolerant:
+                    return
+                where = next(w.where for w in writes if w.controller == name)
+                place = "/".join(parts[: depth + 1]) or "/"
+                raise CgroupError(
+                    f"cannot enable controller {name} in cgroup {place}: {reason(_errno(error))}",
+                    where=where,
+                    hint=ENABLE_HINTS.get(_errno(error), ""),
+                ) from error
+
+    # Limits
+
+    def _check_usage(self, write: "Write") -> None:
+        if int(write.value) < (usage := int(_read(self.dirfd, write.usage))):
+            raise CgroupError(
+                f"cannot set {write.file} to {write.value}: {usage} are in use", where=write.where
+            )
+
+    def _apply(self, write: "Write") -> None:
+        try:
+            _write(self.dirfd, write.file, (write.value or "\n").encode())
+        except OSError as error:
+            missing = error.errno == errno.ENOENT
+            if error.errno in GONE and not self._exists():
+                raise CgroupError(
+                    f"cannot limit cgroup {self.path}: it was removed", where=write.where
+                ) from error
+            if missing and write.default:
+                return
+            if missing and write.otherwise:
+                self._apply(write.otherwise)
+                return
+            raise CgroupError(
+                f"cannot write `{write.value}` to {write.file} of cgroup {self.path}: {reason(_errno(error))}",
+                where=write.where,
+                hint="this kernel has no such file" if missing else "",
+            ) from error
+
+    def _exists(self) -> bool:
+        try:
+            posix.stat("cgroup.procs", dir_fd=self.dirfd)
+        except OSError:
+            return False
+        return True
+
+    # Processes
+
+    def _set_frozen(self, frozen: bool, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        verb = "freeze" if frozen else "thaw"
+        try:
+            _write(self.dirfd, "cgroup.freeze", b"1" if frozen else b"0")
+            if self._wait(b"frozen 1" if frozen else b"frozen 0", deadline):
+                return
+            if frozen:
+                _write(self.dirfd, "cgroup.freeze", b"0")
+        except OSError as error:
+            raise self._failure(verb, error) from error
+        hint = "" if frozen else "an ancestor may be frozen"
+        raise CgroupError(f"cannot {verb} cgroup {self.path}: not done after {timeout:g} s", hint=hint)
+
+    def _wait(self, state: bytes, deadline: float) -> bool:
+        """Wait until cgroup.events has the line `state`; False when `deadline` came first."""
+        fd = posix.open("cgroup.events", READ, dir_fd=self.dirfd)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLPRI)
+            # A read arms the file, a change after it ends the poll: nothing can slip in between.
+            while state not in posix.pread(fd, 4096, 0):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                poll.poll(left * 1000)
+            return True
+        finally:
+            posix.close(fd)
+
+    def _signal(self, signal: int) -> None:
+        """Without cgroup.kill: in a frozen cgroup nobody forks, and no pid changes hands."""
+        was_frozen = self.frozen()
+        if not was_frozen:
+            try:
+                self.freeze()
+            except CgroupError:  # something is stuck in the kernel: reach the others at least
+                if signal != SIGKILL:
+                    raise
+        try:
+            for pid in self.pids():
+                try:
+                    posix.kill(pid, signal)
+                except ProcessLookupError:
+                    pass  # it ended by itself
+        finally:
+            if not was_frozen:
+                self.thaw()
+
+    # The end
+
+    def _remove(self, kill: bool, deadline: float) -> None:
+        parent_path, _, name = self.path.rpartition("/")
+        try:
+            if self.inode:
+                self.dirfd  # noqa: B018  only if it is still ours
+            parent = _open_below(self.mount, parent_path)
+        except (OSError, CgroupError) as error:
+            if _errno(error) not in GONE:
+                raise
+            return
+        try:
+            for _ in range(RMDIR_ATTEMPTS):
+                if _rmdir(name, parent):
+                    return
+                if kill:
+                    self.kill()
+                if not self._wait(b"populated 0", deadline):
+                    raise self._still_populated()
+                for above, child in _below(self.dirfd):
+                    _rmdir(child, above)
+                posix.sched_yield()  # the last process may still be on its way out of a processor
+            raise OSError(errno.EBUSY, "")
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        finally:
+            posix.close(parent)
+
+    def _leave(self, kill: bool, deadline: float) -> None:
+        """Empty a cgroup that is not ours to remove, and take off our device program."""
+        try:
+            if kill:
+                self.kill()
+                if not self._wait(b"populated 0", deadline):
+                    raise self._still_populated()
+            if self.filter_id:
+                program_fd = _native.bpf(BPF_PROG_GET_FD_BY_ID, _bpf_attr(self.filter_id, 0, 0))
+                try:
+                    _native.bpf(BPF_PROG_DETACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE))
+                finally:
+                    posix.close(program_fd)
+        except (OSError, CgroupError) as error:
+            if _errno(error) not in GONE:
+                raise
+
+    def _still_populated(self) -> CgroupError:
+        pids = self.pids()
+        some = " ".join(map(str, pids[:8])) + (" …" if len(pids) > 8 else "")
+        return CgroupError(f"cannot remove cgroup {self.path}: it still has processes: {some}")
+
+    def _failure(self, verb: str, error: OSError) -> CgroupError:
+        return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(_errno(error))}")
+
+
+class NoCgroup:
+    """The `disabled` manager: the container stays in the cgroup of its creator, without limits."""
+
+    __slots__ = ("warnings",)
+
+    driver = "disabled"
+    dirfd = -1
+    path = ""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    @classmethod
+    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "NoCgroup":
+        """Nothing to make."""
+        return cls()
+
+    @classmethod
+    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":
+        """The counterpart of `to_dict`."""
+        return cls()
+
+    def to_dict(self) -> "dict[str, Any]":
+        """What later commands need: that there is nothing."""
+        return {"driver": self.driver}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def apply(self, writes: "list[Write]") -> None:
+        """Warn of every limit that is lost."""
+        self.warnings += [f"{w.where}: ignored: cgroups are disabled" for w in writes if not w.default]
+
+    def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
+        """Warn that devices are not filtered."""
+        if program:
+            self.warnings.append(f"{where}: ignored: cgroups are disabled")
+
+    def pids(self, *, recursive: bool = True) -> list[int]:
+        """None are known."""
+        return []
+
+    def frozen(self) -> bool:
+        """Never."""
+        return False
+
+    def freeze(self, timeout: float = PATIENCE) -> None:
+        """Raises `CgroupError`."""
+        raise CgroupError("cannot freeze container: its cgroup manager is disabled")
+
+    def thaw(self, timeout: float = PATIENCE) -> None:
+        """Raises `CgroupError`."""
+        raise CgroupError("cannot thaw container: its cgroup manager is disabled")
+
+    def kill(self, signal: int = SIGKILL) -> bool:
+        """False: nobody was reached, the caller has to signal the processes that it knows."""
+        return False
+
+    def destroy(self, *, kill: bool = False, timeout: float = PATIENCE) -> None:
+        """Nothing to remove."""
+
+
+MANAGERS: "dict[str, type[Cgroup | NoCgroup]]" = {"cgroupfs": Cgroup, "disabled": NoCgroup}
+
+
+def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
+    """The cgroup that some manager's `to_dict` described."""
+    if record["driver"] not in MANAGERS:
+        raise CgroupError(f"cannot use cgroup manager {record['driver']}: this pyoci does not have it")
+    return MANAGERS[record["driver"]].from_dict(record)
+
+
+# Files
+
+
+def _read_file(path: str) -> str:
+    fd = posix.open(path, READ)
+    try:
+        return _read_all(fd).decode("utf-8", "surrogateescape")
+    finally:
+        posix.close(fd)
+
+
+def _read(dirfd: int, name: str) -> bytes:
+    fd = posix.open(name, READ, dir_fd=dirfd)
+    try:
+        return _read_all(fd)
+    finally:
+        posix.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    chunks = []
+    while chunk := posix.read(fd, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _read_words(dirfd: int, name: str) -> list[str]:
+    return _read(dirfd, name).decode().split()
+
+
+def _read_pids(dirfd: int, name: str) -> list[int]:
+    """The pids of a cgroup.procs; 0 stands for one that our PID namespace can't see."""
+    try:
+        return [pid for pid in map(int, _read(dirfd, name).split()) if pid > 0]
+    except OSError as error:
+        # Processes of a threaded cgroup are listed in the one above.
+        if error.errno in (*GONE, errno.EOPNOTSUPP):
+            return []
+        raise
+
+
+def _write(dirfd: int, name: str, value: bytes) -> None:
+    fd = posix.open(name, WRITE, dir_fd=dirfd)
+    try:
+        if posix.write(fd, value) != len(value):
+            raise OSError(errno.EIO, "short write")
+    finally:
+        posix.close(fd)
+
+
+# Directories
+
+
+def _make(name: str, parent: int) -> bool:
+    """Make a directory; False if it is there."""
+    try:
+        posix.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _rmdir(name: str, parent: int) -> bool:
+    """Remove a directory, or find it gone; False if it is in use."""
+    try:
+        posix.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        if error.errno not in GONE:
+            raise
+    return True
+
+
+def _open_below(mount: str, path: str) -> int:
+    """A descriptor of the directory `path` ("/a/b", or "" for the mount itself)."""
+    fd = posix.open(mount, DIRECTORY)
+    for name in path[1:].split("/") if path else ():
+        above = fd
+        try:
+            fd = posix.open(name, DIRECTORY, dir_fd=above)
+        finally:
+            posix.close(above)
+    return fd
+
+
+def _remove_unused(mount: str, path: str) -> None:
+    """Remove a directory if nothing is in it."""
+    parent_path, _, name = path.rpartition("/")
+    try:
+        parent = _open_below(mount, parent_path)
+    except OSError as error:
+        if error.errno in GONE:
+            return
+        raise
+    try:
+        _rmdir(name, parent)
+    finally:
+        posix.close(parent)
+
+
+def _children(dirfd: int) -> list[str]:
+    if posix.fstat(dirfd).st_nlink == 2:  # the kernel counts subdirectories there
+        return []
+    with posix.scandir(dirfd) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _below(top: int) -> "Iterator[tuple[int, str]]":
+    """(descriptor of its parent, name) of every cgroup below `top`, children first.
+
+    A container may nest its cgroups as deep as it likes: this takes one descriptor and no recursion.
+    """
+    fd = posix.dup(top)
+    names: list[str] = []
+    pending = [_children(fd)]
+    try:
+        while names or pending[-1]:
+            if pending[-1]:
+                name = pending[-1].pop()
+                try:
+                    child = posix.open(name, DIRECTORY, dir_fd=fd)
+                    pending.append(_children(child))
+                except OSError as error:
+                    if error.errno in GONE:
+                        continue
+                    raise
+                posix.close(fd)
+                fd = child
+                names.append(name)
+                continue
+            pending.pop()
+            parent = posix.open("..", DIRECTORY, dir_fd=fd)
+            posix.close(fd)
+            fd = parent
+            yield fd, names.pop()
+    finally:
+        posix.close(fd)
+
+
+# The rest
+
+
+def _errno(error: BaseException) -> int:
+    """The errno of an OSError, or of the one that caused a CgroupError; 0 if there is none."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause.errno or 0 if isinstance(cause, OSError) else 0
+
+
+def _no_controller(name: str, mount: str, where: str) -> CgroupError:
+    hint = ""
+    for line in _read_file("/proc/cgroups").split("\n"):
+        subsystem, *numbers = line.split()[:2] or [""]
+        if subsystem == ("blkio" if name == "io" else name) and numbers != ["0"]:
+            hint = "on this host it serves cgroup v1"
+    return CgroupError(
+        f"cannot apply: this host's cgroup v2 hierarchy ({mount}) has no {name} controller",
+        where=where,
+        hint=hint,
+    )
+
+
+def _bpf_attr(*words: int) -> bytearray:
+    """A union bpf_attr of 32-bit words."""
+    return bytearray(_struct.pack(f"={len(words)}I", *words))
+
+
+def _verdict(program: bytes, error: OSError) -> str:
+    """Why the kernel refused `program`: asked for only now, since a log costs time."""
+    log = bytearray(65536)
+    try:
+        posix.close(_native.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, program, log))
+    except OSError:
+        pass
+    lines = log.rstrip(b"\0\n").decode("utf-8", "replace").split("\n")
+    return reason(_errno(error)) + (f" ({lines[-1]})" if lines[-1] else "")

@@ -1,0 +1,298 @@
+"""`linux.resources` as writes: every property, what can't be converted, and the order."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyoci.cgroups.resources import controllers, weight_of_shares, writes
+from pyoci.errors import CgroupError
+
+MAX_U64 = 2**64 - 1
+
+
+def values(resources):
+    """(file, value) of each write."""
+    return [(write.file, write.value) for write in writes(resources)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, []),
+        ({"blockIO": {}, "memory": {}, "cpu": {}, "pids": {}, "network": {}, "rdma": {}, "unified": {}}, []),
+        ({"hugepageLimits": [], "blockIO": {"weightDevice": [], "throttleReadBpsDevice": []}}, []),
+        ({"devices": [{"allow": False, "access": "rwm"}]}, []),
+        ({"memory": {"limit": 1048576}}, [("memory.max", "1048576")]),
+        ({"memory": {"limit": 0, "reservation": 0, "swap": 0}}, []),
+        ({"memory": {"limit": -1}}, [("memory.max", "max"), ("memory.swap.max", "max")]),
+        ({"memory": {"limit": -1, "swap": -1}}, [("memory.max", "max"), ("memory.swap.max", "max")]),
+        ({"memory": {"swap": -1}}, [("memory.swap.max", "max")]),
+        ({"memory": {"limit": 100, "swap": -1}}, [("memory.max", "100"), ("memory.swap.max", "max")]),
+        ({"memory": {"limit": 100, "swap": 100}}, [("memory.max", "100"), ("memory.swap.max", "0")]),
+        ({"memory": {"limit": 100, "swap": 150}}, [("memory.max", "100"), ("memory.swap.max", "50")]),
+        ({"memory": {"reservation": 77}}, [("memory.low", "77")]),
+        ({"memory": {"reservation": -1}}, [("memory.low", "max")]),
+        ({"cpu": {"shares": 0}}, []),
+        ({"cpu": {"shares": 512}}, [("cpu.weight", "59")]),
+        ({"cpu": {"shares": 1}}, [("cpu.weight", "1")]),
+        ({"cpu": {"shares": MAX_U64}}, [("cpu.weight", "10000")]),
+        ({"cpu": {"quota": 20000}}, [("cpu.max", "20000")]),
+        ({"cpu": {"quota": 20000, "period": 50000}}, [("cpu.max", "20000 50000")]),
+        ({"cpu": {"quota": 0, "period": 0}}, []),
+        ({"cpu": {"quota": -1}}, [("cpu.max", "max")]),
+        ({"cpu": {"period": 50000}}, [("cpu.max", "max 50000")]),
+        ({"cpu": {"burst": 0}}, [("cpu.max.burst", "0")]),
+        ({"cpu": {"burst": 5}}, [("cpu.max.burst", "5")]),
+        (
+            {"cpu": {"quota": 20000, "burst": 20000}},
+            [("cpu.max.burst", "0"), ("cpu.max", "20000"), ("cpu.max.burst", "20000")],
+        ),
+        (
+            {"cpu": {"quota": -1, "burst": 7}},
+            [("cpu.max.burst", "0"), ("cpu.max", "max"), ("cpu.max.burst", "7")],
+        ),
+        ({"cpu": {"idle": 1}}, [("cpu.idle", "1")]),
+        ({"cpu": {"idle": 1, "shares": 512}}, [("cpu.idle", "1")]),
+        ({"cpu": {"idle": 0, "shares": 512}}, [("cpu.idle", "0"), ("cpu.weight", "59")]),
+        ({"cpu": {"cpus": "0-3,7", "mems": "0"}}, [("cpuset.cpus", "0-3,7"), ("cpuset.mems", "0")]),
+        ({"cpu": {"cpus": "", "mems": ""}}, []),
+        ({"blockIO": {"weight": 0}}, []),
+        ({"blockIO": {"weight": 500}}, [("io.bfq.weight", "500")]),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 16, "weight": 10}]}},
+            [("io.bfq.weight", "8:16 10")],
+        ),
+        (
+            {
+                "blockIO": {
+                    "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 4}],
+                    "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 3}],
+                    "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": MAX_U64}],
+                    "throttleReadBpsDevice": [
+                        {"major": 8, "minor": 0, "rate": 1},
+                        {"major": 8, "minor": 1, "rate": 0},
+                    ],
+                }
+            },
+            [
+                ("io.max", "8:0 rbps=1"),
+                ("io.max", "8:1 rbps=max"),
+                ("io.max", f"8:0 wbps={MAX_U64}"),
+                ("io.max", "8:0 riops=3"),
+                ("io.max", "8:0 wiops=4"),
+            ],
+        ),
+        ({"pids": {"limit": 2048}}, [("pids.max", "2048")]),
+        ({"pids": {"limit": 0}}, [("pids.max", "0")]),
+        ({"pids": {"limit": -1}}, [("pids.max", "max")]),
+        ({"pids": {"limit": -(2**63)}}, [("pids.max", "max")]),
+        (
+            {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 9}]},
+            [
+                ("hugetlb.2MB.max", "0"),
+                ("hugetlb.2MB.rsvd.max", "0"),
+                ("hugetlb.1GB.max", "9"),
+                ("hugetlb.1GB.rsvd.max", "9"),
+            ],
+        ),
+        (
+            {"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 0}, "mlx4_0": {"hcaObjects": 1}}},
+            [("rdma.max", "mlx5_1 hca_handle=3 hca_object=0"), ("rdma.max", "mlx4_0 hca_object=1")],
+        ),
+        (
+            {"unified": {"memory.high": "1000", "no_such.file": " x "}},
+            [("memory.high", "1000"), ("no_such.file", " x ")],
+        ),
+        (
+            {"unified": {"io.max": "8:0 rbps=1\n8:16 wbps=2\n"}},
+            [("io.max", "8:0 rbps=1"), ("io.max", "8:16 wbps=2")],
+        ),
+        ({"unified": {"cpuset.cpus": ""}}, [("cpuset.cpus", "")]),
+        (
+            {"unified": {"memory.max": "5"}, "pids": {"limit": 1}, "memory": {"limit": 4}},
+            [("memory.max", "4"), ("pids.max", "1"), ("memory.max", "5")],
+        ),
+    ],
+)
+def test_conversion(resources, expected):
+    """Each property becomes the v2 file and value of the same meaning; unset ones nothing."""
+    assert expected == values(resources)
+
+
+@pytest.mark.parametrize(
+    ("resources", "where", "reason"),
+    [
+        ({"memory": {"kernel": 1}}, "/memory/kernel", "no controller"),
+        ({"memory": {"kernelTCP": 1}}, "/memory/kernelTCP", "no controller"),
+        ({"memory": {"swappiness": 0}}, "/memory/swappiness", "no controller"),
+        ({"memory": {"disableOOMKiller": True}}, "/memory/disableOOMKiller", "no controller"),
+        ({"memory": {"useHierarchy": False}}, "/memory/useHierarchy", "no controller"),
+        ({"memory": {"limit": -2}}, "/memory/limit", "-1 or more"),
+        ({"memory": {"reservation": -2}}, "/memory/reservation", "-1 or more"),
+        ({"memory": {"swap": 5}}, "/memory/swap", "memory/limit must be set"),
+        ({"memory": {"swap": 5, "limit": 0}}, "/memory/swap", "memory/limit must be set"),
+        ({"memory": {"swap": 5, "limit": -1}}, "/memory/swap", "memory/limit must be set"),
+        ({"memory": {"swap": -2, "limit": 1}}, "/memory/swap", "-1 or more"),
+        ({"memory": {"swap": 5, "limit": 6}}, "/memory/swap", "less than memory/limit 6"),
+        ({"cpu": {"realtimeRuntime": 950000}}, "/cpu/realtimeRuntime", "no controller"),
+        ({"cpu": {"realtimePeriod": 1000000}}, "/cpu/realtimePeriod", "no controller"),
+        ({"cpu": {"idle": 2}}, "/cpu/idle", "0 or 1"),
+        ({"cpu": {"idle": -1}}, "/cpu/idle", "0 or 1"),
+        ({"cpu": {"burst": 6, "quota": 5}}, "/cpu/burst", "more than quota 5"),
+        ({"blockIO": {"leafWeight": 10}}, "/blockIO/leafWeight", "no controller"),
+        ({"blockIO": {"weight": 9}}, "/blockIO/weight", "from 10 to 1000"),
+        ({"blockIO": {"weight": 1001}}, "/blockIO/weight", "from 10 to 1000"),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}, "/blockIO/weightDevice/0", "neither"),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 10}]}},
+            "/blockIO/weightDevice/0/leafWeight",
+            "no controller",
+        ),
+        ({"network": {"classID": 1}}, "/network/classID", "no controller"),
+        (
+            {"network": {"priorities": [{"name": "eth0", "priority": 1}]}},
+            "/network/priorities",
+            "no controller",
+        ),
+        ({"hugepageLimits": [{"pageSize": "2mb", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
+        ({"hugepageLimits": [{"pageSize": "02MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
+        ({"hugepageLimits": [{"pageSize": "../MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
+        ({"hugepageLimits": [{"pageSize": "２MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
+        ({"rdma": {"mlx": {}}}, "/rdma/mlx", "neither"),
+        ({"rdma": {"a/b~": {}}}, "/rdma/a~1b~0", "neither"),
+        ({"rdma": {"mlx 4": {"hcaHandles": 1}}}, "/rdma/mlx 4", "not a name"),
+        ({"unified": {"memory": "1"}}, "/unified/memory", "not the name"),
+        ({"unified": {"../memory.max": "1"}}, "/unified/..~1memory.max", "not the name"),
+        ({"unified": {"memory.max\n": "1"}}, "/unified/memory.max\n", "not the name"),
+        ({"unified": {"memory..max": "1"}}, "/unified/memory..max", "not the name"),
+        ({"unified": {".max": "1"}}, "/unified/.max", "not the name"),
+        ({"unified": {"": "1"}}, "/unified/", "not the name"),
+        ({"unified": {"cgroup.procs": "1"}}, "/unified/cgroup.procs", "only the runtime"),
+        ({"unified": {"cgroup.freeze": "1"}}, "/unified/cgroup.freeze", "only the runtime"),
+    ],
+)
+def test_refusal(resources, where, reason):
+    """What v2 can't express, or makes no sense, is an error with its own pointer."""
+    with pytest.raises(CgroupError, match=reason) as caught:
+        writes(resources)
+
+    assert f"/linux/resources{where}" == caught.value.where
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"memory": {"kernel": -1, "kernelTCP": 0, "disableOOMKiller": False, "useHierarchy": True}},
+        {"cpu": {"realtimeRuntime": 0, "realtimePeriod": 0}},
+        {"cpu": {"realtimeRuntime": -1}},
+        {"blockIO": {"leafWeight": 0}},
+        {"network": {"classID": 0, "priorities": []}},
+    ],
+)
+def test_a_property_of_v1_that_asks_for_nothing_is_accepted(resources):
+    """Engines fill in zeros and defaults: those are what v2 does anyway."""
+    assert [] == values(resources)
+
+
+def test_every_write_names_its_property():
+    """The pointer leads to the key which the limit comes from."""
+    resources = {
+        "memory": {"limit": 5, "swap": 6, "reservation": 1},
+        "cpu": {"shares": 3, "quota": 5, "burst": 1, "cpus": "0", "mems": "0", "idle": 0},
+        "blockIO": {
+            "weight": 10,
+            "weightDevice": [{"major": 1, "minor": 2, "weight": 11}],
+            "throttleReadBpsDevice": [{"major": 1, "minor": 2, "rate": 3}],
+        },
+        "pids": {"limit": 1},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+        "rdma": {"m/x": {"hcaHandles": 1}},
+        "unified": {"memory.high": "1"},
+    }
+
+    assert [
+        "/memory/limit",
+        "/memory/swap",
+        "/memory/reservation",
+        "/cpu/idle",
+        "/cpu/shares",
+        "/cpu/burst",
+        "/cpu/quota",
+        "/cpu/burst",
+        "/cpu/cpus",
+        "/cpu/mems",
+        "/blockIO/weight",
+        "/blockIO/weightDevice/0/weight",
+        "/blockIO/throttleReadBpsDevice/0",
+        "/pids/limit",
+        "/hugepageLimits/0",
+        "/hugepageLimits/0",
+        "/rdma/m~1x",
+        "/unified/memory.high",
+    ] == [write.where.removeprefix("/linux/resources") for write in writes(resources)]
+
+
+def test_the_pointer_can_start_elsewhere():
+    """`update` reads a bare resources document."""
+    assert ["/pids/limit"] == [write.where for write in writes({"pids": {"limit": 1}}, "")]
+
+
+def test_controllers_of_real_limits_are_needed_and_those_of_defaults_are_not():
+    """ctr sends `shares: 1024`, the kernel's default, to every host: no controller may be needed for it."""
+    assert (["pids"], ["cpu"]) == controllers(writes({"cpu": {"shares": 1024}, "pids": {"limit": 3}}))
+    assert (["cpu"], []) == controllers(writes({"cpu": {"shares": 1025, "quota": -1}}))
+    assert ([], ["memory", "pids"]) == controllers(writes({"memory": {"limit": -1}, "pids": {"limit": -1}}))
+    assert (["hugetlb"], []) == controllers(writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}))
+
+
+def test_unified_needs_the_controller_of_its_prefix_and_core_files_need_none():
+    """`nosuch.max` needs a controller nosuch; cgroup.max.depth is the core's."""
+    assert (["nosuch"], []) == controllers(writes({"unified": {"nosuch.max": "1", "cgroup.max.depth": "1"}}))
+
+
+def test_check_before_update_compares_with_the_usage():
+    """Only when asked for, and only for real limits."""
+    checked = writes({"memory": {"limit": 5, "swap": 6, "checkBeforeUpdate": True}})
+    assert ["memory.current", "memory.swap.current"] == [write.usage for write in checked]
+
+    unlimited = writes({"memory": {"limit": -1, "swap": -1, "checkBeforeUpdate": True}})
+    assert ["", ""] == [write.usage for write in unlimited]
+
+    unchecked = writes({"memory": {"limit": 5, "swap": 6}})
+    assert ["", ""] == [write.usage for write in unchecked]
+
+
+def test_no_process_at_all_is_a_limit_for_after_the_clone():
+    """Written before, it would refuse the container's first process."""
+    assert [True] == [write.after_clone for write in writes({"pids": {"limit": 0}})]
+    assert [False] == [write.after_clone for write in writes({"pids": {"limit": 1}})]
+    assert [True] == [write.after_clone for write in writes({"unified": {"pids.max": "0\n"}})]
+
+
+@pytest.mark.parametrize(("weight", "scaled"), [(10, 1), (11, 11), (100, 910), (500, 4950), (1000, 10000)])
+def test_io_weight_is_scaled_where_there_is_no_bfq(weight, scaled):
+    """10 to 1000 becomes 1 to 10000, by default and for a device."""
+    device = {"major": 8, "minor": 0, "weight": weight}
+    group, single = writes({"blockIO": {"weight": weight, "weightDevice": [device]}})
+
+    assert ("io.weight", f"{scaled}") == (group.otherwise.file, group.otherwise.value)
+    assert ("io.weight", f"8:0 {scaled}") == (single.otherwise.file, single.otherwise.value)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_weight_grows_with_shares(one, other):
+    """Within its range, through its fixed points, and never the other way round."""
+    low, high = sorted((one, other))
+
+    assert 1 <= weight_of_shares(low) <= weight_of_shares(high) <= 10000
+    assert (1, 100, 10000) == tuple(map(weight_of_shares, (2, 1024, 262144)))
+
+
+@given(st.integers(3, 262143))
+def test_weight_is_the_formula_of_the_peers(shares):
+    """ceil(10^((l²+125l)/612 − 7/34)), where l is the binary logarithm."""
+    exact = 10 ** ((math.log2(shares) ** 2 + 125 * math.log2(shares)) / 612 - 7 / 34)
+
+    assert 0 <= weight_of_shares(shares) - exact < 1 + 1e-9
