@@ -1,0 +1,80 @@
+"""From the bytes of config.json to a config that can be run: strict JSON, the schema, and the prose.
+
+Pure: reads nothing, changes nothing. The hot path stops at the first fault; what is said about a document with
+faults comes from `diagnosis`, which reads it again with care.
+"""
+
+from pyoci.config import _validator, checks
+from pyoci.config.jsonio import JsonError, decode, loads
+from pyoci.errors import ConfigError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+__all__ = ["load", "load_process"]
+
+
+def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
+    """The config in `data`, the content of config.json, and warnings about it.
+
+    Members whose value is null are gone. Every `fileMode` of a device is reduced to its permission bits: callers pass
+    the st_mode of stat(2). Raises ConfigError with every problem, each with its JSON pointer, line and column.
+    """
+    config = _read(data, _validator.check_config, process=False)
+    for device in config.get("linux", {}).get("devices", ()):
+        if "fileMode" in device:
+            device["fileMode"] &= checks.PERMISSIONS
+    return config, checks.unknown_capabilities(config.get("process", {}), "/process")
+
+
+def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
+    """The process in `data`, the content of a process.json for exec, and warnings about it.
+
+    It is the `process` of a config.json by itself; errors as for `load`.
+    """
+    process = _read(data, _validator.check_process, process=True)
+    return process, checks.unknown_capabilities(process, "")
+
+
+def _read(
+    data: bytes, check_schema: "Callable[[Any, str, Callable[[str, Any, Any], None]], None]", *, process: bool
+) -> "dict[str, Any]":
+    try:
+        document: dict[str, Any] = loads(data)
+        check_schema(document, "", _refuse)
+        checks.run(document, _refuse, process=process)
+    except (JsonError, _Refused) as refused:
+        raise ConfigError(_explain(data, refused, check_schema, process=process)) from None
+    return document
+
+
+class _Refused(Exception):  # noqa: N818
+    """The document has a fault."""
+
+
+def _refuse(where: str, *_: "Any") -> "NoReturn":
+    raise _Refused(where)
+
+
+def _explain(
+    data: bytes, refused: Exception, check_schema: "Callable[..., None]", *, process: bool
+) -> list[Problem]:
+    from pyoci.config import diagnosis
+
+    def find_faults(document: "Any") -> "list[diagnosis.Fault]":
+        faults = diagnosis.Some()
+        try:
+            check_schema(document, "", faults.add)
+        except diagnosis.Enough:
+            pass
+        return faults.items
+
+    try:
+        _, problems = diagnosis.problems(decode(data), find_faults, process=process)
+    except JsonError as error:
+        return error.problems
+    if problems:
+        return problems
+    return refused.problems if isinstance(refused, JsonError) else [Problem(str(refused), "the value is not valid")]

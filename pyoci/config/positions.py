@@ -1,0 +1,44 @@
+"""Where the problems of a config stand in its text. Used only when there are problems."""
+
+from pyoci.config import careful
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+class Positions:
+    """The lines and columns, both from 1, of the values at some JSON pointers of `text`.
+
+    A pointer that leads nowhere has the place of the nearest value around it.
+    """
+
+    __slots__ = ("_places", "_text")
+
+    def __init__(self, text: str, pointers: "Iterable[str]") -> None:
+        wanted: dict[str, Any] = {}
+        for pointer in pointers:
+            node = wanted
+            for token in tokens(pointer):
+                node = node.setdefault(token, {})
+        self._text = text
+        self._places = careful.parse(text, wanted)[2]
+
+    def value(self, pointer: str) -> tuple[int, int]:
+        """The place where the value starts."""
+        return careful.place(self._text, self._nearest(pointer)[0])
+
+    def name(self, pointer: str) -> tuple[int, int]:
+        """The place where the member's name starts; for an array's element, the element itself."""
+        return careful.place(self._text, self._nearest(pointer)[1])
+
+    def _nearest(self, pointer: str) -> tuple[int, int]:
+        while pointer not in self._places:
+            pointer = pointer.rpartition("/")[0]
+        return self._places[pointer]
+
+
+def tokens(pointer: str) -> list[str]:
+    """The reference tokens of a JSON pointer (RFC 6901)."""
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]

@@ -1,0 +1,69 @@
+"""The full report on a config.json, for `pyoci validate`.
+
+The schemas of specs/ are applied by `jsonschema` here, not by the code generated from them: a second engine, so that
+`create` and `validate` can't share a mistake. Which Python regular expressions and types mean what
+JSON Schema means is settled in `_dialect`.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from pyoci.config import diagnosis
+from pyoci.config._schemas import SCHEMAS
+from pyoci.config.careful import escape
+from pyoci.config.jsonio import JsonError, decode
+from pyoci.config.words import expected
+from pyoci.errors import Problem
+
+
+def report(data: bytes, *, process: bool = False) -> list[Problem]:
+    """Every problem of the config.json (or process.json) in `data`, in the order of the text."""
+    find_faults = schema_faults("process.schema.json" if process else "config.schema.json")
+    try:
+        return diagnosis.problems(decode(data), find_faults, process=process)[1]
+    except JsonError as error:
+        return error.problems
+
+
+class schema_faults:  # noqa: N801
+    """A function that applies a schema to a document and returns the faults."""
+
+    def __init__(self, name: str) -> None:
+        registry: Registry[Any] = Registry().with_resources(
+            (identifier, Resource.from_contents(schema, default_specification=DRAFT202012))
+            for identifier, schema in SCHEMAS.items()
+        )
+        self.validator = _dialect()(SCHEMAS[name], registry=registry)
+
+    def __call__(self, document: Any) -> "list[diagnosis.Fault]":
+        faults: dict[tuple[str, Any], diagnosis.Fault] = {}
+        for error in self.validator.iter_errors(document):
+            where = "".join([f"/{escape(str(token))}" for token in error.absolute_path])
+            if error.validator == "required":
+                for name in error.validator_value:
+                    if name not in error.instance:
+                        faults[where, (name,)] = (where, (name,), error.instance)
+            else:
+                faults[where, None] = (where, expected(error.schema), error.instance)
+        return list(faults.values())
+
+
+def _dialect() -> Any:
+    """Draft 2020-12 in which 1.0 is no integer, and patterns are those of ECMA-262 (anchored ones, as ours are)."""
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return jsonschema.validators.extend(
+        jsonschema.Draft202012Validator, validators={"pattern": _pattern}, type_checker=types
+    )
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    # in Python, $ also matches before a final newline
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")

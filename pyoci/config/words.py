@@ -1,0 +1,71 @@
+"""The words in which problems speak: what the schema expected, and what stands there instead."""
+
+from pyoci.config.jsonio import Real, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_SHOWN = 60
+
+_TYPES = {
+    "string": "a string",
+    "boolean": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "integer": "an integer",
+}
+
+
+def expected(schema: "dict[str, Any]") -> str:
+    """What `schema` (without a `$ref`) asks of a value, as in `an integer from 0 to 65535`."""
+    if "enum" in schema:
+        return alternatives(schema["enum"])
+    if "pattern" in schema:
+        title: str = schema["title"]
+        return title
+    if schema["type"] == "integer" and "minimum" in schema:
+        if "maximum" in schema:
+            return f"an integer from {schema['minimum']} to {schema['maximum']}"
+        return f"an integer of at least {schema['minimum']}"
+    if schema["type"] == "array" and "minItems" in schema:
+        return "an array of at least one entry"
+    return _TYPES[schema["type"]]
+
+
+def alternatives(values: "list[str] | tuple[str, ...]") -> str:
+    """`values` as in `"a", "b" or "c"`."""
+    shown = [f'"{value}"' for value in values]
+    return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def missing(name: str) -> str:
+    """The message for an object without the property that it must have."""
+    return f'missing the required property "{name}"'
+
+
+def mismatch(expectation: str, value: "Any") -> str:
+    """The message for a value that is not what the specification asks for."""
+    return f"expected {expectation}, found {found(value)}"
+
+
+def found(value: "Any") -> str:
+    """The value with its kind, as in `the string "root"`; a long string is shortened."""
+    if value is None:
+        return "null"
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the string {show(value)}" if value else "an empty string"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array" if value else "an empty array"
+    text = value.text if isinstance(value, Real) else str(value)
+    return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} characters"
+
+
+def show(text: str) -> str:
+    """`text` in quotes, with what a terminal would act on escaped, shortened if it is long."""
+    shown = quote(text[:MAX_SHOWN])
+    return shown if len(text) <= MAX_SHOWN else f"{shown[:-1]}…\""
