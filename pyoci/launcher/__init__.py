@@ -54,6 +54,8 @@ def _complete() -> None:
 
     check_trusted(_pyoci_launcher.stdlib)
     _pyoci_launcher.complete()
+    # frozen in, but for most of its modules
+    sys.modules["encodings"].__path__.append(f"{_pyoci_launcher.stdlib}/encodings")
     for directory in _site_directories(_pyoci_launcher.executable, _pyoci_launcher.sites):
         check_trusted(directory)
         sys.path.append(directory)

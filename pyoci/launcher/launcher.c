@@ -136,6 +136,8 @@ static PyStatus configure(PyConfig *config, int argc, char **argv)
     if (!PyStatus_Exception(status))
         status = PyConfig_SetBytesString(config, &config->executable, installed_path);
     if (!PyStatus_Exception(status))
+        status = PyConfig_SetBytesString(config, &config->home, PYOCI_PREFIX);
+    if (!PyStatus_Exception(status))
         status = PyConfig_SetBytesString(config, &config->stdlib_dir, PYOCI_STDLIB);
     if (!PyStatus_Exception(status))
         status = PyWideStringList_Append(&config->module_search_paths, L"" PYOCI_STDLIB);
