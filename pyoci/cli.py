@@ -64,15 +64,18 @@ GLOBAL_OPTIONS = (
 
 _BUNDLE = Option("bundle b", "DIR", "the bundle: a folder with config.json (default: the current folder)")
 _CONFIG = Option("config f", "FILE", "read this file instead of the bundle's config.json")
-_CREATE = (
-    _BUNDLE,
-    _CONFIG,
-    Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
-    Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
-    Option("pid-file", "FILE", "write the pid of the container's process to this file"),
+_PLANNED = (
     Option("no-pivot", "", "don't use pivot_root; needed when the root filesystem is on a ramdisk"),
     Option("no-new-keyring", "", "keep the caller's session keyring"),
     Option("preserve-fds", "N", "pass on N descriptors after the standard three and those of $LISTEN_FDS"),
+)
+_CREATE = (
+    _BUNDLE,
+    _CONFIG,
+    *_PLANNED,
+    Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
+    Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
+    Option("pid-file", "FILE", "write the pid of the container's process to this file"),
 )
 _REGEX = Option("regex r", "", "ID is a regular expression: take every container whose id it matches")
 _JSON = Option("json", "", "print JSON")
@@ -131,7 +134,10 @@ COMMANDS = {
         "report every fault of a config.json", "[BUNDLE]", (_BUNDLE, _CONFIG, _JSON), commands.validate
     ),
     "plan": Command(
-        "print what `create` would do, step by step", "[BUNDLE]", (_BUNDLE, _CONFIG, _JSON), commands.plan
+        "print what `create` would do, step by step",
+        "[BUNDLE]",
+        (_BUNDLE, _CONFIG, *_PLANNED, _JSON),
+        commands.plan,
     ),
     "features": Command("print what this pyoci supports, as JSON", "", (), commands.features, data=True),
 }

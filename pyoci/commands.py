@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyoci.container import Container
     from pyoci.errors import Problem
+    from pyoci.plan.compiler import Options
 
     T = TypeVar("T")
 
@@ -148,9 +149,9 @@ def plan(call: Call) -> int:
     from pyoci.plan import compiler, show
 
     configuration, warnings = config.load(_read_config(call))
-    for warning in warnings:
+    result = compiler.compile_container(configuration, host.probe(), _plan_options(call))
+    for warning in [*warnings, *result.warnings]:
         call.log.warning(warning)
-    result = compiler.compile_container(configuration, host.probe(), compiler.Options())
     return print_data(show.as_json(result) if call.options.on("json") else show.text(result))
 
 
@@ -223,8 +224,26 @@ def _config_file(call: Call) -> str:
 def _read_config(call: Call) -> bytes:
     from pyoci.bundle import read_config
 
-    bundle = _absolute(call.operand(0, "")) if call.operands else call.path("bundle") or posix.getcwd()
-    return read_config(bundle, _config_file(call) or "config.json")
+    return read_config(_bundle(call), _config_file(call) or "config.json")
+
+
+def _bundle(call: Call) -> str:
+    """The bundle that the call names, as an absolute path: operand, option, or the current folder."""
+    return _absolute(call.operands[0]) if call.operands else call.path("bundle") or posix.getcwd()
+
+
+def _plan_options(call: Call) -> "Options":
+    from pyoci.plan.compiler import Options
+
+    options = call.options
+    return Options(
+        _bundle(call),
+        "ID",
+        preserve_fds=options.count("preserve-fds"),
+        no_pivot=options.on("no-pivot"),
+        new_keyring=not options.on("no-new-keyring"),
+        cgroup_manager=call.cgroup_manager,
+    )
 
 
 def _problem_document(problem: "Problem") -> "dict[str, object]":

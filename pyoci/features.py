@@ -1,0 +1,72 @@
+"""The features document (specification: features.md and features-linux.md): what this pyoci supports.
+
+It describes the build and never the host, so it is the same everywhere and needs no privileges. What is a table in the
+code is taken from that table.
+"""
+
+from pyoci.version import COMMIT, SPEC, VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OLDEST_SPEC = "1.0.0"
+"""The oldest ociVersion that a config may have."""
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+UNSAFE_ANNOTATIONS: "tuple[str, ...]" = ()
+"""The annotations of a config that change what pyoci does: none."""
+
+
+def document() -> "dict[str, Any]":
+    """The features document. An empty list means that there is nothing of the kind; what is absent is not known."""
+    from pyoci.plan.mounts import MOUNT_OPTIONS
+
+    return {
+        "ociVersionMin": OLDEST_SPEC,
+        "ociVersionMax": SPEC,
+        "hooks": list(HOOKS),
+        "mountOptions": sorted(MOUNT_OPTIONS),
+        "linux": _linux(),
+        "annotations": _annotations(),
+        "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
+    }
+
+
+def _linux() -> "dict[str, Any]":
+    from pyoci.config.names import CAPABILITIES
+    from pyoci.plan.namespaces import CLONE_FLAGS
+
+    return {
+        "namespaces": sorted(CLONE_FLAGS),
+        "capabilities": list(CAPABILITIES),
+        "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "seccomp": _seccomp(),
+        "apparmor": {"enabled": True},
+        "selinux": {"enabled": False},
+        "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
+        "memoryPolicy": {"modes": [], "flags": []},
+        "mountExtensions": {"idmap": {"enabled": False}},
+        "netDevices": {"enabled": False},
+    }
+
+
+def _seccomp() -> "dict[str, Any]":
+    from pyoci.plan.seccomp import ACTIONS, FLAGS, MACHINES, OPERATORS
+
+    return {
+        "enabled": True,
+        "actions": sorted(ACTIONS),
+        "operators": sorted(OPERATORS),
+        "archs": sorted(abi.name for machine in MACHINES.values() for abi in machine),
+        "knownFlags": sorted(FLAGS),
+        "supportedFlags": sorted(FLAGS),
+    }
+
+
+def _annotations() -> "dict[str, str]":
+    annotations = {"io.github.pyoci.version": VERSION}
+    if COMMIT:
+        annotations["io.github.pyoci.commit"] = COMMIT
+    return annotations

@@ -1,0 +1,230 @@
+"""The features document, and the config that `spec` writes."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4
+
+from pyoci import cli, features, template
+from pyoci.errors import PyociError
+from pyoci.plan import mounts, seccomp
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("PYOCI_SHARED", ROOT.parent / "shared"))
+
+
+def faults(document, name, folder=ROOT / "specs", kind=jsonschema.Draft202012Validator):
+    """What a schema says against a document."""
+
+    def retrieve(uri):
+        return Resource.from_contents(json.loads((folder / uri).read_text()), default_specification=DRAFT4)
+
+    validator = kind(json.loads((folder / name).read_text()), registry=Registry(retrieve=retrieve))
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+def official_faults(document, name):
+    """What the specification's own schema says, where it is at hand; in CI it must be."""
+    folder = SHARED / "oci-schema"
+    if not folder.is_dir() and "CI" not in os.environ:
+        pytest.skip("the specification's schemas are not beside the checkout")
+    return faults(document, name, folder, jsonschema.Draft4Validator)
+
+
+@pytest.fixture
+def document(capfd):
+    """What `pyoci features` prints."""
+    assert 0 == cli.main(["features"])
+    out, err = capfd.readouterr()
+    assert "" == err
+    return json.loads(out)
+
+
+def nodes(value):
+    """Every value in a document."""
+    yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(item)
+
+
+def test_the_document_is_valid(document):
+    """It satisfies the specification's schema as we have written it."""
+    assert [] == faults(document, "features.schema.json")
+
+
+def test_the_specifications_schema_agrees(document):
+    """So does the specification's own."""
+    assert [] == official_faults(document, "features-schema.json")
+
+
+def test_nothing_is_null(document):
+    """Null means unknown; what is unknown is left out."""
+    assert None not in list(nodes(document))
+
+
+def test_versions(document):
+    """CRI-O drops the document without both, and both must be accepted in a config."""
+    assert ("1.0.0", "1.3.0") == (document["ociVersionMin"], document["ociVersionMax"])
+
+
+def test_it_is_the_same_without_root(document, monkeypatch, capfd):
+    """It describes the build: nothing of the host or the caller is asked for."""
+    for name in ("geteuid", "uname", "stat", "open", "listdir"):
+        monkeypatch.setattr(f"posix.{name}", lambda *args, name=name, **options: pytest.fail(f"{name} was called"))
+    described = features.document()
+    monkeypatch.undo()
+
+    assert document == described
+
+
+def test_containerd_and_docker_find_recursive_read_only(document):
+    """`rro` in mountOptions switches their recursive read-only mounts on."""
+    assert "rro" in document["mountOptions"]
+
+
+def test_lists_are_the_tables_of_the_code(document):
+    """No list is kept twice."""
+    assert set(mounts.MOUNT_OPTIONS) == set(document["mountOptions"])
+    assert set(seccomp.ACTIONS) == set(document["linux"]["seccomp"]["actions"])
+    assert set(seccomp.OPERATORS) == set(document["linux"]["seccomp"]["operators"])
+    assert set(seccomp.FLAGS) == set(document["linux"]["seccomp"]["knownFlags"])
+    assert 41 == len(document["linux"]["capabilities"])
+
+
+def test_no_list_repeats_an_entry(document):
+    """Every list is a set, in a stable order."""
+    lists = [value for value in nodes(document) if isinstance(value, list)]
+
+    assert [] == [value for value in lists if len(value) != len(set(value))]
+
+
+def test_supported_flags_are_known(document):
+    """supportedFlags is a subset of knownFlags."""
+    listed = document["linux"]["seccomp"]
+
+    assert set(listed["supportedFlags"]) <= set(listed["knownFlags"])
+
+
+def test_what_is_not_there_is_not_claimed(document):
+    """Engines act on these: containerd refuses nothing that they promise."""
+    linux = document["linux"]
+
+    assert linux["mountExtensions"]["idmap"] == {"enabled": False}
+    assert linux["netDevices"] == {"enabled": False}
+    assert not linux["intelRdt"]["enabled"]
+    assert {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True} == linux["cgroup"]
+    assert "SCMP_ACT_NOTIFY" not in linux["seccomp"]["actions"]
+    assert not {"idmap", "ridmap"} & set(document["mountOptions"])
+
+
+def test_specification_mandatory_mount_options(document):
+    """Those that the specification says must be supported."""
+    mandatory = (
+        "async atime bind defaults dev diratime dirsync exec iversion lazytime loud noatime nodev nodiratime noexec noiversion "
+        "nolazytime norelatime nostrictatime nosuid private rbind relatime remount ro rprivate rshared rslave runbindable rw shared "
+        "silent slave strictatime suid sync unbindable"
+    )
+
+    assert set() == set(mandatory.split()) - set(document["mountOptions"])
+
+
+# spec
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """The current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_spec_writes_a_valid_config(in_folder, capfd):
+    """It satisfies the schema, and nothing is printed."""
+    assert 0 == cli.main(["spec"])
+    assert ("", "") == capfd.readouterr()
+
+    assert [] == faults(json.loads((in_folder / "config.json").read_text()), "config.schema.json")
+
+
+def test_rootless_spec_is_valid(in_folder):
+    """The same for --rootless, which maps the caller to root and asks for nothing that he may not have."""
+    assert 0 == cli.main(["spec", "--rootless"])
+    config = json.loads((in_folder / "config.json").read_text())
+
+    assert [] == faults(config, "config.schema.json")
+    assert [{"containerID": 0, "hostID": os.geteuid(), "size": 1}] == config["linux"]["uidMappings"]
+    assert [{"containerID": 0, "hostID": os.getegid(), "size": 1}] == config["linux"]["gidMappings"]
+    assert "resources" not in config["linux"]
+    assert {"pid", "ipc", "uts", "mount", "cgroup", "user"} == {n["type"] for n in config["linux"]["namespaces"]}
+    assert "/sys" in [m["source"] for m in config["mounts"] if "rbind" in m["options"]]
+    assert not any(option.startswith("gid=") for m in config["mounts"] for option in m["options"])
+
+
+def test_our_own_checks_accept_both():
+    """What we write we run: our strict reader finds no fault and warns of nothing."""
+    from pyoci import config
+
+    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
+        loaded, warnings = config.load(json.dumps(document).encode())
+        assert document == loaded
+        assert [] == warnings
+
+
+def test_the_specifications_schema_accepts_both():
+    """So does the specification's own schema."""
+    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
+        assert [] == official_faults(document, "config-schema.json")
+
+
+def test_rootless_leaves_the_original_alone():
+    """A new config is made; the old one is not changed."""
+    original = template.default()
+    template.rootless(original, 5, 6)
+
+    assert template.default() == original
+
+
+def test_masked_paths_cover_what_leaks():
+    """The side channels and host facts that other engines mask."""
+    masked = set(template.default()["linux"]["maskedPaths"])
+
+    assert {"/proc/kcore", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/keys"} <= masked
+
+
+def test_spec_never_overwrites(in_folder, capfd):
+    """The person's config stays as it is."""
+    (in_folder / "config.json").write_text("mine")
+
+    assert 1 == cli.main(["spec"])
+    assert "cannot write config.json: it exists (hint: remove it first)\n" == capfd.readouterr().err
+    assert "mine" == (in_folder / "config.json").read_text()
+
+
+def test_spec_does_not_follow_a_link(in_folder):
+    """Not even a dangling one."""
+    (in_folder / "config.json").symlink_to(in_folder / "victim")
+
+    assert 1 == cli.main(["spec"])
+    assert not (in_folder / "victim").exists()
+
+
+def test_spec_bundle_and_file(in_folder):
+    """--bundle is a folder, --file a name in it, or an absolute path."""
+    (in_folder / "b").mkdir()
+    assert 0 == cli.main(["spec", "--bundle", "b"])
+    assert 0 == cli.main(["spec", "-b", "b", "-f", "other.json"])
+    assert 0 == cli.main(["spec", "-f", str(in_folder / "third.json")])
+
+    assert {"b/config.json", "b/other.json", "third.json"} == {
+        str(path.relative_to(in_folder)) for path in in_folder.rglob("*.json")
+    }
+
+
+def test_spec_into_a_missing_folder(in_folder):
+    """The kernel's reason."""
+    with pytest.raises(PyociError, match="cannot write .*/none/config.json: no such file or directory"):
+        template.write(str(in_folder / "none/config.json"), "")
