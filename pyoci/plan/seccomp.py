@@ -1,0 +1,229 @@
+"""linux.seccomp → classic BPF.
+
+The semantics are libseccomp's as runc drives it (docs/decisions/0002-seccomp-compiler.md): the machine's own
+ABI is always covered, one that isn't gets KILL, names that nobody knows are skipped, the first rule without
+`args` decides for its system calls, and numbers above all that the profile names get ENOSYS.
+"""
+
+from pyoci.errors import PyociError
+from pyoci.plan._syscalls import MULTIPLEXED, NUMBERS
+from pyoci.plan.bpf import IF_EQUAL, WORD, Assembler, Decisions
+from pyoci.plan.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from pyoci.plan.bpf import Range
+    from pyoci.plan.seccomp_rules import Condition
+
+WHERE = "/linux/seccomp"
+
+# SECCOMP_RET_* of linux/seccomp.h.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x0000_0000,
+    "SCMP_ACT_KILL_THREAD": 0x0000_0000,
+    "SCMP_ACT_KILL_PROCESS": 0x8000_0000,
+    "SCMP_ACT_TRAP": 0x0003_0000,
+    "SCMP_ACT_ERRNO": 0x0005_0000,
+    "SCMP_ACT_TRACE": 0x7FF0_0000,
+    "SCMP_ACT_LOG": 0x7FFC_0000,
+    "SCMP_ACT_ALLOW": 0x7FFF_0000,
+}
+# What a call through an ABI that the filter does not cover gets.
+BAD_ABI = ACTIONS["SCMP_ACT_KILL"]
+# Actions with an errno, and the greatest: the kernel cuts the former at MAX_ERRNO, a tracer gets 16 bits.
+LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
+EPERM = 1
+# With these as default, a system call that the profile does not know goes through.
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
+
+# Offsets in struct seccomp_data.
+NR = 0
+ARCH = 4
+LARGEST_INDEX = 5
+ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
+# BPF_MAXINSNS
+LARGEST_PROGRAM = 4096
+
+X86_64 = Abi("SCMP_ARCH_X86_64", 0xC000_003E, 0, wide=True)
+X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, 1, wide=False)
+X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, 2, wide=False, first=0x4000_0000)
+AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, 3, wide=True)
+ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028, 4, wide=False)
+# By uname -m, its own ABI first. Those of other machines never occur there and need no code.
+MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
+
+
+class Filter:
+    """A compiled `linux.seccomp`.
+
+    `program` is an array of struct sock_filter with `instructions` entries, `flags` are for seccomp(2), which
+    loads it, `warnings` for the log, each with its JSON pointer. `notify`: the filter needs a listener.
+    """
+
+    __slots__ = ("flags", "instructions", "notify", "program", "warnings")
+
+    def __init__(self, program: bytes, flags: int, warnings: list[str], instructions: int) -> None:
+        self.program = program
+        self.flags = flags
+        self.warnings = warnings
+        self.instructions = instructions
+        self.notify = False
+
+
+def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
+    """The filter that `linux.seccomp` asks for on a machine `arch` (uname -m: x86_64 or aarch64).
+
+    Raises PyociError, with its place, for what the schema can't tell: an errno with an action that has none,
+    an argument that does not exist, rules that contradict each other, a program too long for the kernel.
+    """
+    if arch not in MACHINES:
+        raise PyociError(f"cannot compile a seccomp filter: machine {arch} is not supported", where=WHERE)
+    if "listenerMetadata" in seccomp and "listenerPath" not in seccomp:
+        where = f"{WHERE}/listenerMetadata"
+        raise PyociError("cannot use listenerMetadata: there is no listenerPath", where=where)
+    default = _action(seccomp, "defaultAction", "defaultErrnoRet", WHERE)
+    flags = _flags(seccomp.get("flags"))
+    stub = seccomp["defaultAction"] not in PERMISSIVE and default != RETURN_ENOSYS
+    own, *others = MACHINES[arch]
+    listed = seccomp.get("architectures", ())
+    abis = [own, *(abi for abi in others if abi.name in listed)]
+    tables = [Table(abi, default, stub=stub) for abi in abis]
+    warnings: list[str] = []
+    _add_rules(tables, seccomp.get("syscalls", ()), default, warnings)
+
+    decisions = Decisions()
+    targets = [table.targets(decisions) for table in tables]
+    program = Assembler(decisions)
+    program.trees([target for table in targets for target in table.values() if target < 0])
+    searches: dict[int, list[Range]] = {}
+    for table, numbers in zip(tables, targets, strict=True):
+        searches.setdefault(table.abi.audit, []).extend(table.ranges(numbers))
+    if own is X86_64 and X32 not in abis:
+        # Of the numbers that look like x32, -1 is left to the default: a tracer sets it to skip a call.
+        searches[X86_64.audit].append((X32.first, BAD_ABI, [(WORD, default)]))
+    _dispatch(program, searches)
+
+    instructions = len(program.code)
+    if instructions > LARGEST_PROGRAM:
+        reason = f"it has {instructions} instructions, the kernel takes {LARGEST_PROGRAM}"
+        raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
+    return Filter(program.bytes(), flags, warnings, instructions)
+
+
+def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> None:
+    # Written from the end, so the machine's own ABI, the first, comes right behind the test for it.
+    entries = []
+    for audit, ranges in reversed(list(searches.items())):
+        program.search(ranges, 0, len(ranges))
+        entries.append((audit, program.load(NR)))
+    position = program.at(BAD_ABI)
+    for audit, entry in entries:
+        position = program.jump(IF_EQUAL, audit, entry, position)
+    program.load(ARCH)
+
+
+def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) -> int:
+    name = owner[key]
+    if name == "SCMP_ACT_NOTIFY":
+        raise PyociError("cannot use SCMP_ACT_NOTIFY: it is not supported yet", where=f"{where}/{key}")
+    if name not in ACTIONS:
+        raise PyociError(f"cannot use seccomp action {name}: it is not known", where=f"{where}/{key}")
+    errno = owner.get(errno_key)
+    where = f"{where}/{errno_key}"
+    if name not in LARGEST_ERRNO:
+        if errno is not None:
+            raise PyociError(f"cannot use {errno_key}: {name} has no errno", where=where)
+        return ACTIONS[name]
+    if errno is None:
+        errno = EPERM
+    largest = LARGEST_ERRNO[name]
+    if not 0 <= errno <= largest:
+        raise PyociError(f"cannot use errno {errno}: {name} takes 0 to {largest}", where=where)
+    return ACTIONS[name] | errno
+
+
+def _flags(names: "Sequence[str] | None") -> int:
+    # Without `flags` the peers set SPEC_ALLOW: no mitigations of speculation for the filter's sake.
+    if names is None:
+        return FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    flags = 0
+    for i, name in enumerate(names):
+        where = f"{WHERE}/flags/{i}"
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
+            raise PyociError(f"cannot use {name}: no rule has SCMP_ACT_NOTIFY", where=where)
+        if name not in FLAGS:
+            raise PyociError(f"cannot use seccomp flag {name}: it is not known", where=where)
+        flags |= FLAGS[name]
+    return flags
+
+
+def _add_rules(
+    tables: list[Table], rules: "Iterable[Mapping[str, Any]]", default: int, warnings: list[str]
+) -> None:
+    unknown: set[str] = set()
+    for i, rule in enumerate(rules):
+        where = f"{WHERE}/syscalls/{i}"
+        action = _action(rule, "action", "errnoRet", where)
+        alternatives = _alternatives(rule.get("args"), where, warnings)
+        names = rule["names"]
+        rows = [NUMBERS[name] for name in names if name in NUMBERS]
+        if len(rows) < len(names):
+            unknown.update(name for name in names if name not in NUMBERS)
+        for table in tables:
+            column = table.abi.column
+            numbers = [row[column] for row in rows]
+            table.mention(numbers)
+            if action == default:
+                continue
+            if alternatives:
+                table.add_conditional(i, numbers, action, alternatives)
+            else:
+                table.add(numbers, action)
+            if table.abi is X86:
+                for name in MULTIPLEXED.keys() & names:
+                    table.add_multiplexed(i, name, action, alternatives or [[]])
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        warnings.append(f"{WHERE}/syscalls: skipped system calls that are not known: {names}")
+
+
+def _alternatives(
+    args: "Sequence[Mapping[str, Any]] | None", where: str, warnings: list[str]
+) -> "list[list[Condition]]":
+    # All conditions of a rule must hold; but if two are on the same argument, any of them is enough.
+    if not args:
+        return []
+    conditions = [_condition(arg, f"{where}/args/{i}", warnings) for i, arg in enumerate(args)]
+    if len({condition[0] for condition in conditions}) < len(conditions):
+        return [_telling([condition]) for condition in conditions]
+    return [_telling(sorted(conditions))]
+
+
+def _telling(conditions: "list[Condition]") -> "list[Condition]":
+    # A mask of 0 matches everything.
+    return [condition for condition in conditions if condition[3]]
+
+
+def _condition(arg: "Mapping[str, Any]", where: str, warnings: list[str]) -> "Condition":
+    index, operator, value, value_two = arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)
+    if not 0 <= index <= LARGEST_INDEX:
+        reason = f"a system call has 0 to {LARGEST_INDEX}"
+        raise PyociError(f"cannot compare argument {index}: {reason}", where=f"{where}/index")
+    if operator not in OPERATORS:
+        raise PyociError(f"cannot use seccomp operator {operator}: it is not known", where=f"{where}/op")
+    if operator == "SCMP_CMP_MASKED_EQ":
+        if value_two & ~value:
+            warnings.append(f"{where}/valueTwo: ignored the bits that are not in the mask, value")
+        return index, operator, value_two & value, value
+    if value_two:
+        warnings.append(f"{where}/valueTwo: ignored, {operator} takes one value")
+    return index, operator, value, ALL_BITS

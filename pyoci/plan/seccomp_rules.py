@@ -1,0 +1,272 @@
+"""The rules of a seccomp profile, and what they make of each system call of an ABI.
+
+Rules become targets (`pyoci.plan.bpf`) here. The semantics are libseccomp's, and runc's where it adds to
+them; docs/decisions/0002-seccomp-compiler.md tells which and why.
+"""
+
+from pyoci.errors import PyociError
+from pyoci.plan._syscalls import MULTIPLEXED
+from pyoci.plan.bpf import IF_ANY_BIT, IF_EQUAL, IF_GREATER, IF_GREATER_OR_EQUAL, WORD, Decisions, outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyoci.plan.bpf import Fact, Range, Test
+
+    # (index, operator, value, mask): an entry of `args`. The mask is of use to SCMP_CMP_MASKED_EQ alone.
+    Condition = tuple[int, str, int, int]
+    # A rule with conditions: (its place in `syscalls`, action, conditions that must all hold).
+    Rule = tuple[int, int, list[Condition]]
+    # A test with what follows where it holds and where it doesn't; True and False are the ends.
+    Comparison = bool | tuple[Test, "Comparison", "Comparison"]
+
+WHERE = "/linux/seccomp/syscalls"
+
+# SECCOMP_RET_ERRNO with the errno for a system call that does not exist.
+RETURN_ENOSYS = 0x0005_0000 | 38
+
+# What an operator tests of a word, what the condition is where the test holds, and how close it fits.
+EQUALITY, BELOW, ABOVE = 3, 2, 1
+OPERATORS = {
+    "SCMP_CMP_EQ": (IF_EQUAL, True, EQUALITY),
+    "SCMP_CMP_NE": (IF_EQUAL, False, EQUALITY),
+    "SCMP_CMP_MASKED_EQ": (IF_EQUAL, True, EQUALITY),
+    "SCMP_CMP_LE": (IF_GREATER, False, BELOW),
+    "SCMP_CMP_LT": (IF_GREATER_OR_EQUAL, False, BELOW),
+    "SCMP_CMP_GE": (IF_GREATER_OR_EQUAL, True, ABOVE),
+    "SCMP_CMP_GT": (IF_GREATER, True, ABOVE),
+}
+
+# Offset of the arguments in struct seccomp_data, 64 bits each, the low word first.
+ARGS = 16
+# Single numbers are told apart within a range; from the fourth on a step of the binary search is cheaper.
+LARGEST_HOLES = 3
+
+
+class Abi:
+    """A set of system call numbers that a machine accepts.
+
+    `name` is its SCMP_ARCH_ name, `audit` its AUDIT_ARCH_ number (x32 has that of x86_64), `column` its place
+    in the rows of NUMBERS, `wide` whether conditions see 64 bits of an argument or 32, `first` its lowest
+    number.
+    """
+
+    __slots__ = ("audit", "column", "first", "name", "wide")
+
+    def __init__(self, name: str, audit: int, column: int, *, wide: bool, first: int = 0) -> None:
+        self.name = name
+        self.audit = audit
+        self.column = column
+        self.wide = wide
+        self.first = first
+
+
+class Table:
+    """What a filter does with each system call of one ABI.
+
+    Where `stub` is set, numbers above the last one that the profile mentions get ENOSYS. A number of -1
+    stands for a call that the ABI lacks.
+    """
+
+    __slots__ = ("_always", "_conditional", "_default", "_last", "_stub", "abi")
+
+    def __init__(self, abi: Abi, default: int, *, stub: bool) -> None:
+        self.abi = abi
+        self._default = default
+        self._stub = stub
+        self._last = 0
+        self._always: dict[int, int] = {}
+        self._conditional: dict[int, list[Rule]] = {}
+
+    def mention(self, numbers: "Sequence[int]") -> None:
+        """The profile names these calls, whatever becomes of them."""
+        if self._stub:
+            self._last = max(self._last, max(numbers, default=0))
+
+    def add(self, numbers: "Sequence[int]", action: int) -> None:
+        """A rule for all calls of these numbers: the first one stands and overrules those with conditions."""
+        always = self._always
+        if len(numbers) < len(always):
+            for number in numbers:
+                always.setdefault(number, action)
+        else:
+            self._always = dict.fromkeys(numbers, action)
+            self._always.update(always)
+
+    def add_conditional(
+        self, rule: int, numbers: "Sequence[int]", action: int, alternatives: "list[list[Condition]]"
+    ) -> None:
+        """A rule for the calls of these numbers for which all conditions of an alternative hold."""
+        if not self.abi.wide:
+            alternatives = [_low_words(conditions) for conditions in alternatives]
+        if [] in alternatives:
+            self.add(numbers, action)
+            return
+        rules = [(rule, action, conditions) for conditions in alternatives]
+        for number in numbers:
+            self._conditional.setdefault(number, []).extend(rules)
+
+    def add_multiplexed(
+        self, rule: int, name: str, action: int, alternatives: "list[list[Condition]]"
+    ) -> None:
+        """The same rule for a call that is also an operation of x86's socketcall(2) or ipc(2).
+
+        Their first argument is the operation, so a condition on the call's own first argument is dropped.
+        """
+        number, operation = MULTIPLEXED[name]
+        self.mention((number,))
+        if number not in self._always:
+            first = (0, "SCMP_CMP_EQ", operation, WORD)
+            behind = [[first, *(other for other in conditions if other[0])] for conditions in alternatives]
+            self.add_conditional(rule, (number,), action, behind)
+
+    def targets(self, decisions: Decisions) -> dict[int, int]:
+        """What becomes of each number that a rule is for."""
+        targets = self._always.copy()
+        for number, rules in self._conditional.items():
+            if number not in targets:
+                targets[number] = _tree(decisions, rules, self._default, wide=self.abi.wide)
+        targets.pop(-1, None)
+        return targets
+
+    def ranges(self, targets: dict[int, int]) -> "list[Range]":
+        """All numbers of this ABI, those between the targets and above them too."""
+        default = self._default
+        numbers = sorted(targets)
+        actions = [targets[number] for number in numbers]
+        before = [self.abi.first - 1, *numbers]
+        others = [None, *actions]
+        runs = [
+            (number, target, previous)
+            for number, target, previous, other in zip(numbers, actions, before, others, strict=False)
+            if target != other or number - previous != 1
+        ]
+        edges = []
+        current = None
+        for number, target, previous in runs:
+            if number - previous != 1 and current != default:
+                edges.append((previous + 1, default))
+                current = default
+            if target != current:
+                edges.append((number, target))
+                current = target
+        above = before[-1] + 1
+        if current != default and (not self._last or above <= self._last):
+            edges.append((above, default))
+        if self._last:
+            edges.append((self._last + 1, RETURN_ENOSYS))
+        return _folded(edges)
+
+
+def _folded(edges: "list[tuple[int, int]]") -> "list[Range]":
+    # From (number, target from there on) to ranges in which single numbers may differ.
+    ranges: list[Range] = []
+    i = 0
+    while i < len(edges):
+        start, target = edges[i]
+        holes: list[tuple[int, int]] = []
+        i += 1
+        while i + 1 < len(edges) and edges[i + 1] == (edges[i][0] + 1, target):
+            if len(holes) == LARGEST_HOLES:
+                # The next range begins behind the last hole.
+                i -= 1
+                break
+            holes.append(edges[i])
+            i += 2
+        ranges.append((start, target, holes))
+    return ranges
+
+
+def _low_words(conditions: "list[Condition]") -> "list[Condition]":
+    # What is left of a mask may match everything.
+    return [(index, op, value & WORD, mask & WORD) for index, op, value, mask in conditions if mask & WORD]
+
+
+def _tree(decisions: Decisions, rules: "list[Rule]", default: int, *, wide: bool) -> int:
+    """The target which tries the rules of one system call; `default` if none matches."""
+    if len({action for _, action, _ in rules}) > 1:
+        _refuse_contradictions(rules)
+        rules = sorted(rules, key=_closeness)
+    target = default
+    for _, action, conditions in reversed(rules):
+        comparisons = [_comparison(condition, wide=wide) for condition in conditions]
+        target = _grafted(decisions, comparisons, action, target, ())
+    return target
+
+
+def _refuse_contradictions(rules: "list[Rule]") -> None:
+    seen: dict[tuple[Condition, ...], tuple[int, int]] = {}
+    for rule, action, conditions in rules:
+        earlier, earlier_action = seen.setdefault(tuple(conditions), (rule, action))
+        if earlier_action != action:
+            reason = f"{WHERE}/{earlier} asks for another action under the same conditions"
+            raise PyociError(f"cannot compile the seccomp rule: {reason}", where=f"{WHERE}/{rule}")
+
+
+def _closeness(rule: "Rule") -> list[tuple[int, int, int]]:
+    # libseccomp's order: later arguments first, equality before ranges, and of two ranges the smaller.
+    key = []
+    for index, operator, value, _ in rule[2]:
+        fit = OPERATORS[operator][2]
+        key.append((-index, -fit, value if fit == BELOW else -value))
+    return key
+
+
+def _comparison(condition: "Condition", *, wide: bool) -> "Comparison":
+    """A condition as tests of 32-bit words, the high one first."""
+    index, operator, value, mask = condition
+    low = ARGS + 8 * index
+    high = low + 4
+    test, held, _ = OPERATORS[operator]
+    if test == IF_EQUAL:
+        equal = _word_equals(low, value & WORD, mask & WORD, held, not held)
+        return _word_equals(high, value >> 32, mask >> 32, equal, not held) if wide else equal
+    comparison: Comparison = ((low, WORD, test, value & WORD), held, not held)
+    if not wide:
+        return comparison
+    if not value >> 32:
+        return (high, WORD, IF_EQUAL, 0), comparison, held
+    comparison = (high, WORD, IF_EQUAL, value >> 32), comparison, not held
+    return (high, WORD, IF_GREATER, value >> 32), held, comparison
+
+
+def _word_equals(offset: int, value: int, mask: int, yes: "Comparison", no: "Comparison") -> "Comparison":
+    if mask == 0:
+        return yes
+    if mask == WORD:
+        return (offset, WORD, IF_EQUAL, value), yes, no
+    if value == 0:
+        return (offset, WORD, IF_ANY_BIT, mask), no, yes
+    if value == mask and mask & mask - 1 == 0:
+        return (offset, WORD, IF_ANY_BIT, mask), yes, no
+    return (offset, mask, IF_EQUAL, value), yes, no
+
+
+def _grafted(
+    decisions: Decisions,
+    comparisons: "list[Comparison]",
+    action: int,
+    otherwise: int,
+    facts: "tuple[Fact, ...]",
+) -> int:
+    """The target which does `action` where all comparisons hold and `otherwise` where one doesn't.
+
+    The facts are the tests on the way here: what they decide is not tested again.
+    """
+    if not comparisons:
+        return action
+    comparison, *rest = comparisons
+    if comparison is True:
+        return _grafted(decisions, rest, action, otherwise, facts)
+    if comparison is False:
+        return decisions.under(otherwise, facts)
+    test, yes, no = comparison
+    held = outcome(test, facts)
+    if held is not None:
+        return _grafted(decisions, [yes if held else no, *rest], action, otherwise, facts)
+    return decisions.node(
+        test,
+        _grafted(decisions, [yes, *rest], action, otherwise, (*facts, (test, True))),
+        _grafted(decisions, [no, *rest], action, otherwise, (*facts, (test, False))),
+    )
