@@ -582,3 +582,68 @@ def test_closed_standard_output(pyoci, monkeypatch):
     monkeypatch.setattr("pyoci.log.posix.write", write)
 
     assert (1, "", "cannot write to standard output: broken pipe\n") == pyoci("--version")
+
+
+# validate
+
+
+@pytest.fixture
+def bad_bundle(tmp_path):
+    """A bundle with two faults."""
+    (tmp_path / "config.json").write_text('{\n  "ociVersion": "1.3.0",\n  "root": {"path": 5},\n  "hostname": true\n}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", [["BUNDLE"], ["--bundle", "BUNDLE"], ["--config", "BUNDLE/config.json"], []])
+def test_validate_reports_every_fault(arguments, pyoci, bad_bundle, monkeypatch):
+    """One line for each, with its place, on standard output; status 1."""
+    monkeypatch.chdir(bad_bundle)
+    status, out, err = pyoci("validate", *(word.replace("BUNDLE", str(bad_bundle)) for word in arguments))
+
+    assert (1, "") == (status, err)
+    assert ["config.json:3:20: /root/path", "config.json:4:15: /hostname"] == [
+        line.rpartition(": ")[0] for line in out.splitlines()
+    ]
+
+
+def test_validate_as_json(pyoci, bad_bundle):
+    """The same for programs."""
+    status, out, err = pyoci("validate", "--json", bad_bundle)
+    problems = json.loads(out)
+
+    assert (1, "") == (status, err)
+    assert [("/root/path", 3, 20), ("/hostname", 4, 15)] == [(p["where"], p["line"], p["column"]) for p in problems]
+    assert all(problem["message"] for problem in problems)
+
+
+def test_validate_accepts_what_spec_writes(pyoci, tmp_path):
+    """No fault, nothing printed, status 0."""
+    assert (0, "", "") == pyoci("spec", "--bundle", tmp_path)
+    assert (0, "", "") == pyoci("validate", tmp_path)
+    assert (0, "[]\n", "") == pyoci("validate", "--json", tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"ociVersion": ', b"\xef\xbb\xbf{}", '{"ociVersion": "1.0.0"}'.encode("utf-16"), b"[" * 100_000])
+def test_validate_explains_what_is_no_config(data, pyoci, tmp_path):
+    """Empty, truncated, in another encoding, absurdly nested: a report, never a crash."""
+    (tmp_path / "config.json").write_bytes(data)
+    status, out, err = pyoci("validate", tmp_path)
+
+    assert (1, "") == (status, err)
+    assert out.startswith("config.json:")
+
+
+def test_validate_of_a_missing_file(pyoci, tmp_path):
+    """An error like any other."""
+    status, out, err = pyoci("validate", tmp_path)
+
+    assert (1, "") == (status, out)
+    assert "there is no such file" in err
+
+
+def test_a_hostile_config_cannot_speak_to_the_terminal(pyoci, tmp_path):
+    """Values are shown with their control characters escaped."""
+    (tmp_path / "config.json").write_text(json.dumps({"ociVersion": "\x1b[2J\n", "\x1b]0;x": 1, "hostname": ["\x1b"]}))
+    _, out, err = pyoci("validate", tmp_path)
+
+    assert "\x1b" not in out + err

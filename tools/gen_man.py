@@ -1,0 +1,168 @@
+"""Writes the manual pages in docs/man from the command table (pyoci/cli.py) and its explanations (pyoci/usage.py).
+
+    python3 tools/gen_man.py [--check]
+
+With --check it writes nothing, and fails if a page is not what it would write. Pages are Markdown; `pandoc -s -t man`
+makes roff of them.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pyoci import usage  # noqa: E402
+from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
+from pyoci.options import Option  # noqa: E402
+
+FOLDER = ROOT / "docs" / "man"
+
+ERRORS = """\
+An error is one line on standard error, and the same text is one line in `--log`. It is written last, and nothing
+else is written there unless `--debug` or `--log-level` asks for it. Nothing is left behind by a command that fails.
+"""
+
+EXAMPLES = {
+    "create": "pyoci create --bundle /bundles/web --pid-file /run/web.pid web",
+    "start": "pyoci start web",
+    "run": "pyoci run --bundle /bundles/web web",
+    "state": "pyoci state web",
+    "kill": "pyoci kill web TERM\npyoci kill --all web 9",
+    "delete": "pyoci delete web\npyoci delete --force web",
+    "list": "pyoci list\npyoci --root /run/user/1000/pyoci list --format json",
+    "spec": "mkdir -p /bundles/web/rootfs\npyoci spec --bundle /bundles/web",
+    "validate": "pyoci validate /bundles/web\npyoci validate --json --config config.json",
+    "plan": "pyoci plan /bundles/web",
+    "features": "pyoci features",
+}
+
+
+def program_page() -> str:
+    """The page of the program itself: global options, files, environment, exit status."""
+    commands = "\n".join(f"| [{verb}](pyoci-{verb}.8.md) | {c.summary} |" for verb, c in COMMANDS.items())
+    return f"""\
+# pyoci(8)
+
+## NAME
+
+pyoci - a low-level OCI container runtime
+
+## SYNOPSIS
+
+**pyoci** [*OPTION*]... *COMMAND* [*ARGUMENT*]...
+
+## DESCRIPTION
+
+pyoci makes containers as the OCI Runtime Specification describes them. Engines (Docker, containerd, Podman, CRI-O,
+Buildah) call it; a person may, too. Commands and options are those of runc(8) and crun(1).
+
+| command | |
+|-|-|
+{commands}
+
+## OPTIONS
+
+They stand before the command. A name may have one dash or two, a value may follow a space or `=`, and the last of
+repeated options counts.
+
+{_options(GLOBAL_OPTIONS)}
+## EXIT STATUS
+
+0 on success, 1 on any failure, a wrong command line among them. `run` in the foreground returns the status of the
+container's program, or 128 + N if signal N ended it.
+
+## ERRORS
+
+{ERRORS}
+## ENVIRONMENT
+
+- **XDG_RUNTIME_DIR**: where states are kept by default, for a caller who is not root, or is root in a user namespace.
+- **LISTEN_FDS**, **LISTEN_PID**: descriptors that systemd passes to the container's program.
+
+## FILES
+
+- */run/pyoci*: the state of containers, one folder each.
+- *config.json*: the configuration, in a container's bundle.
+
+## SEE ALSO
+
+The OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>
+"""
+
+
+def command_page(verb: str, command: Command) -> str:
+    """The page of one command."""
+    shown = [option for option in command.options if not option.hidden]
+    operands = "".join(
+        f" [*{operand.strip('[]')}*]" if operand.startswith("[") else f" *{operand}*" for operand in command.operands
+    )
+    options = f"## OPTIONS\n\n{_options(command.options)}\n" if shown else ""
+    return f"""\
+# pyoci-{verb}(8)
+
+## NAME
+
+pyoci-{verb} - {command.summary}
+
+## SYNOPSIS
+
+**pyoci** [*GLOBAL OPTION*]... **{verb}**{" [*OPTION*]..." if shown else ""}{operands}
+
+## DESCRIPTION
+
+{usage.ABOUT[verb]}
+
+{options}## EXAMPLES
+
+{_indent(EXAMPLES[verb])}
+
+## SEE ALSO
+
+[pyoci(8)](pyoci.8.md) for global options, errors and exit status
+"""
+
+
+def _options(options: "tuple[Option, ...]") -> str:
+    shown = "".join(f"- **{usage.flags(option)}**: {option.help}\n" for option in options if not option.hidden)
+    hidden = [usage.flags(option) for option in options if option.hidden]
+    if hidden:
+        shown += f"\nAccepted, without effect, since callers of other runtimes pass them: {', '.join(hidden)}.\n"
+    return shown
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    # {line}" for line in text.splitlines())
+
+
+def pages() -> dict[Path, str]:
+    """Every page, by its path."""
+    made = {FOLDER / "pyoci.8.md": program_page()}
+    return made | {FOLDER / f"pyoci-{verb}.8.md": command_page(verb, c) for verb, c in COMMANDS.items()}
+
+
+def outdated() -> list[Path]:
+    """The pages that are missing, differ, or belong to no command."""
+    wanted = pages()
+    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
+    return changed + [path for path in FOLDER.glob("*.md") if path not in wanted]
+
+
+def main() -> int:
+    """Write or check the pages; the exit status."""
+    paths = outdated()
+    if "--check" in sys.argv[1:]:
+        for path in paths:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is outdated: run tools/gen_man.py\n")
+        return 1 if paths else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        if path in pages():
+            path.write_text(pages()[path])
+        else:
+            path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
