@@ -4,15 +4,15 @@ from pyoci.errors import PyociError
 
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
 _OTHERS = _FIRST | {"."}
-# A name in a directory has at most 255 bytes, and the id becomes part of one: `pyoci-ID.scope`.
-_LONGEST = 255 - len("pyoci-.scope")
+# A name in a directory has at most 255 bytes, and 32 are kept for what is put around an id: `pyoci-ID.scope`.
+_LONGEST = 255 - 32
 
 
 def check_id(id: str) -> None:
     """Accept `id` as a container's id, or raise PyociError.
 
     An id names a directory under --root and a cgroup: ASCII letters, digits, `_`, `+`, `-` and `.`, not
-    starting with a dot, 1 to 243 characters. So it is never a path, and never `..`.
+    starting with a dot, 1 to 223 characters. So it is never a path, and never `..`.
     """
     if not id:
         raise PyociError("cannot use container id ``: it is empty")

@@ -11,7 +11,7 @@ from pyoci.names import check_id
 from pyoci.signals import SIGNALS, parse_signal
 
 
-@pytest.mark.parametrize("id", ["a", "0", "_x", "+x", "-x", "a.b", "a..b", "A-Z_0+9.", "x" * 64, "x" * 243])
+@pytest.mark.parametrize("id", ["a", "0", "_x", "+x", "-x", "a.b", "a..b", "A-Z_0+9.", "x" * 64, "x" * 223])
 def test_good_ids(id):
     """What runc and the engines use."""
     check_id(id)
@@ -19,7 +19,7 @@ def test_good_ids(id):
 
 @pytest.mark.parametrize(
     "id",
-    ["", ".", "..", "../x", "a/b", "/a", ".x", "a\n", "\na", "a b", "a\0", "é", "a:b", "１", "a\u0300", "x" * 244, "x" * 256, "\udcff"],
+    ["", ".", "..", "../x", "a/b", "/a", ".x", "a\n", "\na", "a b", "a\0", "é", "a:b", "１", "a\u0300", "x" * 224, "x" * 256, "\udcff"],
 )
 def test_bad_ids(id):
     """Nothing that is a path, nothing that a terminal or a file system could read in another way."""
