@@ -5,7 +5,6 @@ Imports are inside, so that a command loads what it needs and no more.
 
 import posix
 
-from pyoci.config.jsonio import dumps
 from pyoci.errors import PyociError, UsageError
 from pyoci.log import Log, print_data, printable
 from pyoci.options import Values
@@ -81,7 +80,7 @@ def start(call: Call) -> int:
 
 def state(call: Call) -> int:
     """`pyoci state ID`."""
-    return print_data(dumps(_load(call, call.id).state(), indent=2) + "\n")
+    return print_data(_json(_load(call, call.id).state(), indent=2))
 
 
 def kill(call: Call) -> int:
@@ -116,7 +115,7 @@ def list_containers(call: Call) -> int:
     states = list_all(call.root)
     if call.options.on("quiet"):
         return print_data("".join(f"{state['id']}\n" for state in states))
-    return print_data(dumps(states) + "\n" if output == "json" else _table(states))
+    return print_data(_json(states) if output == "json" else _table(states))
 
 
 def spec(call: Call) -> int:
@@ -127,7 +126,7 @@ def spec(call: Call) -> int:
     if call.options.on("rootless"):
         config = template.rootless(config, posix.geteuid(), posix.getegid())
     path = _join(call.path("bundle"), call.options.text("file") or "config.json")
-    template.write(path, dumps(config, indent=2) + "\n")
+    template.write(path, _json(config, indent=2))
     return 0
 
 
@@ -137,7 +136,7 @@ def validate(call: Call) -> int:
 
     problems = report(_read_config(call))
     if call.options.on("json"):
-        print_data(dumps([_problem_document(problem) for problem in problems], indent=2) + "\n")
+        print_data(_json([_problem_document(problem) for problem in problems], indent=2))
     else:
         print_data("".join(f"{printable(str(problem))}\n" for problem in problems))
     return 1 if problems else 0
@@ -159,7 +158,7 @@ def features(call: Call) -> int:
     """`pyoci features`."""
     from pyoci.features import document
 
-    return print_data(dumps(document(), indent=2) + "\n")
+    return print_data(_json(document(), indent=2))
 
 
 def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool) -> "T":
@@ -263,6 +262,12 @@ def _table(states: "list[dict[str, object]]") -> str:
     widths = [max(12, 3 + max(map(len, column))) for column in zip(*rows, strict=True)]
     lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _json(value: object, indent: "int | None" = None) -> str:
+    from pyoci.config.jsonio import dumps
+
+    return dumps(value, indent=indent) + "\n"
 
 
 def _absolute(path: str) -> str:

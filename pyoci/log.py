@@ -14,7 +14,6 @@ A message is printable text on one line: no hook or image can forge a second lin
 import posix
 import time
 
-from pyoci.config.jsonio import quote
 from pyoci.errors import PyociError, UsageError, reason
 
 TYPE_CHECKING = False
@@ -119,7 +118,11 @@ class _Service:
         import _socket
 
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-        self._socket.connect(address)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
         self._identifier = identifier
         self._template = template
 
@@ -220,10 +223,14 @@ def _plain(level: str, text: str) -> str:
 
 
 def _json(level: str, text: str) -> str:
+    from pyoci.config.jsonio import quote
+
     return f'{{"level":"{level}","msg":{quote(text)},"time":"{_now()}"}}\n'
 
 
 def _logfmt(level: str, text: str) -> str:
+    from pyoci.config.jsonio import quote
+
     return f'time="{_now()}" level={level} msg={quote(text)}\n'
 
 
