@@ -786,4 +786,5 @@ def _verdict(program: bytes, error: OSError) -> str:
     except OSError:
         pass
     lines = log.rstrip(b"\0\n").decode("utf-8", "replace").split("\n")
-    return reason(_errno(error)) + (f" ({lines[-1]})" if lines[-1] else "")
+    said = [line for line in lines if line and not line.startswith("processed ")]
+    return reason(_errno(error)) + (f" ({said[-1]})" if said else "")

@@ -1,0 +1,697 @@
+"""The fs driver on this host's cgroup v2: directories, fitness, processes, removal."""
+
+import contextlib
+import inspect
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pyoci import _native
+from pyoci.cgroups import fs
+from pyoci.cgroups.fs import Cgroup, NoCgroup
+from pyoci.cgroups.resources import writes
+from pyoci.errors import CgroupError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NUMBERS = itertools.count()
+
+
+def unique():
+    """A path that no other test uses."""
+    return f"/pyoci-test-{os.getpid()}-{next(NUMBERS)}"
+
+
+def host(path):
+    """The directory of a path from the mount."""
+    return pathlib.Path(fs.find_mount() + path)
+
+
+def controllers():
+    """Those that this host has for cgroup v2."""
+    return host("/cgroup.controllers").read_text().split()
+
+
+def spawn(directory, *command):
+    """A process in the cgroup `directory`."""
+    procs = str(directory / "cgroup.procs")
+
+    def join():
+        with open(procs, "w") as file:
+            file.write("0")
+
+    return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join)
+
+
+def end(*processes):
+    """Kill and reap."""
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def path():
+    """A path; whatever a test leaves there is removed."""
+    path = unique()
+    yield path
+    top = host(path)
+    if top.exists():
+        with contextlib.suppress(OSError):
+            (top / "cgroup.kill").write_text("1")
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                for directory, _, _ in os.walk(top, topdown=False):
+                    os.rmdir(directory)
+                break
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def cgroup(path):
+    """A new cgroup."""
+    cgroup = Cgroup.create(path, "id", [])
+    yield cgroup
+    cgroup.destroy(kill=True)
+
+
+def refusal(**arguments):
+    """The error of a create that must fail."""
+    with pytest.raises(CgroupError) as caught:
+        Cgroup.create(arguments.get("path", ""), arguments.get("id", "id"), arguments.get("writes", []))
+    return caught.value
+
+
+# Directories
+
+
+def test_create_makes_what_is_missing_and_destroy_removes_just_that(path):
+    """A parent that was there stays, one that was made goes with the container."""
+    host(path).mkdir()
+    cgroup = Cgroup.create(f"{path}/made/leaf", "id", [])
+
+    assert f"{path}/made/leaf" == cgroup.path
+    assert [f"{path}/made", f"{path}/made/leaf"] == cgroup.created
+    assert host(cgroup.path).stat().st_ino == os.fstat(cgroup.dirfd).st_ino
+
+    cgroup.destroy()
+    assert not host(f"{path}/made").exists()
+    assert host(path).exists()
+
+
+def test_destroy_leaves_a_parent_that_others_use(path):
+    """Made for the first container, shared with the second."""
+    first = Cgroup.create(f"{path}/first", "id", [])
+    second = Cgroup.create(f"{path}/second", "id", [])
+
+    first.destroy()
+    assert host(second.path).exists()
+    second.destroy()
+
+
+def test_an_existing_cgroup_is_used_and_stays(path):
+    """OP-12: what the runtime did not make is not its to remove, nor is what is inside."""
+    host(path).mkdir()
+    (host(path) / "inside").mkdir()
+    cgroup = Cgroup.create(path, "id", [])
+
+    assert [] == cgroup.created
+    cgroup.destroy(kill=True)
+    assert (host(path) / "inside").exists()
+
+
+def test_destroying_twice_or_after_someone_else_did_is_no_error(path):
+    """Delete has to work whatever happened to the directory."""
+    cgroup = Cgroup.create(f"{path}/leaf", "id", [])
+    host(f"{path}/leaf").rmdir()
+    host(path).rmdir()
+
+    cgroup.destroy(kill=True)
+    cgroup.destroy()
+
+
+def test_a_new_cgroup_of_the_same_name_is_not_ours(path):
+    """Someone removed ours and made another: it and its processes are left alone."""
+    record = Cgroup.create(path, "id", []).to_dict()
+    host(path).rmdir()
+    host(path).mkdir()
+    stranger = spawn(host(path))
+    try:
+        loaded = fs.from_dict(record)
+        assert [] == loaded.pids()
+        loaded.kill()
+        loaded.destroy(kill=True)
+
+        assert stranger.poll() is None
+        assert host(path).exists()
+    finally:
+        end(stranger)
+
+
+def test_the_record_survives_json(path):
+    """State keeps driver, mount, path and what was made; a later command needs nothing else."""
+    cgroup = Cgroup.create(path, "id", [])
+    record = json.loads(json.dumps(cgroup.to_dict()))
+    cgroup.close()
+    loaded = fs.from_dict(record)
+
+    assert "cgroupfs" == record["driver"]
+    assert record == loaded.to_dict()
+    loaded.destroy()
+    assert not host(path).exists()
+
+
+def test_an_unknown_driver_is_an_error():
+    """A state that a later version wrote."""
+    with pytest.raises(CgroupError, match="cannot use cgroup manager systemd"):
+        fs.from_dict({"driver": "systemd"})
+
+
+def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller():
+    """Where the caller's own cgroup is, below its parent."""
+    own = pathlib.Path("/proc/self/cgroup").read_text().split("0::")[1].strip()
+    parent = own.rpartition("/")[0]
+
+    assert f"{parent}/a/b" == fs.cgroup_path("a/b", "id")
+    assert f"{parent}/id" == fs.cgroup_path("", "id")
+    assert "/a/b" == fs.cgroup_path("/a/b", "id")
+    assert "/a/b" == fs.cgroup_path("/a/b/", "id")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/../x", "/a/../../x", "/a/..", "a//b", "/a//b", "/", "//", "/a/.", ".", "/a\0b", "/a\nb"],
+)
+def test_a_path_that_could_leave_the_hierarchy_is_refused(path):
+    """Nothing is cleaned silently: a strange path is a mistake or an attack."""
+    error = refusal(path=path)
+
+    assert "/linux/cgroupsPath" == error.where
+    assert "cannot use cgroup path" in error.message
+
+
+def test_a_component_that_is_no_directory_is_refused():
+    """Interface files have names as well."""
+    error = refusal(path="/cgroup.procs/x")
+
+    assert "cannot create cgroup /cgroup.procs/x: not a directory" == error.message
+
+
+def test_a_directory_with_something_mounted_on_it_is_refused(path):
+    """Not a cgroup any more, whatever it holds."""
+    host(path).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(host(path))], check=True)
+    try:
+        error = refusal(path=path)
+    finally:
+        subprocess.run(["umount", str(host(path))], check=True)
+
+    assert "something is mounted over it" in error.message
+
+
+def test_parallel_creates_and_deletes_under_one_parent(path):
+    """Each makes and removes the shared parent under the feet of the others: no one may fail for it."""
+    failures = []
+
+    def live(name):
+        try:
+            for _ in range(60):
+                Cgroup.create(f"{path}/{name}", "id", []).destroy()
+        except CgroupError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=live, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == failures
+    assert not host(path).exists() or [] == [entry for entry in host(path).iterdir() if entry.is_dir()]
+
+
+def test_a_failing_create_leaves_no_directory(path):
+    """Neither the cgroup nor the parents that were made for it."""
+    refusal(path=f"{path}/deep/er", writes=writes({"unified": {"nosuch.max": "1"}}))
+
+    assert not host(path).exists()
+
+
+def test_no_descriptor_stays_open(path):
+    """Whether create succeeds or fails."""
+    fs.find_mount()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        Cgroup.create(f"{path}/a/b", "id", []).destroy(kill=True)
+        refusal(path=f"{path}/a/b", writes=writes({"unified": {"nosuch.max": "1"}}))
+        refusal(path="/cgroup.procs/x")
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+# Fitness
+
+
+def test_a_cgroup_with_processes_is_refused(path):
+    """CG-01: the container would share limits and the end with strangers."""
+    host(path).mkdir()
+    process = spawn(host(path))
+    try:
+        error = refusal(path=path)
+    finally:
+        end(process)
+
+    assert f"cannot use cgroup {path}: it has processes already" == error.message
+    assert host(path).exists()
+
+
+def test_processes_below_count_too(path):
+    """A populated child makes the cgroup populated."""
+    (host(path) / "child").mkdir(parents=True)
+    process = spawn(host(path) / "child")
+    try:
+        assert "it has processes already" in refusal(path=path).message
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("below", ["", "/leaf"])
+def test_a_frozen_cgroup_is_refused(path, below):
+    """By itself or through its parent: the container's first process would never run."""
+    host(path).mkdir()
+    (host(path) / "cgroup.freeze").write_text("1")
+    error = refusal(path=path + below)
+    (host(path) / "cgroup.freeze").write_text("0")
+
+    assert f"cannot use cgroup {path}{below}: it is frozen" == error.message
+
+
+@pytest.mark.parametrize("below", ["", "/leaf"])
+def test_a_threaded_cgroup_is_refused(path, below):
+    """Processes can't be cloned into one, or into the invalid domain below it."""
+    (host(path) / "threads").mkdir(parents=True)
+    (host(path) / "threads/cgroup.type").write_text("threaded")
+    error = refusal(path=f"{path}/threads{below}")
+
+    assert f"cannot use cgroup {path}/threads{below}: it is a threaded cgroup" == error.message
+    assert not host(f"{path}/threads/leaf").exists()
+
+
+# Controllers and limits
+
+
+def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
+    """The host's hierarchy has no such controller: nothing else may be said."""
+    resources = {"unified": {"nosuch.max": "1"}}
+    error = refusal(path=path, writes=writes(resources))
+
+    mount = fs.find_mount()
+    assert (
+        f"/linux/resources/unified/nosuch.max: cannot apply: this host's cgroup v2 hierarchy ({mount}) has no nosuch controller"
+        == str(error)
+    )
+
+
+def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
+    """The usual reason on a hybrid host. Nothing to see where v2 has everything."""
+    v1 = [line.split() for line in pathlib.Path("/proc/cgroups").read_text().splitlines()[1:]]
+    names = {name for name, hierarchy, *_ in v1 if hierarchy != "0"} & {"pids", "memory", "cpu"}
+    assert not names & set(controllers())
+    for name, resources in {
+        "pids": {"limit": 5},
+        "memory": {"limit": 1 << 30},
+        "cpu": {"shares": 512},
+    }.items():
+        if name in names:
+            error = refusal(path=path, writes=writes({name: resources}))
+            assert f"has no {name} controller (hint: on this host it serves cgroup v1)" in str(error)
+
+
+def test_limits_that_say_nothing_need_no_controller(path):
+    """What engines send everywhere: empty objects, unlimited, and the kernel's own defaults."""
+    resources = {
+        "blockIO": {},
+        "memory": {"limit": -1, "swap": -1},
+        "pids": {"limit": -1},
+        "cpu": {"shares": 1024, "quota": -1, "period": 100000, "burst": 0, "idle": 0},
+    }
+    cgroup = Cgroup.create(path, "id", writes(resources))
+    cgroup.apply(writes(resources))
+    cgroup.destroy()
+
+
+@pytest.mark.skipif("hugetlb" not in controllers(), reason="this kernel has no hugetlb controller")
+def test_hugepage_limits_are_written_through_enabled_ancestors(path):
+    """Both accountings, in a cgroup three levels down."""
+    limits = writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
+    cgroup = Cgroup.create(f"{path}/a/b", "id", limits)
+    cgroup.apply(limits)
+
+    assert "hugetlb" in (host(path) / "cgroup.subtree_control").read_text().split()
+    assert "hugetlb" in (host(path) / "a/cgroup.subtree_control").read_text().split()
+    assert "4194304" == (host(cgroup.path) / "hugetlb.2MB.max").read_text().strip()
+    assert "4194304" == (host(cgroup.path) / "hugetlb.2MB.rsvd.max").read_text().strip()
+    cgroup.destroy()
+
+
+@pytest.mark.skipif("hugetlb" not in controllers(), reason="this kernel has no hugetlb controller")
+def test_an_unknown_page_size_is_an_error(path):
+    """CG-38: it has to name a file that is there."""
+    limits = writes({"hugepageLimits": [{"pageSize": "3MB", "limit": 0}]})
+    cgroup = Cgroup.create(path, "id", limits)
+    with pytest.raises(CgroupError) as caught:
+        cgroup.apply(limits)
+    cgroup.destroy()
+
+    assert "/linux/resources/hugepageLimits/0" == caught.value.where
+    assert (
+        f"cannot write `0` to hugetlb.3MB.max of cgroup {path}: no such file or directory"
+        == caught.value.message
+    )
+
+
+@pytest.mark.skipif(
+    not {"hugetlb", "memory"} & set(controllers()), reason="no controller that guards its domain"
+)
+def test_an_ancestor_with_processes_is_named(path):
+    """The rule of v2 that surprises most: EBUSY alone would explain nothing."""
+    limits = writes(
+        {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}
+        if "hugetlb" in controllers()
+        else {"memory": {"limit": 1 << 30}}
+    )
+    name = limits[0].controller
+    host(path).mkdir()
+    process = spawn(host(path))
+    try:
+        error = refusal(path=f"{path}/leaf", writes=limits)
+    finally:
+        end(process)
+
+    assert f"cannot enable controller {name} in cgroup {path}: device or resource busy" == error.message
+    assert "a cgroup with processes of its own can't have limited children" in error.hint
+    assert limits[0].where == error.where
+
+
+def test_a_value_that_the_kernel_refuses_names_key_file_and_value(cgroup):
+    """CG-42, for a file that needs no controller."""
+    with pytest.raises(CgroupError) as caught:
+        cgroup.apply(writes({"unified": {"cgroup.max.depth": "deep"}}))
+
+    assert (
+        "/linux/resources/unified/cgroup.max.depth: cannot write `deep` to cgroup.max.depth"
+        f" of cgroup {cgroup.path}: invalid argument" == str(caught.value)
+    )
+
+
+def test_unified_is_written_as_it_is(cgroup):
+    """Core files included."""
+    cgroup.apply(writes({"unified": {"cgroup.max.depth": "7", "cgroup.max.descendants": "max"}}))
+
+    assert "7\n" == (host(cgroup.path) / "cgroup.max.depth").read_text()
+
+
+def test_limiting_a_cgroup_that_was_removed_says_so(path):
+    """Removed under our feet: not the fault of the limit."""
+    cgroup = Cgroup.create(path, "id", [])
+    host(path).rmdir()
+    with pytest.raises(CgroupError, match=f"cannot limit cgroup {path}: it was removed"):
+        cgroup.apply(writes({"unified": {"cgroup.max.depth": "7"}}))
+    cgroup.destroy()
+
+
+# Processes
+
+
+def test_pids_finds_processes_in_children_too(cgroup):
+    """`ps` shows the whole subtree."""
+    (host(cgroup.path) / "a/b").mkdir(parents=True)
+    (host(cgroup.path) / "c").mkdir()
+    inside = [spawn(host(cgroup.path) / place) for place in (".", "a/b", "c")]
+    try:
+        assert {process.pid for process in inside} == set(cgroup.pids())
+        assert [inside[0].pid] == cgroup.pids(recursive=False)
+    finally:
+        end(*inside)
+
+
+def test_freeze_stops_and_thaw_lets_go(cgroup):
+    """Frozen when freeze returns, running when thaw does."""
+    process = spawn(host(cgroup.path), "sh", "-c", "while :; do :; done")
+    try:
+        cgroup.freeze()
+        assert cgroup.frozen()
+        ticks = pathlib.Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+        time.sleep(0.1)
+        assert ticks == pathlib.Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+
+        cgroup.thaw()
+        assert not cgroup.frozen()
+    finally:
+        end(process)
+
+
+def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatch):
+    """A process stuck in the kernel holds it up; nobody may stay half frozen."""
+    monkeypatch.setattr(Cgroup, "_wait", lambda *_: False)
+    with pytest.raises(CgroupError, match="cannot freeze cgroup .*: not done after 0.1 s"):
+        cgroup.freeze(timeout=0.1)
+
+    assert "0\n" == (host(cgroup.path) / "cgroup.freeze").read_text()
+
+
+def test_thaw_under_a_frozen_parent_says_why(path):
+    """It can't run before the parent is thawed."""
+    cgroup = Cgroup.create(f"{path}/leaf", "id", [])
+    process = spawn(host(cgroup.path))
+    (host(path) / "cgroup.freeze").write_text("1")
+    try:
+        cgroup.freeze()
+        with pytest.raises(CgroupError, match="an ancestor may be frozen"):
+            cgroup.thaw(timeout=0.05)
+    finally:
+        (host(path) / "cgroup.freeze").write_text("0")
+        end(process)
+    cgroup.destroy()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kernel_kills", [True, False])
+def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_kills):
+    """Through cgroup.kill, or by freezing and signalling where Linux is older than 5.14."""
+    if not kernel_kills:
+        real = fs._write
+
+        def write(dirfd, name, value):
+            real(dirfd, "no.such.file" if name == "cgroup.kill" else name, value)
+
+        monkeypatch.setattr(fs, "_write", write)
+    (host(cgroup.path) / "a").mkdir()
+    inside = [spawn(host(cgroup.path) / place) for place in (".", ".", "a")]
+    if frozen:
+        cgroup.freeze()
+
+    assert cgroup.kill()
+    assert [-signal.SIGKILL] * 3 == [process.wait(timeout=5) for process in inside]
+
+
+def test_kill_sends_other_signals_to_all(cgroup):
+    """`kill --all`; those who wait for it get it, no one else does."""
+    inside = [spawn(host(cgroup.path)) for _ in range(2)]
+    cgroup.kill(signal.SIGTERM)
+
+    assert [-signal.SIGTERM] * 2 == [process.wait(timeout=5) for process in inside]
+
+
+def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
+    """Who paused it decides when it goes on."""
+    process = spawn(host(cgroup.path))
+    cgroup.freeze()
+    cgroup.kill(signal.SIGTERM)
+    assert cgroup.frozen()
+    assert process.poll() is None
+
+    cgroup.thaw()
+    assert -signal.SIGTERM == process.wait(timeout=5)
+
+
+# The end
+
+
+def test_destroy_waits_for_the_last_process(path):
+    """As long as it takes and not longer: the kernel says when the cgroup is empty."""
+    cgroup = Cgroup.create(path, "id", [])
+    process = spawn(host(path), "sleep", "0.2")
+    start = time.monotonic()
+    cgroup.destroy()
+
+    assert time.monotonic() - start < 5
+    assert not host(path).exists()
+    process.wait()
+
+
+def test_destroy_gives_up_and_names_who_stays(path):
+    """Nobody is killed unless asked."""
+    cgroup = Cgroup.create(path, "id", [])
+    process = spawn(host(path))
+    try:
+        with pytest.raises(CgroupError) as caught:
+            cgroup.destroy(timeout=0.05)
+        assert f"cannot remove cgroup {path}: it still has processes: {process.pid}" == caught.value.message
+        assert process.poll() is None
+    finally:
+        end(process)
+    cgroup.destroy()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
+    """Frozen or not, with cgroups that the container made."""
+    cgroup = Cgroup.create(path, "id", [])
+    for n in range(30):
+        (host(path) / f"wide{n}/below").mkdir(parents=True)
+    inside = [spawn(host(path)), spawn(host(path) / "wide3/below")]
+    if frozen:
+        cgroup.freeze()
+    cgroup.destroy(kill=True)
+
+    assert not host(path).exists()
+    for process in inside:
+        assert -signal.SIGKILL == process.wait(timeout=5)
+
+
+def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path):
+    """A container that may write cgroupfs can nest without end: path length and recursion must not stop us."""
+    cgroup = Cgroup.create(path, "id", [])
+    fd = os.dup(cgroup.dirfd)
+    for _ in range(300):
+        os.mkdir("fourteen-bytes", dir_fd=fd)
+        child = os.open("fourteen-bytes", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = child
+    os.close(fd)
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 50)
+    try:
+        assert [] == cgroup.pids()
+        cgroup.destroy()
+    finally:
+        sys.setrecursionlimit(limit)
+    assert not host(path).exists()
+
+
+def test_destroy_of_a_mounted_over_cgroup_ends_in_an_error(path):
+    """It can't be removed: said at once, not after turning round and round."""
+    cgroup = Cgroup.create(path, "id", [])
+    subprocess.run(["mount", "--bind", str(host(path)), str(host(path))], check=True)
+    try:
+        with pytest.raises(CgroupError, match=f"cannot remove cgroup {path}: device or resource busy"):
+            cgroup.destroy()
+    finally:
+        subprocess.run(["umount", str(host(path))], check=True)
+    cgroup.destroy()
+
+
+def test_an_existing_cgroup_loses_its_processes_only_when_asked(path):
+    """It stays, and what runs there without the container's doing goes on unless `kill`."""
+    host(path).mkdir()
+    cgroup = Cgroup.create(path, "id", [])
+    process = spawn(host(path))
+    record = cgroup.to_dict()
+    cgroup.destroy()
+    assert process.poll() is None
+
+    fs.from_dict(record).destroy(kill=True)
+    assert -signal.SIGKILL == process.wait(timeout=5)
+    assert host(path).exists()
+
+
+# The mount
+
+
+MOUNTINFO = """22 27 0:21 / /proc rw - proc proc rw
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+38 31 0:35 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/unified"),
+        ("41 31 0:38 / /sys/fs/cgroup rw shared:4 master:1 - cgroup2 none rw\n", "/sys/fs/cgroup"),
+        ("41 31 0:38 / /mnt/a\\040b\\134c\\011 rw - cgroup2 none rw\n", "/mnt/a b\\c\t"),
+        (
+            "41 31 0:38 / /a rw - cgroup2 none rw\n42 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n",
+            "/sys/fs/cgroup/unified",
+        ),
+        (
+            "41 31 0:38 /part /sys/fs/cgroup rw - cgroup2 none rw\n42 31 0:38 / /b rw - cgroup2 none rw\n",
+            "/b",
+        ),
+        ("41 31 0:38 /part /sys/fs/cgroup rw - cgroup2 none rw\n", "/sys/fs/cgroup"),
+        ("41 31 0:38 / /b rw - cgroup2 none rw\n42 31 0:38 / /a rw - cgroup2 none rw\n", "/b"),
+    ],
+)
+def test_mount_is_found_in_every_layout(monkeypatch, lines, expected):
+    """Unified, hybrid, elsewhere, several, and with characters that mountinfo escapes."""
+    monkeypatch.setattr(fs, "_read_file", lambda _: MOUNTINFO + lines)
+    monkeypatch.setattr(fs, "_is_mounted", lambda *_: True)
+
+    assert expected == fs.find_mount()
+
+
+def test_no_mount_is_one_clear_error(monkeypatch):
+    """A pure v1 host."""
+    monkeypatch.setattr(fs, "_read_file", lambda _: MOUNTINFO)
+    with pytest.raises(CgroupError, match="no cgroup2 file system is mounted"):
+        fs.find_mount()
+
+
+def test_a_mount_that_is_covered_does_not_count(monkeypatch):
+    """Something else is mounted over it: what is seen there is no cgroup."""
+    monkeypatch.setattr(fs, "_read_file", lambda _: "41 31 0:38 / /tmp rw - cgroup2 none rw\n")
+    with pytest.raises(CgroupError):
+        fs.find_mount()
+
+
+# The disabled manager
+
+
+def test_disabled_manager_does_nothing_and_says_what_is_lost():
+    """Every limit and the device filter, but not what means nothing anyway."""
+    resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024}, "memory": {"limit": 9}}
+    cgroup = fs.MANAGERS["disabled"].create("/x", "id", writes(resources))
+    cgroup.apply(writes(resources))
+    cgroup.attach_device_filter(b"12345678")
+    cgroup.attach_device_filter(b"")
+
+    assert [
+        "/linux/resources/memory/limit: ignored: cgroups are disabled",
+        "/linux/resources/pids/limit: ignored: cgroups are disabled",
+        "/linux/resources/devices: ignored: cgroups are disabled",
+    ] == cgroup.warnings
+    assert -1 == cgroup.dirfd
+    assert [] == cgroup.pids()
+    assert not cgroup.kill()
+    assert isinstance(fs.from_dict(json.loads(json.dumps(cgroup.to_dict()))), NoCgroup)
+    with pytest.raises(CgroupError, match="its cgroup manager is disabled"):
+        cgroup.freeze()
+    cgroup.destroy(kill=True)
+
+
+def test_bpf_refuses_more_than_its_buffer_holds():
+    """The wrapper's attr has 256 bytes."""
+    with pytest.raises(ValueError, match="256"):
+        _native.bpf(16, bytearray(257))
+    with pytest.raises(OSError, match="Invalid argument"):
+        _native.bpf(12345, bytearray(256))

@@ -1,0 +1,331 @@
+"""Limits that the kernel enforces. Each test needs its controller in the v2 hierarchy of this host."""
+
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pyoci.cgroups import fs
+from pyoci.cgroups.fs import Cgroup
+from pyoci.cgroups.resources import writes
+from pyoci.errors import CgroupError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NUMBERS = itertools.count()
+MIB = 1 << 20
+
+
+def host(path):
+    """The directory of a path from the mount."""
+    return pathlib.Path(fs.find_mount() + path)
+
+
+def needs(*names):
+    """Skip where the v2 hierarchy lacks one of these controllers."""
+    have = host("/cgroup.controllers").read_text().split()
+    return pytest.mark.skipif(not set(names) <= set(have), reason=f"no {' '.join(names)} in cgroup v2")
+
+
+@pytest.fixture
+def limited():
+    """A function that makes a cgroup with some resources, two levels below the root."""
+    made = []
+
+    def make(resources):
+        wanted = writes(resources)
+        cgroup = Cgroup.create(f"/pyoci-test-limits-{os.getpid()}/{next(NUMBERS)}", "id", wanted)
+        made.append(cgroup)
+        cgroup.apply(wanted)
+        return cgroup
+
+    yield make
+    for cgroup in reversed(made):
+        cgroup.destroy(kill=True)
+
+
+def content(cgroup, file):
+    """What the kernel shows."""
+    return (host(cgroup.path) / file).read_text().strip()
+
+
+def numbers(cgroup, file):
+    """A flat-keyed file."""
+    return {key: int(value) for key, value in map(str.split, content(cgroup, file).splitlines())}
+
+
+def run(cgroup, program):
+    """Run a Python program inside; its exit status."""
+    join = f"open({str(host(cgroup.path) / 'cgroup.procs')!r}, 'w').write('0')\n"
+    return subprocess.run([sys.executable, "-I", "-S", "-c", join + program], check=False).returncode
+
+
+@needs("memory")
+def test_memory_limits_are_written(limited):
+    """CG-31: hard limit, soft limit, and the swap share of the sum."""
+    cgroup = limited({"memory": {"limit": 64 * MIB, "swap": 80 * MIB, "reservation": 32 * MIB}})
+
+    assert str(64 * MIB) == content(cgroup, "memory.max")
+    assert str(32 * MIB) == content(cgroup, "memory.low")
+    assert not (host(cgroup.path) / "memory.swap.max").exists() or str(16 * MIB) == content(
+        cgroup, "memory.swap.max"
+    )
+
+
+@needs("memory")
+def test_too_much_memory_is_killed(limited):
+    """The limit is enforced, without swap as a way round."""
+    cgroup = limited({"memory": {"limit": 32 * MIB, "swap": 32 * MIB}})
+    status = run(
+        cgroup, f"block = bytearray({96 * MIB})\nfor at in range(0, len(block), 4096): block[at] = 1"
+    )
+
+    assert -9 == status
+    assert numbers(cgroup, "memory.events")["oom_kill"] == 1
+
+
+@needs("memory")
+def test_check_before_update_refuses_less_than_is_in_use(limited):
+    """CG-32: nobody is killed, and nothing is written at all."""
+    cgroup = limited({"memory": {"limit": 128 * MIB}})
+    hold = (
+        f"import time; block = bytearray({24 * MIB})\nfor at in range(0, len(block), 4096): block[at] = 1\n"
+    )
+    procs = str(host(cgroup.path) / "cgroup.procs")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"open({procs!r}, 'w').write('0')\n{hold}print(flush=True)\ntime.sleep(99)",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    process.stdout.read(1)
+    update = {"memory": {"limit": 8 * MIB, "checkBeforeUpdate": True, "reservation": MIB}}
+    try:
+        with pytest.raises(
+            CgroupError, match=f"cannot set memory.max to {8 * MIB}: [0-9]+ are in use"
+        ) as caught:
+            cgroup.apply(writes(update, ""))
+        assert "/memory/limit" == caught.value.where
+        assert process.poll() is None
+        assert str(128 * MIB) == content(cgroup, "memory.max")
+        assert "0" == content(cgroup, "memory.low")
+        cgroup.apply(writes({"memory": {"limit": 100 * MIB, "checkBeforeUpdate": True}}))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@needs("pids")
+def test_pids_limit_holds(limited):
+    """Three processes and not a fourth."""
+    cgroup = limited({"pids": {"limit": 3}})
+    program = """
+import os, time
+made = 0
+try:
+    for _ in range(9):
+        if os.fork() == 0:
+            time.sleep(9)
+        made += 1
+except BlockingIOError:
+    os._exit(made)
+os._exit(99)
+"""
+
+    assert 2 == run(cgroup, program)
+    assert "3" == content(cgroup, "pids.max")
+
+
+@needs("pids")
+def test_a_limit_of_no_process_is_real(limited):
+    """CG-40: written when the first process is inside, it stops every other."""
+    cgroup = limited({})
+    limit = writes({"pids": {"limit": 0}})
+    assert limit[0].after_clone
+    other = Cgroup.create(f"{cgroup.path}-zero", "id", limit)
+    other.apply(limit)
+    program = "import os\ntry: os.fork()\nexcept BlockingIOError: os._exit(7)"
+
+    assert "0" == content(other, "pids.max")
+    assert 7 == run(other, program)
+    other.destroy(kill=True)
+
+
+@needs("cpu")
+@pytest.mark.parametrize(
+    ("cpu", "files"),
+    [
+        ({"shares": 512}, {"cpu.weight": "59"}),
+        ({"quota": 20000, "period": 50000}, {"cpu.max": "20000 50000"}),
+        ({"quota": 20000}, {"cpu.max": "20000 100000"}),
+        ({"period": 50000}, {"cpu.max": "max 50000"}),
+        ({"quota": 20000, "burst": 20000}, {"cpu.max": "20000 100000", "cpu.max.burst": "20000"}),
+        ({"idle": 1, "shares": 512}, {"cpu.idle": "1"}),
+        ({"idle": 0, "shares": 512}, {"cpu.idle": "0", "cpu.weight": "59"}),
+    ],
+)
+def test_cpu_limits_are_written(limited, cpu, files):
+    """CG-45, CG-33, CG-34, in an order that the kernel takes."""
+    cgroup = limited({"cpu": cpu})
+
+    assert files == {file: content(cgroup, file) for file in files}
+
+
+@needs("cpu")
+def test_cpu_limits_can_be_updated_in_both_directions(limited):
+    """Burst and quota limit each other, idle and weight exclude each other: each write must be legal by itself."""
+    cgroup = limited({"cpu": {"quota": 50000, "period": 70000, "burst": 50000}})
+    for quota, burst in ((20000, 20000), (60000, 60000), (30000, 1000), (90000, 0)):
+        cgroup.apply(writes({"cpu": {"quota": quota, "burst": burst}}))
+        assert f"{quota} 70000" == content(cgroup, "cpu.max"), "the period stays"
+        assert str(burst) == content(cgroup, "cpu.max.burst")
+
+    cgroup.apply(writes({"cpu": {"idle": 1, "shares": 100}}))
+    cgroup.apply(writes({"cpu": {"idle": 1, "shares": 2000}}))
+    cgroup.apply(writes({"cpu": {"idle": 0, "shares": 512}}))
+    assert "59" == content(cgroup, "cpu.weight")
+
+
+@needs("cpu")
+def test_cpu_quota_throttles(limited):
+    """A busy loop gets about a tenth of the time."""
+    cgroup = limited({"cpu": {"quota": 10000, "period": 100000}})
+    start = time.monotonic()
+    run(cgroup, "import time\nend = time.monotonic() + 0.6\nwhile time.monotonic() < end: pass")
+    share = numbers(cgroup, "cpu.stat")["usage_usec"] / 1e6 / (time.monotonic() - start)
+
+    assert numbers(cgroup, "cpu.stat")["nr_throttled"] >= 2
+    assert share < 0.4
+
+
+@needs("cpuset")
+def test_cpuset_is_written(limited):
+    """CG-35."""
+    cgroup = limited({"cpu": {"cpus": "0", "mems": "0"}})
+
+    assert "0" == content(cgroup, "cpuset.cpus.effective")
+    assert "0" == content(cgroup, "cpuset.mems")
+    assert 0 == run(cgroup, "import os\nassert os.sched_getaffinity(0) == {0}")
+
+
+@needs("cpuset")
+def test_a_processor_that_is_not_there_is_an_error(limited):
+    """The kernel's word, with the key."""
+    with pytest.raises(
+        CgroupError, match=r"/linux/resources/cpu/cpus: cannot write `4000-4001` to cpuset.cpus"
+    ):
+        limited({"cpu": {"cpus": "4000-4001"}})
+
+
+def block_device():
+    """(major, minor) of a whole disk, or None."""
+    for disk in sorted(pathlib.Path("/sys/block").iterdir()):
+        if not disk.name.startswith(("ram", "zram")):
+            return tuple(map(int, (disk / "dev").read_text().split(":")))
+    return None
+
+
+@needs("io")
+@pytest.mark.skipif(block_device() is None, reason="no block device")
+def test_io_throttles_of_one_device_come_together(limited):
+    """CG-37: four keys, one line of io.max."""
+    major, minor = block_device()
+    device = {"major": major, "minor": minor}
+    cgroup = limited(
+        {
+            "blockIO": {
+                "throttleReadBpsDevice": [{**device, "rate": 1048576}],
+                "throttleWriteBpsDevice": [{**device, "rate": 2097152}],
+                "throttleReadIOPSDevice": [{**device, "rate": 30}],
+                "throttleWriteIOPSDevice": [{**device, "rate": 40}],
+            }
+        }
+    )
+    assert f"{major}:{minor} rbps=1048576 wbps=2097152 riops=30 wiops=40" == content(cgroup, "io.max")
+
+    cgroup.apply(writes({"blockIO": {"throttleReadBpsDevice": [{**device, "rate": 0}]}}))
+    assert f"{major}:{minor} rbps=max wbps=2097152 riops=30 wiops=40" == content(cgroup, "io.max")
+
+
+@needs("io")
+def test_a_device_that_is_not_there_is_an_error(limited):
+    """Not taken for a removed cgroup, which has the same errno."""
+    throttle = [{"major": 4000, "minor": 1, "rate": 1}]
+    with pytest.raises(CgroupError, match="cannot write `4000:1 rbps=1` to io.max") as caught:
+        limited({"blockIO": {"throttleReadBpsDevice": throttle}})
+
+    assert "/linux/resources/blockIO/throttleReadBpsDevice/0" == caught.value.where
+
+
+@needs("io")
+def test_block_io_weight_takes_the_file_that_is_there():
+    """CG-47: BFQ's, else the common one scaled, else an error that names the key."""
+    limits = writes({"blockIO": {"weight": 500}})
+    cgroup = Cgroup.create(f"/pyoci-test-limits-weight-{os.getpid()}", "id", limits)
+    try:
+        files = os.listdir(host(cgroup.path))
+        if "io.bfq.weight" in files:
+            cgroup.apply(limits)
+            assert content(cgroup, "io.bfq.weight").removeprefix("default ") == "500"
+        elif "io.weight" in files:
+            cgroup.apply(limits)
+            assert content(cgroup, "io.weight") == "default 4950"
+        else:
+            with pytest.raises(
+                CgroupError, match="cannot write `4950` to io.weight .*kernel has no such file"
+            ):
+                cgroup.apply(limits)
+    finally:
+        cgroup.destroy()
+
+
+@needs("memory", "pids", "cpu")
+def test_every_controller_is_enabled_at_once_and_only_where_missing(limited):
+    """A second container below the same parent finds all enabled."""
+    resources = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 9}, "cpu": {"shares": 300}}
+    first = limited(resources)
+    second = limited(resources)
+    parent = host(first.path).parent
+
+    assert {"memory", "pids", "cpu"} <= set((parent / "cgroup.subtree_control").read_text().split())
+    assert "9" == content(second, "pids.max")
+
+
+@needs("memory")
+def test_default_limits_do_not_disturb_an_ancestor_with_processes():
+    """They can do without the controller: only a real limit makes this an error."""
+    top = host(f"/pyoci-test-limits-busy-{os.getpid()}")
+    top.mkdir()
+    procs = str(top / "cgroup.procs")
+    process = subprocess.Popen(["sleep", "99"])
+    pathlib.Path(procs).write_text(str(process.pid))
+    try:
+        unlimited = writes({"memory": {"limit": -1}})
+        cgroup = Cgroup.create(f"/{top.name}/leaf", "id", unlimited)
+        cgroup.apply(unlimited)
+        assert not (top / "leaf/memory.max").exists()
+        cgroup.destroy()
+    finally:
+        process.kill()
+        process.wait()
+        top.rmdir()
+
+
+@needs("memory")
+def test_unified_comes_last_and_overrides(limited):
+    """CG-42."""
+    cgroup = limited(
+        {"memory": {"limit": 64 * MIB}, "unified": {"memory.max": str(48 * MIB), "memory.oom.group": "1"}}
+    )
+
+    assert str(48 * MIB) == content(cgroup, "memory.max")
+    assert "1" == content(cgroup, "memory.oom.group")
