@@ -1,0 +1,1634 @@
+# The executor: what runs in the child, between clone and execve.
+#
+# Rules of this file. Everything is `noexcept nogil`: no Python object is touched, nothing is allocated, no stdio, no
+# locale; the process may have been forked from a Python that holds any lock. All strings and vectors were
+# laid out by the parent. A path of the container is resolved once, in the root filesystem, to a descriptor
+# (openat2 with RESOLVE_IN_ROOT), and only the descriptor is used afterwards. A verb returns 0, or the number
+# of the step that failed with errno set. The parent turns (operation, step, errno) into prose.
+
+cdef enum:  # the system call, or the check, that failed; names in STEPS, same order
+    STEP_NONE, STEP_OPENAT2, STEP_MKDIRAT, STEP_OPENAT, STEP_FSTAT, STEP_FSOPEN, STEP_FSCONFIG, STEP_FSCONFIG_CREATE
+    STEP_FSMOUNT, STEP_MOVE_MOUNT, STEP_OPEN_TREE, STEP_MOUNT_SETATTR, STEP_MKNODAT, STEP_FCHOWNAT, STEP_FCHMOD
+    STEP_SYMLINKAT, STEP_FCHDIR, STEP_PIVOT_ROOT, STEP_UMOUNT2, STEP_CHDIR, STEP_GETCWD, STEP_SETNS, STEP_UNSHARE
+    STEP_CLONE3, STEP_PRCTL, STEP_SETSID, STEP_WRITE, STEP_READ, STEP_IOCTL, STEP_DUP, STEP_SOCKET, STEP_KEYCTL
+    STEP_PERSONALITY, STEP_SETGROUPS, STEP_SETRESGID, STEP_SETRESUID, STEP_CAPSET, STEP_CLOSE_RANGE, STEP_SECCOMP
+    STEP_EXECVE, STEP_PIPE, STEP_POLL, STEP_WAITPID, STEP_CHROOT, STEP_FSPICK, STEP_SETHOSTNAME, STEP_SETDOMAINNAME
+    STEP_FACCESSAT, STEP_STATFS, STEP_GETDENTS, STEP_READLINKAT, STEP_FCHMODAT
+    STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
+    STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
+    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_NOT_REGULAR
+
+STEPS = (
+    "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
+    "fsmount", "move_mount", "open_tree", "mount_setattr", "mknodat", "fchownat", "fchmod",
+    "symlinkat", "fchdir", "pivot_root", "umount2", "chdir", "getcwd", "setns", "unshare",
+    "clone3", "prctl", "setsid", "write", "read", "ioctl", "dup", "socket", "keyctl",
+    "personality", "setgroups", "setresgid", "setresuid", "capset", "close_range", "seccomp",
+    "execve", "pipe2", "poll", "waitpid", "chroot", "fspick", "sethostname", "setdomainname",
+    "faccessat2", "fstatfs", "getdents64", "readlinkat", "fchmodat",
+    "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
+    "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
+    "caps-differ", "too-deep", "not-regular",
+)
+
+cdef enum:  # of a record from the child; names in KINDS
+    RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4
+
+cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
+    VERB_NONE, VERB_SET_PDEATHSIG, VERB_SET_DUMPABLE, VERB_SETSID, VERB_SET_UMASK, VERB_JOIN_NAMESPACE, VERB_UNSHARE
+    VERB_SYNC, VERB_BECOME_ROOT, VERB_CLONE_INIT, VERB_OPEN_PROC, VERB_SET_PROPAGATION, VERB_ATTACH_ROOTFS
+    VERB_BIND_MOUNT, VERB_MOUNT, VERB_REMOUNT, VERB_SET_MOUNT_ATTRIBUTES, VERB_MKNOD, VERB_BIND_DEVICE, VERB_SYMLINK
+    VERB_RUN_HOOK, VERB_PIVOT_ROOT, VERB_MOVE_ROOT, VERB_MASK_PATH, VERB_READONLY_PATH, VERB_SET_HOSTNAME
+    VERB_SET_DOMAINNAME, VERB_WRITE_SYSCTL, VERB_OPEN_CONSOLE, VERB_MOUNT_CONSOLE, VERB_WRITE_ATTR, VERB_JOIN_KEYRING
+    VERB_SET_NO_NEW_PRIVS, VERB_SET_PERSONALITY, VERB_DROP_BOUNDING, VERB_SET_GROUPS, VERB_SET_IDS
+    VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
+    VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_WAIT_START, VERB_LOAD_SECCOMP, VERB_EXEC
+
+VERBS = (
+    "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
+    "sync", "become_root", "clone_init", "open_proc", "set_propagation", "attach_rootfs",
+    "bind_mount", "mount", "remount", "set_mount_attributes", "mknod", "bind_device", "symlink",
+    "run_hook", "pivot_root", "move_root", "mask_path", "readonly_path", "set_hostname",
+    "set_domainname", "write_sysctl", "open_console", "mount_console", "write_attr", "join_keyring",
+    "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
+    "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
+    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "wait_start", "load_seccomp", "exec",
+)
+
+cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
+    SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
+    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY
+
+cdef enum:  # of an operation
+    TARGET_FILE = 1        # a missing mount target is made as a file, not a directory
+    TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
+    TARGET_PROC = 4        # the target is /proc: only the root of a procfs may go there
+    TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
+    COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
+    INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
+
+cdef enum:
+    SYNC_CREATED = 6
+    HOOK_TIMED_OUT = 1 << 30
+    HOOK_OUTPUT = 3072
+    PATH_SIZE = 4096
+    COPY_UP_DEPTH = 64
+
+cdef struct Op:
+    uint16_t code
+    uint16_t flags
+    uint32_t s1
+    uint32_t s2
+    uint32_t s3
+    int64_t a
+    int64_t b
+    int64_t c
+    int64_t d
+
+cdef struct Record:
+    uint32_t kind
+    int32_t op
+    int32_t step
+    int32_t error
+    uint32_t length
+    uint32_t detail
+
+cdef struct Context:
+    const Op *ops
+    int count
+    int index
+    const char *pool
+    int *slots
+    char **vectors
+    int channel
+    int started
+    unsigned int saved_umask
+    int null_attached
+    int mask_directory_attached
+    int child_pid
+    int detail
+    int have_home
+    int payload_length
+    char payload[HOOK_OUTPUT]
+    char program[PATH_SIZE]
+    char home[PATH_SIZE]
+
+
+# --- talking to the parent ---------------------------------------------------------------------------
+
+cdef int report(Context *ctx, uint32_t kind, int step, int error) noexcept nogil:
+    """One record: to the runtime that creates, or, after `wait_start`, to the one that starts."""
+    cdef Record record
+    cdef iovec parts[2]
+    record.kind = kind
+    record.op = ctx.index
+    record.step = step
+    record.error = error
+    record.detail = <uint32_t>ctx.detail
+    record.length = <uint32_t>ctx.payload_length
+    parts[0].iov_base = &record
+    parts[0].iov_len = sizeof(record)
+    parts[1].iov_base = ctx.payload
+    parts[1].iov_len = <size_t>ctx.payload_length
+    cdef int fd = ctx.slots[SLOT_RESULT_FIFO] if ctx.started else ctx.channel
+    cdef ssize_t n = writev(fd, parts, 2)
+    ctx.payload_length = 0
+    ctx.detail = 0
+    return 0 if n > 0 else -1
+
+
+cdef void set_payload(Context *ctx, const char *text) noexcept nogil:
+    cdef size_t n = strlen(text)
+    if n > HOOK_OUTPUT:
+        n = HOOK_OUTPUT
+    memcpy(ctx.payload, text, n)
+    ctx.payload_length = <int>n
+
+
+cdef int do_sync(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: tells the parent that this point is reached and waits for its word. EOF means that the parent is gone:
+    # before the container is created that ends us; at SYNC_CREATED, with PDEATHSIG off, the container stands by itself.
+    cdef char answer
+    cdef ssize_t n
+    ctx.detail = <int>op.a
+    report(ctx, RECORD_SYNC, 0, 0)
+    while True:
+        n = read(ctx.channel, &answer, 1)
+        if n == 1:
+            return 0
+        if n < 0 and errno == EINTR:
+            continue
+        if op.a == SYNC_CREATED:
+            return 0
+        _exit(1)
+
+
+# --- paths of the container ----------------------------------------------------------------------------
+
+cdef int open_in_root(int rootfs, const char *path, uint64_t flags, uint64_t resolve) noexcept nogil:
+    """openat2 with the root filesystem as `/`: no `..`, symlink or magic link leads out of it."""
+    cdef open_how how
+    cdef int tries
+    cdef long fd
+    how.flags = flags | <uint64_t>O_CLOEXEC
+    how.mode = 0
+    how.resolve = <uint64_t>RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve
+    for tries in range(128):  # EAGAIN: somebody renamed a directory while `..` was resolved
+        fd = syscall(SYS_openat2, rootfs, path, &how, sizeof(how))
+        if fd >= 0 or errno != EAGAIN:
+            return <int>fd
+    return -1
+
+
+cdef int split_path(const char *path, char *prefix, int *start) noexcept nogil:
+    """Copy `path` into `prefix` without trailing slashes; `start` is where its last component begins."""
+    cdef size_t n = strlen(path)
+    cdef int i
+    while n > 1 and path[n - 1] == c'/':
+        n -= 1
+    if n + 1 > PATH_SIZE:
+        set_errno(ENAMETOOLONG)
+        return -1
+    memcpy(prefix, path, n)
+    prefix[n] = 0
+    i = <int>n
+    while i > 0 and prefix[i - 1] != c'/':
+        i -= 1
+    start[0] = i
+    return 0
+
+
+cdef int is_plain_name(const char *name) noexcept nogil:
+    return name[0] != 0 and strcmp(name, ".") != 0 and strcmp(name, "..") != 0 and strchr(name, c'/') == NULL
+
+
+cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed, int *step) noexcept nogil:
+    """O_PATH descriptor of `path` in the root filesystem; missing directories, and the last file, are made.
+
+    Each component is made with one mkdirat or openat(O_EXCL | O_NOFOLLOW) in a directory held by descriptor,
+    and reopened with O_NOFOLLOW: a symlink planted in between is refused, never followed out.
+    """
+    cdef char prefix[PATH_SIZE]
+    cdef char saved
+    cdef size_t n = strlen(path), i, begin
+    cdef int parent, fd, file
+    existed[0] = 1
+    step[0] = STEP_OPENAT2
+    fd = open_in_root(rootfs, path, O_PATH, 0)
+    if fd >= 0 or errno != ENOENT:
+        return fd
+    existed[0] = 0
+    if n + 1 > PATH_SIZE:
+        set_errno(ENAMETOOLONG)
+        return -1
+    memcpy(prefix, path, n + 1)
+    while n > 1 and prefix[n - 1] == c'/':
+        n -= 1
+        prefix[n] = 0
+    parent = open_in_root(rootfs, "/", O_PATH | O_DIRECTORY, 0)
+    if parent < 0:
+        return -1
+    i = 0
+    while True:
+        while i < n and prefix[i] == c'/':
+            i += 1
+        if i >= n:
+            return parent
+        begin = i
+        while i < n and prefix[i] != c'/':
+            i += 1
+        saved = prefix[i]
+        prefix[i] = 0
+        step[0] = STEP_OPENAT2
+        fd = open_in_root(rootfs, prefix, O_PATH, 0)
+        if fd < 0 and errno == ENOENT and is_plain_name(prefix + begin):
+            if i >= n and not directory:
+                step[0] = STEP_OPENAT
+                file = openat(parent, prefix + begin, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, <mode_t>0o644)
+                if file < 0:
+                    close(parent)
+                    return -1
+                close(file)
+            else:
+                step[0] = STEP_MKDIRAT
+                if mkdirat(parent, prefix + begin, 0o755) < 0:
+                    close(parent)
+                    return -1
+            step[0] = STEP_OPENAT
+            fd = openat(parent, prefix + begin, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+        close(parent)
+        if fd < 0:
+            return -1
+        parent = fd
+        prefix[i] = saved
+
+
+cdef int open_parent(int rootfs, const char *path, char *buffer, char **name, int *step) noexcept nogil:
+    """Descriptor of the directory that holds the last component of `path`, made if missing; the component in `name`."""
+    cdef int start = 0, existed
+    step[0] = STEP_OPENAT2
+    if split_path(path, buffer, &start) < 0:
+        return -1
+    if not is_plain_name(buffer + start):
+        set_errno(EINVAL)
+        return -1
+    name[0] = buffer + start
+    if start <= 1:
+        return open_in_root(rootfs, "/", O_PATH | O_DIRECTORY, 0)
+    buffer[start - 1] = 0
+    return make_in_root(rootfs, buffer, True, &existed, step)
+
+
+cdef int is_same_file(int first, int second) noexcept nogil:
+    cdef stat_t one, two
+    if fstat(first, &one) < 0 or fstat(second, &two) < 0:
+        return 0
+    return one.st_dev == two.st_dev and one.st_ino == two.st_ino
+
+
+cdef int on_procfs(int fd) noexcept nogil:
+    cdef statfs_t fs
+    return fstatfs(fd, &fs) == 0 and fs.f_type == PROC_SUPER_MAGIC
+
+
+cdef int is_proc_root(int fd) noexcept nogil:
+    cdef stat_t st
+    return on_procfs(fd) and fstat(fd, &st) == 0 and st.st_ino == 1
+
+
+# --- namespaces and the process itself -------------------------------------------------------------------
+
+cdef int do_join_namespace(Context *ctx, const Op *op) noexcept nogil:
+    if setns(ctx.slots[op.a], <int>op.b) < 0:
+        return STEP_SETNS
+    return 0
+
+
+cdef int do_become_root(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: uid and gid 0 of the user namespace, which has its maps by now.
+    if syscall(SYS_setresgid, 0, 0, 0) < 0:
+        return STEP_SETRESGID
+    if syscall(SYS_setresuid, 0, 0, 0) < 0:
+        return STEP_SETRESUID
+    # the credentials changed: dumpable and the parent-death signal went with them
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    return 0
+
+
+cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the container's init is cloned as a child of the runtime (CLONE_PARENT); this bootstrap process
+    # reports its pid and ends. The caller goes on only in the new process.
+    cdef clone_args args
+    cdef long pid
+    memset(&args, 0, sizeof(args))
+    args.flags = CLONE_PARENT
+    pid = syscall(SYS_clone3, &args, sizeof(args))
+    if pid < 0:
+        return STEP_CLONE3
+    if pid > 0:
+        ctx.detail = <int>pid
+        report(ctx, RECORD_CLONED, 0, 0)
+        _exit(0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    return 0
+
+
+cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3).
+    cdef int fs = <int>syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC)
+    if fs < 0:
+        return STEP_FSOPEN
+    if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
+        return STEP_FSCONFIG_CREATE
+    cdef int tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    close(fs)
+    if tree < 0:
+        return STEP_FSMOUNT
+    ctx.slots[SLOT_PROC] = tree
+    return 0
+
+
+cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t length) noexcept nogil:
+    cdef open_how how
+    cdef long fd
+    cdef ssize_t n
+    how.flags = <uint64_t>(O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
+    how.mode = 0
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
+    fd = syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how))
+    if fd < 0:
+        return STEP_OPENAT2
+    if not on_procfs(<int>fd):
+        set_errno(EPERM)
+        return STEP_NOT_PROC
+    n = write(<int>fd, value, length)
+    if n >= 0 and <size_t>n != length:
+        set_errno(EINVAL)
+        n = -1
+    cdef int error = errno
+    close(<int>fd)
+    set_errno(error)
+    return STEP_WRITE if n < 0 else 0
+
+
+cdef int do_lo_up(Context *ctx, const Op *op) noexcept nogil:
+    cdef ifreq request
+    cdef int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return STEP_SOCKET
+    memset(&request, 0, sizeof(request))
+    memcpy(request.ifr_name, <const char *>"lo", 3)
+    if ioctl(fd, SIOCGIFFLAGS, &request) < 0:
+        return STEP_IOCTL
+    request.ifr_flags = <short>(request.ifr_flags | IFF_UP)
+    if ioctl(fd, SIOCSIFFLAGS, &request) < 0:
+        return STEP_IOCTL
+    close(fd)
+    return 0
+
+
+cdef int do_reset_affinity(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: every processor of the cgroup; a refusal leaves the caller's set, which is no fault.
+    cdef uint8_t every[1024]
+    memset(every, 0xFF, sizeof(every))
+    syscall(SYS_sched_setaffinity, 0, sizeof(every), <void *>every)
+    return 0
+
+
+# --- mounts -------------------------------------------------------------------------------------------------
+
+cdef int set_attributes(int dirfd, const char *path, unsigned int flags, uint64_t set_, uint64_t clear,
+                        uint64_t propagation) noexcept nogil:
+    cdef mount_attr attr
+    attr.attr_set = set_
+    attr.attr_clr = clear
+    attr.propagation = propagation
+    attr.userns_fd = 0
+    return <int>syscall(SYS_mount_setattr, dirfd, path, flags, &attr, sizeof(attr))
+
+
+cdef int do_set_propagation(Context *ctx, const Op *op) noexcept nogil:
+    cdef unsigned int flags = AT_RECURSIVE if op.c else 0
+    cdef int done
+    if op.a < 0:
+        done = set_attributes(AT_FDCWD, ctx.pool + op.s1, flags, 0, 0, <uint64_t>op.b)
+    else:
+        done = set_attributes(ctx.slots[op.a], "", flags | <unsigned int>AT_EMPTY_PATH, 0, 0, <uint64_t>op.b)
+    return STEP_MOUNT_SETATTR if done < 0 else 0
+
+
+cdef int do_set_mount_attributes(Context *ctx, const Op *op) noexcept nogil:
+    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH
+    if op.d:
+        flags |= AT_RECURSIVE
+    if set_attributes(ctx.slots[op.a], "", flags, <uint64_t>op.b, <uint64_t>op.c, 0) < 0:
+        return STEP_MOUNT_SETATTR
+    return 0
+
+
+cdef int do_attach_rootfs(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the tree that the runtime cloned from root.path is attached on root.path of this mount namespace,
+    # where createContainer hooks look for it. The slot stays the root directory's descriptor.
+    cdef int target = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    cdef int done
+    if target < 0:
+        return STEP_OPENAT
+    if not is_same_file(target, ctx.slots[SLOT_ROOTFS]):
+        set_errno(EBUSY)
+        return STEP_CHANGED
+    done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    close(target)
+    return STEP_MOVE_MOUNT if done < 0 else 0
+
+
+cdef int open_target(Context *ctx, const Op *op, const char *path, int *existed, int *step) noexcept nogil:
+    """The mount point, resolved once; refused where a mount would deceive the rest of the set-up (H5)."""
+    cdef int rootfs = ctx.slots[SLOT_ROOTFS]
+    cdef int fd = make_in_root(rootfs, path, not op.flags & TARGET_FILE, existed, step)
+    cdef int real
+    if fd < 0:
+        return -1
+    if is_same_file(fd, rootfs):
+        step[0] = STEP_TARGET_IS_ROOT
+        set_errno(EINVAL)
+        close(fd)
+        return -1
+    if op.flags & TARGET_REAL:
+        real = open_in_root(rootfs, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
+        close(fd)
+        step[0] = STEP_OPENAT2
+        return real
+    if on_procfs(fd) and not op.flags & (TARGET_PROC | TARGET_BELOW_PROC):
+        step[0] = STEP_TARGET_IN_PROC
+        set_errno(EPERM)
+        close(fd)
+        return -1
+    return fd
+
+
+cdef int attach(int tree, int target) noexcept nogil:
+    return <int>syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+
+cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the source was cloned, with its attributes set, before the first mount; it is attached as it is.
+    cdef int existed = 0, step = 0, done
+    cdef int tree = ctx.slots[op.a]
+    cdef int target = open_target(ctx, op, ctx.pool + op.s1, &existed, &step)
+    if target < 0:
+        return step
+    if op.flags & TARGET_PROC and not is_proc_root(tree):
+        set_errno(EPERM)
+        return STEP_NOT_PROC
+    done = attach(tree, target)
+    close(target)
+    return STEP_MOVE_MOUNT if done < 0 else 0
+
+
+cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noexcept nogil:
+    """Hand `count` NUL-terminated `key` or `key=value` strings to the filesystem; the failing one in ctx.detail."""
+    cdef const char *cursor = options
+    cdef char key[256]
+    cdef const char *value
+    cdef size_t n
+    cdef int64_t i
+    cdef long done
+    for i in range(count):
+        value = strchr(cursor, c'=')
+        if value == NULL:
+            done = syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, cursor, NULL, 0)
+        else:
+            n = <size_t>(value - cursor)
+            if n >= sizeof(key):
+                set_errno(EINVAL)
+                done = -1
+            else:
+                memcpy(key, cursor, n)
+                key[n] = 0
+                done = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value + 1, 0)
+        if done < 0:
+            ctx.detail = <int>i + 1
+            return -1
+        cursor += strlen(cursor) + 1
+    return 0
+
+
+cdef int inherit_mode(int fs, int target) noexcept nogil:
+    """`mode=` of a new tmpfs from the directory it will cover."""
+    cdef stat_t st
+    cdef char text[8]
+    cdef int i
+    cdef unsigned int mode
+    if fstat(target, &st) < 0:
+        return -1
+    mode = st.st_mode & 0o7777
+    for i in range(4):
+        text[i] = <char>(c'0' + ((mode >> (9 - 3 * i)) & 7))
+    text[4] = 0
+    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", text, 0)
+
+
+cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a filesystem of our own making (fsopen … fsmount), attached on a target resolved once.
+    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination.
+    cdef int existed = 0, step = 0, fs, tree, target
+    target = open_target(ctx, op, ctx.pool + op.s3, &existed, &step)
+    if target < 0:
+        return step
+    fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
+    if fs < 0:
+        return STEP_FSOPEN
+    if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
+        return STEP_FSCONFIG
+    if op.flags & INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
+        return STEP_FSCONFIG
+    if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
+        return STEP_FSCONFIG_CREATE
+    tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.b)
+    if tree < 0:
+        return STEP_FSMOUNT
+    close(fs)
+    if op.flags & COPY_UP:
+        step = copy_up(target, tree, 0)
+        if step:
+            return step
+    if attach(tree, target) < 0:
+        return STEP_MOVE_MOUNT
+    close(target)
+    ctx.slots[op.c] = tree
+    return 0
+
+
+cdef int do_remount(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the mount at s1 gets attributes b set and c cleared (d: recursively), and its filesystem the options.
+    cdef int fs, done
+    cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    if target < 0:
+        return STEP_OPENAT2
+    if op.b or op.c:
+        done = set_attributes(target, "", <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.d else 0), <uint64_t>op.b, <uint64_t>op.c, 0)
+        if done < 0:
+            return STEP_MOUNT_SETATTR
+    if op.a:
+        fs = <int>syscall(SYS_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
+        if fs < 0:
+            return STEP_FSPICK
+        if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
+            return STEP_FSCONFIG
+        if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0:
+            return STEP_FSCONFIG_CREATE
+        close(fs)
+    close(target)
+    return 0
+
+
+# --- tmpcopyup ------------------------------------------------------------------------------------------------
+
+cdef struct linux_dirent64:
+    uint64_t d_ino
+    int64_t d_off
+    unsigned short d_reclen
+    unsigned char d_type
+    char d_name[1]
+
+
+cdef int copy_contents(int source, int target) noexcept nogil:
+    cdef char buffer[16384]
+    cdef ssize_t n, done, m
+    while True:
+        n = read(source, buffer, sizeof(buffer))
+        if n == 0:
+            return 0
+        if n < 0:
+            return STEP_READ
+        done = 0
+        while done < n:
+            m = write(target, buffer + done, <size_t>(n - done))
+            if m < 0:
+                return STEP_WRITE
+            done += m
+
+
+cdef int copy_entry(int source, int target, const char *name, int depth) noexcept nogil:
+    """One directory entry, with its owner and mode. Links are copied as links, device nodes and sockets as nodes."""
+    cdef stat_t st
+    cdef char link[PATH_SIZE]
+    cdef ssize_t n
+    cdef int old, new, step = 0
+    if fstatat(source, name, &st, AT_SYMLINK_NOFOLLOW) < 0:
+        return STEP_FSTAT
+    cdef mode_t kind = st.st_mode & S_IFMT
+    if kind == S_IFLNK:
+        n = readlinkat(source, name, link, sizeof(link) - 1)
+        if n < 0:
+            return STEP_READLINKAT
+        link[n] = 0
+        if symlinkat(link, target, name) < 0:
+            return STEP_SYMLINKAT
+        return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+    if kind == S_IFDIR:
+        if mkdirat(target, name, 0o700) < 0:
+            return STEP_MKDIRAT
+        old = openat(source, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        new = openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        if old < 0 or new < 0:
+            return STEP_OPENAT
+        step = copy_up(old, new, depth + 1)
+    elif kind == S_IFREG:
+        old = openat(source, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        new = openat(target, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, <mode_t>0o600)
+        if old < 0 or new < 0:
+            return STEP_OPENAT
+        step = copy_contents(old, new)
+    else:
+        if mknodat(target, name, st.st_mode, st.st_rdev) < 0:
+            return STEP_MKNODAT
+        return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+    if step == 0 and fchown(new, st.st_uid, st.st_gid) < 0:
+        step = STEP_FCHOWNAT
+    if step == 0 and fchmod(new, st.st_mode & 0o7777) < 0:
+        step = STEP_FCHMOD
+    close(old)
+    close(new)
+    return step
+
+
+cdef int copy_up(int source, int target, int depth) noexcept nogil:
+    cdef char buffer[8192]
+    cdef linux_dirent64 *entry
+    cdef long n, offset
+    cdef int step
+    cdef int directory = openat(source, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    if directory < 0:
+        return STEP_OPENAT
+    if depth > COPY_UP_DEPTH:
+        set_errno(ELOOP)
+        return STEP_TOO_DEEP
+    while True:
+        n = syscall(SYS_getdents64, directory, buffer, sizeof(buffer))
+        if n < 0:
+            return STEP_GETDENTS
+        if n == 0:
+            close(directory)
+            return 0
+        offset = 0
+        while offset < n:
+            entry = <linux_dirent64 *>(buffer + offset)
+            offset += entry.d_reclen
+            if not is_plain_name(entry.d_name):
+                continue
+            step = copy_entry(directory, target, entry.d_name, depth)
+            if step:
+                return step
+
+
+# --- devices, links -------------------------------------------------------------------------------------------
+
+cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the node exists with this type, number, mode and owner. An existing node that is the same device is taken
+    # over; anything else at the path is an error (DEV-04).
+    cdef char buffer[PATH_SIZE]
+    cdef char *name = NULL
+    cdef stat_t st
+    cdef int step = 0, existed = 0, fd
+    cdef unsigned long device = makedev(<unsigned int>op.b, <unsigned int>op.c)
+    cdef mode_t kind = <mode_t>op.a & S_IFMT
+    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, buffer, &name, &step)
+    if directory < 0:
+        return step
+    if mknodat(directory, name, <mode_t>op.a, device) < 0:
+        if errno != EEXIST:
+            return STEP_MKNODAT
+        existed = 1
+    fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+    if fd < 0 or fstat(fd, &st) < 0:
+        return STEP_OPENAT
+    if st.st_mode & S_IFMT != kind or (kind != S_IFIFO and st.st_rdev != device):
+        set_errno(EEXIST)
+        return STEP_OTHER_NODE
+    if existed and st.st_mode & 0o7777 != <mode_t>op.a & 0o7777:
+        step = chmod_node(ctx, fd, <mode_t>op.a & 0o7777)
+        if step:
+            return step
+    if fchownat(fd, "", <uid_t>(op.d >> 32), <gid_t><uint32_t>op.d, AT_EMPTY_PATH) < 0:
+        return STEP_FCHOWNAT
+    close(fd)
+    close(directory)
+    return 0
+
+
+cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
+    """chmod through an O_PATH descriptor: fchmodat2 (6.6), else the descriptor's entry in a procfs of our own."""
+    cdef char path[64]
+    cdef int n, at, step
+    if syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0:
+        return 0
+    if errno != ENOSYS:
+        return STEP_FCHMODAT
+    if ctx.slots[SLOT_PROC] < 0:
+        step = do_open_proc(ctx, NULL)
+        if step:
+            return step
+    memcpy(path, <const char *>"thread-self/fd/", 15)
+    at = 15
+    n = 1
+    while fd // n >= 10:
+        n *= 10
+    while n:
+        path[at] = <char>(c'0' + (fd // n) % 10)
+        at += 1
+        n //= 10
+    path[at] = 0
+    return STEP_FCHMODAT if fchmodat(ctx.slots[SLOT_PROC], path, mode, 0) < 0 else 0
+
+
+cdef int do_bind_device(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: in a user namespace mknod is not possible: the host's node, cloned by the runtime, is attached on a file.
+    cdef int existed = 0, step = 0, done
+    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, False, &existed, &step)
+    if target < 0:
+        return step
+    if is_same_file(target, ctx.slots[op.a]):
+        close(target)
+        return 0
+    done = attach(ctx.slots[op.a], target)
+    close(target)
+    return STEP_MOVE_MOUNT if done < 0 else 0
+
+
+cdef int do_symlink(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: s2 is a link to s1, if s3 exists; a name that is already there stays.
+    cdef char buffer[PATH_SIZE]
+    cdef char *name = NULL
+    cdef int step = 0, fd
+    if op.s3:
+        fd = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s3, O_PATH | O_NOFOLLOW, 0)
+        if fd < 0:
+            return 0
+        close(fd)
+    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, buffer, &name, &step)
+    if directory < 0:
+        return step
+    if symlinkat(ctx.pool + op.s1, directory, name) < 0 and errno != EEXIST:
+        return STEP_SYMLINKAT
+    close(directory)
+    return 0
+
+
+# --- the root -------------------------------------------------------------------------------------------------
+
+cdef int do_pivot_root(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the root filesystem is `/`, the old tree is gone. Both ends are the current directory: no path is used.
+    cdef stat_t st
+    if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
+        return STEP_FCHDIR
+    cdef int old = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+    if old < 0:
+        return STEP_OPENAT
+    if syscall(SYS_pivot_root, ".", ".") < 0:
+        return STEP_PIVOT_ROOT
+    if fchdir(old) < 0:
+        return STEP_FCHDIR
+    close(old)
+    # so that the unmount below does not travel to the host
+    if set_attributes(AT_FDCWD, ".", AT_RECURSIVE, 0, 0, MS_SLAVE) < 0:
+        return STEP_MOUNT_SETATTR
+    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+        return STEP_UMOUNT2
+    if chdir("/") < 0:
+        return STEP_CHDIR
+    cdef int root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+    if root < 0:
+        return STEP_OPENAT
+    if not is_same_file(root, ctx.slots[SLOT_ROOTFS]):
+        set_errno(EBUSY)
+        return STEP_CHANGED
+    close(root)
+    return 0
+
+
+cdef int do_move_root(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: --no-pivot, for a host whose root is an initramfs: the root filesystem is moved over `/` and entered by
+    # chroot. The host's proc and sysfs are detached first, since a chroot alone could be left.
+    syscall(SYS_umount2, "/proc", MNT_DETACH)
+    syscall(SYS_umount2, "/sys", MNT_DETACH)
+    if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
+        return STEP_FCHDIR
+    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
+        return STEP_MOVE_MOUNT
+    if chroot(".") < 0:
+        return STEP_CHROOT
+    if chdir("/") < 0:
+        return STEP_CHDIR
+    return 0
+
+
+cdef int make_mask_directory(Context *ctx) noexcept nogil:
+    """An empty, read-only tmpfs with room for nothing; nr_inodes=1 would leave none for the root itself."""
+    cdef int tree
+    cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+    if fs < 0:
+        return STEP_FSOPEN
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0
+            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0
+            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0
+            or syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0):
+        return STEP_FSCONFIG
+    tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+                        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    close(fs)
+    if tree < 0:
+        return STEP_FSMOUNT
+    ctx.slots[SLOT_MASK_DIRECTORY] = tree
+    return 0
+
+
+cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a directory is covered by one shared empty tmpfs, anything else by the host's /dev/null (its clone was
+    # verified by the runtime). Only a missing path is no error.
+    cdef stat_t st
+    cdef int slot, tree, step, target, done
+    cdef int *attached
+    target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    if target < 0:
+        return 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
+    if fstat(target, &st) < 0:
+        return STEP_FSTAT
+    if st.st_mode & S_IFMT == S_IFDIR:
+        slot = SLOT_MASK_DIRECTORY
+        attached = &ctx.mask_directory_attached
+        if ctx.slots[slot] < 0:
+            step = make_mask_directory(ctx)
+            if step:
+                return step
+    else:
+        slot = SLOT_NULL
+        attached = &ctx.null_attached
+    tree = ctx.slots[slot]
+    if attached[0]:
+        # a detached tree can't be cloned before 6.15, an attached one can: the first mask serves the others
+        tree = <int>syscall(SYS_open_tree, tree, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
+        if tree < 0:
+            return STEP_OPEN_TREE
+    done = attach(tree, target)
+    if done < 0:
+        return STEP_MOVE_MOUNT
+    if attached[0]:
+        close(tree)
+    attached[0] = 1
+    close(target)
+    return 0
+
+
+cdef int do_readonly_path(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a recursive bind of the path over itself, read-only before it is attached. A missing path is no error.
+    cdef int tree
+    cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    if target < 0:
+        return 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
+    tree = <int>syscall(SYS_open_tree, target, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
+    if tree < 0:
+        return STEP_OPEN_TREE
+    if set_attributes(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0) < 0:
+        return STEP_MOUNT_SETATTR
+    if attach(tree, target) < 0:
+        return STEP_MOVE_MOUNT
+    close(tree)
+    close(target)
+    return 0
+
+
+# --- the console ------------------------------------------------------------------------------------------------
+
+cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a new pseudo-terminal of the container's own devpts, its peer obtained from the master and by no path
+    # (H8); size b rows by c columns unless 0; owned by uid d. The runtime takes the master at SYNC_CONSOLE (a).
+    cdef statfs_t fs
+    cdef stat_t st
+    cdef winsize size
+    cdef int zero = 0, master, peer
+    cdef char answer
+    cdef int directory = open_in_root(ctx.slots[SLOT_ROOTFS], "/dev/pts", O_PATH | O_DIRECTORY, 0)
+    if directory < 0:
+        return STEP_OPENAT2
+    if fstatfs(directory, &fs) < 0:
+        return STEP_STATFS
+    if fs.f_type != DEVPTS_SUPER_MAGIC:
+        set_errno(ENODEV)
+        return STEP_NOT_DEVPTS
+    master = openat(directory, "ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)
+    if master < 0:
+        return STEP_OPENAT
+    if fstat(master, &st) < 0 or major(st.st_rdev) != 5 or minor(st.st_rdev) != 2:
+        set_errno(ENODEV)
+        return STEP_NOT_DEVPTS
+    if ioctl(master, TIOCSPTLCK, &zero) < 0:
+        return STEP_IOCTL
+    peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)
+    if peer < 0:
+        return STEP_IOCTL
+    if op.b or op.c:
+        memset(&size, 0, sizeof(size))
+        size.ws_row = <unsigned short>op.b
+        size.ws_col = <unsigned short>op.c
+        if ioctl(peer, TIOCSWINSZ, &size) < 0:
+            return STEP_IOCTL
+    if fchown(peer, <uid_t>op.d, <gid_t>-1) < 0 and errno != EPERM and errno != EINVAL:
+        return STEP_FCHOWNAT
+    ctx.slots[SLOT_CONSOLE] = peer
+    ctx.detail = <int>op.a
+    report(ctx, RECORD_SYNC, master, 0)
+    while read(ctx.channel, &answer, 1) != 1:
+        if errno != EINTR:
+            _exit(1)
+    close(master)
+    close(directory)
+    return 0
+
+
+cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: /dev/console is a bind mount of the terminal, which becomes the controlling terminal and fds 0 to 2.
+    cdef int existed = 0, step = 0, tree, fd
+    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, &existed, &step)
+    if target < 0:
+        return step
+    tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_CONSOLE], "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
+    if tree < 0:
+        return STEP_OPEN_TREE
+    if attach(tree, target) < 0:
+        return STEP_MOVE_MOUNT
+    close(tree)
+    close(target)
+    for fd in range(3):
+        if dup2(ctx.slots[SLOT_CONSOLE], fd) < 0:
+            return STEP_DUP
+    if ioctl(0, TIOCSCTTY, 0) < 0:
+        return STEP_IOCTL
+    return 0
+
+
+cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Not /dev/null, which is
+    # everybody's; a refusal (a read-only or foreign file) is no fault.
+    cdef stat_t st
+    cdef int fd
+    for fd in range(3):
+        if fstat(fd, &st) < 0:
+            continue
+        if st.st_mode & S_IFMT == S_IFCHR and major(st.st_rdev) == 1 and minor(st.st_rdev) == 3:
+            continue
+        if st.st_uid != <uid_t>op.a:
+            fchown(fd, <uid_t>op.a, <gid_t>-1)
+    return 0
+
+
+# --- credentials --------------------------------------------------------------------------------------------------
+
+cdef struct CapHeader:
+    uint32_t version
+    int pid
+
+cdef struct CapData:
+    uint32_t effective
+    uint32_t permitted
+    uint32_t inheritable
+
+
+cdef int do_drop_bounding(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the bounding set keeps exactly the capabilities of mask a that it has.
+    cdef int cap
+    for cap in range(64):
+        if (<uint64_t>op.a >> cap) & 1:
+            continue
+        if prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 1:
+            continue
+        if prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0:
+            return STEP_PRCTL
+    return 0
+
+
+cdef int do_set_ids(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: real, effective and saved ids are a:b; capabilities survive until set_capabilities decides (KEEPCAPS).
+    if prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0:
+        return STEP_PRCTL
+    if syscall(SYS_setresgid, <gid_t>op.b, <gid_t>op.b, <gid_t>op.b) < 0:
+        return STEP_SETRESGID
+    if syscall(SYS_setresuid, <uid_t>op.a, <uid_t>op.a, <uid_t>op.a) < 0:
+        return STEP_SETRESUID
+    # a change of credentials clears both
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    return 0
+
+
+cdef int do_set_capabilities(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: effective a, permitted b, inheritable c, exactly; read back, since a wrong set is a hole.
+    cdef CapHeader header
+    cdef CapData data[2]
+    cdef CapData got[2]
+    cdef int i
+    header.version = CAPABILITY_VERSION_3
+    header.pid = 0
+    for i in range(2):
+        data[i].effective = <uint32_t>(<uint64_t>op.a >> (32 * i))
+        data[i].permitted = <uint32_t>(<uint64_t>op.b >> (32 * i))
+        data[i].inheritable = <uint32_t>(<uint64_t>op.c >> (32 * i))
+    if syscall(SYS_capset, &header, data) < 0:
+        return STEP_CAPSET
+    if syscall(SYS_capget, &header, got) < 0:
+        return STEP_CAPSET
+    if memcmp(data, got, sizeof(data)) != 0:
+        set_errno(EPERM)
+        return STEP_CAPS_DIFFER
+    return 0
+
+
+cdef int do_set_ambient(Context *ctx, const Op *op) noexcept nogil:
+    cdef int cap
+    if prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 and errno != EINVAL:
+        return STEP_PRCTL
+    for cap in range(64):
+        if (<uint64_t>op.a >> cap) & 1 and prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0:
+            return STEP_PRCTL
+    return 0
+
+
+# --- the program ------------------------------------------------------------------------------------------------
+
+cdef int do_make_directory(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: process.cwd exists; a directory that is missing is made, inside the root.
+    cdef int existed = 0, step = 0
+    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, True, &existed, &step)
+    if fd < 0:
+        # a user's directory that this process may not search is left to chdir, which is made as that user
+        return 0 if errno == EACCES or errno == EEXIST else step
+    close(fd)
+    return 0
+
+
+cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the working directory is s1 and lies below `/`: a leaked directory of the host would show as
+    # "(unreachable)" (CVE-2024-21626).
+    cdef char cwd[PATH_SIZE]
+    if chdir(ctx.pool + op.s1) < 0:
+        return STEP_CHDIR
+    if syscall(SYS_getcwd, cwd, sizeof(cwd)) < 0:
+        return STEP_GETCWD
+    if cwd[0] != c'/':
+        set_errno(EPERM)
+        return STEP_OUTSIDE
+    return 0
+
+
+cdef int is_program(const char *path) noexcept nogil:
+    """0 if `path` is a regular file that this user may execute, else the step, errno set."""
+    cdef stat_t st
+    if fstatat(AT_FDCWD, path, &st, 0) < 0:
+        return STEP_NOT_FOUND
+    if st.st_mode & S_IFMT == S_IFDIR:
+        set_errno(EISDIR)
+        return STEP_IS_DIRECTORY
+    if st.st_mode & S_IFMT != S_IFREG:
+        set_errno(EACCES)
+        return STEP_NOT_EXECUTABLE
+    if syscall(SYS_faccessat2, AT_FDCWD, path, 1, AT_EACCESS) < 0:
+        if errno == ENOSYS:
+            return 0  # before 5.8: execve itself will tell
+        return STEP_NOT_EXECUTABLE
+    return 0
+
+
+cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
+    """The `#!` interpreter or the ELF loader that `path` names must exist; which one does not goes to the payload."""
+    cdef uint8_t head[4096]
+    cdef char name[PATH_SIZE]
+    cdef ssize_t n
+    cdef int fd, i, start, entry_size, count
+    cdef uint64_t table, offset, size
+    cdef stat_t st
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+    if fd < 0:
+        return 0  # a program need not be readable to be executed
+    n = pread(fd, head, sizeof(head), 0)
+    close(fd)
+    name[0] = 0
+    if n > 2 and head[0] == c'#' and head[1] == c'!':
+        i = 2
+        while i < n and (head[i] == c' ' or head[i] == c'\t'):
+            i += 1
+        start = i
+        while i < n and head[i] != c' ' and head[i] != c'\t' and head[i] != c'\n':
+            i += 1
+        memcpy(name, head + start, <size_t>(i - start))
+        name[i - start] = 0
+    elif n > 64 and head[0] == 0x7F and head[1] == c'E' and head[2] == c'L' and head[3] == c'F' and head[4] == 2:
+        # a 64-bit ELF of this machine's byte order; other classes are left to execve
+        memcpy(&table, head + 32, 8)
+        entry_size = head[54] | (head[55] << 8)
+        count = head[56] | (head[57] << 8)
+        for i in range(count):
+            if table + <uint64_t>(i + 1) * entry_size > <uint64_t>n or entry_size < 56:
+                break
+            offset = table + <uint64_t>i * entry_size
+            if head[offset] == 3 and head[offset + 1] == 0:  # PT_INTERP
+                memcpy(&size, head + offset + 32, 8)
+                memcpy(&offset, head + offset + 8, 8)
+                if size < sizeof(name) and offset + size <= <uint64_t>n:
+                    memcpy(name, head + offset, size)
+                    name[size] = 0
+                break
+    if name[0] != 0 and fstatat(AT_FDCWD, name, &st, 0) < 0 and errno == ENOENT:
+        set_payload(ctx, name)
+        return STEP_INTERPRETER
+    return 0
+
+
+cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
+    # interpreter exists. The path is kept for `exec`.
+    cdef const char *name = ctx.pool + op.s1
+    cdef const char *cursor
+    cdef const char *end
+    cdef size_t n, m = strlen(name)
+    cdef int step, best = STEP_NOT_FOUND, best_errno = ENOENT
+    if strchr(name, c'/') != NULL:
+        if m + 1 > PATH_SIZE:
+            set_errno(ENAMETOOLONG)
+            return STEP_NOT_FOUND
+        memcpy(ctx.program, name, m + 1)
+        step = is_program(ctx.program)
+        return step if step else check_interpreter(ctx, ctx.program)
+    if m == 0:
+        set_errno(ENOENT)
+        return STEP_NOT_FOUND
+    cursor = ctx.pool + op.s2
+    while op.s2:
+        end = strchr(cursor, c':')
+        n = <size_t>(end - cursor) if end != NULL else strlen(cursor)
+        if n + m + 3 < PATH_SIZE:
+            memcpy(ctx.program, cursor, n)
+            if n == 0:
+                ctx.program[0] = c'.'
+                n = 1
+            ctx.program[n] = c'/'
+            memcpy(ctx.program + n + 1, name, m + 1)
+            step = is_program(ctx.program)
+            if step == 0:
+                return check_interpreter(ctx, ctx.program)
+            if step != STEP_NOT_FOUND and best == STEP_NOT_FOUND and step != STEP_IS_DIRECTORY:
+                best = step
+                best_errno = errno
+        if end == NULL:
+            break
+        cursor = end + 1
+    set_errno(best_errno)
+    return best
+
+
+cdef int do_set_home(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: HOME of the program, which its env does not set: the home of uid a in the container's /etc/passwd, else `/`.
+    # The file is the container's: at most 1 MiB of a regular file is read, and only this one field taken.
+    cdef char buffer[4096]
+    cdef char line[1024]
+    cdef int fd, used = 0, i, field, at, skip = 0
+    cdef ssize_t n
+    cdef int64_t uid, total = 0
+    cdef stat_t st
+    cdef bint digits
+    memcpy(ctx.home, <const char *>"HOME=/", 7)
+    ctx.have_home = 1
+    fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_PATH, 0)
+    if fd < 0:
+        return 0
+    if fstat(fd, &st) < 0 or st.st_mode & S_IFMT != S_IFREG:
+        close(fd)
+        return 0
+    close(fd)
+    fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0)
+    if fd < 0:
+        return 0
+    while total < 1 << 20:
+        n = read(fd, buffer, sizeof(buffer))
+        if n <= 0:
+            break
+        total += n
+        for i in range(n):
+            if buffer[i] != c'\n':
+                if used < <int>sizeof(line) - 1:
+                    line[used] = buffer[i]
+                    used += 1
+                else:
+                    skip = 1
+                continue
+            line[used] = 0
+            used = 0
+            if skip:
+                skip = 0
+                continue
+            if take_home(ctx, line, op.a):
+                close(fd)
+                return 0
+    if used and not skip:
+        line[used] = 0
+        take_home(ctx, line, op.a)
+    close(fd)
+    return 0
+
+
+cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
+    """1 if this line of passwd(5), name:password:uid:gid:gecos:home:shell, is uid's; its home is kept."""
+    cdef const char *field[6]
+    cdef const char *cursor = line
+    cdef int i
+    cdef int64_t value = 0
+    cdef size_t n
+    for i in range(6):
+        field[i] = cursor
+        if i == 5:
+            break
+        cursor = strchr(cursor, c':')
+        if cursor == NULL:
+            return 0
+        cursor += 1
+    cursor = field[2]
+    if cursor[0] == c':':
+        return 0
+    while cursor[0] != c':':
+        if cursor[0] < c'0' or cursor[0] > c'9' or value >> 32:
+            return 0
+        value = value * 10 + (cursor[0] - c'0')
+        cursor += 1
+    if value != uid:
+        return 0
+    cursor = strchr(field[5], c':')
+    n = <size_t>(cursor - field[5]) if cursor != NULL else strlen(field[5])
+    if n > 0 and field[5][0] == c'/' and n + 6 < PATH_SIZE:
+        memcpy(ctx.home + 5, field[5], n)
+        ctx.home[5 + n] = 0
+    return 1
+
+
+cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: from fd a on, only the channel, the two FIFOs and the state for the startContainer hook stay open.
+    cdef int kept[5]
+    cdef int i, j, n = 0, swap
+    cdef unsigned int first = <unsigned int>op.a
+    if not ctx.started:
+        kept[0] = ctx.channel
+        kept[1] = ctx.slots[SLOT_EXEC_FIFO]
+        n = 2
+    kept[n] = ctx.slots[SLOT_RESULT_FIFO]
+    kept[n + 1] = ctx.slots[SLOT_START_STATE]
+    n += 2
+    for i in range(1, n):
+        j = i
+        while j > 0 and kept[j - 1] > kept[j]:
+            swap = kept[j]
+            kept[j] = kept[j - 1]
+            kept[j - 1] = swap
+            j -= 1
+    for i in range(n):
+        if kept[i] < 0 or <unsigned int>kept[i] < first:
+            continue
+        if <unsigned int>kept[i] > first and syscall(SYS_close_range, first, <unsigned int>kept[i] - 1, 0) < 0:
+            return STEP_CLOSE_RANGE
+        first = <unsigned int>kept[i] + 1
+    if syscall(SYS_close_range, first, FD_LAST, 0) < 0:
+        return STEP_CLOSE_RANGE
+    return 0
+
+
+cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
+    # on the result FIFO carries the records, and its closing by execve tells success.
+    cdef char word
+    cdef ssize_t n
+    close(ctx.channel)
+    ctx.channel = -1
+    ctx.started = 1
+    while True:
+        n = read(ctx.slots[SLOT_EXEC_FIFO], &word, 1)
+        if n == 1:
+            break
+        if n < 0 and errno != EINTR:
+            return STEP_READ
+    close(ctx.slots[SLOT_EXEC_FIFO])
+    return 0
+
+
+cdef void reset_signals() noexcept nogil:
+    """Every disposition to default, nothing blocked: an ignored SIGPIPE would survive execve."""
+    cdef sigaction_t action
+    cdef sigset_t none
+    cdef int signum
+    memset(&action, 0, sizeof(action))
+    action.sa_handler = SIG_DFL
+    for signum in range(1, 65):
+        sigaction(signum, &action, NULL)
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, NULL)
+
+
+cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: replaces this process by the program. a: index of argv, b: of envp, whose last place before the NULL is
+    # reserved for HOME. The record tells `start` that everything else succeeded.
+    cdef char **envp = ctx.vectors + op.b
+    if ctx.have_home:
+        while envp[0] != NULL:
+            envp += 1
+        envp[0] = ctx.home
+        envp[1] = NULL
+    report(ctx, RECORD_EXEC, 0, 0)
+    reset_signals()
+    execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
+    return STEP_EXECVE
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------
+
+cdef int64_t now_ms() noexcept nogil:
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    return <int64_t>ts.tv_sec * 1000 + ts.tv_nsec // 1000000
+
+
+cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int state, int *pidfd, int *output,
+                    int *exec_status, pid_t *pid) noexcept nogil:
+    """Fork and exec a hook in a process group of its own: stdin the state, stdout and stderr one pipe."""
+    cdef clone_args args
+    cdef int pipe_fds[2]
+    cdef int status_fds[2]
+    cdef int error, fd
+    cdef long child
+    if pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0:
+        return STEP_PIPE
+    if pipe2(status_fds, O_CLOEXEC) < 0:
+        error = errno
+        close(pipe_fds[0])
+        close(pipe_fds[1])
+        set_errno(error)
+        return STEP_PIPE
+    memset(&args, 0, sizeof(args))
+    args.flags = CLONE_PIDFD
+    args.pidfd = <uint64_t><intptr_t>pidfd
+    args.exit_signal = <uint64_t>SIGCHLD
+    child = syscall(SYS_clone3, &args, sizeof(args))
+    if child == 0:
+        setpgid(0, 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if state >= 0:
+            lseek(state, 0, SEEK_SET)
+        fcntl(pipe_fds[1], F_SETFL, 0)
+        fd = fcntl(state, F_DUPFD_CLOEXEC, 3) if state >= 0 else open("/dev/null", O_RDONLY | O_CLOEXEC)
+        if (fd < 0 or dup2(fd, 0) < 0 or dup2(pipe_fds[1], 1) < 0 or dup2(pipe_fds[1], 2) < 0
+                or (cwd >= 0 and fchdir(cwd) < 0)
+                or syscall(SYS_close_range, 3, FD_LAST, CLOSE_RANGE_CLOEXEC) < 0):
+            error = errno
+        else:
+            reset_signals()
+            execve(path, argv, envp)
+            error = errno
+        write(status_fds[1], &error, sizeof(error))
+        _exit(127)
+    error = errno
+    close(pipe_fds[1])
+    close(status_fds[1])
+    if child < 0:
+        close(pipe_fds[0])
+        close(status_fds[0])
+        set_errno(error)
+        return STEP_CLONE3
+    pid[0] = <pid_t>child
+    output[0] = pipe_fds[0]
+    exec_status[0] = status_fds[0]
+    return 0
+
+
+cdef int run_hook(const char *path, char **argv, char **envp, int cwd, int state, int64_t timeout_ms, char *output,
+                  int *output_length, int *status) noexcept nogil:
+    """Run one hook to its end.
+
+    Contract: `timeout_ms` 0 waits for ever; else the hook's process group is killed then and status has HOOK_TIMED_OUT. The
+    first HOOK_OUTPUT bytes that it writes are kept, the rest is read and dropped. Returns 0 with the wait status, or a
+    step with errno (STEP_EXECVE: the hook can't be executed).
+    """
+    cdef int pidfd = -1, out = -1, exec_status = -1, step, error = 0, wait = -1, timed_out = 0, ended = 0
+    cdef pid_t pid = -1
+    cdef pollfd fds[2]
+    cdef char drop[4096]
+    cdef ssize_t n
+    cdef int64_t deadline = now_ms() + timeout_ms
+    output_length[0] = 0
+    status[0] = 0
+    step = spawn_hook(path, argv, envp, cwd, state, &pidfd, &out, &exec_status, &pid)
+    if step:
+        return step
+    while not ended:
+        fds[0].fd = pidfd
+        fds[0].events = POLLIN
+        fds[0].revents = 0
+        fds[1].fd = out
+        fds[1].events = POLLIN
+        fds[1].revents = 0
+        if timeout_ms:
+            wait = <int>(deadline - now_ms())
+            if wait <= 0:
+                wait = 0
+        n = poll(fds, 2, wait)
+        if n == 0 and timeout_ms and not timed_out:
+            timed_out = HOOK_TIMED_OUT
+            kill(-pid, SIGKILL)
+            kill(pid, SIGKILL)
+            timeout_ms = 0
+            wait = -1
+            continue
+        if n < 0 and errno != EINTR:
+            break
+        ended = fds[0].revents != 0
+        while out >= 0:
+            if output_length[0] < HOOK_OUTPUT:
+                n = read(out, output + output_length[0], <size_t>(HOOK_OUTPUT - output_length[0]))
+                if n > 0:
+                    output_length[0] += <int>n
+            else:
+                n = read(out, drop, sizeof(drop))
+                if n > 0 and not ended:
+                    break  # a hook that writes for ever must not keep us from its timeout
+            if n <= 0:
+                if n == 0:
+                    close(out)
+                    out = -1
+                break
+    while waitpid(pid, status, 0) < 0 and errno == EINTR:
+        pass
+    status[0] |= timed_out
+    n = read(exec_status, &error, sizeof(error))
+    close(exec_status)
+    close(pidfd)
+    if out >= 0:
+        close(out)
+    if n == sizeof(error):
+        set_errno(error)
+        return STEP_EXECVE
+    return 0
+
+
+cdef int do_run_hook(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: s1 path, a argv, b envp, c timeout in ms, d slot of the state. A hook that fails is reported with its wait
+    # status in the record's detail and what it wrote in the payload.
+    cdef int status = 0
+    cdef int cwd = -1 if ctx.started else ctx.slots[SLOT_BUNDLE]
+    cdef int step = run_hook(ctx.pool + op.s1, ctx.vectors + op.a, ctx.vectors + op.b, cwd, ctx.slots[op.d], op.c,
+                             ctx.payload, &ctx.payload_length, &status)
+    if step:
+        return step
+    if status:
+        ctx.detail = status
+        set_errno(ETIMEDOUT if status & HOOK_TIMED_OUT else 0)
+        return STEP_WAITPID
+    ctx.payload_length = 0
+    return 0
+
+
+# --- the loop ------------------------------------------------------------------------------------------------------
+
+cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
+    cdef const char *pool = ctx.pool
+    cdef int code = op.code
+    if code == VERB_SET_PDEATHSIG:
+        return STEP_PRCTL if prctl(PR_SET_PDEATHSIG, <unsigned long>op.a, 0, 0, 0) < 0 else 0
+    if code == VERB_SET_DUMPABLE:
+        return STEP_PRCTL if prctl(PR_SET_DUMPABLE, <unsigned long>op.a, 0, 0, 0) < 0 else 0
+    if code == VERB_SETSID:
+        return STEP_SETSID if setsid() < 0 else 0
+    if code == VERB_SET_UMASK:
+        if op.a < 0:
+            umask(ctx.saved_umask)
+        else:
+            umask(<mode_t>op.a)
+        return 0
+    if code == VERB_JOIN_NAMESPACE:
+        return do_join_namespace(ctx, op)
+    if code == VERB_UNSHARE:
+        return STEP_UNSHARE if unshare(<int>op.a) < 0 else 0
+    if code == VERB_SYNC:
+        return do_sync(ctx, op)
+    if code == VERB_BECOME_ROOT:
+        return do_become_root(ctx, op)
+    if code == VERB_CLONE_INIT:
+        return do_clone_init(ctx, op)
+    if code == VERB_OPEN_PROC:
+        return do_open_proc(ctx, op)
+    if code == VERB_SET_PROPAGATION:
+        return do_set_propagation(ctx, op)
+    if code == VERB_ATTACH_ROOTFS:
+        return do_attach_rootfs(ctx, op)
+    if code == VERB_BIND_MOUNT:
+        return do_bind_mount(ctx, op)
+    if code == VERB_MOUNT:
+        return do_mount(ctx, op)
+    if code == VERB_REMOUNT:
+        return do_remount(ctx, op)
+    if code == VERB_SET_MOUNT_ATTRIBUTES:
+        return do_set_mount_attributes(ctx, op)
+    if code == VERB_MKNOD:
+        return do_mknod(ctx, op)
+    if code == VERB_BIND_DEVICE:
+        return do_bind_device(ctx, op)
+    if code == VERB_SYMLINK:
+        return do_symlink(ctx, op)
+    if code == VERB_RUN_HOOK:
+        return do_run_hook(ctx, op)
+    if code == VERB_PIVOT_ROOT:
+        return do_pivot_root(ctx, op)
+    if code == VERB_MOVE_ROOT:
+        return do_move_root(ctx, op)
+    if code == VERB_MASK_PATH:
+        return do_mask_path(ctx, op)
+    if code == VERB_READONLY_PATH:
+        return do_readonly_path(ctx, op)
+    if code == VERB_SET_HOSTNAME:
+        return STEP_SETHOSTNAME if syscall(SYS_sethostname, pool + op.s1, <size_t>op.a) < 0 else 0
+    if code == VERB_SET_DOMAINNAME:
+        return STEP_SETDOMAINNAME if syscall(SYS_setdomainname, pool + op.s1, <size_t>op.a) < 0 else 0
+    if code == VERB_WRITE_SYSCTL or code == VERB_WRITE_ATTR:
+        return write_in_proc(ctx, pool + op.s1, pool + op.s2, <size_t>op.a)
+    if code == VERB_OPEN_CONSOLE:
+        return do_open_console(ctx, op)
+    if code == VERB_MOUNT_CONSOLE:
+        return do_mount_console(ctx, op)
+    if code == VERB_JOIN_KEYRING:
+        # a kernel without keyrings, or a seccomp filter of the engine's that forbids them, has none to share
+        if syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, pool + op.s1) < 0 and errno != ENOSYS and errno != EPERM:
+            return STEP_KEYCTL
+        return 0
+    if code == VERB_SET_NO_NEW_PRIVS:
+        return STEP_PRCTL if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 else 0
+    if code == VERB_SET_PERSONALITY:
+        return STEP_PERSONALITY if personality(<unsigned long>op.a) < 0 else 0
+    if code == VERB_DROP_BOUNDING:
+        return do_drop_bounding(ctx, op)
+    if code == VERB_SET_GROUPS:
+        return STEP_SETGROUPS if syscall(SYS_setgroups, <size_t>op.a, <const void *>(pool + op.s1)) < 0 else 0
+    if code == VERB_SET_IDS:
+        return do_set_ids(ctx, op)
+    if code == VERB_SET_CAPABILITIES:
+        return do_set_capabilities(ctx, op)
+    if code == VERB_SET_AMBIENT:
+        return do_set_ambient(ctx, op)
+    if code == VERB_MAKE_DIRECTORY:
+        return do_make_directory(ctx, op)
+    if code == VERB_CHDIR:
+        return do_chdir(ctx, op)
+    if code == VERB_FIND_PROGRAM:
+        return do_find_program(ctx, op)
+    if code == VERB_SET_HOME:
+        return do_set_home(ctx, op)
+    if code == VERB_CHOWN_STDIO:
+        return do_chown_stdio(ctx, op)
+    if code == VERB_LO_UP:
+        return do_lo_up(ctx, op)
+    if code == VERB_RESET_AFFINITY:
+        return do_reset_affinity(ctx, op)
+    if code == VERB_CLOSE_FDS:
+        return do_close_fds(ctx, op)
+    if code == VERB_WAIT_START:
+        return do_wait_start(ctx, op)
+    if code == VERB_LOAD_SECCOMP:
+        return load_seccomp(ctx, op)
+    if code == VERB_EXEC:
+        return do_exec(ctx, op)
+    set_errno(ENOSYS)
+    return STEP_UNKNOWN
+
+
+cdef struct sock_fprog:
+    unsigned short length
+    const void *filter
+
+
+cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: s1 is an array of a instructions compiled by the runtime; b are the flags of seccomp(2).
+    cdef sock_fprog program
+    program.length = <unsigned short>op.a
+    program.filter = ctx.pool + op.s1
+    if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:
+        return STEP_SECCOMP
+    return 0
+
+
+cdef void run_ops(Context *ctx) noexcept nogil:
+    """Run every operation; ends in execve or _exit, never returns."""
+    cdef int step
+    cdef sigaction_t action
+    memset(&action, 0, sizeof(action))
+    action.sa_handler = SIG_IGN
+    sigaction(SIGPIPE, &action, NULL)  # a runtime that was killed must not take a started container with it
+    ctx.saved_umask = umask(0)
+    for ctx.index in range(ctx.count):
+        step = run_op(ctx, ctx.ops + ctx.index)
+        if step:
+            report(ctx, RECORD_FAILED, step, errno)
+            _exit(1)
+    _exit(0)

@@ -1,0 +1,255 @@
+# Declarations of the kernel and C library interface that the executor and the wrappers use.
+# Constants that Debian 12's headers lack are given by value; each is part of the kernel's stable ABI.
+
+from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, EISDIR, ELOOP
+from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOEXEC, ENOSYS, ENOTDIR, EPERM, EPIPE, EOPNOTSUPP, ETIMEDOUT
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, intptr_t
+from libc.string cimport memcmp, memcpy, memset, strchr, strcmp, strlen, strncmp
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <dirent.h>
+    #include <fcntl.h>
+    #include <grp.h>
+    #include <poll.h>
+    #include <sched.h>
+    #include <signal.h>
+    #include <stdlib.h>
+    #include <sys/ioctl.h>
+    #include <sys/personality.h>
+    #include <sys/prctl.h>
+    #include <sys/resource.h>
+    #include <sys/socket.h>
+    #include <sys/stat.h>
+    #include <sys/statfs.h>
+    #include <sys/syscall.h>
+    #include <sys/sysmacros.h>
+    #include <sys/types.h>
+    #include <sys/uio.h>
+    #include <sys/wait.h>
+    #include <net/if.h>
+    #include <elf.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    #define set_errno(error) (errno = (error))
+    #include <errno.h>
+    #ifndef SYS_openat2
+    #define SYS_openat2 437
+    #endif
+    #ifndef SYS_mount_setattr
+    #define SYS_mount_setattr 442
+    #endif
+    #ifndef SYS_fchmodat2
+    #define SYS_fchmodat2 452
+    #endif
+    #ifndef TIOCGPTPEER
+    #define TIOCGPTPEER 0x5441
+    #endif
+    """
+    ctypedef int pid_t
+    ctypedef unsigned int uid_t
+    ctypedef unsigned int gid_t
+    ctypedef unsigned int mode_t
+    ctypedef long off_t
+    ctypedef long time_t
+
+    long syscall(long number, ...) nogil
+    long SYS_openat2, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick
+    long SYS_mount_setattr, SYS_clone3, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal
+    long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
+    long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
+    long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_mount, SYS_umount2
+
+    int AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS
+    int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
+    int F_DUPFD_CLOEXEC, F_SETFD, F_GETFD, F_SETFL, F_GETFL, FD_CLOEXEC
+    int openat(int dirfd, const char *path, int flags, ...) nogil
+    int open(const char *path, int flags, ...) nogil
+    int close(int fd) nogil
+    int dup2(int oldfd, int newfd) nogil
+    int dup3(int oldfd, int newfd, int flags) nogil
+    int pipe2(int *fds, int flags) nogil
+    int fcntl(int fd, int cmd, ...) nogil
+    int ioctl(int fd, unsigned long request, ...) nogil
+    ssize_t read(int fd, void *buffer, size_t count) nogil
+    ssize_t pread(int fd, void *buffer, size_t count, off_t offset) nogil
+    ssize_t write(int fd, const void *buffer, size_t count) nogil
+    off_t lseek(int fd, off_t offset, int whence) nogil
+    int SEEK_SET
+    int mkdirat(int dirfd, const char *path, mode_t mode) nogil
+    int mknodat(int dirfd, const char *path, mode_t mode, unsigned long dev) nogil
+    int symlinkat(const char *target, int dirfd, const char *path) nogil
+    ssize_t readlinkat(int dirfd, const char *path, char *buffer, size_t size) nogil
+    int fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags) nogil
+    int fchown(int fd, uid_t uid, gid_t gid) nogil
+    int fchmod(int fd, mode_t mode) nogil
+    int fchmodat(int dirfd, const char *path, mode_t mode, int flags) nogil
+    int socketpair(int domain, int type, int protocol, int *fds) nogil
+    int AF_UNIX, SOCK_SEQPACKET
+    int fchdir(int fd) nogil
+    int chdir(const char *path) nogil
+    int chroot(const char *path) nogil
+    unsigned long makedev(unsigned int major, unsigned int minor) nogil
+    unsigned int major(unsigned long dev) nogil
+    unsigned int minor(unsigned long dev) nogil
+
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *ts) nogil
+
+    cdef struct stat_t "stat":
+        unsigned long st_dev
+        unsigned long st_ino
+        mode_t st_mode
+        uid_t st_uid
+        gid_t st_gid
+        unsigned long st_rdev
+        off_t st_size
+        unsigned long st_nlink
+    int fstat(int fd, stat_t *buffer) nogil
+    int fstatat(int dirfd, const char *path, stat_t *buffer, int flags) nogil
+    mode_t S_IFMT, S_IFDIR, S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFLNK
+
+    cdef struct statfs_t "statfs":
+        long f_type
+    int fstatfs(int fd, statfs_t *buffer) nogil
+
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+    ssize_t writev(int fd, const iovec *vector, int count) nogil
+
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    short POLLIN, POLLHUP, POLLERR, POLLPRI
+    int poll(pollfd *fds, unsigned long count, int timeout) nogil
+
+    ctypedef struct sigset_t:
+        pass
+    cdef struct sigaction_t "sigaction":
+        void (*sa_handler)(int) noexcept nogil
+        int sa_flags
+        sigset_t sa_mask
+    void (*SIG_DFL)(int) noexcept nogil
+    void (*SIG_IGN)(int) noexcept nogil
+    int sigaction(int signum, const sigaction_t *act, sigaction_t *old) nogil
+    int sigemptyset(sigset_t *set) nogil
+    int sigfillset(sigset_t *set) nogil
+    int sigprocmask(int how, const sigset_t *set, sigset_t *old) nogil
+    int SIG_SETMASK, SIGKILL, SIGCHLD, SIGPIPE
+    int kill(pid_t pid, int sig) nogil
+    int setpgid(pid_t pid, pid_t pgid) nogil
+    pid_t setsid() nogil
+    pid_t getpid() nogil
+    pid_t waitpid(pid_t pid, int *status, int options) nogil
+    mode_t umask(mode_t mask) nogil
+    int setns(int fd, int nstype) nogil
+    int unshare(int flags) nogil
+    int prctl(int option, ...) nogil
+    int personality(unsigned long persona) nogil
+    int execve(const char *path, char **argv, char **envp) nogil
+    void _exit(int status) nogil
+
+    int socket(int domain, int type, int protocol) nogil
+    int AF_INET, SOCK_DGRAM, SOCK_CLOEXEC
+
+    cdef struct winsize:
+        unsigned short ws_row
+        unsigned short ws_col
+        unsigned short ws_xpixel
+        unsigned short ws_ypixel
+    unsigned long TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCSCTTY, SIOCSIFFLAGS, SIOCGIFFLAGS
+    cdef struct ifreq:
+        char ifr_name[16]
+        short ifr_flags
+    int IFF_UP
+
+    void set_errno(int error) nogil
+    void *malloc(size_t size) nogil
+    void free(void *pointer) nogil
+
+cdef enum:
+    RESOLVE_NO_XDEV = 0x01
+    RESOLVE_NO_MAGICLINKS = 0x02
+    RESOLVE_NO_SYMLINKS = 0x04
+    RESOLVE_BENEATH = 0x08
+    RESOLVE_IN_ROOT = 0x10
+
+    OPEN_TREE_CLONE = 1
+    AT_RECURSIVE = 0x8000
+    MOVE_MOUNT_F_EMPTY_PATH = 0x04
+    MOVE_MOUNT_T_EMPTY_PATH = 0x40
+    FSOPEN_CLOEXEC = 1
+    FSMOUNT_CLOEXEC = 1
+    FSPICK_CLOEXEC = 1
+    FSPICK_EMPTY_PATH = 8
+    FSCONFIG_SET_FLAG = 0
+    FSCONFIG_SET_STRING = 1
+    FSCONFIG_CMD_CREATE = 6
+    FSCONFIG_CMD_RECONFIGURE = 7
+
+    MOUNT_ATTR_RDONLY = 0x01
+    MOUNT_ATTR_NOSUID = 0x02
+    MOUNT_ATTR_NODEV = 0x04
+    MOUNT_ATTR_NOEXEC = 0x08
+
+    MS_REC = 0x4000
+    MS_PRIVATE = 1 << 18
+    MS_SLAVE = 1 << 19
+    MNT_DETACH = 2
+
+    CLONE_PIDFD = 0x1000
+    CLONE_PARENT = 0x8000
+
+    PR_SET_PDEATHSIG = 1
+    PR_SET_DUMPABLE = 4
+    PR_SET_KEEPCAPS = 8
+    PR_CAPBSET_READ = 23
+    PR_CAPBSET_DROP = 24
+    PR_SET_NO_NEW_PRIVS = 38
+    PR_CAP_AMBIENT = 47
+    PR_CAP_AMBIENT_RAISE = 2
+    PR_CAP_AMBIENT_CLEAR_ALL = 4
+    CAPABILITY_VERSION_3 = 0x20080522
+
+    KEYCTL_JOIN_SESSION_KEYRING = 1
+    SECCOMP_SET_MODE_FILTER = 1
+
+    PROC_SUPER_MAGIC = 0x9FA0
+    DEVPTS_SUPER_MAGIC = 0x1CD1
+    CLOSE_RANGE_CLOEXEC = 4
+
+# 2^64 - 1 as close_range's "to the end"
+cdef unsigned int FD_LAST = 0xFFFFFFFF
+
+cdef struct open_how:
+    uint64_t flags
+    uint64_t mode
+    uint64_t resolve
+
+cdef struct mount_attr:
+    uint64_t attr_set
+    uint64_t attr_clr
+    uint64_t propagation
+    uint64_t userns_fd
+
+cdef struct clone_args:
+    uint64_t flags
+    uint64_t pidfd
+    uint64_t child_tid
+    uint64_t parent_tid
+    uint64_t exit_signal
+    uint64_t stack
+    uint64_t stack_size
+    uint64_t tls
+    uint64_t set_tid
+    uint64_t set_tid_size
+    uint64_t cgroup

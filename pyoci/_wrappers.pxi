@@ -1,0 +1,301 @@
+# System calls that `posix` lacks. Each wrapper converts, calls and raises OSError; paths are refused with NUL inside, since a C
+# string would end there.
+
+cdef enum:
+    MAX_SLOTS = 40000
+    CLONE_INTO_CGROUP_BIT = 33
+
+
+cdef object failure(str what=None):
+    cdef int error = errno
+    return OSError(error, posix.strerror(error), what) if what is not None else OSError(error, posix.strerror(error))
+
+
+cdef bytes path_bytes(object path):
+    cdef bytes encoded = path if isinstance(path, bytes) else (<str>path).encode("utf-8", "surrogateescape")
+    if b"\0" in encoded:
+        raise ValueError("embedded NUL in a path")
+    return encoded
+
+
+def openat2(int dirfd, path, uint64_t flags, uint64_t mode=0, uint64_t resolve=0):
+    """openat2(2): a descriptor, close-on-exec."""
+    cdef bytes encoded = path_bytes(path)
+    cdef open_how how
+    how.flags = flags | <uint64_t>O_CLOEXEC
+    how.mode = mode
+    how.resolve = resolve
+    cdef long fd = syscall(SYS_openat2, dirfd, <const char *>encoded, &how, sizeof(how))
+    if fd < 0:
+        raise failure(str(path))
+    return fd
+
+
+def open_tree(int dirfd, path, unsigned int flags):
+    """open_tree(2) with OPEN_TREE_CLOEXEC: an O_PATH descriptor, of a detached copy with OPEN_TREE_CLONE."""
+    cdef bytes encoded = path_bytes(path)
+    cdef long fd = syscall(SYS_open_tree, dirfd, <const char *>encoded, flags | <unsigned int>O_CLOEXEC)
+    if fd < 0:
+        raise failure(str(path))
+    return fd
+
+
+def mount_setattr(int fd, bint recursive, uint64_t attr_set, uint64_t attr_clr, uint64_t propagation):
+    """mount_setattr(2) on the mount behind `fd`."""
+    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (<unsigned int>AT_RECURSIVE if recursive else 0)
+    if set_attributes(fd, "", flags, attr_set, attr_clr, propagation) < 0:
+        raise failure()
+
+
+def namespace_type(int fd):
+    """ioctl NS_GET_NSTYPE: the CLONE_NEW… flag of the namespace behind `fd`."""
+    cdef int kind = ioctl(fd, 0xB703)
+    if kind < 0:
+        raise failure()
+    return kind
+
+
+def pidfd_getfd(int pidfd, int fd):
+    """pidfd_getfd(2): a copy of descriptor `fd` of another process."""
+    cdef long copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0)
+    if copy < 0:
+        raise failure()
+    return copy
+
+
+def pidfd_send_signal(int pidfd, int signum):
+    """pidfd_send_signal(2)."""
+    if syscall(SYS_pidfd_send_signal, pidfd, signum, NULL, 0) < 0:
+        raise failure()
+
+
+def prlimit(int pid, int resource, soft, hard):
+    """prlimit(2): set one limit of another process; 2**64 - 1 is infinity."""
+    cdef uint64_t limits[2]
+    limits[0] = soft
+    limits[1] = hard
+    if syscall(SYS_prlimit64, pid, resource, limits, NULL) < 0:
+        raise failure()
+
+
+def channel():
+    """A connected pair of SOCK_SEQPACKET sockets, close-on-exec."""
+    cdef int fds[2]
+    if socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0:
+        raise failure()
+    return fds[0], fds[1]
+
+
+def get_umask():
+    """The process' umask; the kernel has no call that reads it without setting it."""
+    cdef mode_t mask = umask(0o77)
+    umask(mask)
+    return mask
+
+
+cdef extern from *:
+    """
+    #include <sys/un.h>
+    #include <stddef.h>
+    #include <string.h>
+    #include <sys/socket.h>
+
+    /* Connect to a listening AF_UNIX stream socket by path and send `data` with one descriptor. */
+    static int pyoci_send_fd(int sock, const char *data, size_t size, int fd) {
+        struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
+        union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
+        struct msghdr message;
+        memset(&message, 0, sizeof message);
+        memset(&control, 0, sizeof control);
+        message.msg_iov = &iov;
+        message.msg_iovlen = 1;
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof control.space;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+        return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size ? 0 : -1;
+    }
+
+    static int pyoci_connect(const char *path) {
+        struct sockaddr_un address;
+        memset(&address, 0, sizeof address);
+        address.sun_family = AF_UNIX;
+        if (strlen(path) >= sizeof address.sun_path) { errno = ENAMETOOLONG; return -1; }
+        strcpy(address.sun_path, path);
+        /* non-blocking: a listener whose queue is full must not hold us (EAGAIN) */
+        int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (sock < 0) return -1;
+        if (connect(sock, (struct sockaddr *)&address, sizeof address) < 0) {
+            int error = errno; close(sock); errno = error; return -1;
+        }
+        return sock;
+    }
+    """
+    int pyoci_send_fd(int sock, const char *data, size_t size, int fd) nogil
+    int pyoci_connect(const char *path) nogil
+
+
+def connect_unix(path):
+    """A stream socket connected to `path` (at most 107 bytes; longer ones go through /proc/self/fd)."""
+    cdef bytes encoded = path_bytes(path)
+    cdef int sock = pyoci_connect(encoded)
+    if sock < 0:
+        raise failure(str(path))
+    return sock
+
+
+def send_fd(int sock, bytes data, int fd):
+    """One message: `data` and one descriptor (SCM_RIGHTS)."""
+    if pyoci_send_fd(sock, data, len(data), fd) < 0:
+        raise failure()
+
+
+cdef struct Vectors:
+    char **table
+    int *slots
+
+
+def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1):
+    """clone3 a child that executes the encoded operations. Returns (pid, pidfd).
+
+    `vectors` holds offsets into `pool`, None where a vector ends (NULL) and where `exec` may put HOME; `slots` the
+    descriptors by number, -1 for one that the child opens. All of it is laid out in C before the clone; the child is a copy.
+    """
+    cdef Context ctx
+    cdef clone_args args
+    cdef sigset_t every, before
+    cdef int pidfd = -1, error
+    cdef long pid
+    cdef Py_ssize_t i
+    cdef char **table = <char **>malloc((len(vectors) + 1) * sizeof(char *))
+    cdef int *fds = <int *>malloc((len(slots) + 1) * sizeof(int))
+    cdef const char *base = pool
+    if table == NULL or fds == NULL:
+        free(table)
+        free(fds)
+        raise MemoryError
+    try:
+        for i in range(len(vectors)):
+            table[i] = NULL if vectors[i] is None else <char *>base + <int64_t>vectors[i]
+        for i in range(len(slots)):
+            fds[i] = slots[i]
+        memset(&ctx, 0, sizeof(ctx))
+        ctx.ops = <const Op *><const char *>ops
+        ctx.count = <int>(len(ops) // sizeof(Op))
+        ctx.pool = base
+        ctx.slots = fds
+        ctx.vectors = table
+        ctx.channel = channel_fd
+        memset(&args, 0, sizeof(args))
+        args.flags = clone_flags | CLONE_PIDFD
+        args.pidfd = <uint64_t><intptr_t>&pidfd
+        args.exit_signal = <uint64_t>SIGCHLD
+        if cgroup_fd >= 0:
+            args.flags |= (<uint64_t>1) << CLONE_INTO_CGROUP_BIT
+            args.cgroup = <uint64_t>cgroup_fd
+        sigfillset(&every)
+        # a signal handler of the runtime must never run in the child
+        sigprocmask(SIG_SETMASK, &every, &before)
+        pid = syscall(SYS_clone3, &args, sizeof(args))
+        if pid == 0:
+            run_ops(&ctx)
+        error = errno
+        sigprocmask(SIG_SETMASK, &before, NULL)
+        if pid < 0:
+            set_errno(error)
+            raise failure()
+        return pid, pidfd
+    finally:
+        free(table)
+        free(fds)
+
+
+def hook(path, list argv, list env, int cwd_fd, int state_fd, int timeout_ms):
+    """Run a hook of the host to its end. Returns (wait status, timed out, output).
+
+    Raises OSError if it can't be executed. `timeout_ms` 0 waits for ever.
+    """
+    cdef bytes encoded = path_bytes(path)
+    cdef list strings = [path_bytes(text) for text in argv + env]
+    cdef char **table = <char **>malloc((len(strings) + 2) * sizeof(char *))
+    cdef char output[HOOK_OUTPUT]
+    cdef int length = 0, status = 0, step, n = <int>len(argv), i, at = 0
+    cdef const char *program = encoded
+    if table == NULL:
+        raise MemoryError
+    for i in range(<int>len(strings)):
+        if i == n:
+            table[at] = NULL
+            at += 1
+        table[at] = <char *><bytes>strings[i]
+        at += 1
+    if n == <int>len(strings):
+        table[at] = NULL
+        at += 1
+    table[at] = NULL
+    with nogil:
+        step = run_hook(program, table, table + n + 1, cwd_fd, state_fd, timeout_ms, output, &length, &status)
+    free(table)
+    if step:
+        raise failure(path if isinstance(path, str) else None)
+    return status & ~HOOK_TIMED_OUT, bool(status & HOOK_TIMED_OUT), output[:length]
+
+
+cdef extern from *:
+    """
+    #include <sys/signalfd.h>
+    #include <termios.h>
+    """
+    int c_signalfd "signalfd"(int fd, const sigset_t *mask, int flags) nogil
+    int SFD_CLOEXEC
+    cdef struct termios:
+        pass
+    int tcgetattr(int fd, termios *attributes) nogil
+    int tcsetattr(int fd, int actions, const termios *attributes) nogil
+    void cfmakeraw(termios *attributes) nogil
+    int TCSANOW
+    unsigned long TIOCGWINSZ
+
+
+def signalfd():
+    """Block every signal of this process and return a descriptor from which they are read."""
+    cdef sigset_t every
+    sigfillset(&every)
+    sigprocmask(SIG_SETMASK, &every, NULL)
+    cdef int fd = c_signalfd(-1, &every, SFD_CLOEXEC)
+    if fd < 0:
+        raise failure()
+    return fd
+
+
+def make_raw(int fd):
+    """Put a terminal into raw mode; its attributes from before, None if `fd` is no terminal."""
+    cdef termios before
+    cdef termios raw
+    if tcgetattr(fd, &before) < 0:
+        return None
+    raw = before
+    cfmakeraw(&raw)
+    if tcsetattr(fd, TCSANOW, &raw) < 0:
+        raise failure()
+    return (<char *>&before)[:sizeof(termios)]
+
+
+def restore_terminal(int fd, bytes attributes):
+    """Give a terminal the attributes that `make_raw` returned. A terminal that has gone is no error."""
+    tcsetattr(fd, TCSANOW, <termios *><char *>attributes)
+
+
+def copy_window_size(int source, int target):
+    """Make the terminal `target` as large as `source`; nothing if `source` is no terminal."""
+    cdef winsize size
+    if ioctl(source, TIOCGWINSZ, &size) == 0:
+        ioctl(target, TIOCSWINSZ, &size)
+
+
+def set_subreaper():
+    """Adopt the orphans of this process' descendants (PR_SET_CHILD_SUBREAPER)."""
+    prctl(36, 1, 0, 0, 0)

@@ -1,0 +1,132 @@
+"""From (operation, step, errno) to a sentence: what failed, on what, why, and what to do about it.
+
+Engines look for some of these texts and map them to exit statuses (126, 127); they are marked "contract".
+"""
+
+import errno
+
+from pyoci import _native
+from pyoci.errors import HookError, PyociError, SetupError, reason
+from pyoci.hooks import failure
+from pyoci.plan.mounts import option_where
+from pyoci.plan.operations import SYNC_NAMES, Op
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HOOK_TIMED_OUT = 1 << 30
+
+# Checks of the executor that are no system call.
+_CHECKS = {
+    "changed": "it was replaced by something else in the meantime",
+    "target-is-root": "the destination is the container's root",
+    "target-in-proc": "the destination lies on procfs, which nothing may cover",
+    "not-proc": "only the root of a procfs may be mounted on /proc",
+    "other-node": "something else exists at this path",
+    "not-devpts": "the container's /dev/pts is not a devpts",
+    "outside": "it lies outside of the container's root",
+    "caps-differ": "the kernel did not grant exactly these sets",
+    "too-deep": "the directory tree is too deep",
+    "unknown-verb": "the executor does not know this operation",
+}
+
+
+def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, detail: int, payload: bytes) -> PyociError:
+    """The error for a failed operation of the child."""
+    step = _native.STEPS[step_number]
+    if op.verb == "run_hook":
+        return _hook(op, step, error, detail, payload)
+    if op.verb in ("find_program", "exec"):
+        return _program(config, op, step, error, payload)
+    if op.verb == "chdir":
+        why = _CHECKS.get(step) or reason(error)
+        return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
+    where = option_where(config, op, detail) if step == "fsconfig" and op.verb == "mount" else op.where
+    why = _CHECKS.get(step)
+    if why is None:
+        why = f"{step}: {reason(error)}" if step else reason(error)
+    return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
+
+
+def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookError:
+    if step == "waitpid":
+        return failure(
+            op.where, str(op.s1), detail & ~HOOK_TIMED_OUT, timed_out=bool(detail & HOOK_TIMED_OUT), timeout_ms=op.c, output=payload
+        )
+    return HookError(f"cannot run hook {op.s1}: {reason(error)}", where=op.where)
+
+
+def _program(config: "dict[str, Any]", op: Op, step: str, error: int, payload: bytes) -> SetupError:
+    """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such file…`."""
+    name = config["process"]["args"][0]
+    where = "/process/args/0"
+    if step == "interpreter":
+        interpreter = payload.decode("utf-8", "backslashreplace")
+        text = f'exec: "{name}": cannot be executed without its interpreter {interpreter}: {reason(error)}'
+        return SetupError(text, where=where, hint="it is named by the file's `#!` line, or as the loader of a dynamic ELF program")
+    if step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
+        return SetupError(f'exec: "{name}": executable file not found in $PATH', where=where)
+    if step == "not-found":
+        return SetupError(f'exec: "{name}": stat {name}: {reason(error)}', where=where)
+    if step == "execve" and error == errno.ENOEXEC:
+        return SetupError(
+            f'exec: "{name}": {reason(error)}', where=where, hint="a script without a `#!` line, or a program for another architecture"
+        )
+    return SetupError(f'exec: "{name}": {reason(error)}', where=where)
+
+
+def describe(op: Op) -> str:
+    """The operation as `<verb> <object>`."""
+    s1, s2, s3 = op.s1, op.s2, op.s3
+    if op.verb == "bind_mount":
+        return f"bind {s2} on {s1}"
+    if op.verb == "mount":
+        return f"mount {s1} on {s3!s}"
+    if op.verb in ("mknod", "bind_device"):
+        return f"make device {s1}"
+    if op.verb == "symlink":
+        return f"link {s2} to {s1}"
+    if op.verb == "sync":
+        return f"synchronise at {SYNC_NAMES[op.a]}"
+    if op.verb == "write_sysctl":
+        return f"write {str(s2)!r} to /proc/{s1}"
+    if op.verb == "write_attr":
+        return f"set the label {str(s2)!r}"
+    if op.verb in ("join_namespace", "open_namespace"):
+        return f"join the {s2 or s1} namespace"
+    if op.verb == "attach_rootfs":
+        return f"attach the root filesystem on {s1}"
+    if op.verb in _PHRASES:
+        return _PHRASES[op.verb].replace("{}", s1 if isinstance(s1, str) else "")
+    verb = op.verb.replace("_", " ")
+    return f"{verb} {s1}" if isinstance(s1, str) and s1 else verb
+
+
+_PHRASES = {
+    "set_hostname": "set hostname {}", "set_domainname": "set domainname {}", "mask_path": "mask {}",
+    "readonly_path": "make {} read-only", "make_directory": "make directory {}", "remount": "remount {}",
+    "set_propagation": "change mount propagation {}", "set_mount_attributes": "make the mount read-only",
+    "pivot_root": "pivot to the root filesystem", "move_root": "move to the root filesystem",
+    "open_console": "open a terminal", "mount_console": "set up /dev/console", "lo_up": "bring loopback up",
+    "set_groups": "set supplementary groups", "set_ids": "change user and group", "become_root": "become root of the user namespace",
+    "set_capabilities": "set capabilities", "set_ambient": "raise ambient capabilities", "drop_bounding": "drop capabilities",
+    "load_seccomp": "load the seccomp filter", "set_no_new_privs": "set no_new_privs", "clone_init": "clone the container's init",
+    "unshare": "make the namespaces: {}", "open_proc": "mount a private procfs", "set_personality": "set personality {}",
+}  # fmt: skip
+
+
+def _hint(op: Op, step: str, error: int) -> str:
+    if step == "fsopen" and error == errno.ENODEV:
+        return f"this kernel has no filesystem of type {op.s1}"
+    if op.verb == "mount" and op.s1 == "sysfs" and error == errno.EPERM:
+        return "sysfs needs a network namespace of the container's own"
+    if op.verb in ("set_ids", "set_groups") and error == errno.EINVAL:
+        return "the id is not mapped in the user namespace"
+    if step == "mkdirat" and error == errno.EROFS:
+        return "the mount point is missing and the filesystem is read-only"
+    if step in ("mkdirat", "openat") and error == errno.EEXIST:
+        return "a dangling symlink is in the way"
+    if op.verb == "set_no_new_privs" or (op.verb == "load_seccomp" and error == errno.EINVAL):
+        return "the kernel does not know a flag or action of the filter"
+    return ""

@@ -1,0 +1,48 @@
+"""Facts about this host that plans depend on, probed when they are asked for."""
+
+import posix
+
+from pyoci import files
+from pyoci.plan.compiler import Host
+
+_WHOLE_RANGE = b"0 0 4294967295"
+
+
+def probe() -> Host:
+    """The facts, read from /proc. Works without privileges."""
+    from pyoci.cgroups import fs
+
+    uid_map = b" ".join(files.read("/proc/self/uid_map").split())
+    return Host(
+        posix.uname().machine,
+        fs.find_mount(),
+        capabilities=grantable_capabilities(),
+        user_namespace=uid_map != _WHOLE_RANGE,
+        apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
+        selinux=_exists("/sys/fs/selinux/enforce"),
+    )
+
+
+def grantable_capabilities() -> int:
+    """The capabilities that a child can be given: permitted, and not dropped from the bounding set."""
+    sets = {}
+    for line in files.read("/proc/self/status").split(b"\n"):
+        if line.startswith(b"Cap"):
+            name, _, value = line.partition(b":")
+            sets[name] = int(value.strip(), 16)
+    return sets[b"CapPrm"] & sets[b"CapBnd"]
+
+
+def _flag(path: str, value: bytes) -> bool:
+    try:
+        return files.read(path).strip() == value
+    except OSError:
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,312 @@
+"""Run a plan: the parent's operations, the clone, and the conversation with the child.
+
+The child reports in records (`_executor.pxi`); the parent is one loop over them. At each synchronisation point it runs the plan's
+operations for that point and answers with one byte. Whatever goes wrong, `abort` leaves nothing behind.
+"""
+
+import _struct
+import posix
+
+from pyoci import _native, explain, files, hooks
+from pyoci.cgroups.fs import Cgroup, NoCgroup
+from pyoci.errors import CgroupError, PyociError, SetupError, reason
+from pyoci.plan.mounts import SLAVE
+from pyoci.plan.operations import (
+    BUNDLE,
+    CHANNEL,
+    CONSOLE,
+    CREATED,
+    EXEC_FIFO,
+    HOOK_STATE,
+    RESULT_FIFO,
+    SYNC_NAMES,
+    START_STATE,
+    Op,
+    Plan,
+    encode,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail
+SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
+SIGKILL = 9
+
+AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE = 0x1000, 0x8000, 1
+AT_FDCWD = -100
+O_PATH = 0x200000
+S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
+
+
+class Launch:
+    """The parent's side of one plan.
+
+    `pid` and `pidfd` are the container's init once it was cloned; `cgroup` is the container's. `console` is the master of its
+    terminal, -1 if it has none.
+    """
+
+    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str) -> None:
+        self.plan = plan
+        self.config = config
+        self.id = container_id
+        self.slots = [-1] * plan.slots
+        self.cgroup: Cgroup | NoCgroup = NoCgroup()
+        self.pid = -1
+        self.pidfd = -1
+        self.console = -1
+        self._channel = -1
+        self._children: list[int] = []
+        self._pidfds: list[int] = []
+
+    # --- the story
+
+    def prepare(self) -> None:
+        """The parent's operations ahead of the clone: open, clone and pin what the child will need."""
+        for op in self.plan.before:
+            self._run(op)
+
+    def clone(self) -> None:
+        """Clone the first child, straight into the cgroup; it starts to work at once."""
+        ops, pool, vectors = encode(self.plan.child())
+        self._channel, child_end = _native.channel()
+        self.slots[CHANNEL] = child_end
+        cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
+        try:
+            self.pid, self.pidfd = _native.launch(ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd)
+        except OSError as error:
+            raise SetupError(
+                f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}", where="/linux/namespaces"
+            ) from error
+        finally:
+            posix.close(child_end)
+            self.slots[CHANNEL] = -1
+        self._children.append(self.pid)
+        self._pidfds.append(self.pidfd)
+
+    def meanwhile(self) -> None:
+        """The parent's operations that the child need not wait for; done before its first question is answered."""
+        for op in self.plan.meanwhile:
+            self._run(op)
+
+    def converse(self, at: "Callable[[int], None]") -> None:
+        """Answer the child at each synchronisation point until it is created. `at` is told each point first.
+
+        Raises what the child reports, or what a parent's operation raises.
+        """
+        while True:
+            kind, index, step, error, detail, payload = self._receive()
+            if kind == CLONED:
+                self._adopt(detail)
+            elif kind == FAILED:
+                raise explain.explain(self.config, self.plan.child()[index], step, error, detail, payload)
+            elif kind == SYNC:
+                if detail == CONSOLE:
+                    self.console = _native.pidfd_getfd(self.pidfd, step)
+                at(detail)
+                for op in self.plan.at.get(detail, ()):
+                    self._run(op)
+                posix.write(self._channel, b"\1")
+                if detail == CREATED:
+                    return
+
+    def abort(self) -> None:
+        """Kill and reap every child, and close everything."""
+        for pidfd in self._pidfds:
+            try:
+                _native.pidfd_send_signal(pidfd, SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended
+        if self._channel >= 0:
+            posix.close(self._channel)
+            self._channel = -1
+        for pid in self._children:
+            posix.waitpid(pid, 0)
+        self._children = []
+        self.close()
+
+    def close(self) -> None:
+        """Close what only the set-up needed."""
+        for slot, fd in enumerate(self.slots):
+            if fd >= 0:
+                posix.close(fd)
+                self.slots[slot] = -1
+        if self._channel >= 0:
+            posix.close(self._channel)
+            self._channel = -1
+        self.cgroup.close()
+
+    # --- the conversation
+
+    def _receive(self) -> "tuple[int, int, int, int, int, bytes]":
+        """The next record. Raises SetupError if the child ended without one."""
+        data = posix.read(self._channel, 8192)
+        if not data:
+            raise self._ended()
+        kind, index, step, error, length, detail = RECORD.unpack_from(data)
+        return kind, index, step, error, detail, data[RECORD.size : RECORD.size + length]
+
+    def _ended(self) -> SetupError:
+        """What to say of a child that vanished."""
+        _, status = posix.waitpid(self.pid, 0)
+        self._children.remove(self.pid)
+        how = f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
+        hint = "out of memory? the limit may be too low" if status & 0x7F == SIGKILL else ""
+        return SetupError(f"the container's first process was {how} while it was set up", hint=hint)
+
+    def _adopt(self, pid: int) -> None:
+        """The bootstrap process has cloned init as our child, and ends."""
+        bootstrap = self.pid
+        self.pid = pid
+        self.pidfd = posix.pidfd_open(pid)
+        self._children.append(pid)
+        self._pidfds.append(self.pidfd)
+        posix.waitpid(bootstrap, 0)
+        self._children.remove(bootstrap)
+
+    # --- the parent's operations
+
+    def _run(self, op: Op) -> None:
+        """Run one operation. An OSError becomes a SetupError that says where it came from."""
+        try:
+            _OPERATIONS[op.verb](self, op)
+        except OSError as error:
+            if isinstance(error, PyociError):
+                raise
+            raise SetupError(f"cannot {_phrase(op)}: {reason(error.errno or 0)}", where=op.where, hint=_hint(op, error)) from error
+
+    def _open_rootfs(self, op: Op) -> None:
+        path = str(op.s1)
+        st = posix.stat(path, follow_symlinks=False)
+        if st.st_mode & S_IFMT == 0o120000:
+            raise SetupError(f"cannot use root filesystem {path}: it is a symlink", where=op.where)
+        if st.st_mode & S_IFMT != S_IFDIR:
+            raise SetupError(f"cannot use root filesystem {path}: not a directory", where=op.where)
+        fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE | 0x100)  # AT_SYMLINK_NOFOLLOW
+        self.slots[op.a] = fd
+        cloned = posix.fstat(fd)
+        if (cloned.st_dev, cloned.st_ino) != (st.st_dev, st.st_ino):
+            raise SetupError(f"cannot use root filesystem {path}: it was replaced in the meantime", where=op.where)
+        _native.mount_setattr(fd, True, 0, 0, SLAVE)
+
+    def _open_tree(self, op: Op) -> None:
+        fd = _native.open_tree(AT_FDCWD, str(op.s1), OPEN_TREE_CLONE | (AT_RECURSIVE if op.flags & 1 else 0))
+        self.slots[op.a] = fd
+        if op.flags & 2:
+            _native.mount_setattr(fd, True, 0, 0, SLAVE)
+        recursive_set, recursive_clear = op.d & 0xFFFFFFFF, op.d >> 32
+        if recursive_set or recursive_clear:
+            _native.mount_setattr(fd, True, recursive_set, recursive_clear, 0)
+        if op.b or op.c:
+            _native.mount_setattr(fd, False, op.b, op.c, 0)
+        if posix.fstat(fd).st_mode & S_IFMT != S_IFDIR:
+            self._target_is_file(op.a)
+
+    def _target_is_file(self, slot: int) -> None:
+        """A missing mount point is made like the source: only now is known what that is."""
+        for op in self.plan.init:
+            if op.verb == "bind_mount" and op.a == slot:
+                op.flags |= 1
+                return
+
+    def _open_device(self, op: Op) -> None:
+        fd = _native.open_tree(AT_FDCWD, str(op.s1), OPEN_TREE_CLONE | 0x100)
+        self.slots[op.a] = fd
+        st = posix.fstat(fd)
+        kind = S_IFBLK if op.s2 == "b" else S_IFCHR
+        if st.st_mode & S_IFMT != kind or (posix.major(st.st_rdev), posix.minor(st.st_rdev)) != (op.b, op.c):
+            raise SetupError(
+                f"cannot bind device {op.s1}: the host's is not {op.s2} {op.b}:{op.c}, and a user namespace can't make nodes",
+                where=op.where,
+            )
+
+    def _open_null(self, op: Op) -> None:
+        self._open_device(Op("open_device", op.where, "/dev/null", "c", a=op.a, b=1, c=3))
+
+    def _open_namespace(self, op: Op) -> None:
+        fd = posix.open(str(op.s1), posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        self.slots[op.a] = fd
+        try:
+            kind = _native.namespace_type(fd)
+        except OSError as error:
+            raise SetupError(f"cannot join {op.s1}: not a namespace", where=op.where) from error
+        if kind != op.b:
+            raise SetupError(f"cannot join {op.s1}: not a {op.s2} namespace", where=op.where)
+
+    def _make_cgroup(self, op: Op) -> None:
+        self.cgroup = Cgroup.create(self.config.get("linux", {}).get("cgroupsPath", ""), self.id, self.plan.writes)
+
+    def _write_cgroup(self, op: Op) -> None:
+        self.cgroup.apply([self.plan.writes[op.a]])
+
+    def _attach_device_filter(self, op: Op) -> None:
+        self.cgroup.attach_device_filter(bytes(op.s1))  # type: ignore[arg-type]
+
+    def _write_id_maps(self, op: Op) -> None:
+        files.write(f"/proc/{self.pid}/{op.s1}", str(op.s2).encode("ascii"))
+
+    def _write_time_offsets(self, op: Op) -> None:
+        files.write(f"/proc/{self.pid}/timens_offsets", str(op.s1).encode("ascii"))
+
+    def _write_oom_score_adj(self, op: Op) -> None:
+        files.write(f"/proc/{self.pid}/oom_score_adj", str(op.a).encode("ascii"))
+
+    def _run_host_hook(self, op: Op) -> None:
+        hooks.run(op.where, str(op.s1), op.argv or (), op.envp or (), op.c, self.slots[HOOK_STATE], self.slots[BUNDLE])
+
+    def _prlimit(self, op: Op) -> None:
+        _native.prlimit(self.pid, op.a, op.b, op.c)
+
+    def _elsewhere(self, op: Op) -> None:
+        """Done by the caller, in `at`: it needs what only the container's creator has."""
+
+
+_OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
+    "open_rootfs": Launch._open_rootfs,
+    "open_tree": Launch._open_tree,
+    "open_device": Launch._open_device,
+    "open_null": Launch._open_null,
+    "open_namespace": Launch._open_namespace,
+    "make_cgroup": Launch._make_cgroup,
+    "write_cgroup": Launch._write_cgroup,
+    "attach_device_filter": Launch._attach_device_filter,
+    "write_id_maps": Launch._write_id_maps,
+    "write_time_offsets": Launch._write_time_offsets,
+    "write_oom_score_adj": Launch._write_oom_score_adj,
+    "run_host_hook": Launch._run_host_hook,
+    "prlimit": Launch._prlimit,
+    "send_console": Launch._elsewhere,
+    "commit": Launch._elsewhere,
+}
+
+
+def _phrase(op: Op) -> str:
+    """A parent's operation as `<verb> <object>`."""
+    phrase = _PHRASES.get(op.verb)
+    return phrase.replace("{1}", str(op.s1)).replace("{2}", str(op.s2)) if phrase else op.verb.replace("_", " ")
+
+
+_PHRASES = {
+    "open_rootfs": "use root filesystem {1}",
+    "open_tree": "use mount source {1}",
+    "open_device": "bind device {1}",
+    "open_null": "use the host's /dev/null",
+    "open_namespace": "join {1}",
+    "write_id_maps": "write {1}",
+    "write_time_offsets": "set clock offsets",
+    "write_oom_score_adj": "set the OOM score adjustment",
+    "prlimit": "set {1}",
+}
+
+
+def _hint(op: Op, error: OSError) -> str:
+    if op.verb == "prlimit" and isinstance(error, PermissionError):
+        return "raising a hard limit needs CAP_SYS_RESOURCE"
+    if op.verb == "write_oom_score_adj" and isinstance(error, PermissionError):
+        return "lowering it needs CAP_SYS_RESOURCE"
+    return ""
+
+
+__all__ = ["Launch", "CgroupError", "EXEC_FIFO", "RESULT_FIFO", "START_STATE", "SYNC_NAMES"]

@@ -1,0 +1,201 @@
+"""From a config to a plan: the table of contents of a container.
+
+`compile_container` is pure: config, facts about the host and the command's options in, operations out. It never looks at the
+root filesystem. Read `_init` to see what happens inside a container, in order, and why in that order.
+"""
+
+from pyoci.cgroups import device_filter, resources
+from pyoci.errors import ConfigError, Problem, PyociError
+from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
+from pyoci.plan.operations import CREATED, READY, Op, Plan
+from pyoci.plan.paths import join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+class Host:
+    """Facts about this host that a plan depends on.
+
+    `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of what this process
+    may grant; `user_namespace` whether it runs in one; `apparmor` and `selinux` whether the LSM is enabled.
+    """
+
+    __slots__ = ("apparmor", "arch", "capabilities", "cgroup_mount", "selinux", "user_namespace")
+
+    def __init__(
+        self,
+        arch: str = "x86_64",
+        cgroup_mount: str = "/sys/fs/cgroup",
+        *,
+        capabilities: int = (1 << 41) - 1,
+        user_namespace: bool = False,
+        apparmor: bool = False,
+        selinux: bool = False,
+    ) -> None:
+        self.arch = arch
+        self.cgroup_mount = cgroup_mount
+        self.capabilities = capabilities
+        self.user_namespace = user_namespace
+        self.apparmor = apparmor
+        self.selinux = selinux
+
+
+class Options:
+    """What the command line adds to the config. `bundle` is absolute."""
+
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "new_keyring", "no_pivot", "preserve_fds")
+
+    def __init__(
+        self,
+        bundle: str,
+        container_id: str = "",
+        *,
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+        cgroup_manager: str = "cgroupfs",
+    ) -> None:
+        self.bundle = bundle
+        self.container_id = container_id
+        self.preserve_fds = preserve_fds
+        self.no_pivot = no_pivot
+        self.new_keyring = new_keyring
+        self.cgroup_manager = cgroup_manager
+
+
+def compile_container(config: "dict[str, Any]", host: Host, options: Options) -> Plan:
+    """The plan for `create`. Raises PyociError with the JSON pointer of what can't be done on such a host."""
+    plan = Plan()
+    linux = config.get("linux", {})
+    own = namespaces.Namespaces(linux)
+    namespaces.check_namespaces(own)
+    _check_labels(config, host)
+
+    rootfs.open_rootfs(plan, rootfs_path(config, options))
+    plan.init.append(Op("set_pdeathsig", a=9))
+    if own.needs_bootstrap:
+        plan.bootstrap.append(Op("set_pdeathsig", a=9))
+        plan.bootstrap.append(Op("set_dumpable", a=0))
+    plan.init.append(Op("set_dumpable", a=0))
+    plan.init.append(Op("setsid"))
+    namespaces.enter_namespaces(plan, linux, own)
+    plan.init.extend(_init(plan, config, host, options, own))
+    _cgroup(plan, linux, options)
+    adjustment = config.get("process", {}).get("oomScoreAdj")
+    if adjustment is not None:
+        plan.meanwhile.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+    return plan
+
+
+def _init(
+    plan: Plan, config: "dict[str, Any]", host: Host, options: Options, own: "namespaces.Namespaces"
+) -> "Iterator[Op]":
+    linux = config.get("linux", {})
+    program = config.get("process", {})
+    filter_ = _seccomp(plan, linux, host)
+
+    yield from rootfs.prepare_rootfs(config, rootfs_path(config, options))
+    if own.own_user and not own.needs_bootstrap:
+        # only now: the path to the rootfs may be closed to the user that container root is on the host
+        yield Op("become_root", own.where["user"])
+    if _needs_proc(config):
+        # before the container's mounts, so that nothing of theirs can cover a file of this procfs
+        yield Op("open_proc", "/linux")
+    if options.new_keyring:
+        yield Op("join_keyring", "", f"_ses.{options.container_id}")
+    mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
+    yield from mount_ops
+    yield from devices.compile_devices(plan, config, bind=own.own_user or host.user_namespace)
+    yield from hooks.create_hooks(plan, config)
+    yield from rootfs.pivot(options.no_pivot)
+    yield from process.console(program)
+    yield from mounts.finish_mounts(mount_ops)
+    if program.get("cwd"):
+        yield Op("make_directory", "/process/cwd", program["cwd"])
+    yield from namespaces.identity(config, own)
+    yield from namespaces.sysctl(linux)
+    yield from rootfs.finish_rootfs(config)
+    yield from rootfs.protect_paths(plan, linux)
+    yield Op("reset_affinity")
+    if linux.get("personality"):
+        domain = linux["personality"]["domain"]
+        yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
+    if not program:
+        yield from _without_process(options)
+        return
+    yield from process.security_labels(program)
+    env = process.environment(program)
+    uid = program.get("user", {}).get("uid", 0)
+    if process.variable(env, "HOME") is None:
+        yield Op("set_home", "/process/env", a=uid)
+    if not program.get("terminal"):
+        yield Op("chown_stdio", "/process/user/uid", a=uid)
+    yield from process.credentials(program, host.capabilities, filter_ is not None)
+    yield from process.program(program, env)
+    plan.at[READY] = [
+        *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
+        *process.rlimits(program),
+    ]
+    plan.at[CREATED] = [Op("commit")]
+    yield from process.start(program, env, hooks.start_hooks(config), filter_, options.preserve_fds, host.capabilities)
+
+
+def _without_process(options: Options) -> "Iterator[Op]":
+    """A container may be created without `process`; it can't be started, and `start` says so."""
+    yield Op("set_pdeathsig", a=0)
+    yield Op("close_fds", a=3 + options.preserve_fds)
+    yield Op("sync", a=READY)
+    yield Op("sync", a=CREATED)
+    yield Op("wait_start")
+
+
+def rootfs_path(config: "dict[str, Any]", options: Options) -> str:
+    """`root.path`, relative to the bundle unless it is absolute."""
+    return join(options.bundle, config["root"]["path"]).rstrip("/") or "/"
+
+
+def _needs_proc(config: "dict[str, Any]") -> bool:
+    process_ = config.get("process", {})
+    return bool(config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel"))
+
+
+def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host) -> "seccomp.Filter | None":
+    if not linux.get("seccomp"):
+        return None
+    compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
+    plan.warnings.extend(compiled.warnings)
+    return compiled
+
+
+def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
+    if options.cgroup_manager == "disabled":
+        return
+    limits = linux.get("resources", {})
+    path = linux.get("cgroupsPath", "")
+    plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path or f"/{options.container_id}"))
+    plan.writes = resources.writes(limits)
+    for index, write in enumerate(plan.writes):
+        plan.meanwhile.append(Op("write_cgroup", write.where, write.file, write.value, a=index))
+    program = device_filter.compile_rules(limits.get("devices", []))
+    if program:
+        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", program, a=len(program) // 8))
+
+
+def _check_labels(config: "dict[str, Any]", host: Host) -> None:
+    """A label that no LSM would enforce is an error, not a wish."""
+    process_ = config.get("process", {})
+    problems = []
+    if process_.get("apparmorProfile") and not host.apparmor:
+        problems.append(Problem("/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"))
+    if process_.get("selinuxLabel") and not host.selinux:
+        problems.append(Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host"))
+    if config.get("linux", {}).get("mountLabel") and not host.selinux:
+        problems.append(Problem("/linux/mountLabel", "cannot apply a mount label: SELinux is not enabled on this host"))
+    if problems:
+        raise ConfigError(problems)
+
+
+__all__ = ["Host", "Options", "PyociError", "compile_container", "rootfs_path"]

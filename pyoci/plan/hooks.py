@@ -1,0 +1,56 @@
+"""`hooks` → operations.
+
+Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent operations at the
+synchronisation point `hooks`. createContainer and startContainer run in the container: operations of the child. poststart and
+poststop belong to later commands and are kept in the state.
+"""
+
+from pyoci.plan.operations import HOOK_STATE, HOOKS, START_STATE, Op, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyoci.plan.operations import Plan
+
+
+def _entries(config: "dict[str, Any]", kind: str) -> "Iterator[tuple[dict[str, Any], str]]":
+    for index, entry in enumerate(config.get("hooks", {}).get(kind, ())):
+        yield entry, f"/hooks/{kind}/{index}"
+
+
+def _argv(entry: "dict[str, Any]") -> "list[str]":
+    return entry.get("args") or [entry["path"]]
+
+
+def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
+    """Hooks that the runtime runs itself."""
+    return [
+        Op("run_host_hook", where, entry["path"], argv=_argv(entry), envp=entry.get("env", []), c=entry.get("timeout", 0) * 1000)
+        for kind in kinds
+        for entry, where in _entries(config, kind)
+    ]
+
+
+def container_hooks(config: "dict[str, Any]", kind: str, slot: int) -> "list[Op]":
+    """Hooks that the child runs, with the state of `slot` on their stdin. Only what the config says is in their environment."""
+    return [
+        Op("run_hook", where, entry["path"], argv=_argv(entry), envp=entry.get("env", []), c=entry.get("timeout", 0) * 1000, d=slot)
+        for entry, where in _entries(config, kind)
+    ]
+
+
+def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
+    """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
+    on_host = host_hooks(config, "prestart", "createRuntime")
+    in_container = container_hooks(config, "createContainer", HOOK_STATE)
+    if on_host or in_container:
+        plan.at[HOOKS] = on_host
+        yield sync(HOOKS, "/hooks")
+        yield from in_container
+
+
+def start_hooks(config: "dict[str, Any]") -> "list[Op]":
+    """startContainer: in the container, just before its program."""
+    return container_hooks(config, "startContainer", START_STATE)

@@ -1,0 +1,247 @@
+"""`mounts` → operations: bind mounts are cloned by the runtime before the first mount, filesystems are made by the child.
+
+Implements config.md "Mounts" and config-linux.md "Default Filesystems". What depends on the root filesystem (a missing target,
+a symlink) is in the contracts of `bind_mount` and `mount`.
+"""
+
+from pyoci.errors import ConfigError, Problem
+from pyoci.plan.operations import (
+    COPY_UP,
+    INHERIT_MODE,
+    TARGET_BELOW_PROC,
+    TARGET_FILE,
+    TARGET_PROC,
+    TARGET_REAL,
+    Op,
+)
+from pyoci.plan.paths import clean, join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyoci.plan.operations import Plan
+
+RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
+NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x80, 0x200000
+ATIME = 0x70  # the field of which NOATIME and STRICTATIME are values; relatime is 0
+
+MS_REC, UNBINDABLE, PRIVATE, SLAVE, SHARED = 0x4000, 1 << 17, 1 << 18, 1 << 19, 1 << 20
+
+# option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole field.
+ATTRIBUTES = {
+    "ro": (RDONLY, 0), "rw": (0, RDONLY),
+    "nosuid": (NOSUID, 0), "suid": (0, NOSUID),
+    "nodev": (NODEV, 0), "dev": (0, NODEV),
+    "noexec": (NOEXEC, 0), "exec": (0, NOEXEC),
+    "noatime": (NOATIME, ATIME), "atime": (0, ATIME),
+    "relatime": (0, ATIME), "norelatime": (0, ATIME),
+    "strictatime": (STRICTATIME, ATIME), "nostrictatime": (0, ATIME),
+    "nodiratime": (NODIRATIME, 0), "diratime": (0, NODIRATIME),
+    "nosymfollow": (NOSYMFOLLOW, 0), "symfollow": (0, NOSYMFOLLOW),
+}  # fmt: skip
+
+# The same for the mount and everything below it. `rnodev` is missing in the specification's table, not in its intent.
+RECURSIVE_ATTRIBUTES = {"r" + option: change for option, change in ATTRIBUTES.items()}
+
+# Flags of the whole filesystem: what fsconfig is told. They do nothing on a bind mount, whose filesystem is somebody else's.
+SUPERBLOCK = {
+    "sync": "sync", "async": "async", "dirsync": "dirsync", "lazytime": "lazytime", "nolazytime": "nolazytime",
+    "mand": "mand", "nomand": "nomand",
+}  # fmt: skip
+
+# Accepted and never passed on: `defaults` says nothing; `silent` and `loud` are about kernel messages; no filesystem a
+# container can make takes i_version by a flag any more.
+IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
+
+PROPAGATION = {
+    "private": (PRIVATE, False), "rprivate": (PRIVATE, True),
+    "shared": (SHARED, False), "rshared": (SHARED, True),
+    "slave": (SLAVE, False), "rslave": (SLAVE, True),
+    "unbindable": (UNBINDABLE, False), "runbindable": (UNBINDABLE, True),
+}  # fmt: skip
+
+OTHER = ("bind", "rbind", "remount", "tmpcopyup")
+
+# Every option this runtime knows; anything else is the filesystem's own.
+MOUNT_OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *SUPERBLOCK, *IGNORED, *PROPAGATION, *OTHER)
+
+# What lxcfs serves: the only files below /proc that a mount may cover.
+COVERED_PROC_FILES = (
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+    "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+)  # fmt: skip
+
+
+class Mount:
+    """One entry of `mounts`, its options sorted into what the kernel takes separately."""
+
+    __slots__ = (
+        "attr_clear", "attr_set", "bind", "copy_up", "data", "data_where", "destination", "propagation", "recursive_clear",
+        "recursive_set", "remount", "rbind", "source", "type", "where",
+    )  # fmt: skip
+
+    def __init__(self, entry: "dict[str, Any]", index: int) -> None:
+        self.where = f"/mounts/{index}"
+        self.destination = clean(entry["destination"])
+        self.type: str = entry.get("type", "")
+        self.source: str = entry.get("source", "")
+        self.attr_set = self.attr_clear = self.recursive_set = self.recursive_clear = 0
+        self.propagation: list[tuple[int, bool, str]] = []
+        self.data: list[str] = []
+        self.data_where: list[str] = []
+        self.bind = self.rbind = self.remount = self.copy_up = False
+        for n, option in enumerate(entry.get("options", ())):
+            self._take(option, f"{self.where}/options/{n}")
+
+    def _take(self, option: str, where: str) -> None:
+        """One option; the later of a contradicting pair wins."""
+        if option in ATTRIBUTES:
+            change, clear = ATTRIBUTES[option]
+            self.attr_set = self.attr_set & ~clear | change
+            self.attr_clear = self.attr_clear & ~change | clear
+        elif option in RECURSIVE_ATTRIBUTES:
+            change, clear = RECURSIVE_ATTRIBUTES[option]
+            self.recursive_set = self.recursive_set & ~clear | change
+            self.recursive_clear = self.recursive_clear & ~change | clear
+        elif option in PROPAGATION:
+            flag, recursive = PROPAGATION[option]
+            self.propagation.append((flag, recursive, where))
+        elif option == "bind":
+            self.bind = True
+        elif option == "rbind":
+            self.bind = self.rbind = True
+        elif option == "remount":
+            self.remount = True
+        elif option == "tmpcopyup":
+            self.copy_up = True
+        elif option in SUPERBLOCK:
+            self.data.append(SUPERBLOCK[option])
+            self.data_where.append(where)
+        elif option and option not in IGNORED:
+            self.data.append(option)
+            self.data_where.append(where)
+
+    def target_flags(self) -> int:
+        """How the executor has to treat the destination."""
+        if self.destination == "/proc":
+            return TARGET_PROC | (0 if self.bind else TARGET_REAL)
+        if self.type in ("proc", "sysfs") and not self.bind:
+            return TARGET_REAL
+        return TARGET_BELOW_PROC if self.destination in COVERED_PROC_FILES else 0
+
+
+def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str) -> "Iterator[Op]":
+    """The child's operations for every entry, in the order listed; sources of binds go to `plan.before`.
+
+    Raises ConfigError for an option that can't be applied.
+    """
+    private_cgroupns = any(ns["type"] == "cgroup" for ns in config.get("linux", {}).get("namespaces", ()))
+    for index, entry in enumerate(config.get("mounts", ())):
+        mount = Mount(entry, index)
+        if mount.type == "cgroup" and not mount.bind:
+            _to_cgroup2(mount, private_cgroupns, cgroup_mount)
+        _check(mount, entry)
+        if mount.remount:
+            yield _remount(mount)
+        elif mount.bind:
+            yield from _bind(plan, mount, bundle)
+        else:
+            yield from _filesystem(plan, mount)
+
+
+def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
+    """What has to wait until every mount point exists: a read-only tmpfs may hold the targets of later mounts."""
+    for op in ops:
+        if op.verb == "mount" and op.s1 == "tmpfs" and op.d & RDONLY:
+            yield Op("set_mount_attributes", op.where, a=op.c, b=RDONLY)
+
+
+def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
+    """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again, since
+    a new mount from the initial namespace would reset the options of the host's."""
+    mount.data, mount.data_where = [], []
+    if private or not cgroup_mount:
+        mount.type = "cgroup2"
+        return
+    mount.bind = mount.rbind = True
+    mount.source = cgroup_mount
+
+
+def _check(mount: Mount, entry: "dict[str, Any]") -> None:
+    problem = None
+    if mount.destination == "/" and not mount.remount:
+        problem = Problem(f"{mount.where}/destination", "cannot mount over the container's root")
+    elif mount.bind and not mount.remount:
+        fs_data = [(o, w) for o, w in zip(mount.data, mount.data_where, strict=True) if o not in SUPERBLOCK.values()]
+        if fs_data:
+            problem = Problem(fs_data[0][1], f"cannot apply `{fs_data[0][0]}` to a bind mount: it is an option of a filesystem")
+        elif not mount.source:
+            problem = Problem(mount.where, "a bind mount needs a source")
+    elif not mount.type and not mount.remount:
+        problem = Problem(mount.where, "a mount needs a type, or the option bind or rbind")
+    if mount.copy_up and (mount.bind or mount.type != "tmpfs"):
+        problem = Problem(mount.where, "tmpcopyup applies to a tmpfs only")
+    if problem:
+        raise ConfigError([problem])
+
+
+def _bind(plan: "Plan", mount: Mount, bundle: str) -> "Iterator[Op]":
+    slot = plan.new_slot()
+    source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
+    # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container does,
+    # unless the config asks for sharing: then what is mounted in either is to be seen in the other.
+    shared = any(flag == SHARED for flag, _, _ in mount.propagation)
+    plan.before.append(
+        Op(
+            "open_tree", f"{mount.where}/source", source, a=slot, b=mount.attr_set, c=mount.attr_clear,
+            d=mount.recursive_set | mount.recursive_clear << 32, flags=int(mount.rbind) | (0 if shared else 2),
+        )  # fmt: skip
+    )
+    yield Op("bind_mount", mount.where, mount.destination, source, a=slot, flags=mount.target_flags())
+    for flag, recursive, where in mount.propagation:
+        yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
+
+
+def _filesystem(plan: "Plan", mount: Mount) -> "Iterator[Op]":
+    slot = plan.new_slot()
+    flags = mount.target_flags()
+    attributes = (mount.attr_set | mount.recursive_set) & ~mount.recursive_clear
+    read_only = attributes & RDONLY
+    data = list(mount.data)
+    if mount.source:
+        data.insert(0, f"source={mount.source}")
+    if mount.type == "tmpfs":
+        attributes &= ~RDONLY  # until everything on it is in place: finish_mounts
+        if not any(option.startswith("mode=") for option in data):
+            flags |= INHERIT_MODE
+        if mount.copy_up:
+            flags |= COPY_UP
+    elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
+        data.append("ro")
+    yield Op("mount", mount.where, mount.type, data, mount.destination, a=len(data), b=attributes, c=slot, d=read_only, flags=flags)
+    for flag, recursive, where in mount.propagation:
+        yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
+
+
+def _remount(mount: Mount) -> Op:
+    """Change a mount that is there: its attributes, and for other than binds the filesystem's own options."""
+    data = [] if mount.bind else mount.data
+    return Op(
+        "remount", mount.where, mount.destination, data, a=len(data), b=mount.attr_set | mount.recursive_set,
+        c=mount.attr_clear | mount.recursive_clear, d=int(bool(mount.recursive_set | mount.recursive_clear)),
+    )  # fmt: skip
+
+
+def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
+    """The JSON pointer of the `number`th (from 1) option that a `mount` operation hands to its filesystem."""
+    option = op.s2[number - 1] if 0 < number <= len(op.s2) else ""
+    index = int(op.where.rsplit("/", 1)[1])
+    for n, text in enumerate(config["mounts"][index].get("options", ())):
+        if text == option:
+            return f"{op.where}/options/{n}"
+    return op.where
+
+
+__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts", "option_where", "TARGET_FILE"]

@@ -1,0 +1,142 @@
+"""`linux.namespaces`, id mappings, timeOffsets, hostname, domainname and sysctl → operations.
+
+Implements config-linux.md "Namespaces", "User namespace mappings", "Offset for Time Namespace", "Sysctl" and config.md "Hostname",
+"Domainname". The order is the kernel's: a user namespace owns what is made after it; a pid namespace, and the offsets of a
+time namespace, take effect in the next child only; a cgroup namespace is rooted where its maker stands, so it is made last.
+"""
+
+from pyoci.errors import ConfigError, Problem
+from pyoci.plan.operations import ID_MAPS, TIME_OFFSETS, Op, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyoci.plan.operations import Plan
+
+CLONE_FLAGS = {
+    "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
+    "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
+}  # fmt: skip
+
+# User first, so that the others can be joined with its rights; mount last, so that paths stay reachable.
+_JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
+
+
+class Namespaces:
+    """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
+
+    def __init__(self, linux: "dict[str, Any]") -> None:
+        self.new: list[str] = []
+        self.joined: dict[str, tuple[str, str]] = {}
+        self.where: dict[str, str] = {}
+        for index, entry in enumerate(linux.get("namespaces", ())):
+            kind = entry["type"]
+            self.where[kind] = f"/linux/namespaces/{index}"
+            if entry.get("path"):
+                self.joined[kind] = (entry["path"], f"/linux/namespaces/{index}/path")
+            else:
+                self.new.append(kind)
+        self.time_offsets = linux.get("timeOffsets") or {}
+        self.own_user = "user" in self.where
+        self.needs_bootstrap = "pid" in self.joined or "user" in self.joined or bool(self.time_offsets and "time" in self.new)
+
+    def has(self, kind: str) -> bool:
+        """Whether the container has a namespace of its own, or another's than the runtime's."""
+        return kind in self.where
+
+
+def check_namespaces(namespaces: Namespaces) -> None:
+    """A container without a mount namespace would change the host's mounts: refused."""
+    if not namespaces.has("mount"):
+        raise ConfigError([Problem("/linux/namespaces", "cannot run a container without a mount namespace of its own")])
+
+
+def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
+    """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself."""
+    joins: dict[str, Op] = {}
+    for kind in _JOIN_ORDER:
+        if kind in namespaces.joined:
+            path, where = namespaces.joined[kind]
+            slot = plan.new_slot()
+            plan.before.append(Op("open_namespace", where, path, kind, a=slot, b=CLONE_FLAGS[kind]))
+            joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
+
+    at_clone = ["user"] if namespaces.needs_bootstrap else [k for k in CLONE_FLAGS if k != "cgroup"]
+    later = []
+    for kind in namespaces.new:
+        if kind in at_clone:
+            plan.clone_flags |= CLONE_FLAGS[kind]
+        else:
+            later.append(kind)
+
+    first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
+    if "user" in joins:
+        first.append(joins["user"])
+    if "user" in namespaces.new:
+        plan.at[ID_MAPS] = list(_id_maps(linux))
+        first.append(sync(ID_MAPS, "/linux/uidMappings"))
+    if namespaces.own_user and namespaces.needs_bootstrap:
+        first.append(Op("become_root", namespaces.where["user"]))
+    if namespaces.needs_bootstrap:
+        made = [kind for kind in later if kind != "cgroup"]
+        if made:
+            flags = 0
+            for kind in made:
+                flags |= CLONE_FLAGS[kind]
+            where = namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces"
+            plan.bootstrap.append(Op("unshare", where, ", ".join(made), a=flags))
+        if namespaces.time_offsets:
+            plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
+            plan.bootstrap.append(sync(TIME_OFFSETS, "/linux/timeOffsets"))
+        for kind in ("pid", "time"):
+            if kind in joins:
+                plan.bootstrap.append(joins[kind])
+        plan.bootstrap.append(Op("clone_init", "/linux/namespaces"))
+    for kind in ("ipc", "uts", "network", "time", "cgroup", "mount"):
+        if kind in joins and not (namespaces.needs_bootstrap and kind == "time"):
+            plan.init.append(joins[kind])
+    if "cgroup" in namespaces.new:
+        plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
+
+
+def _id_maps(linux: "dict[str, Any]") -> "Iterator[Op]":
+    for kind in ("uid", "gid"):
+        entries = linux.get(f"{kind}Mappings", ())
+        lines = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in entries)
+        yield Op("write_id_maps", f"/linux/{kind}Mappings", f"{kind}_map", lines)
+
+
+def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[Op]":
+    for clock in sorted(offsets):
+        offset = offsets[clock]
+        line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        yield Op("write_time_offsets", f"/linux/timeOffsets/{clock}", line)
+
+
+def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Op]":
+    """Loopback up, host and domain name."""
+    if "network" in namespaces.new:
+        yield Op("lo_up", namespaces.where["network"])
+    if config.get("hostname"):
+        name = config["hostname"]
+        yield Op("set_hostname", "/hostname", name, a=len(name.encode()))
+    if config.get("domainname"):
+        name = config["domainname"]
+        yield Op("set_domainname", "/domainname", name, a=len(name.encode()))
+
+
+def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
+    """One write for each kernel parameter, through a procfs of our own."""
+    for key, value in linux.get("sysctl", {}).items():
+        where = f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
+        yield Op("write_sysctl", where, f"sys/{sysctl_path(key)}", value, a=len(value.encode("utf-8", "surrogateescape")))
+
+
+def sysctl_path(key: str) -> str:
+    """`net.ipv4.ip_forward` → `net/ipv4/ip_forward`; if a slash comes first, slashes separate and dots are literal."""
+    dot, slash = key.find("."), key.find("/")
+    if slash >= 0 and (dot < 0 or slash < dot):
+        return key
+    return key.replace("/", "\0").replace(".", "/").replace("\0", ".")

@@ -1,0 +1,195 @@
+"""Operations and plans: what will be done, in order, each with the place in config.json it came from.
+
+An operation is a verb with a fixed contract, not a system call; the contracts stand above each verb in `_executor.pxi`. A
+plan is a flat list of them: no conditions, no loops, no variables. What depends on the config was decided by the
+compiler; what depends on the root filesystem is part of a verb's contract.
+
+Operations of the child are encoded into one buffer and run by the native executor. Operations of the parent (the runtime
+itself) use the same class and stand in the plan where they happen: before the clone, or at a synchronisation point.
+"""
+
+import _struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pyoci.cgroups.resources import Write
+
+# The order is the executor's enum; tests/native compares them.
+VERBS = (
+    "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
+    "sync", "become_root", "clone_init", "open_proc", "set_propagation", "attach_rootfs",
+    "bind_mount", "mount", "remount", "set_mount_attributes", "mknod", "bind_device", "symlink",
+    "run_hook", "pivot_root", "move_root", "mask_path", "readonly_path", "set_hostname",
+    "set_domainname", "write_sysctl", "open_console", "mount_console", "write_attr", "join_keyring",
+    "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
+    "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
+    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "wait_start", "load_seccomp", "exec",
+)  # fmt: skip
+CODES = {verb: code for code, verb in enumerate(VERBS)}
+
+# Verbs of the runtime itself; never encoded.
+PARENT_VERBS = (
+    "open_rootfs", "open_tree", "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup",
+    "attach_device_filter", "write_id_maps", "write_time_offsets", "write_oom_score_adj", "run_host_hook", "send_console",
+    "prlimit", "commit",
+)  # fmt: skip
+
+# Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
+ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED = 1, 2, 3, 4, 5, 6
+SYNC_NAMES = {1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created"}
+
+# Descriptors that both sides know by number; a plan's own come after.
+ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY, MASK_DIRECTORY = range(11)
+FIRST_SLOT = 16
+
+# Flags of mount targets and of new filesystems (the executor's enum).
+TARGET_FILE, TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 1, 2, 4, 8, 16, 32
+
+
+class Op:
+    """One operation.
+
+    `verb` names the contract, `where` is the JSON pointer of the property that asked for it. `s1`…`s3` are strings, byte strings
+    or lists of strings, `a`…`d` integers, whose meaning is the verb's; `argv` and `envp` are the vectors of a program.
+    """
+
+    __slots__ = ("a", "argv", "b", "c", "d", "envp", "flags", "s1", "s2", "s3", "verb", "where")
+
+    def __init__(
+        self,
+        verb: str,
+        where: str = "",
+        s1: "str | bytes | Sequence[str]" = "",
+        s2: "str | bytes | Sequence[str]" = "",
+        s3: "str | bytes" = "",
+        *,
+        a: int = 0,
+        b: int = 0,
+        c: int = 0,
+        d: int = 0,
+        flags: int = 0,
+        argv: "Sequence[str] | None" = None,
+        envp: "Sequence[str] | None" = None,
+    ) -> None:
+        self.verb = verb
+        self.where = where
+        self.s1 = s1
+        self.s2 = s2
+        self.s3 = s3
+        self.a = a
+        self.b = b
+        self.c = c
+        self.d = d
+        self.flags = flags
+        self.argv = argv
+        self.envp = envp
+
+    def __repr__(self) -> str:
+        return f"<{self.verb} {self.s1!r} {self.s2!r} {self.a} {self.b} {self.c} {self.d} from {self.where or '/'}>"
+
+
+def sync(point: int, where: str = "") -> Op:
+    """The child waits here for the parent's part of `point`."""
+    return Op("sync", where, a=point)
+
+
+class Plan:
+    """Everything that create will do.
+
+    `before`     parent operations ahead of the clone, in order
+    `clone_flags` namespaces that the first child is cloned into
+    `bootstrap`  operations of an intermediate process, if one is needed (to join a pid or user namespace, or for time
+                 offsets); ends in `clone_init`
+    `init`       operations of the container's first process; ends in `exec`
+    `meanwhile`  parent operations that run beside the child's, done before its first question is answered
+    `at`         parent operations by synchronisation point
+    `slots`      how many descriptors the plan numbers
+    `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
+    `warnings`   what the person should know; nothing depends on it
+    """
+
+    __slots__ = ("at", "before", "bootstrap", "clone_flags", "init", "meanwhile", "slots", "warnings", "writes")
+
+    def __init__(self) -> None:
+        self.before: list[Op] = []
+        self.clone_flags = 0
+        self.bootstrap: list[Op] = []
+        self.init: list[Op] = []
+        self.meanwhile: list[Op] = []
+        self.at: dict[int, list[Op]] = {}
+        self.slots = FIRST_SLOT
+        self.warnings: list[str] = []
+        self.writes: list[Write] = []
+
+    def new_slot(self) -> int:
+        """The number of a descriptor that did not exist before."""
+        self.slots += 1
+        return self.slots - 1
+
+    def child(self) -> list[Op]:
+        """What the executor runs, in order; a record's `op` is an index into this list."""
+        return self.bootstrap + self.init
+
+    def parent(self) -> "Iterator[Op]":
+        """Every operation of the parent."""
+        yield from self.before
+        yield from self.meanwhile
+        for point in sorted(self.at):
+            yield from self.at[point]
+
+
+_OP = _struct.Struct("=HHIIIqqqq")
+
+
+def encode(ops: "Iterable[Op]") -> tuple[bytes, bytes, list[int | None]]:
+    """(operations, string pool, vectors) for `_native.launch`.
+
+    The pool starts with an empty string, so that offset 0 means "none". Binary strings are aligned to 8 bytes.
+    """
+    pool = bytearray(8)
+    vectors: list[int | None] = []
+    known: dict[str, int] = {"": 0}
+
+    def put(value: "str | bytes | Sequence[str]") -> int:
+        if type(value) is str:
+            offset = known.get(value)
+            if offset is None:
+                offset = known[value] = len(pool)
+                pool.extend(value.encode("utf-8", "surrogateescape"))
+                pool.append(0)
+            return offset
+        pool.extend(bytes(-len(pool) % 8))
+        offset = len(pool)
+        if isinstance(value, bytes):
+            pool.extend(value)
+        else:
+            for text in value:
+                pool.extend(str(text).encode("utf-8", "surrogateescape"))
+                pool.append(0)
+        pool.append(0)
+        return offset
+
+    def put_vector(values: "Sequence[str]", spare: int = 0) -> int:
+        start = len(vectors)
+        for value in values:
+            vectors.append(put(value))
+        vectors.extend([None] * (1 + spare))
+        return start
+
+    encoded = bytearray()
+    for op in ops:
+        a, b = op.a, op.b
+        if op.argv is not None:
+            a = put_vector(op.argv)
+            b = put_vector(op.envp or (), 1)
+        encoded.extend(
+            _OP.pack(CODES[op.verb], op.flags, put(op.s1), put(op.s2), put(op.s3), a, _signed(b), _signed(op.c), _signed(op.d))
+        )
+    return bytes(encoded), bytes(pool), vectors
+
+
+def _signed(value: int) -> int:
+    """A 64-bit mask as the signed number that travels."""
+    return value - (1 << 64) if value >> 63 == 1 else value

@@ -1,0 +1,265 @@
+"""The state of containers on disk: `ROOT/ID/state.json`, two FIFOs, a lock.
+
+mkdir claims the id, a rename commits the record, a process is a pid together with its start time. The status is not written
+down, it is found out: what a killed runtime left behind is described as it is.
+
+    no live process                                  stopped
+    live, and it still holds exec.fifo open          created (creating while the creator is at work)
+    live, the FIFO closed by execve                  running, or paused if its cgroup is frozen
+"""
+
+import errno
+import fcntl
+import posix
+
+from pyoci import _native, files
+from pyoci.config.jsonio import dumps, loads
+from pyoci.errors import ContainerExists, ContainerNotFound, StateError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
+_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD))
+LOCK_PATIENCE = 10  # seconds
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+
+
+def open_root(root: str, *, make: bool) -> int:
+    """Descriptor of the directory that holds all containers.
+
+    It must be a real directory of ours that nobody else can write to. Raises StateError, or ContainerNotFound-free
+    FileNotFoundError when it is missing and not to be made.
+    """
+    if make:
+        _make_directories(root)
+    fd = posix.open(root, _DIRECTORY)
+    st = posix.fstat(fd)
+    if st.st_uid != posix.geteuid() or st.st_mode & 0o022 and not st.st_mode & 0o1000:
+        posix.close(fd)
+        raise StateError(f"cannot use state directory {root}: others can write to it (owner {st.st_uid}, mode {st.st_mode & 0o7777:o})")
+    return fd
+
+
+def _make_directories(path: str) -> None:
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        parent = path.rstrip("/").rpartition("/")[0]
+        if not parent:
+            raise
+        _make_directories(parent)
+        _make_directories(path)
+
+
+class Directory:
+    """One container's directory, open and, if asked for, locked."""
+
+    __slots__ = ("_root_fd", "fd", "id", "root")
+
+    def __init__(self, root: str, root_fd: int, id: str, fd: int) -> None:
+        self.root = root
+        self._root_fd = root_fd
+        self.id = id
+        self.fd = fd
+
+    @classmethod
+    def claim(cls, root: str, id: str) -> "Directory":
+        """Make the directory, which makes the id ours, and lock it. Raises ContainerExists."""
+        try:
+            root_fd = open_root(root, make=True)
+        except OSError as error:
+            raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
+        try:
+            posix.mkdir(id, 0o700, dir_fd=root_fd)
+        except FileExistsError as error:
+            posix.close(root_fd)
+            raise ContainerExists(f"container with given ID already exists: {id}") from error
+        except OSError as error:
+            posix.close(root_fd)
+            raise StateError(f"cannot make state directory {root}/{id}: {reason(error.errno or 0)}") from error
+        self = cls(root, root_fd, id, posix.open(id, _DIRECTORY, dir_fd=root_fd))
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        return self
+
+    @classmethod
+    def open(cls, root: str, id: str, *, lock: bool = False) -> "Directory":
+        """The directory of an existing container. Raises ContainerNotFound."""
+        try:
+            root_fd = open_root(root, make=False)
+        except FileNotFoundError as error:
+            raise ContainerNotFound(f"container `{id}` does not exist") from error
+        except OSError as error:
+            raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
+        try:
+            fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
+        except OSError as error:
+            posix.close(root_fd)
+            raise ContainerNotFound(f"container `{id}` does not exist") from error
+        self = cls(root, root_fd, id, fd)
+        if lock:
+            self._lock()
+        return self
+
+    def _lock(self) -> None:
+        """Wait for the lock, and make sure that the name still leads to what is locked."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _patiently(lambda: fcntl.flock(self.fd, fcntl.LOCK_EX), f"container `{self.id}`")
+        try:
+            now = posix.stat(self.id, dir_fd=self._root_fd, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise ContainerNotFound(f"container `{self.id}` does not exist") from error
+        held = posix.fstat(self.fd)
+        if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
+            raise ContainerNotFound(f"container `{self.id}` does not exist")
+
+    def is_locked(self) -> bool:
+        """Whether a runtime is at work on this container."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
+
+    def make_fifos(self) -> tuple[int, int]:
+        """The FIFOs between init and `start`, both open for reading and writing: exec.fifo, result.fifo."""
+        fds = []
+        for name in (EXEC_FIFO, RESULT_FIFO):
+            posix.mkfifo(name, 0o600, dir_fd=self.fd)
+            fds.append(posix.open(name, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd))
+        return fds[0], fds[1]
+
+    def open_fifo(self, name: str, flags: int) -> int:
+        """One of the FIFOs, never blocking. Raises OSError; ENXIO: nobody reads it."""
+        fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
+        if posix.fstat(fd).st_mode & 0o170000 != 0o010000:
+            posix.close(fd)
+            raise OSError(errno.ENXIO, "not a FIFO")
+        return fd
+
+    def awaits_start(self) -> bool:
+        """Whether a process still waits on exec.fifo."""
+        try:
+            posix.close(self.open_fifo(EXEC_FIFO, posix.O_WRONLY))
+        except OSError:
+            return False
+        return True
+
+    def save(self, record: "dict[str, Any]") -> None:
+        """Commit the record."""
+        files.replace(RECORD, dumps({"pyoci": FORMAT, **record}).encode("utf-8", "surrogateescape"), 0o600, self.fd)
+
+    def load(self) -> "dict[str, Any]":
+        """The record. Raises ContainerNotFound if another runtime made the directory, StateError if it can't be read."""
+        try:
+            data = files.read(RECORD, self.fd, 32 << 20)
+        except FileNotFoundError as error:
+            if not self.is_ours():
+                raise self._foreign() from error
+            raise StateError(f"container `{self.id}` is being created or was left half made: it has no {RECORD}") from error
+        except OSError as error:
+            raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
+        try:
+            record = loads(data)
+        except ValueError as error:
+            raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {error}") from error
+        if not isinstance(record, dict) or "pyoci" not in record:
+            raise self._foreign()
+        if record["pyoci"] != FORMAT or type(record.get("pid")) is not int or record["pid"] < 1 or record.get("id") != self.id:
+            raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
+        return record
+
+    def is_ours(self) -> bool:
+        """Whether nothing lies in the directory but what this runtime puts there; engines share one root between runtimes."""
+        return all(name in _OUR_FILES or name.startswith(f".{RECORD}.") for name in posix.listdir(self.fd))
+
+    def _foreign(self) -> ContainerNotFound:
+        return ContainerNotFound(f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime")
+
+    def remove(self) -> None:
+        """Take the container's name away at once, then its files."""
+        gone = f".{self.id}.{posix.getpid()}.gone"
+        posix.rename(self.id, gone, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
+        self.sweep(gone)
+
+    def sweep(self, name: str) -> None:
+        """Unlink what lies in the directory, by descriptor, and the directory itself."""
+        for entry in posix.listdir(self.fd):
+            posix.unlink(entry, dir_fd=self.fd)
+        posix.rmdir(name, dir_fd=self._root_fd)
+
+    def close(self) -> None:
+        """Give up the lock and the descriptors."""
+        posix.close(self.fd)
+        posix.close(self._root_fd)
+
+
+def _patiently(wait, what: str) -> None:  # type: ignore[no-untyped-def]
+    """Run a blocking `wait`; after LOCK_PATIENCE seconds raise StateError."""
+    import _signal
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise StateError(f"cannot lock {what}: another process has held it for {LOCK_PATIENCE} s")
+
+    before = _signal.signal(_signal.SIGALRM, give_up)
+    _signal.setitimer(_signal.ITIMER_REAL, LOCK_PATIENCE)
+    try:
+        wait()
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.signal(_signal.SIGALRM, before)
+
+
+# --- processes -----------------------------------------------------------------------------------------------
+
+
+def start_time(pid: int) -> int:
+    """When a live process started, in clock ticks since boot; 0 if there is none, or only a zombie."""
+    try:
+        data = files.read(f"/proc/{pid}/stat")
+    except OSError:
+        return 0
+    fields = data[data.rindex(b")") + 2 :].split()  # the name in parentheses may hold anything
+    return 0 if fields[0] in (b"Z", b"X", b"x") else int(fields[19])
+
+
+def boot_id() -> str:
+    """Identifies this boot: a pid and a start time mean nothing in another one."""
+    return files.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def open_process(record: "dict[str, Any]") -> int:
+    """A pidfd of the container's init, -1 if it has ended. What the descriptor names was verified after it was opened."""
+    try:
+        fd = posix.pidfd_open(record["pid"])
+    except OSError:
+        return -1
+    if start_time(record["pid"]) != record["startTime"] or boot_id() != record["bootId"]:
+        posix.close(fd)
+        return -1
+    return fd
+
+
+def send_signal(pidfd: int, signal: int) -> bool:
+    """Signal the process; False if it has ended."""
+    try:
+        _native.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_ended(pidfd: int, seconds: float) -> bool:
+    """Wait for a process to end: the kernel tells. False after `seconds`."""
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
