@@ -9,10 +9,10 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_py import build_py  # isort: split
+from setuptools.command.build_py import build_py
 
-from distutils.command.build_scripts import build_scripts  # setuptools brings it, also to Python 3.12
-
+# isort: split
+from distutils.command.build_scripts import build_scripts  # brought by setuptools where Python has it no more
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))

@@ -1,9 +1,8 @@
 """`python3 -I -m pyoci`: the same code under an ordinary Python, which does here what launcher.c does there."""
 
 import os
-import sys
-
 import posix
+import sys
 
 
 def main() -> int:

@@ -8,10 +8,9 @@ directories, all of them where only root (or the user who runs us) can write.
 Under an ordinary `python3 -I -m pyoci` there is nothing to finish; only `check_trusted` is used.
 """
 
-import sys
-
 import _frozen_importlib
 import posix
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,11 @@ _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
 
 def main(arguments: list[str]) -> int:
     """Run the command line of the executable; the exit status. Called by launcher.c: the core has no `sys.argv`."""
+    import _pyoci_launcher
+
     sys.meta_path.append(_LastFinder())
+    if not _pyoci_launcher.core_only:
+        _complete()
     from pyoci import cli
 
     return cli.main(arguments)

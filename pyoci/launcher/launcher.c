@@ -29,6 +29,9 @@
 #include "protect.h"
 
 PyMODINIT_FUNC PyInit__native(void);
+#if PY_VERSION_HEX >= 0x030D0000 && PYOCI_CORE_ONLY
+extern PyStatus _PyCodec_InitRegistry(PyInterpreterState *); /* private, and so only in a static libpython */
+#endif
 
 /* The installed executable, also when we run from a protected copy; "" when it can't be known. */
 static char installed_path[PATH_MAX];
@@ -93,6 +96,13 @@ static PyObject *complete(PyObject *module, PyObject *unused)
     if (completed)
         Py_RETURN_NONE;
     completed = true;
+#if PY_VERSION_HEX < 0x030D0000
+    /* Registers the search function which init_codecs kept out. It is frozen in. */
+    PyObject *encodings = PyImport_ImportModule("encodings");
+    if (encodings == NULL)
+        return NULL;
+    Py_DECREF(encodings);
+#endif
     PyStatus status = _Py_InitializeMain();
     if (PyStatus_Exception(status)) {
         PyErr_Clear();
@@ -114,6 +124,7 @@ static PyObject *init_launcher_module(void)
         return NULL;
     PyObject *path = PyUnicode_DecodeFSDefault(installed_path);
     if (path == NULL || PyModule_AddObjectRef(module, "executable", path) < 0
+        || PyModule_AddIntConstant(module, "core_only", PYOCI_CORE_ONLY) < 0
         || PyModule_AddStringConstant(module, "stdlib", PYOCI_STDLIB) < 0
         || PyModule_AddStringConstant(module, "sites", PYOCI_SITES) < 0)
         Py_CLEAR(module);
@@ -161,6 +172,28 @@ static void populate_data(void)
 #endif
 }
 
+/* The registry of codecs and error handlers, but without `encodings`: UTF-8 is not looked up there, yet bad UTF-8 and
+ * lone surrogates are errors which are. Left to itself, CPython 3.11 and 3.12 import `encodings` in the middle of such
+ * an error, and 3.13 has no registry before the main initialisation. */
+static bool init_codecs(void)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *nothing = PyModule_New("encodings");
+    if (nothing == NULL || PyDict_SetItemString(modules, "encodings", nothing) < 0)
+        return false;
+    Py_DECREF(nothing);
+#if PY_VERSION_HEX < 0x030D0000
+    PyObject *handler = PyCodec_LookupError("strict");
+    if (handler == NULL)
+        return false;
+    Py_DECREF(handler);
+#elif PYOCI_CORE_ONLY
+    if (PyStatus_Exception(_PyCodec_InitRegistry(PyInterpreterState_Get())))
+        return false;
+#endif
+    return PyDict_DelItemString(modules, "encodings") == 0;
+}
+
 static bool start_python(int argc, char **argv)
 {
     populate_data();
@@ -191,6 +224,10 @@ static bool start_python(int argc, char **argv)
         return false;
     }
     PyGC_Disable();
+    if (!init_codecs()) {
+        fputs("pyoci: cannot start Python: out of memory\n", stderr);
+        return false;
+    }
     return true;
 }
 
