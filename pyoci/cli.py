@@ -154,7 +154,7 @@ def main(argv: "list[str]") -> int:
         return _dispatch(argv, given)
     except KeyboardInterrupt:
         return 128 + 2
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - engines want one line, whatever went wrong
         return _fail(error, given)
 
 

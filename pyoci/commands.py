@@ -26,9 +26,7 @@ class Call:
 
     __slots__ = ("cgroup_manager", "log", "operands", "options", "root")
 
-    def __init__(
-        self, operands: "list[str]", options: Values, root: str, cgroup_manager: str, log: Log
-    ) -> None:
+    def __init__(self, operands: "list[str]", options: Values, root: str, cgroup_manager: str, log: Log) -> None:
         self.operands = operands
         self.options = options
         self.root = root
@@ -89,7 +87,7 @@ def kill(call: Call) -> int:
 
     signal = parse_signal(call.operand(1, "TERM"))
     everyone = call.options.on("all")
-    return _each(call, lambda id: _load(call, id).kill(signal, all=everyone))
+    return _each(call, lambda name: _load(call, name).kill(signal, all=everyone))
 
 
 def delete(call: Call) -> int:
@@ -98,7 +96,7 @@ def delete(call: Call) -> int:
 
     force = call.options.on("force")
     try:
-        return _each(call, lambda id: _load(call, id).delete(force=force))
+        return _each(call, lambda name: _load(call, name).delete(force=force))
     except ContainerNotFound:
         if not force:
             raise
@@ -154,7 +152,7 @@ def plan(call: Call) -> int:
     return print_data(show.as_json(result) if call.options.on("json") else show.text(result))
 
 
-def features(call: Call) -> int:
+def features(_: Call) -> int:
     """`pyoci features`."""
     from pyoci.features import document
 
@@ -193,11 +191,11 @@ def _each(call: Call, act: "Callable[[str], None]") -> int:
         act(call.id)
         return 0
     failures = []
-    for id in _matching(call):
+    for name in _matching(call):
         try:
-            act(id)
+            act(name)
         except PyociError as error:
-            failures.append(f"{id}: {error}")
+            failures.append(f"{name}: {error}")
     if failures:
         raise PyociError("; ".join(failures))
     return 0

@@ -45,9 +45,7 @@ class Log:
 
     __slots__ = ("_level", "_quiet", "_render", "_sink")
 
-    def __init__(
-        self, destination: str = "", *, format: str = "text", level: str = "", quiet: bool = False
-    ) -> None:
+    def __init__(self, destination: str = "", *, format: str = "text", level: str = "", quiet: bool = False) -> None:
         self._render = _FORMATS[_require(format, _FORMATS, "log format")]
         if level:
             _require(level, LEVELS, "log level")

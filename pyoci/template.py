@@ -61,14 +61,14 @@ def _mounts() -> "list[Config]":
         ("/proc", "proc", "proc", "nosuid noexec nodev"),
         ("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
         ("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
-        ("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=65536k"),
+        ("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=65536k"),  # noqa: S108 - a mount
         ("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
         ("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
         ("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev relatime ro"),
     )
     return [
-        {"destination": destination, "type": type, "source": source, "options": options.split()}
-        for destination, type, source, options in rows
+        {"destination": destination, "type": kind, "source": source, "options": options.split()}
+        for destination, kind, source, options in rows
     ]
 
 

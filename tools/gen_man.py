@@ -8,13 +8,16 @@ makes roff of them.
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pyoci import usage  # noqa: E402
 from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
-from pyoci.options import Option  # noqa: E402
+
+if TYPE_CHECKING:
+    from pyoci.options import Option
 
 FOLDER = ROOT / "docs" / "man"
 

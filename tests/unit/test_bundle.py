@@ -157,7 +157,9 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_bytes(b"{}")
     real_open = bundle_module.posix.open
     monkeypatch.setattr(
-        bundle_module.posix, "open", lambda name, *a, **k: (refuse if name == "config.json" else real_open)(name, *a, **k)
+        bundle_module.posix,
+        "open",
+        lambda name, *a, **k: (refuse if name == "config.json" else real_open)(name, *a, **k),
     )
 
     assert f"cannot read {tmp_path}/config.json: permission denied" == refusal(tmp_path)

@@ -11,8 +11,24 @@ from pyoci import cli, usage
 from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
 
 STATES = [
-    {"ociVersion": "1.3.0", "id": "web-1", "pid": 11, "status": "running", "bundle": "/b", "created": "t", "owner": "root"},
-    {"ociVersion": "1.3.0", "id": "db", "pid": 0, "status": "stopped", "bundle": "/b\x1b[2J", "created": "t", "owner": "root"},
+    {
+        "ociVersion": "1.3.0",
+        "id": "web-1",
+        "pid": 11,
+        "status": "running",
+        "bundle": "/b",
+        "created": "t",
+        "owner": "root",
+    },
+    {
+        "ociVersion": "1.3.0",
+        "id": "db",
+        "pid": 0,
+        "status": "stopped",
+        "bundle": "/b\x1b[2J",
+        "created": "t",
+        "owner": "root",
+    },
 ]
 
 
@@ -95,9 +111,9 @@ def test_create_as_containerd_calls_it(pyoci, container):
     )
 
     assert (0, "", "") == result
-    ((verb, id, options),) = container.calls
+    ((verb, name, options),) = container.calls
     log = options.pop("log")
-    assert ("create", "abc") == (verb, id)
+    assert ("create", "abc") == (verb, name)
     assert hasattr(log, "warning")
     assert hasattr(log, "debug")
     assert {
@@ -117,7 +133,7 @@ def test_create_as_containerd_calls_it(pyoci, container):
 def test_create_as_conmon_calls_it(pyoci, container):
     """conmon puts --systemd-cgroup first, and the engine's own arguments after it."""
     assert (0, "", "") == pyoci(
-        *"--systemd-cgroup --log-format=json --log /dev/null create --bundle /b --pid-file /p --preserve-fds 3 x".split()
+        *"--systemd-cgroup --log-format=json --log /dev/null create -b /b --pid-file /p --preserve-fds 3 x".split()
     )
     options = container.calls[0][2]
 
@@ -189,7 +205,9 @@ def test_run_detached(pyoci, container):
     assert (True, False, True) == (options["detach"], options["keep"], options["no_subreaper"])
 
 
-@pytest.mark.parametrize("words", ["--rootless=true", "--rootless auto", "--criu /usr/sbin/criu", "--debug", "--log-level debug"])
+@pytest.mark.parametrize(
+    "words", ["--rootless=true", "--rootless auto", "--criu /usr/sbin/criu", "--debug", "--log-level debug"]
+)
 def test_what_go_runc_may_pass(words, pyoci, container):
     """Global options of runc and crun that need nothing from us are accepted."""
     assert (0, "", "") == pyoci(*words.split(), "start", "x")
@@ -229,7 +247,8 @@ def test_kill_takes_no_options_after_the_id(pyoci, container):
 
 
 @pytest.mark.parametrize(
-    ("words", "force"), [("x", False), ("--force x", True), ("-f x", True), ("x --force", True), ("--force=true x", True)]
+    ("words", "force"),
+    [("x", False), ("--force x", True), ("-f x", True), ("x --force", True), ("--force=true x", True)],
 )
 def test_delete(words, force, pyoci, container):
     """--force may stand anywhere."""
@@ -307,9 +326,11 @@ def test_list_as_a_table(pyoci):
     """runc's columns; a hostile bundle path can't speak to the terminal."""
     assert (
         0,
-        "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
-        "web-1       11          running     /b          t           root\n"
-        "db          0           stopped     /b\\x1b[2J   t           root\n",
+        (
+            "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+            "web-1       11          running     /b          t           root\n"
+            "db          0           stopped     /b\\x1b[2J   t           root\n"
+        ),
         "",
     ) == pyoci("list")
 
@@ -490,7 +511,9 @@ def test_many_problems_are_one_line(pyoci, container):
     """The first problem, and how many more there are."""
     container.error = ConfigError([Problem("/a", "expected a string", 3, 4), Problem("/b", "x"), Problem("/c", "y")])
 
-    assert (1, "", "config.json:3:4: /a: expected a string (and 2 more: see `pyoci validate`)\n") == pyoci("create", "x")
+    assert (1, "", "config.json:3:4: /a: expected a string (and 2 more: see `pyoci validate`)\n") == pyoci(
+        "create", "x"
+    )
 
 
 def test_a_log_that_cannot_be_opened(pyoci, container, tmp_path):
@@ -511,7 +534,9 @@ def test_a_log_that_is_a_link(pyoci, container, tmp_path):
     assert not (tmp_path / "victim").exists()
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), SystemExit(7), MemoryError(), RecursionError("deep")])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("division by zero"), SystemExit(7), MemoryError(), RecursionError("deep")]
+)
 def test_an_internal_error_is_one_line(error, pyoci, container):
     """No traceback, status 1, whatever went wrong."""
     container.error = error
@@ -590,7 +615,9 @@ def test_closed_standard_output(pyoci, monkeypatch):
 @pytest.fixture
 def bad_bundle(tmp_path):
     """A bundle with two faults."""
-    (tmp_path / "config.json").write_text('{\n  "ociVersion": "1.3.0",\n  "root": {"path": 5},\n  "hostname": true\n}\n')
+    (tmp_path / "config.json").write_text(
+        '{\n  "ociVersion": "1.3.0",\n  "root": {"path": 5},\n  "hostname": true\n}\n'
+    )
     return tmp_path
 
 
@@ -623,7 +650,10 @@ def test_validate_accepts_what_spec_writes(pyoci, tmp_path):
     assert (0, "[]\n", "") == pyoci("validate", "--json", tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"ociVersion": ', b"\xef\xbb\xbf{}", '{"ociVersion": "1.0.0"}'.encode("utf-16"), b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b'{"ociVersion": ', b"\xef\xbb\xbf{}", '{"ociVersion": "1.0.0"}'.encode("utf-16"), b"[" * 100_000],
+)
 def test_validate_explains_what_is_no_config(data, pyoci, tmp_path):
     """Empty, truncated, in another encoding, absurdly nested: a report, never a crash."""
     (tmp_path / "config.json").write_bytes(data)

@@ -19,11 +19,14 @@ def test_good_ids(id):
 
 @pytest.mark.parametrize(
     "id",
-    ["", ".", "..", "../x", "a/b", "/a", ".x", "a\n", "\na", "a b", "a\0", "é", "a:b", "１", "a\u0300", "x" * 224, "x" * 256, "\udcff"],
-)
+    [
+        "", ".", "..", "../x", "a/b", "/a", ".x", "a\n", "\na", "a b", "a\0", "é", "a:b",
+        "１", "a\u0300", "x" * 224, "x" * 256, "\udcff",
+    ],
+)  # fmt: skip
 def test_bad_ids(id):
     """Nothing that is a path, nothing that a terminal or a file system could read in another way."""
-    with pytest.raises(PyociError, match="^cannot use container id `") as caught:
+    with pytest.raises(PyociError, match=r"^cannot use container id `") as caught:
         check_id(id)
     assert len(str(caught.value)) < 400
 
@@ -54,7 +57,8 @@ def test_signal_names_are_the_systems():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigkill", 9), ("kill", 9), ("Term", 15), ("0", 0), ("64", 64), ("35", 35),
+        ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigkill", 9), ("kill", 9), ("Term", 15), ("0", 0),
+        ("64", 64), ("35", 35),
         ("RTMIN", 34), ("SIGRTMIN+1", 35), ("rtmin+30", 64), ("RTMAX", 64), ("SIGRTMAX-2", 62), ("09", 9),
     ],
 )  # fmt: skip
@@ -65,8 +69,11 @@ def test_signals(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "65", "-1", "SIG", "SIGSIGKILL", "BOGUS", "9x", "1.0", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "KILL+1", "９", "²", "1" * 9999],
-)
+    [
+        "", "65", "-1", "SIG", "SIGSIGKILL", "BOGUS", "9x", "1.0", "RTMIN+31", "RTMIN-1", "RTMAX+1",
+        "RTMIN+", "KILL+1", "９", "²", "1" * 9999,
+    ],
+)  # fmt: skip
 def test_what_is_no_signal(text):
     """Anything else is refused, and named."""
     with pytest.raises(UsageError, match="unknown signal"):

@@ -23,7 +23,9 @@ def parsed(*arguments, mixed=True):
     return values, operands
 
 
-@pytest.mark.parametrize("spelling", ["--bundle /b", "--bundle=/b", "-bundle /b", "-bundle=/b", "-b /b", "-b=/b", "--b /b"])
+@pytest.mark.parametrize(
+    "spelling", ["--bundle /b", "--bundle=/b", "-bundle /b", "-bundle=/b", "-b /b", "-b=/b", "--b /b"]
+)
 def test_every_spelling_of_a_value(spelling):
     """One or two dashes, with a space or an equals sign."""
     values, operands = parsed(*spelling.split(" "), "id")
@@ -96,7 +98,9 @@ def test_options_after_operands():
     assert ["id", "--force", "x"] == operands
 
 
-@pytest.mark.parametrize("argument", ["--bun", "--forc", "-fb", "-x", "--", "---bundle", "--bundles", "--no_subreaper", "-9"])
+@pytest.mark.parametrize(
+    "argument", ["--bun", "--forc", "-fb", "-x", "--", "---bundle", "--bundles", "--no_subreaper", "-9"]
+)
 def test_names_are_not_guessed(argument):
     """No abbreviations, no bundled letters, no unknown names."""
     if argument == "--":

@@ -124,9 +124,9 @@ def test_what_is_not_there_is_not_claimed(document):
 def test_specification_mandatory_mount_options(document):
     """Those that the specification says must be supported."""
     mandatory = (
-        "async atime bind defaults dev diratime dirsync exec iversion lazytime loud noatime nodev nodiratime noexec noiversion "
-        "nolazytime norelatime nostrictatime nosuid private rbind relatime remount ro rprivate rshared rslave runbindable rw shared "
-        "silent slave strictatime suid sync unbindable"
+        "async atime bind defaults dev diratime dirsync exec iversion lazytime loud noatime nodev nodiratime noexec "
+        "noiversion nolazytime norelatime nostrictatime nosuid private rbind relatime remount ro rprivate rshared "
+        "rslave runbindable rw shared silent slave strictatime suid sync unbindable"
     )
 
     assert set() == set(mandatory.split()) - set(document["mountOptions"])
@@ -226,5 +226,5 @@ def test_spec_bundle_and_file(in_folder):
 
 def test_spec_into_a_missing_folder(in_folder):
     """The kernel's reason."""
-    with pytest.raises(PyociError, match="cannot write .*/none/config.json: no such file or directory"):
+    with pytest.raises(PyociError, match=r"cannot write .*/none/config.json: no such file or directory"):
         template.write(str(in_folder / "none/config.json"), "")
