@@ -53,7 +53,8 @@ def _linux() -> "dict[str, Any]":
 
 
 def _seccomp() -> "dict[str, Any]":
-    from pyoci.plan.seccomp import ACTIONS, FLAGS, MACHINES, OPERATORS
+    from pyoci.plan.seccomp import ACTIONS, FLAGS, MACHINES
+    from pyoci.plan.seccomp_rules import OPERATORS
 
     return {
         "enabled": True,
