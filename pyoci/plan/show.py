@@ -1,0 +1,243 @@
+"""Print a plan: one line an operation, numbered and aligned, with the JSON path it came from.
+
+The numbers of the child's operations are the ones that errors name. Parent operations stand where they happen: before the clone,
+beside the child, or below the synchronisation point at which the child waits for them.
+"""
+
+from pyoci.config.jsonio import dumps
+from pyoci.config.names import CAPABILITIES
+from pyoci.plan import mounts, namespaces
+from pyoci.plan.operations import (
+    COPY_UP,
+    FIRST_SLOT,
+    INHERIT_MODE,
+    SYNC_NAMES,
+    Op,
+    Plan,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Row = tuple[str, str, str, str]  # number, verb, object, where
+
+_ATTRIBUTE_NAMES = (
+    (1, "RDONLY"), (2, "NOSUID"), (4, "NODEV"), (8, "NOEXEC"), (0x10, "NOATIME"), (0x20, "STRICTATIME"), (0x80, "NODIRATIME"),
+    (0x200000, "NOSYMFOLLOW"),
+)  # fmt: skip
+_PROPAGATION_NAMES = {1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}
+_SECCOMP_FLAGS = ((1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x20, "WAIT_KILLABLE_RECV"))
+_LONGEST = 60
+
+
+def text(plan: Plan) -> str:
+    """The plan for people."""
+    rows: list[Row | str] = list(_rows(plan))
+    widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
+    lines = []
+    for row in rows:
+        if isinstance(row, str):
+            lines.append(f"\n{row}\n" if lines else f"{row}\n")
+            continue
+        number, verb, what, where = row
+        line = f"{number:>{widths[0]}}  {verb:<{widths[1]}}  {what:<{min(widths[2], _LONGEST)}}  {where}"
+        lines.append(line.rstrip() + "\n")
+    return "".join(lines)
+
+
+def as_json(plan: Plan) -> str:
+    """The plan for programs: every operation as an object, in the order of `text`."""
+    document = {
+        "cloneFlags": _clone_flags(plan.clone_flags),
+        "before": [_object(op) for op in plan.before],
+        "meanwhile": [_object(op) for op in plan.meanwhile],
+        "bootstrap": [_object(op) for op in plan.bootstrap],
+        "init": [_object(op) for op in plan.init],
+        "at": {SYNC_NAMES[point]: [_object(op) for op in ops] for point, ops in sorted(plan.at.items())},
+    }
+    return dumps(document, indent=2) + "\n"
+
+
+def _rows(plan: Plan) -> "Iterator[Row | str]":
+    yield "runtime: before the clone"
+    for op in plan.before:
+        yield "", op.verb, phrase(op), op.where
+    flags = ", ".join(_clone_flags(plan.clone_flags)) or "no new namespaces"
+    into = ", into the cgroup" if any(op.verb == "make_cgroup" for op in plan.before) else ""
+    yield f"runtime: clone ({flags}{into}), and meanwhile"
+    for op in plan.meanwhile:
+        yield "", op.verb, phrase(op), op.where
+    index = 0
+    if plan.bootstrap:
+        yield "bootstrap process"
+        for op in plan.bootstrap:
+            yield from _child_rows(plan, op, index)
+            index += 1
+    yield "container's first process"
+    for op in plan.init:
+        yield from _child_rows(plan, op, index)
+        index += 1
+
+
+def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
+    yield str(index), op.verb, phrase(op), op.where
+    point = op.a if op.verb in ("sync", "open_console") else 0
+    for parent in plan.at.get(point, ()):
+        yield "", f"  runtime: {parent.verb}", phrase(parent), parent.where
+
+
+def _object(op: Op) -> "dict[str, Any]":
+    return {"verb": op.verb, "object": phrase(op), "where": op.where}
+
+
+def phrase(op: Op) -> str:
+    """What an operation acts on, with flags by their names."""
+    say = _PHRASES.get(op.verb)
+    return say(op) if say else ""
+
+
+def _flags(value: int, names: "tuple[tuple[int, str], ...]") -> str:
+    return "|".join(name for bit, name in names if value & bit)
+
+
+def _clone_flags(flags: int) -> "list[str]":
+    return [f"NEW{_NAMESPACE_FLAGS[kind]}" for kind, bit in namespaces.CLONE_FLAGS.items() if flags & bit]
+
+
+_NAMESPACE_FLAGS = {
+    "time": "TIME", "mount": "NS", "cgroup": "CGROUP", "uts": "UTS", "ipc": "IPC", "user": "USER", "pid": "PID", "network": "NET",
+}  # fmt: skip
+
+
+def _capabilities(mask: int) -> str:
+    """A set as its names, or as what is missing from the full one."""
+    names = [name.removeprefix("CAP_") for name, bit in CAPABILITIES.items() if mask >> bit & 1]
+    missing = [name.removeprefix("CAP_") for name, bit in CAPABILITIES.items() if not mask >> bit & 1]
+    if not names:
+        return "none"
+    if len(missing) < 4:
+        return "all" + (f" but {','.join(missing)}" if missing else "")
+    return ",".join(names)
+
+
+def _attributes(set_: int, clear: int = 0) -> str:
+    parts = []
+    if set_:
+        parts.append(_flags(set_, _ATTRIBUTE_NAMES))
+    if clear & ~mounts.ATIME:
+        parts.append("-" + _flags(clear & ~mounts.ATIME, _ATTRIBUTE_NAMES))
+    return " ".join(parts)
+
+
+def _mount(op: Op) -> str:
+    extra = [*op.s2]
+    if op.flags & COPY_UP:
+        extra.append("tmpcopyup")
+    if op.flags & INHERIT_MODE:
+        extra.append("mode of the target")
+    text_ = f"{op.s1!s} → {op.s3!s}  {_attributes(op.b)}".rstrip()
+    return text_ + (f"  ({', '.join(extra)})" if extra else "")
+
+
+def _open_tree(op: Op) -> str:
+    recursive = _attributes(op.d & 0xFFFFFFFF, op.d >> 32)
+    attributes = " ".join(part for part in (_attributes(op.b, op.c), f"recursively {recursive}" if recursive else "") if part)
+    return f"{op.s1!s}{' with everything below' if op.flags & 1 else ''}  {attributes}".rstrip()
+
+
+def _set_propagation(op: Op) -> str:
+    target = op.s1 if op.a < 0 else "/" if op.a < FIRST_SLOT else "the mount"
+    return f"{target!s}  {_PROPAGATION_NAMES[op.b]}{' recursively' if op.c else ''}"
+
+
+def _mknod(op: Op) -> str:
+    kind = op.s2 if isinstance(op.s2, str) else ""
+    number = "" if kind == "p" else f" {op.b}:{op.c}"
+    return f"{op.s1!s}  {kind}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}"
+
+
+def _groups(op: Op) -> str:
+    blob = op.s1 if isinstance(op.s1, bytes) else b""
+    groups = [str(int.from_bytes(blob[n : n + 4], "little")) for n in range(0, len(blob), 4)]
+    return " ".join(groups) or "none"
+
+
+def _set_capabilities(op: Op) -> str:
+    return f"effective {_capabilities(op.a)}" if op.a == op.b and not op.c else (
+        f"effective {_capabilities(op.a)}; permitted {_capabilities(op.b)}; inheritable {_capabilities(op.c)}"
+    )
+
+
+def _hook(op: Op) -> str:
+    timeout = f"  (at most {op.c // 1000} s)" if op.c else ""
+    return f"{op.s1!s} {' '.join((op.argv or ())[1:])}".rstrip() + timeout
+
+
+def _seccomp(op: Op) -> str:
+    flags = _flags(op.b, _SECCOMP_FLAGS)
+    return f"{op.a} instructions" + (f"  {flags}" if flags else "")
+
+
+def _limit(value: int) -> str:
+    return "infinity" if value == (1 << 64) - 1 else str(value)
+
+
+def _first(op: Op) -> str:
+    return str(op.s1)
+
+
+_PHRASES: "dict[str, Callable[[Op], str]]" = {
+    "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
+    "attach_rootfs": _first,
+    "bind_device": _first,
+    "bind_mount": lambda op: f"{op.s2!s} → {op.s1!s}",
+    "chdir": _first,
+    "chown_stdio": lambda op: f"uid {op.a}",
+    "close_fds": lambda op: f"from {op.a}",
+    "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
+    "exec": lambda op: " ".join(op.argv or ()),
+    "find_program": lambda op: f"{op.s1!s}" + (f"  in {op.s2!s}" if "/" not in str(op.s1) else ""),
+    "join_keyring": _first,
+    "join_namespace": _first,
+    "load_seccomp": _seccomp,
+    "make_cgroup": _first,
+    "make_directory": _first,
+    "mask_path": _first,
+    "mknod": _mknod,
+    "mount": _mount,
+    "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
+    "open_device": lambda op: f"{op.s1!s}  {op.s2!s} {op.b}:{op.c}",
+    "open_namespace": lambda op: f"{op.s2!s}  {op.s1!s}",
+    "open_null": _first,
+    "open_rootfs": _first,
+    "open_tree": _open_tree,
+    "prlimit": lambda op: f"{op.s1!s}  soft {_limit(op.b)} hard {_limit(op.c)}",
+    "readonly_path": _first,
+    "remount": lambda op: f"{op.s1!s}  {_attributes(op.b, op.c)} {','.join(op.s2)}".rstrip(),
+    "run_hook": _hook,
+    "run_host_hook": _hook,
+    "set_ambient": lambda op: _capabilities(op.a),
+    "set_capabilities": _set_capabilities,
+    "set_domainname": _first,
+    "set_dumpable": lambda op: str(op.a),
+    "set_groups": _groups,
+    "set_home": lambda op: f"from /etc/passwd, uid {op.a}",
+    "set_hostname": _first,
+    "set_ids": lambda op: f"uid {op.a} gid {op.b}",
+    "set_mount_attributes": lambda op: ("/" if op.a < FIRST_SLOT else "the mount") + f"  {_attributes(op.b, op.c)}",
+    "set_pdeathsig": lambda op: "KILL" if op.a else "off",
+    "set_personality": _first,
+    "set_propagation": _set_propagation,
+    "set_umask": lambda op: "the caller's" if op.a < 0 else f"{op.a:04o}",
+    "symlink": lambda op: f"{op.s2!s} → {op.s1!s}" + (f"  if {op.s3!s} exists" if op.s3 else ""),
+    "sync": lambda op: SYNC_NAMES[op.a],
+    "unshare": _first,
+    "write_attr": lambda op: f"/proc/{op.s1!s} = {op.s2!s}",
+    "write_cgroup": lambda op: f"{op.s1!s} = {op.s2!s}",
+    "write_id_maps": lambda op: f"{op.s1!s} = {', '.join(str(op.s2).split(chr(10))[:-1])}",
+    "write_oom_score_adj": lambda op: str(op.a),
+    "write_sysctl": lambda op: f"/proc/{op.s1!s} = {op.s2!s}",
+    "write_time_offsets": lambda op: str(op.s1).strip(),
+}
