@@ -1,0 +1,61 @@
+"""What every test run has in common: where the built executable is, and that nothing is skipped unseen."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def pyoci() -> str:
+    """The path of the executable under test: $PYOCI, or the one that tools/build makes."""
+    path = os.environ.get("PYOCI") or str(ROOT / "build" / "pyoci")
+    assert os.access(path, os.X_OK), f"there is no {path}: run tools/build"
+    return path
+
+
+class NoSilentSkips:
+    """Where CI is set, a skipped test fails the run, unless `@pytest.mark.may_skip(reason)` allows it.
+
+    CI's machine is made for the tests: one that finds it unfit tests nothing, and nobody would see it.
+    """
+
+    def __init__(self) -> None:
+        self.allowed: set[str] = set()
+        self.skipped: list[str] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            for marker in item.iter_markers("may_skip"):
+                if not marker.args or not str(marker.args[0]).strip():
+                    raise pytest.UsageError(f"{item.nodeid}: may_skip needs a reason")
+                self.allowed.add(item.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail") and report.nodeid not in self.allowed:
+            self.skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:  # a whole module, before any of its tests could be marked
+            self.skipped.append(report.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        if self.skipped and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        yield
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            terminalreporter.section("skipped, but must run here", red=True)
+            for nodeid in self.skipped:
+                terminalreporter.line(nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard the run under CI."""
+    if os.environ.get("CI"):
+        config.pluginmanager.register(NoSilentSkips(), "no-silent-skips")
