@@ -16,7 +16,7 @@ cdef enum:  # the system call, or the check, that failed; names in STEPS, same o
     STEP_FACCESSAT, STEP_STATFS, STEP_GETDENTS, STEP_READLINKAT, STEP_FCHMODAT
     STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
     STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
-    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_NOT_REGULAR
+    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE
 
 STEPS = (
     "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
@@ -28,7 +28,7 @@ STEPS = (
     "faccessat2", "fstatfs", "getdents64", "readlinkat", "fchmodat",
     "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
     "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
-    "caps-differ", "too-deep", "not-regular",
+    "caps-differ", "too-deep", "clone",
 )
 
 cdef enum:  # of a record from the child; names in KINDS
@@ -514,6 +514,16 @@ cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noe
     return 0
 
 
+cdef int refused(Context *ctx, int fs, int step) noexcept nogil:
+    """`step`, after the filesystem's own words, if it has any, went to the payload."""
+    cdef int error = errno
+    cdef ssize_t n = read(fs, ctx.payload, HOOK_OUTPUT)
+    if n > 0:
+        ctx.payload_length = <int>n
+    set_errno(error)
+    return step
+
+
 cdef int inherit_mode(int fs, int target) noexcept nogil:
     """`mode=` of a new tmpfs from the directory it will cover."""
     cdef stat_t st
@@ -540,11 +550,11 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
     if fs < 0:
         return STEP_FSOPEN
     if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
-        return STEP_FSCONFIG
+        return refused(ctx, fs, STEP_FSCONFIG)
     if op.flags & INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
-        return STEP_FSCONFIG
+        return refused(ctx, fs, STEP_FSCONFIG)
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
-        return STEP_FSCONFIG_CREATE
+        return refused(ctx, fs, STEP_FSCONFIG_CREATE)
     tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.b)
     if tree < 0:
         return STEP_FSMOUNT
@@ -575,9 +585,9 @@ cdef int do_remount(Context *ctx, const Op *op) noexcept nogil:
         if fs < 0:
             return STEP_FSPICK
         if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
-            return STEP_FSCONFIG
+            return refused(ctx, fs, STEP_FSCONFIG)
         if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0:
-            return STEP_FSCONFIG_CREATE
+            return refused(ctx, fs, STEP_FSCONFIG_CREATE)
         close(fs)
     close(target)
     return 0
@@ -1356,7 +1366,6 @@ cdef int64_t now_ms() noexcept nogil:
 cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int state, int *pidfd, int *output,
                     int *exec_status, pid_t *pid) noexcept nogil:
     """Fork and exec a hook in a process group of its own: stdin the state, stdout and stderr one pipe."""
-    cdef clone_args args
     cdef int pipe_fds[2]
     cdef int status_fds[2]
     cdef int error, fd
@@ -1369,11 +1378,8 @@ cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int sta
         close(pipe_fds[1])
         set_errno(error)
         return STEP_PIPE
-    memset(&args, 0, sizeof(args))
-    args.flags = CLONE_PIDFD
-    args.pidfd = <uint64_t><intptr_t>pidfd
-    args.exit_signal = <uint64_t>SIGCHLD
-    child = syscall(SYS_clone3, &args, sizeof(args))
+    # clone, not clone3: engines' seccomp profiles answer clone3 with ENOSYS, and startContainer hooks run under them
+    child = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, pidfd, NULL, NULL)
     if child == 0:
         setpgid(0, 0)
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
@@ -1398,7 +1404,7 @@ cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int sta
         close(pipe_fds[0])
         close(status_fds[0])
         set_errno(error)
-        return STEP_CLONE3
+        return STEP_CLONE
     pid[0] = <pid_t>child
     output[0] = pipe_fds[0]
     exec_status[0] = status_fds[0]

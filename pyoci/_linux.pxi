@@ -59,7 +59,7 @@ cdef extern from *:
 
     long syscall(long number, ...) nogil
     long SYS_openat2, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick
-    long SYS_mount_setattr, SYS_clone3, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal
+    long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
     long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
     long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_mount, SYS_umount2

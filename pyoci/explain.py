@@ -46,7 +46,15 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     why = _CHECKS.get(step)
     if why is None:
         why = f"{step}: {reason(error)}" if step else reason(error)
+    if payload and op.verb in ("mount", "remount"):
+        why += f" ({_kernel_message(payload)})"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
+
+
+def _kernel_message(payload: bytes) -> str:
+    """What a filesystem said of its options: lines that begin with `e `, `w ` or `i `."""
+    lines = payload.decode("utf-8", "backslashreplace").strip().split("\n")
+    return "; ".join(line[2:] if line[1:2] == " " else line for line in lines)
 
 
 def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookError:

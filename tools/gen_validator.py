@@ -2,8 +2,8 @@
 
 Writes two modules into pyoci/config/, which are built, not kept:
 
-_validator.py   plain code that checks a config.json or process.json and collects every problem; imports nothing,
-                so that it can stand on the hot path (docs/decisions/0003-generated-validator.md)
+_validator.py   plain code that checks a config.json or process.json and finds every problem; it imports
+                nothing, so it can stand on the hot path (docs/decisions/0003-generated-validator.md)
 _platforms.py   the same for the sections of other platforms, loaded when a config has one
 _schemas.py     the schemas themselves, for the full report of `pyoci validate`
 
@@ -66,8 +66,10 @@ def load_schemas() -> dict[str, Schema]:
 
 
 class Compiler:
-    """Compiles schemas to functions `name(value, at, bad)`: `at` is the JSON pointer of `value`, and
-    `bad(pointer, expectation, value)` takes a problem; for a missing property, `bad(pointer, (name,), value)`.
+    """Compiles schemas to functions `name(value, at, bad)`.
+
+    `at` is the JSON pointer of `value`, and `bad(pointer, expectation, value)` takes a problem; for a missing
+    property, `bad(pointer, (name,), value)`.
     """
 
     def __init__(self, schemas: dict[str, Schema], *, elsewhere: tuple[str, ...] = ()) -> None:
@@ -80,7 +82,9 @@ class Compiler:
     def module(self, docstring: str) -> str:
         constants = [f"{name} = {text!r}" for text, name in self.constants.items()]
         functions = ["\n".join(lines) for lines in self.functions.values()]
-        return "\n\n\n".join([f'"""{docstring}"""\n\n' + "\n".join(constants), HELPERS, *functions]) + "\n"
+        return (
+            "\n\n\n".join([f'"""{docstring}"""\n\n# ruff: noqa\n\n' + "\n".join(constants), HELPERS, *functions]) + "\n"
+        )
 
     def entry(self, name: str, file: str, schema: Schema) -> None:
         self.file = file
@@ -119,8 +123,11 @@ class Compiler:
             if key in required:
                 lines.append("    if x is None:")
                 lines.append(f"        bad(at, ({key!r},), v)")
-                lines.append("    else:")
-                lines.extend("        " + line for line in body)
+                if len(body) == 2 and body[0].startswith("if "):
+                    lines += ["    el" + body[0], "    " + body[1]]
+                else:
+                    lines.append("    else:")
+                    lines.extend("        " + line for line in body)
             elif len(body) == 2 and body[0].startswith("if "):
                 condition = body[0].removeprefix("if ").removesuffix(":")
                 lines.append(f"    if x is not None and ({condition}):")
@@ -137,7 +144,7 @@ class Compiler:
             lines.extend("            " + line for line in body)
 
     def check(self, schema: Schema, x: str, at: str, name: str) -> list[str]:
-        """Statements that check the value `x`; `at` is an expression, `name` names a function if one is needed."""
+        """Statements that check the value `x`; `at` is an expression, `name` is for a function."""
         unknown = set(schema) - KNOWN
         if unknown:
             raise ValueError(f"cannot compile the keywords {sorted(unknown)} of {name}")
@@ -205,9 +212,9 @@ class Compiler:
 
 
 def pattern(source: str, x: str) -> str:
-    """An expression that is true when the string `x` matches `source`, an anchored pattern in ECMA-262 syntax.
+    """An expression that is true when the string `x` matches the anchored ECMA-262 pattern `source`.
 
-    The pattern is a sequence of literal characters and character classes, one of which may repeat (`*` or `+`).
+    The pattern is a sequence of characters and character classes, one of which may repeat (`*` or `+`).
     Plain string methods decide, so nothing can hang on `$`, which in Python's `re` also matches before a
     final newline, or on what `re` takes for a digit.
     """
@@ -232,7 +239,9 @@ def pattern(source: str, x: str) -> str:
         prefix += head.pop(0)[0]
     if prefix:
         terms.append(f"{x}[:{len(prefix)}] == {prefix!r}")
-    places = [(len(prefix) + i, item) for i, item in enumerate(head)] + [(i - len(tail), item) for i, item in enumerate(tail)]
+    places = [(len(prefix) + i, item) for i, item in enumerate(head)] + [
+        (i - len(tail), item) for i, item in enumerate(tail)
+    ]
     terms += [f"{x}[{place}] {'not in' if negated else 'in'} {chars!r}" for place, (chars, negated, _) in places]
     if loop:
         start, stop = len(prefix) + len(head), -len(tail) if tail else ""
@@ -292,7 +301,7 @@ def generate() -> dict[str, str]:
     return {
         "_validator.py": main.module(f"The schemas of config.json and process.json as code. {made}."),
         "_platforms.py": platforms.module(f"The schemas of config.json's other platforms as code. {made}."),
-        "_schemas.py": f'"""The schemas by their $id. {made}."""\n\nSCHEMAS = {schemas!r}\n',
+        "_schemas.py": f'"""The schemas by their $id. {made}."""\n\n# ruff: noqa\n\nSCHEMAS = {schemas!r}\n',
     }
 
 

@@ -1,7 +1,7 @@
 """From the bytes of config.json to a config that can be run: strict JSON, the schema, and the prose.
 
-Pure: reads nothing, changes nothing. The hot path stops at the first fault; what is said about a document with
-faults comes from `diagnosis`, which reads it again with care.
+Pure: reads nothing, changes nothing. The hot path stops at the first fault; what is said about a document
+with faults comes from `diagnosis`, which reads it again with care.
 """
 
 from pyoci.config import _validator, checks
@@ -19,13 +19,18 @@ __all__ = ["load", "load_process"]
 def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     """The config in `data`, the content of config.json, and warnings about it.
 
-    Members whose value is null are gone. Every `fileMode` of a device is reduced to its permission bits: callers pass
-    the st_mode of stat(2). Raises ConfigError with every problem, each with its JSON pointer, line and column.
+    Members whose value is null are gone. Two things that engines send are turned into what the specification
+    has: every `fileMode` of a device is reduced to its permission bits, and a recursive `rootfsPropagation`
+    (`rslave`) loses its `r`, since the container's other mounts have their own. Raises ConfigError with every
+    problem, each with its JSON pointer, line and column.
     """
     config = _read(data, _validator.check_config, process=False)
-    for device in config.get("linux", {}).get("devices", ()):
+    linux = config.get("linux", {})
+    for device in linux.get("devices", ()):
         if "fileMode" in device:
             device["fileMode"] &= checks.PERMISSIONS
+    if "rootfsPropagation" in linux:
+        linux["rootfsPropagation"] = linux["rootfsPropagation"].removeprefix("r")
     return config, checks.unknown_capabilities(config.get("process", {}), "/process")
 
 
@@ -50,7 +55,7 @@ def _read(
     return document
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     """The document has a fault."""
 
 
@@ -58,9 +63,7 @@ def _refuse(where: str, *_: "Any") -> "NoReturn":
     raise _Refused(where)
 
 
-def _explain(
-    data: bytes, refused: Exception, check_schema: "Callable[..., None]", *, process: bool
-) -> list[Problem]:
+def _explain(data: bytes, refused: Exception, check_schema: "Callable[..., None]", *, process: bool) -> list[Problem]:
     from pyoci.config import diagnosis
 
     def find_faults(document: "Any") -> "list[diagnosis.Fault]":

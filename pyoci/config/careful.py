@@ -20,14 +20,12 @@ _LITERALS = {"true": True, "false": False, "null": None}
 _NOT_JSON = ("NaN", "Infinity", "-Infinity")
 
 
-def parse(
-    text: str, wanted: "dict[str, Any] | None" = None
-) -> "tuple[Any, list[Problem], dict[str, tuple[int, int]]]":
+def parse(text: str, wanted: "dict[str, Any] | None" = None) -> "tuple[Any, list[Problem], dict[str, tuple[int, int]]]":
     """Read `text`: its value, the problems, and the places of the wanted values.
 
-    `wanted` is a tree of the JSON pointer's reference tokens, unescaped; a place is the offset of a value and the
-    offset of its name (for an array's element, its own), by JSON pointer. The value is None when reading had
-    to stop; there is a problem then.
+    `wanted` is a tree of the reference tokens of JSON pointers, unescaped. A place, by JSON pointer, is the
+    offset of a value and the offset of its name (for an array's element, its own). The value is None when
+    reading had to stop; there is a problem then.
     """
     reader = _Reader(text)
     try:
@@ -44,7 +42,7 @@ def escape(token: str) -> str:
     return token
 
 
-class _Stop(Exception):  # noqa: N818
+class _Stop(Exception):
     """Reading can't go on."""
 
 
@@ -78,7 +76,7 @@ class _Reader:
             return self.object(wanted)
         if character == "[":
             return self.array(wanted)
-        if character in _DIGITS and character or character == "-":
+        if character == "-" or (character and character in _DIGITS):
             return self.number()
         for word, constant in _LITERALS.items():
             if self.text.startswith(word, self.at):
@@ -260,13 +258,15 @@ class _Reader:
                 self.say(f"{word} is not a number of JSON", self.at)
                 self.at += len(word)
                 return 0
-        self.stop(f"expected a value, found {self.seen()}")
+        return self.stop(f"expected a value, found {self.seen()}")
 
     def space(self) -> None:
-        text, at = self.text, self.at
-        while text[at : at + 1] and text[at] in " \t\n\r":
-            at += 1
-        self.at = at
+        while True:
+            ahead = self.text[self.at : self.at + 64]
+            spaces = len(ahead) - len(ahead.lstrip(" \t\n\r"))
+            self.at += spaces
+            if spaces < 64:
+                return
 
     def seen(self) -> str:
         """What stands at `at`, for a message."""

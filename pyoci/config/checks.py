@@ -1,9 +1,11 @@
 """What the prose of the specification asks for, and what the kernel will certainly refuse, beyond the schema.
 
-One function for each part of config.json, which reads that part alone; SECTIONS and ACROSS at the end say which.
-A check runs when the schema has no fault in what it reads, and reports every problem with its JSON pointer. What
-the host must answer (does a path exist, which controllers are there) is not asked here.
+One function for each part of config.json, which reads that part alone; SECTIONS and ACROSS at the end say
+which. A check runs when the schema has no fault in what it reads, and reports every problem with its JSON
+pointer. What the host must answer (does a path exist, which controllers are there) is not asked here.
 """
+
+from itertools import pairwise
 
 from pyoci.config import names
 from pyoci.config.careful import escape
@@ -69,7 +71,7 @@ def _is_number(text: str) -> bool:
 def _is_identifier(text: str, *, numbers: bool) -> bool:
     """A dotted identifier of SemVer; one of digits alone has no leading zero where `numbers` are meant."""
     plain = text.replace("-", "")
-    if not text or not (plain.isascii() and plain.isalnum() or not plain):
+    if not text or not (not plain or (plain.isascii() and plain.isalnum())):
         return False
     return not numbers or bool(text.strip("0123456789")) or _is_number(text)
 
@@ -82,7 +84,7 @@ def check_root(config: "Object", at: str, say: "Say") -> None:
 
 
 def check_name(name: str, at: str, say: "Say") -> None:
-    """hostname and domainname: __NEW_UTS_LEN of the kernel."""
+    """A hostname or domainname: __NEW_UTS_LEN of the kernel."""
     if len(name.encode()) > 64:
         say(at, f"the name has {len(name.encode())} bytes, the kernel takes at most 64")
 
@@ -190,8 +192,10 @@ def check_scheduler(scheduler: "Object", at: str, say: "Say") -> None:
         say(f"{at}/nice", mismatch("an integer from -20 to 19", scheduler["nice"]))
     if policy in ("SCHED_FIFO", "SCHED_RR"):
         if not 1 <= priority <= 99:
-            say(f"{at}/priority" if "priority" in scheduler else at,
-                f"{policy} takes a priority from 1 to 99, found {found(priority)}")
+            say(
+                f"{at}/priority" if "priority" in scheduler else at,
+                f"{policy} takes a priority from 1 to 99, found {found(priority)}",
+            )
     elif priority:
         say(f"{at}/priority", f"{policy} takes no priority, found {found(priority)}")
     if policy == "SCHED_ISO":
@@ -200,8 +204,11 @@ def check_scheduler(scheduler: "Object", at: str, say: "Say") -> None:
     if policy == "SCHED_DEADLINE":
         runtime, deadline, period = times
         if not 1024 <= runtime <= deadline <= (period or deadline) <= MAX_INT64:
-            say(at, f"SCHED_DEADLINE asks for 1024 <= runtime <= deadline <= period (ns), found {runtime}, "
-                f"{deadline} and {period}")
+            say(
+                at,
+                f"SCHED_DEADLINE asks for 1024 <= runtime <= deadline <= period (ns), found {runtime}, "
+                f"{deadline} and {period}",
+            )
     elif any(times):
         say(at, f"{policy} takes no runtime, deadline and period")
 
@@ -251,9 +258,14 @@ def check_namespaces(config: "Object", at: str, say: "Say") -> None:
         check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)
         if "path" in namespace:
             check_absolute(namespace["path"], f"{at}/linux/namespaces/{i}/path", say)
+    if "mount" not in seen:
+        say(f"{at}/linux/namespaces", "missing a namespace of type mount: the host's mounts would change")
     for name in ("hostname", "domainname"):
         if config.get(name) and "uts" not in seen:
-            say(f"{at}/{name}", f"the {name} needs a namespace of type uts in /linux/namespaces: the host's stays as it is")
+            say(
+                f"{at}/{name}",
+                f"the {name} needs a namespace of type uts in /linux/namespaces: the host's stays as it is",
+            )
     check_user_namespace(linux, namespaces[seen["user"]] if "user" in seen else None, say)
     check_time_offsets(linux.get("timeOffsets", {}), namespaces[seen["time"]] if "time" in seen else None, say)
     check_sysctls(linux.get("sysctl", {}), seen, say)
@@ -266,8 +278,10 @@ def check_user_namespace(linux: "Object", user: "Object | None", say: "Say") -> 
         if mappings and user is None:
             say(f"/linux/{name}", "id mappings need a namespace of type user in /linux/namespaces")
         if not mappings and user is not None and "path" not in user:
-            say("/linux" if name not in linux else f"/linux/{name}",
-                f'a new user namespace needs "{name}" with at least one entry')
+            say(
+                "/linux" if name not in linux else f"/linux/{name}",
+                f'a new user namespace needs "{name}" with at least one entry',
+            )
 
 
 def check_id_mappings(mappings: "list[Object]", at: str, say: "Say") -> None:
@@ -282,9 +296,12 @@ def check_id_mappings(mappings: "list[Object]", at: str, say: "Say") -> None:
                 say(f"{at}/{i}", f"the range reaches the {side} {last}, the last valid id is {NO_ID - 1}")
     for side in ("containerID", "hostID"):
         ranges = sorted((mapping[side], mapping["size"], i) for i, mapping in enumerate(mappings) if mapping["size"])
-        for (start, size, before), (following, _, i) in zip(ranges, ranges[1:], strict=False):
+        for (start, size, before), (following, _, i) in pairwise(ranges):
             if following < start + size:
-                say(f"{at}/{max(i, before)}", f"the range overlaps {at}/{min(i, before)}: both have the {side} {following}")
+                say(
+                    f"{at}/{max(i, before)}",
+                    f"the range overlaps {at}/{min(i, before)}: both have the {side} {following}",
+                )
 
 
 def check_time_offsets(offsets: "Object", time: "Object | None", say: "Say") -> None:
@@ -293,7 +310,10 @@ def check_time_offsets(offsets: "Object", time: "Object | None", say: "Say") -> 
     for clock in ("boottime", "monotonic"):
         nanoseconds = offsets.get(clock, {}).get("nanosecs", 0)
         if nanoseconds >= 1_000_000_000:
-            say(f"/linux/timeOffsets/{clock}/nanosecs", mismatch("an integer from 0 to 999999999", nanoseconds))
+            say(
+                f"/linux/timeOffsets/{clock}/nanosecs",
+                mismatch("an integer from 0 to 999999999", nanoseconds),
+            )
 
 
 def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", say: "Say") -> None:
@@ -307,9 +327,12 @@ def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", say: "
         elif path == "kernel/hostname":
             say(at, 'the hostname is set by "hostname", not by a kernel parameter')
         elif not needed:
-            say(at, f"the kernel parameter {show(key)} is not separate for a container: it would change the host's")
+            say(at, f"the kernel parameter {show(key)} is the host's: no namespace separates it")
         elif needed not in namespaces:
-            say(at, f"the kernel parameter {show(key)} needs a namespace of type {needed} in /linux/namespaces")
+            say(
+                at,
+                f"the kernel parameter {show(key)} needs a namespace of type {needed} in /linux/namespaces",
+            )
         if type(value) is not str:
             continue
         if "\n" in value:
@@ -437,7 +460,10 @@ def check_memory(memory: "Object", at: str, say: "Say") -> None:
     if limit == 0:
         say(f"{at}/swap", 'the limit of memory plus swap needs "limit" beside it')
     elif limit == -1:
-        say(f"{at}/swap", f"the limit of memory plus swap, {swap}, is below the limit of memory, which is unlimited")
+        say(
+            f"{at}/swap",
+            f"the limit of memory plus swap, {swap}, is below the limit of memory, which is unlimited",
+        )
     elif swap < limit:
         say(f"{at}/swap", f"the limit of memory plus swap, {swap}, is below the limit of memory, {limit}")
 
@@ -516,7 +542,7 @@ def check_absolute(path: str, at: str, say: "Say") -> None:
 
 
 def check_unique(value: str, i: int, seen: dict[str, int], places: str, say: "Say") -> None:
-    """Say so if `value` stands in `seen` already; `places` is the pointer of its kind, with {} for the index."""
+    """Say so if `value` stands in `seen` already; `places` is their pointer, with {} for the index."""
     if value in seen:
         say(places.format(i), f"{show(value)} stands twice, first at {places.format(seen[value])}")
     else:
@@ -534,8 +560,7 @@ def up_to(limit: int, items: "list[T]", at: str, say: "Say") -> "list[T]":
 def is_list(text: str) -> bool:
     """Whether `text` is a list of numbers and ranges such as `0-3,7`; a final newline is not part of one."""
     for item in text.split(","):
-        item = item.strip(" ")  # noqa: PLW2901
-        first, hyphen, last = item.partition("-")
+        first, hyphen, last = item.strip(" ").partition("-")
         if not first or first.strip("0123456789") or last.strip("0123456789") or len(item) > 20:
             return False
         if hyphen and (not last or int(last) < int(first)):
@@ -547,7 +572,7 @@ def is_list(text: str) -> bool:
 # Whatever we would have to ignore silently is an error.
 
 
-def refuse_always(value: "Any", at: str, say: "Say") -> None:
+def refuse_always(_: "Any", at: str, say: "Say") -> None:
     say(at, f"{UNSUPPORTED[at.rpartition('/')[2]]} is not supported by this version of pyoci")
 
 
@@ -562,7 +587,10 @@ def refuse_idmapped_mounts(mounts: "list[Object]", at: str, say: "Say") -> None:
             refuse_unless_empty(mount.get(name), f"{at}/{i}/{name}", say)
         for j, option in enumerate(mount.get("options", ())):
             if option in ("idmap", "ridmap"):
-                say(f"{at}/{i}/options/{j}", f"the mount option {option} is not supported by this version of pyoci")
+                say(
+                    f"{at}/{i}/options/{j}",
+                    f"the mount option {option} is not supported by this version of pyoci",
+                )
 
 
 def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
@@ -646,7 +674,10 @@ ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
 
 
 def run(document: "Object", say: "Say", *, process: bool = False, broken: "Iterable[str]" = ()) -> None:
-    """Check a config.json, or with `process` a process.json. `broken` are the JSON pointers where the schema has faults."""
+    """Check a config.json, or with `process` a process.json.
+
+    `broken` are the JSON pointers where the schema has faults: a check that reads there is left out.
+    """
     base = "/process" if process else ""
     for pointer, check in SECTIONS:
         if pointer.startswith(base):

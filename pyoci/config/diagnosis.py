@@ -1,4 +1,4 @@
-"""Every problem of a config, with its place in the text. Used only when there is one, and for the full report."""
+"""Every problem of a config, with its place in the text. Used when there is one, and for the full report."""
 
 from pyoci.config import careful, checks
 from pyoci.config.positions import Positions
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def problems(
     text: str, find_faults: "Callable[[Any], Iterable[Fault]]", *, process: bool = False
 ) -> "tuple[Any, list[Problem]]":
-    """The document in `text`, and its problems in the order of the text: those of JSON alone if there are any, else those of the
-    schema, which `find_faults` finds, and of `checks` where the schema has none.
+    """The document in `text`, and its problems in the order of the text.
+
+    They are those of JSON alone if there are any; else those of the schema, which `find_faults` finds, and
+    those of `checks` where the schema has none.
     """
     document, found, _ = careful.parse(text)
     if found:
@@ -44,7 +46,7 @@ def problems(
     return document, placed
 
 
-class Enough(Exception):  # noqa: N818
+class Enough(Exception):
     """More problems would not help."""
 
 

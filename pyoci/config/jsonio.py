@@ -1,8 +1,8 @@
 """JSON in and out: strict RFC 8259 in UTF-8, as section "Configuration" of the specification asks.
 
 Two readers read by the same rules. The one of the extension is fast, and accepts or refuses. The one in
-`careful` is slow, and says what is wrong and where; it reads again what the fast one refuses, and everything where
-the extension is not built.
+`careful` is slow, and says what is wrong and where; it reads again what the fast one refuses, and everything
+where the extension is not built.
 """
 
 try:
@@ -16,7 +16,7 @@ from pyoci.errors import Problem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Self
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
@@ -35,12 +35,12 @@ class JsonError(ValueError):
 
 
 class Real(float):
-    """A number written with a fraction or an exponent, never an integer, not even 1.0. It keeps its spelling."""
+    """A number written with a fraction or an exponent: no integer, not even 1.0. It keeps its spelling."""
 
     __slots__ = ("text",)
     text: str
 
-    def __new__(cls, text: str) -> "Real":
+    def __new__(cls, text: str) -> "Self":
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -49,9 +49,10 @@ class Real(float):
 def loads(data: bytes) -> "Any":
     """The value of the JSON document `data`, without the object members whose value is null.
 
-    A number with a fraction or an exponent is a float, even 1.0. Raises JsonError for more than 16 MiB, anything
-    but UTF-8 without a byte order mark, a name that an object repeats, NaN and Infinity, integers of more
-    than 20 digits, floats out of range, U+0000 and lone surrogates in strings, and nesting deeper than 64.
+    A number with a fraction or an exponent is a float, even 1.0. Raises JsonError for more than 16 MiB,
+    anything but UTF-8 without a byte order mark, a name that an object repeats, NaN and Infinity, integers of
+    more than 20 digits, floats out of range, U+0000 and lone surrogates in strings, and nesting deeper
+    than 64.
     """
     refused = None
     if len(data) <= MAX_BYTES and _native_loads is not None:
@@ -59,20 +60,14 @@ def loads(data: bytes) -> "Any":
             return _native_loads(data, MAX_DEPTH)
         except ValueError as error:
             refused = error
-    value, problems = diagnose(decode(data))
+    from pyoci.config import careful
+
+    value, problems, _ = careful.parse(decode(data))
     if problems:
         raise JsonError(problems)
     if refused is not None:  # two readers that disagree: believe the one that refuses
         raise JsonError([Problem("", str(refused.args[0]))])
     return value
-
-
-def diagnose(text: str) -> "tuple[Any, list[Problem]]":
-    """What `loads` makes of `text` by way of the careful reader, and its problems; all other numbers are `Real`."""
-    from pyoci.config import careful
-
-    value, problems, _ = careful.parse(text)
-    return value, problems
 
 
 def decode(data: bytes) -> str:
@@ -110,7 +105,7 @@ def dumps(value: "Any", *, indent: int | None = None) -> str:
 
 
 def quote(text: str) -> str:
-    """`text` as a JSON string, with everything escaped that is not printable: safe in a log and on a terminal."""
+    """`text` as a JSON string with all escaped that is not printable: safe in logs and on terminals."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
     return '"' + "".join([_escape(character) for character in text]) + '"'
@@ -129,7 +124,7 @@ def _escape(character: str) -> str:
 
 
 def _write(value: "Any", out: "Callable[[str], object]", newline: str, step: str) -> None:
-    """Hand `value` to `out` piece by piece. `newline` is the line break with the indentation of this level."""
+    """Hand `value` to `out` piece by piece. `newline` is a line break and the indentation of this level."""
     if value is None or value is True or value is False:
         out(_CONSTANTS[value])
     elif isinstance(value, str):

@@ -16,8 +16,7 @@ CAPABILITIES: dict[str, int] = {
 RLIMITS: dict[str, int] = {
     f"RLIMIT_{name}": number
     for number, name in enumerate(
-        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO "
-        "RTTIME".split()
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
     )
 }
 
@@ -33,8 +32,8 @@ _IPC_SYSCTLS = frozenset(
 def sysctl_path(key: str) -> str:
     """The path below /proc/sys of the kernel parameter `key`; "" if it is not the name of one.
 
-    As in sysctl(8): if the first separator of `key` is a dot, dots separate and a slash stands for a dot within
-    a name (`net.ipv4.conf.eth0/1.forwarding`); if it is a slash, slashes separate and dots are dots.
+    As in sysctl(8): if the first separator of `key` is a dot, dots separate and a slash stands for a dot
+    within a name (`net.ipv4.conf.eth0/1.forwarding`); if it is a slash, slashes separate and dots are dots.
     """
     if not _SYSCTL.issuperset(key):
         return ""
@@ -62,6 +61,6 @@ def sysctl_namespace(path: str) -> str:
 
 
 def is_cgroup_file(name: str) -> bool:
-    """Whether `name` has the form of a file of a cgroup, such as `memory.max`: words with dots between them."""
+    """Whether `name` has the form of a cgroup's file, such as `memory.max`: words with dots between them."""
     words = name.split(".")
     return len(words) > 1 and all(word and _WORD.issuperset(word) for word in words)

@@ -1,8 +1,7 @@
 """The full report on a config.json, for `pyoci validate`.
 
-The schemas of specs/ are applied by `jsonschema` here, not by the code generated from them: a second engine, so that
-`create` and `validate` can't share a mistake. Which Python regular expressions and types mean what
-JSON Schema means is settled in `_dialect`.
+The schemas of specs/ are applied by `jsonschema` here, not by the code generated from them: a second engine,
+so that `create` and `validate` can't share a mistake.
 """
 
 import re
@@ -34,11 +33,16 @@ class schema_faults:  # noqa: N801
     """A function that applies a schema to a document and returns the faults."""
 
     def __init__(self, name: str) -> None:
+        # with a $schema, jsonschema would follow references into its own dialect instead of ours
+        schemas = {
+            identifier: {key: value for key, value in schema.items() if key != "$schema"}
+            for identifier, schema in SCHEMAS.items()
+        }
         registry: Registry[Any] = Registry().with_resources(
             (identifier, Resource.from_contents(schema, default_specification=DRAFT202012))
-            for identifier, schema in SCHEMAS.items()
+            for identifier, schema in schemas.items()
         )
-        self.validator = _dialect()(SCHEMAS[name], registry=registry)
+        self.validator = _dialect()(schemas[name], registry=registry)
 
     def __call__(self, document: Any) -> "list[diagnosis.Fault]":
         faults: dict[tuple[str, Any], diagnosis.Fault] = {}
@@ -54,7 +58,7 @@ class schema_faults:  # noqa: N801
 
 
 def _dialect() -> Any:
-    """Draft 2020-12 in which 1.0 is no integer, and patterns are those of ECMA-262 (anchored ones, as ours are)."""
+    """Draft 2020-12 in which 1.0 is no integer, and anchored patterns mean what ECMA-262 says."""
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )

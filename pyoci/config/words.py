@@ -68,4 +68,4 @@ def found(value: "Any") -> str:
 def show(text: str) -> str:
     """`text` in quotes, with what a terminal would act on escaped, shortened if it is long."""
     shown = quote(text[:MAX_SHOWN])
-    return shown if len(text) <= MAX_SHOWN else f"{shown[:-1]}…\""
+    return shown if len(text) <= MAX_SHOWN else f'{shown[:-1]}…"'

@@ -74,6 +74,10 @@ COVERED_PROC_FILES = (
 )  # fmt: skip
 
 
+# Their files get their SELinux labels from the policy; a context= would be refused.
+_UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
+
+
 class Mount:
     """One entry of `mounts`, its options sorted into what the kernel takes separately."""
 
@@ -137,6 +141,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
 
     Raises ConfigError for an option that can't be applied.
     """
+    label = config.get("linux", {}).get("mountLabel", "")
     private_cgroupns = any(ns["type"] == "cgroup" for ns in config.get("linux", {}).get("namespaces", ()))
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
@@ -148,7 +153,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
         elif mount.bind:
             yield from _bind(plan, mount, bundle)
         else:
-            yield from _filesystem(plan, mount)
+            yield from _filesystem(plan, mount, label)
 
 
 def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
@@ -204,7 +209,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str) -> "Iterator[Op]":
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
 
-def _filesystem(plan: "Plan", mount: Mount) -> "Iterator[Op]":
+def _filesystem(plan: "Plan", mount: Mount, label: str) -> "Iterator[Op]":
     slot = plan.new_slot()
     flags = mount.target_flags()
     attributes = (mount.attr_set | mount.recursive_set) & ~mount.recursive_clear
@@ -212,6 +217,8 @@ def _filesystem(plan: "Plan", mount: Mount) -> "Iterator[Op]":
     data = list(mount.data)
     if mount.source:
         data.insert(0, f"source={mount.source}")
+    if label and mount.type not in _UNLABELLED:
+        data.append(f"context={label}")
     if mount.type == "tmpfs":
         attributes &= ~RDONLY  # until everything on it is in place: finish_mounts
         if not any(option.startswith("mode=") for option in data):

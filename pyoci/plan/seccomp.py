@@ -123,8 +123,9 @@ def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> 
     # Written from the end, so the machine's own ABI, the first, comes right behind the test for it.
     entries = []
     for audit, ranges in reversed(list(searches.items())):
-        program.search(ranges, 0, len(ranges))
-        entries.append((audit, program.load(NR)))
+        entry = program.search(ranges, 0, len(ranges))
+        # Without a test there is no code of its own for the ABI, and nothing to load for it.
+        entries.append((audit, entry if len(ranges) == 1 and not ranges[0][2] else program.load(NR)))
     position = program.at(BAD_ABI)
     for audit, entry in entries:
         position = program.jump(IF_EQUAL, audit, entry, position)

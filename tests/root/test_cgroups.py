@@ -40,7 +40,7 @@ def controllers():
     return host("/cgroup.controllers").read_text().split()
 
 
-def spawn(directory, *command):
+def spawn(directory, *command, stdout=None):
     """A process in the cgroup `directory`."""
     procs = str(directory / "cgroup.procs")
 
@@ -48,7 +48,7 @@ def spawn(directory, *command):
         with open(procs, "w") as file:
             file.write("0")
 
-    return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join)
+    return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join, stdout=stdout)
 
 
 def end(*processes):
@@ -512,15 +512,19 @@ def test_kill_sends_other_signals_to_all(cgroup):
 
 
 def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
-    """Who paused it decides when it goes on."""
-    process = spawn(host(cgroup.path))
+    """Who paused it decides when its handlers run."""
+    program = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+    process = spawn(host(cgroup.path), "sh", "-c", program, stdout=subprocess.PIPE)
+    assert b"ready\n" == process.stdout.readline()
     cgroup.freeze()
     cgroup.kill(signal.SIGTERM)
     assert cgroup.frozen()
-    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.1)
 
     cgroup.thaw()
-    assert -signal.SIGTERM == process.wait(timeout=5)
+    assert 7 == process.wait(timeout=5)
+    process.stdout.close()
 
 
 # The end
