@@ -73,9 +73,7 @@ def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
     access = 0
     for letter in rule.get("access", ""):
         if letter not in ACCESS:
-            raise CgroupError(
-                f"cannot compile device access {letter!r}: must be r, w or m", where=f"{where}/access"
-            )
+            raise CgroupError(f"cannot compile device access {letter!r}: must be r, w or m", where=f"{where}/access")
         access |= ACCESS[letter]
     if not access:  # none or all? a rule that bears on safety is not guessed
         raise CgroupError("cannot compile device rule: it has no access", where=f"{where}/access")
@@ -92,8 +90,8 @@ def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
 
 def _tests(rules: "list[Rule]") -> "list[Rule]":
     """`rules` in the order to test them, last first, with only the letters that no earlier test decides."""
-    tests: "list[Rule]" = []
-    decided: "dict[tuple[int, int, int], int]" = {}
+    tests: list[Rule] = []
+    decided: dict[tuple[int, int, int], int] = {}
     for allow, type_, major, minor, access in reversed(rules):
         left = access
         for t in {type_, ANY}:
@@ -120,7 +118,7 @@ def _every_device(tests: "list[Rule]") -> int:
 
 def _assemble(tests: "list[Rule]", where: str) -> bytes:
     """One block of instructions for each test: leave it if the device is another, else decide its letters."""
-    code: "list[tuple[int, int, int | str, int]]" = [
+    code: list[tuple[int, int, int | str, int]] = [
         (LOAD_WORD, CONTEXT << 4 | TYPE, 0, 0),
         (LOAD_WORD, CONTEXT << 4 | ASKED, 0, 0),
         (LOAD_WORD, CONTEXT << 4 | MAJOR, 4, 0),
@@ -131,10 +129,8 @@ def _assemble(tests: "list[Rule]", where: str) -> bytes:
     ]
     open_letters = RWM  # those that may still be asked for; at least one is
     for allow, type_, major, minor, access in tests:
-        device = [
-            (register, n) for register, n in ((TYPE, type_), (MAJOR, major), (MINOR, minor)) if n != ANY
-        ]
-        verdict: "list[tuple[int, int, int | str, int]]"
+        device = [(register, n) for register, n in ((TYPE, type_), (MAJOR, major), (MINOR, minor)) if n != ANY]
+        verdict: list[tuple[int, int, int | str, int]]
         if access & open_letters == open_letters:
             verdict = [(JUMP, 0, "allow" if allow else "deny", 0)]
         elif allow:

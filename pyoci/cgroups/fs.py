@@ -215,14 +215,10 @@ class Cgroup:
         try:
             program_fd = _native.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, program)
         except OSError as error:
-            raise CgroupError(
-                f"cannot load device filter: {_verdict(program, error)}", where=where
-            ) from error
+            raise CgroupError(f"cannot load device filter: {_verdict(program, error)}", where=where) from error
         try:
             # Several programs may be attached, and all of them are asked: an ancestor's or systemd's stay in force.
-            _native.bpf(
-                BPF_PROG_ATTACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
-            )
+            _native.bpf(BPF_PROG_ATTACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI))
             query = _bpf_attr(self.dirfd, BPF_CGROUP_DEVICE, 0, 0, 0, 0, 0, 0)
             _native.bpf(BPF_PROG_QUERY, query)
             if not _struct.unpack_from("=I", query, 24)[0]:
@@ -401,9 +397,7 @@ class Cgroup:
 
     def _check_usage(self, write: "Write") -> None:
         if int(write.value) < (usage := int(_read(self.dirfd, write.usage))):
-            raise CgroupError(
-                f"cannot set {write.file} to {write.value}: {usage} are in use", where=write.where
-            )
+            raise CgroupError(f"cannot set {write.file} to {write.value}: {usage} are in use", where=write.where)
 
     def _apply(self, write: "Write") -> None:
         try:
@@ -411,9 +405,7 @@ class Cgroup:
         except OSError as error:
             missing = error.errno == errno.ENOENT
             if error.errno in GONE and not self._exists():
-                raise CgroupError(
-                    f"cannot limit cgroup {self.path}: it was removed", where=write.where
-                ) from error
+                raise CgroupError(f"cannot limit cgroup {self.path}: it was removed", where=write.where) from error
             if missing and write.default:
                 return
             if missing and write.otherwise:
@@ -552,12 +544,12 @@ class NoCgroup:
         self.warnings: list[str] = []
 
     @classmethod
-    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "NoCgroup":
+    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "NoCgroup":  # noqa: ARG003
         """Nothing to make."""
         return cls()
 
     @classmethod
-    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":
+    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":  # noqa: ARG003
         """The counterpart of `to_dict`."""
         return cls()
 
@@ -577,7 +569,7 @@ class NoCgroup:
         if program:
             self.warnings.append(f"{where}: ignored: cgroups are disabled")
 
-    def pids(self, *, recursive: bool = True) -> list[int]:
+    def pids(self, *, recursive: bool = True) -> list[int]:  # noqa: ARG002
         """None are known."""
         return []
 
@@ -585,15 +577,15 @@ class NoCgroup:
         """Never."""
         return False
 
-    def freeze(self, timeout: float = PATIENCE) -> None:
+    def freeze(self, timeout: float = PATIENCE) -> None:  # noqa: ARG002
         """Raises `CgroupError`."""
         raise CgroupError("cannot freeze container: its cgroup manager is disabled")
 
-    def thaw(self, timeout: float = PATIENCE) -> None:
+    def thaw(self, timeout: float = PATIENCE) -> None:  # noqa: ARG002
         """Raises `CgroupError`."""
         raise CgroupError("cannot thaw container: its cgroup manager is disabled")
 
-    def kill(self, signal: int = SIGKILL) -> bool:
+    def kill(self, signal: int = SIGKILL) -> bool:  # noqa: ARG002
         """False: nobody was reached, the caller has to signal the processes that it knows."""
         return False
 

@@ -131,9 +131,7 @@ def _memory(memory: "dict[str, Any]", where: str) -> "Iterator[Write]":
         source = "swap" if memory.get("swap") else "limit"
         yield Write("memory.swap.max", swap, f"{where}/{source}", default=nothing, usage=usage)
     if memory.get("reservation"):
-        yield Write(
-            "memory.low", _bytes(memory["reservation"], f"{where}/reservation"), f"{where}/reservation"
-        )
+        yield Write("memory.low", _bytes(memory["reservation"], f"{where}/reservation"), f"{where}/reservation")
 
 
 def _swap(memory: "dict[str, Any]", where: str) -> str:
@@ -147,9 +145,7 @@ def _swap(memory: "dict[str, Any]", where: str) -> str:
     if total < 0:
         raise CgroupError(f"cannot convert swap {total}: must be -1 or more", where=where)
     if limit <= 0:
-        raise CgroupError(
-            "cannot convert swap: it is memory plus swap, so memory/limit must be set too", where=where
-        )
+        raise CgroupError("cannot convert swap: it is memory plus swap, so memory/limit must be set too", where=where)
     if total < limit:
         raise CgroupError(
             f"cannot convert swap {total}: it is memory plus swap and less than memory/limit {limit}",
@@ -215,9 +211,7 @@ def _block_io(block_io: "dict[str, Any]", where: str) -> "Iterator[Write]":
         if "weight" not in device and "leafWeight" not in device:
             raise CgroupError("cannot convert weightDevice: it has neither weight nor leafWeight", where=at)
         if device.get("leafWeight"):
-            raise CgroupError(
-                "cannot convert leafWeight to cgroup v2: no controller has it", where=f"{at}/leafWeight"
-            )
+            raise CgroupError("cannot convert leafWeight to cgroup v2: no controller has it", where=f"{at}/leafWeight")
         if device.get("weight"):
             yield _weight(_device(device), device["weight"], f"{at}/weight")
     for key, limit in THROTTLES:
@@ -253,12 +247,7 @@ def _hugepages(limits: "list[dict[str, Any]]", where: str) -> "Iterator[Write]":
     for index, limit in enumerate(limits):
         size, at = limit["pageSize"], f"{where}/{index}"
         number = size[:-2]
-        if (
-            size[-2:] not in ("KB", "MB", "GB")
-            or not number
-            or not DIGITS.issuperset(number)
-            or number[0] == "0"
-        ):
+        if size[-2:] not in ("KB", "MB", "GB") or not number or not DIGITS.issuperset(number) or number[0] == "0":
             raise CgroupError(
                 f"cannot convert pageSize {size!r}: must be like 64KB, 2MB or 1GB", where=f"{at}/pageSize"
             )

@@ -20,7 +20,7 @@ from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 NUMBERS = itertools.count()
 
@@ -48,7 +48,7 @@ def spawn(directory, *command, stdout=None):
         with open(procs, "w") as file:
             file.write("0")
 
-    return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join, stdout=stdout)
+    return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join, stdout=stdout)  # noqa: PLW1509
 
 
 def end(*processes):
@@ -313,11 +313,8 @@ def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
     resources = {"unified": {"nosuch.max": "1"}}
     error = refusal(path=path, writes=writes(resources))
 
-    mount = fs.find_mount()
-    assert (
-        f"/linux/resources/unified/nosuch.max: cannot apply: this host's cgroup v2 hierarchy ({mount}) has no nosuch controller"
-        == str(error)
-    )
+    what = f"this host's cgroup v2 hierarchy ({fs.find_mount()}) has no nosuch controller"
+    assert f"/linux/resources/unified/nosuch.max: cannot apply: {what}" == str(error)
 
 
 def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
@@ -348,7 +345,8 @@ def test_limits_that_say_nothing_need_no_controller(path):
     cgroup.destroy()
 
 
-@pytest.mark.skipif("hugetlb" not in controllers(), reason="this kernel has no hugetlb controller")
+@pytest.mark.may_skip("user-mode Linux has no hugetlb controller")
+@pytest.mark.skipif("hugetlb" not in controllers(), reason="no hugetlb in cgroup v2")
 def test_hugepage_limits_are_written_through_enabled_ancestors(path):
     """Both accountings, in a cgroup three levels down."""
     limits = writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
@@ -362,7 +360,8 @@ def test_hugepage_limits_are_written_through_enabled_ancestors(path):
     cgroup.destroy()
 
 
-@pytest.mark.skipif("hugetlb" not in controllers(), reason="this kernel has no hugetlb controller")
+@pytest.mark.may_skip("user-mode Linux has no hugetlb controller")
+@pytest.mark.skipif("hugetlb" not in controllers(), reason="no hugetlb in cgroup v2")
 def test_an_unknown_page_size_is_an_error(path):
     """CG-38: it has to name a file that is there."""
     limits = writes({"hugepageLimits": [{"pageSize": "3MB", "limit": 0}]})
@@ -372,15 +371,10 @@ def test_an_unknown_page_size_is_an_error(path):
     cgroup.destroy()
 
     assert "/linux/resources/hugepageLimits/0" == caught.value.where
-    assert (
-        f"cannot write `0` to hugetlb.3MB.max of cgroup {path}: no such file or directory"
-        == caught.value.message
-    )
+    assert f"cannot write `0` to hugetlb.3MB.max of cgroup {path}: no such file or directory" == caught.value.message
 
 
-@pytest.mark.skipif(
-    not {"hugetlb", "memory"} & set(controllers()), reason="no controller that guards its domain"
-)
+@pytest.mark.skipif(not {"hugetlb", "memory"} & set(controllers()), reason="no controller that guards its domain")
 def test_an_ancestor_with_processes_is_named(path):
     """The rule of v2 that surprises most: EBUSY alone would explain nothing."""
     limits = writes(
@@ -462,7 +456,7 @@ def test_freeze_stops_and_thaw_lets_go(cgroup):
 def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatch):
     """A process stuck in the kernel holds it up; nobody may stay half frozen."""
     monkeypatch.setattr(Cgroup, "_wait", lambda *_: False)
-    with pytest.raises(CgroupError, match="cannot freeze cgroup .*: not done after 0.1 s"):
+    with pytest.raises(CgroupError, match=r"cannot freeze cgroup .*: not done after 0.1 s"):
         cgroup.freeze(timeout=0.1)
 
     assert "0\n" == (host(cgroup.path) / "cgroup.freeze").read_text()

@@ -17,7 +17,7 @@ from pyoci.cgroups.device_filter import compile_rules
 from pyoci.cgroups.fs import Cgroup
 from pyoci.errors import CgroupError
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 DENY_ALL = {"allow": False, "access": "rwm"}
 MEM = {"type": "c", "major": 1, "minor": 1}
@@ -53,9 +53,7 @@ def cgroup():
 def probe(cgroup, *attempts):
     """The errno of each attempt inside the cgroup."""
     command = [sys.executable, "-I", "-S", "-c", PROBE, cgroup.mount + cgroup.path, *attempts]
-    return [
-        int(n) for n in subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
-    ]
+    return [int(n) for n in subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()]
 
 
 def attached(path):
@@ -140,7 +138,7 @@ def test_filter_leaves_a_cgroup_that_was_there_before():
 def test_a_program_that_the_kernel_refuses_says_why(cgroup):
     """The last line of the verifier, asked for only then."""
     endless = struct.pack("<BBhi", 0xB4, 0, 0, 1)
-    with pytest.raises(CgroupError, match="cannot load device filter: .*last insn is not an exit") as caught:
+    with pytest.raises(CgroupError, match=r"cannot load device filter: .*last insn is not an exit") as caught:
         cgroup.attach_device_filter(endless)
 
     assert "/linux/resources/devices" == caught.value.where

@@ -21,9 +21,7 @@ class RefusedProgram(Exception):
 
 def instructions(program):
     """(opcode, destination, source, offset, immediate) of each instruction."""
-    return [
-        (op, regs & 15, regs >> 4, off, imm) for op, regs, off, imm in struct.iter_unpack("<BBhi", program)
-    ]
+    return [(op, regs & 15, regs >> 4, off, imm) for op, regs, off, imm in struct.iter_unpack("<BBhi", program)]
 
 
 def run(program, type_, major, minor, letters):
@@ -233,11 +231,8 @@ def test_more_rules_than_a_program_holds_are_an_error():
 def test_a_thousand_rules_still_mean_what_they_say():
     """The most that a config may have."""
     rules = [
-        {"allow": bool(minor % 3), "type": "b", "major": 9, "minor": minor, "access": "rw"}
-        for minor in range(1024)
+        {"allow": bool(minor % 3), "type": "b", "major": 9, "minor": minor, "access": "rw"} for minor in range(1024)
     ]
     program = compile_rules([ALLOW_ALL, *rules])
 
-    assert [bool(n % 3) for n in range(0, 1024, 41)] == [
-        run(program, "b", 9, n, "r") for n in range(0, 1024, 41)
-    ]
+    assert [bool(n % 3) for n in range(0, 1024, 41)] == [run(program, "b", 9, n, "r") for n in range(0, 1024, 41)]
