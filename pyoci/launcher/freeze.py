@@ -127,9 +127,9 @@ def compile_objects(temp: Path, native: Path, definitions: list[str]) -> list[st
     objects = []
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
     for source in (HERE / "launcher.c", HERE / "protect.c", native):
-        target = temp / (source.stem + ".o")
+        target = source if source.suffix == ".o" else temp / (source.stem + ".o")
         objects.append(str(target))
-        if source == native and target.exists() and target.stat().st_mtime > source.stat().st_mtime:
+        if source == native and target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
             continue
         warnings = [] if source == native else WARNINGS
         _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
@@ -183,6 +183,8 @@ def write_script(output: Path) -> None:
 
 def build(output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c") -> str:
     """Build the executable at `output`; says which libpython is in it. `temp` keeps what is generated.
+
+    `package` is frozen, with `native`, the C or object file of its extension.
 
     Raises NoLibpython where this Python can't be embedded.
     """
