@@ -50,20 +50,22 @@ LOAD_WORD, MOVE, AND, SHIFT_RIGHT = 0x61, 0xB4, 0x54, 0x74  # 32 bits
 JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, JUMP_IF_SET, EXIT = 0x05, 0x15, 0x55, 0x45, 0x95
 RESULT, CONTEXT, ASKED, TYPE, MAJOR, MINOR = range(6)  # registers
 
-FURTHEST_JUMP = 0x7FFF
+MAX_RULES = 4096  # five instructions each: all jumps stay below 32768, and the kernel's verifier patient
 
 
 def compile_rules(rules: "list[dict[str, Any]]", where: str = "/linux/resources/devices") -> bytes:
     """The program for `rules`, an array of struct bpf_insn; b"" when it would allow everything.
 
     An ancestor's program is asked as well, so attaching none is the same as attaching one that allows all.
-    No rules deny all but the defaults. Raises `CgroupError` with the pointer of a rule that is not valid.
+    With no rules all but the defaults is denied. Raises `CgroupError` with the pointer of a rule that is not valid.
     """
+    if len(rules) > MAX_RULES:
+        raise CgroupError(f"cannot compile {len(rules)} device rules: the limit is {MAX_RULES}", where=where)
     parsed = [_parse(rule, f"{where}/{index}") for index, rule in enumerate(rules)]
     tests = _tests([*parsed, *DEFAULTS])
     if _every_device(tests) == RWM and all(allow for allow, *_ in tests):
         return b""
-    return _assemble(tests, where)
+    return _assemble(tests)
 
 
 def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
@@ -89,22 +91,53 @@ def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
 
 
 def _tests(rules: "list[Rule]") -> "list[Rule]":
-    """`rules` in the order to test them, last first, with only the letters that no earlier test decides."""
+    """`rules` in the order to test them, last first; of each only what no earlier test decides."""
     tests: list[Rule] = []
-    decided: dict[tuple[int, int, int], int] = {}
+    exact: dict[tuple[int, int, int], int] = {}  # letters that are decided for one device
+    wide: list[tuple[int, int, int, int]] = []  # and for sets of devices: type, major, minor, letters
+    for_all = 0
     for allow, type_, major, minor, access in reversed(rules):
-        left = access
-        for t in {type_, ANY}:
-            for m in {major, ANY}:
-                for n in {minor, ANY}:
-                    left &= ~decided.get((t, m, n), 0)
+        left = access & ~exact.get((type_, major, minor), 0)
+        for t, m, n, letters in wide:
+            if t in (ANY, type_) and m in (ANY, major) and n in (ANY, minor):
+                left &= ~letters
         if not left:
             continue
-        decided[type_, major, minor] = decided.get((type_, major, minor), 0) | left
         tests.append((allow, type_, major, minor, left))
-    while not tests[-1][0]:  # nothing follows, and no match is denied anyway
-        tests.pop()
-    return tests
+        if ANY not in (type_, major, minor):
+            exact[type_, major, minor] = exact.get((type_, major, minor), 0) | left
+            continue
+        wide.append((type_, major, minor, left))
+        if type_ == major == minor == ANY:
+            for_all |= left
+            if for_all == RWM:
+                break
+    return _without_idle_denials(tests)
+
+
+def _without_idle_denials(tests: "list[Rule]") -> "list[Rule]":
+    """`tests` without the denials of what no later test would allow: no match is denied anyway."""
+    kept: list[Rule] = []
+    exact: dict[tuple[int, int, int], int] = {}
+    wide: list[Rule] = []
+    for test in reversed(tests):
+        allow, type_, major, minor, access = test
+        if allow:
+            if ANY in (type_, major, minor):
+                wide.append(test)
+            else:
+                exact[type_, major, minor] = exact.get((type_, major, minor), 0) | access
+        elif ANY in (type_, major, minor):
+            if not exact and not wide:
+                continue
+        elif not exact.get((type_, major, minor), 0) & access and not any(
+            t in (ANY, type_) and m in (ANY, major) and n in (ANY, minor) and letters & access
+            for _, t, m, n, letters in wide
+        ):
+            continue
+        kept.append(test)
+    kept.reverse()
+    return kept
 
 
 def _every_device(tests: "list[Rule]") -> int:
@@ -116,8 +149,11 @@ def _every_device(tests: "list[Rule]") -> int:
     return letters
 
 
-def _assemble(tests: "list[Rule]", where: str) -> bytes:
-    """One block of instructions for each test: leave it if the device is another, else decide its letters."""
+def _assemble(tests: "list[Rule]") -> bytes:
+    """The verdict of each test behind guards that jump over it for other devices.
+
+    Neighbours share their guards: the verifier's time grows faster than the program.
+    """
     code: list[tuple[int, int, int | str, int]] = [
         (LOAD_WORD, CONTEXT << 4 | TYPE, 0, 0),
         (LOAD_WORD, CONTEXT << 4 | ASKED, 0, 0),
@@ -127,25 +163,34 @@ def _assemble(tests: "list[Rule]", where: str) -> bytes:
         (SHIFT_RIGHT, ASKED, 0, 16),
         (JUMP_IF_EQUAL, ASKED, "allow", 0),
     ]
+    guards: list[tuple[int, int, int]] = []  # register, number, and where in `code` the jump stands
+
+    def close_guards(down_to: int) -> None:
+        while len(guards) > down_to:
+            register, number, at = guards.pop()
+            code[at] = (JUMP_UNLESS_EQUAL, register, len(code) - at - 1, number)
+
     open_letters = RWM  # those that may still be asked for; at least one is
     for allow, type_, major, minor, access in tests:
         device = [(register, n) for register, n in ((TYPE, type_), (MAJOR, major), (MINOR, minor)) if n != ANY]
-        verdict: list[tuple[int, int, int | str, int]]
+        shared = 0
+        while shared < min(len(guards), len(device)) and guards[shared][:2] == device[shared]:
+            shared += 1
+        close_guards(shared)
+        for register, number in device[shared:]:
+            guards.append((register, number, len(code)))
+            code.append((JUMP_UNLESS_EQUAL, register, 0, number))
         if access & open_letters == open_letters:
-            verdict = [(JUMP, 0, "allow" if allow else "deny", 0)]
+            code.append((JUMP, 0, "allow" if allow else "deny", 0))
         elif allow:
-            verdict = [(AND, ASKED, 0, RWM & ~access), (JUMP_IF_EQUAL, ASKED, "allow", 0)]
+            code += [(AND, ASKED, 0, RWM & ~access), (JUMP_IF_EQUAL, ASKED, "allow", 0)]
         else:
-            verdict = [(JUMP_IF_SET, ASKED, "deny", access)]
-        length = len(device) + len(verdict)
-        code += [(JUMP_UNLESS_EQUAL, register, length - 1 - i, n) for i, (register, n) in enumerate(device)]
-        code += verdict
+            code.append((JUMP_IF_SET, ASKED, "deny", access))
         if not device:
             open_letters &= ~access
+    close_guards(0)
     targets = {"deny": len(code), "allow": len(code) + 2}
     code += [(MOVE, RESULT, 0, 0), (EXIT, 0, 0, 0), (MOVE, RESULT, 0, 1), (EXIT, 0, 0, 0)]
-    if len(code) > FURTHEST_JUMP:
-        raise CgroupError(f"cannot compile {len(tests)} device rules: too many for one program", where=where)
     return b"".join(
         INSTRUCTION.pack(opcode, registers, targets[to] - i - 1 if isinstance(to, str) else to, imm)
         for i, (opcode, registers, to, imm) in enumerate(code)

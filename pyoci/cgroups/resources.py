@@ -20,8 +20,8 @@ class Write:
 
     `where` is the JSON pointer of the limit; `controller` is the controller that provides the file, ""
     for the core's own `cgroup.*` files.
-    `default`: a cgroup without the file behaves like this anyway, so neither the file nor the controller
-    has to exist. `otherwise` is written instead where the file is missing. `usage` names the file with
+    `default`: it lifts a limit (unlimited, not idle), as a cgroup without the file has none, so neither the
+    file nor the controller has to exist. `otherwise` is written instead where the file is missing. `usage` names the file with
     the usage that the value must not be below (`checkBeforeUpdate`). `after_clone`: the value would refuse
     the container's own first process, so it has to be written when that one is inside.
     """
@@ -178,8 +178,8 @@ def _cpu(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
         yield Write("cpu.idle", str(idle), f"{where}/idle", default=idle == 0)
     # An idle group has no weight: the kernel refuses to set one, and would forget it.
     if shares and idle != 1:
-        weight = weight_of_shares(shares)
-        yield Write("cpu.weight", str(weight), f"{where}/shares", default=weight == 100)
+        # 1024 gives the kernel's own weight, yet it asks for a share: without the controller there are none.
+        yield Write("cpu.weight", str(weight_of_shares(shares)), f"{where}/shares")
     yield from _cpu_bandwidth(cpu, where)
     for key, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
         if cpu.get(key):

@@ -325,7 +325,7 @@ def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
     for name, resources in {
         "pids": {"limit": 5},
         "memory": {"limit": 1 << 30},
-        "cpu": {"shares": 512},
+        "cpu": {"shares": 1024},
     }.items():
         if name in names:
             error = refusal(path=path, writes=writes({name: resources}))
@@ -333,12 +333,12 @@ def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
 
 
 def test_limits_that_say_nothing_need_no_controller(path):
-    """What engines send everywhere: empty objects, unlimited, and the kernel's own defaults."""
+    """What engines send everywhere: empty objects, and limits that are lifted."""
     resources = {
         "blockIO": {},
         "memory": {"limit": -1, "swap": -1},
         "pids": {"limit": -1},
-        "cpu": {"shares": 1024, "quota": -1, "period": 100000, "burst": 0, "idle": 0},
+        "cpu": {"shares": 0, "quota": -1, "period": 100000, "burst": 0, "idle": 0},
     }
     cgroup = Cgroup.create(path, "id", writes(resources))
     cgroup.apply(writes(resources))

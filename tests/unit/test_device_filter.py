@@ -188,6 +188,16 @@ def test_a_program_that_allows_everything_is_none(rules):
     assert b"" == compile_rules(rules)
 
 
+def test_denying_what_nothing_allows_makes_no_code():
+    """Docker denies fuse after denying all."""
+    fuse = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"}
+    console = {"allow": True, "type": "c", "major": 5, "minor": 1, "access": "rwm"}
+
+    assert compile_rules([console]) == compile_rules([DENY_ALL, console, fuse])
+    misc = {"allow": True, "type": "c", "major": 10, "access": "r"}
+    assert compile_rules([misc, console]) != compile_rules([misc, console, fuse])
+
+
 def test_rules_that_later_ones_decide_make_no_code():
     """Docker sends its list twice, and most of it is in the defaults anyway."""
     docker = [DENY_ALL] + [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}] * 1000
@@ -219,13 +229,13 @@ def test_a_rule_that_is_not_valid_is_an_error(rule, where, reason):
 
 def test_more_rules_than_a_program_holds_are_an_error():
     """Jumps reach 32767 instructions: one that wrapped around would decide something else."""
-    rules = [
-        {"allow": bool(minor % 2), "type": "b", "major": major, "minor": minor, "access": "r"}
-        for major in range(10)
-        for minor in range(1000)
+    most = [
+        {"allow": True, "type": "bc"[n % 2], "major": n % 4000, "minor": n, "access": "rw"[n % 2]} for n in range(4096)
     ]
-    with pytest.raises(CgroupError, match="too many"):
-        compile_rules(rules)
+
+    assert len(compile_rules(most)) // 8 < 32768
+    with pytest.raises(CgroupError, match="cannot compile 4097 device rules: the limit is 4096"):
+        compile_rules([*most, DENY_ALL])
 
 
 def test_a_thousand_rules_still_mean_what_they_say():

@@ -239,10 +239,11 @@ def test_the_pointer_can_start_elsewhere():
     assert ["/pids/limit"] == [write.where for write in writes({"pids": {"limit": 1}}, "")]
 
 
-def test_controllers_of_real_limits_are_needed_and_those_of_defaults_are_not():
-    """ctr sends `shares: 1024`, the kernel's default, to every host: no controller may be needed for it."""
-    assert (["pids"], ["cpu"]) == controllers(writes({"cpu": {"shares": 1024}, "pids": {"limit": 3}}))
+def test_controllers_of_limits_are_needed_and_those_of_lifted_limits_are_not():
+    """A share is a limit even where it is the kernel's own, 1024; without its controller it would mean nothing."""
+    assert (["cpu", "pids"], []) == controllers(writes({"cpu": {"shares": 1024}, "pids": {"limit": 3}}))
     assert (["cpu"], []) == controllers(writes({"cpu": {"shares": 1025, "quota": -1}}))
+    assert ([], ["cpu"]) == controllers(writes({"cpu": {"quota": -1, "period": 100000, "idle": 0}}))
     assert ([], ["memory", "pids"]) == controllers(writes({"memory": {"limit": -1}, "pids": {"limit": -1}}))
     assert (["hugetlb"], []) == controllers(writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}))
 
