@@ -58,7 +58,9 @@ class Foreground:
     Signals are taken from a descriptor, so none is lost between the clone and the wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, subreaper: bool) -> None:
+        if subreaper:
+            _native.set_subreaper()
         self._signals = _native.signalfd()
         self._saved: bytes | None = None
 

@@ -196,9 +196,11 @@ class Directory:
         posix.rmdir(name, dir_fd=self._root_fd)
 
     def close(self) -> None:
-        """Give up the lock and the descriptors."""
-        posix.close(self.fd)
-        posix.close(self._root_fd)
+        """Give up the lock and the descriptors; a second time is no error."""
+        for fd in (self.fd, self._root_fd):
+            if fd >= 0:
+                posix.close(fd)
+        self.fd = self._root_fd = -1
 
 
 def _patiently(wait, what: str) -> None:  # type: ignore[no-untyped-def]

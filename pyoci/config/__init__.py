@@ -4,7 +4,6 @@ Pure: reads nothing, changes nothing. The hot path stops at the first fault; wha
 with faults comes from `diagnosis`, which reads it again with care.
 """
 
-from pyoci.config import _validator, checks
 from pyoci.config.jsonio import JsonError, decode, loads
 from pyoci.errors import ConfigError, Problem
 
@@ -24,6 +23,8 @@ def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     (`rslave`) loses its `r`, since the container's other mounts have their own. Raises ConfigError with every
     problem, each with its JSON pointer, line and column.
     """
+    from pyoci.config import _validator, checks  # here, since most commands need only `jsonio` of this package
+
     config = _read(data, _validator.check_config, process=False)
     linux = config.get("linux", {})
     for device in linux.get("devices", ()):
@@ -39,6 +40,8 @@ def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
 
     It is the `process` of a config.json by itself; errors as for `load`.
     """
+    from pyoci.config import _validator, checks
+
     process = _read(data, _validator.check_process, process=True)
     return process, checks.unknown_capabilities(process, "")
 
@@ -46,6 +49,8 @@ def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
 def _read(
     data: bytes, check_schema: "Callable[[Any, str, Callable[[str, Any, Any], None]], None]", *, process: bool
 ) -> "dict[str, Any]":
+    from pyoci.config import checks
+
     try:
         document: dict[str, Any] = loads(data)
         check_schema(document, "", _refuse)

@@ -1,0 +1,273 @@
+"""create and run: from a bundle to a container that waits for its start.
+
+Implements runtime.md "Create". The parent's side of a launch: read and compile the config, claim the id, make the container, commit.
+On any failure everything is taken back.
+"""
+
+import posix
+
+from pyoci import config as configuration
+from pyoci import console, files, hooks
+from pyoci.bundle import read_config
+from pyoci.cgroups import fs
+from pyoci.config.jsonio import dumps
+from pyoci.container import Container, now, open_bundle, run_poststop, state_document, state_json
+from pyoci.errors import HookError, PyociError, SetupError, reason
+from pyoci.host import probe
+from pyoci.launch import Launch
+from pyoci.names import check_id
+from pyoci.plan.compiler import Options, compile_container, rootfs_path
+from pyoci.plan.operations import BUNDLE, CREATED, EXEC_FIFO, HOOK_STATE, HOOKS, READY, RESULT_FIFO, START_STATE, Op
+from pyoci.plan.paths import clean
+from pyoci.state import Directory, boot_id, start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyoci.log import Log
+    from pyoci.plan.operations import Plan
+
+_FIRST_FD = 3
+
+
+def create(
+    id: str,
+    *,
+    root: str,
+    bundle: str,
+    log: "Log",
+    config_file: "str | None" = None,
+    console_socket: "str | None" = None,
+    pidfd_socket: "str | None" = None,
+    pid_file: "str | None" = None,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+    cgroup_manager: str = "cgroupfs",
+) -> Container:
+    """Everything of the config except running the program. Raises PyociError, and then has left nothing behind."""
+    creation = _Creation(id, root, bundle, config_file, log, preserve_fds)
+    creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
+    console.check_terminal(terminal=creation.terminal, socket=console_socket, detached=True)
+    container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
+    if launch.console >= 0:
+        posix.close(launch.console)
+    return container
+
+
+def run(
+    id: str,
+    *,
+    root: str,
+    bundle: str,
+    log: "Log",
+    config_file: "str | None" = None,
+    console_socket: "str | None" = None,
+    pidfd_socket: "str | None" = None,
+    pid_file: "str | None" = None,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+    cgroup_manager: str = "cgroupfs",
+    detach: bool = False,
+    keep: bool = False,
+    no_subreaper: bool = False,
+) -> int:
+    """create and start; in the foreground also wait and delete. Returns the program's exit status, 0 with `detach`."""
+    creation = _Creation(id, root, bundle, config_file, log, preserve_fds)
+    creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
+    console.check_terminal(terminal=creation.terminal, socket=console_socket, detached=detach)
+    foreground = None if detach else console.Foreground(subreaper=not no_subreaper)
+    container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
+    try:
+        container.start()
+    except BaseException:
+        posix.waitpid(launch.pid, 0)
+        raise
+    if foreground is None:
+        return 0
+    status = foreground.wait(launch)
+    if not keep:
+        container.delete(force=True)
+    return status
+
+
+class _Creation:
+    """What create needs until the container stands."""
+
+    def __init__(self, id: str, root: str, bundle: str, config_file: "str | None", log: "Log", preserve_fds: int) -> None:
+        check_id(id)
+        self.id = id
+        self.root = root
+        self.log = log
+        self.bundle = clean(bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}")
+        self.listen_fds = _listen_fds()
+        self.preserve_fds = self.listen_fds + preserve_fds
+        directory, name = (self.bundle, "config.json") if config_file is None else _split(config_file)
+        self.config, warnings = configuration.load(read_config(directory, name))
+        for warning in warnings:
+            log.warning(warning)
+        self.plan: Plan
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the program gets a terminal."""
+        return bool(self.config.get("process", {}).get("terminal"))
+
+    def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
+        """The plan, and whatever it warns about."""
+        if cgroup_manager == "systemd":
+            raise PyociError("cannot use cgroup manager systemd: not supported by this version of pyoci")
+        if self.listen_fds:
+            env = self.config.setdefault("process", {}).setdefault("env", [])
+            env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
+        self.options = Options(
+            self.bundle, self.id, preserve_fds=self.preserve_fds, no_pivot=no_pivot, new_keyring=new_keyring, cgroup_manager=cgroup_manager
+        )
+        host = probe()
+        self.plan = compile_container(self.config, host, self.options)
+        for warning in self.plan.warnings:
+            self.log.warning(warning)
+
+    def launch(
+        self, console_socket: "str | None", pidfd_socket: "str | None", pid_file: "str | None"
+    ) -> "tuple[Container, Launch]":
+        """Claim the id, make the container, commit. On any failure everything is taken back."""
+        _occupy(_FIRST_FD, self.preserve_fds)
+        directory = Directory.claim(self.root, self.id)
+        launch = Launch(self.plan, self.config, self.id)
+        record = self._record()
+        try:
+            self._open_descriptors(directory, launch)
+            launch.prepare()
+            record["cgroup"] = launch.cgroup.to_dict()
+            launch.clone()
+            self._remember(directory, launch, record)
+            launch.meanwhile()
+
+            def at(point: int) -> None:
+                if launch.pid != record["pid"]:
+                    self._remember(directory, launch, record)
+                if point == HOOKS:
+                    hooks.fill(launch.slots[HOOK_STATE], state_json(record, "creating"))
+                if point == READY:
+                    self._send(launch, console_socket, pidfd_socket)
+                if point == CREATED:
+                    self._commit(directory, record, pid_file)
+
+            launch.converse(at)
+        except BaseException as error:
+            launch.abort()
+            launch.cgroup.destroy(kill=True)
+            directory.remove()
+            directory.close()
+            if isinstance(error, HookError):
+                run_poststop(record, self.log)
+            raise
+        launch.close()
+        directory.close()
+        return Container(Directory.open(self.root, self.id), record), launch
+
+    def _record(self) -> "dict[str, Any]":
+        """What later commands need; they never read the bundle again."""
+        config = self.config
+        kept = {kind: config["hooks"][kind] for kind in ("poststart", "poststop") if config.get("hooks", {}).get(kind)}
+        namespaces = {entry["type"]: entry.get("path", "") for entry in config.get("linux", {}).get("namespaces", ())}
+        return {
+            "id": self.id,
+            "status": "creating",
+            "pid": -1,
+            "startTime": 0,
+            "bootId": boot_id(),
+            "bundle": self.bundle,
+            "rootfs": rootfs_path(config, self.options),
+            "created": now(),
+            "owner": "",
+            "annotations": config.get("annotations", {}),
+            "hooks": kept,
+            "process": config.get("process", {}).get("args", []),
+            "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
+            "cgroup": fs.NoCgroup().to_dict(),
+            "startOps": {
+                str(index): {"verb": op.verb, "where": op.where, "s1": op.s1 if isinstance(op.s1, str) else "", "timeout": op.c}
+                for index, op in _after_wait(self.plan)
+            },
+        }
+
+    def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
+        launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
+        slots = {op.d for op in self.plan.init if op.verb == "run_hook"}
+        if HOOKS in self.plan.at:
+            launch.slots[HOOK_STATE] = hooks.state_file()
+            launch.slots[BUNDLE] = open_bundle(self.bundle)
+        if START_STATE in slots:
+            launch.slots[START_STATE] = hooks.state_file()
+
+    def _remember(self, directory: Directory, launch: Launch, record: "dict[str, Any]") -> None:
+        """From here on a killed create can be cleaned up by `delete --force`."""
+        record["pid"] = launch.pid
+        record["startTime"] = start_time(launch.pid)
+        directory.save(record)
+
+    def _send(self, launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
+        if START_STATE in {op.d for op in self.plan.init if op.verb == "run_hook"}:
+            inner = {"pid": _inner_pid(launch.pid)}
+            document = {**state_document(self._record(), "created"), **inner}
+            hooks.fill(launch.slots[START_STATE], dumps(document).encode())
+        if console_socket:
+            console.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
+        if pidfd_socket:
+            console.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
+
+    def _commit(self, directory: Directory, record: "dict[str, Any]", pid_file: "str | None") -> None:
+        record["status"] = "created"
+        directory.save(record)
+        if pid_file:
+            try:
+                files.replace(pid_file, str(record["pid"]).encode("ascii"), 0o644)
+            except OSError as error:
+                raise SetupError(f"cannot write pid file {pid_file}: {reason(error.errno or 0)}") from error
+
+
+def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":
+    """The operations, with their numbers, that `start` will have to explain if they fail."""
+    ops = list(enumerate(plan.child()))
+    for index, op in ops:
+        if op.verb == "wait_start":
+            return ops[index:]
+    return []
+
+
+def _inner_pid(pid: int) -> int:
+    """The pid as the process itself sees it."""
+    for line in files.read(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    return pid
+
+
+def _listen_fds() -> int:
+    """How many sockets were passed to this very process (sd_listen_fds(3)); 0 if they are meant for another one."""
+    environment = posix.environ
+    if environment.get(b"LISTEN_PID") != str(posix.getpid()).encode():
+        return 0
+    count = environment.get(b"LISTEN_FDS", b"0")
+    return int(count) if count.isdigit() and len(count) < 5 else 0
+
+
+def _occupy(first: int, count: int) -> None:
+    """Fill the holes among descriptors to be preserved, so that none of ours gets a number that the container keeps."""
+    for fd in range(first, first + count):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            null = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+            if null != fd:
+                posix.dup2(null, fd, False)
+                posix.close(null)
+
+
+def _split(path: str) -> "tuple[str, str]":
+    directory, _, name = path.rpartition("/")
+    return directory or "/", name
