@@ -667,7 +667,7 @@ def test_a_mount_that_is_covered_does_not_count(monkeypatch):
 
 def test_disabled_manager_does_nothing_and_says_what_is_lost():
     """Every limit and the device filter, but not what means nothing anyway."""
-    resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024}, "memory": {"limit": 9}}
+    resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024, "quota": -1}, "memory": {"limit": 9}}
     cgroup = fs.MANAGERS["disabled"].create("/x", "id", writes(resources))
     cgroup.apply(writes(resources))
     cgroup.attach_device_filter(b"12345678")
@@ -675,6 +675,7 @@ def test_disabled_manager_does_nothing_and_says_what_is_lost():
 
     assert [
         "/linux/resources/memory/limit: ignored: cgroups are disabled",
+        "/linux/resources/cpu/shares: ignored: cgroups are disabled",
         "/linux/resources/pids/limit: ignored: cgroups are disabled",
         "/linux/resources/devices: ignored: cgroups are disabled",
     ] == cgroup.warnings
