@@ -183,6 +183,10 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
     log = _log(given, quiet=command.data)
     try:
         return command.run(Call(operands, options, _root(given), _cgroup_manager(given), log))
+    except OSError as error:  # of the system, not of the container: no descriptors left, a full disk
+        log.debug(_trace(error.__traceback__))
+        subject = f"{error.filename}: " if error.filename else ""
+        raise PyociError(f"cannot {verb}: {subject}{reason(error.errno or 0)}") from error
     finally:
         log.close()
 
@@ -272,9 +276,6 @@ def _fail(error: BaseException, given: Values) -> int:
 def _describe(error: BaseException) -> str:
     if isinstance(error, PyociError):
         return str(error)
-    if isinstance(error, OSError) and error.errno:
-        subject = f"{error.filename!s}: " if error.filename else ""
-        return f"internal error: {subject}{reason(error.errno)}"
     return f"internal error: {type(error).__name__}: {error}"
 
 

@@ -202,9 +202,9 @@ def _each(call: Call, act: "Callable[[str], None]") -> int:
 
 
 def _matching(call: Call) -> "list[str]":
-    import re
-
     from pyoci.container import list_all
+
+    import re  # isort: skip - on the launcher's core, what is built in comes before what is not
 
     try:
         pattern = re.compile(call.id)

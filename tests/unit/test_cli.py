@@ -550,7 +550,7 @@ def test_an_operating_system_error_reads_like_the_kernels(pyoci, container):
     """No [Errno 13], and the reason in lower case."""
     container.error = PermissionError(13, "Permission denied", "/x")
 
-    assert (1, "", "internal error: /x: permission denied\n") == pyoci("start", "x")
+    assert (1, "", "cannot start: /x: permission denied\n") == pyoci("start", "x")
 
 
 def test_debug_tells_where_an_internal_error_came_from(pyoci, container, tmp_path):
