@@ -21,7 +21,10 @@ _INTERRUPTS = frozenset((errno.EINTR, errno.EAGAIN))
 def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> None:
     """A terminal needs somebody at its other end. Raises PyociError."""
     if terminal and detached and not socket:
-        raise PyociError("cannot allocate a terminal: process.terminal is true, but there is no --console-socket", where="/process/terminal")
+        raise PyociError(
+            "cannot allocate a terminal: process.terminal is true, but there is no --console-socket",
+            where="/process/terminal",
+        )
     if socket and not terminal:
         raise PyociError("cannot use --console-socket: process.terminal is not true", where="/process/terminal")
 

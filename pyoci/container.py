@@ -1,7 +1,8 @@
 """A container's life: create, start, kill, delete, run. The story, top to bottom.
 
-Implements runtime.md "Lifecycle" and "Operations". `create` ends with the container's first process waiting on a FIFO, set up to the
-last detail; `start` writes one byte to it and reads the outcome from another, which the program's execve closes.
+Implements runtime.md "Lifecycle" and "Operations". `create` ends with the container's first process waiting on a
+FIFO, set up to the last detail; `start` writes one byte to it and reads the outcome from another, which the program's
+execve closes.
 """
 
 import _struct
@@ -9,7 +10,7 @@ import posix
 import select
 import time
 
-from pyoci import _native, hooks, state
+from pyoci import hooks, state
 from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
@@ -38,7 +39,9 @@ class Container:
 
     @classmethod
     def create(cls, id: str, **options: "Any") -> "Container":
-        """See `pyoci.creation.create`, which takes the same arguments: a separate module, since no other operation needs it."""
+        """See `pyoci.creation.create`, which takes the same arguments: a separate module, since no other operation
+        needs it.
+        """
         from pyoci.creation import create
 
         return create(id, **options)
@@ -62,7 +65,9 @@ class Container:
             return cls(directory, {})
 
     def status(self) -> str:
-        """`creating`, `created`, `running`, `paused` or `stopped`, found out from the process, its FIFO and its cgroup."""
+        """`creating`, `created`, `running`, `paused` or `stopped`, found out from the process, its FIFO and its
+        cgroup.
+        """
         pidfd = open_process(self._require_record())
         if pidfd < 0:
             return "stopped"
@@ -74,13 +79,16 @@ class Container:
     def state(self) -> "dict[str, Any]":
         """The state document (runtime.md "State"), with runc's additions: rootfs, created, owner."""
         status = self.status()
-        return {**state_document(self._record, status), **{key: self._record[key] for key in ("rootfs", "created", "owner")}}
+        return {
+            **state_document(self._record, status),
+            **{key: self._record[key] for key in ("rootfs", "created", "owner")},
+        }
 
     def start(self) -> None:
         """Run the program of a created container.
 
-        Raises StatusError; SetupError or HookError if a startContainer hook, the program's execve or a poststart hook fails: the
-        container is then destroyed, its poststop hooks have run.
+        Raises StatusError; SetupError or HookError if a startContainer hook, the program's execve or a poststart hook
+        fails: the container is then destroyed, its poststop hooks have run.
         """
         self._lock()
         try:
@@ -99,7 +107,9 @@ class Container:
             self._directory.close()
 
     def kill(self, signal: int = SIGTERM, *, all: bool = False) -> None:
-        """Signal the container's process, or with `all` every process of its cgroup. Raises StatusError if it has ended."""
+        """Signal the container's process, or with `all` every process of its cgroup. Raises StatusError if it has
+        ended.
+        """
         record = self._require_record()
         if all:
             self._cgroup().kill(signal)
@@ -124,7 +134,9 @@ class Container:
         try:
             if not self._record:
                 if not force:
-                    raise StateError(f"cannot delete container `{self._directory.id}`: it was left half made (hint: delete --force)")
+                    raise StateError(
+                        f"cannot delete container `{self._directory.id}`: it was left half made (hint: delete --force)"
+                    )
                 self._directory.remove()
                 return
             status = self.status()
@@ -138,9 +150,9 @@ class Container:
 
     def _lock(self) -> None:
         """Only one runtime at a time changes a container; what was read before is read again."""
-        id, root = self._directory.id, self._directory.root
-        self._directory.close()
-        self._directory = Directory.open(root, id, lock=True)
+        held = self._directory
+        held.close()
+        self._directory = Directory.open(held.root, held.id, lock=True)
         if self._record:
             self._record = self._directory.load()
 
@@ -279,7 +291,7 @@ def _read_to_end(fd: int) -> bytes:
     """All of a non-blocking FIFO until its last writer has closed it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    parts = []
+    parts: list[bytes] = []
     while True:
         poll.poll()
         try:

@@ -1,7 +1,7 @@
 """create and run: from a bundle to a container that waits for its start.
 
-Implements runtime.md "Create". The parent's side of a launch: read and compile the config, claim the id, make the container, commit.
-On any failure everything is taken back.
+Implements runtime.md "Create". The parent's side of a launch: read and compile the config, claim the id, make the
+container, commit. On any failure everything is taken back.
 """
 
 import posix
@@ -96,7 +96,9 @@ def run(
 class _Creation:
     """What create needs until the container stands."""
 
-    def __init__(self, id: str, root: str, bundle: str, config_file: "str | None", log: "Log", preserve_fds: int) -> None:
+    def __init__(
+        self, id: str, root: str, bundle: str, config_file: "str | None", log: "Log", preserve_fds: int
+    ) -> None:
         check_id(id)
         self.id = id
         self.root = root
@@ -123,7 +125,12 @@ class _Creation:
             env = self.config.setdefault("process", {}).setdefault("env", [])
             env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
         self.options = Options(
-            self.bundle, self.id, preserve_fds=self.preserve_fds, no_pivot=no_pivot, new_keyring=new_keyring, cgroup_manager=cgroup_manager
+            self.bundle,
+            self.id,
+            preserve_fds=self.preserve_fds,
+            no_pivot=no_pivot,
+            new_keyring=new_keyring,
+            cgroup_manager=cgroup_manager,
         )
         host = probe()
         self.plan = compile_container(self.config, host, self.options)
@@ -190,7 +197,12 @@ class _Creation:
             "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
             "cgroup": fs.NoCgroup().to_dict(),
             "startOps": {
-                str(index): {"verb": op.verb, "where": op.where, "s1": op.s1 if isinstance(op.s1, str) else "", "timeout": op.c}
+                str(index): {
+                    "verb": op.verb,
+                    "where": op.where,
+                    "s1": op.s1,
+                    "timeout": op.c,
+                }
                 for index, op in _after_wait(self.plan)
             },
         }

@@ -38,14 +38,12 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb == "run_hook":
         return _hook(op, step, error, detail, payload)
     if op.verb in ("find_program", "exec"):
-        return _program(config, op, step, error, payload)
+        return _program(config, step, error, payload)
     if op.verb == "chdir":
         why = _CHECKS.get(step) or reason(error)
         return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
     where = option_where(config, op, detail) if step == "fsconfig" and op.verb == "mount" else op.where
-    why = _CHECKS.get(step)
-    if why is None:
-        why = f"{step}: {reason(error)}" if step else reason(error)
+    why = _CHECKS.get(step) or (f"{step}: {reason(error)}" if step else reason(error))
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
@@ -60,26 +58,37 @@ def _kernel_message(payload: bytes) -> str:
 def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookError:
     if step == "waitpid":
         return failure(
-            op.where, str(op.s1), detail & ~HOOK_TIMED_OUT, timed_out=bool(detail & HOOK_TIMED_OUT), timeout_ms=op.c, output=payload
+            op.where,
+            op.s1,
+            detail & ~HOOK_TIMED_OUT,
+            timed_out=bool(detail & HOOK_TIMED_OUT),
+            timeout_ms=op.c,
+            output=payload,
         )
     return HookError(f"cannot run hook {op.s1}: {reason(error)}", where=op.where)
 
 
-def _program(config: "dict[str, Any]", op: Op, step: str, error: int, payload: bytes) -> SetupError:
-    """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such file…`."""
+def _program(config: "dict[str, Any]", step: str, error: int, payload: bytes) -> SetupError:
+    """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
+    file…`.
+    """
     name = config["process"]["args"][0]
     where = "/process/args/0"
     if step == "interpreter":
         interpreter = payload.decode("utf-8", "backslashreplace")
         text = f'exec: "{name}": cannot be executed without its interpreter {interpreter}: {reason(error)}'
-        return SetupError(text, where=where, hint="it is named by the file's `#!` line, or as the loader of a dynamic ELF program")
+        return SetupError(
+            text, where=where, hint="it is named by the file's `#!` line, or as the loader of a dynamic ELF program"
+        )
     if step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
         return SetupError(f'exec: "{name}": executable file not found in $PATH', where=where)
     if step == "not-found":
         return SetupError(f'exec: "{name}": stat {name}: {reason(error)}', where=where)
     if step == "execve" and error == errno.ENOEXEC:
         return SetupError(
-            f'exec: "{name}": {reason(error)}', where=where, hint="a script without a `#!` line, or a program for another architecture"
+            f'exec: "{name}": {reason(error)}',
+            where=where,
+            hint="a script without a `#!` line, or a program for another architecture",
         )
     return SetupError(f'exec: "{name}": {reason(error)}', where=where)
 
@@ -90,7 +99,7 @@ def describe(op: Op) -> str:
     if op.verb == "bind_mount":
         return f"bind {s2} on {s1}"
     if op.verb == "mount":
-        return f"mount {s1} on {s3!s}"
+        return f"mount {s1} on {s3}"
     if op.verb in ("mknod", "bind_device"):
         return f"make device {s1}"
     if op.verb == "symlink":
@@ -98,17 +107,17 @@ def describe(op: Op) -> str:
     if op.verb == "sync":
         return f"synchronise at {SYNC_NAMES[op.a]}"
     if op.verb == "write_sysctl":
-        return f"write {str(s2)!r} to /proc/{s1}"
+        return f"write {s2!r} to /proc/{s1}"
     if op.verb == "write_attr":
-        return f"set the label {str(s2)!r}"
+        return f"set the label {s2!r}"
     if op.verb in ("join_namespace", "open_namespace"):
         return f"join the {s2 or s1} namespace"
     if op.verb == "attach_rootfs":
         return f"attach the root filesystem on {s1}"
     if op.verb in _PHRASES:
-        return _PHRASES[op.verb].replace("{}", s1 if isinstance(s1, str) else "")
+        return _PHRASES[op.verb].replace("{}", s1)
     verb = op.verb.replace("_", " ")
-    return f"{verb} {s1}" if isinstance(s1, str) and s1 else verb
+    return f"{verb} {s1}" if s1 else verb
 
 
 _PHRASES = {

@@ -1,7 +1,7 @@
 """Hooks that run on the host: prestart, createRuntime, poststart, poststop.
 
-Implements config.md "POSIX-platform Hooks". A hook gets the state on stdin, exactly the argv and environment of the config, a
-process group of its own and no descriptor of ours; it is killed with its group at its timeout.
+Implements config.md "POSIX-platform Hooks". A hook gets the state on stdin, exactly the argv and environment of the
+config, a process group of its own and no descriptor of ours; it is killed with its group at its timeout.
 """
 
 import posix
@@ -34,7 +34,9 @@ def fill(fd: int, data: bytes) -> None:
     fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
 
 
-def run(where: str, path: str, argv: "Sequence[str]", envp: "Sequence[str]", timeout_ms: int, state_fd: int, cwd_fd: int) -> None:
+def run(
+    where: str, path: str, argv: "Sequence[str]", envp: "Sequence[str]", timeout_ms: int, state_fd: int, cwd_fd: int
+) -> None:
     """Run one hook to its end. Raises HookError if it can't be executed, fails, or takes too long."""
     try:
         status, timed_out, output = _native.hook(path, list(argv), list(envp), cwd_fd, state_fd, timeout_ms)

@@ -1,7 +1,8 @@
 """Run a plan: the parent's operations, the clone, and the conversation with the child.
 
-The child reports in records (`_executor.pxi`); the parent is one loop over them. At each synchronisation point it runs the plan's
-operations for that point and answers with one byte. Whatever goes wrong, `abort` leaves nothing behind.
+The child reports in records (`_executor.pxi`); the parent is one loop over them. At each synchronisation point it
+runs the plan's operations for that point and answers with one byte. Whatever goes wrong, `abort` leaves nothing
+behind.
 """
 
 import _struct
@@ -19,8 +20,8 @@ from pyoci.plan.operations import (
     EXEC_FIFO,
     HOOK_STATE,
     RESULT_FIFO,
-    SYNC_NAMES,
     START_STATE,
+    SYNC_NAMES,
     Op,
     Plan,
     encode,
@@ -44,8 +45,8 @@ S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 class Launch:
     """The parent's side of one plan.
 
-    `pid` and `pidfd` are the container's init once it was cloned; `cgroup` is the container's. `console` is the master of its
-    terminal, -1 if it has none.
+    `pid` and `pidfd` are the container's init once it was cloned; `cgroup` is the container's. `console` is the
+    master of its terminal, -1 if it has none.
     """
 
     def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str) -> None:
@@ -75,10 +76,13 @@ class Launch:
         self.slots[CHANNEL] = child_end
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
         try:
-            self.pid, self.pidfd = _native.launch(ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd)
+            self.pid, self.pidfd = _native.launch(
+                ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd
+            )
         except OSError as error:
             raise SetupError(
-                f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}", where="/linux/namespaces"
+                f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}",
+                where="/linux/namespaces",
             ) from error
         finally:
             posix.close(child_end)
@@ -175,10 +179,12 @@ class Launch:
         except OSError as error:
             if isinstance(error, PyociError):
                 raise
-            raise SetupError(f"cannot {_phrase(op)}: {reason(error.errno or 0)}", where=op.where, hint=_hint(op, error)) from error
+            raise SetupError(
+                f"cannot {_phrase(op)}: {reason(error.errno or 0)}", where=op.where, hint=_hint(op, error)
+            ) from error
 
     def _open_rootfs(self, op: Op) -> None:
-        path = str(op.s1)
+        path = op.s1
         st = posix.stat(path, follow_symlinks=False)
         if st.st_mode & S_IFMT == 0o120000:
             raise SetupError(f"cannot use root filesystem {path}: it is a symlink", where=op.where)
@@ -192,7 +198,7 @@ class Launch:
         _native.mount_setattr(fd, True, 0, 0, SLAVE)
 
     def _open_tree(self, op: Op) -> None:
-        fd = _native.open_tree(AT_FDCWD, str(op.s1), OPEN_TREE_CLONE | (AT_RECURSIVE if op.flags & 1 else 0))
+        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | (AT_RECURSIVE if op.flags & 1 else 0))
         self.slots[op.a] = fd
         if op.flags & 2:
             _native.mount_setattr(fd, True, 0, 0, SLAVE)
@@ -212,21 +218,22 @@ class Launch:
                 return
 
     def _open_device(self, op: Op) -> None:
-        fd = _native.open_tree(AT_FDCWD, str(op.s1), OPEN_TREE_CLONE | 0x100)
+        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
         self.slots[op.a] = fd
         st = posix.fstat(fd)
         kind = S_IFBLK if op.s2 == "b" else S_IFCHR
         if st.st_mode & S_IFMT != kind or (posix.major(st.st_rdev), posix.minor(st.st_rdev)) != (op.b, op.c):
             raise SetupError(
-                f"cannot bind device {op.s1}: the host's is not {op.s2} {op.b}:{op.c}, and a user namespace can't make nodes",
+                f"cannot bind device {op.s1}: the host's is not {op.s2} {op.b}:{op.c}",
                 where=op.where,
+                hint="a user namespace can't make nodes of its own",
             )
 
     def _open_null(self, op: Op) -> None:
         self._open_device(Op("open_device", op.where, "/dev/null", "c", a=op.a, b=1, c=3))
 
     def _open_namespace(self, op: Op) -> None:
-        fd = posix.open(str(op.s1), posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        fd = posix.open(op.s1, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
         self.slots[op.a] = fd
         try:
             kind = _native.namespace_type(fd)
@@ -235,31 +242,31 @@ class Launch:
         if kind != op.b:
             raise SetupError(f"cannot join {op.s1}: not a {op.s2} namespace", where=op.where)
 
-    def _make_cgroup(self, op: Op) -> None:
+    def _make_cgroup(self, _op: Op) -> None:
         self.cgroup = Cgroup.create(self.config.get("linux", {}).get("cgroupsPath", ""), self.id, self.plan.writes)
 
     def _write_cgroup(self, op: Op) -> None:
         self.cgroup.apply([self.plan.writes[op.a]])
 
     def _attach_device_filter(self, op: Op) -> None:
-        self.cgroup.attach_device_filter(bytes(op.s1))  # type: ignore[arg-type]
+        self.cgroup.attach_device_filter(op.blob)
 
     def _write_id_maps(self, op: Op) -> None:
-        files.write(f"/proc/{self.pid}/{op.s1}", str(op.s2).encode("ascii"))
+        files.write(f"/proc/{self.pid}/{op.s1}", op.s2.encode("ascii"))
 
     def _write_time_offsets(self, op: Op) -> None:
-        files.write(f"/proc/{self.pid}/timens_offsets", str(op.s1).encode("ascii"))
+        files.write(f"/proc/{self.pid}/timens_offsets", op.s1.encode("ascii"))
 
     def _write_oom_score_adj(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/oom_score_adj", str(op.a).encode("ascii"))
 
     def _run_host_hook(self, op: Op) -> None:
-        hooks.run(op.where, str(op.s1), op.argv or (), op.envp or (), op.c, self.slots[HOOK_STATE], self.slots[BUNDLE])
+        hooks.run(op.where, op.s1, op.argv or (), op.envp or (), op.c, self.slots[HOOK_STATE], self.slots[BUNDLE])
 
     def _prlimit(self, op: Op) -> None:
         _native.prlimit(self.pid, op.a, op.b, op.c)
 
-    def _elsewhere(self, op: Op) -> None:
+    def _elsewhere(self, _op: Op) -> None:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
 
 
@@ -285,7 +292,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
 def _phrase(op: Op) -> str:
     """A parent's operation as `<verb> <object>`."""
     phrase = _PHRASES.get(op.verb)
-    return phrase.replace("{1}", str(op.s1)).replace("{2}", str(op.s2)) if phrase else op.verb.replace("_", " ")
+    return phrase.replace("{1}", op.s1).replace("{2}", op.s2) if phrase else op.verb.replace("_", " ")
 
 
 _PHRASES = {
@@ -309,4 +316,4 @@ def _hint(op: Op, error: OSError) -> str:
     return ""
 
 
-__all__ = ["Launch", "CgroupError", "EXEC_FIFO", "RESULT_FIFO", "START_STATE", "SYNC_NAMES"]
+__all__ = ["EXEC_FIFO", "RESULT_FIFO", "START_STATE", "SYNC_NAMES", "CgroupError", "Launch"]

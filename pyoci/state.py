@@ -1,7 +1,7 @@
 """The state of containers on disk: `ROOT/ID/state.json`, two FIFOs, a lock.
 
-mkdir claims the id, a rename commits the record, a process is a pid together with its start time. The status is not written
-down, it is found out: what a killed runtime left behind is described as it is.
+mkdir claims the id, a rename commits the record, a process is a pid together with its start time. The status is not
+written down, it is found out: what a killed runtime left behind is described as it is.
 
     no live process                                  stopped
     live, and it still holds exec.fifo open          created (creating while the creator is at work)
@@ -37,9 +37,12 @@ def open_root(root: str, *, make: bool) -> int:
         _make_directories(root)
     fd = posix.open(root, _DIRECTORY)
     st = posix.fstat(fd)
-    if st.st_uid != posix.geteuid() or st.st_mode & 0o022 and not st.st_mode & 0o1000:
+    if st.st_uid != posix.geteuid() or (st.st_mode & 0o022 and not st.st_mode & 0o1000):
         posix.close(fd)
-        raise StateError(f"cannot use state directory {root}: others can write to it (owner {st.st_uid}, mode {st.st_mode & 0o7777:o})")
+        raise StateError(
+            f"cannot use state directory {root}: others can write to it "
+            f"(owner {st.st_uid}, mode {st.st_mode & 0o7777:o})"
+        )
     return fd
 
 
@@ -157,13 +160,15 @@ class Directory:
         files.replace(RECORD, dumps({"pyoci": FORMAT, **record}).encode("utf-8", "surrogateescape"), 0o600, self.fd)
 
     def load(self) -> "dict[str, Any]":
-        """The record. Raises ContainerNotFound if another runtime made the directory, StateError if it can't be read."""
+        """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it can't be read."""
         try:
             data = files.read(RECORD, self.fd, 32 << 20)
         except FileNotFoundError as error:
             if not self.is_ours():
                 raise self._foreign() from error
-            raise StateError(f"container `{self.id}` is being created or was left half made: it has no {RECORD}") from error
+            raise StateError(
+                f"container `{self.id}` is being created or was left half made: it has no {RECORD}"
+            ) from error
         except OSError as error:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
         try:
@@ -172,16 +177,25 @@ class Directory:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {error}") from error
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()
-        if record["pyoci"] != FORMAT or type(record.get("pid")) is not int or record["pid"] < 1 or record.get("id") != self.id:
+        if (
+            record["pyoci"] != FORMAT
+            or type(record.get("pid")) is not int
+            or record["pid"] < 1
+            or record.get("id") != self.id
+        ):
             raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
         return record
 
     def is_ours(self) -> bool:
-        """Whether nothing lies in the directory but what this runtime puts there; engines share one root between runtimes."""
+        """Whether nothing lies in the directory but what this runtime puts there; engines share one root between
+        runtimes.
+        """
         return all(name in _OUR_FILES or name.startswith(f".{RECORD}.") for name in posix.listdir(self.fd))
 
     def _foreign(self) -> ContainerNotFound:
-        return ContainerNotFound(f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime")
+        return ContainerNotFound(
+            f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime"
+        )
 
     def remove(self) -> None:
         """Take the container's name away at once, then its files."""
@@ -238,7 +252,9 @@ def boot_id() -> str:
 
 
 def open_process(record: "dict[str, Any]") -> int:
-    """A pidfd of the container's init, -1 if it has ended. What the descriptor names was verified after it was opened."""
+    """A pidfd of the container's init, -1 if it has ended. What the descriptor names was verified after it was
+    opened.
+    """
     try:
         fd = posix.pidfd_open(record["pid"])
     except OSError:

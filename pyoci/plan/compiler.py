@@ -1,7 +1,7 @@
 """From a config to a plan: the table of contents of a container.
 
-`compile_container` is pure: config, facts about the host and the command's options in, operations out. It never looks at the
-root filesystem. Read `_init` to see what happens inside a container, in order, and why in that order.
+`compile_container` is pure: config, facts about the host and the command's options in, operations out. It never looks
+at the root filesystem. Read `_init` to see what happens inside a container, in order, and why in that order.
 """
 
 from pyoci.cgroups import device_filter, resources
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Host:
     """Facts about this host that a plan depends on.
 
-    `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of what this process
-    may grant; `user_namespace` whether it runs in one; `apparmor` and `selinux` whether the LSM is enabled.
+    `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
+    what this process may grant; `user_namespace` whether it runs in one; `apparmor` and `selinux` whether the LSM is
+    enabled.
     """
 
     __slots__ = ("apparmor", "arch", "capabilities", "cgroup_mount", "selinux", "user_namespace")
@@ -97,7 +98,7 @@ def _init(
     program = config.get("process", {})
     filter_ = _seccomp(plan, linux, host)
 
-    yield from rootfs.prepare_rootfs(config, rootfs_path(config, options))
+    yield from rootfs.prepare_rootfs(rootfs_path(config, options))
     if own.own_user and not own.needs_bootstrap:
         # only now: the path to the rootfs may be closed to the user that container root is on the host
         yield Op("become_root", own.where["user"])
@@ -133,14 +134,16 @@ def _init(
         yield Op("set_home", "/process/env", a=uid)
     if not program.get("terminal"):
         yield Op("chown_stdio", "/process/user/uid", a=uid)
-    yield from process.credentials(program, host.capabilities, filter_ is not None)
+    capabilities = process.Capabilities(program, host.capabilities, seccomp=filter_ is not None)
+    yield from process.credentials(program, capabilities)
     yield from process.program(program, env)
     plan.at[READY] = [
         *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
         *process.rlimits(program),
     ]
     plan.at[CREATED] = [Op("commit")]
-    yield from process.start(program, env, hooks.start_hooks(config), filter_, options.preserve_fds, host.capabilities)
+    hooks_at_start = hooks.start_hooks(config)
+    yield from process.start(program, env, hooks_at_start, filter_, capabilities, options.preserve_fds)
 
 
 def _without_process(options: Options) -> "Iterator[Op]":
@@ -159,7 +162,9 @@ def rootfs_path(config: "dict[str, Any]", options: Options) -> str:
 
 def _needs_proc(config: "dict[str, Any]") -> bool:
     process_ = config.get("process", {})
-    return bool(config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel"))
+    return bool(
+        config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel")
+    )
 
 
 def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host) -> "seccomp.Filter | None":
@@ -181,7 +186,7 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
         plan.meanwhile.append(Op("write_cgroup", write.where, write.file, write.value, a=index))
     program = device_filter.compile_rules(limits.get("devices", []))
     if program:
-        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", program, a=len(program) // 8))
+        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", blob=program, a=len(program) // 8))
 
 
 def _check_labels(config: "dict[str, Any]", host: Host) -> None:
@@ -189,9 +194,15 @@ def _check_labels(config: "dict[str, Any]", host: Host) -> None:
     process_ = config.get("process", {})
     problems = []
     if process_.get("apparmorProfile") and not host.apparmor:
-        problems.append(Problem("/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"))
+        problems.append(
+            Problem(
+                "/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"
+            )
+        )
     if process_.get("selinuxLabel") and not host.selinux:
-        problems.append(Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host"))
+        problems.append(
+            Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host")
+        )
     if config.get("linux", {}).get("mountLabel") and not host.selinux:
         problems.append(Problem("/linux/mountLabel", "cannot apply a mount label: SELinux is not enabled on this host"))
     if problems:

@@ -1,7 +1,7 @@
 """`linux.devices`, the default devices and the standard links → operations.
 
-Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace nodes can't be
-made: the host's are bound instead.
+Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace
+nodes can't be made: the host's are bound instead.
 """
 
 from pyoci.plan.operations import Op

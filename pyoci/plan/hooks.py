@@ -1,8 +1,8 @@
 """`hooks` → operations.
 
-Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent operations at the
-synchronisation point `hooks`. createContainer and startContainer run in the container: operations of the child. poststart and
-poststop belong to later commands and are kept in the state.
+Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent
+operations at the synchronisation point `hooks`. createContainer and startContainer run in the container: operations
+of the child. poststart and poststop belong to later commands and are kept in the state.
 """
 
 from pyoci.plan.operations import HOOK_STATE, HOOKS, START_STATE, Op, sync
@@ -27,16 +27,33 @@ def _argv(entry: "dict[str, Any]") -> "list[str]":
 def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
     """Hooks that the runtime runs itself."""
     return [
-        Op("run_host_hook", where, entry["path"], argv=_argv(entry), envp=entry.get("env", []), c=entry.get("timeout", 0) * 1000)
+        Op(
+            "run_host_hook",
+            where,
+            entry["path"],
+            argv=_argv(entry),
+            envp=entry.get("env", []),
+            c=entry.get("timeout", 0) * 1000,
+        )
         for kind in kinds
         for entry, where in _entries(config, kind)
     ]
 
 
 def container_hooks(config: "dict[str, Any]", kind: str, slot: int) -> "list[Op]":
-    """Hooks that the child runs, with the state of `slot` on their stdin. Only what the config says is in their environment."""
+    """Hooks that the child runs, with the state of `slot` on their stdin. Only what the config says is in their
+    environment.
+    """
     return [
-        Op("run_hook", where, entry["path"], argv=_argv(entry), envp=entry.get("env", []), c=entry.get("timeout", 0) * 1000, d=slot)
+        Op(
+            "run_hook",
+            where,
+            entry["path"],
+            argv=_argv(entry),
+            envp=entry.get("env", []),
+            c=entry.get("timeout", 0) * 1000,
+            d=slot,
+        )
         for entry, where in _entries(config, kind)
     ]
 

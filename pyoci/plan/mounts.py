@@ -1,7 +1,8 @@
-"""`mounts` → operations: bind mounts are cloned by the runtime before the first mount, filesystems are made by the child.
+"""`mounts` → operations: bind mounts are cloned by the runtime before the first mount, filesystems are made by the
+child.
 
-Implements config.md "Mounts" and config-linux.md "Default Filesystems". What depends on the root filesystem (a missing target,
-a symlink) is in the contracts of `bind_mount` and `mount`.
+Implements config.md "Mounts" and config-linux.md "Default Filesystems". What depends on the root filesystem (a
+missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 """
 
 from pyoci.errors import ConfigError, Problem
@@ -29,7 +30,8 @@ ATIME = 0x70  # the field of which NOATIME and STRICTATIME are values; relatime 
 
 MS_REC, UNBINDABLE, PRIVATE, SLAVE, SHARED = 0x4000, 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
-# option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole field.
+# option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole
+# field.
 ATTRIBUTES = {
     "ro": (RDONLY, 0), "rw": (0, RDONLY),
     "nosuid": (NOSUID, 0), "suid": (0, NOSUID),
@@ -45,7 +47,8 @@ ATTRIBUTES = {
 # The same for the mount and everything below it. `rnodev` is missing in the specification's table, not in its intent.
 RECURSIVE_ATTRIBUTES = {"r" + option: change for option, change in ATTRIBUTES.items()}
 
-# Flags of the whole filesystem: what fsconfig is told. They do nothing on a bind mount, whose filesystem is somebody else's.
+# Flags of the whole filesystem: what fsconfig is told. They do nothing on a bind mount, whose filesystem is somebody
+# else's.
 SUPERBLOCK = {
     "sync": "sync", "async": "async", "dirsync": "dirsync", "lazytime": "lazytime", "nolazytime": "nolazytime",
     "mand": "mand", "nomand": "nomand",
@@ -82,8 +85,21 @@ class Mount:
     """One entry of `mounts`, its options sorted into what the kernel takes separately."""
 
     __slots__ = (
-        "attr_clear", "attr_set", "bind", "copy_up", "data", "data_where", "destination", "propagation", "recursive_clear",
-        "recursive_set", "remount", "rbind", "source", "type", "where",
+        "attr_clear",
+        "attr_set",
+        "bind",
+        "copy_up",
+        "data",
+        "data_where",
+        "destination",
+        "propagation",
+        "rbind",
+        "recursive_clear",
+        "recursive_set",
+        "remount",
+        "source",
+        "type",
+        "where",
     )  # fmt: skip
 
     def __init__(self, entry: "dict[str, Any]", index: int) -> None:
@@ -147,7 +163,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
         mount = Mount(entry, index)
         if mount.type == "cgroup" and not mount.bind:
             _to_cgroup2(mount, private_cgroupns, cgroup_mount)
-        _check(mount, entry)
+        _check(mount)
         if mount.remount:
             yield _remount(mount)
         elif mount.bind:
@@ -164,7 +180,8 @@ def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
 
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
-    """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again, since
+    """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again,
+    since
     a new mount from the initial namespace would reset the options of the host's."""
     mount.data, mount.data_where = [], []
     if private or not cgroup_mount:
@@ -174,14 +191,16 @@ def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
     mount.source = cgroup_mount
 
 
-def _check(mount: Mount, entry: "dict[str, Any]") -> None:
+def _check(mount: Mount) -> None:
     problem = None
     if mount.destination == "/" and not mount.remount:
         problem = Problem(f"{mount.where}/destination", "cannot mount over the container's root")
     elif mount.bind and not mount.remount:
         fs_data = [(o, w) for o, w in zip(mount.data, mount.data_where, strict=True) if o not in SUPERBLOCK.values()]
         if fs_data:
-            problem = Problem(fs_data[0][1], f"cannot apply `{fs_data[0][0]}` to a bind mount: it is an option of a filesystem")
+            problem = Problem(
+                fs_data[0][1], f"cannot apply `{fs_data[0][0]}` to a bind mount: it is an option of a filesystem"
+            )
         elif not mount.source:
             problem = Problem(mount.where, "a bind mount needs a source")
     elif not mount.type and not mount.remount:
@@ -195,14 +214,20 @@ def _check(mount: Mount, entry: "dict[str, Any]") -> None:
 def _bind(plan: "Plan", mount: Mount, bundle: str) -> "Iterator[Op]":
     slot = plan.new_slot()
     source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
-    # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container does,
-    # unless the config asks for sharing: then what is mounted in either is to be seen in the other.
+    # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container
+    # does, unless the config asks for sharing: then what is mounted in either is to be seen in the other.
     shared = any(flag == SHARED for flag, _, _ in mount.propagation)
     plan.before.append(
         Op(
-            "open_tree", f"{mount.where}/source", source, a=slot, b=mount.attr_set, c=mount.attr_clear,
-            d=mount.recursive_set | mount.recursive_clear << 32, flags=int(mount.rbind) | (0 if shared else 2),
-        )  # fmt: skip
+            "open_tree",
+            f"{mount.where}/source",
+            source,
+            a=slot,
+            b=mount.attr_set,
+            c=mount.attr_clear,
+            d=mount.recursive_set | mount.recursive_clear << 32,
+            flags=int(mount.rbind) | (0 if shared else 2),
+        )
     )
     yield Op("bind_mount", mount.where, mount.destination, source, a=slot, flags=mount.target_flags())
     for flag, recursive, where in mount.propagation:
@@ -227,7 +252,19 @@ def _filesystem(plan: "Plan", mount: Mount, label: str) -> "Iterator[Op]":
             flags |= COPY_UP
     elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
         data.append("ro")
-    yield Op("mount", mount.where, mount.type, data, mount.destination, a=len(data), b=attributes, c=slot, d=read_only, flags=flags)
+    yield Op(
+        "mount",
+        mount.where,
+        mount.type,
+        "",
+        mount.destination,
+        options=data,
+        a=len(data),
+        b=attributes,
+        c=slot,
+        d=read_only,
+        flags=flags,
+    )
     for flag, recursive, where in mount.propagation:
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
@@ -236,14 +273,14 @@ def _remount(mount: Mount) -> Op:
     """Change a mount that is there: its attributes, and for other than binds the filesystem's own options."""
     data = [] if mount.bind else mount.data
     return Op(
-        "remount", mount.where, mount.destination, data, a=len(data), b=mount.attr_set | mount.recursive_set,
+        "remount", mount.where, mount.destination, options=data, a=len(data), b=mount.attr_set | mount.recursive_set,
         c=mount.attr_clear | mount.recursive_clear, d=int(bool(mount.recursive_set | mount.recursive_clear)),
     )  # fmt: skip
 
 
 def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
     """The JSON pointer of the `number`th (from 1) option that a `mount` operation hands to its filesystem."""
-    option = op.s2[number - 1] if 0 < number <= len(op.s2) else ""
+    option = op.options[number - 1] if 0 < number <= len(op.options) else ""
     index = int(op.where.rsplit("/", 1)[1])
     for n, text in enumerate(config["mounts"][index].get("options", ())):
         if text == option:
@@ -251,4 +288,4 @@ def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
     return op.where
 
 
-__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts", "option_where", "TARGET_FILE"]
+__all__ = ["MOUNT_OPTIONS", "TARGET_FILE", "Mount", "compile_mounts", "finish_mounts", "option_where"]

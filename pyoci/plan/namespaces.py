@@ -1,8 +1,9 @@
 """`linux.namespaces`, id mappings, timeOffsets, hostname, domainname and sysctl → operations.
 
-Implements config-linux.md "Namespaces", "User namespace mappings", "Offset for Time Namespace", "Sysctl" and config.md "Hostname",
-"Domainname". The order is the kernel's: a user namespace owns what is made after it; a pid namespace, and the offsets of a
-time namespace, take effect in the next child only; a cgroup namespace is rooted where its maker stands, so it is made last.
+Implements config-linux.md "Namespaces", "User namespace mappings", "Offset for Time Namespace", "Sysctl" and
+config.md "Hostname", "Domainname". The order is the kernel's: a user namespace owns what is made after it; a pid
+namespace, and the offsets of a time namespace, take effect in the next child only; a cgroup namespace is rooted where
+its maker stands, so it is made last.
 """
 
 from pyoci.errors import ConfigError, Problem
@@ -40,7 +41,9 @@ class Namespaces:
                 self.new.append(kind)
         self.time_offsets = linux.get("timeOffsets") or {}
         self.own_user = "user" in self.where
-        self.needs_bootstrap = "pid" in self.joined or "user" in self.joined or bool(self.time_offsets and "time" in self.new)
+        self.needs_bootstrap = (
+            "pid" in self.joined or "user" in self.joined or bool(self.time_offsets and "time" in self.new)
+        )
 
     def has(self, kind: str) -> bool:
         """Whether the container has a namespace of its own, or another's than the runtime's."""
@@ -55,6 +58,28 @@ def check_namespaces(namespaces: Namespaces) -> None:
 
 def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself."""
+    joins = _joins(plan, namespaces)
+    made_by_clone = ("user",) if namespaces.needs_bootstrap else tuple(kind for kind in CLONE_FLAGS if kind != "cgroup")
+    for kind in namespaces.new:
+        if kind in made_by_clone:
+            plan.clone_flags |= CLONE_FLAGS[kind]
+    first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
+    if "user" in joins:
+        first.append(joins.pop("user"))
+    if "user" in namespaces.new:
+        plan.at[ID_MAPS] = list(_id_maps(linux))
+        first.append(sync(ID_MAPS, "/linux/uidMappings"))
+    if namespaces.needs_bootstrap:
+        plan.bootstrap.extend(_bootstrap(plan, namespaces, joins))
+    for kind in _JOIN_ORDER:
+        if kind in joins:
+            plan.init.append(joins[kind])
+    if "cgroup" in namespaces.new:
+        plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
+
+
+def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
+    """One operation for each namespace to join; the runtime opens them all before anything is entered."""
     joins: dict[str, Op] = {}
     for kind in _JOIN_ORDER:
         if kind in namespaces.joined:
@@ -62,43 +87,29 @@ def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespac
             slot = plan.new_slot()
             plan.before.append(Op("open_namespace", where, path, kind, a=slot, b=CLONE_FLAGS[kind]))
             joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
+    return joins
 
-    at_clone = ["user"] if namespaces.needs_bootstrap else [k for k in CLONE_FLAGS if k != "cgroup"]
-    later = []
-    for kind in namespaces.new:
-        if kind in at_clone:
-            plan.clone_flags |= CLONE_FLAGS[kind]
-        else:
-            later.append(kind)
 
-    first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
-    if "user" in joins:
-        first.append(joins["user"])
-    if "user" in namespaces.new:
-        plan.at[ID_MAPS] = list(_id_maps(linux))
-        first.append(sync(ID_MAPS, "/linux/uidMappings"))
-    if namespaces.own_user and namespaces.needs_bootstrap:
-        first.append(Op("become_root", namespaces.where["user"]))
-    if namespaces.needs_bootstrap:
-        made = [kind for kind in later if kind != "cgroup"]
-        if made:
-            flags = 0
-            for kind in made:
-                flags |= CLONE_FLAGS[kind]
-            where = namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces"
-            plan.bootstrap.append(Op("unshare", where, ", ".join(made), a=flags))
-        if namespaces.time_offsets:
-            plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
-            plan.bootstrap.append(sync(TIME_OFFSETS, "/linux/timeOffsets"))
-        for kind in ("pid", "time"):
-            if kind in joins:
-                plan.bootstrap.append(joins[kind])
-        plan.bootstrap.append(Op("clone_init", "/linux/namespaces"))
-    for kind in ("ipc", "uts", "network", "time", "cgroup", "mount"):
-        if kind in joins and not (namespaces.needs_bootstrap and kind == "time"):
-            plan.init.append(joins[kind])
-    if "cgroup" in namespaces.new:
-        plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
+def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> "Iterator[Op]":
+    """What takes effect in the next child only: pid namespaces, clock offsets, and all that a joined user namespace is
+    to own. Ends in the clone of the container's init."""
+    if namespaces.own_user:
+        yield Op("become_root", namespaces.where["user"])
+    made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
+    if made:
+        flags = 0
+        for kind in made:
+            flags |= CLONE_FLAGS[kind]
+        yield Op(
+            "unshare", namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces", ", ".join(made), a=flags
+        )
+    if namespaces.time_offsets:
+        plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
+        yield sync(TIME_OFFSETS, "/linux/timeOffsets")
+    for kind in ("pid", "time"):
+        if kind in joins:
+            yield joins.pop(kind)
+    yield Op("clone_init", "/linux/namespaces")
 
 
 def _id_maps(linux: "dict[str, Any]") -> "Iterator[Op]":
@@ -131,7 +142,9 @@ def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
     """One write for each kernel parameter, through a procfs of our own."""
     for key, value in linux.get("sysctl", {}).items():
         where = f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
-        yield Op("write_sysctl", where, f"sys/{sysctl_path(key)}", value, a=len(value.encode("utf-8", "surrogateescape")))
+        yield Op(
+            "write_sysctl", where, f"sys/{sysctl_path(key)}", value, a=len(value.encode("utf-8", "surrogateescape"))
+        )
 
 
 def sysctl_path(key: str) -> str:

@@ -1,11 +1,12 @@
 """Operations and plans: what will be done, in order, each with the place in config.json it came from.
 
-An operation is a verb with a fixed contract, not a system call; the contracts stand above each verb in `_executor.pxi`. A
-plan is a flat list of them: no conditions, no loops, no variables. What depends on the config was decided by the
-compiler; what depends on the root filesystem is part of a verb's contract.
+An operation is a verb with a fixed contract, not a system call; the contracts stand above each verb in
+`_executor.pxi`. A plan is a flat list of them: no conditions, no loops, no variables. What depends on the config was
+decided by the compiler; what depends on the root filesystem is part of a verb's contract.
 
-Operations of the child are encoded into one buffer and run by the native executor. Operations of the parent (the runtime
-itself) use the same class and stand in the plan where they happen: before the clone, or at a synchronisation point.
+Operations of the child are encoded into one buffer and run by the native executor. Operations of the parent (the
+runtime itself) use the same class and stand in the plan where they happen: before the clone, or at a synchronisation
+point.
 """
 
 import _struct
@@ -32,8 +33,8 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 # Verbs of the runtime itself; never encoded.
 PARENT_VERBS = (
     "open_rootfs", "open_tree", "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup",
-    "attach_device_filter", "write_id_maps", "write_time_offsets", "write_oom_score_adj", "run_host_hook", "send_console",
-    "prlimit", "commit",
+    "attach_device_filter", "write_id_maps", "write_time_offsets", "write_oom_score_adj", "run_host_hook",
+    "send_console", "prlimit", "commit",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
@@ -51,25 +52,28 @@ TARGET_FILE, TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE 
 class Op:
     """One operation.
 
-    `verb` names the contract, `where` is the JSON pointer of the property that asked for it. `s1`…`s3` are strings, byte strings
-    or lists of strings, `a`…`d` integers, whose meaning is the verb's; `argv` and `envp` are the vectors of a program.
+    `verb` names the contract, `where` is the JSON pointer of the property that asked for it. What the strings `s1`…`s3`
+    and the integers `a`…`d` mean is the verb's. `blob` is a program or table for the kernel and travels as `s1`; `options`
+    are a filesystem's and travel as `s2`; `argv` and `envp` are the vectors of a program.
     """
 
-    __slots__ = ("a", "argv", "b", "c", "d", "envp", "flags", "s1", "s2", "s3", "verb", "where")
+    __slots__ = ("a", "argv", "b", "blob", "c", "d", "envp", "flags", "options", "s1", "s2", "s3", "verb", "where")
 
     def __init__(
         self,
         verb: str,
         where: str = "",
-        s1: "str | bytes | Sequence[str]" = "",
-        s2: "str | bytes | Sequence[str]" = "",
-        s3: "str | bytes" = "",
+        s1: str = "",
+        s2: str = "",
+        s3: str = "",
         *,
         a: int = 0,
         b: int = 0,
         c: int = 0,
         d: int = 0,
         flags: int = 0,
+        blob: bytes = b"",
+        options: "Sequence[str]" = (),
         argv: "Sequence[str] | None" = None,
         envp: "Sequence[str] | None" = None,
     ) -> None:
@@ -83,6 +87,8 @@ class Op:
         self.c = c
         self.d = d
         self.flags = flags
+        self.blob = blob
+        self.options = options
         self.argv = argv
         self.envp = envp
 
@@ -152,29 +158,24 @@ def encode(ops: "Iterable[Op]") -> tuple[bytes, bytes, list[int | None]]:
     vectors: list[int | None] = []
     known: dict[str, int] = {"": 0}
 
-    def put(value: "str | bytes | Sequence[str]") -> int:
-        if type(value) is str:
-            offset = known.get(value)
-            if offset is None:
-                offset = known[value] = len(pool)
-                pool.extend(value.encode("utf-8", "surrogateescape"))
-                pool.append(0)
-            return offset
+    def put(text: str) -> int:
+        offset = known.get(text)
+        if offset is None:
+            offset = known[text] = len(pool)
+            pool.extend(text.encode("utf-8", "surrogateescape"))
+            pool.append(0)
+        return offset
+
+    def put_blob(blob: bytes) -> int:
         pool.extend(bytes(-len(pool) % 8))
         offset = len(pool)
-        if isinstance(value, bytes):
-            pool.extend(value)
-        else:
-            for text in value:
-                pool.extend(str(text).encode("utf-8", "surrogateescape"))
-                pool.append(0)
+        pool.extend(blob)
         pool.append(0)
         return offset
 
     def put_vector(values: "Sequence[str]", spare: int = 0) -> int:
         start = len(vectors)
-        for value in values:
-            vectors.append(put(value))
+        vectors.extend([put(value) for value in values])
         vectors.extend([None] * (1 + spare))
         return start
 
@@ -185,7 +186,17 @@ def encode(ops: "Iterable[Op]") -> tuple[bytes, bytes, list[int | None]]:
             a = put_vector(op.argv)
             b = put_vector(op.envp or (), 1)
         encoded.extend(
-            _OP.pack(CODES[op.verb], op.flags, put(op.s1), put(op.s2), put(op.s3), a, _signed(b), _signed(op.c), _signed(op.d))
+            _OP.pack(
+                CODES[op.verb],
+                op.flags,
+                put_blob(op.blob) if op.blob else put(op.s1),
+                put_blob("\0".join(op.options).encode("utf-8", "surrogateescape")) if op.options else put(op.s2),
+                put(op.s3),
+                a,
+                _signed(b),
+                _signed(op.c),
+                _signed(op.d),
+            )
         )
     return bytes(encoded), bytes(pool), vectors
 

@@ -1,20 +1,19 @@
 """`process` → operations: terminal, limits, credentials, the program. The order is the point of this module.
 
-Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in create: the
-program is looked up and the working directory entered as the container's user. The seccomp filter is loaded as late
-as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges that takes
-CAP_SYS_ADMIN, which is kept, permitted only, until then.
+Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in
+create: the program is looked up and the working directory entered as the container's user. The seccomp filter is
+loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
+that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
 """
 
-from pyoci.plan.operations import CONSOLE, CREATED, READY, START_STATE, Op, sync
 from pyoci.config.names import CAPABILITIES, RLIMITS
+from pyoci.plan.operations import CONSOLE, CREATED, READY, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from pyoci.plan.operations import Plan
     from pyoci.plan.seccomp import Filter
 
 CAP_SYS_ADMIN = 1 << 21
@@ -45,11 +44,15 @@ def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
     profile = process.get("apparmorProfile")
     if profile:
         value = f"exec {profile}"
-        yield Op("write_attr", "/process/apparmorProfile", "thread-self/attr/apparmor/exec", value, a=len(value.encode()))
+        yield Op(
+            "write_attr", "/process/apparmorProfile", "thread-self/attr/apparmor/exec", value, a=len(value.encode())
+        )
     label = process.get("selinuxLabel")
     if label:
         for attribute in ("exec", "keycreate"):
-            yield Op("write_attr", "/process/selinuxLabel", f"thread-self/attr/{attribute}", label, a=len(label.encode()))
+            yield Op(
+                "write_attr", "/process/selinuxLabel", f"thread-self/attr/{attribute}", label, a=len(label.encode())
+            )
 
 
 def rlimits(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -59,30 +62,41 @@ def rlimits(process: "dict[str, Any]") -> "Iterator[Op]":
         yield Op("prlimit", where, limit["type"], a=RLIMITS[limit["type"]], b=limit["soft"], c=limit["hard"])
 
 
-def credentials(process: "dict[str, Any]", bounded: int, seccomp: bool) -> "Iterator[Op]":
-    """Bounding set, groups, ids, working directory, capability sets: the order of which each is still allowed.
+class Capabilities:
+    """The five sets as masks, reduced to what can be granted; a set that is absent is empty.
 
-    `bounded` is the mask of what can be granted at all.
+    `late` is CAP_SYS_ADMIN if the seccomp filter has to be loaded with it, which is so without noNewPrivileges.
     """
-    capabilities = process.get("capabilities", {})
+
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted")
+
+    def __init__(self, process: "dict[str, Any]", grantable: int, *, seccomp: bool) -> None:
+        names = process.get("capabilities", {})
+        self.bounding = mask(names.get("bounding", [])) & grantable
+        self.permitted = mask(names.get("permitted", [])) & grantable
+        self.inheritable = mask(names.get("inheritable", [])) & grantable
+        self.effective = mask(names.get("effective", [])) & self.permitted
+        self.ambient = mask(names.get("ambient", [])) & self.permitted & self.inheritable
+        self.late = CAP_SYS_ADMIN if seccomp and not process.get("noNewPrivileges") else 0
+
+    def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> Op:
+        """Set them; what is given comes on top."""
+        return Op(
+            "set_capabilities", where, a=self.effective | effective, b=self.permitted | permitted, c=self.inheritable
+        )
+
+
+def credentials(process: "dict[str, Any]", capabilities: Capabilities) -> "Iterator[Op]":
+    """Bounding set, groups, ids, working directory, capability sets: the order in which each is still allowed."""
     user = process.get("user", {})
-    sets = {name: mask(capabilities.get(name, [])) & bounded for name in _SETS}
-    uid, gid = user.get("uid", 0), user.get("gid", 0)
-    late = CAP_SYS_ADMIN if seccomp and not process.get("noNewPrivileges") else 0
     if process.get("noNewPrivileges"):
         yield Op("set_no_new_privs", "/process/noNewPrivileges")
-    yield Op("drop_bounding", "/process/capabilities/bounding", a=sets["bounding"])
+    yield Op("drop_bounding", "/process/capabilities/bounding", a=capabilities.bounding)
     groups = user.get("additionalGids", [])
-    yield Op("set_groups", "/process/user/additionalGids", pack_groups(groups), a=len(groups))
-    yield Op("set_ids", "/process/user", a=uid, b=gid)
-    yield Op(
-        "set_capabilities", "/process/capabilities", a=sets["effective"] & sets["permitted"], b=sets["permitted"] | late,
-        c=sets["inheritable"],
-    )  # fmt: skip
-    yield Op("set_ambient", "/process/capabilities/ambient", a=sets["ambient"] & sets["permitted"] & sets["inheritable"])
-
-
-_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups), a=len(groups))
+    yield Op("set_ids", "/process/user", a=user.get("uid", 0), b=user.get("gid", 0))
+    yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
+    yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
 
 
 def pack_groups(groups: "list[int]") -> bytes:
@@ -112,7 +126,12 @@ def program(process: "dict[str, Any]", env: "list[str]") -> "Iterator[Op]":
 
 
 def start(
-    process: "dict[str, Any]", env: "list[str]", hooks: "list[Op]", program_filter: "Filter | None", preserve_fds: int, bounded: int
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+    preserve_fds: int,
 ) -> "Iterator[Op]":
     """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter."""
     yield sync(READY)
@@ -120,24 +139,28 @@ def start(
     yield Op("close_fds", a=3 + preserve_fds)
     yield sync(CREATED)
     yield Op("wait_start")
-    user = process.get("user", {})
-    yield Op("set_umask", "/process/user/umask", a=user.get("umask", -1))
-    if program_filter is not None:
-        capabilities = process.get("capabilities", {})
-        permitted = mask(capabilities.get("permitted", [])) & bounded
-        effective = mask(capabilities.get("effective", [])) & permitted
-        inheritable = mask(capabilities.get("inheritable", [])) & bounded
-        late = not process.get("noNewPrivileges")
-        needed = CAP_SYS_ADMIN if late else 0
-        if late and not effective & CAP_SYS_ADMIN:
-            yield Op("set_capabilities", "/linux/seccomp", a=effective | needed, b=permitted | needed, c=inheritable)
-        yield Op(
-            "load_seccomp", "/linux/seccomp", program_filter.program, a=len(program_filter.program) // 8, b=program_filter.flags
-        )
-        if late and not effective & permitted & CAP_SYS_ADMIN:
-            yield Op("set_capabilities", "/process/capabilities", a=effective, b=permitted, c=inheritable)
+    yield Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
+    if seccomp is not None:
+        lacking = capabilities.late & ~capabilities.effective
+        if lacking:
+            yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
+        size = len(seccomp.program) // 8
+        yield Op("load_seccomp", "/linux/seccomp", blob=seccomp.program, a=size, b=seccomp.flags)
+        if lacking:
+            yield capabilities.apply("/process/capabilities")
     yield from hooks
     yield Op("exec", "/process/args", argv=process["args"], envp=env)
 
 
-__all__ = ["START_STATE", "console", "credentials", "environment", "mask", "program", "rlimits", "security_labels", "start", "variable"]
+__all__ = [
+    "Capabilities",
+    "console",
+    "credentials",
+    "environment",
+    "mask",
+    "program",
+    "rlimits",
+    "security_labels",
+    "start",
+    "variable",
+]

@@ -1,8 +1,8 @@
 """`root`, `linux.rootfsPropagation`, `maskedPaths` and `readonlyPaths` → operations.
 
-Implements config.md "Root" and config-linux.md "Rootfs Mount Propagation", "Masked Paths", "Readonly Paths". Masked and read-only
-paths are decided here, applied by `mask_path` and `readonly_path` in the executor, after the root has been pivoted and before
-any program of the container runs.
+Implements config.md "Root" and config-linux.md "Rootfs Mount Propagation", "Masked Paths", "Readonly Paths". Masked
+and read-only paths are decided here, applied by `mask_path` and `readonly_path` in the executor, after the root has
+been pivoted and before any program of the container runs.
 """
 
 from pyoci.plan.mounts import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
@@ -24,7 +24,7 @@ def open_rootfs(plan: "Plan", rootfs: str) -> None:
     plan.before.append(Op("open_rootfs", "/root/path", rootfs, a=ROOTFS))
 
 
-def prepare_rootfs(config: "dict[str, Any]", rootfs: str) -> "Iterator[Op]":
+def prepare_rootfs(rootfs: str) -> "Iterator[Op]":
     """Nothing mounted from here on reaches the host; then the root filesystem is put in place."""
     yield Op("set_propagation", "/linux/rootfsPropagation", "/", a=-1, b=SLAVE, c=1)
     yield Op("attach_rootfs", "/root/path", rootfs)

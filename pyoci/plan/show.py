@@ -1,7 +1,7 @@
 """Print a plan: one line an operation, numbered and aligned, with the JSON path it came from.
 
-The numbers of the child's operations are the ones that errors name. Parent operations stand where they happen: before the clone,
-beside the child, or below the synchronisation point at which the child waits for them.
+The numbers of the child's operations are the ones that errors name. Parent operations stand where they happen: before
+the clone, beside the child, or below the synchronisation point at which the child waits for them.
 """
 
 from pyoci.config.jsonio import dumps
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Row = tuple[str, str, str, str]  # number, verb, object, where
 
 _ATTRIBUTE_NAMES = (
-    (1, "RDONLY"), (2, "NOSUID"), (4, "NODEV"), (8, "NOEXEC"), (0x10, "NOATIME"), (0x20, "STRICTATIME"), (0x80, "NODIRATIME"),
-    (0x200000, "NOSYMFOLLOW"),
+    (1, "RDONLY"), (2, "NOSUID"), (4, "NODEV"), (8, "NOEXEC"), (0x10, "NOATIME"), (0x20, "STRICTATIME"),
+    (0x80, "NODIRATIME"), (0x200000, "NOSYMFOLLOW"),
 )  # fmt: skip
 _PROPAGATION_NAMES = {1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}
 _SECCOMP_FLAGS = ((1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x20, "WAIT_KILLABLE_RECV"))
@@ -36,7 +36,7 @@ def text(plan: Plan) -> str:
     """The plan for people."""
     rows: list[Row | str] = list(_rows(plan))
     widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
-    lines = []
+    lines: list[str] = []
     for row in rows:
         if isinstance(row, str):
             lines.append(f"\n{row}\n" if lines else f"{row}\n")
@@ -107,7 +107,8 @@ def _clone_flags(flags: int) -> "list[str]":
 
 
 _NAMESPACE_FLAGS = {
-    "time": "TIME", "mount": "NS", "cgroup": "CGROUP", "uts": "UTS", "ipc": "IPC", "user": "USER", "pid": "PID", "network": "NET",
+    "time": "TIME", "mount": "NS", "cgroup": "CGROUP", "uts": "UTS", "ipc": "IPC", "user": "USER", "pid": "PID",
+    "network": "NET",
 }  # fmt: skip
 
 
@@ -132,47 +133,49 @@ def _attributes(set_: int, clear: int = 0) -> str:
 
 
 def _mount(op: Op) -> str:
-    extra = [*op.s2]
+    extra = [*op.options]
     if op.flags & COPY_UP:
         extra.append("tmpcopyup")
     if op.flags & INHERIT_MODE:
         extra.append("mode of the target")
-    text_ = f"{op.s1!s} → {op.s3!s}  {_attributes(op.b)}".rstrip()
+    text_ = f"{op.s1} → {op.s3}  {_attributes(op.b)}".rstrip()
     return text_ + (f"  ({', '.join(extra)})" if extra else "")
 
 
 def _open_tree(op: Op) -> str:
     recursive = _attributes(op.d & 0xFFFFFFFF, op.d >> 32)
-    attributes = " ".join(part for part in (_attributes(op.b, op.c), f"recursively {recursive}" if recursive else "") if part)
-    return f"{op.s1!s}{' with everything below' if op.flags & 1 else ''}  {attributes}".rstrip()
+    attributes = " ".join(
+        part for part in (_attributes(op.b, op.c), f"recursively {recursive}" if recursive else "") if part
+    )
+    return f"{op.s1}{' with everything below' if op.flags & 1 else ''}  {attributes}".rstrip()
 
 
 def _set_propagation(op: Op) -> str:
     target = op.s1 if op.a < 0 else "/" if op.a < FIRST_SLOT else "the mount"
-    return f"{target!s}  {_PROPAGATION_NAMES[op.b]}{' recursively' if op.c else ''}"
+    return f"{target}  {_PROPAGATION_NAMES[op.b]}{' recursively' if op.c else ''}"
 
 
 def _mknod(op: Op) -> str:
-    kind = op.s2 if isinstance(op.s2, str) else ""
-    number = "" if kind == "p" else f" {op.b}:{op.c}"
-    return f"{op.s1!s}  {kind}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}"
+    number = "" if op.s2 == "p" else f" {op.b}:{op.c}"
+    return f"{op.s1}  {op.s2}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}"
 
 
 def _groups(op: Op) -> str:
-    blob = op.s1 if isinstance(op.s1, bytes) else b""
-    groups = [str(int.from_bytes(blob[n : n + 4], "little")) for n in range(0, len(blob), 4)]
+    groups = [str(int.from_bytes(op.blob[n : n + 4], "little")) for n in range(0, len(op.blob), 4)]
     return " ".join(groups) or "none"
 
 
 def _set_capabilities(op: Op) -> str:
-    return f"effective {_capabilities(op.a)}" if op.a == op.b and not op.c else (
-        f"effective {_capabilities(op.a)}; permitted {_capabilities(op.b)}; inheritable {_capabilities(op.c)}"
+    return (
+        f"effective {_capabilities(op.a)}"
+        if op.a == op.b and not op.c
+        else (f"effective {_capabilities(op.a)}; permitted {_capabilities(op.b)}; inheritable {_capabilities(op.c)}")
     )
 
 
 def _hook(op: Op) -> str:
     timeout = f"  (at most {op.c // 1000} s)" if op.c else ""
-    return f"{op.s1!s} {' '.join((op.argv or ())[1:])}".rstrip() + timeout
+    return f"{op.s1} {' '.join((op.argv or ())[1:])}".rstrip() + timeout
 
 
 def _seccomp(op: Op) -> str:
@@ -185,20 +188,20 @@ def _limit(value: int) -> str:
 
 
 def _first(op: Op) -> str:
-    return str(op.s1)
+    return op.s1
 
 
 _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
     "attach_rootfs": _first,
     "bind_device": _first,
-    "bind_mount": lambda op: f"{op.s2!s} → {op.s1!s}",
+    "bind_mount": lambda op: f"{op.s2} → {op.s1}",
     "chdir": _first,
     "chown_stdio": lambda op: f"uid {op.a}",
     "close_fds": lambda op: f"from {op.a}",
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
     "exec": lambda op: " ".join(op.argv or ()),
-    "find_program": lambda op: f"{op.s1!s}" + (f"  in {op.s2!s}" if "/" not in str(op.s1) else ""),
+    "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
     "join_keyring": _first,
     "join_namespace": _first,
     "load_seccomp": _seccomp,
@@ -208,14 +211,14 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "mknod": _mknod,
     "mount": _mount,
     "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
-    "open_device": lambda op: f"{op.s1!s}  {op.s2!s} {op.b}:{op.c}",
-    "open_namespace": lambda op: f"{op.s2!s}  {op.s1!s}",
+    "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
+    "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,
     "open_rootfs": _first,
     "open_tree": _open_tree,
-    "prlimit": lambda op: f"{op.s1!s}  soft {_limit(op.b)} hard {_limit(op.c)}",
+    "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
-    "remount": lambda op: f"{op.s1!s}  {_attributes(op.b, op.c)} {','.join(op.s2)}".rstrip(),
+    "remount": lambda op: f"{op.s1}  {_attributes(op.b, op.c)} {','.join(op.options)}".rstrip(),
     "run_hook": _hook,
     "run_host_hook": _hook,
     "set_ambient": lambda op: _capabilities(op.a),
@@ -231,13 +234,13 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "set_personality": _first,
     "set_propagation": _set_propagation,
     "set_umask": lambda op: "the caller's" if op.a < 0 else f"{op.a:04o}",
-    "symlink": lambda op: f"{op.s2!s} → {op.s1!s}" + (f"  if {op.s3!s} exists" if op.s3 else ""),
+    "symlink": lambda op: f"{op.s2} → {op.s1}" + (f"  if {op.s3} exists" if op.s3 else ""),
     "sync": lambda op: SYNC_NAMES[op.a],
     "unshare": _first,
-    "write_attr": lambda op: f"/proc/{op.s1!s} = {op.s2!s}",
-    "write_cgroup": lambda op: f"{op.s1!s} = {op.s2!s}",
-    "write_id_maps": lambda op: f"{op.s1!s} = {', '.join(str(op.s2).split(chr(10))[:-1])}",
+    "write_attr": lambda op: f"/proc/{op.s1} = {op.s2}",
+    "write_cgroup": lambda op: f"{op.s1} = {op.s2}",
+    "write_id_maps": lambda op: f"{op.s1} = {', '.join(op.s2.split(chr(10))[:-1])}",
     "write_oom_score_adj": lambda op: str(op.a),
-    "write_sysctl": lambda op: f"/proc/{op.s1!s} = {op.s2!s}",
-    "write_time_offsets": lambda op: str(op.s1).strip(),
+    "write_sysctl": lambda op: f"/proc/{op.s1} = {op.s2}",
+    "write_time_offsets": lambda op: op.s1.strip(),
 }
