@@ -207,7 +207,7 @@ class Container:
             posix.close(bundle_fd)
 
     def _destroy(self) -> None:
-        """Kill what lives, remove what create made, then the poststop hooks. Raises if a process or the cgroup stays."""
+        """Kill what lives, remove what create made, then the poststop hooks. Raises if one of them stays."""
         pidfd = open_process(self._record)
         cgroup = self._cgroup()
         if pidfd >= 0:

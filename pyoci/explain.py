@@ -121,16 +121,32 @@ def describe(op: Op) -> str:
 
 
 _PHRASES = {
-    "set_hostname": "set hostname {}", "set_domainname": "set domainname {}", "mask_path": "mask {}",
-    "readonly_path": "make {} read-only", "make_directory": "make directory {}", "remount": "remount {}",
-    "set_propagation": "change mount propagation {}", "set_mount_attributes": "make the mount read-only",
-    "pivot_root": "pivot to the root filesystem", "move_root": "move to the root filesystem",
-    "open_console": "open a terminal", "mount_console": "set up /dev/console", "lo_up": "bring loopback up",
-    "set_groups": "set supplementary groups", "set_ids": "change user and group", "become_root": "become root of the user namespace",
-    "set_capabilities": "set capabilities", "set_ambient": "raise ambient capabilities", "drop_bounding": "drop capabilities",
-    "load_seccomp": "load the seccomp filter", "set_no_new_privs": "set no_new_privs", "clone_init": "clone the container's init",
-    "unshare": "make the namespaces: {}", "open_proc": "mount a private procfs", "set_personality": "set personality {}",
-}  # fmt: skip
+    "set_hostname": "set hostname {}",
+    "set_domainname": "set domainname {}",
+    "mask_path": "mask {}",
+    "readonly_path": "make {} read-only",
+    "make_directory": "make directory {}",
+    "remount": "remount {}",
+    "set_propagation": "change mount propagation {}",
+    "set_mount_attributes": "make the mount read-only",
+    "pivot_root": "pivot to the root filesystem",
+    "move_root": "move to the root filesystem",
+    "open_console": "open a terminal",
+    "mount_console": "set up /dev/console",
+    "lo_up": "bring loopback up",
+    "set_groups": "set supplementary groups",
+    "set_ids": "change user and group",
+    "become_root": "become root of the user namespace",
+    "set_capabilities": "set capabilities",
+    "set_ambient": "raise ambient capabilities",
+    "drop_bounding": "drop capabilities",
+    "load_seccomp": "load the seccomp filter",
+    "set_no_new_privs": "set no_new_privs",
+    "clone_init": "clone the container's init",
+    "unshare": "make the namespaces: {}",
+    "open_proc": "mount a private procfs",
+    "set_personality": "set personality {}",
+}
 
 
 def _hint(op: Op, step: str, error: int) -> str:

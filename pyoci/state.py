@@ -160,7 +160,7 @@ class Directory:
         files.replace(RECORD, dumps({"pyoci": FORMAT, **record}).encode("utf-8", "surrogateescape"), 0o600, self.fd)
 
     def load(self) -> "dict[str, Any]":
-        """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it can't be read."""
+        """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it is broken."""
         try:
             data = files.read(RECORD, self.fd, 32 << 20)
         except FileNotFoundError as error:
