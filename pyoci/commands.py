@@ -149,7 +149,9 @@ def plan(call: Call) -> int:
     result = compiler.compile_container(configuration, host.probe(), _plan_options(call))
     for warning in [*warnings, *result.warnings]:
         call.log.warning(warning)
-    return print_data(show.as_json(result) if call.options.on("json") else show.text(result))
+    if call.options.on("json"):
+        return print_data(show.as_json(result))
+    return print_data("".join(f"{printable(line)}\n" for line in show.text(result).removesuffix("\n").split("\n")))
 
 
 def features(_: Call) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import types
 
@@ -677,3 +678,61 @@ def test_a_hostile_config_cannot_speak_to_the_terminal(pyoci, tmp_path):
     _, out, err = pyoci("validate", tmp_path)
 
     assert "\x1b" not in out + err
+
+
+# plan
+
+
+def test_plan_prints_what_create_would_do(pyoci, tmp_path):
+    """The operations for what `spec` writes, with their places; nothing is made."""
+    pyoci("spec", "--bundle", tmp_path)
+    status, out, err = pyoci("plan", tmp_path)
+
+    assert (0, "") == (status, err)
+    assert re.search(r"^ *\d+ +mount +proc → /proc .*/mounts/0$", out, re.MULTILINE)
+    assert re.search(r"^ *\d+ +exec +sh +/process/args$", out, re.MULTILINE)
+    assert ["config.json"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_plan_as_json(pyoci, tmp_path):
+    """The same for programs."""
+    pyoci("spec", "--bundle", tmp_path)
+    status, out, err = pyoci("plan", "--json", "--bundle", tmp_path)
+    places = re.findall(r'"where": ?"([^"]*)"', out)
+
+    assert (0, "") == (status, err)
+    assert isinstance(json.loads(out), dict)
+    assert {"/mounts/0", "/process/args", "/root/path"} <= set(places)
+
+
+def test_plan_heeds_the_options_of_create(pyoci, tmp_path):
+    """--no-pivot, --no-new-keyring, --preserve-fds, --cgroup-manager change the plan."""
+    pyoci("spec", "--bundle", tmp_path)
+    usual = pyoci("plan", tmp_path)[1]
+    other = pyoci(*"--cgroup-manager disabled plan --no-pivot --no-new-keyring --preserve-fds 2".split(), tmp_path)[1]
+
+    for verb in ("pivot_root", "join_keyring", "make_cgroup"):
+        assert verb in usual
+        assert verb not in other
+    assert re.search(r"close_fds +from 3$", usual, re.MULTILINE)
+    assert re.search(r"close_fds +from 5$", other, re.MULTILINE)
+
+
+def test_plan_of_a_config_with_faults(pyoci, bad_bundle):
+    """An error like any other: the first fault, and how to see the rest."""
+    status, out, err = pyoci("plan", bad_bundle)
+
+    assert (1, "", 1) == (status, out, err.count("\n"))
+    assert "and 1 more: see `pyoci validate`" in err
+
+
+def test_a_hostile_plan_cannot_speak_to_the_terminal(pyoci, tmp_path):
+    """What the config says is shown with its control characters escaped."""
+    pyoci("spec", "--bundle", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["process"]["args"] = ["\x1b[2J", "\x07"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    out = pyoci("plan", tmp_path)[1]
+
+    assert "exec" in out
+    assert not set("\x1b\x07") & set(out)
