@@ -7,6 +7,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 
 cdef extern from *:
     """
+    #include <errno.h>
     #include <linux/bpf.h>
     #include <string.h>
     #include <sys/syscall.h>
@@ -32,7 +33,12 @@ cdef extern from *:
             u.attr.log_size = log_size;
             u.attr.log_level = 1;
         }
-        return pyoci_bpf(BPF_PROG_LOAD, &u);
+        /* The verifier gives up with EAGAIN when a signal is waiting; libbpf tries five times as well. */
+        int fd, attempts = 5;
+        do
+            fd = pyoci_bpf(BPF_PROG_LOAD, &u);
+        while (fd < 0 && errno == EAGAIN && --attempts);
+        return fd;
     }
 
     static int pyoci_bpf_prog_id(int fd, unsigned int *id)

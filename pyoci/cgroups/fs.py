@@ -245,9 +245,10 @@ class Cgroup:
         return found
 
     def frozen(self) -> bool:
-        """Whether every process inside is stopped."""
+        """Whether the processes inside are stopped, or will be: a signal lets a frozen one move for a moment."""
         try:
-            return b"frozen 1" in _read(self.dirfd, "cgroup.events")
+            asked = _read(self.dirfd, "cgroup.freeze").startswith(b"1")
+            return asked or b"frozen 1" in _read(self.dirfd, "cgroup.events")
         except (OSError, CgroupError) as error:
             if _errno(error) not in GONE:
                 raise

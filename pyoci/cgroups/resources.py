@@ -21,9 +21,9 @@ class Write:
     `where` is the JSON pointer of the limit; `controller` is the controller that provides the file, ""
     for the core's own `cgroup.*` files.
     `default`: it lifts a limit (unlimited, not idle), as a cgroup without the file has none, so neither the
-    file nor the controller has to exist. `otherwise` is written instead where the file is missing. `usage` names the file with
-    the usage that the value must not be below (`checkBeforeUpdate`). `after_clone`: the value would refuse
-    the container's own first process, so it has to be written when that one is inside.
+    file nor the controller has to exist. `otherwise` is written instead where the file is missing. `usage`
+    names the file with the usage that the value must not be below (`checkBeforeUpdate`). `after_clone`: the
+    value would refuse the container's own first process, so it has to be written when that one is inside.
     """
 
     __slots__ = ("after_clone", "controller", "default", "file", "otherwise", "usage", "value", "where")

@@ -217,6 +217,27 @@ def test_a_directory_with_something_mounted_on_it_is_refused(path):
     assert "something is mounted over it" in error.message
 
 
+def test_a_read_only_mount_is_one_clear_error():
+    """As in most containers."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(fs.__file__).parents[2])!r})
+from pyoci.cgroups.fs import Cgroup
+try:
+    Cgroup.create("/pyoci-test-read-only", "id", [])
+except Exception as error:
+    print(error)
+"""
+    script = 'mount -o remount,bind,ro "$0" && exec "$1" -c "$2"'
+    command = ["unshare", "-m", "sh", "-ec", script, fs.find_mount(), sys.executable, program]
+    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    assert (
+        "/linux/cgroupsPath: cannot create cgroup /pyoci-test-read-only: read-only file system"
+        " (hint: the cgroup2 mount is read-only here)\n" == said
+    )
+
+
 def test_parallel_creates_and_deletes_under_one_parent(path):
     """Each makes and removes the shared parent under the feet of the others: no one may fail for it."""
     failures = []
