@@ -54,7 +54,7 @@ GLOBAL_OPTIONS = (
     Option("log-format", "FORMAT", "format of the log: text (default) or json"),
     Option("log-level", "LEVEL", "least important messages to write: error, warning, info or debug"),
     Option("debug", "", "the same as --log-level debug"),
-    Option("cgroup-manager", "NAME", "who makes the cgroup: cgroupfs (default), systemd or disabled"),
+    Option("cgroup-manager", "NAME", "cgroupfs (default), or disabled for no cgroup; systemd is refused so far"),
     Option("systemd-cgroup", "", "the same as --cgroup-manager systemd"),
     *HELP,
     Option("version v V", "", "show the version"),
