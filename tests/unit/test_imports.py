@@ -1,0 +1,124 @@
+"""Every module that a hot command loads, in the real executable, through the life of a real container.
+
+A module costs some 50 µs at each of the calls that an engine makes per container; the standard library's cost
+milliseconds. So the list is kept by hand: whoever needs another module here adds it here.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyoci.launcher import freeze
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a real container needs root")
+
+# What CPython's core has before pyoci starts, and the two that Cython makes up.
+CORE = """
+    sys builtins _frozen_importlib _imp _thread _warnings _weakref posix _pyoci_launcher
+    cython_runtime pyoci pyoci.launcher pyoci._native
+""".split()
+
+ALWAYS = """
+    errno fcntl math select time _struct
+    pyoci.cli pyoci.commands pyoci.errors pyoci.log pyoci.names pyoci.options pyoci.files pyoci.state pyoci.container
+    pyoci.hooks pyoci.cgroups pyoci.cgroups.fs pyoci.cgroups.resources pyoci.config pyoci.config.jsonio
+""".split()
+
+CREATION = """
+    itertools pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
+    pyoci.cgroups.device_filter
+    pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
+    pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
+    pyoci.plan.mounts pyoci.plan.namespaces pyoci.plan.operations pyoci.plan.paths pyoci.plan.process
+    pyoci.plan.rootfs pyoci.plan.seccomp pyoci.plan.seccomp_rules
+"""
+
+COMMANDS = {
+    "create": CREATION,
+    "run": CREATION,
+    "start": "",
+    "state": "",
+    "list": "",
+    "kill": "pyoci.signals",
+    "delete": "pyoci.signals",
+}
+
+# Writes the names of the loaded modules to $MODULES when the command has ended.
+REPORT = """
+
+_main = main
+
+def main(arguments):
+    status = _main(arguments)
+    file = posix.open(posix.environ[b"MODULES"], posix.O_CREAT | posix.O_WRONLY | posix.O_TRUNC, 0o600)
+    posix.write(file, "\\n".join(sys.modules).encode())
+    posix.close(file)
+    return status
+"""
+
+
+@pytest.fixture(scope="module")
+def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real package, in an executable that tells its modules."""
+    top = tmp_path_factory.mktemp("imports")
+    shutil.copytree(ROOT / "pyoci", top / "pyoci", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    with (top / "pyoci" / "launcher" / "__init__.py").open("a") as file:
+        file.write(REPORT)
+    native = ROOT / "build" / "launcher" / "_native.o"
+    assert native.exists(), "run tools/build"
+    freeze.build(top / "pyoci-modules", top / "temp", package=top / "pyoci", native=native)
+    return top / "pyoci-modules"
+
+
+@pytest.fixture(scope="module")
+def loaded(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The modules that each hot command loaded, in the order of a container's life."""
+    top = tmp_path_factory.mktemp("container")
+    (top / "rootfs" / "bin").mkdir(parents=True)
+    for folder in ("dev", "proc", "sys"):
+        (top / "rootfs" / folder).mkdir()
+    shutil.copy("/bin/busybox", top / "rootfs" / "bin" / "sh")
+    subprocess.run([executable, "spec", "--bundle", top], check=True, env={"MODULES": str(top / "modules")})
+    config = json.loads((top / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": ["/bin/sh", "-c", "exit 0"]}
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": ["reboot", "kexec_load"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    (top / "config.json").write_text(json.dumps(config))
+
+    name = f"imports-{os.getpid()}"
+    found: dict[str, set[str]] = {}
+
+    def call(words: str) -> None:
+        verb = words.split(maxsplit=1)[0]
+        command = [str(executable), "--root", str(top / "state"), *words.split()]
+        with (top / "stderr").open("w+") as stderr:  # a pipe would stay open in the container
+            status = subprocess.call(
+                command, env={"MODULES": str(top / "modules")}, cwd=top, timeout=60,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+            )  # fmt: skip
+            stderr.seek(0)
+            assert ("", 0) == (stderr.read(), status), words
+        found[verb] = set((top / "modules").read_text().split())
+
+    try:
+        for words in ("create ID", "state ID", "list", "kill ID WINCH", "start ID"):
+            call(words.replace("ID", name))
+    finally:
+        call(f"delete --force {name}")
+    call(f"run {name}")
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_modules(loaded: dict[str, set[str]], command: str) -> None:
+    """A hot command loads the modules that are listed for it, and no others."""
+    assert set() == loaded[command] - {*CORE, *ALWAYS, *COMMANDS[command].split()}

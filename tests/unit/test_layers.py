@@ -1,0 +1,126 @@
+"""The layers of docs/design.md: an arrow only ever points down, and the pure layers do no I/O."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "pyoci"
+
+PURE = ("config", "plan")
+PURE_FILES = ("cgroups/resources.py", "cgroups/device_filter.py")
+
+# What the pure layers may import besides each other: what works on values. Of the extension that is the JSON reader.
+PURE_MODULES = {"pyoci.errors", "pyoci._native", "sys", "math", "itertools", "re", "_struct", "jsonschema"}
+PURE_MODULES |= {"collections.abc", "typing", "referencing"}
+PURE_NATIVE = {"json_loads", "json_dumps"}
+# Loaded for the full report only, so typing costs nothing that matters.
+COLD = {"config/report.py"}
+# Built-ins that reach outside, or run what was not written here.
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
+
+
+def modules(*folders: str) -> list[str]:
+    """The files of `folders`, relative to the package."""
+    files = [file for folder in folders for file in sorted((PACKAGE / folder).glob("*.py"))]
+    return [str(file.relative_to(PACKAGE)) for file in files]
+
+
+def imports(file: str) -> Iterator[tuple[str, int]]:
+    """Every module that `file` imports at run time, anywhere, with its line."""
+    tree = ast.parse((PACKAGE / file).read_text())
+    typing_only = {
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and isinstance(branch.test, ast.Name) and branch.test.id == "TYPE_CHECKING"
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                path = PACKAGE.parent / full.replace(".", "/")
+                is_module = any(path.with_suffix(suffix).exists() for suffix in (".py", ".pyx"))
+                yield (full if is_module else str(node.module)), node.lineno
+
+
+@pytest.mark.parametrize("file", [*modules(*PURE), *PURE_FILES])
+def test_pure(file: str) -> None:
+    """config/, plan/ and the pure halves of cgroups/ import nothing that does I/O, and call nothing that does."""
+    allowed = tuple(f"pyoci.{folder}" for folder in (*PURE, "cgroups.resources", "cgroups.device_filter"))
+
+    wrong = [
+        f"line {line}: {name}"
+        for name, line in imports(file)
+        if name.partition(".jsonschema")[0] not in {*PURE_MODULES, "pyoci.cgroups"} and not name.startswith(allowed)
+    ]
+    calls = [
+        f"line {node.lineno}: {node.func.id}()"
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS
+    ]
+
+    assert [] == wrong + calls
+
+
+ENTRANCES = {"cli.py", "__main__.py", "launcher/__init__.py"}
+ALL = modules(".", "config", "plan", "cgroups", "launcher")
+
+
+@pytest.mark.parametrize("file", modules("cgroups"))
+def test_cgroups(file: str) -> None:
+    """cgroups/ stands on errors and the extension alone: it knows no container."""
+    ours = {name for name, _line in imports(file) if name.startswith("pyoci")}
+
+    assert set() == {name for name in ours if not name.startswith(("pyoci.errors", "pyoci._native", "pyoci.cgroups"))}
+
+
+@pytest.mark.parametrize("file", [file for file in ALL if file not in ENTRANCES])
+def test_command_line_is_on_top(file: str) -> None:
+    """Nothing below knows the command line."""
+    above = {"pyoci.cli"} | ({"pyoci.commands"} if file != "commands.py" else set())
+
+    assert [] == [f"line {line}: {name}" for name, line in imports(file) if name in above]
+
+
+@pytest.mark.parametrize("file", modules(*PURE))
+def test_pure_natives(file: str) -> None:
+    """Of the extension the pure layers use the JSON reader and writer, no system call."""
+    tree = ast.parse((PACKAGE / file).read_text())
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "pyoci._native"
+        for alias in node.names
+    }
+    names |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "_native"
+    }
+
+    assert set() == names - PURE_NATIVE
+
+
+@pytest.mark.parametrize("file", [file for file in ALL if file not in {*COLD, "launcher/freeze.py"}])
+def test_typing_is_not_imported(file: str) -> None:
+    """Annotations cost nothing at run time: `typing` and its like stand under TYPE_CHECKING."""
+    unwanted = {"typing", "dataclasses", "enum", "collections.abc", "types", "pathlib", "logging", "argparse", "pickle"}
+
+    assert [] == [f"line {line}: {name}" for name, line in imports(file) if name in unwanted]
+
+
+@pytest.mark.parametrize("file", ALL)
+def test_known_modules(file: str) -> None:
+    """Everything imported is ours, the standard library's or a declared dependency: no typo waits on a cold path."""
+    known = sys.stdlib_module_names | {"pyoci", "jsonschema", "referencing", "_pyoci_launcher"}
+
+    assert [] == [name for name, _line in imports(file) if name.partition(".")[0] not in known]
