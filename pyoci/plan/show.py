@@ -29,7 +29,7 @@ _ATTRIBUTE_NAMES = (
 )  # fmt: skip
 _PROPAGATION_NAMES = {1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}
 _SECCOMP_FLAGS = ((1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x20, "WAIT_KILLABLE_RECV"))
-_LONGEST = 60
+_LONGEST = 64
 
 
 def text(plan: Plan) -> str:
@@ -42,9 +42,28 @@ def text(plan: Plan) -> str:
             lines.append(f"\n{row}\n" if lines else f"{row}\n")
             continue
         number, verb, what, where = row
-        line = f"{number:>{widths[0]}}  {verb:<{widths[1]}}  {what:<{min(widths[2], _LONGEST)}}  {where}"
-        lines.append(line.rstrip() + "\n")
+        for part in _wrapped(what):
+            line = f"{number:>{widths[0]}}  {verb:<{widths[1]}}  {part:<{min(widths[2], _LONGEST)}}  {where}"
+            lines.append(line.rstrip() + "\n")
+            number = verb = where = ""
     return "".join(lines)
+
+
+def _wrapped(what: str) -> "list[str]":
+    """Lines of at most _LONGEST characters, broken after a comma or a space; a longer word stays whole."""
+    lines = [""]
+    word = ""
+    for character in what:
+        word += character
+        if character in ", ":
+            lines, word = _put(lines, word), ""
+    return [line.rstrip() for line in _put(lines, word)]
+
+
+def _put(lines: "list[str]", word: str) -> "list[str]":
+    if lines[-1] and len(lines[-1]) + len(word.rstrip()) > _LONGEST:
+        return [*lines, word]
+    return [*lines[:-1], lines[-1] + word]
 
 
 def as_json(plan: Plan) -> str:

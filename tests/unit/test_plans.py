@@ -1,0 +1,219 @@
+"""Golden plans: what every feature compiles to, as `pyoci plan` prints it. `PYOCI_UPDATE_PLANS=1 pytest …` writes them anew."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyoci import config
+from pyoci.cgroups import resources
+from pyoci.errors import ConfigError
+from pyoci.plan import compiler, mounts, namespaces, operations, show
+from pyoci.plan.operations import Op, encode
+
+PLANS = Path(__file__).resolve().parent.parent / "plans"
+NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
+
+
+def compiled(name: str, **options: object) -> operations.Plan:
+    """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle."""
+    document, _ = config.load((PLANS / f"{name}.json").read_bytes())
+    return compiler.compile_container(
+        document,
+        compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
+        compiler.Options("/bundle", "box", **options),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plan_is_the_golden_one(name: str) -> None:
+    """Each example compiles to the plan beside it."""
+    printed = show.text(compiled(name))
+    golden = PLANS / f"{name}.plan"
+    if os.environ.get("PYOCI_UPDATE_PLANS"):
+        golden.write_text(printed)
+
+    assert golden.read_text() == printed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiling_is_pure(name: str) -> None:
+    """The same config gives the same plan, encoded to the same bytes."""
+    assert encode(compiled(name).child()) == encode(compiled(name).child())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_decision_names_the_property_it_came_from(name: str) -> None:
+    """An operation without a JSON pointer is one that every container has."""
+    everywhere = {
+        "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "open_device", "symlink",
+        "reset_affinity", "sync", "close_fds", "wait_start", "commit",
+    }  # fmt: skip
+    plan = compiled(name)
+
+    assert everywhere >= {op.verb for op in [*plan.child(), *plan.parent()] if not op.where}
+
+
+def test_goldens_show_every_verb() -> None:
+    """Every verb of the child but the ones for special hosts appears in a golden plan, so that its printing is seen."""
+    shown = {op.verb for name in NAMES for op in compiled(name).child()}
+
+    assert {"move_root", "write_attr"} == set(operations.VERBS[1:]) - shown
+
+
+def test_parent_verbs_are_all_known() -> None:
+    """What a plan asks of the parent is a verb of PARENT_VERBS."""
+    asked = {op.verb for name in NAMES for op in compiled(name).parent()}
+
+    assert asked <= set(operations.PARENT_VERBS)
+
+
+def test_no_pivot_and_no_keyring() -> None:
+    """--no-pivot moves the root instead; --no-new-keyring leaves the keyring alone."""
+    verbs = [op.verb for op in compiled("minimal", no_pivot=True, new_keyring=False).init]
+
+    assert ["move_root"] == [verb for verb in verbs if verb in ("move_root", "pivot_root", "join_keyring")]
+
+
+def test_disabled_cgroup_manager_plans_no_cgroup() -> None:
+    """--cgroup-manager disabled: neither a cgroup nor limits nor a device filter."""
+    plan = compiled("resources", cgroup_manager="disabled")
+
+    assert [] == [op for op in plan.parent() if op.verb in ("make_cgroup", "write_cgroup", "attach_device_filter")]
+
+
+def test_labels_need_their_lsm() -> None:
+    """A label that nothing would enforce is an error, and all of them are named."""
+    document, _ = config.load((PLANS / "minimal.json").read_bytes())
+    document["process"]["apparmorProfile"] = "box"
+    document["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0"
+    with pytest.raises(ConfigError) as caught:
+        compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+
+    assert ["/process/apparmorProfile", "/linux/mountLabel"] == [problem.where for problem in caught.value.problems]
+
+
+def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
+    """tmpfs gets context=…, proc does not."""
+    document, _ = config.load((PLANS / "mounts.json").read_bytes())
+    document["linux"]["mountLabel"] = "label"
+    host = compiler.Host(selinux=True)
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    labelled = {op.s1 for op in plan.init if op.verb == "mount" and "context=label" in op.options}
+
+    assert {"tmpfs"} == labelled
+
+
+def test_labels_are_written_to_the_process_own_attributes() -> None:
+    """AppArmor and SELinux labels go through a private procfs, for the next execve."""
+    document, _ = config.load((PLANS / "minimal.json").read_bytes())
+    document["process"].update(apparmorProfile="box", selinuxLabel="label")
+    host = compiler.Host(apparmor=True, selinux=True)
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+
+    assert [
+        ("thread-self/attr/apparmor/exec", "exec box"),
+        ("thread-self/attr/exec", "label"),
+        ("thread-self/attr/keycreate", "label"),
+    ] == [(op.s1, op.s2) for op in plan.init if op.verb == "write_attr"]
+    assert "open_proc" in [op.verb for op in plan.init]
+
+
+def test_no_mount_namespace_is_refused() -> None:
+    """A container that would change the host's mounts is not planned."""
+    document, _ = config.load((PLANS / "minimal.json").read_bytes())
+    document["linux"]["namespaces"] = [{"type": "pid"}]
+    with pytest.raises(ConfigError, match="mount namespace"):
+        compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+
+
+@pytest.mark.parametrize(
+    ("mount", "where", "message"),
+    [
+        ({"destination": "/"}, "/mounts/0/destination", "over the container's root"),
+        ({"destination": "/a/..", "type": "tmpfs"}, "/mounts/0/destination", "over the container's root"),
+        ({"destination": "/a", "source": "/b", "options": ["bind", "size=1m"]}, "/mounts/0/options/1", "`size=1m`"),
+        ({"destination": "/a", "options": ["bind"]}, "/mounts/0", "needs a source"),
+        ({"destination": "/a", "options": ["ro"]}, "/mounts/0", "needs a type"),
+        ({"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}, "/mounts/0", "tmpfs only"),
+    ],
+)
+def test_mounts_that_cannot_be(mount: dict[str, object], where: str, message: str) -> None:
+    """A mount that can't be applied as written is an error with the pointer of its reason."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        list(mounts.compile_mounts(operations.Plan(), {"mounts": [mount]}, "/bundle", ""))
+
+    assert where == caught.value.problems[0].where
+
+
+@pytest.mark.parametrize(
+    ("options", "set_", "clear"),
+    [
+        (["ro"], 1, 0),
+        (["ro", "rw"], 0, 1),
+        (["rw", "ro"], 1, 0),
+        (["nosuid", "nodev", "noexec"], 14, 0),
+        (["noatime"], 0x10, 0x70),
+        (["noatime", "relatime"], 0, 0x70),
+        (["relatime", "strictatime"], 0x20, 0x70),
+        (["nodiratime", "diratime"], 0, 0x80),
+        (["defaults", "silent", "loud", "iversion", "noiversion"], 0, 0),
+    ],
+)
+def test_mount_attributes(options: list[str], set_: int, clear: int) -> None:
+    """Options become attributes; the later of a pair wins; an access-time mode clears the whole field."""
+    mount = mounts.Mount({"destination": "/a", "options": options}, 0)
+
+    assert (set_, clear) == (mount.attr_set, mount.attr_clear)
+    assert [] == mount.data
+
+
+def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
+    """Whatever the mix of new and joined namespaces, each is entered exactly once."""
+    kinds = list(namespaces.CLONE_FLAGS)
+    for joined in range(1 << len(kinds)):
+        entries = [
+            {"type": kind, "path": f"/{kind}"} if joined >> n & 1 else {"type": kind} for n, kind in enumerate(kinds)
+        ]
+        linux = {"namespaces": entries, "timeOffsets": {"monotonic": {"secs": 1}} if not joined & 1 else {}}
+        plan = operations.Plan()
+        namespaces.enter_namespaces(plan, linux, namespaces.Namespaces(linux))
+        flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
+        for op in plan.child():
+            if op.verb == "join_namespace":
+                flags.append(op.b)
+            elif op.verb == "unshare":
+                flags += [flag for flag in namespaces.CLONE_FLAGS.values() if op.a & flag]
+
+        assert sorted(namespaces.CLONE_FLAGS.values()) == sorted(flags)
+
+
+def test_encoding_shares_strings_and_aligns_blobs() -> None:
+    """Equal strings are stored once, offset 0 is the empty one, a blob starts at a multiple of 8."""
+    encoded, pool, vectors = encode(
+        [
+            Op("chdir", s1="/a"),
+            Op("chdir", s1="/a"),
+            Op("load_seccomp", blob=b"12345678", a=1),
+            Op("exec", argv=["x", ""], envp=["A=b"]),
+        ]
+    )
+    first, second, blob = (int.from_bytes(encoded[48 * n + 4 : 48 * n + 8], "little") for n in range(3))
+
+    assert 48 * 4 == len(encoded)
+    assert first == second
+    assert b"/a\0" == pool[first : first + 3]
+    assert 0 == blob % 8
+    assert b"12345678" == pool[blob : blob + 8]
+    assert [None, None, None] == [vectors[2], vectors[4], vectors[5]]
+    assert 0 == vectors[1]
+
+
+def test_writes_stand_in_the_plan_as_resources_gives_them() -> None:
+    """write_cgroup carries the index of its Write."""
+    plan = compiled("resources")
+    operations_ = [op for op in plan.meanwhile if op.verb == "write_cgroup"]
+
+    assert [(write.file, write.value) for write in plan.writes] == [(op.s1, op.s2) for op in operations_]
+    assert all(isinstance(write, resources.Write) for write in plan.writes)
+    assert list(range(len(operations_))) == [op.a for op in operations_]
