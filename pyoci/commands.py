@@ -96,11 +96,18 @@ def delete(call: Call) -> int:
 
     force = call.options.on("force")
     try:
-        return _each(call, lambda name: _load(call, name).delete(force=force))
+        return _each(call, lambda name: _delete(call, name, force=force))
     except ContainerNotFound:
         if not force:
             raise
         return 0
+
+
+def _delete(call: Call, id: str, *, force: bool) -> None:
+    container = _load(call, id)
+    container.delete(force=force)
+    for warning in container.warnings:
+        call.log.warning(warning)
 
 
 def list_containers(call: Call) -> int:

@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.log import Log
 
 SPEC_VERSION = "1.3.0"
 PATIENCE = 10  # seconds for a killed process to be gone
@@ -31,11 +30,15 @@ _FAILED, _EXEC = 2, 3
 
 
 class Container:
-    """One container, found by its id under a root directory."""
+    """One container, found by its id under a root directory.
+
+    `warnings` is what the last operation met and went on: hooks that failed after the container was gone.
+    """
 
     def __init__(self, directory: Directory, record: "dict[str, Any]") -> None:
         self._directory = directory
         self._record = record
+        self.warnings: list[str] = []
 
     @classmethod
     def create(cls, id: str, **options: "Any") -> "Container":
@@ -118,12 +121,8 @@ class Container:
         if pidfd < 0 or not send_signal(pidfd, signal):
             raise StatusError("container not running")
         posix.close(pidfd)
-        if signal == SIGKILL:
-            cgroup = self._cgroup()
-            if cgroup.frozen():
-                cgroup.thaw()
-            if record["sharesPids"]:
-                cgroup.kill(signal)  # no pid namespace ends with its init
+        if signal == SIGKILL and record["sharesPids"]:
+            self._cgroup().kill(signal)  # no pid namespace ends with its init
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or a created one after killing it; with `force` whatever it is.
@@ -133,9 +132,9 @@ class Container:
         self._lock()
         try:
             if not self._record:
-                if not force:
+                if not force and not self._directory.is_empty():
                     raise StateError(
-                        f"cannot delete container `{self._directory.id}`: it was left half made (hint: delete --force)"
+                        f"cannot delete container `{self._directory.id}`: its record can't be read (hint: --force)"
                     )
                 self._directory.remove()
                 return
@@ -211,15 +210,14 @@ class Container:
         pidfd = open_process(self._record)
         cgroup = self._cgroup()
         if pidfd >= 0:
-            if cgroup.frozen():
-                cgroup.thaw()
             send_signal(pidfd, SIGKILL)
             if not wait_ended(pidfd, PATIENCE):
                 raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
             posix.close(pidfd)
-        cgroup.destroy(kill=True)
+        # before the first process was cloned the cgroup was only planned: nobody in it is ours
+        cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
         self._directory.remove()
-        run_poststop(self._record, None)
+        self.warnings.extend(run_poststop(self._record))
 
 
 def list_all(root: str) -> "list[dict[str, Any]]":
@@ -272,19 +270,18 @@ def state_json(record: "dict[str, Any]", status: str) -> bytes:
     return dumps(state_document(record, status)).encode("utf-8", "surrogateescape")
 
 
-def run_poststop(record: "dict[str, Any]", log: "Log | None") -> None:
-    """After everything is gone; a hook that fails is warned about, the others still run."""
+def run_poststop(record: "dict[str, Any]") -> "list[str]":
+    """After everything is gone; a hook that fails is returned as a warning, the others still run."""
     entries = record["hooks"].get("poststop", [])
     if not entries:
-        return
+        return []
     try:
         bundle_fd = open_bundle(record["bundle"])
     except OSError:
         bundle_fd = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    for failure in hooks.run_recorded(entries, "poststop", state_json(record, "stopped"), bundle_fd):
-        if log is not None:
-            log.warning(str(failure))
+    failures = hooks.run_recorded(entries, "poststop", state_json(record, "stopped"), bundle_fd)
     posix.close(bundle_fd)
+    return [str(failure) for failure in failures]
 
 
 def _read_to_end(fd: int) -> bytes:

@@ -12,7 +12,7 @@ from pyoci.bundle import read_config
 from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
 from pyoci.container import Container, now, open_bundle, run_poststop, state_document, state_json
-from pyoci.errors import HookError, PyociError, SetupError, reason
+from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, reason
 from pyoci.host import probe
 from pyoci.launch import Launch
 from pyoci.names import check_id
@@ -83,7 +83,7 @@ def run(
     try:
         container.start()
     except BaseException:
-        posix.waitpid(launch.pid, 0)
+        _give_up(id, root, launch)
         raise
     if foreground is None:
         return 0
@@ -91,6 +91,15 @@ def run(
     if not keep:
         container.delete(force=True)
     return status
+
+
+def _give_up(id: str, root: str, launch: Launch) -> None:
+    """A container that can't be started is not left behind by `run`."""
+    try:
+        Container.load(id, root=root).delete(force=True)
+    except ContainerNotFound:
+        pass  # start has destroyed it already
+    posix.waitpid(launch.pid, 0)
 
 
 class _Creation:
@@ -132,8 +141,8 @@ class _Creation:
             new_keyring=new_keyring,
             cgroup_manager=cgroup_manager,
         )
-        host = probe()
-        self.plan = compile_container(self.config, host, self.options)
+        self.host = probe()
+        self.plan = compile_container(self.config, self.host, self.options)
         for warning in self.plan.warnings:
             self.log.warning(warning)
 
@@ -147,11 +156,16 @@ class _Creation:
         record = self._record()
         try:
             self._open_descriptors(directory, launch)
+            if self.options.cgroup_manager == "cgroupfs":
+                path = self.config.get("linux", {}).get("cgroupsPath", "")
+                record["cgroup"] = fs.Cgroup.planned(path, self.id, self.host.cgroup_mount).to_dict()
+                directory.save(record)
             launch.prepare()
             record["cgroup"] = launch.cgroup.to_dict()
             launch.clone()
             self._remember(directory, launch, record)
             launch.meanwhile()
+            record["cgroup"] = launch.cgroup.to_dict()  # with the device filter's number
 
             def at(point: int) -> None:
                 if launch.pid != record["pid"]:
@@ -170,7 +184,8 @@ class _Creation:
             directory.remove()
             directory.close()
             if isinstance(error, HookError):
-                run_poststop(record, self.log)
+                for warning in run_poststop(record):
+                    self.log.warning(warning)
             raise
         launch.close()
         directory.close()

@@ -85,8 +85,11 @@ class Directory:
         except OSError as error:
             posix.close(root_fd)
             raise StateError(f"cannot make state directory {root}/{id}: {reason(error.errno or 0)}") from error
-        self = cls(root, root_fd, id, posix.open(id, _DIRECTORY, dir_fd=root_fd))
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        try:
+            self = cls(root, root_fd, id, posix.open(id, _DIRECTORY, dir_fd=root_fd))
+            self._lock()
+        except (OSError, ContainerNotFound) as error:
+            raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
         return self
 
     @classmethod
@@ -177,12 +180,7 @@ class Directory:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {error}") from error
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()
-        if (
-            record["pyoci"] != FORMAT
-            or type(record.get("pid")) is not int
-            or record["pid"] < 1
-            or record.get("id") != self.id
-        ):
+        if record["pyoci"] != FORMAT or not _is_pid(record.get("pid")) or record.get("id") != self.id:
             raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
         return record
 
@@ -192,22 +190,22 @@ class Directory:
         """
         return all(name in _OUR_FILES or name.startswith(f".{RECORD}.") for name in posix.listdir(self.fd))
 
+    def is_empty(self) -> bool:
+        """Whether nothing was put into it yet, or everything removed."""
+        return not posix.listdir(self.fd)
+
     def _foreign(self) -> ContainerNotFound:
         return ContainerNotFound(
             f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime"
         )
 
     def remove(self) -> None:
-        """Take the container's name away at once, then its files."""
-        gone = f".{self.id}.{posix.getpid()}.gone"
-        posix.rename(self.id, gone, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
-        self.sweep(gone)
-
-    def sweep(self, name: str) -> None:
-        """Unlink what lies in the directory, by descriptor, and the directory itself."""
-        for entry in posix.listdir(self.fd):
-            posix.unlink(entry, dir_fd=self.fd)
-        posix.rmdir(name, dir_fd=self._root_fd)
+        """Remove the files, the record last, then the directory: whoever is killed half way leaves a container that
+        can be deleted again.
+        """
+        for name in sorted(posix.listdir(self.fd), key=RECORD.__eq__):
+            posix.unlink(name, dir_fd=self.fd)
+        posix.rmdir(self.id, dir_fd=self._root_fd)
 
     def close(self) -> None:
         """Give up the lock and the descriptors; a second time is no error."""
@@ -251,10 +249,17 @@ def boot_id() -> str:
     return files.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
+def _is_pid(value: object) -> bool:
+    """A pid, or -1 for a process that was not there yet."""
+    return type(value) is int and (value == -1 or 0 < value < 1 << 31)
+
+
 def open_process(record: "dict[str, Any]") -> int:
-    """A pidfd of the container's init, -1 if it has ended. What the descriptor names was verified after it was
+    """A pidfd of the container's init, -1 if it has ended or was never there. What it names was verified after it was
     opened.
     """
+    if record["pid"] < 0:
+        return -1
     try:
         fd = posix.pidfd_open(record["pid"])
     except OSError:

@@ -166,6 +166,14 @@ class Cgroup:
         return cgroup
 
     @classmethod
+    def planned(cls, cgroups_path: str, id: str, mount: str) -> "Cgroup":
+        """What `create` is about to make, for the record of a runtime that may be killed in between."""
+        path = cgroup_path(cgroups_path, id)
+        parts = path[1:].split("/")
+        ancestors = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]
+        return cls(mount, path, [ancestor for ancestor in ancestors if not _is_there(mount + ancestor)])
+
+    @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
         """The cgroup that `to_dict` described."""
         return cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
@@ -605,6 +613,14 @@ def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
 
 
 # Files
+
+
+def _is_there(path: str) -> bool:
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _read_file(path: str) -> str:

@@ -148,9 +148,9 @@ def _init(
 
 def _without_process(options: Options) -> "Iterator[Op]":
     """A container may be created without `process`; it can't be started, and `start` says so."""
+    yield Op("sync", a=READY)
     yield Op("set_pdeathsig", a=0)
     yield Op("close_fds", a=3 + options.preserve_fds)
-    yield Op("sync", a=READY)
     yield Op("sync", a=CREATED)
     yield Op("wait_start")
 
@@ -176,17 +176,25 @@ def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host) -> "seccomp.Filter
 
 
 def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
-    if options.cgroup_manager == "disabled":
-        return
+    """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
     limits = linux.get("resources", {})
-    path = linux.get("cgroupsPath", "")
-    plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path or f"/{options.container_id}"))
     plan.writes = resources.writes(limits)
+    if options.cgroup_manager == "disabled":
+        if plan.writes:
+            plan.warnings.append("linux.resources has no effect: the cgroup manager is disabled")
+        return
+    path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
+    plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path))
     for index, write in enumerate(plan.writes):
-        plan.meanwhile.append(Op("write_cgroup", write.where, write.file, write.value, a=index))
+        op = Op("write_cgroup", write.where, write.file, write.value, a=index)
+        if write.controller == "pids":
+            plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
+        else:
+            plan.meanwhile.append(op)
     program = device_filter.compile_rules(limits.get("devices", []))
     if program:
-        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", blob=program, a=len(program) // 8))
+        size = len(program) // 8
+        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size))
 
 
 def _check_labels(config: "dict[str, Any]", host: Host) -> None:

@@ -52,9 +52,9 @@ TARGET_FILE, TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE 
 class Op:
     """One operation.
 
-    `verb` names the contract, `where` is the JSON pointer of the property that asked for it. What the strings
-    `s1`…`s3` and the integers `a`…`d` mean is the verb's. `blob` is a program or table for the kernel and travels as `s1`; `options`
-    are a filesystem's and travel as `s2`; `argv` and `envp` are the vectors of a program.
+    `verb` names the contract, `where` is the JSON pointer of the property that asked for it. What the strings `s1` to
+    `s3` and the integers `a` to `d` mean is the verb's. `blob` is a program or table for the kernel and travels as
+    `s1`; `options` are a filesystem's and travel as `s2`; `argv` and `envp` are the vectors of a program.
     """
 
     __slots__ = ("a", "argv", "b", "blob", "c", "d", "envp", "flags", "options", "s1", "s2", "s3", "verb", "where")

@@ -41,6 +41,7 @@ class FakeContainer:
 
     def __init__(self, id):
         self.id = id
+        self.warnings = []
 
     @classmethod
     def _record(cls, *call):
