@@ -44,7 +44,7 @@ def _linux() -> "dict[str, Any]":
         "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
-        "selinux": {"enabled": False},
+        "selinux": {"enabled": True},
         "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
         "memoryPolicy": {"modes": [], "flags": []},
         "mountExtensions": {"idmap": {"enabled": False}},
