@@ -27,8 +27,8 @@ owner as runc has them. The status is creating, created, running or stopped.""",
     "kill": """\
 SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options stand before ID.""",
     "delete": """\
-A created container is killed first; one that runs is only deleted with --force. The poststop hooks run, and one that
-fails is no error.""",
+A created container is killed first; one that runs is only deleted with --force. The poststop hooks run, and
+one that fails is no error.""",
     "list": """\
 Shows the containers under --root. What other runtimes keep there is passed over.""",
     "spec": """\
