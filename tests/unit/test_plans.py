@@ -1,4 +1,4 @@
-"""Golden plans: what every feature compiles to, as `pyoci plan` prints it. `PYOCI_UPDATE_PLANS=1 pytest …` writes them anew."""
+"""Golden plans: what every feature compiles to, as `pyoci plan` prints it. PYOCI_UPDATE_PLANS=1 writes them anew."""
 
 import os
 from pathlib import Path
@@ -212,8 +212,16 @@ def test_encoding_shares_strings_and_aligns_blobs() -> None:
 def test_writes_stand_in_the_plan_as_resources_gives_them() -> None:
     """write_cgroup carries the index of its Write."""
     plan = compiled("resources")
-    operations_ = [op for op in plan.meanwhile if op.verb == "write_cgroup"]
+    operations_ = {op.a: op for op in plan.parent() if op.verb == "write_cgroup"}
 
-    assert [(write.file, write.value) for write in plan.writes] == [(op.s1, op.s2) for op in operations_]
+    assert [(write.file, write.value) for write in plan.writes] == [
+        (operations_[index].s1, operations_[index].s2) for index in range(len(operations_))
+    ]
     assert all(isinstance(write, resources.Write) for write in plan.writes)
-    assert list(range(len(operations_))) == [op.a for op in operations_]
+
+
+def test_pids_limit_waits_until_all_processes_of_the_set_up_were_cloned() -> None:
+    """A limit of one process must not forbid the bootstrap process or a hook."""
+    plan = compiled("resources")
+
+    assert ["pids.max"] == [op.s1 for op in plan.at[operations.READY] if op.verb == "write_cgroup"]
