@@ -51,8 +51,8 @@ def freeze(package: Path, temp: Path) -> None:
     blob = bytearray()
     rows = []
     for name, file, is_package in modules(package):
-        code = compile(file.read_bytes(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=0)
-        data = marshal.dumps(code)
+        code = compile(file.read_bytes(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=2)
+        data = marshal.dumps(code)  # without docstrings: a tenth of the time that a hot command takes to load
         rows.append(f'    {{"{name}", frozen_code + {len(blob)}, {len(data)}, {int(is_package)}}},')
         blob += data
     (temp / "frozen.bin").write_bytes(blob)
@@ -126,7 +126,7 @@ def compile_objects(temp: Path, native: Path, definitions: list[str]) -> list[st
     """Compile the launcher and, unless its object file is newer, the extension; the object files."""
     objects = []
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
-    for source in (HERE / "launcher.c", HERE / "protect.c", native):
+    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native):
         target = source if source.suffix == ".o" else temp / (source.stem + ".o")
         objects.append(str(target))
         if source == native and target.exists() and target.stat().st_mtime >= source.stat().st_mtime:

@@ -41,6 +41,11 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("__init__.py", "launcher/__init__.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
+    (package / "part").mkdir()
+    (package / "part" / "__init__.py").write_text("")
+    (package / "part" / "first.py").write_text("from pyoci.part import second\nNAME = 'first'\n")
+    (package / "part" / "second.py").write_text("import pyoci.part.first as first\nNAME = 'second'\n")
+    (package / "part" / "broken.py").write_text("1 / 0\n")
     executable = top / "prefix" / "bin" / "pyoci"
     executable.parent.mkdir(parents=True)
     native = ROOT / "build" / "launcher" / "_native.o"
@@ -205,6 +210,36 @@ except ModuleNotFoundError as error: say(str(error))
 def test_native_is_built_in(run: Run) -> None:
     """The extension is part of the executable."""
     assert ("built-in",) == said(run("state", "from pyoci import _native; say(_native.__spec__.origin)"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import pyoci.part.second; say(pyoci.part.second.NAME)", "second"),
+        ("import pyoci.part.second as module; say(module.NAME)", "second"),
+        ("from pyoci.part import first, second; say(first.second is second and first.NAME)", "first"),
+        ("from pyoci.part.first import NAME as name; say(name)", "first"),
+        ("say(__import__('pyoci.part.first').__name__)", "pyoci"),
+        ("import importlib; say(importlib.import_module('pyoci.part.first').NAME)", "first"),
+        ("import pyoci.part.broken", "ZeroDivisionError: division by zero"),
+        ("from pyoci.part import broken", "ZeroDivisionError: division by zero"),
+        ("import pyoci.part.no", "ModuleNotFoundError: No module named 'pyoci.part.no'"),
+        ("import pyoci.no.no", "ModuleNotFoundError: No module named 'pyoci.no'"),
+        ("from pyoci.part import no", "ImportError: cannot import name 'no' from 'pyoci.part'"),
+        ("from pyoci.part.first import no", "ImportError: cannot import name 'no' from 'pyoci.part.first'"),
+        ("import pyocino", "ModuleNotFoundError: No module named 'pyocino'"),
+    ],
+)
+def test_own_modules(run: Run, statement: str, expected: str) -> None:
+    """Our modules take a short way in, with the same results: also circular, broken and missing ones."""
+    code = f"""
+try:
+    {statement}
+except Exception as error: say(f"{{type(error).__name__}}: {{error}}")
+"""
+    (outcome,) = said(run("state", code))
+
+    assert expected == str(outcome).removesuffix(" (unknown location)")
 
 
 @pytest.mark.parametrize(
