@@ -69,7 +69,7 @@ class Table:
     stands for a call that the ABI lacks.
     """
 
-    __slots__ = ("_always", "_conditional", "_default", "_last", "_stub", "abi")
+    __slots__ = ("_always", "_conditional", "_default", "_last", "_multiplexed", "_stub", "abi")
 
     def __init__(self, abi: Abi, default: int, *, stub: bool) -> None:
         self.abi = abi
@@ -78,6 +78,8 @@ class Table:
         self._last = 0
         self._always: dict[int, int] = {}
         self._conditional: dict[int, list[Rule]] = {}
+        # Operations of socketcall and ipc that a rule without conditions has decided.
+        self._multiplexed: set[str] = set()
 
     def mention(self, numbers: "Sequence[int]") -> None:
         """The profile names these calls, whatever becomes of them."""
@@ -116,7 +118,9 @@ class Table:
         """
         number, operation = MULTIPLEXED[name]
         self.mention((number,))
-        if number not in self._always:
+        if number not in self._always and name not in self._multiplexed:
+            if [] in alternatives:
+                self._multiplexed.add(name)
             first = (0, "SCMP_CMP_EQ", operation, WORD)
             behind = [[first, *(other for other in conditions if other[0])] for conditions in alternatives]
             self.add_conditional(rule, (number,), action, behind)
