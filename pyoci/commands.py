@@ -72,7 +72,11 @@ def run(call: Call) -> int:
 
 def start(call: Call) -> int:
     """`pyoci start ID`."""
-    _load(call, call.id).start()
+    container = _load(call, call.id)
+    try:
+        container.start()
+    finally:
+        _warn(call, container)
     return 0
 
 
@@ -101,13 +105,6 @@ def delete(call: Call) -> int:
         if not force:
             raise
         return 0
-
-
-def _delete(call: Call, id: str, *, force: bool) -> None:
-    container = _load(call, id)
-    container.delete(force=force)
-    for warning in container.warnings:
-        call.log.warning(warning)
 
 
 def list_containers(call: Call) -> int:
@@ -192,6 +189,18 @@ def _load(call: Call, id: str) -> "Container":
     from pyoci.container import Container
 
     return Container.load(id, root=call.root)
+
+
+def _delete(call: Call, name: str, *, force: bool) -> None:
+    container = _load(call, name)
+    container.delete(force=force)
+    _warn(call, container)
+
+
+def _warn(call: Call, container: "Container") -> None:
+    """Tell what the container's last operation met and went on."""
+    for warning in container.warnings:
+        call.log.warning(warning)
 
 
 def _each(call: Call, act: "Callable[[str], None]") -> int:

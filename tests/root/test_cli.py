@@ -528,3 +528,20 @@ def test_what_spec_writes_runs(runtime):
 
     assert b"uid=0" in output
     assert 6 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_poststop_hook_that_fails(runtime):
+    """delete succeeds, the next hook runs, and a person is told; an engine's streams and log stay clean."""
+    hooks = [{"path": "/bin/false"}, {"path": "/bin/sh", "args": ["sh", "-c", f"cat >{runtime.folder}/state"]}]
+    runtime.config["hooks"] = {"poststop": hooks}
+    runtime.write("true")
+    runtime("create", "-b", runtime.bundle, "c1")
+    words = [runtime.executable, "--root", runtime.root, "delete", "c1"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    assert (0, "") == (result.returncode, result.stdout)
+    assert result.stderr.startswith("warning: /hooks/poststop/0: ")
+    assert "stopped" == json.loads((runtime.folder / "state").read_text())["status"]
+    runtime("create", "-b", runtime.bundle, "c1")
+    assert (0, "", "") == runtime("delete", "c1")
+    assert "" == runtime.log.read_text()

@@ -41,7 +41,7 @@ class FakeContainer:
 
     def __init__(self, id):
         self.id = id
-        self.warnings = []
+        self.warnings = ["/hooks/poststop/0: cannot run hook /x: no such file or directory"] if id == "warns" else []
 
     @classmethod
     def _record(cls, *call):
@@ -256,6 +256,25 @@ def test_delete(words, force, pyoci, container):
     """--force may stand anywhere."""
     assert (0, "", "") == pyoci("delete", *words.split())
     assert ("delete", "x", force) == container.calls[-1]
+
+
+@pytest.mark.parametrize("verb", ["start", "delete"])
+def test_warnings_are_told(verb, pyoci, container):
+    """A poststop hook that failed is no error, and no secret."""
+    expected = "warning: /hooks/poststop/0: cannot run hook /x: no such file or directory\n"
+
+    assert (0, "", expected) == pyoci(verb, "warns")
+
+
+def test_warnings_come_before_the_error(pyoci, container):
+    """The error stays the last line."""
+
+    def fail(self):
+        raise StatusError("cannot start")
+
+    container.start = fail
+
+    assert ["warning: /hooks", "cannot start"] == [line[:15] for line in pyoci("start", "warns")[2].splitlines()]
 
 
 def test_delete_of_an_unknown_id(pyoci, container):
