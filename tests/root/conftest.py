@@ -7,18 +7,50 @@ from pathlib import Path
 import pytest
 
 from tests.support.hostile import Attack
+from tests.support.runtime import Bundle, Host, Runtime
+
+
+def _let_through(folder: Path) -> None:
+    """A container's user, who is nobody on the host, has to get through to the root filesystem."""
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.geteuid() and "pytest" in str(path):
+            path.chmod(0o711)
 
 
 @pytest.fixture
 def attack(pyoci: str, tmp_path: Path) -> Iterator[Attack]:
     """A container to attack. Whatever the test did, the host is clean afterwards, and that is checked."""
     assert os.geteuid() == 0, "these tests need root"
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
-            folder.chmod(0o711)  # a container's user, who is nobody on the host, has to get through
+    _let_through(tmp_path)
     made = Attack(pyoci, tmp_path)
     try:
         yield made
         made.assert_host_clean()
     finally:
         made.clean_up()
+
+
+@pytest.fixture
+def host_clean(tmp_path: Path) -> Iterator[Host]:
+    """The host around a test. That it is afterwards what it was before, is checked: invariants I1 to I5."""
+    host = Host(tmp_path)
+    try:
+        yield host
+        host.assert_clean(tmp_path / "state")
+    finally:
+        host.release()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A bundle with a busybox root filesystem, and a config as Docker sends it."""
+    _let_through(tmp_path)
+    return Bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def runtime(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Iterator[Runtime]:
+    """The executable with a private state root, whose containers are deleted afterwards."""
+    made = Runtime(pyoci, tmp_path, bundle, host_clean)
+    yield made
+    made.clean_up()
