@@ -114,7 +114,11 @@ def _object(op: Op) -> "dict[str, Any]":
 def phrase(op: Op) -> str:
     """What an operation acts on, with flags by their names."""
     say = _PHRASES.get(op.verb)
-    return say(op) if say else ""
+    return "".join(_ESCAPES.get(character, character) for character in say(op)) if say else ""
+
+
+# A config's newline must not look like the plan's.
+_ESCAPES = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {"\n": "\\n", "\t": "\\t"}
 
 
 def _flags(value: int, names: "tuple[tuple[int, str], ...]") -> str:

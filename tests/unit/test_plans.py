@@ -68,6 +68,15 @@ def test_parent_verbs_are_all_known() -> None:
     assert asked <= set(operations.PARENT_VERBS)
 
 
+def test_a_value_cannot_forge_a_line() -> None:
+    """Control characters of the config are shown as escapes."""
+    document, _ = config.load((PLANS / "minimal.json").read_bytes())
+    document["process"]["args"] = ["sh\n99  exec  /bin/true", "\x1b[2J"]
+    printed = show.text(compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box")))
+
+    assert "sh\\n99  exec  /bin/true \\x1b[2J" in printed
+
+
 def test_no_pivot_and_no_keyring() -> None:
     """--no-pivot moves the root instead; --no-new-keyring leaves the keyring alone."""
     verbs = [op.verb for op in compiled("minimal", no_pivot=True, new_keyring=False).init]
