@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    Check = Callable[[Any, str, Callable[..., object]], None]  # a function of the generated validator
+
 __all__ = ["load", "load_process"]
 
 
@@ -46,17 +48,23 @@ def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     return process, checks.unknown_capabilities(process, "")
 
 
-def _read(
-    data: bytes, check_schema: "Callable[[Any, str, Callable[[str, Any, Any], None]], None]", *, process: bool
-) -> "dict[str, Any]":
+def _read(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":
+    try:
+        return _accept(data, check_schema, process=process)
+    except JsonError as error:
+        fallback = error.problems
+    except _Refused as refused:
+        fallback = [Problem(str(refused), "the value is not valid")]
+    # outside the except clauses, so that nothing holds the document any more: it may be large
+    raise ConfigError(_explain(data, check_schema, process=process) or fallback)
+
+
+def _accept(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":
     from pyoci.config import checks
 
-    try:
-        document: dict[str, Any] = loads(data)
-        check_schema(document, "", _refuse)
-        checks.run(document, _refuse, process=process)
-    except (JsonError, _Refused) as refused:
-        raise ConfigError(_explain(data, refused, check_schema, process=process)) from None
+    document: dict[str, Any] = loads(data)
+    check_schema(document, "", _refuse)
+    checks.run(document, _refuse, process=process)
     return document
 
 
@@ -68,7 +76,7 @@ def _refuse(where: str, *_: "Any") -> "NoReturn":
     raise _Refused(where)
 
 
-def _explain(data: bytes, refused: Exception, check_schema: "Callable[..., None]", *, process: bool) -> list[Problem]:
+def _explain(data: bytes, check_schema: "Check", *, process: bool) -> list[Problem]:
     from pyoci.config import diagnosis
 
     def find_faults(document: "Any") -> "list[diagnosis.Fault]":
@@ -80,9 +88,6 @@ def _explain(data: bytes, refused: Exception, check_schema: "Callable[..., None]
         return faults.items
 
     try:
-        _, problems = diagnosis.problems(decode(data), find_faults, process=process)
+        return diagnosis.problems(decode(data), find_faults, process=process)[1]
     except JsonError as error:
         return error.problems
-    if problems:
-        return problems
-    return refused.problems if isinstance(refused, JsonError) else [Problem(str(refused), "the value is not valid")]

@@ -159,12 +159,15 @@ class _Reader:
         text, opened = self.text, self.at
         self.at += 1
         parts: list[str] = []
+        quote = opened
         while True:
-            quote, escaped = text.find('"', self.at), text.find("\\", self.at)
+            if quote < self.at:  # the first time, and after an escaped quote
+                quote = text.find('"', self.at)
             if quote < 0:
                 self.at = opened
                 self.stop("the document ends inside the string that opens here")
-            end = escaped if 0 <= escaped < quote else quote
+            escaped = text.find("\\", self.at, quote)
+            end = quote if escaped < 0 else escaped
             self.plain(text[self.at : end])
             parts.append(text[self.at : end])
             self.at = end
