@@ -4,7 +4,7 @@
 step() {
     local what=$1 begin=$SECONDS
     shift
-    printf '  %-58s' "$what"
+    printf '  %-70s ' "$what"
     mkdir -p build
     if "$@" >build/step.log 2>&1 </dev/null; then
         printf 'ok %4ss\n' $((SECONDS - begin))
