@@ -67,6 +67,10 @@ class Container:
             # claimed, but never recorded: nothing but a forced delete makes sense of it
             return cls(directory, {})
 
+    def close(self) -> None:
+        """Give the descriptors back; a second time is no error."""
+        self._directory.close()
+
     def status(self) -> str:
         """`creating`, `created`, `running`, `paused` or `stopped`, found out from the process, its FIFO and its
         cgroup.
@@ -118,9 +122,13 @@ class Container:
             self._cgroup().kill(signal)
             return
         pidfd = open_process(record)
-        if pidfd < 0 or not send_signal(pidfd, signal):
+        if pidfd < 0:
             raise StatusError("container not running")
-        posix.close(pidfd)
+        try:
+            if not send_signal(pidfd, signal):
+                raise StatusError("container not running")
+        finally:
+            posix.close(pidfd)
         if signal == SIGKILL and record["sharesPids"]:
             self._cgroup().kill(signal)  # no pid namespace ends with its init
 
@@ -211,9 +219,10 @@ class Container:
         cgroup = self._cgroup()
         if pidfd >= 0:
             send_signal(pidfd, SIGKILL)
-            if not wait_ended(pidfd, PATIENCE):
-                raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
+            ended = wait_ended(pidfd, PATIENCE)
             posix.close(pidfd)
+            if not ended:
+                raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
         # before the first process was cloned the cgroup was only planned: nobody in it is ours
         cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
         self._directory.remove()
@@ -232,9 +241,14 @@ def list_all(root: str) -> "list[dict[str, Any]]":
     for name in names:
         try:
             container = Container.load(name, root=root)
+        except PyociError:
+            continue
+        try:
             found.append({**container.state(), "owner": _owner(container)})
         except PyociError:
             continue
+        finally:
+            container.close()
     return found
 
 

@@ -51,8 +51,7 @@ def create(
     creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
     console.check_terminal(terminal=creation.terminal, socket=console_socket, detached=True)
     container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
-    if launch.console >= 0:
-        posix.close(launch.console)
+    launch.release()
     return container
 
 

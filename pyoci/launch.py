@@ -130,9 +130,10 @@ class Launch:
             posix.waitpid(pid, 0)
         self._children = []
         self.close()
+        self.release()
 
     def close(self) -> None:
-        """Close what only the set-up needed."""
+        """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using."""
         for slot, fd in enumerate(self.slots):
             if fd >= 0:
                 posix.close(fd)
@@ -141,6 +142,14 @@ class Launch:
             posix.close(self._channel)
             self._channel = -1
         self.cgroup.close()
+
+    def release(self) -> None:
+        """Close the pidfds and the console: nobody here waits for the container."""
+        for fd in (*self._pidfds, self.console):
+            if fd >= 0:
+                posix.close(fd)
+        self._pidfds = []
+        self.pidfd = self.console = -1
 
     # --- the conversation
 

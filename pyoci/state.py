@@ -85,10 +85,12 @@ class Directory:
         except OSError as error:
             posix.close(root_fd)
             raise StateError(f"cannot make state directory {root}/{id}: {reason(error.errno or 0)}") from error
+        self = cls(root, root_fd, id, -1)
         try:
-            self = cls(root, root_fd, id, posix.open(id, _DIRECTORY, dir_fd=root_fd))
+            self.fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
             self._lock()
         except (OSError, ContainerNotFound) as error:
+            self.close()
             raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
         return self
 
@@ -108,7 +110,11 @@ class Directory:
             raise ContainerNotFound(f"container `{id}` does not exist") from error
         self = cls(root, root_fd, id, fd)
         if lock:
-            self._lock()
+            try:
+                self._lock()
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def _lock(self) -> None:

@@ -104,7 +104,8 @@ def check_mounts(mounts: "list[Object]", at: str, say: "Say") -> None:
         if not mount["destination"]:
             say(f"{at}/{i}/destination", mismatch("a path in the container", ""))
         options = mount.get("options", ())
-        if ("bind" in options or "rbind" in options) and not mount.get("source"):
+        binds = ("bind" in options or "rbind" in options) and "remount" not in options
+        if binds and not mount.get("source"):
             say(f"{at}/{i}", f"{missing('source')}: there is nothing to bind")
         if "uidMappings" in mount or "gidMappings" in mount:
             for name in ("uidMappings", "gidMappings"):
