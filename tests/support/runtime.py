@@ -34,7 +34,7 @@ NAMESPACES = ("mount", "network", "uts", "pid", "ipc", "cgroup")
 
 
 class Bundle:
-    """A bundle whose config is written when a command uses it. `config`, `process` and `linux` are the test's to change."""
+    """A bundle whose config is written when a command uses it; until then `config` is the test's to change."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,6 +44,10 @@ class Bundle:
     @property
     def process(self) -> dict[str, Any]:
         return self.config["process"]
+
+    @process.setter
+    def process(self, value: dict[str, Any]) -> None:
+        self.config["process"] = value
 
     @property
     def linux(self) -> dict[str, Any]:
@@ -245,7 +249,9 @@ class Host:
         assert [] == self.processes()
         assert [] == self.cgroups()
         assert [] == (sorted(path.name for path in root.iterdir()) if root.exists() else [])
-        assert self._before == self._facts()
+        now = self._facts()
+        for what, before in self._before.items():
+            assert before == now[what], f"{what} of the host changed"
 
     def release(self) -> None:
         """End what is left, and be nobody's parent any more."""
@@ -261,10 +267,8 @@ class Host:
         """Command lines of live processes that were not there before; they get a moment to end."""
         deadline = time.monotonic() + 5
         while True:
-            left = []
-            for pid in set(_children()) - self._children:
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    left.append(f"{pid} {_command_line(pid)}")
+            new = set(_children()) - self._children
+            left = [f"{pid} {_command_line(pid)}" for pid in new if os.waitpid(pid, os.WNOHANG)[0] == 0]
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.005)
@@ -281,7 +285,7 @@ class Host:
             "mounts": self._mounts(),
             "programs": {path: self._device_programs(path) for path in (cgroup_mount(), own_cgroup())},
             "canary": {str(path): _describe(path) for path in (self.canary, *sorted(self.canary.rglob("*")))},
-            "beside": [path.name for path in sorted(self.folder.iterdir()) if path.name.startswith(("canary", "bundle"))],
+            "beside": sorted(path.name for path in self.folder.iterdir() if path.name.startswith(("canary", "bundle"))),
             "null": _describe(Path("/dev/null")),
             "cwd": os.getcwd(),
         }

@@ -1,0 +1,245 @@
+"""Every operation of a plan fails once: the error names its place in config.json, and nothing is left behind.
+
+The child's operations are broken one by one by encoding a verb that the executor refuses, the parent's by raising
+OSError. No product code knows of this.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from pyoci import launch
+from pyoci.container import Container
+from pyoci.errors import HookError, PyociError, SetupError, StatusError
+from pyoci.log import Log
+
+pytestmark = pytest.mark.root
+
+UNKNOWN_VERB = 0x7FFF
+OP_SIZE = 48  # of an encoded operation; the verb is its first 16 bits
+
+
+def docker(bundle):
+    """What Docker sends, with limits."""
+    bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
+    bundle.linux["seccomp"] = SECCOMP
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}]
+    bundle.process["oomScoreAdj"] = 100
+
+
+def hooks(bundle):
+    """Hooks of every kind."""
+    for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
+        bundle.hook(kind, "cat >/dev/null").hook(kind, "true")
+
+
+def terminal(bundle):
+    """A terminal."""
+    bundle.process |= {"terminal": True, "consoleSize": {"height": 40, "width": 90}}
+
+
+def user_namespace(bundle):
+    """A user namespace, with devices that have to be bound."""
+    bundle.in_user_namespace()
+    bundle.linux["devices"] = [{"path": "/dev/zero2", "type": "p"}, {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}]
+
+
+def bootstrap(bundle):
+    """An intermediate process: user and time namespaces, with offsets."""
+    bundle.in_user_namespace().namespace("time")
+    bundle.linux["timeOffsets"] = {"monotonic": {"secs": 10}, "boottime": {"secs": 20}}
+
+
+def properties(bundle):
+    """Whatever else has an operation of its own."""
+    source = bundle.folder / "source"
+    source.mkdir()
+    (source / "file").touch()
+    bundle.mount("/bound", "none", "rbind", "rro", "rslave", source=source)
+    bundle.mount("/file", "none", "bind", source="source/file")
+    bundle.mount("/etc", "tmpfs", "tmpcopyup", "ro")
+    bundle.mount("/dev/shm", "tmpfs", "private", "size=64k")
+    bundle.config["mounts"].append({"destination": "/bound", "options": ["remount", "bind", "ro"]})
+    bundle.config |= {"hostname": "h", "domainname": "d"}
+    bundle.config["root"]["readonly"] = True
+    bundle.linux["rootfsPropagation"] = "private"
+    bundle.linux["personality"] = {"domain": "LINUX32"}
+    bundle.linux["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
+    bundle.linux["seccomp"] = SECCOMP
+    bundle.process |= {"noNewPrivileges": True, "cwd": "/made", "env": ["PATH=/bin"]}
+    bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 7, "additionalGids": [5]}
+    bundle.process["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]}
+
+
+SECCOMP = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "architectures": ["SCMP_ARCH_X86_64"],
+    "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+}
+CONFIGS = [docker, hooks, terminal, user_namespace, bootstrap, properties]
+
+
+@pytest.fixture
+def sweep(runtime, bundle, monkeypatch):
+    """A sweep over the plan of this bundle."""
+    with Sweep(runtime, bundle, monkeypatch) as made:
+        yield made
+
+
+class Sweep:
+    """Creates and starts one container again and again, in this process: descriptors and children are seen, too."""
+
+    def __init__(self, runtime, bundle, monkeypatch):
+        self.runtime = runtime
+        self.bundle = bundle
+        self.monkeypatch = monkeypatch
+        self.ops = []
+        self.encode = launch.encode
+        self.operations = dict(launch._OPERATIONS)
+        self.socket = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self):
+        path = str(self.runtime.folder / "console")
+        self.socket.bind(path)
+        self.socket.listen()
+        self.thread = threading.Thread(target=self._accept)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.socket.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                connection.close()
+
+    def create(self):
+        self.bundle.write()
+        has_terminal = self.bundle.process.get("terminal")
+        return Container.create(
+            self.runtime.id,
+            root=str(self.runtime.root),
+            bundle=str(self.bundle.folder),
+            log=Log(),
+            console_socket=str(self.runtime.folder / "console") if has_terminal else None,
+        )
+
+    def break_child(self, index):
+        """Let the executor meet a verb that it does not know; -1 only counts the operations."""
+
+        def encode(ops):
+            self.ops = list(ops)
+            encoded, pool, vectors = self.encode(self.ops)
+            assert len(encoded) == OP_SIZE * len(self.ops)
+            at = OP_SIZE * index
+            if index >= 0:
+                encoded = encoded[:at] + UNKNOWN_VERB.to_bytes(2, "little") + encoded[at + 2 :]
+            return encoded, pool, vectors
+
+        self.monkeypatch.setattr(launch, "encode", encode)
+
+    def break_parent(self, index):
+        """Let the `index`th operation that the runtime itself does fail with EIO. What was done is in `ops`."""
+        self.ops = []
+
+        def broken(verb):
+            def run(this, op):
+                self.ops.append(op)
+                if len(self.ops) - 1 == index:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                self.operations[verb](this, op)
+
+            return run
+
+        for verb in self.operations:
+            self.monkeypatch.setitem(launch._OPERATIONS, verb, broken(verb))
+
+    def assert_clean(self, fds):
+        """Nothing is left, in this process neither."""
+        self.runtime.host.assert_clean(self.runtime.root)
+        assert fds == open_descriptors()
+
+
+def open_descriptors():
+    """What this process has open, as numbers and targets."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return {name: target for name, target in found.items() if not target.startswith("/proc/")}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_operation_of_the_child(sweep, runtime, bundle, config):
+    """The executor refuses the nth operation, for every n."""
+    config(bundle)
+    sweep.break_child(-1)
+    container = sweep.create()
+    container.start()
+    container.delete(force=True)
+    sweep.runtime.host.assert_clean(runtime.root)
+    fds = open_descriptors()
+    waits = [op.verb for op in sweep.ops].index("wait_start")
+    assert "exec" == sweep.ops[-1].verb
+
+    for index, op in enumerate(list(sweep.ops)):
+        sweep.break_child(index)
+        where = "/process/args/0" if op.verb == "exec" else op.where
+        kind = HookError if op.verb == "run_hook" else SetupError
+        what = f"operation {index}, {op!r}"
+        if index < waits:
+            with pytest.raises(kind) as failure:
+                sweep.create()
+        elif index == waits:
+            container = sweep.create()  # it dies alone
+            os.waitid(os.P_PID, container._record["pid"], os.WEXITED | os.WNOWAIT)
+            assert "stopped" == container.status()
+            with pytest.raises(StatusError, match="stopped"):
+                container.start()
+            container = Container.load(runtime.id, root=str(runtime.root))
+            container.delete()
+            sweep.assert_clean(fds)
+            continue
+        else:
+            container = sweep.create()
+            with pytest.raises(kind) as failure:
+                container.start()
+        message = str(failure.value)
+        assert where == failure.value.where, what
+        assert message.startswith((f"{where}: " if where else "") + ("exec: " if "program" in op.verb or op.verb == "exec" else "c")), what
+        assert "function not implemented" in message or "does not know this operation" in message, what
+        sweep.assert_clean(fds)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_operation_of_the_parent(sweep, runtime, bundle, config):
+    """The nth thing that the runtime does itself fails, for every n."""
+    config(bundle)
+    sweep.break_parent(-1)
+    container = sweep.create()
+    container.delete(force=True)
+    container.close()
+    sweep.runtime.host.assert_clean(runtime.root)
+    fds = open_descriptors()
+    count = len(sweep.ops)
+    assert {op.verb for op in sweep.ops} >= {"open_rootfs", "make_cgroup", "attach_device_filter", "commit"}
+
+    for index in range(count):
+        sweep.break_parent(index)
+        with pytest.raises(PyociError) as failure:
+            sweep.create()
+        op = sweep.ops[-1]
+        assert index == len(sweep.ops) - 1
+        assert op.where == failure.value.where, op
+        assert str(failure.value).startswith((f"{op.where}: " if op.where else "") + "cannot "), op
+        assert "input/output error" in str(failure.value), op
+        sweep.assert_clean(fds)
