@@ -70,6 +70,7 @@ cdef enum:  # of an operation
 cdef enum:
     SYNC_CREATED = 6
     HOOK_TIMED_OUT = 1 << 30
+    BPF_MAXINSNS = 4096
     HOOK_OUTPUT = 3072
     PATH_SIZE = 4096
     COPY_UP_DEPTH = 64
@@ -108,7 +109,9 @@ cdef struct Context:
     int child_pid
     int detail
     int have_home
+    int told
     int payload_length
+    Record record  # and what goes with it, in one piece
     char payload[HOOK_OUTPUT]
     char program[PATH_SIZE]
     char home[PATH_SIZE]
@@ -118,23 +121,25 @@ cdef struct Context:
 
 cdef int report(Context *ctx, uint32_t kind, int step, int error) noexcept nogil:
     """One record: to the runtime that creates, or, after `wait_start`, to the one that starts."""
-    cdef Record record
-    cdef iovec parts[2]
-    record.kind = kind
-    record.op = ctx.index
-    record.step = step
-    record.error = error
-    record.detail = <uint32_t>ctx.detail
-    record.length = <uint32_t>ctx.payload_length
-    parts[0].iov_base = &record
-    parts[0].iov_len = sizeof(record)
-    parts[1].iov_base = ctx.payload
-    parts[1].iov_len = <size_t>ctx.payload_length
+    ctx.record.kind = kind
+    ctx.record.op = ctx.index
+    ctx.record.step = step
+    ctx.record.error = error
+    ctx.record.detail = <uint32_t>ctx.detail
+    ctx.record.length = <uint32_t>ctx.payload_length
     cdef int fd = ctx.slots[SLOT_RESULT_FIFO] if ctx.started else ctx.channel
-    cdef ssize_t n = writev(fd, parts, 2)
+    # write, which a seccomp filter is more likely to allow than writev
+    cdef ssize_t n = write(fd, &ctx.record, sizeof(Record) + <size_t>ctx.payload_length)
     ctx.payload_length = 0
     ctx.detail = 0
     return 0 if n > 0 else -1
+
+
+cdef void tell_exec(Context *ctx) noexcept nogil:
+    """Tell `start` that what remains is execve: from here on silence means success. Before a filter that may forbid it."""
+    if not ctx.told:
+        report(ctx, RECORD_EXEC, 0, 0)
+    ctx.told = 1
 
 
 cdef void set_payload(Context *ctx, const char *text) noexcept nogil:
@@ -145,22 +150,23 @@ cdef void set_payload(Context *ctx, const char *text) noexcept nogil:
     ctx.payload_length = <int>n
 
 
+cdef int hear_parent(Context *ctx) noexcept nogil:
+    """Wait for the parent's word: 1, or 0 if it is gone."""
+    cdef char word
+    cdef ssize_t n = read(ctx.channel, &word, 1)
+    while n < 0 and errno == EINTR:
+        n = read(ctx.channel, &word, 1)
+    return n == 1
+
+
 cdef int do_sync(Context *ctx, const Op *op) noexcept nogil:
     # Contract: tells the parent that this point is reached and waits for its word. EOF means that the parent is gone:
     # before the container is created that ends us; at SYNC_CREATED, with PDEATHSIG off, the container stands by itself.
-    cdef char answer
-    cdef ssize_t n
     ctx.detail = <int>op.a
     report(ctx, RECORD_SYNC, 0, 0)
-    while True:
-        n = read(ctx.channel, &answer, 1)
-        if n == 1:
-            return 0
-        if n < 0 and errno == EINTR:
-            continue
-        if op.a == SYNC_CREATED:
-            return 0
+    if not hear_parent(ctx) and op.a != SYNC_CREATED:
         _exit(1)
+    return 0
 
 
 # --- paths of the container ----------------------------------------------------------------------------
@@ -200,6 +206,17 @@ cdef int split_path(const char *path, char *prefix, int *start) noexcept nogil:
 
 cdef int is_plain_name(const char *name) noexcept nogil:
     return name[0] != 0 and strcmp(name, ".") != 0 and strcmp(name, "..") != 0 and strchr(name, c'/') == NULL
+
+
+cdef int open_made(int parent, const char *name) noexcept nogil:
+    """Descriptor of what was just made in `parent`; a symlink that took its place is refused."""
+    cdef stat_t st
+    cdef int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+    if fd >= 0 and (fstat(fd, &st) < 0 or st.st_mode & S_IFMT == S_IFLNK):
+        close(fd)
+        set_errno(ELOOP)
+        return -1
+    return fd
 
 
 cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed, int *step) noexcept nogil:
@@ -255,7 +272,7 @@ cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed
                     close(parent)
                     return -1
             step[0] = STEP_OPENAT
-            fd = openat(parent, prefix + begin, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+            fd = open_made(parent, prefix + begin)
         close(parent)
         if fd < 0:
             return -1
@@ -442,11 +459,30 @@ cdef int do_attach_rootfs(Context *ctx, const Op *op) noexcept nogil:
     return STEP_MOVE_MOUNT if done < 0 else 0
 
 
+cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexcept nogil:
+    """Descriptor of a directory reached through no symlink; it is made if missing."""
+    cdef uint64_t flags = O_PATH | O_DIRECTORY
+    cdef int fd = open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
+    step[0] = STEP_OPENAT2
+    existed[0] = 1
+    if fd >= 0 or errno != ENOENT:
+        return fd
+    fd = make_in_root(rootfs, path, True, existed, step)
+    if fd < 0:
+        return -1
+    close(fd)
+    step[0] = STEP_OPENAT2
+    return open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
+
+
 cdef int open_target(Context *ctx, const Op *op, const char *path, int *existed, int *step) noexcept nogil:
     """The mount point, resolved once; refused where a mount would deceive the rest of the set-up (H5)."""
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
-    cdef int fd = make_in_root(rootfs, path, not op.flags & TARGET_FILE, existed, step)
-    cdef int real
+    cdef int fd = -1
+    if op.flags & TARGET_REAL:
+        fd = open_real(rootfs, path, existed, step)
+    else:
+        fd = make_in_root(rootfs, path, not op.flags & TARGET_FILE, existed, step)
     if fd < 0:
         return -1
     if is_same_file(fd, rootfs):
@@ -454,11 +490,6 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, int *existed,
         set_errno(EINVAL)
         close(fd)
         return -1
-    if op.flags & TARGET_REAL:
-        real = open_in_root(rootfs, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
-        close(fd)
-        step[0] = STEP_OPENAT2
-        return real
     if on_procfs(fd) and not op.flags & (TARGET_PROC | TARGET_BELOW_PROC):
         step[0] = STEP_TARGET_IN_PROC
         set_errno(EPERM)
@@ -559,6 +590,9 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
     if tree < 0:
         return STEP_FSMOUNT
     close(fs)
+    if op.flags & TARGET_PROC and not is_proc_root(tree):
+        set_errno(EPERM)
+        return STEP_NOT_PROC
     if op.flags & COPY_UP:
         step = copy_up(target, tree, 0)
         if step:
@@ -650,6 +684,9 @@ cdef int copy_entry(int source, int target, const char *name, int depth) noexcep
         new = openat(target, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, <mode_t>0o600)
         if old < 0 or new < 0:
             return STEP_OPENAT
+        if fstat(old, &st) < 0 or st.st_mode & S_IFMT != S_IFREG:
+            set_errno(EBUSY)
+            return STEP_CHANGED
         step = copy_contents(old, new)
     else:
         if mknodat(target, name, st.st_mode, st.st_rdev) < 0:
@@ -762,6 +799,9 @@ cdef int do_bind_device(Context *ctx, const Op *op) noexcept nogil:
     if is_same_file(target, ctx.slots[op.a]):
         close(target)
         return 0
+    if on_procfs(target):
+        set_errno(EPERM)
+        return STEP_TARGET_IN_PROC
     done = attach(ctx.slots[op.a], target)
     close(target)
     return STEP_MOVE_MOUNT if done < 0 else 0
@@ -818,11 +858,37 @@ cdef int do_pivot_root(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
+cdef int uncover_from(Context *ctx, const char *path, long type) noexcept nogil:
+    """Detach every mount of this type from `path`; where the kernel refuses, as in a user namespace, cover it."""
+    cdef statfs_t fs
+    cdef int step, there, found, tries
+    for tries in range(64):
+        there = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        if there < 0:
+            return 0
+        found = fstatfs(there, &fs) == 0 and fs.f_type == type
+        if found and syscall(SYS_umount2, path, MNT_DETACH) < 0:
+            step = make_mask_directory(ctx)
+            if step == 0 and attach(ctx.slots[SLOT_MASK_DIRECTORY], there) < 0:
+                step = STEP_MOVE_MOUNT
+            close(there)
+            ctx.slots[SLOT_MASK_DIRECTORY] = -1
+            return step
+        close(there)
+        if not found:
+            return 0
+    set_errno(EBUSY)
+    return STEP_UMOUNT2
+
+
 cdef int do_move_root(Context *ctx, const Op *op) noexcept nogil:
     # Contract: --no-pivot, for a host whose root is an initramfs: the root filesystem is moved over `/` and entered by
     # chroot. The host's proc and sysfs are detached first, since a chroot alone could be left.
-    syscall(SYS_umount2, "/proc", MNT_DETACH)
-    syscall(SYS_umount2, "/sys", MNT_DETACH)
+    cdef int step = uncover_from(ctx, "/proc", PROC_SUPER_MAGIC)
+    if step == 0:
+        step = uncover_from(ctx, "/sys", SYSFS_MAGIC)
+    if step:
+        return step
     if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
         return STEP_FCHDIR
     if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
@@ -918,7 +984,6 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
     cdef stat_t st
     cdef winsize size
     cdef int zero = 0, master, peer
-    cdef char answer
     cdef int directory = open_in_root(ctx.slots[SLOT_ROOTFS], "/dev/pts", O_PATH | O_DIRECTORY, 0)
     if directory < 0:
         return STEP_OPENAT2
@@ -927,10 +992,12 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
     if fs.f_type != DEVPTS_SUPER_MAGIC:
         set_errno(ENODEV)
         return STEP_NOT_DEVPTS
-    master = openat(directory, "ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)
+    # not what may have been mounted over it: opening that could block, or hand out the host's terminals
+    master = open_in_root(directory, "ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW, RESOLVE_NO_XDEV)
     if master < 0:
-        return STEP_OPENAT
-    if fstat(master, &st) < 0 or major(st.st_rdev) != 5 or minor(st.st_rdev) != 2:
+        return STEP_OPENAT2
+    if (fstat(master, &st) < 0 or st.st_mode & S_IFMT != S_IFCHR or major(st.st_rdev) != 5
+            or minor(st.st_rdev) != 2):
         set_errno(ENODEV)
         return STEP_NOT_DEVPTS
     if ioctl(master, TIOCSPTLCK, &zero) < 0:
@@ -949,9 +1016,8 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
     ctx.slots[SLOT_CONSOLE] = peer
     ctx.detail = <int>op.a
     report(ctx, RECORD_SYNC, master, 0)
-    while read(ctx.channel, &answer, 1) != 1:
-        if errno != EINTR:
-            _exit(1)
+    if not hear_parent(ctx):
+        _exit(1)
     close(master)
     close(directory)
     return 0
@@ -963,6 +1029,9 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
     cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, &existed, &step)
     if target < 0:
         return step
+    if on_procfs(target):
+        set_errno(EPERM)
+        return STEP_TARGET_IN_PROC
     tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_CONSOLE], "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
     if tree < 0:
         return STEP_OPEN_TREE
@@ -1046,6 +1115,7 @@ cdef int do_set_capabilities(Context *ctx, const Op *op) noexcept nogil:
         data[i].inheritable = <uint32_t>(<uint64_t>op.c >> (32 * i))
     if syscall(SYS_capset, &header, data) < 0:
         return STEP_CAPSET
+    memset(got, 0xFF, sizeof(got))  # under a seccomp filter that only pretends, nothing is read back
     if syscall(SYS_capget, &header, got) < 0:
         return STEP_CAPSET
     if memcmp(data, got, sizeof(data)) != 0:
@@ -1117,7 +1187,7 @@ cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
     cdef int fd, i, start, entry_size, count
     cdef uint64_t table, offset, size
     cdef stat_t st
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # it may be a FIFO by now
     if fd < 0:
         return 0  # a program need not be readable to be executed
     n = pread(fd, head, sizeof(head), 0)
@@ -1138,13 +1208,14 @@ cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
         entry_size = head[54] | (head[55] << 8)
         count = head[56] | (head[57] << 8)
         for i in range(count):
-            if table + <uint64_t>(i + 1) * entry_size > <uint64_t>n or entry_size < 56:
+            # no sum that the file could make wrap around
+            if table > sizeof(head) or entry_size < 56 or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
                 break
             offset = table + <uint64_t>i * entry_size
             if head[offset] == 3 and head[offset + 1] == 0:  # PT_INTERP
                 memcpy(&size, head + offset + 32, 8)
                 memcpy(&offset, head + offset + 8, 8)
-                if size < sizeof(name) and offset + size <= <uint64_t>n:
+                if size < sizeof(name) and offset <= <uint64_t>n and size <= <uint64_t>n - offset:
                     memcpy(name, head + offset, size)
                     name[size] = 0
                 break
@@ -1217,6 +1288,9 @@ cdef int do_set_home(Context *ctx, const Op *op) noexcept nogil:
     close(fd)
     fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0)
     if fd < 0:
+        return 0
+    if fstat(fd, &st) < 0 or st.st_mode & S_IFMT != S_IFREG:  # it was one a moment ago
+        close(fd)
         return 0
     while total < 1 << 20:
         n = read(fd, buffer, sizeof(buffer))
@@ -1309,6 +1383,19 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
+cdef void reset_signals() noexcept nogil:
+    """Every disposition to default, nothing blocked: an ignored SIGPIPE would survive execve."""
+    cdef sigaction_t action
+    cdef sigset_t none
+    cdef int signum
+    memset(&action, 0, sizeof(action))
+    action.sa_handler = SIG_DFL
+    for signum in range(1, 65):
+        sigaction(signum, &action, NULL)
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, NULL)
+
+
 cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
     # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
     # on the result FIFO carries the records, and its closing by execve tells success.
@@ -1324,20 +1411,8 @@ cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
         if n < 0 and errno != EINTR:
             return STEP_READ
     close(ctx.slots[SLOT_EXEC_FIFO])
+    reset_signals()  # nobody's end can hurt any more, and the program's filter may forbid it later
     return 0
-
-
-cdef void reset_signals() noexcept nogil:
-    """Every disposition to default, nothing blocked: an ignored SIGPIPE would survive execve."""
-    cdef sigaction_t action
-    cdef sigset_t none
-    cdef int signum
-    memset(&action, 0, sizeof(action))
-    action.sa_handler = SIG_DFL
-    for signum in range(1, 65):
-        sigaction(signum, &action, NULL)
-    sigemptyset(&none)
-    sigprocmask(SIG_SETMASK, &none, NULL)
 
 
 cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
@@ -1349,8 +1424,7 @@ cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
             envp += 1
         envp[0] = ctx.home
         envp[1] = NULL
-    report(ctx, RECORD_EXEC, 0, 0)
-    reset_signals()
+    tell_exec(ctx)
     execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
     return STEP_EXECVE
 
@@ -1424,7 +1498,7 @@ cdef int run_hook(const char *path, char **argv, char **envp, int cwd, int state
     cdef pollfd fds[2]
     cdef char drop[4096]
     cdef ssize_t n
-    cdef int64_t deadline = now_ms() + timeout_ms
+    cdef int64_t deadline = now_ms() + timeout_ms, left
     output_length[0] = 0
     status[0] = 0
     step = spawn_hook(path, argv, envp, cwd, state, &pidfd, &out, &exec_status, &pid)
@@ -1438,11 +1512,12 @@ cdef int run_hook(const char *path, char **argv, char **envp, int cwd, int state
         fds[1].events = POLLIN
         fds[1].revents = 0
         if timeout_ms:
-            wait = <int>(deadline - now_ms())
+            left = deadline - now_ms()
+            wait = <int>left if left < INT_MAX else INT_MAX
             if wait <= 0:
                 wait = 0
         n = poll(fds, 2, wait)
-        if n == 0 and timeout_ms and not timed_out:
+        if n == 0 and timeout_ms and now_ms() >= deadline:
             timed_out = HOOK_TIMED_OUT
             kill(-pid, SIGKILL)
             kill(pid, SIGKILL)
@@ -1459,8 +1534,8 @@ cdef int run_hook(const char *path, char **argv, char **envp, int cwd, int state
                     output_length[0] += <int>n
             else:
                 n = read(out, drop, sizeof(drop))
-                if n > 0 and not ended:
-                    break  # a hook that writes for ever must not keep us from its timeout
+                if n > 0:
+                    break  # one that writes for ever, be it a child that the hook left, must not keep us
             if n <= 0:
                 if n == 0:
                     close(out)
@@ -1617,6 +1692,10 @@ cdef struct sock_fprog:
 cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s1 is an array of a instructions compiled by the runtime; b are the flags of seccomp(2).
     cdef sock_fprog program
+    if op.a > BPF_MAXINSNS:  # and 16 bits would hold less of it
+        set_errno(E2BIG)
+        return STEP_SECCOMP
+    tell_exec(ctx)
     program.length = <unsigned short>op.a
     program.filter = ctx.pool + op.s1
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:

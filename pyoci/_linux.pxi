@@ -120,11 +120,6 @@ cdef extern from *:
         long f_type
     int fstatfs(int fd, statfs_t *buffer) nogil
 
-    cdef struct iovec:
-        void *iov_base
-        size_t iov_len
-    ssize_t writev(int fd, const iovec *vector, int count) nogil
-
     cdef struct pollfd:
         int fd
         short events
@@ -224,6 +219,8 @@ cdef enum:
     SECCOMP_SET_MODE_FILTER = 1
 
     PROC_SUPER_MAGIC = 0x9FA0
+    SYSFS_MAGIC = 0x62656572
+    INT_MAX = 0x7FFFFFFF
     DEVPTS_SUPER_MAGIC = 0x1CD1
     CLOSE_RANGE_CLOEXEC = 4
 

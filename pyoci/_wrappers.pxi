@@ -158,11 +158,13 @@ cdef struct Vectors:
     int *slots
 
 
-def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1):
+def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1,
+           int parent_fd=-1):
     """clone3 a child that executes the encoded operations. Returns (pid, pidfd).
 
     `vectors` holds offsets into `pool`, None where a vector ends (NULL) and where `exec` may put HOME; `slots` the
-    descriptors by number, -1 for one that the child opens. All of it is laid out in C before the clone; the child is a copy.
+    descriptors by number, -1 for one that the child opens. `parent_fd` is the parent's end of the channel: the child closes
+    it, or it would never see the end of file that tells it of the parent's death. All of it is laid out in C before the clone; the child is a copy.
     """
     cdef Context ctx
     cdef clone_args args
@@ -201,6 +203,8 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         sigprocmask(SIG_SETMASK, &every, &before)
         pid = syscall(SYS_clone3, &args, sizeof(args))
         if pid == 0:
+            if parent_fd >= 0:
+                close(parent_fd)
             run_ops(&ctx)
         error = errno
         sigprocmask(SIG_SETMASK, &before, NULL)
@@ -213,7 +217,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         free(fds)
 
 
-def hook(path, list argv, list env, int cwd_fd, int state_fd, int timeout_ms):
+def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms):
     """Run a hook of the host to its end. Returns (wait status, timed out, output).
 
     Raises OSError if it can't be executed. `timeout_ms` 0 waits for ever.

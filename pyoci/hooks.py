@@ -72,7 +72,12 @@ def run_recorded(entries: "list[dict[str, Any]]", kind: str, state: bytes, cwd_f
     return failures
 
 
+def _timeout_ms(entry: "dict[str, Any]") -> int:
+    """As `pyoci.plan.hooks.timeout_ms`, which the commands that run recorded hooks need not load."""
+    return int(min(entry.get("timeout", 0), 1_000_000_000)) * 1000
+
+
 def run_entry(entry: "dict[str, Any]", where: str, state_fd: int, cwd_fd: int) -> None:
     """Run one hook as the config describes it."""
     argv = entry.get("args") or [entry["path"]]
-    run(where, entry["path"], argv, entry.get("env", []), entry.get("timeout", 0) * 1000, state_fd, cwd_fd)
+    run(where, entry["path"], argv, entry.get("env", []), _timeout_ms(entry), state_fd, cwd_fd)

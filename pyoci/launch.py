@@ -77,7 +77,7 @@ class Launch:
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
         try:
             self.pid, self.pidfd = _native.launch(
-                ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd
+                ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd, self._channel
             )
         except OSError as error:
             raise SetupError(

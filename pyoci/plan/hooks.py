@@ -20,6 +20,15 @@ def _entries(config: "dict[str, Any]", kind: str) -> "Iterator[tuple[dict[str, A
         yield entry, f"/hooks/{kind}/{index}"
 
 
+LONGEST_TIMEOUT = 1_000_000_000
+"""Seconds, some 31 years; a longer timeout is as good as this one, and its milliseconds fit 64 bits."""
+
+
+def timeout_ms(entry: "dict[str, Any]") -> int:
+    """A hook's `timeout` in milliseconds, 0 for none."""
+    return int(min(entry.get("timeout", 0), LONGEST_TIMEOUT)) * 1000
+
+
 def _argv(entry: "dict[str, Any]") -> "list[str]":
     return entry.get("args") or [entry["path"]]
 
@@ -33,7 +42,7 @@ def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
             entry["path"],
             argv=_argv(entry),
             envp=entry.get("env", []),
-            c=entry.get("timeout", 0) * 1000,
+            c=timeout_ms(entry),
         )
         for kind in kinds
         for entry, where in _entries(config, kind)
@@ -51,7 +60,7 @@ def container_hooks(config: "dict[str, Any]", kind: str, slot: int) -> "list[Op]
             entry["path"],
             argv=_argv(entry),
             envp=entry.get("env", []),
-            c=entry.get("timeout", 0) * 1000,
+            c=timeout_ms(entry),
             d=slot,
         )
         for entry, where in _entries(config, kind)

@@ -146,8 +146,9 @@ class Mount:
     def target_flags(self) -> int:
         """How the executor has to treat the destination."""
         if self.destination == "/proc":
-            return TARGET_PROC | (0 if self.bind else TARGET_REAL)
-        if self.type in ("proc", "sysfs") and not self.bind:
+            return TARGET_PROC | TARGET_REAL
+        # the host's, bound, needs its masks as much as one of the container's own
+        if self.destination == "/sys" or (self.type in ("proc", "sysfs") and not self.bind):
             return TARGET_REAL
         return TARGET_BELOW_PROC if self.destination in COVERED_PROC_FILES else 0
 
