@@ -1,0 +1,57 @@
+"""Root filesystems for tests: a busybox one, made in an instant, and a real Debian, made once and kept."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[2] / "build" / "rootfs"
+
+
+def busybox(folder: Path) -> Path:
+    """A root filesystem of busybox, with all its applets, in `folder`."""
+    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", folder / "bin/busybox")
+    for applet in subprocess.check_output(["/bin/busybox", "--list"], text=True).split():
+        if applet != "busybox":
+            (folder / "bin" / applet).symlink_to("busybox")
+    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (folder / "etc/group").write_text("root:x:0:\n")
+    return folder
+
+
+def debian(suite: str = "bookworm") -> Path:
+    """A minimal Debian below build/, made by debootstrap at the first use; not to be written to.
+
+    Whoever comes meanwhile waits. Needs root, and the network once.
+    """
+    finished = CACHE / f"debian-{suite}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            if not shutil.which("debootstrap"):
+                _apt_get("-q", "update")
+                _apt_get("-q", "-y", "--no-install-recommends", "install", "debootstrap")
+            unfinished = CACHE / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _run("debootstrap", "--variant=minbase", suite, str(unfinished), *_mirror())
+            unfinished.rename(finished)
+    return finished
+
+
+def _mirror() -> list[str]:
+    """The one that this host takes its packages from."""
+    command = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
+    return subprocess.check_output(command, text=True).split()[:1]
+
+
+def _apt_get(*arguments: str) -> None:
+    _run("apt-get", *arguments, DEBIAN_FRONTEND="noninteractive")
+
+
+def _run(*command: str, **environment: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert result.returncode == 0, f"{' '.join(command)}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
