@@ -4,7 +4,7 @@ Pure: reads nothing, changes nothing. The hot path stops at the first fault; wha
 with faults comes from `diagnosis`, which reads it again with care.
 """
 
-from pyoci.config.jsonio import JsonError, decode, loads
+from pyoci.config.jsonio import JsonError, loads
 from pyoci.errors import ConfigError, Problem
 
 TYPE_CHECKING = False
@@ -87,7 +87,4 @@ def _explain(data: bytes, check_schema: "Check", *, process: bool) -> list[Probl
             pass
         return faults.items
 
-    try:
-        return diagnosis.problems(decode(data), find_faults, process=process)[1]
-    except JsonError as error:
-        return error.problems
+    return diagnosis.problems(data, find_faults, process=process)

@@ -264,6 +264,8 @@ class _Reader:
         return self.stop(f"expected a value, found {self.seen()}")
 
     def space(self) -> None:
+        if self.text[self.at : self.at + 1] > " ":
+            return
         while True:
             ahead = self.text[self.at : self.at + 64]
             spaces = len(ahead) - len(ahead.lstrip(" \t\n\r"))

@@ -1,6 +1,7 @@
 """Every problem of a config, with its place in the text. Used when there is one, and for the full report."""
 
 from pyoci.config import careful, checks
+from pyoci.config.jsonio import JsonError, decode, loads
 from pyoci.config.positions import Positions
 from pyoci.config.words import mismatch, missing
 from pyoci.errors import Problem
@@ -15,35 +16,48 @@ if TYPE_CHECKING:
     Fault = tuple[str, str | tuple[str], Any]
 
 
-def problems(
-    text: str, find_faults: "Callable[[Any], Iterable[Fault]]", *, process: bool = False
-) -> "tuple[Any, list[Problem]]":
-    """The document in `text`, and its problems in the order of the text.
+def problems(data: bytes, find_faults: "Callable[[Any], Iterable[Fault]]", *, process: bool = False) -> list[Problem]:
+    """The problems of the document in `data`, in the order of the text.
 
     They are those of JSON alone if there are any; else those of the schema, which `find_faults` finds, and
     those of `checks` where the schema has none.
     """
-    document, found, _ = careful.parse(text)
-    if found:
-        return document, found
-    collected = Some()
+    try:
+        document = loads(data)
+    except JsonError as error:
+        return error.problems
+    collected = Some()  # of (JSON pointer, message), or (JSON pointer, expectation, number)
     try:
         broken = []
         for where, expectation, value in find_faults(document):
             if isinstance(expectation, tuple):
                 broken.append(f"{where}/{expectation[0]}")
                 collected.add(where, missing(expectation[0]))
+                continue
+            broken.append(where)
+            if isinstance(value, float):
+                collected.add(where, expectation, value)
             else:
-                broken.append(where)
                 collected.add(where, mismatch(expectation, value))
         if "" not in broken:
             checks.run(document, collected.add, process=process, broken=broken)
     except Enough:
         pass
-    positions = Positions(text, [where for where, _ in collected.items])
-    placed = [Problem(where, message, *positions.value(where)) for where, message in collected.items]
+    if not collected.items:
+        return []
+    del document  # it may be large, and so may what comes now
+    return _place(decode(data), collected.items)
+
+
+def _place(text: str, collected: "list[tuple[Any, ...]]") -> list[Problem]:
+    positions = Positions(text, [where for where, *_ in collected])
+    placed = []
+    for where, message, *real in collected:
+        if real:  # its spelling is in the text alone: 1e3, not 1000.0
+            message = f"expected {message}, found {positions.number(where)}"
+        placed.append(Problem(where, message, *positions.value(where)))
     placed.sort(key=lambda problem: (problem.line, problem.column))
-    return document, placed
+    return placed
 
 
 class Enough(Exception):

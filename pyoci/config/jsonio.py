@@ -9,7 +9,7 @@ try:
     from pyoci._native import json_dumps as _native_dumps
     from pyoci._native import json_loads as _native_loads
 except ImportError:  # a checkout in which nothing is built
-    _native_dumps = _native_loads = None
+    _native_dumps = _native_loads = None  # type: ignore[assignment]
 
 from pyoci.errors import Problem
 

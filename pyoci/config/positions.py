@@ -1,6 +1,7 @@
 """Where the problems of a config stand in its text. Used only when there are problems."""
 
 from pyoci.config import careful
+from pyoci.config.words import MAX_SHOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ class Positions:
     def name(self, pointer: str) -> tuple[int, int]:
         """The place where the member's name starts; for an array's element, the element itself."""
         return careful.place(self._text, self._nearest(pointer)[1])
+
+    def number(self, pointer: str) -> str:
+        """The spelling of the number at `pointer`, shortened if it is long."""
+        start = self._places[pointer][0]
+        ahead = self._text[start : start + MAX_SHOWN]
+        spelling = ahead[: len(ahead) - len(ahead.lstrip("0123456789+-.eE"))]
+        return spelling if len(spelling) < MAX_SHOWN else f"{spelling}…"
 
     def _nearest(self, pointer: str) -> tuple[int, int]:
         while pointer not in self._places:

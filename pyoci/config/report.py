@@ -15,7 +15,6 @@ from referencing.jsonschema import DRAFT202012
 from pyoci.config import diagnosis
 from pyoci.config._schemas import SCHEMAS
 from pyoci.config.careful import escape
-from pyoci.config.jsonio import JsonError, decode
 from pyoci.config.words import expected
 from pyoci.errors import Problem
 
@@ -23,10 +22,7 @@ from pyoci.errors import Problem
 def report(data: bytes, *, process: bool = False) -> list[Problem]:
     """Every problem of the config.json (or process.json) in `data`, in the order of the text."""
     find_faults = schema_faults("process.schema.json" if process else "config.schema.json")
-    try:
-        return diagnosis.problems(decode(data), find_faults, process=process)[1]
-    except JsonError as error:
-        return error.problems
+    return diagnosis.problems(data, find_faults, process=process)
 
 
 class schema_faults:  # noqa: N801

@@ -61,8 +61,7 @@ def found(value: "Any") -> str:
         return "an object"
     if isinstance(value, list):
         return "an array" if value else "an empty array"
-    text = value.text if isinstance(value, Real) else str(value)
-    return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} characters"
+    return value.text if isinstance(value, Real) else str(value)
 
 
 def show(text: str) -> str:

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -645,7 +643,7 @@ def test_semver_equals_its_published_expression() -> None:
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.from_regex(expression, fullmatch=True) | st.text("01.-+ax\n", max_size=12))
     def agrees(version: str) -> None:
         assert bool(expression.fullmatch(version)) == checks.is_semver(version)
@@ -725,6 +723,18 @@ def test_long_values_are_shortened() -> None:
     assert ['/process/cwd: expected an absolute path, found the string "\\u001b[2J\\n"'] == problems(
         changed(process__cwd="\x1b[2J\n")
     )
+
+
+@pytest.mark.parametrize("number", ["1e3", "1.0", "-0.5E-2", f"1.{'0' * 57}", f"1.{'0' * 5000}"])
+def test_numbers_are_shown_as_they_are_written(number: str) -> None:
+    """Not 1000.0 for 1e3, and not for pages."""
+    data = json.dumps(changed(process__user__uid=12345)).replace("12345", number).encode()
+    expected = "/process/user/uid: expected an integer from 0 to 4294967295, found "
+    expected += number if len(number) < 60 else f"{number[:60]}…"
+    with pytest.raises(ConfigError) as caught:
+        config.load(data)
+
+    assert f"config.json:1:{data.index(b'uid') + 7}: {expected}" == str(caught.value)
 
 
 def test_null_counts_as_absent() -> None:
@@ -863,43 +873,6 @@ def test_repeated_process() -> None:
     data = json.dumps(changed()).replace('"root"', '"process": {"cwd": "/", "args": ["x"]}, "root"').encode()
     with pytest.raises(ConfigError, match='/process: the name "process" is repeated in this object'):
         config.load(data)
-
-
-FLOODS = """
-import resource, sys
-sys.path.insert(0, sys.argv[1])
-from pyoci import config
-from pyoci.errors import ConfigError
-head = b'{"ociVersion": "1.0.0", "root": {"path": "x"}, "linux": {"namespaces": [{"type": "mount"}]}, '
-for tail in (
-    lambda: b'"mounts": [' + b'{"destination": "/x"},' * 100000 + b'{"destination": "/x"}]}',
-    lambda: b'"process": {"cwd": "/", "args": ["x"], "env": [' + b'"A=b",' * 1000000 + b'"A=b"]}}',
-    lambda: b'"process": {"cwd": "/", "args": [' + b'5,' * 100000 + b'5]}}',
-    lambda: b'"mounts": "' + b'\\\\u0041' * 100000 + b'"}',
-    lambda: b'"annotations": {"a": "' + b'x' * (50 << 20) + b'"}}',
-):
-    try:
-        config.load(head + tail())
-    except ConfigError as error:
-        print(len(error.problems), error.problems[0])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 < 200)
-"""
-
-
-def test_floods() -> None:
-    """100000 mounts, a million variables, 50 MiB of annotation: an error each, within 200 MiB and some seconds."""
-    command = [sys.executable, "-I", "-c", FLOODS, str(ROOT)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-
-    shown = "A" * 60
-    assert [
-        "1 config.json:1:104: /mounts: there are 100001 entries, more than the limit of 16384",
-        "1 config.json:1:140: /process/env: there are 1000001 entries, more than the limit of 65536",
-        "100 config.json:1:127: /process/args/0: expected a string, found 5",
-        f'1 config.json:1:104: /mounts: expected an array, found the string "{shown}…"',
-        "1 /: the document has 52428918 bytes, more than the limit of 16777216",
-        "True",
-    ] == run.stdout.splitlines()
 
 
 # ── Names ───────────────────────────────────────────────────────────────────────────────────────────────
