@@ -27,6 +27,11 @@ HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong"]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-s"]
 
 
+# Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms: it is left out. Python
+# has those of OpenSSL, in `_hashlib`.
+ORPHANS = {"libHacl_Hash_SHA2.a": "_sha2"}
+
+
 class NoLibpython(Exception):
     """This Python comes without a library to embed."""
 
@@ -112,6 +117,19 @@ class Libpython:
         """Whether the hot path can run on the core: CPython 3.13 hides a function for it from shared libraries."""
         return self.is_static or sys.version_info < (3, 13)
 
+    def table(self, temp: Path) -> list[Path]:
+        """The source of a table of built-in modules instead of the library's, when some of those can't be linked."""
+        if not self.is_static:
+            return []
+        needed = [Path(word) for word in (sysconfig.get_config_var("MODLIBS") or "").split() if word.endswith(".a")]
+        missing = [ORPHANS[path.name] for path in needed if not path.exists() and path.name in ORPHANS]
+        if not missing:
+            return []
+        lines = (self.static.parent / "config.c").read_text().splitlines(keepends=True)
+        source = temp / "config.c"
+        source.write_text("".join(line for line in lines if not any(f"PyInit_{name}" in line for name in missing)))
+        return [source]
+
     def flags(self) -> list[str]:
         """What links it. Its symbols are exported, so that the standard library's extension modules find them."""
         if self.is_static:
@@ -122,11 +140,11 @@ class Libpython:
         return f"static {self.static}" if self.is_static else f"shared {self.shared}"
 
 
-def compile_objects(temp: Path, native: Path, definitions: list[str]) -> list[str]:
+def compile_objects(temp: Path, native: Path, table: list[Path], definitions: list[str]) -> list[str]:
     """Compile the launcher and, unless its object file is newer, the extension; the object files."""
     objects = []
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
-    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native):
+    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native, *table):
         target = source if source.suffix == ".o" else temp / (source.stem + ".o")
         objects.append(str(target))
         if source == native and target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
@@ -192,7 +210,8 @@ def build(output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = P
     temp.mkdir(parents=True, exist_ok=True)
     library = Libpython()
     freeze(package, temp)
-    objects = compile_objects(temp, native, [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}"])
+    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}"]
+    objects = compile_objects(temp, native, library.table(temp), definitions)
     unfinished = output.with_name(output.name + ".new")
     _run(*COMPILER, "-no-pie", *LINKING, *objects, *library.flags(), "-o", unfinished)
     unfinished.replace(output)  # an executable that runs can't be written to
