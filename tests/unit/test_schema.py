@@ -1,6 +1,7 @@
 """The schemas of specs/ and the code generated from them: strictness, agreement, and the pattern compiler."""
 
 import importlib
+import itertools
 import json
 import re
 import runpy
@@ -106,15 +107,13 @@ def properties(node: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("share", range(4))
-def test_two_engines_find_the_same_faults(share: int) -> None:
+def test_two_engines_find_the_same_faults() -> None:
     """On thousands of mutated configs the generated code and jsonschema report the same places and expectations."""
     count = 0
-    for i, document in enumerate(mutations()):
-        if i % 4 == share:
-            count += 1
-            assert comparable(CONFIG(document)) == comparable(generated_faults(document))
-    assert count > 1000
+    for document in itertools.islice(mutations(), 0, None, 5):
+        count += 1
+        assert comparable(CONFIG(document)) == comparable(generated_faults(document))
+    assert count > 2000
 
 
 def test_two_engines_agree_on_a_process() -> None:
