@@ -6,9 +6,9 @@ ABI is always covered, one that isn't gets KILL, names that nobody knows are ski
 """
 
 from pyoci.errors import PyociError
-from pyoci.plan._syscalls import MULTIPLEXED, NUMBERS
+from pyoci.plan._syscalls import NAMES
 from pyoci.plan.bpf import IF_EQUAL, WORD, Assembler, Decisions
-from pyoci.plan.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Table
+from pyoci.plan.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
 # BPF_MAXINSNS
 LARGEST_PROGRAM = 4096
 
-X86_64 = Abi("SCMP_ARCH_X86_64", 0xC000_003E, 0, wide=True)
-X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, 1, wide=False)
-X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, 2, wide=False, first=0x4000_0000)
-AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, 3, wide=True)
-ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028, 4, wide=False)
+X86_64 = Abi("SCMP_ARCH_X86_64", 0xC000_003E, wide=True)
+X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, multiplexed=True)
+X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, first=0x4000_0000)
+AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, wide=True)
+ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028)
 # By uname -m, its own ABI first. Those of other machines never occur there and need no code.
 MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
 
@@ -96,17 +96,16 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     own, *others = MACHINES[arch]
     listed = seccomp.get("architectures", ())
     abis = [own, *(abi for abi in others if abi.name in listed)]
-    tables = [Table(abi, default, stub=stub) for abi in abis]
     warnings: list[str] = []
-    _add_rules(tables, seccomp.get("syscalls", ()), default, warnings)
+    rules = _rules(seccomp.get("syscalls", ()), default, warnings)
 
     decisions = Decisions()
-    targets = [table.targets(decisions) for table in tables]
+    tables = [Table(abi, rules, default, decisions, stub=stub) for abi in abis]
     program = Assembler(decisions)
-    program.trees([target for table in targets for target in table.values() if target < 0])
+    program.trees([target for table in tables for target in table.targets.values() if target < 0])
     searches: dict[int, list[Range]] = {}
-    for table, numbers in zip(tables, targets, strict=True):
-        searches.setdefault(table.abi.audit, []).extend(table.ranges(numbers))
+    for table in tables:
+        searches.setdefault(table.abi.audit, []).extend(table.ranges())
     if own is X86_64 and X32 not in abis:
         # Of the numbers that look like x32, -1 is left to the default: a tracer sets it to skip a call.
         searches[X86_64.audit].append((X32.first, BAD_ABI, [(WORD, default)]))
@@ -167,34 +166,25 @@ def _flags(names: "Sequence[str] | None") -> int:
     return flags
 
 
-def _add_rules(
-    tables: list[Table], rules: "Iterable[Mapping[str, Any]]", default: int, warnings: list[str]
-) -> None:
+def _rules(syscalls: "Iterable[Mapping[str, Any]]", default: int, warnings: list[str]) -> Rules:
+    rules = Rules()
+    known = set(NAMES)
     unknown: set[str] = set()
-    for i, rule in enumerate(rules):
+    for i, rule in enumerate(syscalls):
         where = f"{WHERE}/syscalls/{i}"
         action = _action(rule, "action", "errnoRet", where)
         alternatives = _alternatives(rule.get("args"), where, warnings)
-        names = rule["names"]
-        rows = [NUMBERS[name] for name in names if name in NUMBERS]
-        if len(rows) < len(names):
-            unknown.update(name for name in names if name not in NUMBERS)
-        for table in tables:
-            column = table.abi.column
-            numbers = [row[column] for row in rows]
-            table.mention(numbers)
-            if action == default:
-                continue
-            if alternatives:
-                table.add_conditional(i, numbers, action, alternatives)
-            else:
-                table.add(numbers, action)
-            if table.abi is X86:
-                for name in MULTIPLEXED.keys() & names:
-                    table.add_multiplexed(i, name, action, alternatives or [[]])
+        names = [name for name in rule["names"] if name in known]
+        if len(names) < len(rule["names"]):
+            unknown.update(name for name in rule["names"] if name not in known)
+        if action == default:
+            rules.idle.update(names)
+        else:
+            rules.add(i, names, action, alternatives)
     if unknown:
-        names = ", ".join(sorted(unknown))
-        warnings.append(f"{WHERE}/syscalls: skipped system calls that are not known: {names}")
+        listed = ", ".join(sorted(unknown))
+        warnings.append(f"{WHERE}/syscalls: skipped system calls that are not known: {listed}")
+    return rules
 
 
 def _alternatives(
@@ -202,7 +192,7 @@ def _alternatives(
 ) -> "list[list[Condition]]":
     # All conditions of a rule must hold; but if two are on the same argument, any of them is enough.
     if not args:
-        return []
+        return [[]]
     conditions = [_condition(arg, f"{where}/args/{i}", warnings) for i, arg in enumerate(args)]
     if len({condition[0] for condition in conditions}) < len(conditions):
         return [_telling([condition]) for condition in conditions]

@@ -5,7 +5,7 @@ them; docs/decisions/0002-seccomp-compiler.md tells which and why.
 """
 
 from pyoci.errors import PyociError
-from pyoci.plan._syscalls import MULTIPLEXED
+from pyoci.plan._syscalls import COLUMNS, MULTIPLEXED, NAMES
 from pyoci.plan.bpf import IF_ANY_BIT, IF_EQUAL, IF_GREATER, IF_GREATER_OR_EQUAL, WORD, Decisions, outcome
 
 TYPE_CHECKING = False
@@ -47,117 +47,116 @@ LARGEST_HOLES = 3
 class Abi:
     """A set of system call numbers that a machine accepts.
 
-    `name` is its SCMP_ARCH_ name, `audit` its AUDIT_ARCH_ number (x32 has that of x86_64), `column` its place
-    in the rows of NUMBERS, `wide` whether conditions see 64 bits of an argument or 32, `first` its lowest
-    number.
+    `name` is its SCMP_ARCH_ name, `audit` its AUDIT_ARCH_ number (x32 has that of x86_64), `wide` whether
+    conditions see 64 bits of an argument or 32, `first` its lowest number, `multiplexed` whether it has
+    socketcall(2) and ipc(2).
     """
 
-    __slots__ = ("audit", "column", "first", "name", "wide")
+    __slots__ = ("audit", "first", "multiplexed", "name", "wide")
 
-    def __init__(self, name: str, audit: int, column: int, *, wide: bool, first: int = 0) -> None:
+    def __init__(self, name: str, audit: int, *, wide: bool = False, first: int = 0, multiplexed: bool = False) -> None:
         self.name = name
         self.audit = audit
-        self.column = column
         self.wide = wide
         self.first = first
+        self.multiplexed = multiplexed
+
+
+class Rules:
+    """The rules of a profile by the name of the system call.
+
+    `always` has a call's first rule without conditions, `conditional` those with conditions from before that;
+    `idle` are names of rules that ask for the default action.
+    """
+
+    __slots__ = ("always", "conditional", "idle")
+
+    def __init__(self) -> None:
+        self.always: dict[str, Rule] = {}
+        self.conditional: dict[str, list[Rule]] = {}
+        self.idle: set[str] = set()
+
+    def add(self, rule: int, names: "Sequence[str]", action: int, alternatives: "list[list[Condition]]") -> None:
+        """Rule number `rule`: an action for calls of these names for which all conditions of an alternative hold."""
+        if [] not in alternatives:
+            rules = [(rule, action, conditions) for conditions in alternatives]
+            for name in names:
+                if name not in self.always:
+                    self.conditional[name] = self.conditional.get(name, []) + rules
+        elif len(names) < len(self.always):
+            for name in names:
+                self.always.setdefault(name, (rule, action, []))
+        else:
+            self.always = {**dict.fromkeys(names, (rule, action, [])), **self.always}
+
+    def with_multiplexed(self) -> "dict[str, list[Rule]]":
+        """The rules with conditions, and on top of them those for operations of x86's socketcall(2) and ipc(2).
+
+        The operation is the first argument there, so a condition on the call's own first argument is dropped.
+        """
+        conditional = self.conditional.copy()
+        for name, (multiplexer, operation) in MULTIPLEXED.items():
+            if multiplexer not in self.always:
+                first = (0, "SCMP_CMP_EQ", operation, WORD)
+                rules = [self.always[name]] if name in self.always else self.conditional.get(name, [])
+                behind = [
+                    (rule, action, [first, *(condition for condition in conditions if condition[0])])
+                    for rule, action, conditions in rules
+                ]
+                if behind:
+                    conditional[multiplexer] = conditional.get(multiplexer, []) + behind
+        return conditional
 
 
 class Table:
     """What a filter does with each system call of one ABI.
 
-    Where `stub` is set, numbers above the last one that the profile mentions get ENOSYS. A number of -1
-    stands for a call that the ABI lacks.
+    Where `stub` is set, numbers above the last one that the profile mentions get ENOSYS.
     """
 
-    __slots__ = ("_always", "_conditional", "_default", "_last", "_multiplexed", "_stub", "abi")
+    __slots__ = ("_default", "_last", "abi", "targets")
 
-    def __init__(self, abi: Abi, default: int, *, stub: bool) -> None:
+    def __init__(self, abi: Abi, rules: Rules, default: int, decisions: Decisions, *, stub: bool) -> None:
         self.abi = abi
         self._default = default
-        self._stub = stub
-        self._last = 0
-        self._always: dict[int, int] = {}
-        self._conditional: dict[int, list[Rule]] = {}
-        # Operations of socketcall and ipc that a rule without conditions has decided.
-        self._multiplexed: set[str] = set()
+        # -1 stands for a call that the ABI lacks.
+        numbers = dict(zip(NAMES, COLUMNS[abi.name], strict=True))
+        actions = [action for _, action, _ in rules.always.values()]
+        self.targets = dict(zip([numbers[name] for name in rules.always], actions, strict=True))
+        conditional = rules.with_multiplexed() if abi.multiplexed else rules.conditional
+        for name, its_rules in conditional.items():
+            self._add(numbers[name], its_rules, decisions)
+        self.targets.pop(-1, None)
+        mentioned = [0, *self.targets, *[numbers[name] for name in rules.idle]]
+        self._last = max(mentioned) if stub else 0
 
-    def mention(self, numbers: "Sequence[int]") -> None:
-        """The profile names these calls, whatever becomes of them."""
-        if self._stub:
-            self._last = max(self._last, max(numbers, default=0))
-
-    def add(self, numbers: "Sequence[int]", action: int) -> None:
-        """A rule for all calls of these numbers: the first one stands and overrules those with conditions."""
-        always = self._always
-        if len(numbers) < len(always):
-            for number in numbers:
-                always.setdefault(number, action)
-        else:
-            self._always = dict.fromkeys(numbers, action)
-            self._always.update(always)
-
-    def add_conditional(
-        self, rule: int, numbers: "Sequence[int]", action: int, alternatives: "list[list[Condition]]"
-    ) -> None:
-        """A rule for the calls of these numbers for which all conditions of an alternative hold."""
+    def _add(self, number: int, rules: "list[Rule]", decisions: Decisions) -> None:
         if not self.abi.wide:
-            alternatives = [_low_words(conditions) for conditions in alternatives]
-        if [] in alternatives:
-            self.add(numbers, action)
-            return
-        rules = [(rule, action, conditions) for conditions in alternatives]
-        for number in numbers:
-            self._conditional.setdefault(number, []).extend(rules)
+            rules = [(rule, action, _low_words(conditions)) for rule, action, conditions in rules]
+            always = [action for _, action, conditions in rules if not conditions]
+            if always:
+                self.targets[number] = always[0]
+        if number not in self.targets and number != -1:
+            self.targets[number] = _tree(decisions, rules, self._default, wide=self.abi.wide)
 
-    def add_multiplexed(
-        self, rule: int, name: str, action: int, alternatives: "list[list[Condition]]"
-    ) -> None:
-        """The same rule for a call that is also an operation of x86's socketcall(2) or ipc(2).
-
-        Their first argument is the operation, so a condition on the call's own first argument is dropped.
-        """
-        number, operation = MULTIPLEXED[name]
-        self.mention((number,))
-        if number not in self._always and name not in self._multiplexed:
-            if [] in alternatives:
-                self._multiplexed.add(name)
-            first = (0, "SCMP_CMP_EQ", operation, WORD)
-            behind = [[first, *(other for other in conditions if other[0])] for conditions in alternatives]
-            self.add_conditional(rule, (number,), action, behind)
-
-    def targets(self, decisions: Decisions) -> dict[int, int]:
-        """What becomes of each number that a rule is for."""
-        targets = self._always.copy()
-        for number, rules in self._conditional.items():
-            if number not in targets:
-                targets[number] = _tree(decisions, rules, self._default, wide=self.abi.wide)
-        targets.pop(-1, None)
-        return targets
-
-    def ranges(self, targets: dict[int, int]) -> "list[Range]":
+    def ranges(self) -> "list[Range]":
         """All numbers of this ABI, those between the targets and above them too."""
         default = self._default
-        numbers = sorted(targets)
-        actions = [targets[number] for number in numbers]
-        before = [self.abi.first - 1, *numbers]
-        others = [None, *actions]
-        runs = [
-            (number, target, previous)
-            for number, target, previous, other in zip(numbers, actions, before, others, strict=False)
-            if target != other or number - previous != 1
-        ]
+        targets = self.targets
         edges = []
         current = None
-        for number, target, previous in runs:
-            if number - previous != 1 and current != default:
-                edges.append((previous + 1, default))
+        expected = self.abi.first
+        for number in sorted(targets):
+            target = targets[number]
+            if number != expected and current != default:
+                edges.append((expected, default))
                 current = default
             if target != current:
                 edges.append((number, target))
                 current = target
-        above = before[-1] + 1
-        if current != default and (not self._last or above <= self._last):
-            edges.append((above, default))
+            expected = number + 1
+        if current != default and (not self._last or expected <= self._last):
+            edges.append((expected, default))
         if self._last:
             edges.append((self._last + 1, RETURN_ENOSYS))
         return _folded(edges)

@@ -4,7 +4,8 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pyoci.plan._syscalls import MULTIPLEXED, NUMBERS
+from pyoci.plan import _syscalls
+from pyoci.plan._syscalls import MULTIPLEXED, NAMES
 
 COLUMNS = ("x86_64", "x86", "x32", "aarch64", "arm")
 ARCHITECTURES = {
@@ -14,6 +15,8 @@ ARCHITECTURES = {
     "aarch64": "SCMP_ARCH_AARCH64",
     "arm": "SCMP_ARCH_ARM",
 }
+# name: its number on each of COLUMNS, -1 for none
+NUMBERS = dict(zip(NAMES, zip(*(_syscalls.COLUMNS[ARCHITECTURES[abi]] for abi in COLUMNS), strict=True), strict=True))
 AUDIT = {"x86_64": 0xC000003E, "x86": 0x40000003, "x32": 0xC000003E, "aarch64": 0xC00000B7, "arm": 0x40000028}
 MACHINES = {"x86_64": ("x86_64", "x86", "x32"), "aarch64": ("aarch64", "arm")}
 WIDE = ("x86_64", "aarch64")
@@ -71,7 +74,12 @@ def rules_for(seccomp: Mapping[str, Any], abi: str, nr: int) -> Iterable[tuple[i
     """(action, conditions) of every rule that is about a number."""
     column = COLUMNS.index(abi)
     default = action_of(seccomp, "defaultAction", "defaultErrnoRet")
-    decided = set()
+    decided = {
+        name
+        for rule in seccomp.get("syscalls", ())
+        for name in rule["names"]
+        if not rule.get("args") and action_of(rule, "action", "errnoRet") != default
+    }
     for rule in seccomp.get("syscalls", ()):
         action = action_of(rule, "action", "errnoRet")
         if action == default:
@@ -80,11 +88,20 @@ def rules_for(seccomp: Mapping[str, Any], abi: str, nr: int) -> Iterable[tuple[i
             for conditions in alternatives(rule.get("args", ())):
                 if name in NUMBERS and NUMBERS[name][column] == nr:
                     yield action, conditions
-                if abi == "x86" and name in MULTIPLEXED and MULTIPLEXED[name][0] == nr and name not in decided:
-                    if not conditions:
-                        decided.add(name)
+                if abi == "x86" and name in MULTIPLEXED and number_behind(name) == nr:
+                    # What decides for the call itself decides for the operation too.
+                    if name in decided:
+                        if conditions:
+                            continue
+                        decided.remove(name)
                     operation = {"index": 0, "op": "SCMP_CMP_EQ", "value": MULTIPLEXED[name][1]}
                     yield action, [operation, *(other for other in conditions if other["index"] != 0)]
+
+
+def number_behind(name: str) -> int:
+    """The number of socketcall or ipc, of which a call is an operation on x86."""
+    multiplexer, _ = MULTIPLEXED[name]
+    return int(NUMBERS[multiplexer][COLUMNS.index("x86")])
 
 
 def always_true(conditions: Sequence[Arg], bits: int) -> bool:
@@ -99,7 +116,7 @@ def last_number(seccomp: Mapping[str, Any], abi: str) -> int:
     numbers = [NUMBERS[name][COLUMNS.index(abi)] for name in names]
     if abi == "x86":
         acting = {n for rule in seccomp["syscalls"] if _acts(seccomp, rule) for n in rule["names"]}
-        numbers += [MULTIPLEXED[name][0] for name in acting & MULTIPLEXED.keys()]
+        numbers += [number_behind(name) for name in acting & MULTIPLEXED.keys()]
     return max(numbers, default=0)
 
 

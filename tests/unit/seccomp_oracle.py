@@ -15,8 +15,7 @@ from typing import Any
 
 import bpf_interpreter
 import seccomp_model
-
-from pyoci.plan._syscalls import NUMBERS
+from seccomp_model import NUMBERS
 
 TOKENS = seccomp_model.AUDIT | {"x32": 0x4000003E}
 OPERATORS = {

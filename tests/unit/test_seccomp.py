@@ -1,21 +1,19 @@
 """The seccomp compiler: each action, operator, flag, ABI and error by itself."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import bpf_interpreter
 import pytest
+from seccomp_model import NUMBERS
 
 from pyoci.errors import PyociError
 from pyoci.plan import seccomp
-from pyoci.plan._syscalls import MULTIPLEXED, NUMBERS
+from pyoci.plan._syscalls import MULTIPLEXED
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-import bpf_interpreter  # noqa: E402
 
 X86_64, X86, ARM, AARCH64 = 0xC000003E, 0x40000003, 0x40000028, 0xC00000B7
 X32_BIT = 0x4000_0000
@@ -269,9 +267,9 @@ def test_narrow_abis_compare_low_words() -> None:
 def test_x86_operations_go_both_ways(name: str) -> None:
     """On x86 a socket or System V IPC call is its own, an operation of socketcall or ipc, or both."""
     made = compiled(profile(allow(name, "statx"), architectures=["SCMP_ARCH_X86"]))
-    number, operation = MULTIPLEXED[name]
-    assert ALLOW == bpf_interpreter.run(made, X86, number, [operation, 0, 0, 0, 0, 0])
-    assert EPERM == bpf_interpreter.run(made, X86, number, [operation + 1, 0, 0, 0, 0, 0])
+    multiplexer, operation = MULTIPLEXED[name]
+    assert ALLOW == call(made, multiplexer, operation, audit=X86, column=1)
+    assert EPERM == call(made, multiplexer, operation + 1, audit=X86, column=1)
     if NUMBERS[name][1] != -1:
         assert ALLOW == call(made, name, audit=X86, column=1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pyoci.plan import seccomp
-from pyoci.plan._syscalls import NUMBERS
+from pyoci.plan._syscalls import COLUMNS, NAMES
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("PYOCI_SHARED") or HERE.parents[2] / "shared") / "bundles"
@@ -34,7 +34,7 @@ class SockFprog(ctypes.Structure):
 
 def number(name: str) -> int:
     """The number of a call on this machine."""
-    return NUMBERS[name][seccomp.MACHINES[MACHINE][0].column]
+    return COLUMNS[seccomp.MACHINES[MACHINE][0].name][NAMES.index(name)]
 
 
 def load(made: seccomp.Filter) -> None:

@@ -2,25 +2,23 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import bpf_interpreter
 import pytest
+import seccomp_model
+import seccomp_oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seccomp_model import NUMBERS
 
 from pyoci.plan import seccomp
-from pyoci.plan._syscalls import MULTIPLEXED, NUMBERS
+from pyoci.plan._syscalls import MULTIPLEXED
 from pyoci.plan.seccomp_rules import OPERATORS
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-import bpf_interpreter  # noqa: E402
-import seccomp_model  # noqa: E402
-import seccomp_oracle  # noqa: E402
 
 SHARED = Path(os.environ.get("PYOCI_SHARED") or HERE.parents[2] / "shared") / "bundles"
 OWN_PROFILE = HERE / "seccomp_profile.json"
@@ -87,7 +85,7 @@ def interesting_numbers(profile: Mapping[str, Any], abi: str) -> list[int]:
     names = {name for rule in profile["syscalls"] for name in rule["names"] if name in NUMBERS}
     numbers = {NUMBERS[name][column] for name in names} - {-1}
     if abi == "x86":
-        numbers |= {number for number, _ in MULTIPLEXED.values()}
+        numbers |= {seccomp_model.number_behind(name) for name in MULTIPLEXED}
     around = {number + step for number in numbers for step in (-1, 0, 1)}
     return sorted({number for number in around if number >= 0} | {0, 0x3FFF_FFFF, 0xFFFF_FFFF})
 
