@@ -72,7 +72,6 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     plan = Plan()
     linux = config.get("linux", {})
     own = namespaces.Namespaces(linux)
-    namespaces.check_namespaces(own)
     _check_labels(config, host)
 
     rootfs.open_rootfs(plan, rootfs_path(config, options))

@@ -6,7 +6,7 @@ namespace, and the offsets of a time namespace, take effect in the next child on
 its maker stands, so it is made last.
 """
 
-from pyoci.errors import ConfigError, Problem
+from pyoci.config.names import sysctl_path
 from pyoci.plan.operations import ID_MAPS, TIME_OFFSETS, Op, sync
 
 TYPE_CHECKING = False
@@ -48,12 +48,6 @@ class Namespaces:
     def has(self, kind: str) -> bool:
         """Whether the container has a namespace of its own, or another's than the runtime's."""
         return kind in self.where
-
-
-def check_namespaces(namespaces: Namespaces) -> None:
-    """A container without a mount namespace would change the host's mounts: refused."""
-    if not namespaces.has("mount"):
-        raise ConfigError([Problem("/linux/namespaces", "cannot run a container without a mount namespace of its own")])
 
 
 def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
@@ -145,11 +139,3 @@ def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
         yield Op(
             "write_sysctl", where, f"sys/{sysctl_path(key)}", value, a=len(value.encode("utf-8", "surrogateescape"))
         )
-
-
-def sysctl_path(key: str) -> str:
-    """`net.ipv4.ip_forward` → `net/ipv4/ip_forward`; if a slash comes first, slashes separate and dots are literal."""
-    dot, slash = key.find("."), key.find("/")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return key
-    return key.replace("/", "\0").replace(".", "/").replace("\0", ".")

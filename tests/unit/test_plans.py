@@ -128,14 +128,6 @@ def test_labels_are_written_to_the_process_own_attributes() -> None:
     assert "open_proc" in [op.verb for op in plan.init]
 
 
-def test_no_mount_namespace_is_refused() -> None:
-    """A container that would change the host's mounts is not planned."""
-    document, _ = config.load((PLANS / "minimal.json").read_bytes())
-    document["linux"]["namespaces"] = [{"type": "pid"}]
-    with pytest.raises(ConfigError, match="mount namespace"):
-        compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
-
-
 @pytest.mark.parametrize(
     ("mount", "where", "message"),
     [
