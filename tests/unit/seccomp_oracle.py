@@ -28,6 +28,12 @@ OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
+# runc asks for a binary tree if a profile has more rules than this, one for each name.
+FEW_RULES = 32
+# enum scmp_filter_attr, and its value for a binary tree.
+CTL_OPTIMIZE = 8
+BINARY_TREE = 2
+
 
 class RefusedError(Exception):
     """libseccomp does not take a rule."""
@@ -52,6 +58,7 @@ def _load() -> ctypes.CDLL | None:
     library.seccomp_release.argtypes = [ctypes.c_void_p]
     library.seccomp_arch_native.restype = ctypes.c_uint32
     library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
     library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
     library.seccomp_syscall_resolve_name_arch.argtypes = [ctypes.c_uint32, ctypes.c_char_p]
@@ -100,6 +107,8 @@ def compile_filter(seccomp: Mapping[str, Any], abis: Sequence[str]) -> list[bpf_
     try:
         for abi in abis:
             assert LIBRARY.seccomp_arch_add(context, TOKENS[abi]) in (0, -errno.EEXIST)
+        if sum(len(rule["names"]) for rule in seccomp.get("syscalls", ())) > FEW_RULES:
+            assert LIBRARY.seccomp_attr_set(context, CTL_OPTIMIZE, BINARY_TREE) == 0
         for rule in seccomp.get("syscalls", ()):
             action = seccomp_model.action_of(rule, "action", "errnoRet")
             if action != default:

@@ -1,6 +1,7 @@
 """The seccomp compiler: each action, operator, flag, ABI and error by itself."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from seccomp_model import NUMBERS
 
 from pyoci.errors import PyociError
 from pyoci.plan import seccomp
-from pyoci.plan._syscalls import MULTIPLEXED
+from pyoci.plan._syscalls import COLUMNS, MULTIPLEXED, NAMES
 
 HERE = Path(__file__).parent
 
@@ -431,3 +432,28 @@ def test_profile_is_not_changed() -> None:
     first = seccomp.compile_filter(given, "x86_64").program
     assert json.loads(text) == given
     assert first == seccomp.compile_filter(given, "x86_64").program
+
+
+HEADERS = {"unistd_64.h": "SCMP_ARCH_X86_64", "unistd_32.h": "SCMP_ARCH_X86"}
+
+
+@pytest.mark.may_skip("the headers are of x86 and need not be installed")
+@pytest.mark.parametrize("header", HEADERS)
+def test_numbers_are_the_kernels(header: str) -> None:
+    """The table agrees with the kernel's headers on every call that both know, and knows nearly all."""
+    found = sorted(Path("/usr/include").glob(f"*/asm/{header}"))
+    if not found:
+        pytest.skip(f"no asm/{header}")
+    theirs = dict(re.findall(r"^#define __NR_(\w+) (\d+)$", found[0].read_text(), re.MULTILINE))
+    ours = dict(zip(NAMES, COLUMNS[HEADERS[header]], strict=True))
+    assert {name: int(number) for name, number in theirs.items() if name in ours} == {
+        name: number for name, number in ours.items() if name in theirs
+    }
+    assert len(theirs.keys() - ours.keys()) <= 5
+
+
+@pytest.mark.parametrize("abi", COLUMNS)
+def test_numbers_are_distinct(abi: str) -> None:
+    """No two names share a number, so that rules by name are rules by number."""
+    numbers = [number for number in COLUMNS[abi] if number != -1]
+    assert len(numbers) == len(set(numbers)) > 300
