@@ -82,7 +82,7 @@ class Rules:
             rules = [(rule, action, conditions) for conditions in alternatives]
             for name in names:
                 if name not in self.always:
-                    self.conditional[name] = self.conditional.get(name, []) + rules
+                    self.conditional.setdefault(name, []).extend(rules)
         elif len(names) < len(self.always):
             for name in names:
                 self.always.setdefault(name, (rule, action, []))
