@@ -15,7 +15,7 @@ from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
 from pyoci.names import check_id
-from pyoci.state import Directory, open_process, open_root, send_signal, wait_ended
+from pyoci.state import Directory, is_exiting, open_process, open_root, send_signal, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,14 @@ class Container:
         if pidfd < 0:
             return "stopped"
         posix.close(pidfd)
-        if self._directory.awaits_start():
+        try:
+            awaits_start = self._directory.awaits_start()
+        except BrokenPipeError:
+            # Its end has begun, or a start was killed at its last step.
+            if is_exiting(self._record["pid"]):
+                return "stopped"
+            awaits_start = False
+        if awaits_start:
             return "creating" if self._record["status"] == "creating" and self._directory.is_locked() else "created"
         return "paused" if self._cgroup().frozen() else "running"
 
@@ -165,6 +172,8 @@ class Container:
 
     def _require_record(self) -> "dict[str, Any]":
         if not self._record:
+            if self._directory.is_empty():
+                raise ContainerNotFound(f"container `{self._directory.id}` does not exist")
             self._record = self._directory.load()
         return self._record
 

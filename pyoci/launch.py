@@ -112,7 +112,10 @@ class Launch:
                 at(detail)
                 for op in self.plan.at.get(detail, ()):
                     self._run(op)
-                posix.write(self._channel, b"\1")
+                try:
+                    posix.write(self._channel, b"\1")
+                except BrokenPipeError as error:
+                    raise self._ended() from error
                 if detail == CREATED:
                     return
 
@@ -155,7 +158,10 @@ class Launch:
 
     def _receive(self) -> "tuple[int, int, int, int, int, bytes]":
         """The next record. Raises SetupError if the child ended without one."""
-        data = posix.read(self._channel, 8192)
+        try:
+            data = posix.read(self._channel, 8192)
+        except ConnectionResetError:  # it was killed before it had read our answer
+            data = b""
         if not data:
             raise self._ended()
         kind, index, step, error, length, detail = RECORD.unpack_from(data)

@@ -11,6 +11,7 @@ written down, it is found out: what a killed runtime left behind is described as
 import errno
 import fcntl
 import posix
+import time
 
 from pyoci import _native, files
 from pyoci.config.jsonio import dumps, loads
@@ -24,6 +25,7 @@ FORMAT = 1
 EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
 _OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD))
 LOCK_PATIENCE = 10  # seconds
+_PF_EXITING = 4
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
@@ -119,10 +121,7 @@ class Directory:
 
     def _lock(self) -> None:
         """Wait for the lock, and make sure that the name still leads to what is locked."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _patiently(lambda: fcntl.flock(self.fd, fcntl.LOCK_EX), f"container `{self.id}`")
+        _lock_patiently(self.fd, f"container `{self.id}`")
         try:
             now = posix.stat(self.id, dir_fd=self._root_fd, follow_symlinks=False)
         except FileNotFoundError as error:
@@ -157,11 +156,13 @@ class Directory:
         return fd
 
     def awaits_start(self) -> bool:
-        """Whether a process still waits on exec.fifo."""
+        """Whether a process still waits on exec.fifo. Raises BrokenPipeError if it does not, and none was started."""
         try:
             posix.close(self.open_fifo(EXEC_FIFO, posix.O_WRONLY))
-        except OSError:
+        except FileNotFoundError:  # `start` has removed it
             return False
+        except OSError as error:
+            raise BrokenPipeError from error
         return True
 
     def save(self, record: "dict[str, Any]") -> None:
@@ -221,33 +222,48 @@ class Directory:
         self.fd = self._root_fd = -1
 
 
-def _patiently(wait, what: str) -> None:  # type: ignore[no-untyped-def]
-    """Run a blocking `wait`; after LOCK_PATIENCE seconds raise StateError."""
-    import _signal
+def _lock_patiently(fd: int, what: str) -> None:
+    """Take the lock; raise StateError after LOCK_PATIENCE seconds.
 
-    def give_up(_number: int, _frame: object) -> None:
-        raise StateError(f"cannot lock {what}: another process has held it for {LOCK_PATIENCE} s")
-
-    before = _signal.signal(_signal.SIGALRM, give_up)
-    _signal.setitimer(_signal.ITIMER_REAL, LOCK_PATIENCE)
-    try:
-        wait()
-    finally:
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
-        _signal.signal(_signal.SIGALRM, before)
+    It is asked for again and again: no descriptor tells when a lock becomes free, and the signal of a timer would be
+    the whole program's.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise StateError(f"cannot lock {what}: another process has held it for {LOCK_PATIENCE} s") from error
+        else:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 # --- processes -----------------------------------------------------------------------------------------------
 
 
 def start_time(pid: int) -> int:
-    """When a live process started, in clock ticks since boot; 0 if there is none, or only a zombie."""
+    """When a process started, in clock ticks since boot; 0 if there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is in its end, or beyond it: some of what it had open is closed already."""
+    fields = _stat(pid)
+    return not fields or bool(int(fields[6]) & _PF_EXITING)
+
+
+def _stat(pid: int) -> "list[bytes]":
+    """The fields of /proc/PID/stat from the third one on, the process' state; none if there is no such process."""
     try:
         data = files.read(f"/proc/{pid}/stat")
     except OSError:
-        return 0
-    fields = data[data.rindex(b")") + 2 :].split()  # the name in parentheses may hold anything
-    return 0 if fields[0] in (b"Z", b"X", b"x") else int(fields[19])
+        return []
+    return data[data.rindex(b")") + 2 :].split()  # the name in parentheses may hold anything
 
 
 def boot_id() -> str:
@@ -270,7 +286,11 @@ def open_process(record: "dict[str, Any]") -> int:
         fd = posix.pidfd_open(record["pid"])
     except OSError:
         return -1
-    if start_time(record["pid"]) != record["startTime"] or boot_id() != record["bootId"]:
+    if (
+        start_time(record["pid"]) != record["startTime"]
+        or boot_id() != record["bootId"]
+        or wait_ended(fd, 0)  # a zombie; but not one whose other threads live on
+    ):
         posix.close(fd)
         return -1
     return fd
