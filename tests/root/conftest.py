@@ -1,6 +1,7 @@
 """Fixtures for tests that run real containers."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def runtime(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Ite
     made = Runtime(pyoci, tmp_path, bundle, host_clean)
     yield made
     made.clean_up()
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that tells, as `name=value` lines, what it was given: see tests/support/probe.c."""
+    source = Path(__file__).parents[1] / "support" / "probe.c"
+    program = tmp_path_factory.mktemp("probe") / "probe"
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
+    return program

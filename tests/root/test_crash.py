@@ -1,0 +1,314 @@
+"""kill -9 of the runtime, or of the container's process, at any moment: what is left can be told and removed.
+
+strace kills a command as it enters a system call, the nth of its name: every call after the command began to change
+something is such a moment. No product code knows of this.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.support.runtime import PATIENCE, status_of, wait_for
+
+pytestmark = pytest.mark.root
+
+CALL = re.compile(r"(\w+)\((.*)")
+# Calls that change nothing outside of the process: being killed before one is being killed before the next.
+HARMLESS = frozenset(
+    "brk mmap munmap mprotect getpid geteuid gettid fcntl newfstatat fstat lseek getrandom rt_sigprocmask rt_sigaction "
+    "sysinfo uname getcwd ioctl".split()
+)
+
+
+class Moments:
+    """The moments at which a command can be killed."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.strace = shutil.which("strace")
+        assert self.strace, "there is no strace"
+
+    def of(self, *words, first, prepare=None, **options):
+        """Run the command once; every call from the first one that matches `first`, as (name, n, the call)."""
+        trace = self.runtime.folder / "trace"
+        self._run(["-o", trace], words, options)
+        counts = {}
+        found = []
+        for line in trace.read_text(errors="replace").splitlines():
+            call = CALL.match(line)
+            if not call or "resumed>" in line:
+                continue
+            name = call[1]
+            counts[name] = counts.get(name, 0) + 1
+            if (found or re.search(first, line)) and name not in HARMLESS:
+                found.append((name, counts[name], line[:120]))
+        assert len(found) > 5
+        return found
+
+    def kill(self, moment, *words, **options):
+        """Run the command and kill it at this moment. False if it ended before."""
+        name, n, _ = moment
+        injection = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}"]
+        return self._run(injection, words, options) == -signal.SIGKILL
+
+    def _run(self, arguments, words, options):
+        command = [self.strace, "-qq", *map(str, arguments), *self.runtime.command(*words)]
+        with (self.runtime.folder / "out").open("wb") as out:
+            options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **options}
+            return subprocess.run(command, timeout=PATIENCE, check=False, **options).returncode
+
+
+@pytest.fixture
+def moments(runtime):
+    """The moments of this runtime's commands."""
+    return Moments(runtime)
+
+
+@pytest.fixture
+def listener(runtime):
+    """A console socket that takes every connection, and never reads."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(runtime.folder / "console"))
+        made.listen(200)
+        yield runtime.folder / "console"
+
+
+def settle(runtime):
+    """The container's status, once the processes that a killed runtime took with it are gone; "" if there is none."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        assert time.monotonic() < deadline
+        result = runtime("state", runtime.id)
+        if result.status:
+            assert re.search("does not exist|half made", result.err), result
+            return ""
+        state = json.loads(result.out)
+        if state["status"] != "creating" and (state["status"] != "created" or is_at_rest(state["pid"])):
+            return state["status"]
+
+
+def is_at_rest(pid):
+    """Whether the process sleeps, and is not about to be killed."""
+    try:
+        status = status_of(pid)
+    except OSError:
+        return False
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return status["State"].startswith("S") and not pending >> signal.SIGKILL - 1 & 1
+
+
+def assert_removable(runtime):
+    """`delete --force` converges, and the host is clean."""
+    for _ in range(2):
+        runtime.delete("--force")
+    runtime.host.assert_clean(runtime.root)
+
+
+def plain(bundle):
+    """Limits, masks, devices: what every container has."""
+
+
+def elaborate(bundle):
+    """Every synchronisation point: id maps, clock offsets, hooks, console."""
+    bundle.in_user_namespace().namespace("time")
+    bundle.linux["timeOffsets"] = {"monotonic": {"secs": 10}}
+    bundle.process["terminal"] = True
+    for kind in ("createRuntime", "createContainer", "startContainer", "poststop"):
+        bundle.hook(kind, "true")
+
+
+@pytest.mark.parametrize("config", [plain, elaborate], ids=lambda config: config.__name__)
+def test_create_is_killed(runtime, bundle, moments, listener, config):
+    """Before the commit the container dies with the runtime; after it, it can be started."""
+    config(bundle)
+    bundle.shell("echo ran > /tmp/marker; exec sleep 100").write()
+    marker = bundle.rootfs / "tmp/marker"
+    (bundle.rootfs / "tmp").chmod(0o777)
+    words = ["create", "--bundle", bundle.folder, "--pid-file", runtime.folder / "pid"]
+    words += ["--console-socket", listener, runtime.id] if bundle.process.get("terminal") else [runtime.id]
+    points = moments.of(*words, first=r"^mkdir")
+    runtime.delete("--force")
+
+    seen = {}
+    for moment in points:
+        killed = moments.kill(moment, *words)
+        status = settle(runtime)
+        assert status in ("", "created", "stopped"), moment
+        seen.setdefault(status, []).append(moment)
+        if status == "created":
+            runtime.start()
+            wait_for(marker.exists)
+            marker.unlink()
+        elif status == "stopped":
+            assert "stopped" in runtime.fails("start", runtime.id)
+        assert killed or status == "created", moment
+        assert not marker.exists(), moment
+        assert_removable(runtime)
+    assert {"", "created", "stopped"} == set(seen)
+
+
+def test_start_is_killed(runtime, bundle, moments):
+    """The container is still created, or it runs; nothing in between."""
+    bundle.shell("echo ran > /tmp/marker; exec sleep 100").hook("poststart", "true")
+    marker = bundle.rootfs / "tmp/marker"
+    runtime.create()
+    points = moments.of("start", runtime.id, first=r"flock")
+    assert_removable(runtime)
+
+    seen = set()
+    for moment in points:
+        marker.unlink(missing_ok=True)
+        runtime.create()
+        moments.kill(moment, "start", runtime.id)
+        status = settle(runtime)
+        assert status in ("created", "running"), moment
+        seen.add(status)
+        if status == "created":
+            assert not marker.exists(), moment
+            runtime.start()
+        else:
+            assert "already running" in runtime.fails("start", runtime.id), moment
+        wait_for(marker.exists)
+        assert "running" == runtime.state()["status"]
+        assert_removable(runtime)
+    assert {"created", "running"} == seen
+
+
+@pytest.mark.parametrize("status", ["created", "running", "stopped"])
+def test_delete_is_killed(runtime, bundle, moments, status):
+    """Whatever delete had done, the next one does the rest."""
+    bundle.program("sleep", 100)
+
+    def prepare():
+        runtime.create()
+        if status != "created":
+            runtime.start()
+        if status == "stopped":
+            runtime("kill", runtime.id, "KILL")
+            runtime.wait("stopped")
+
+    prepare()
+    points = moments.of("delete", "--force", runtime.id, first=r"flock")
+    runtime.host.assert_clean(runtime.root)
+    for moment in points:
+        prepare()
+        moments.kill(moment, "delete", "--force", runtime.id)
+        assert settle(runtime) in ("", status, "stopped"), moment
+        assert_removable(runtime)
+
+
+def test_foreground_run_is_killed(runtime, bundle):
+    """The container goes on without the runtime, and can be deleted."""
+    bundle.program("sleep", 100).write()
+    process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
+    runtime.wait("running")
+    process.kill()
+    process.wait(PATIENCE)
+    assert "running" == runtime.state()["status"]
+    assert_removable(runtime)
+
+
+def test_init_is_killed_before_start(runtime, bundle):
+    """state says stopped, start says so, delete needs no force."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    os.kill(runtime.pid(), signal.SIGKILL)
+    runtime.wait("stopped")
+    assert 0 == runtime.state()["pid"]
+    assert "cannot start a container that has stopped" in runtime.fails("start", runtime.id)
+    runtime.delete()
+
+
+def test_init_is_killed_while_it_is_set_up(runtime, bundle):
+    """A hook kills the container's process: create says so, and takes everything back."""
+    script = """kill -9 $(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/')"""
+    bundle.hook("createRuntime", script)
+    assert "was killed by signal 9" in runtime.create_fails()
+
+
+def test_init_is_killed_while_start_waits(runtime, bundle):
+    """A startContainer hook that hangs, and a kill: start fails, the container is gone."""
+    bundle.hook("startContainer", "sleep 100")
+    runtime.create()
+    process = subprocess.Popen(
+        runtime.command("start", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: runtime.state().get("status") == "running")
+    assert 0 == runtime("kill", runtime.id, "KILL").status
+    _, err = process.communicate(timeout=PATIENCE)
+    assert 1 == process.returncode
+    assert "killed before it ran the program" in err
+    runtime.assert_gone()
+
+
+def test_two_starts(runtime, bundle):
+    """Of two starts at once exactly one succeeds, and the program runs once."""
+    bundle.shell("echo ran >> /tmp/marker; sleep 100")
+    for _ in range(5):
+        runtime.create()
+        errors = at_once(runtime, ["start", runtime.id], ["start", runtime.id])
+        assert [""] == [error for error in errors if not error]
+        assert [] == [error for error in errors if error and "already running" not in error]
+        wait_for((bundle.rootfs / "tmp/marker").exists)
+        assert "ran\n" == (bundle.rootfs / "tmp/marker").read_text()
+        (bundle.rootfs / "tmp/marker").unlink()
+        assert_removable(runtime)
+
+
+def test_twenty_creates(runtime, bundle):
+    """Of twenty creates of one id one wins, and the others do not disturb it."""
+    bundle.program("sleep", 100).write()
+    create = ["create", "--bundle", bundle.folder, "--pid-file", runtime.folder / "pid", runtime.id]
+    errors = at_once(runtime, *[create] * 20)
+    assert 1 == errors.count("")
+    assert {"", f"container with given ID already exists: {runtime.id}\n"} == set(errors)
+    assert runtime.pid() == int((runtime.folder / "pid").read_text())
+    runtime.start()
+    assert "running" == runtime.state()["status"]
+
+
+def test_everything_at_once(runtime, bundle):
+    """start, kill, state and delete race: whatever comes first, each answers in a line, and nothing is left."""
+    bundle.program("sleep", 100)
+    id = runtime.id
+    known = re.compile(
+        "^$|does not exist|cannot start |cannot delete container .* not stopped|container not running|deleted at the same"
+    )
+    for _ in range(30):
+        runtime.create()
+        errors = at_once(
+            runtime, ["start", id], ["kill", id, "KILL"], ["state", id], ["delete", id], ["delete", "--force", id]
+        )
+        for error in errors:
+            assert known.search(error), error
+            assert error.count("\n") <= 1
+        assert "" == errors[-1]
+        assert_removable(runtime)
+
+
+def at_once(runtime, *commands):
+    """Run commands at the same time: what each wrote to standard error, "" for those that succeeded."""
+    processes = []
+    for n, words in enumerate(commands):
+        with (runtime.folder / f"err{n}").open("wb") as err:
+            command = runtime.command(*words)
+            processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err))
+    try:
+        for process in processes:
+            process.wait(PATIENCE)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    errors = [(runtime.folder / f"err{n}").read_text() for n in range(len(commands))]
+    for process, error in zip(processes, errors, strict=True):
+        assert (1, True) == (process.returncode, bool(error)) or (0, "") == (process.returncode, error), error
+        assert "internal error" not in error, error
+    return errors
