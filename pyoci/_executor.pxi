@@ -1385,13 +1385,12 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
 
 cdef void reset_signals() noexcept nogil:
     """Every disposition to default, nothing blocked: an ignored SIGPIPE would survive execve."""
-    cdef sigaction_t action
+    cdef uint64_t action[4]  # struct sigaction of the kernel; all zero is SIG_DFL
     cdef sigset_t none
     cdef int signum
-    memset(&action, 0, sizeof(action))
-    action.sa_handler = SIG_DFL
+    memset(action, 0, sizeof(action))
     for signum in range(1, 65):
-        sigaction(signum, &action, NULL)
+        syscall(SYS_rt_sigaction, signum, action, NULL, 8)  # sigaction(3) refuses the signals of its own threads
     sigemptyset(&none)
     sigprocmask(SIG_SETMASK, &none, NULL)
 

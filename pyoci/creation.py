@@ -10,14 +10,24 @@ from pyoci import config as configuration
 from pyoci import console, files, hooks
 from pyoci.bundle import read_config
 from pyoci.cgroups import fs
-from pyoci.config.jsonio import dumps
-from pyoci.container import Container, now, open_bundle, run_poststop, state_document, state_json
+from pyoci.container import Container, now, open_bundle, run_poststop, state_json
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, reason
 from pyoci.host import probe
 from pyoci.launch import Launch
 from pyoci.names import check_id
 from pyoci.plan.compiler import Options, compile_container, rootfs_path
-from pyoci.plan.operations import BUNDLE, CREATED, EXEC_FIFO, HOOK_STATE, HOOKS, READY, RESULT_FIFO, START_STATE, Op
+from pyoci.plan.operations import (
+    BUNDLE,
+    CREATE_STATE,
+    CREATED,
+    EXEC_FIFO,
+    HOOK_STATE,
+    HOOKS,
+    READY,
+    RESULT_FIFO,
+    START_STATE,
+    Op,
+)
 from pyoci.plan.paths import clean
 from pyoci.state import Directory, boot_id, start_time
 
@@ -171,8 +181,10 @@ class _Creation:
                     self._remember(directory, launch, record)
                 if point == HOOKS:
                     hooks.fill(launch.slots[HOOK_STATE], state_json(record, "creating"))
+                    _tell_inside(launch, CREATE_STATE, record, "creating")
                 if point == READY:
-                    self._send(launch, console_socket, pidfd_socket)
+                    _tell_inside(launch, START_STATE, record, "created")
+                    _send(launch, console_socket, pidfd_socket)
                 if point == CREATED:
                     self._commit(directory, record, pid_file)
 
@@ -223,28 +235,17 @@ class _Creation:
 
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
-        slots = {op.d for op in self.plan.init if op.verb == "run_hook"}
         if HOOKS in self.plan.at:
             launch.slots[HOOK_STATE] = hooks.state_file()
             launch.slots[BUNDLE] = open_bundle(self.bundle)
-        if START_STATE in slots:
-            launch.slots[START_STATE] = hooks.state_file()
+        for slot in {op.d for op in self.plan.init if op.verb == "run_hook"}:
+            launch.slots[slot] = hooks.state_file()
 
     def _remember(self, directory: Directory, launch: Launch, record: "dict[str, Any]") -> None:
         """From here on a killed create can be cleaned up by `delete --force`."""
         record["pid"] = launch.pid
         record["startTime"] = start_time(launch.pid)
         directory.save(record)
-
-    def _send(self, launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
-        if START_STATE in {op.d for op in self.plan.init if op.verb == "run_hook"}:
-            inner = {"pid": _inner_pid(launch.pid)}
-            document = {**state_document(self._record(), "created"), **inner}
-            hooks.fill(launch.slots[START_STATE], dumps(document).encode())
-        if console_socket:
-            console.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
-        if pidfd_socket:
-            console.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
 
     def _commit(self, directory: Directory, record: "dict[str, Any]", pid_file: "str | None") -> None:
         record["status"] = "created"
@@ -254,6 +255,19 @@ class _Creation:
                 files.replace(pid_file, str(record["pid"]).encode("ascii"), 0o644)
             except OSError as error:
                 raise SetupError(f"cannot write pid file {pid_file}: {reason(error.errno or 0)}") from error
+
+
+def _send(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
+    if console_socket:
+        console.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
+    if pidfd_socket:
+        console.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
+
+
+def _tell_inside(launch: Launch, slot: int, record: "dict[str, Any]", status: str) -> None:
+    """The state for hooks in the container, if it has any, with the pid as they see it."""
+    if launch.slots[slot] >= 0:
+        hooks.fill(launch.slots[slot], state_json({**record, "pid": _inner_pid(launch.pid)}, status))
 
 
 def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":

@@ -5,7 +5,7 @@ operations at the synchronisation point `hooks`. createContainer and startContai
 of the child. poststart and poststop belong to later commands and are kept in the state.
 """
 
-from pyoci.plan.operations import HOOK_STATE, HOOKS, START_STATE, Op, sync
+from pyoci.plan.operations import CREATE_STATE, HOOKS, START_STATE, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def container_hooks(config: "dict[str, Any]", kind: str, slot: int) -> "list[Op]
 def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
     """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")
-    in_container = container_hooks(config, "createContainer", HOOK_STATE)
+    in_container = container_hooks(config, "createContainer", CREATE_STATE)
     if on_host or in_container:
         plan.at[HOOKS] = on_host
         yield sync(HOOKS, "/hooks")

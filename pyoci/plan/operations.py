@@ -43,6 +43,7 @@ SYNC_NAMES = {1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "rea
 
 # Descriptors that both sides know by number; a plan's own come after.
 ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY, MASK_DIRECTORY = range(11)
+CREATE_STATE = 11  # only this side knows it by number
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
