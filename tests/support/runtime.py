@@ -142,14 +142,19 @@ class Runtime:
         return Result(done.returncode, out, err)
 
     def create(self, *options: object, id: str = "", **more: Any) -> Result:
-        """`create`, which succeeds. The container's output goes to the files `out` and `err`."""
+        """`create`, which succeeds. What the container writes goes to the files `out` and `err`."""
+        return self.detached("create", "--bundle", self.bundle.folder, *options, id or self.id, **more)
+
+    def detached(self, *words: object, **options: Any) -> Result:
+        """A command that succeeds and leaves a container, which keeps the files `out` and `err` open."""
         self.bundle.write()
-        more.setdefault("stdin", subprocess.DEVNULL)
-        command = self.command("create", "--bundle", self.bundle.folder, *options, id or self.id)
+        options.setdefault("stdin", subprocess.DEVNULL)
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            done = subprocess.run(command, stdout=out, stderr=err, timeout=PATIENCE, check=False, **more)
-        assert 0 == done.returncode, (self.folder / "err").read_text()
-        return Result(0, self.output(), (self.folder / "err").read_text())
+            options = {"stdout": out, "stderr": err, **options}
+            done = subprocess.run(self.command(*words), timeout=PATIENCE, check=False, **options)
+        result = Result(done.returncode, self.output(), (self.folder / "err").read_text())
+        assert 0 == result.status, result
+        return result
 
     def output(self) -> str:
         """What the container that was created has written so far."""

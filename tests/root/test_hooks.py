@@ -1,0 +1,276 @@
+"""Hooks of all six kinds: order, namespaces, the state on stdin, and what becomes of failures."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import wait_for
+
+pytestmark = pytest.mark.root
+
+KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+IN_CREATE = KINDS[:3]
+ON_HOST = ("prestart", "createRuntime", "poststart", "poststop")
+STATUSES = dict(zip(KINDS, ("creating", "creating", "creating", "created", "running", "stopped"), strict=True))
+
+
+def record_states(bundle, folder):
+    """Each hook keeps its state document; startContainer inside of the root filesystem. Returns where, by kind."""
+    places = {kind: folder / f"{kind}.json" for kind in KINDS}
+    places["startContainer"] = bundle.rootfs / "startContainer.json"
+    for kind, place in places.items():
+        inside = "/startContainer.json" if kind == "startContainer" else place
+        bundle.hook(kind, f"cat > {inside}")
+    return places
+
+
+def test_order_and_states(runtime, bundle):
+    """Each hook runs when its time has come, and is told the container's state."""
+    places = record_states(bundle, runtime.folder)
+    bundle.shell("test -e /startContainer.json && touch /ran; sleep 100")
+    bundle.config["annotations"] = {"a": "b"}
+
+    def seen():
+        return {kind for kind, place in places.items() if place.exists()}
+
+    runtime.create()
+    assert set(IN_CREATE) == seen()
+    runtime.start()
+    assert set(KINDS[:5]) == seen()
+    wait_for((bundle.rootfs / "ran").exists)
+    pid = runtime.pid()
+    runtime.delete("--force")
+    assert set(KINDS) == seen()
+    times = [places[kind].stat().st_mtime_ns for kind in KINDS]
+    assert sorted(times) == times
+
+    for kind, place in places.items():
+        state = json.loads(place.read_text())
+        assert STATUSES[kind] == state["status"], kind
+        assert (runtime.id, str(bundle.folder), {"a": "b"}) == (state["id"], state["bundle"], state["annotations"])
+        inner = 1 if kind in ("createContainer", "startContainer") else pid
+        assert (0 if kind == "poststop" else inner) == state["pid"], kind
+        assert "1.3.0" == state["ociVersion"]
+
+
+def test_several_of_a_kind(runtime, bundle):
+    """In the order of the list, each with the whole state, whatever the one before did with it."""
+    log = runtime.folder / "log"
+    for kind in KINDS:
+        where = "/log" if kind == "startContainer" else log
+        bundle.hook(kind, f"true <&0; exec 0</dev/null; echo {kind} 1 >> {where}")
+        bundle.hook(kind, f"head -c 5 >/dev/null; echo {kind} 2 >> {where}")
+        bundle.hook(kind, f"cat > /dev/null; grep -q ociVersion; echo {kind} 3 $? >> {where}")
+        bundle.hook(kind, f"grep -c ociVersion >> {where}")
+    assert 0 == runtime.run().status
+    text = log.read_text()
+    outside = [kind for kind in KINDS if kind != "startContainer"]
+    assert "".join(f"{kind} 1\n{kind} 2\n{kind} 3 1\n1\n" for kind in outside) == text
+    assert "startContainer 1\nstartContainer 2\nstartContainer 3 1\n1\n" == (bundle.rootfs / "log").read_text()
+
+
+def test_where_they_run(runtime, bundle):
+    """createContainer runs the host's program in the container's namespaces, startContainer the container's; the others,
+    and all paths but startContainer's, are the host's."""
+    show = "for n in mnt net pid uts ipc cgroup; do readlink /proc/self/ns/$n; done"
+    for kind in KINDS:
+        where = "/ns" if kind == "startContainer" else runtime.folder / f"{kind}.ns"
+        bundle.hook(kind, f"{show} > {where}")
+    bundle.program("sleep", 100)
+    runtime.create()
+    inside = [os.readlink(f"/proc/{runtime.pid()}/ns/{name}") for name in ("mnt", "net", "pid", "uts", "ipc", "cgroup")]
+    host = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid", "uts", "ipc", "cgroup")]
+    runtime.start()
+    runtime.delete("--force")
+    for kind in ON_HOST:
+        assert host == (runtime.folder / f"{kind}.ns").read_text().split(), kind
+    assert inside == (bundle.rootfs / "ns").read_text().split()
+    assert inside == (runtime.folder / "createContainer.ns").read_text().split()
+
+
+def test_create_container_hook_sees_the_mounts(runtime, bundle):
+    """Before the root is pivoted: the container's mounts stand below the root filesystem, in its mount namespace only."""
+    bundle.mount("/mnt", "tmpfs", "size=64k")
+    bundle.hook(
+        "createContainer", f"touch {bundle.rootfs}/mnt/here && grep ' {bundle.rootfs}/mnt ' /proc/self/mountinfo"
+    )
+    assert "here\n" == runtime.shell("ls /mnt")
+    assert not (bundle.rootfs / "mnt/here").exists()
+
+
+def test_create_container_hook_can_mount(runtime, bundle):
+    """What it mounts below the root filesystem the program sees, as engines' hooks for devices need it."""
+    source = runtime.folder / "source"
+    source.write_text("bound by a hook\n")
+    (bundle.rootfs / "target").touch()
+    bundle.hook("createContainer", f"mount --bind {source} {bundle.rootfs}/target", path="/bin/sh")
+    assert "bound by a hook\n" == runtime.shell("cat /target")
+    assert "" == (bundle.rootfs / "target").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_argv_and_environment(runtime, bundle, kind):
+    """args is the whole argv; the environment is what the config says and nothing else."""
+    inside = kind == "startContainer"
+    where = "/seen" if inside else runtime.folder / "seen"
+    entry = {
+        "path": "/bin/busybox",
+        "args": [
+            "sh",
+            "-c",
+            f'tr "\\0" "\\n" < /proc/self/environ > {where}; echo "$0 $1" >> {where}',
+            "zero",
+            "one two",
+        ],
+        "env": ["A=1", "PATH=/bin:/usr/bin", "EMPTY="],
+    }
+    bundle.config["hooks"] = {kind: [entry]}
+    bundle.process["env"].append("SECRET=1")
+    assert 0 == runtime.run(env={"RUNTIME": "1"}).status
+    seen = (bundle.rootfs / "seen" if inside else runtime.folder / "seen").read_text()
+    assert "A=1\nPATH=/bin:/usr/bin\nEMPTY=\nzero one two\n" == seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptors_and_signals(runtime, bundle, kind):
+    """A hook has its state, its output, and no descriptor more; no signal is ignored or blocked."""
+    where = "/seen" if kind == "startContainer" else runtime.folder / "seen"
+    script = f"grep -E '^Sig(Blk|Ign)' /proc/self/status > {where}; ls /proc/self/fd >> {where}"
+    bundle.hook(kind, script)
+    with (runtime.folder / "leak").open("w") as leak:
+        os.set_inheritable(leak.fileno(), True)
+        assert 0 == runtime.run(close_fds=False).status
+    seen = (bundle.rootfs / "seen" if kind == "startContainer" else runtime.folder / "seen").read_text()
+    blocked, ignored, *descriptors = seen.splitlines()
+    assert ("SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000") == (blocked, ignored)
+    assert ["0", "1", "2", "3"] == descriptors  # 3 is the folder that ls reads
+
+
+# --- failures
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        ({"path": "/bin/sh", "args": ["sh", "-c", "echo oh no >&2; exit 3"]}, "exited with status 3: oh no"),
+        ({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}, "was killed by signal 9"),
+        ({"path": "/nosuch"}, "cannot run hook /nosuch: no such file or directory"),
+        ({"path": "/etc/passwd"}, "cannot run hook /etc/passwd: permission denied"),
+    ],
+    ids=["status", "signal", "missing", "not executable"],
+)
+def test_failure(runtime, bundle, kind, hook, why):
+    """The operation fails, names the hook, runs no later one, and leaves nothing; poststop has run (LIFE-15)."""
+    bundle.config["hooks"] = {kind: [{"path": "/bin/true"}, hook, {"path": "/bin/touch", "args": ["touch", "/later"]}]}
+    bundle.hook("poststop", f"cat > {runtime.folder}/poststop")
+    bundle.shell("touch /ran; sleep 100")
+    if kind in IN_CREATE:
+        message = runtime.create_fails()
+    else:
+        runtime.create()
+        message = runtime.fails("start", runtime.id)
+        runtime.assert_gone()
+    assert message.startswith(f"/hooks/{kind}/1: ")
+    assert message.endswith(why)
+    assert {} == runtime.state()
+    stopped = json.loads((runtime.folder / "poststop").read_text())
+    assert (runtime.id, "stopped", 0) == (stopped["id"], stopped["status"], stopped["pid"])
+    assert not Path("/later").exists()
+    assert not (bundle.rootfs / "later").exists()
+    if kind != "poststart":
+        assert not (bundle.rootfs / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+def test_failure_of_run(runtime, bundle, kind):
+    """The same in the foreground."""
+    bundle.hook(kind, "exit 3").hook("poststop", f"touch {runtime.folder}/poststop").shell("sleep 100")
+    assert f"/hooks/{kind}/0: hook /bin/sh exited with status 3" == runtime.create_fails(verb="run")
+    assert (runtime.folder / "poststop").exists()
+
+
+def test_failing_poststop(runtime, bundle):
+    """A warning; the hooks after it run, and delete succeeds (LIFE-13)."""
+    bundle.hook("poststop", "exit 3").hook("poststop", f"touch {runtime.folder}/second").program("true")
+    runtime.create()
+    runtime.start()
+    runtime.wait("stopped")
+    log = runtime.folder / "warnings"
+    result = subprocess.run(
+        [runtime.executable, "--root", runtime.root, "--debug", "--log", log, "--log-format", "json", "delete", runtime.id],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("", "") == (result.stdout, result.stderr)
+    assert ("warning", "/hooks/poststop/0: hook /bin/sh exited with status 3") in [
+        (json.loads(line)["level"], json.loads(line)["msg"]) for line in log.read_text().splitlines()
+    ]
+    assert (runtime.folder / "second").exists()
+    runtime.assert_gone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timeout(runtime, bundle, kind):
+    """At its timeout a hook is killed with what it has started."""
+    bundle.hook(kind, "sleep 104 & sleep 104", timeout=1).program("sleep", 100)
+    before = time.monotonic()
+    if kind == "poststop":
+        runtime.create()
+        runtime("delete", "--force", runtime.id)
+    elif kind in IN_CREATE:
+        assert f"/hooks/{kind}/0: hook /bin/sh timed out after 1 s" == runtime.create_fails()
+    else:
+        runtime.create()
+        assert f"/hooks/{kind}/0: hook /bin/sh timed out after 1 s" == runtime.fails("start", runtime.id)
+    assert 1 <= time.monotonic() - before < 3
+    runtime.assert_gone()
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_output(runtime, bundle, kind):
+    """However much a failing hook writes, the message has its beginning, on one line that can't speak to a terminal."""
+    bundle.hook(kind, "printf 'first\\n\\033[31m'; yes | head -c 3000000; exit 1").program("true")
+    if kind == "startContainer":
+        runtime.create()
+        message = runtime.fails("start", runtime.id)
+    else:
+        message = runtime.create_fails()
+    assert message.startswith(f"/hooks/{kind}/0: hook /bin/sh exited with status 1: first\\n\\x1b[31my\\ny")
+    assert len(message) < 8192
+
+
+def test_output_of_a_good_hook(runtime, bundle):
+    """It is nobody's."""
+    for kind in KINDS:
+        bundle.hook(kind, "echo out; echo err >&2")
+    assert "program\n" == runtime.shell("echo program")
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
+def test_daemon_of_a_hook(runtime, bundle, kind):
+    """A hook that leaves a process behind, with its output open, keeps nobody waiting."""
+    script = f"setsid sh -c 'echo $$ > {runtime.folder}/daemon; exec sleep 5' & sleep 0.1"
+    bundle.hook(kind, script).program("true")
+    before = time.monotonic()
+    assert 0 == runtime.run().status
+    assert time.monotonic() - before < 3
+    if kind == "createRuntime":  # the other one was the container's, and is gone
+        os.kill(int((runtime.folder / "daemon").read_text()), 9)
+
+
+def test_signalled_runtime(runtime, bundle):
+    """create is killed while a hook runs: the hook goes with it."""
+    bundle.hook("createRuntime", f"touch {runtime.folder}/running; exec sleep 100").write()
+    command = runtime.command("create", "--bundle", bundle.folder, runtime.id)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for((runtime.folder / "running").exists)
+    process.kill()
+    process.wait()
+    assert [] == runtime.host.processes()
+    assert re.match("stopped|creating", runtime.state()["status"])
+    runtime.delete("--force")

@@ -1,0 +1,389 @@
+"""The life of a container, by hand: create, start, kill, delete, and what state says in between."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
+
+pytestmark = pytest.mark.root
+
+
+def test_whole_life(runtime, bundle):
+    """created, running, stopped, gone; the program runs at start and not before."""
+    bundle.shell("echo started; exec sleep 100")
+    bundle.config["annotations"] = {"org.example.a": "b", "org.opencontainers.foo": ""}
+    runtime.create("--pid-file", runtime.folder / "pid")
+    created = runtime.state()
+    pid = created["pid"]
+    assert {
+        "ociVersion": "1.3.0",
+        "id": runtime.id,
+        "status": "created",
+        "pid": pid,
+        "bundle": str(bundle.folder),
+        "rootfs": str(bundle.rootfs),
+        "annotations": {"org.example.a": "b", "org.opencontainers.foo": ""},
+    } == {key: value for key, value in created.items() if key not in ("created", "owner")}
+    assert str(pid).encode() == (runtime.folder / "pid").read_bytes()
+    assert 0o100644 == (runtime.folder / "pid").stat().st_mode
+    assert "" == runtime.output()
+    assert Path(f"/proc/{pid}/root/bin/busybox").exists()
+
+    runtime.start()
+    wait_for(lambda: runtime.output() == "started\n")
+    assert {**created, "status": "running"} == runtime.state()
+
+    assert (0, "", "") == tuple(runtime("kill", runtime.id, "KILL"))
+    runtime.wait("stopped")
+    assert {**created, "status": "stopped", "pid": 0} == runtime.state()
+    runtime.delete()
+    runtime.assert_gone()
+    assert {} == runtime.state()
+
+
+def test_relative_bundle(runtime, bundle):
+    """state has the absolute path of the bundle, wherever create was called from."""
+    runtime.detached("create", "--bundle", "bundle", runtime.id, cwd=runtime.folder)
+    assert str(bundle.folder) == runtime.state()["bundle"]
+
+
+def test_current_folder_is_the_bundle(runtime, bundle):
+    """Without --bundle."""
+    runtime.detached("create", runtime.id, cwd=bundle.folder)
+    assert str(bundle.folder) == runtime.state()["bundle"]
+
+
+def test_config_is_read_once(runtime, bundle):
+    """What is changed in config.json after create does not matter (LIFE-02)."""
+    bundle.program("echo", "first").hook("poststop", f"echo first >> {runtime.folder}/log")
+    runtime.create()
+    bundle.program("echo", "second").hook("poststop", f"echo second >> {runtime.folder}/log").write()
+    runtime.start()
+    runtime.wait("stopped")
+    (bundle.folder / "config.json").unlink()
+    runtime.delete()
+    assert "first\n" == runtime.output()
+    assert "first\n" == (runtime.folder / "log").read_text()
+
+
+def test_what_each_status_allows(runtime, bundle):
+    """start needs created; kill a live process; delete one that does not run. A refusal changes nothing."""
+    bundle.shell("trap 'echo got usr1' USR1; echo ready; while true; do sleep 0.05; done")
+    runtime.create()
+    pid = runtime.pid()
+    runtime.start()
+    wait_for(lambda: runtime.output() == "ready\n")
+    assert "cannot start an already running container" in runtime.fails("start", runtime.id)
+    assert f"cannot delete container {runtime.id} that is not stopped: running" == runtime.fails("delete", runtime.id)
+    assert ("running", pid) == (runtime.state()["status"], runtime.pid())
+    assert 0 == runtime("kill", runtime.id, "USR1").status
+    wait_for(lambda: runtime.output() == "ready\ngot usr1\n")
+
+    assert 0 == runtime("kill", runtime.id, "9").status
+    runtime.wait("stopped")
+    assert "container not running" in runtime.fails("kill", runtime.id, "0")
+    assert "container not running" in runtime.fails("kill", runtime.id, "TERM")
+    assert "cannot start a container that has stopped" in runtime.fails("start", runtime.id)
+    runtime.delete()
+    for command in ("start", "kill", "delete", "state"):
+        assert f"container `{runtime.id}` does not exist" in runtime.fails(command, runtime.id)
+    runtime.delete("--force")
+
+
+def test_delete_of_a_created_container(runtime, bundle):
+    """As other runtimes do, and engines expect: it is killed and deleted."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.delete()
+    runtime.assert_gone()
+
+
+def test_forced_delete_of_a_running_container(runtime, bundle):
+    """With everything that runs in it."""
+    bundle.shell("sleep 101 & sleep 102 & wait")
+    runtime.create()
+    runtime.start()
+    runtime.delete("--force")
+    runtime.assert_gone()
+
+
+def test_paused(runtime, bundle):
+    """A frozen cgroup is the status paused; delete --force works all the same."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    (freeze,) = [Path(path, "cgroup.freeze") for path in runtime.host.cgroups()]
+    freeze.write_text("1")
+    runtime.wait("paused")
+    assert "not stopped: paused" in runtime.fails("delete", runtime.id)
+    runtime.delete("--force")
+    runtime.assert_gone()
+
+
+def test_id_can_be_used_again(runtime, bundle):
+    """After delete, with another bundle's config."""
+    for word in ("one", "two"):
+        bundle.program("echo", word)
+        runtime.create()
+        runtime.start()
+        runtime.wait("stopped")
+        assert f"{word}\n" == runtime.output()
+        runtime.delete()
+
+
+def test_duplicate_id(runtime, bundle):
+    """The second create fails, and the first container does not notice."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    before = (runtime.state(), runtime.record())
+    message = runtime.fails("create", "--bundle", bundle.folder, runtime.id)
+    assert f"container with given ID already exists: {runtime.id}" == message
+    assert before == (runtime.state(), runtime.record())
+    runtime.start()
+    assert "running" == runtime.state()["status"]
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", "../x", "a/b", "/x", "a\nb", "a b", "é", "x" * 1025], ids=repr)
+def test_invalid_id(runtime, bundle, id):
+    """Refused before anything is made."""
+    message = runtime.fails("create", "--bundle", bundle.folder, id)
+    assert "id" in message.lower()
+    assert not runtime.root.exists() or [] == list(runtime.root.iterdir())
+
+
+def test_another_cgroup_makes_no_difference_to_the_id(runtime, bundle):
+    """Two containers side by side; list shows both."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    second = f"{runtime.host.token}-2"
+    runtime.create(id=second)
+    runtime.start(second)
+    listed = json.loads(runtime("list", "--format", "json").out)
+    assert [(runtime.id, "created"), (second, "running")] == [(entry["id"], entry["status"]) for entry in listed]
+    assert [runtime.pid(), runtime.pid(second)] == [entry["pid"] for entry in listed]
+
+
+def test_list_of_a_thousand(runtime, bundle):
+    """list needs no more descriptors for many containers than for one."""
+    bundle.program("true")
+    runtime.create()
+    runtime.start()
+    runtime.wait("stopped")
+    record = runtime.record()
+    for n in range(600):
+        folder = runtime.root / f"many{n}"
+        folder.mkdir()
+        (folder / "state.json").write_text(json.dumps({**record, "id": folder.name}))
+    assert 601 == len(runtime("list", "--quiet").out.split())
+    for folder in runtime.root.glob("many*"):
+        (folder / "state.json").unlink()
+        folder.rmdir()
+
+
+# --- without a process
+
+
+def test_create_without_process(runtime, bundle):
+    """create succeeds; start fails, and changes nothing (PROC-01)."""
+    del bundle.config["process"]
+    runtime.create()
+    assert "created" == runtime.state()["status"]
+    message = runtime.fails("start", runtime.id)
+    assert "/process: cannot start the container: config.json has no process" == message
+    assert "created" == runtime.state()["status"]
+    runtime.delete()
+    runtime.assert_gone()
+
+
+def test_run_without_process(runtime, bundle):
+    """run can't go on, and leaves nothing behind."""
+    del bundle.config["process"]
+    assert "config.json has no process" in runtime.create_fails(verb="run")
+
+
+# --- run
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("true", 0),
+        ("exit 3", 3),
+        ("exit 255", 255),
+        ("kill -9 $$", 137),
+        ("kill -TERM $$", 143),
+        ("kill -SEGV $$", 139),
+    ],
+)
+def test_exit_status(runtime, bundle, script, status):
+    """run returns the program's status, 128 + n for signal n. A shell of its own, since init has no default actions."""
+    bundle.shell(f"sh -c '{script}'; s=$?; exit $s")
+    assert status == runtime.run().status
+    runtime.assert_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2])
+def test_exit_status_of_a_killed_init(runtime, bundle, number):
+    """128 + n, when the container's own process was ended by a signal; it shares the host's pid namespace here."""
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    bundle.shell(f"kill -{int(number)} $$; sleep 100")
+    assert 128 + number == runtime.run().status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH + 6])
+def test_signals_are_forwarded(runtime, bundle, number):
+    """What run receives the program receives."""
+    bundle.shell(f"trap 'exit 42' {int(number)}; touch /ready; while true; do sleep 0.05; done").write()
+    process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
+    wait_for((bundle.rootfs / "ready").exists)
+    process.send_signal(number)
+    assert 42 == process.wait(PATIENCE)
+    runtime.assert_gone()
+
+
+def test_run_is_killed_with_its_program(runtime, bundle):
+    """kill from another command ends a foreground run with 137."""
+    bundle.program("sleep", 100).write()
+    process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
+    runtime.wait("running")
+    assert 0 == runtime("kill", runtime.id, "KILL").status
+    assert 137 == process.wait(PATIENCE)
+    runtime.assert_gone()
+
+
+def test_run_with_input(runtime, bundle):
+    """The program reads what run is given."""
+    bundle.program("cat").write()
+    command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
+    done = subprocess.run(command, input=b"x" * 300000, capture_output=True, timeout=PATIENCE, check=True)
+    assert b"x" * 300000 == done.stdout
+
+
+def test_detached_run(runtime, bundle):
+    """run --detach returns when the program runs."""
+    bundle.program("sleep", 100)
+    pid_file = runtime.folder / "pid"
+    result = runtime.detached("run", "--detach", "--pid-file", pid_file, "--bundle", bundle.folder, runtime.id)
+    assert ("", "") == (result.out, result.err)
+    assert "running" == runtime.state()["status"]
+    assert str(runtime.pid()) == pid_file.read_text()
+
+
+def test_kept_after_run(runtime, bundle):
+    """run --keep leaves the stopped container and its cgroup."""
+    bundle.shell("exit 5")
+    assert 5 == runtime.run("--keep").status
+    assert "stopped" == runtime.state()["status"]
+    assert [] != runtime.host.cgroups(runtime.id)
+    runtime.delete()
+
+
+def test_orphans_of_the_container_end_with_it(runtime, bundle):
+    """What the program leaves running ends with the pid namespace; without one, with the cgroup."""
+    bundle.shell("sleep 103 & true")
+    assert 0 == runtime.run().status
+    runtime.assert_gone()
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    assert 0 == runtime.run().status
+    runtime.assert_gone()
+
+
+# --- the program can't be run after all
+
+
+def test_program_disappears_before_start(runtime, bundle):
+    """start reports that execve failed; the container is gone, its poststop hooks have run (A-06)."""
+    (bundle.rootfs / "prog").write_text("#!/bin/sh\n")
+    (bundle.rootfs / "prog").chmod(0o755)
+    bundle.program("/prog").hook("poststop", f"cat > {runtime.folder}/poststop")
+    runtime.create()
+    (bundle.rootfs / "prog").unlink()
+    assert '/process/args/0: exec: "/prog": no such file or directory' == runtime.fails("start", runtime.id)
+    runtime.assert_gone()
+    assert "stopped" == json.loads((runtime.folder / "poststop").read_text())["status"]
+
+
+def test_program_is_no_program(runtime, bundle):
+    """A text without a `#!` line: the kernel's own word, at start, with a hint."""
+    (bundle.rootfs / "prog").write_text("echo hi\n")
+    (bundle.rootfs / "prog").chmod(0o755)
+    bundle.program("/prog")
+    runtime.create()
+    message = runtime.fails("start", runtime.id)
+    assert message.startswith('/process/args/0: exec: "/prog": exec format error (hint: ')
+    runtime.assert_gone()
+
+
+def test_run_of_no_program(runtime, bundle):
+    """The same in the foreground."""
+    (bundle.rootfs / "prog").write_text("echo hi\n")
+    (bundle.rootfs / "prog").chmod(0o755)
+    bundle.program("/prog")
+    assert "exec format error" in runtime.create_fails(verb="run")
+
+
+# --- the process of the state
+
+
+def test_main_thread_may_end(runtime, bundle):
+    """A program whose first thread has ended runs on in the others: it is not stopped."""
+    source = runtime.folder / "threads.c"
+    source.write_text(
+        "#include <pthread.h>\n#include <unistd.h>\n"
+        "static void *wait_for_ever(void *x) { for (;;) pause(); return x; }\n"
+        'int main(void) { pthread_t t; pthread_create(&t, 0, wait_for_ever, 0); write(1, "!", 1); pthread_exit(0); }\n'
+    )
+    subprocess.run(["cc", "-w", "-static", "-pthread", source, "-o", bundle.rootfs / "threads"], check=True)
+    bundle.program("/threads")
+    runtime.create()
+    runtime.start()
+    pid = runtime.pid()
+    wait_for(lambda: re.search(r"\) Z ", Path(f"/proc/{pid}/stat").read_text()))
+    assert ("running", pid) == (runtime.state()["status"], runtime.pid())
+    assert 0 == runtime("kill", runtime.id, "KILL").status
+    runtime.wait("stopped")
+
+
+def test_pid_of_another_process(runtime, bundle):
+    """A pid that the kernel has given to another process is not the container's: stopped, and never signalled."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    os.kill(runtime.pid(), signal.SIGKILL)
+    runtime.wait("stopped")
+    with subprocess.Popen(["sleep", "100"]) as other:
+        record = runtime.record()
+        (runtime.root / runtime.id / "state.json").write_text(json.dumps({**record, "pid": other.pid}))
+        assert "stopped" == runtime.state()["status"]
+        assert "container not running" in runtime.fails("kill", runtime.id, "KILL")
+        runtime.delete()
+        assert other.poll() is None
+        other.kill()
+
+
+def test_cgroup_of_the_config(runtime, bundle):
+    """An absolute cgroupsPath counts from the mount; the container's process is there."""
+    path = f"/{runtime.host.token}/a/b"
+    bundle.linux["cgroupsPath"] = path
+    bundle.program("sleep", 100)
+    runtime.create()
+    assert f"0::{path}\n" in Path(f"/proc/{runtime.pid()}/cgroup").read_text()
+    assert [str(runtime.pid())] == Path(f"{cgroup_mount()}{path}/cgroup.procs").read_text().split()
+    runtime.delete("--force")
+    assert [] == runtime.host.cgroups()
+
+
+def test_times(runtime, bundle):
+    """`created` is the time of creation, in UTC."""
+    before = time.time()
+    runtime.create()
+    text = runtime.state()["created"]
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{9}Z", text)
+    seconds = time.mktime(time.strptime(match[1], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+    assert before - 1 <= seconds <= time.time()
