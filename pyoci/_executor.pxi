@@ -499,7 +499,16 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, int *existed,
 
 
 cdef int attach(int tree, int target) noexcept nogil:
-    return <int>syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    """Mount `tree` on `target`; ENOTDIR, where the kernel says EINVAL, if one is a directory and the other is not."""
+    cdef stat_t source, covered
+    if syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0:
+        return 0
+    if errno == EINVAL:
+        if fstat(tree, &source) < 0 or fstat(target, &covered) < 0:
+            set_errno(EINVAL)
+        elif (source.st_mode & S_IFMT == S_IFDIR) != (covered.st_mode & S_IFMT == S_IFDIR):
+            set_errno(ENOTDIR)
+    return -1
 
 
 cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:

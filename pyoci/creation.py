@@ -160,9 +160,9 @@ class _Creation:
     ) -> "tuple[Container, Launch]":
         """Claim the id, make the container, commit. On any failure everything is taken back."""
         _occupy(_FIRST_FD, self.preserve_fds)
-        directory = Directory.claim(self.root, self.id)
-        launch = Launch(self.plan, self.config, self.id)
         record = self._record()
+        launch = Launch(self.plan, self.config, self.id)
+        directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)
             if self.options.cgroup_manager == "cgroupfs":

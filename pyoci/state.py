@@ -91,9 +91,13 @@ class Directory:
         try:
             self.fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
             self._lock()
-        except (OSError, ContainerNotFound) as error:
+        except (FileNotFoundError, ContainerNotFound) as error:
             self.close()
             raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
+        except OSError as error:
+            posix.rmdir(id, dir_fd=root_fd)
+            self.close()
+            raise StateError(f"cannot use state directory {root}/{id}: {reason(error.errno or 0)}") from error
         return self
 
     @classmethod
@@ -142,9 +146,14 @@ class Directory:
     def make_fifos(self) -> tuple[int, int]:
         """The FIFOs between init and `start`, both open for reading and writing: exec.fifo, result.fifo."""
         fds = []
-        for name in (EXEC_FIFO, RESULT_FIFO):
-            posix.mkfifo(name, 0o600, dir_fd=self.fd)
-            fds.append(posix.open(name, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd))
+        try:
+            for name in (EXEC_FIFO, RESULT_FIFO):
+                posix.mkfifo(name, 0o600, dir_fd=self.fd)
+                fds.append(posix.open(name, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd))
+        except OSError:
+            for fd in fds:
+                posix.close(fd)
+            raise
         return fds[0], fds[1]
 
     def open_fifo(self, name: str, flags: int) -> int:
@@ -210,8 +219,15 @@ class Directory:
         """Remove the files, the record last, then the directory: whoever is killed half way leaves a container that
         can be deleted again.
         """
-        for name in sorted(posix.listdir(self.fd), key=RECORD.__eq__):
-            posix.unlink(name, dir_fd=self.fd)
+        try:
+            names = posix.listdir(self.fd)
+        except OSError:  # there is no descriptor left to read it with
+            names = list(_OUR_FILES)
+        for name in sorted(names, key=RECORD.__eq__):
+            try:
+                posix.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
         posix.rmdir(self.id, dir_fd=self._root_fd)
 
     def close(self) -> None:

@@ -41,6 +41,11 @@ static PyObject *load(const char *name)
         parent = load(parent_name);
         if (parent == NULL)
             return NULL;
+        module = PyDict_GetItemString(modules, name);
+        if (module != NULL) { /* the package has imported it; a second time would make its classes other ones */
+            Py_DECREF(parent);
+            return Py_NewRef(module);
+        }
     }
     if (PyImport_ImportFrozenModule(name) > 0) {
         module = PyDict_GetItemString(modules, name);
