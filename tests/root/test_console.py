@@ -1,0 +1,356 @@
+"""Terminals: through a console socket, as engines use it, and in the foreground."""
+
+import array
+import fcntl
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import PATIENCE, mount_points, wait_for
+
+pytestmark = pytest.mark.root
+
+
+class ConsoleSocket:
+    """A listening socket, and the terminal that came through it."""
+
+    def __init__(self, path, backlog=5):
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.bind(str(path))
+        self.socket.listen(backlog)
+        self.master = -1
+
+    def receive(self):
+        """The message that came with the descriptor."""
+        connection, _ = self.socket.accept()
+        with connection:
+            data, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(16))
+        ((_, kind, payload),) = ancillary
+        assert socket.SCM_RIGHTS == kind
+        descriptors = array.array("i", payload)
+        assert 1 == len(descriptors)
+        self.master = descriptors[0]
+        return data
+
+    def read(self):
+        """All that is written to the terminal until its last user closes it."""
+        return read_to_end(self.master)
+
+    def close(self):
+        self.socket.close()
+        if self.master >= 0:
+            os.close(self.master)
+
+
+def read_to_end(fd):
+    parts = []
+    while select.select([fd], [], [], PATIENCE)[0]:
+        try:
+            part = os.read(fd, 4096)
+        except OSError:  # EIO: nobody has it open any more
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def console(runtime, bundle):
+    """A console socket for a container with a terminal."""
+    bundle.process["terminal"] = True
+    made = ConsoleSocket(runtime.folder / "console")
+    yield made
+    made.close()
+
+
+def create(runtime, console, *options):
+    return runtime.create("--console-socket", console.path, *options)
+
+
+def test_terminal(runtime, bundle, console):
+    """Standard input, output and error are one terminal of the container's own, its controlling one; /dev/console, too."""
+    bundle.process["consoleSize"] = {"height": 40, "width": 91}
+    bundle.shell(
+        "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo three; echo to tty > /dev/tty; echo to console > /dev/console;"
+        "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts; read line; echo got $line"
+    )
+    create(runtime, console)
+    assert b"/dev/pts/0" == console.receive()
+    runtime.start()
+    os.write(console.master, b"hello\n")
+    text = console.read()
+    assert "/dev/pts/0\n40 91\nthree\nto tty\nto console\n0 88:0\n" in text
+    assert text.endswith("got hello\n")
+    points = mount_points("\n".join(line for line in text.splitlines() if " - " in line))
+    assert ("devpts", "/0") == (points["/dev/console"].type, points["/dev/console"].root)
+    assert "0\nptmx\n" in text
+
+
+def test_owner(runtime, bundle, console):
+    """The terminal belongs to the container's user."""
+    bundle.process["user"] |= {"uid": 1000, "gid": 1000}
+    bundle.shell("stat -c %u /dev/pts/0 /dev/console; tty > /dev/tty")
+    create(runtime, console)
+    console.receive()
+    runtime.start()
+    assert "1000\n1000\n/dev/pts/0\n" == console.read()
+
+
+def test_in_a_user_namespace(runtime, bundle, console):
+    """The same where container root is nobody on the host."""
+    bundle.in_user_namespace().shell("stat -c %u /dev/console; tty")
+    create(runtime, console)
+    console.receive()
+    runtime.start()
+    assert "0\n/dev/pts/0\n" == console.read()
+
+
+def test_hangup(runtime, bundle, console):
+    """When the master is closed the program's session gets SIGHUP."""
+    bundle.shell("trap 'touch /hup; exit' HUP; touch /ready; while true; do sleep 0.05; done")
+    create(runtime, console)
+    console.receive()
+    runtime.start()
+    wait_for((bundle.rootfs / "ready").exists)
+    os.close(console.master)
+    console.master = -1
+    wait_for((bundle.rootfs / "hup").exists)
+
+
+def test_size_without_terminal(runtime, bundle):
+    """consoleSize is ignored."""
+    bundle.process["consoleSize"] = {"height": 40, "width": 91}
+    assert "not a tty\n" == runtime.shell("tty; true")
+
+
+def test_nobody_accepts(runtime, bundle, console):
+    """A listener that never accepts keeps nobody waiting: the message waits in its queue."""
+    before = time.monotonic()
+    create(runtime, console)
+    assert time.monotonic() - before < 5
+    assert "created" == runtime.state()["status"]
+
+
+def test_queue_is_full(runtime, bundle):
+    """A listener whose queue is full is an error, at once."""
+    bundle.process["terminal"] = True
+    console = ConsoleSocket(runtime.folder / "console", backlog=0)
+    waiting = []
+    try:
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            client.setblocking(False)
+            waiting.append(client)
+            client.connect(str(console.path))
+    except BlockingIOError:
+        before = time.monotonic()
+        message = runtime.create_fails("--console-socket", console.path)
+        assert time.monotonic() - before < 5
+        assert "cannot connect to console socket" in message
+    finally:
+        console.close()
+        for client in waiting:
+            client.close()
+
+
+def test_listener_is_gone(runtime, bundle, console):
+    """A socket that nobody listens on."""
+    console.socket.close()
+    message = runtime.create_fails("--console-socket", console.path)
+    assert f"cannot connect to console socket {console.path}: connection refused" in message
+
+
+def test_no_socket(runtime, bundle):
+    """A regular file, a folder, nothing."""
+    bundle.process["terminal"] = True
+    file = runtime.folder / "file"
+    file.touch()
+    for path, why in ((file, "connection refused"), (runtime.folder, "connection refused"),
+                      (runtime.folder / "nosuch", "no such file or directory")):  # fmt: skip
+        message = runtime.create_fails("--console-socket", path)
+        assert message.endswith(f"cannot connect to console socket {path}: {why}")
+
+
+def test_long_path(runtime, bundle):
+    """Longer than the 108 bytes of a socket's address."""
+    bundle.process["terminal"] = True
+    folder = runtime.folder / ("x" * 150)
+    folder.mkdir()
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        console = ConsoleSocket("console")
+    finally:
+        os.chdir(here)
+    bundle.program("tty")
+    console.path = folder / "console"
+    create(runtime, console)
+    assert b"/dev/pts/0" == console.receive()
+    runtime.start()
+    assert "/dev/pts/0\n" == console.read()
+    console.close()
+
+
+def test_relative_path(runtime, bundle, console):
+    """From the current folder."""
+    runtime.create("--console-socket", "console", cwd=runtime.folder)
+    assert b"/dev/pts/0" == console.receive()
+
+
+def test_terminal_and_socket_belong_together(runtime, bundle):
+    """One without the other is an error that names process.terminal."""
+    bundle.process["terminal"] = True
+    assert runtime.create_fails().startswith("/process/terminal: cannot allocate a terminal")
+    assert runtime.create_fails("--detach", verb="run").startswith("/process/terminal: cannot allocate a terminal")
+    bundle.process["terminal"] = False
+    message = runtime.create_fails("--console-socket", runtime.folder / "console")
+    assert message.startswith("/process/terminal: cannot use --console-socket")
+
+
+def test_without_devpts(runtime, bundle, console):
+    """A terminal needs the container's own /dev/pts."""
+    bundle.without_mount("/dev/pts")
+    message = runtime.create_fails("--console-socket", console.path)
+    assert message.startswith("/process/terminal: cannot open a terminal: ")
+
+
+def test_pidfd_socket(runtime, bundle):
+    """--pidfd-socket is sent a pidfd of the container's process."""
+    listener = ConsoleSocket(runtime.folder / "pidfd")
+    runtime.create("--pidfd-socket", listener.path)
+    assert b"pidfd" == listener.receive()
+    info = Path(f"/proc/self/fdinfo/{listener.master}").read_text()
+    assert f"Pid:\t{runtime.pid()}\n" in info
+    listener.close()
+
+
+# --- in the foreground
+
+
+class Terminal:
+    """`run` in a terminal of its own, at which this test sits."""
+
+    def __init__(self, runtime, rows=24, columns=80):
+        self.master, slave = pty.openpty()
+        self.size(rows, columns)
+        self.before = termios.tcgetattr(slave)
+        runtime.bundle.write()
+        command = runtime.command("run", "--bundle", runtime.bundle.folder, runtime.id)
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.slave = slave
+
+    def size(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def until(self, text):
+        """Read until `text` was written; what came before it."""
+        seen = b""
+        while text.encode() not in seen:
+            assert select.select([self.master], [], [], PATIENCE)[0], seen
+            seen += os.read(self.master, 4096)
+        return seen.decode().replace("\r\n", "\n").partition(text)[0]
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def wait(self):
+        """The exit status; the terminal's attributes are what they were."""
+        status = self.process.wait(PATIENCE)
+        assert self.before == termios.tcgetattr(self.slave)
+        return status
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal(runtime, bundle):
+    """`run` in a terminal, once the test has said what."""
+    bundle.process["terminal"] = True
+    made = []
+
+    def start(script, **options):
+        bundle.shell(script)
+        made.append(Terminal(runtime, **options))
+        return made[0]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def test_foreground(runtime, terminal):
+    """What is typed the program reads, what it writes is shown, its status is returned, the terminal is as before."""
+    sitting = terminal("stty size; tty; echo 'name?'; read name; echo \"<$name>\"; exit 7", rows=33, columns=99)
+    assert "33 99\n/dev/pts/0\n" == sitting.until("name?")
+    sitting.type("world\n")
+    sitting.until("<world>")
+    assert 7 == sitting.wait()
+    runtime.assert_gone()
+
+
+def test_interrupt_key(runtime, terminal):
+    """^C goes to the program through its own terminal, not to the runtime."""
+    sitting = terminal("trap 'echo caught; exit 9' INT; echo ready; while true; do sleep 0.05; done")
+    sitting.until("ready")
+    sitting.type("\x03")
+    sitting.until("caught")
+    assert 9 == sitting.wait()
+
+
+def test_window_changes(runtime, terminal):
+    """A new size of the terminal is the container's, too."""
+    sitting = terminal("trap 'stty size; exit 0' WINCH; echo ready; while true; do sleep 0.05; done")
+    sitting.until("ready")
+    sitting.size(50, 60)
+    sitting.until("50 60")
+    assert 0 == sitting.wait()
+
+
+def test_much_output(runtime, terminal):
+    """All of it arrives before the exit."""
+    sitting = terminal("seq 1 20000; echo end")
+    assert 20000 == sitting.until("end").count("\n")
+    assert 0 == sitting.wait()
+
+
+def test_terminal_is_restored_when_killed(runtime, terminal):
+    """The program is killed by somebody else."""
+    sitting = terminal("echo ready; sleep 100")
+    sitting.until("ready")
+    assert 0 == runtime("kill", runtime.id, "KILL").status
+    assert 128 + signal.SIGKILL == sitting.wait()
+
+
+def test_start_fails_in_a_terminal(runtime, bundle, terminal):
+    """The error is readable: the terminal is not left raw."""
+    bundle.hook("startContainer", "exit 3")
+    sitting = terminal("true")
+    sitting.until("exited with status 3")
+    assert 1 == sitting.wait()
+
+
+def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
+    """The caller has pipes: the container has its terminal all the same."""
+    bundle.process["terminal"] = True
+    bundle.shell("tty; echo x")
+    result = runtime.run()
+    assert (0, "/dev/pts/0\r\nx\r\n") == (result.status, result.out)

@@ -1,0 +1,446 @@
+"""Errors of a create: one line that names the place in config.json, the object and the kernel's reason; nothing is left."""
+
+import json
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.support.runtime import Bundle, cgroup_mount
+
+pytestmark = pytest.mark.root
+
+
+def executable(bundle, path, content, mode=0o755):
+    place = bundle.rootfs / path.lstrip("/")
+    place.write_bytes(content)
+    place.chmod(mode)
+    bundle.program(path)
+
+
+def missing_source(bundle):
+    bundle.mount("/x", "bind", "rbind", source="/no/such")
+
+
+def missing_relative_source(bundle):
+    bundle.mount("/x", "bind", "bind", source="no/such")
+
+
+def file_on_folder(bundle):
+    bundle.mount("/tmp", "bind", "bind", source=bundle.rootfs / "etc/passwd")
+
+
+def folder_on_file(bundle):
+    bundle.mount("/etc/passwd", "tmpfs")
+
+
+def unknown_filesystem(bundle):
+    bundle.mount("/x", "nosuchfs")
+
+
+def unknown_option(bundle):
+    bundle.mount("/x", "tmpfs", "nosuid", "nosuchoption")
+
+
+def bad_option_value(bundle):
+    bundle.mount("/x", "tmpfs", "nosuid", "size=much")
+
+
+def target_below_a_file(bundle):
+    bundle.mount("/etc/passwd/x", "tmpfs")
+
+
+def target_on_a_readonly_filesystem(bundle):
+    bundle.mount("/sys/nosuch", "tmpfs")
+
+
+def target_in_proc(bundle):
+    bundle.mount("/proc/self/attr", "tmpfs")
+
+
+def target_is_the_root(bundle):
+    bundle.mount("/tmp/..", "tmpfs")
+
+
+def program_not_found(bundle):
+    bundle.program("nosuchprogram")
+
+
+def program_missing(bundle):
+    bundle.program("/no/such")
+
+
+def program_is_a_folder(bundle):
+    bundle.program("/etc")
+
+
+def program_is_not_executable(bundle):
+    bundle.program("/etc/passwd")
+
+
+def program_is_anothers(bundle):
+    executable(bundle, "/bin/mine", b"#!/bin/sh\n", 0o700)
+    bundle.process["user"] |= {"uid": 1000, "gid": 1000}
+    bundle.process["capabilities"] = {}
+
+
+def interpreter_missing(bundle):
+    executable(bundle, "/bin/script", b"#!/usr/bin/nosuch -x\n")
+
+
+def loader_missing(bundle):
+    with open("/bin/true", "rb") as dynamic:
+        executable(bundle, "/bin/dynamic", dynamic.read())
+
+
+def cwd_is_a_file(bundle):
+    bundle.process["cwd"] = "/etc/passwd"
+
+
+def cwd_below_a_file(bundle):
+    bundle.process["cwd"] = "/etc/passwd/x"
+
+
+def cwd_is_closed(bundle):
+    (bundle.rootfs / "closed").mkdir(mode=0o700)
+    bundle.process["cwd"] = "/closed"
+    bundle.process["user"] |= {"uid": 1000, "gid": 1000}
+    bundle.process["capabilities"] = {}
+
+
+def rootfs_missing(bundle):
+    bundle.config["root"]["path"] = "nosuch"
+
+
+def rootfs_is_a_file(bundle):
+    bundle.config["root"]["path"] = "rootfs/etc/passwd"
+
+
+def device_is_something_else(bundle):
+    (bundle.rootfs / "node").write_text("")
+    bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3}]
+
+
+def device_is_another(bundle):
+    os.mknod(bundle.rootfs / "node", 0o020666, os.makedev(1, 5))
+    bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3}]
+
+
+def unknown_sysctl(bundle):
+    bundle.linux["sysctl"] = {"net.ipv4.nosuch": "1"}
+
+
+def bad_sysctl_value(bundle):
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "many"}
+
+
+def hard_limit_below_soft(bundle):
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 10}]
+
+
+def limit_above_the_kernels(bundle):
+    bundle.process["rlimits"] = [
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 << 40},
+    ]
+
+
+def namespace_missing(bundle):
+    bundle.namespace("network", "/no/such")
+
+
+def namespace_is_a_file(bundle):
+    bundle.namespace("network", "/etc/passwd")
+
+
+def namespace_of_another_type(bundle):
+    bundle.namespace("network", "/proc/self/ns/uts")
+
+
+def cgroup_climbs(bundle):
+    bundle.linux["cgroupsPath"] = "/../x"
+
+
+def cgroup_below_a_populated_one(bundle):
+    bundle.linux["cgroupsPath"] = "/"
+
+
+def unmapped_user(bundle):
+    bundle.in_user_namespace(size=10)
+    bundle.process["user"] |= {"uid": 10, "gid": 0}
+
+
+def unmapped_group(bundle):
+    bundle.in_user_namespace(size=10)
+    bundle.process["user"] |= {"additionalGids": [10]}
+
+
+def hook_is_relative(bundle):
+    bundle.hook("createRuntime", "true", path="bin/sh")
+
+
+ERRORS = [
+    (missing_source, "/mounts/N/source: cannot use mount source /no/such: no such file or directory"),
+    (missing_relative_source, "/mounts/N/source: cannot use mount source .*/bundle/no/such: no such file or directory"),
+    (file_on_folder, "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory"),
+    (folder_on_file, "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory"),
+    (unknown_filesystem, "/mounts/N: cannot mount nosuchfs on /x: fsopen: no such device .hint: this kernel .*"),
+    (unknown_option, "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument .*nosuchoption.*"),
+    (bad_option_value, "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument.*"),
+    (target_below_a_file, "/mounts/N: cannot mount tmpfs on /etc/passwd/x: openat2: not a directory"),
+    (target_on_a_readonly_filesystem, "/mounts/N: cannot mount tmpfs on /sys/nosuch: mkdirat: .*"),
+    (target_in_proc, "/mounts/N: cannot mount tmpfs on /proc/self/attr: the destination lies on procfs.*"),
+    (target_is_the_root, "config.json:.*/mounts/N/destination: cannot mount over the container's root|"
+                         "/mounts/N/destination: cannot mount over the container's root"),
+    (program_not_found, '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH'),
+    (program_missing, '/process/args/0: exec: "/no/such": stat /no/such: no such file or directory'),
+    (program_is_a_folder, '/process/args/0: exec: "/etc": is a directory'),
+    (program_is_not_executable, '/process/args/0: exec: "/etc/passwd": permission denied'),
+    (program_is_anothers, '/process/args/0: exec: "/bin/mine": permission denied'),
+    (interpreter_missing, '/process/args/0: exec: "/bin/script": cannot be executed without its interpreter '
+                          "/usr/bin/nosuch: no such file or directory .hint: .*"),
+    (loader_missing, '/process/args/0: exec: "/bin/dynamic": cannot be executed without its interpreter '
+                     "/lib.*: no such file or directory .hint: .*"),
+    (cwd_is_a_file, '/process/cwd: chdir to cwd ."/etc/passwd".* failed: not a directory|'
+                    "/process/cwd: cannot make directory /etc/passwd: .*"),
+    (cwd_below_a_file, "/process/cwd: cannot make directory /etc/passwd/x: openat2: not a directory"),
+    (cwd_is_closed, '/process/cwd: chdir to cwd ."/closed".* failed: permission denied'),
+    (rootfs_missing, "/root/path: cannot use root filesystem .*/nosuch: no such file or directory"),
+    (rootfs_is_a_file, "/root/path: cannot use root filesystem .*/passwd: not a directory"),
+    (device_is_something_else, "/linux/devices/0: cannot make device /node: something else exists at this path"),
+    (device_is_another, "/linux/devices/0: cannot make device /node: something else exists at this path"),
+    (unknown_sysctl, "/linux/sysctl/net.ipv4.nosuch: cannot write '1' to /proc/sys/net/ipv4/nosuch: openat2: no such .*"),
+    (bad_sysctl_value, "/linux/sysctl/net.ipv4.ip_forward: cannot write 'many' to /proc/sys/.*: write: invalid argument"),
+    (hard_limit_below_soft, ".*/process/rlimits/0.*"),
+    (limit_above_the_kernels, "/process/rlimits/1: cannot set RLIMIT_NOFILE: operation not permitted.*"),
+    (namespace_missing, "/linux/namespaces/N/path: cannot join /no/such: no such file or directory"),
+    (namespace_is_a_file, "/linux/namespaces/N/path: cannot join /etc/passwd: not a namespace"),
+    (namespace_of_another_type, "/linux/namespaces/N/path: cannot join /proc/self/ns/uts: not a network namespace"),
+    (cgroup_climbs, 'config.json:1:\\d+: /linux/cgroupsPath: expected a path without "..", found the string "/../x"'),
+    (cgroup_below_a_populated_one, "/linux/cgroupsPath: cannot use cgroup path '/': .*"),
+    (unmapped_user, "/process/user: cannot change user and group: setresuid: invalid argument .hint: the id is not mapped.*"),
+    (unmapped_group, "/process/user/additionalGids: cannot set supplementary groups: setgroups: invalid argument .hint: .*"),
+    (hook_is_relative, ".*/hooks/createRuntime/0/path.*"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "expected"), ERRORS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_error(runtime, bundle, fault, expected, verb):
+    """What an operator reads, and finds in the log."""
+    fault(bundle)
+    last = {"mounts": len(bundle.config["mounts"]) - 1, "namespaces": len(bundle.linux["namespaces"]) - 1}
+    expected = re.sub(r"/(mounts|namespaces)/N", lambda match: f"/{match[1]}/{last[match[1]]}", expected)
+    message = runtime.create_fails(verb=verb)
+    assert re.fullmatch(expected, message), message
+
+
+CONTROLLERS = {"memory": {"limit": 1 << 26}, "cpu": {"shares": 512}, "pids": {"limit": 10}}
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_controller_that_is_missing(runtime, bundle, controller):
+    """A limit that this host's hierarchy can't enforce is an error which names the controller, and its place."""
+    with open(f"{cgroup_mount()}/cgroup.controllers") as file:
+        if controller in file.read().split():
+            pytest.skip("this host has the controller")
+    bundle.linux["resources"][controller] = CONTROLLERS[controller]
+    message = runtime.create_fails()
+    assert message.startswith(f"/linux/resources/{controller}/{next(iter(CONTROLLERS[controller]))}: ")
+    assert controller in message.partition(": ")[2]
+
+
+test_controller_that_is_missing = pytest.mark.may_skip("the controller is there")(test_controller_that_is_missing)
+
+
+# --- the file itself
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "config.json:1:1: .*"),
+        (b"[]", "config.json:1:1: .*"),
+        (b'{"ociVersion": "1.0.2", "root"', "config.json:1:31: .*"),
+        (b'{"ociVersion": "1.0.2"}', "config.json:1:1: /: missing the required property .*"),
+        (b'{\n "ociVersion": "1.0.2",\n "ociVersion": "1.0.2"}', "config.json:3:2: .*ociVersion.*"),
+        (b"\xff\xfe{\x00}\x00", "config.json:.*"),
+        (b"[" * 200000, "config.json:1:.*"),
+        (b'{"ociVersion": ' + b"9" * 100000 + b"}", "config.json:1:.*"),
+    ],
+    ids=["empty", "array", "truncated", "bare", "duplicate", "UTF-16", "deep", "number"],
+)
+def test_content(runtime, bundle, content, expected):
+    """A config that is none: the line, the column, what was expected, within a second."""
+    bundle.write = lambda: (bundle.folder / "config.json").write_bytes(content)
+    before = time.monotonic()
+    message = runtime.create_fails()
+    assert time.monotonic() - before < 1
+    assert re.fullmatch(expected, message), message
+    assert len(message) < 1000
+
+
+def no_file(path):
+    pass
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.mkdir()
+
+
+def link(path):
+    path.symlink_to("/etc/passwd")
+
+
+def endless(path):
+    path.symlink_to("/dev/zero")
+
+
+def huge(path):
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+
+
+def huge_string(path):
+    with path.open("wb") as file:
+        file.write(b'{"ociVersion": "' + b"x" * (100 << 20) + b'"}')
+
+
+@pytest.mark.parametrize(
+    "kind", [no_file, fifo, folder, link, endless, huge, huge_string], ids=lambda kind: kind.__name__
+)
+def test_file(runtime, bundle, kind):
+    """What is no regular file of a reasonable size is refused at once."""
+    bundle.write = lambda: None
+    kind(bundle.folder / "config.json")
+    before = time.monotonic()
+    message = runtime.create_fails()
+    assert time.monotonic() - before < 2
+    assert f"{bundle.folder}/config.json" in message
+    assert message.startswith("cannot ")
+
+
+def test_bundle_is_missing(runtime, bundle):
+    """The bundle's path is in the message."""
+    message = runtime.fails("create", "--bundle", "/no/such", runtime.id)
+    assert "cannot " in message
+    assert "/no/such" in message
+    assert "no such" in message
+
+
+def test_pid_file_cannot_be_written(runtime, bundle):
+    """The container is taken back."""
+    message = runtime.create_fails("--pid-file", "/no/such/pid")
+    assert message == "cannot write pid file /no/such/pid: no such file or directory"
+
+
+def test_log_cannot_be_written(runtime, bundle):
+    """The error goes to standard error alone."""
+    bundle.write()
+    command = [
+        runtime.executable,
+        "--root",
+        runtime.root,
+        "--log",
+        "/no/such/log",
+        "create",
+        "-b",
+        bundle.folder,
+        runtime.id,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert 1 == done.returncode
+    assert "cannot open log /no/such/log: no such file or directory\n" == done.stderr
+    assert not runtime.root.exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_state_root_is_open(runtime, bundle, mode):
+    """A state root that others can write to is not used."""
+    runtime.root.mkdir(mode=0o700)
+    runtime.root.chmod(mode)
+    message = runtime.fails("create", "--bundle", bundle.folder, runtime.id)
+    assert message.startswith(f"cannot use state directory {runtime.root}: others can write to it")
+    runtime.root.chmod(0o700)
+
+
+def test_state_root_is_readonly(runtime, bundle):
+    """EROFS, on the mkdir that would claim the id."""
+    bundle.write()
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'mkdir -p "$0"; mount -t tmpfs -o ro none "$0"; shift 0; exec "$@"',
+        runtime.root,
+    ]
+    command += runtime.command("create", "--bundle", bundle.folder, runtime.id)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert 1 == done.returncode
+    assert done.stderr == f"cannot make state directory {runtime.root}/{runtime.id}: read-only file system\n"
+    runtime.root.rmdir()
+
+
+def test_state_root_is_full(runtime, bundle):
+    """ENOSPC while the state is written: one line, nothing is left."""
+    bundle.write()
+    script = 'mkdir -p "$0"; mount -t tmpfs -o size=4k,mode=700 none "$0"; head -c 4096 /dev/zero > "$0/.full"; "$@"; s=$?; ls "$0"; exit $s'
+    command = ["unshare", "-m", "sh", "-c", script, runtime.root]
+    command += runtime.command("create", "--bundle", bundle.folder, runtime.id)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "no space left on device" in done.stderr
+    assert 1 == done.stderr.count("\n")
+    assert "internal error" not in done.stderr
+    assert [] == runtime.host.cgroups()
+    runtime.root.rmdir()
+
+
+@pytest.mark.parametrize("limit", range(3, 32))
+def test_few_descriptors(runtime, bundle, limit):
+    """However many descriptors there are: the container is made, or an error and nothing is left."""
+    bundle.write()
+    command = [
+        "sh",
+        "-c",
+        f'ulimit -n {limit}; exec "$@"',
+        "sh",
+        *runtime.command("run", "--bundle", bundle.folder, runtime.id),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.stderr.count("\n") == 1
+        assert re.search("too many open files|cannot|shared libraries", done.stderr), done.stderr
+    else:
+        assert "" == done.stderr
+    runtime.assert_gone()
+
+
+def test_error_is_one_json_line(runtime, bundle):
+    """A value with a line end and an escape sequence can forge neither a line nor a colour."""
+    bundle.program("/bin/x\ny\x1b[31m")
+    message = runtime.create_fails()
+    assert "\\n" in message
+    assert "\x1b" not in message
+    line = runtime.log.read_text().splitlines()[-1]
+    assert {"level", "msg", "time"} == set(json.loads(line))
+
+
+def test_another_bundle_is_unharmed(runtime, bundle, tmp_path):
+    """A failing create of a second container leaves the first one running."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    other = Bundle(tmp_path / "other")
+    other.mount("/x", "bind", "bind", source="/no/such").write()
+    runtime.fails("create", "--bundle", other.folder, f"{runtime.host.token}-2")
+    assert "running" == runtime.state()["status"]
+    assert not (runtime.root / f"{runtime.host.token}-2").exists()
