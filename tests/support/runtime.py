@@ -53,6 +53,10 @@ class Bundle:
     def linux(self) -> dict[str, Any]:
         return self.config["linux"]
 
+    @linux.setter
+    def linux(self, value: dict[str, Any]) -> None:
+        self.config["linux"] = value
+
     def program(self, *args: object) -> "Bundle":
         """The container's program."""
         self.process["args"] = [str(arg) for arg in args]

@@ -1,0 +1,323 @@
+"""Namespaces, new and joined, id mappings, clock offsets, host names, kernel parameters."""
+
+import itertools
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import Bundle, wait_for
+
+pytestmark = pytest.mark.root
+
+LINKS = {
+    "mount": "mnt", "network": "net", "uts": "uts", "pid": "pid", "ipc": "ipc", "cgroup": "cgroup", "user": "user", "time": "time",
+}  # fmt: skip
+SHOW = "for n in mnt net uts pid ipc cgroup user time; do readlink /proc/self/ns/$n; done"
+
+
+def namespaces_of(pid):
+    """Type → identity of the namespaces of a process."""
+    return {kind: os.readlink(f"/proc/{pid}/ns/{link}") for kind, link in LINKS.items()}
+
+
+def inside(runtime, *options):
+    """The same of the container's program."""
+    return dict(zip(LINKS, runtime.shell(SHOW, *options).split(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "kinds", [["mount"], list(LINKS), *[["mount", kind] for kind in LINKS if kind != "mount"]], ids=str
+)
+def test_new_namespaces(runtime, bundle, kinds):
+    """What is listed is new, what is not is the runtime's (NS-02, NS-05)."""
+    bundle.linux["namespaces"] = [{"type": kind} for kind in kinds]
+    if "user" in kinds:
+        bundle.in_user_namespace()
+    if "uts" not in kinds:
+        del bundle.config["hostname"]
+    if not {"network", "pid"} <= set(kinds):
+        bundle.without_mount("/sys", "/sys/fs/cgroup")
+    if "user" in kinds and "pid" not in kinds:  # the kernel lets nobody mount a procfs of others' processes
+        bundle.without_mount("/proc").mount("/proc", "none", "rbind", source="/proc")
+    if kinds in (["mount", "user"],):
+        bundle.without_mount("/dev/pts", "/dev/shm")
+    found = inside(runtime)
+    host = namespaces_of("self")
+    assert set(kinds) == {kind for kind in LINKS if found[kind] != host[kind]}
+
+
+@pytest.fixture
+def other(runtime, bundle, tmp_path):
+    """A container whose namespaces can be joined: all of them new, a user namespace too. Its pid."""
+    made = Bundle(tmp_path / "other").in_user_namespace().namespace("time")
+    made.program("sleep", 100)
+    first, runtime.bundle = runtime.bundle, made
+    runtime.create(id=f"{runtime.host.token}-other")
+    runtime.start(f"{runtime.host.token}-other")
+    runtime.bundle = first
+    return runtime.pid(f"{runtime.host.token}-other")
+
+
+def join(bundle, pid, *kinds):
+    for kind in kinds:
+        bundle.namespace(kind, f"/proc/{pid}/ns/{LINKS[kind]}")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["pid", "user", "network"])), ids="-".join)
+def test_joined_in_any_order(runtime, bundle, other, order):
+    """pid, user and network of another container, listed in any order (NS-07)."""
+    bundle.in_user_namespace()
+    del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    join(bundle, other, *order)
+    bundle.without_mount("/sys/fs/cgroup")
+    found = inside(runtime)
+    theirs = namespaces_of(other)
+    assert {kind: theirs[kind] for kind in order} == {kind: found[kind] for kind in order}
+    host = namespaces_of("self")
+    for kind in ("mount", "uts", "ipc", "cgroup"):
+        assert found[kind] not in (theirs[kind], host[kind])
+
+
+@pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
+def test_joined_alone(runtime, bundle, tmp_path, kind):
+    """Each type, from a container in the host's user namespace."""
+    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
+    second = f"{runtime.host.token}-other"
+    runtime.create(id=second)
+    runtime.bundle = first
+    join(bundle, runtime.pid(second), kind)
+    if kind == "uts":
+        del bundle.config["hostname"]
+    if kind == "cgroup":
+        bundle.without_mount("/sys/fs/cgroup")
+    found = inside(runtime)
+    theirs = namespaces_of(runtime.pid(second))
+    assert [kind] == [name for name in theirs if name not in ("user", "time") and found[name] == theirs[name]]
+    assert "created" == runtime.state(second)["status"]
+
+
+def test_joined_time_namespace(runtime, bundle, other):
+    """Its clocks, too."""
+    join(bundle, other, "time")
+    assert namespaces_of(other)["time"] == inside(runtime)["time"]
+
+
+def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
+    """The container ends with its program, what it left running is killed, and the other container goes on."""
+    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
+    second = f"{runtime.host.token}-other"
+    runtime.create(id=second)
+    runtime.start(second)
+    runtime.bundle = first
+    join(bundle, runtime.pid(second), "pid")
+    assert "sleep 100" in runtime.shell("sleep 105 & ps -o args")
+    assert "running" == runtime.state(second)["status"]
+    inner = Path(f"/proc/{runtime.pid(second)}/root/proc")
+    assert not [path for path in inner.glob("[0-9]*") if b"105" in (path / "cmdline").read_bytes()]
+
+
+def test_a_bound_namespace_file(runtime, bundle):
+    """A path that is a bind mount, as engines keep network namespaces; it stays after the delete (OP-12)."""
+    file = runtime.folder / "netns"
+    file.touch()
+    subprocess.run(["unshare", f"--net={file}", "true"], check=True)
+    try:
+        bundle.namespace("network", file)
+        found = inside(runtime)["network"]
+        assert found == f"net:[{file.stat().st_ino}]"
+        assert 0 == subprocess.run(["nsenter", f"--net={file}", "true"], check=False).returncode
+    finally:
+        subprocess.run(["umount", file], check=True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LINKS if kind not in ("mount", "user", "time")])
+def test_path_of_the_runtimes_own(runtime, bundle, kind):
+    """A path may lead to the runtime's own namespace."""
+    join(bundle, "self", kind)
+    if kind == "uts":
+        del bundle.config["hostname"]
+    if kind in ("network", "pid", "cgroup"):
+        bundle.without_mount("/sys", "/sys/fs/cgroup")
+    assert namespaces_of("self")[kind] == inside(runtime)[kind]
+
+
+def test_loopback(runtime, bundle):
+    """The loopback of a new network namespace is up; of a joined one it is as it was."""
+    assert "LOOPBACK,UP" in runtime.shell("ip link show lo")
+    file = runtime.folder / "netns"
+    file.touch()
+    subprocess.run(["unshare", f"--net={file}", "true"], check=True)
+    try:
+        bundle.namespace("network", file)
+        assert "LOOPBACK,UP" not in runtime.shell("ip link show lo")
+    finally:
+        subprocess.run(["umount", file], check=True)
+
+
+# --- names
+
+
+def test_names(runtime, bundle):
+    """hostname and domainname inside; the host's stay."""
+    before = (os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text())
+    bundle.config |= {"hostname": "box", "domainname": "example.org"}
+    assert "box\nexample.org\n" == runtime.shell("hostname; cat /proc/sys/kernel/domainname")
+    assert before == (os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text())
+
+
+def test_longest_name(runtime, bundle):
+    """64 bytes; one more is an error."""
+    bundle.config["hostname"] = "x" * 64
+    assert "x" * 64 + "\n" == runtime.shell("cat /proc/sys/kernel/hostname")
+    bundle.config["hostname"] = "x" * 65
+    assert "/hostname: " in runtime.create_fails()
+
+
+def test_name_without_a_namespace(runtime, bundle):
+    """A host name without a UTS namespace would be the host's: an error (A-13)."""
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "uts"]
+    before = os.uname().nodename
+    assert "/hostname: " in runtime.create_fails()
+    assert before == os.uname().nodename
+
+
+# --- user namespaces
+
+
+def test_id_mappings(runtime, bundle):
+    """As the config lists them, several too; nothing of the root filesystem changes its owner (UM-02)."""
+    bundle.in_user_namespace()
+    bundle.linux["uidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 1000},
+        {"containerID": 1000, "hostID": 5000, "size": 1},
+        {"containerID": 2000, "hostID": 200000, "size": 5},
+    ]
+    bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 70000}]
+    before = {path: path.lstat().st_uid for path in bundle.rootfs.rglob("*")}
+    out = runtime.shell(
+        "cat /proc/self/uid_map; echo; cat /proc/self/gid_map; id -u; touch /made; cat /proc/self/setgroups"
+    )
+    lines = [line.split() for line in out.splitlines()]
+    assert [["0", "100000", "1000"], ["1000", "5000", "1"], ["2000", "200000", "5"], []] == lines[:4]
+    assert [["0", "100000", "70000"], ["0"], ["allow"]] == lines[4:]
+    assert 100000 == (bundle.rootfs / "made").stat().st_uid
+    (bundle.rootfs / "made").unlink()
+    after = {path: path.lstat().st_uid for path in bundle.rootfs.rglob("*")}
+    assert before == {path: uid for path, uid in after.items() if path in before}
+
+
+def test_user_in_a_user_namespace(runtime, bundle):
+    """process.user is of the container's user namespace (PROC-50)."""
+    bundle.in_user_namespace()
+    bundle.process["user"] = {"uid": 1000, "gid": 7, "additionalGids": [8]}
+    bundle.shell("id; exec sleep 100")
+    runtime.create()
+    runtime.start()
+    wait_for(runtime.output)
+    assert "uid=1000 gid=7 groups=8" == re.sub(r"\([^)]*\)", "", runtime.output()).strip().replace(
+        "groups=7,8", "groups=8"
+    )
+    status = Path(f"/proc/{runtime.pid()}/status").read_text()
+    assert "Uid:\t101000\t101000\t101000\t101000\n" in status
+    assert "Gid:\t100007\t100007\t100007\t100007\n" in status
+    assert "Groups:\t100008 \n" in status
+
+
+def test_capabilities_in_a_user_namespace(runtime, bundle):
+    """They count there and not on the host, whose clock stays."""
+    bundle.in_user_namespace()
+    for name in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][name] += ["CAP_SYS_ADMIN", "CAP_SYS_TIME"]
+    assert "inner\n" == runtime.shell("hostname inner && hostname; date -s 2020-01-01 >/dev/null 2>&1; true")
+    assert time.gmtime().tm_year > 2020
+
+
+def test_user_namespace_with_offsets_and_hooks(runtime, bundle):
+    """Everything that needs an intermediate process, together; the state names the container's own process."""
+    bundle.in_user_namespace().namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 5000}}
+    bundle.hook("createRuntime", f"cat > {runtime.folder}/seen").program("sleep", 100)
+    runtime.create()
+    pid = runtime.pid()
+    assert f'"pid":{pid}' in (runtime.folder / "seen").read_text().replace(" ", "")
+    assert os.getpid() == int(re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    runtime.start()
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep")
+
+
+# --- time
+
+
+def test_time_offsets(runtime, bundle):
+    """monotonic and boottime run ahead, or behind; nanoseconds too (TIME-01)."""
+    bundle.namespace("time")
+    bundle.linux["timeOffsets"] = {
+        "monotonic": {"secs": 100000, "nanosecs": 500}, "boottime": {"secs": -100, "nanosecs": 999999999},
+    }  # fmt: skip
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    out = runtime.shell("cat /proc/self/timens_offsets; cat /proc/uptime")
+    lines = [line.split() for line in out.splitlines()]
+    assert [["monotonic", "100000", "500"], ["boottime", "-100", "999999999"]] == lines[:2]
+    assert before - 101 <= float(lines[2][0]) <= before - 90
+
+
+def test_time_namespace_without_offsets(runtime, bundle):
+    """A new namespace whose clocks are the host's."""
+    bundle.namespace("time")
+    found = inside(runtime)
+    assert namespaces_of("self")["time"] != found["time"]
+
+
+def test_offsets_without_a_namespace(runtime, bundle):
+    """They can't be applied: an error."""
+    bundle.linux["timeOffsets"] = {"monotonic": {"secs": 1}}
+    assert "/linux/timeOffsets" in runtime.create_fails()
+
+
+# --- kernel parameters
+
+
+def test_sysctl(runtime, bundle):
+    """Dots or slashes; values with spaces; in the container's namespaces only."""
+    bundle.linux["sysctl"] = {
+        "net.ipv4.ip_forward": "1",
+        "net/ipv4/ping_group_range": "0 1000",
+        "kernel.shmmax": "12345678",
+        "net.ipv4.conf.lo.forwarding": "1",
+        "net/ipv4/conf/lo/rp_filter": "1",
+    }
+    before = Path("/proc/sys/kernel/shmmax").read_text()
+    out = runtime.shell(
+        "cd /proc/sys; cat net/ipv4/ip_forward net/ipv4/ping_group_range kernel/shmmax net/ipv4/conf/lo/forwarding"
+    )
+    assert ["1", "0", "1000", "12345678", "1"] == out.split()
+    assert before == Path("/proc/sys/kernel/shmmax").read_text()
+
+
+@pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max"])
+def test_sysctl_of_the_host(runtime, bundle, key):
+    """One that would change the host, for lack of a namespace, is an error."""
+    kind = "network" if key.startswith("net") else "ipc"
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != kind]
+    bundle.without_mount("/sys", "/sys/fs/cgroup")
+    bundle.linux["sysctl"] = {key: "1"}
+    before = Path("/proc/sys", key.replace(".", "/")).read_text()
+    assert f"/linux/sysctl/{key}: " in runtime.create_fails()
+    assert before == Path("/proc/sys", key.replace(".", "/")).read_text()
+
+
+@pytest.mark.parametrize(
+    "key", ["kernel.core_pattern", "vm.swappiness", "kernel/../vm/swappiness", "net.ipv4/../../vm/swappiness"]
+)
+def test_sysctl_of_no_namespace(runtime, bundle, key):
+    """One that belongs to no namespace is an error, and is not changed."""
+    bundle.linux["sysctl"] = {key: "1"}
+    watched = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/vm/swappiness")]
+    before = [path.read_text() for path in watched]
+    message = runtime.create_fails()
+    assert "/linux/sysctl/" in message
+    assert before == [path.read_text() for path in watched]
