@@ -80,10 +80,11 @@ def create(runtime, console, *options):
 
 
 def test_terminal(runtime, bundle, console):
-    """Standard input, output and error are one terminal of the container's own, its controlling one; /dev/console, too."""
+    """Standard input, output and error, and /dev/console, are one terminal, the controlling one."""
     bundle.process["consoleSize"] = {"height": 40, "width": 91}
     bundle.shell(
-        "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo three; echo to tty > /dev/tty; echo to console > /dev/console;"
+        "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo three; echo to tty > /dev/tty;"
+        "echo to console > /dev/console;"
         "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts; read line; echo got $line"
     )
     create(runtime, console)
@@ -248,10 +249,8 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         runtime.bundle.write()
         command = runtime.command("run", "--bundle", runtime.bundle.folder, runtime.id)
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+        command = ["setsid", "--ctty", "--wait", *command]
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
         self.slave = slave
 
     def size(self, rows, columns):

@@ -277,14 +277,19 @@ def test_twenty_creates(runtime, bundle):
 def test_everything_at_once(runtime, bundle):
     """start, kill, state and delete race: whatever comes first, each answers in a line, and nothing is left."""
     bundle.program("sleep", 100)
-    id = runtime.id
+    name = runtime.id
     known = re.compile(
-        "^$|does not exist|cannot start |cannot delete container .* not stopped|container not running|deleted at the same"
+        "^$|does not exist|cannot start |cannot delete container .* not stopped|container not running|at the same time"
     )
     for _ in range(30):
         runtime.create()
         errors = at_once(
-            runtime, ["start", id], ["kill", id, "KILL"], ["state", id], ["delete", id], ["delete", "--force", id]
+            runtime,
+            ["start", name],
+            ["kill", name, "KILL"],
+            ["state", name],
+            ["delete", name],
+            ["delete", "--force", name],
         )
         for error in errors:
             assert known.search(error), error

@@ -1,4 +1,4 @@
-"""Errors of a create: one line that names the place in config.json, the object and the kernel's reason; nothing is left."""
+"""Errors of a create: one line with the place in config.json, the object and the kernel's reason; nothing is left."""
 
 import json
 import os
@@ -182,48 +182,167 @@ def hook_is_relative(bundle):
 
 
 ERRORS = [
-    (missing_source, "/mounts/N/source: cannot use mount source /no/such: no such file or directory"),
-    (missing_relative_source, "/mounts/N/source: cannot use mount source .*/bundle/no/such: no such file or directory"),
-    (file_on_folder, "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory"),
-    (folder_on_file, "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory"),
-    (unknown_filesystem, "/mounts/N: cannot mount nosuchfs on /x: fsopen: no such device .hint: this kernel .*"),
-    (unknown_option, "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument .*nosuchoption.*"),
-    (bad_option_value, "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument.*"),
-    (target_below_a_file, "/mounts/N: cannot mount tmpfs on /etc/passwd/x: openat2: not a directory"),
-    (target_on_a_readonly_filesystem, "/mounts/N: cannot mount tmpfs on /sys/nosuch: mkdirat: .*"),
-    (target_in_proc, "/mounts/N: cannot mount tmpfs on /proc/self/attr: the destination lies on procfs.*"),
-    (target_is_the_root, "config.json:.*/mounts/N/destination: cannot mount over the container's root|"
-                         "/mounts/N/destination: cannot mount over the container's root"),
-    (program_not_found, '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH'),
-    (program_missing, '/process/args/0: exec: "/no/such": stat /no/such: no such file or directory'),
-    (program_is_a_folder, '/process/args/0: exec: "/etc": is a directory'),
-    (program_is_not_executable, '/process/args/0: exec: "/etc/passwd": permission denied'),
-    (program_is_anothers, '/process/args/0: exec: "/bin/mine": permission denied'),
-    (interpreter_missing, '/process/args/0: exec: "/bin/script": cannot be executed without its interpreter '
-                          "/usr/bin/nosuch: no such file or directory .hint: .*"),
-    (loader_missing, '/process/args/0: exec: "/bin/dynamic": cannot be executed without its interpreter '
-                     "/lib.*: no such file or directory .hint: .*"),
-    (cwd_is_a_file, '/process/cwd: chdir to cwd ."/etc/passwd".* failed: not a directory|'
-                    "/process/cwd: cannot make directory /etc/passwd: .*"),
-    (cwd_below_a_file, "/process/cwd: cannot make directory /etc/passwd/x: openat2: not a directory"),
-    (cwd_is_closed, '/process/cwd: chdir to cwd ."/closed".* failed: permission denied'),
-    (rootfs_missing, "/root/path: cannot use root filesystem .*/nosuch: no such file or directory"),
-    (rootfs_is_a_file, "/root/path: cannot use root filesystem .*/passwd: not a directory"),
-    (device_is_something_else, "/linux/devices/0: cannot make device /node: something else exists at this path"),
-    (device_is_another, "/linux/devices/0: cannot make device /node: something else exists at this path"),
-    (unknown_sysctl, "/linux/sysctl/net.ipv4.nosuch: cannot write '1' to /proc/sys/net/ipv4/nosuch: openat2: no such .*"),
-    (bad_sysctl_value, "/linux/sysctl/net.ipv4.ip_forward: cannot write 'many' to /proc/sys/.*: write: invalid argument"),
-    (hard_limit_below_soft, ".*/process/rlimits/0.*"),
-    (limit_above_the_kernels, "/process/rlimits/1: cannot set RLIMIT_NOFILE: operation not permitted.*"),
-    (namespace_missing, "/linux/namespaces/N/path: cannot join /no/such: no such file or directory"),
-    (namespace_is_a_file, "/linux/namespaces/N/path: cannot join /etc/passwd: not a namespace"),
-    (namespace_of_another_type, "/linux/namespaces/N/path: cannot join /proc/self/ns/uts: not a network namespace"),
-    (cgroup_climbs, 'config.json:1:\\d+: /linux/cgroupsPath: expected a path without "..", found the string "/../x"'),
-    (cgroup_below_a_populated_one, "/linux/cgroupsPath: cannot use cgroup path '/': .*"),
-    (unmapped_user, "/process/user: cannot change user and group: setresuid: invalid argument .hint: the id is not mapped.*"),
-    (unmapped_group, "/process/user/additionalGids: cannot set supplementary groups: setgroups: invalid argument .hint: .*"),
-    (hook_is_relative, ".*/hooks/createRuntime/0/path.*"),
-]  # fmt: skip
+    (
+        missing_source,
+        "/mounts/N/source: cannot use mount source /no/such: no such file or directory",
+    ),
+    (
+        missing_relative_source,
+        "/mounts/N/source: cannot use mount source .*/bundle/no/such: no such file or directory",
+    ),
+    (
+        file_on_folder,
+        "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory",
+    ),
+    (
+        folder_on_file,
+        "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory",
+    ),
+    (
+        unknown_filesystem,
+        "/mounts/N: cannot mount nosuchfs on /x: fsopen: no such device .hint: this kernel .*",
+    ),
+    (
+        unknown_option,
+        "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument .*nosuchoption.*",
+    ),
+    (
+        bad_option_value,
+        "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument.*",
+    ),
+    (
+        target_below_a_file,
+        "/mounts/N: cannot mount tmpfs on /etc/passwd/x: openat2: not a directory",
+    ),
+    (
+        target_on_a_readonly_filesystem,
+        "/mounts/N: cannot mount tmpfs on /sys/nosuch: mkdirat: .*",
+    ),
+    (
+        target_in_proc,
+        "/mounts/N: cannot mount tmpfs on /proc/self/attr: the destination lies on procfs.*",
+    ),
+    (
+        target_is_the_root,
+        (
+            "config.json:.*/mounts/N/destination: cannot mount over the container's "
+            "root|/mounts/N/destination: cannot mount over the container's root"
+        ),
+    ),
+    (
+        program_not_found,
+        '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH',
+    ),
+    (
+        program_missing,
+        '/process/args/0: exec: "/no/such": stat /no/such: no such file or directory',
+    ),
+    (
+        program_is_a_folder,
+        '/process/args/0: exec: "/etc": is a directory',
+    ),
+    (
+        program_is_not_executable,
+        '/process/args/0: exec: "/etc/passwd": permission denied',
+    ),
+    (
+        program_is_anothers,
+        '/process/args/0: exec: "/bin/mine": permission denied',
+    ),
+    (
+        interpreter_missing,
+        (
+            '/process/args/0: exec: "/bin/script": cannot be executed without its '
+            "interpreter /usr/bin/nosuch: no such file or directory .hint: .*"
+        ),
+    ),
+    (
+        loader_missing,
+        (
+            '/process/args/0: exec: "/bin/dynamic": cannot be executed without its '
+            "interpreter /lib.*: no such file or directory .hint: .*"
+        ),
+    ),
+    (
+        cwd_is_a_file,
+        (
+            '/process/cwd: chdir to cwd ."/etc/passwd".* failed: not a '
+            "directory|/process/cwd: cannot make directory /etc/passwd: .*"
+        ),
+    ),
+    (
+        cwd_below_a_file,
+        "/process/cwd: cannot make directory /etc/passwd/x: openat2: not a directory",
+    ),
+    (
+        cwd_is_closed,
+        '/process/cwd: chdir to cwd ."/closed".* failed: permission denied',
+    ),
+    (
+        rootfs_missing,
+        "/root/path: cannot use root filesystem .*/nosuch: no such file or directory",
+    ),
+    (
+        rootfs_is_a_file,
+        "/root/path: cannot use root filesystem .*/passwd: not a directory",
+    ),
+    (
+        device_is_something_else,
+        "/linux/devices/0: cannot make device /node: something else exists at this path",
+    ),
+    (
+        device_is_another,
+        "/linux/devices/0: cannot make device /node: something else exists at this path",
+    ),
+    (
+        unknown_sysctl,
+        "/linux/sysctl/net.ipv4.nosuch: cannot write '1' to /proc/sys/net/ipv4/nosuch: openat2: no such .*",
+    ),
+    (
+        bad_sysctl_value,
+        "/linux/sysctl/net.ipv4.ip_forward: cannot write 'many' to /proc/sys/.*: write: invalid argument",
+    ),
+    (
+        hard_limit_below_soft,
+        ".*/process/rlimits/0.*",
+    ),
+    (
+        limit_above_the_kernels,
+        "/process/rlimits/1: cannot set RLIMIT_NOFILE: operation not permitted.*",
+    ),
+    (
+        namespace_missing,
+        "/linux/namespaces/N/path: cannot join /no/such: no such file or directory",
+    ),
+    (
+        namespace_is_a_file,
+        "/linux/namespaces/N/path: cannot join /etc/passwd: not a namespace",
+    ),
+    (
+        namespace_of_another_type,
+        "/linux/namespaces/N/path: cannot join /proc/self/ns/uts: not a network namespace",
+    ),
+    (
+        cgroup_climbs,
+        'config.json:1:\\d+: /linux/cgroupsPath: expected a path without "..", found the string "/../x"',
+    ),
+    (
+        cgroup_below_a_populated_one,
+        "/linux/cgroupsPath: cannot use cgroup path '/': .*",
+    ),
+    (
+        unmapped_user,
+        "/process/user: cannot change user and group: setresuid: invalid argument .hint: the id is not mapped.*",
+    ),
+    (
+        unmapped_group,
+        "/process/user/additionalGids: cannot set supplementary groups: setgroups: invalid argument .hint: .*",
+    ),
+    (
+        hook_is_relative,
+        ".*/hooks/createRuntime/0/path.*",
+    ),
+]
 
 
 @pytest.mark.parametrize(("fault", "expected"), ERRORS, ids=lambda value: getattr(value, "__name__", ""))
@@ -391,7 +510,8 @@ def test_state_root_is_readonly(runtime, bundle):
 def test_state_root_is_full(runtime, bundle):
     """ENOSPC while the state is written: one line, nothing is left."""
     bundle.write()
-    script = 'mkdir -p "$0"; mount -t tmpfs -o size=4k,mode=700 none "$0"; head -c 4096 /dev/zero > "$0/.full"; "$@"; s=$?; ls "$0"; exit $s'
+    fill = 'mkdir -p "$0"; mount -t tmpfs -o size=4k,mode=700 none "$0"; head -c 4096 /dev/zero > "$0/.full"'
+    script = f'{fill}; "$@"; s=$?; ls "$0"; exit $s'
     command = ["unshare", "-m", "sh", "-c", script, runtime.root]
     command += runtime.command("create", "--bundle", bundle.folder, runtime.id)
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

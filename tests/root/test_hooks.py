@@ -75,8 +75,9 @@ def test_several_of_a_kind(runtime, bundle):
 
 
 def test_where_they_run(runtime, bundle):
-    """createContainer runs the host's program in the container's namespaces, startContainer the container's; the others,
-    and all paths but startContainer's, are the host's."""
+    """createContainer runs the host's program in the container's namespaces, startContainer the container's; the
+    others, and all paths but startContainer's, are the host's.
+    """
     show = "for n in mnt net pid uts ipc cgroup; do readlink /proc/self/ns/$n; done"
     for kind in KINDS:
         where = "/ns" if kind == "startContainer" else runtime.folder / f"{kind}.ns"
@@ -94,7 +95,7 @@ def test_where_they_run(runtime, bundle):
 
 
 def test_create_container_hook_sees_the_mounts(runtime, bundle):
-    """Before the root is pivoted: the container's mounts stand below the root filesystem, in its mount namespace only."""
+    """Before the root is pivoted: the mounts stand below the root filesystem, in the container only."""
     bundle.mount("/mnt", "tmpfs", "size=64k")
     bundle.hook(
         "createContainer", f"touch {bundle.rootfs}/mnt/here && grep ' {bundle.rootfs}/mnt ' /proc/self/mountinfo"
@@ -203,7 +204,7 @@ def test_failing_poststop(runtime, bundle):
     runtime.wait("stopped")
     log = runtime.folder / "warnings"
     result = subprocess.run(
-        [runtime.executable, "--root", runtime.root, "--debug", "--log", log, "--log-format", "json", "delete", runtime.id],
+        [runtime.executable, "--root", runtime.root, "--debug", f"--log={log}", "--log-format=json", "delete", runtime.id],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("", "") == (result.stdout, result.stderr)

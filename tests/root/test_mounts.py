@@ -80,7 +80,8 @@ def test_options_of_a_bind(runtime, bundle):
     ("options", "there"),
     [
         (["sync"], {"sync"}), (["sync", "async"], set()), (["dirsync"], {"dirsync"}), (["lazytime"], {"lazytime"}),
-        (["lazytime", "nolazytime"], set()), (["size=64k"], {"size=64k"}), (["mode=711", "uid=5"], {"mode=711", "uid=5"}),
+        (["lazytime", "nolazytime"], set()), (["size=64k"], {"size=64k"}),
+        (["mode=711", "uid=5"], {"mode=711", "uid=5"}),
     ],
     ids=str,
 )  # fmt: skip
@@ -239,7 +240,7 @@ def test_order_and_nesting(runtime, bundle):
 
 
 def test_destinations(runtime, bundle):
-    """Relative to `/`, with a slash too many, through a link of the root filesystem, missing: all inside of the root."""
+    """Relative to `/`, with a slash too many, through a link, missing: all inside of the root filesystem."""
     (bundle.rootfs / "link").symlink_to("/real")
     (bundle.rootfs / "real").mkdir()
     (bundle.rootfs / "up").symlink_to("../../../../real2")
@@ -283,7 +284,7 @@ def test_mode_of_a_tmpfs(runtime, bundle):
 
 
 def test_tmpcopyup(runtime, bundle):
-    """The new tmpfs holds what its target held: contents, owners, modes, links, nodes. The root filesystem is as before."""
+    """The new tmpfs holds what its target held: contents, owners, modes, links, nodes. The target stays as it was."""
     there = bundle.rootfs / "there"
     (there / "dir").mkdir(parents=True)
     (there / "dir/file").write_text("content\n" * 5000)
@@ -296,8 +297,8 @@ def test_tmpcopyup(runtime, bundle):
     os.mkfifo(there / "fifo")
     there.chmod(0o751)
     bundle.mount("/there", "tmpfs", "tmpcopyup", "size=1m")
-    script = "cd /there; stat -c '%n %F %a %u:%g %s' . dir dir/file empty fifo; readlink link; wc -l < link; rm -r dir; touch new"
-    points, out = mounted(runtime, script)
+    script = "cd /there; stat -c '%n %F %a %u:%g %s' . dir dir/file empty fifo; readlink link; wc -l < link"
+    points, out = mounted(runtime, f"{script}; rm -r dir; touch new")
     assert ["directory", "751"] == out.splitlines()[0].split()[1:3]
     assert [
         "dir directory 2750 7:8", "dir/file regular file 4751 5:6", "empty regular empty file 600 0:0", "fifo fifo",
@@ -407,7 +408,8 @@ def test_default_devices(runtime, bundle, userns):
         bundle.in_user_namespace()
     script = """cd /dev; for d in null zero full random urandom tty; do stat -c '%n %t %T %a' $d; done
         for l in fd stdin stdout stderr ptmx; do readlink $l; done
-        exec 2>/dev/null; head -c 3 zero | wc -c; head -c 3 urandom | wc -c; echo x > null && echo ok; echo x > full || echo full"""
+        exec 2>/dev/null; head -c 3 zero | wc -c; head -c 3 urandom | wc -c
+        echo x > null && echo ok; echo x > full || echo full"""
     out = runtime.shell(script).splitlines()
     assert [f"{name} {major} {minor} 666" for name, (major, minor) in DEFAULT_DEVICES.items()] == out[:6]
     assert ["/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx"] == out[6:11]
@@ -499,8 +501,9 @@ def test_readonly_paths(runtime, bundle):
     bundle.mount("/data", "tmpfs").mount("/data/below", "tmpfs")
     (bundle.rootfs / "file").write_text("x")
     bundle.linux["readonlyPaths"] = ["/data", "/file", "/no/such", "/proc/sys"]
-    script = "for p in /data/x /data/below/x /file; do echo > $p || echo no $p; done; echo 1 > /proc/sys/vm/swappiness || echo no sysctl; cat /file"
-    assert "no /data/x\nno /data/below/x\nno /file\nno sysctl\nx" == runtime.shell(f"exec 2>/dev/null; {script}")
+    script = """exec 2>/dev/null; for p in /data/x /data/below/x /file; do echo > $p || echo no $p; done
+        echo 1 > /proc/sys/vm/swappiness || echo no sysctl; cat /file"""
+    assert "no /data/x\nno /data/below/x\nno /file\nno sysctl\nx" == runtime.shell(script)
 
 
 def test_mask_below_a_readonly_path(runtime, bundle):

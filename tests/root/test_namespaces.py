@@ -14,7 +14,8 @@ from tests.support.runtime import Bundle, wait_for
 pytestmark = pytest.mark.root
 
 LINKS = {
-    "mount": "mnt", "network": "net", "uts": "uts", "pid": "pid", "ipc": "ipc", "cgroup": "cgroup", "user": "user", "time": "time",
+    "mount": "mnt", "network": "net", "uts": "uts", "pid": "pid", "ipc": "ipc", "cgroup": "cgroup", "user": "user",
+    "time": "time",
 }  # fmt: skip
 SHOW = "for n in mnt net uts pid ipc cgroup user time; do readlink /proc/self/ns/$n; done"
 
