@@ -204,7 +204,8 @@ def test_failing_poststop(runtime, bundle):
     runtime.wait("stopped")
     log = runtime.folder / "warnings"
     result = subprocess.run(
-        [runtime.executable, "--root", runtime.root, "--debug", f"--log={log}", "--log-format=json", "delete", runtime.id],
+        [runtime.executable, "--root", runtime.root, "--debug", f"--log={log}", "--log-format=json", "delete",
+         runtime.id],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("", "") == (result.stdout, result.stderr)
