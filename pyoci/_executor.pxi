@@ -824,7 +824,7 @@ cdef int do_symlink(Context *ctx, const Op *op) noexcept nogil:
     if op.s3:
         fd = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s3, O_PATH | O_NOFOLLOW, 0)
         if fd < 0:
-            return 0
+            return 0 if errno in (ENOENT, ENOTDIR, ELOOP, EACCES) else STEP_OPENAT2
         close(fd)
     cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, buffer, &name, &step)
     if directory < 0:
@@ -1085,11 +1085,14 @@ cdef struct CapData:
 
 cdef int do_drop_bounding(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the bounding set keeps exactly the capabilities of mask a that it has.
-    cdef int cap
+    cdef int cap, has
     for cap in range(64):
         if (<uint64_t>op.a >> cap) & 1:
             continue
-        if prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 1:
+        has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)
+        if has < 0 and errno != EINVAL:  # EINVAL: the kernel does not know it
+            return STEP_PRCTL
+        if has != 1:
             continue
         if prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0:
             return STEP_PRCTL

@@ -168,7 +168,11 @@ class Container:
         held.close()
         self._directory = Directory.open(held.root, held.id, lock=True)
         if self._record:
-            self._record = self._directory.load()
+            try:
+                self._record = self._directory.load()
+            except BaseException:
+                self._directory.close()
+                raise
 
     def _require_record(self) -> "dict[str, Any]":
         if not self._record:
@@ -207,7 +211,10 @@ class Container:
             data = data[_RECORD.size + length :]
         if not succeeded:
             raise SetupError("cannot start the container: its first process was killed before it ran the program")
-        posix.unlink(state.EXEC_FIFO, dir_fd=self._directory.fd)
+        try:
+            posix.unlink(state.EXEC_FIFO, dir_fd=self._directory.fd)
+        except OSError:
+            pass  # the program runs; `status` takes a little longer to see it
 
     def _run_poststart(self) -> None:
         entries = self._record["hooks"].get("poststart", [])

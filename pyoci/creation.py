@@ -189,6 +189,7 @@ class _Creation:
                     self._commit(directory, record, pid_file)
 
             launch.converse(at)
+            directory.unlock()
         except BaseException as error:
             launch.abort()
             launch.cgroup.destroy(kill=True)
@@ -199,8 +200,7 @@ class _Creation:
                     self.log.warning(warning)
             raise
         launch.close()
-        directory.close()
-        return Container(Directory.open(self.root, self.id), record), launch
+        return Container(directory, record), launch
 
     def _record(self) -> "dict[str, Any]":
         """What later commands need; they never read the bundle again."""
@@ -245,6 +245,8 @@ class _Creation:
         """From here on a killed create can be cleaned up by `delete --force`."""
         record["pid"] = launch.pid
         record["startTime"] = start_time(launch.pid)
+        if not record["startTime"]:
+            raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
         directory.save(record)
 
     def _commit(self, directory: Directory, record: "dict[str, Any]", pid_file: "str | None") -> None:

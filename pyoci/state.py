@@ -113,6 +113,8 @@ class Directory:
             fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
         except OSError as error:
             posix.close(root_fd)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+                raise StateError(f"cannot use state directory {root}/{id}: {reason(error.errno or 0)}") from error
             raise ContainerNotFound(f"container `{id}` does not exist") from error
         self = cls(root, root_fd, id, fd)
         if lock:
@@ -133,6 +135,10 @@ class Directory:
         held = posix.fstat(self.fd)
         if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
             raise ContainerNotFound(f"container `{self.id}` does not exist")
+
+    def unlock(self) -> None:
+        """Give up the lock."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def is_locked(self) -> bool:
         """Whether a runtime is at work on this container."""
@@ -171,7 +177,9 @@ class Directory:
         except FileNotFoundError:  # `start` has removed it
             return False
         except OSError as error:
-            raise BrokenPipeError from error
+            if error.errno == errno.ENXIO:
+                raise BrokenPipeError from error
+            raise StateError(f"cannot open {EXEC_FIFO} of container `{self.id}`: {reason(error.errno or 0)}") from error
         return True
 
     def save(self, record: "dict[str, Any]") -> None:
