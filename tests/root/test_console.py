@@ -43,6 +43,10 @@ class ConsoleSocket:
         self.master = descriptors[0]
         return data
 
+    def until(self, text):
+        """Read until `text` was written."""
+        return read_until(self.master, text)
+
     def read(self):
         """All that is written to the terminal until its last user closes it."""
         return read_to_end(self.master)
@@ -66,6 +70,15 @@ def read_to_end(fd):
     return b"".join(parts).decode().replace("\r\n", "\n")
 
 
+def read_until(fd, text):
+    """What was written before `text`."""
+    seen = b""
+    while text.encode() not in seen:
+        assert select.select([fd], [], [], PATIENCE)[0], seen
+        seen += os.read(fd, 4096)
+    return seen.decode().replace("\r\n", "\n").partition(text)[0]
+
+
 @pytest.fixture
 def console(runtime, bundle):
     """A console socket for a container with a terminal."""
@@ -85,15 +98,15 @@ def test_terminal(runtime, bundle, console):
     bundle.shell(
         "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo three; echo to tty > /dev/tty;"
         "echo to console > /dev/console;"
-        "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts; read line; echo got $line"
+        "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts; echo 'your turn'; read line; echo got $line"
     )
     create(runtime, console)
     assert b"/dev/pts/0" == console.receive()
     runtime.start()
+    text = console.until("your turn")
     os.write(console.master, b"hello\n")
-    text = console.read()
     assert "/dev/pts/0\n40 91\nthree\nto tty\nto console\n0 88:0\n" in text
-    assert text.endswith("got hello\n")
+    assert console.read().endswith("got hello\n")
     points = mount_points("\n".join(line for line in text.splitlines() if " - " in line))
     assert ("devpts", "/0") == (points["/dev/console"].type, points["/dev/console"].root)
     assert "0\nptmx\n" in text
@@ -258,11 +271,7 @@ class Terminal:
 
     def until(self, text):
         """Read until `text` was written; what came before it."""
-        seen = b""
-        while text.encode() not in seen:
-            assert select.select([self.master], [], [], PATIENCE)[0], seen
-            seen += os.read(self.master, 4096)
-        return seen.decode().replace("\r\n", "\n").partition(text)[0]
+        return read_until(self.master, text)
 
     def type(self, text):
         os.write(self.master, text.encode())

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -16,6 +17,7 @@ from pyoci import launch
 from pyoci.container import Container
 from pyoci.errors import HookError, PyociError, SetupError, StatusError
 from pyoci.log import Log
+from tests.support.runtime import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -244,3 +246,94 @@ def test_every_operation_of_the_parent(sweep, runtime, bundle, config):
         assert str(failure.value).startswith((f"{op.where}: " if op.where else "") + "cannot "), op
         assert "input/output error" in str(failure.value), op
         sweep.assert_clean(fds)
+
+
+# --- single system calls, from outside
+
+FINGERPRINT = """grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BI])' /proc/self/status
+    cut -d' ' -f4-6,8- /proc/self/mountinfo | sed 's/ master:[0-9]*//'; cat /proc/self/limits; umask; hostname
+    ls -ln /dev | sed 's/ [A-Z][a-z][a-z] .*[0-9] / /'; cat /proc/sys/net/ipv4/ip_unprivileged_port_start
+    ls /proc/self/fd; cat /proc/self/cgroup; env"""
+OURS = frozenset(
+    "close wait4 waitid exit_group exit poll select write read".split()
+)  # the runtime could do nothing then
+QUIET = frozenset("brk mmap munmap mprotect getpid gettid geteuid rt_sigaction rt_sigprocmask getrandom".split())
+OF_THE_CHILD = frozenset(
+    """
+    openat2 move_mount fsopen fsconfig fsmount pivot_root umount2 mknodat symlinkat setresuid setresgid setgroups capset
+    capget close_range seccomp setsid sethostname fchdir chdir keyctl prctl faccessat2 fchownat sched_setaffinity
+    """.split()
+)
+
+
+def system_calls(trace):
+    """(name, n) for each call of a process in a trace, from its first change to the state root on."""
+    counts = {}
+    found = []
+    begun = False
+    for line in trace.read_text(errors="replace").splitlines():
+        name = line.partition("(")[0]
+        if not name.isidentifier():
+            continue
+        counts[name] = counts.get(name, 0) + 1
+        begun = begun or name.startswith("mkdir")
+        if begun and name not in OURS | QUIET:
+            found.append((name, counts[name]))
+    return found
+
+
+def strace(runtime, *options):
+    """`run` the container under strace: (status, out, err)."""
+    command = ["strace", "-qq", *options, *runtime.command("run", "--bundle", runtime.bundle.folder, runtime.id)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EINTR"])
+@pytest.mark.parametrize("whose", ["runtime", "child"])
+def test_every_system_call(runtime, bundle, whose, error):
+    """One call fails: the container is made, and is no weaker; or an error in one line, and nothing is left."""
+    docker(bundle)
+    bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 0o27, "additionalGids": [5]}
+    bundle.process["rlimits"] = []
+    bundle.shell(FINGERPRINT).write()
+    trace = runtime.folder / "trace"
+    follow = ["-f", "-e", f"trace={','.join(OF_THE_CHILD)}"] if whose == "child" else []
+    if whose == "child":
+        status, expected, err = strace(runtime, "-ff", "-o", trace)
+        traces = sorted(runtime.folder.glob("trace.*"), key=lambda path: path.stat().st_size)
+        child = next(path for path in traces if "pivot_root" in path.read_text(errors="replace"))
+        calls = {}
+        for line in child.read_text(errors="replace").splitlines():
+            name = line.partition("(")[0]
+            if name in OF_THE_CHILD:
+                calls[name] = calls.get(name, 0) + 1
+            if name == "execve":
+                break
+        points = [(name, n + 1) for name, count in calls.items() for n in range(count)]
+    else:
+        status, expected, err = strace(runtime, "-o", trace)
+        points = system_calls(trace)
+    assert (0, "") == (status, err)
+    assert len(points) > 50
+
+    succeeded = 0
+    for name, n in points[:: 1 if error == "EPERM" else 4]:
+        what = f"{name} number {n} fails with {error}"
+        inject = ["-o", "/dev/null", *follow, "-e", f"inject={name}:error={error}:when={n}"]
+        status, out, err = strace(runtime, *inject)
+        if status == 0:
+            succeeded += 1
+            assert expected == out, what
+            assert "" == err, what
+        else:
+            assert 1 == status, what
+            assert 1 == err.count("\n"), (what, err)
+            assert "internal error" not in err, (what, err)
+            assert out in ("", expected), what
+            if out:  # the program has run: it was the delete that failed
+                runtime.clean_up()
+        runtime.host.assert_clean(runtime.root)
+    assert succeeded
