@@ -98,7 +98,8 @@ def test_terminal(runtime, bundle, console):
     bundle.shell(
         "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo three; echo to tty > /dev/tty;"
         "echo to console > /dev/console;"
-        "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts; echo 'your turn'; read line; echo got $line"
+        "stat -c '%u %t:%T' /dev/console; cat /proc/self/mountinfo; ls -1 /dev/pts;"
+        "echo 'your turn'; read line; echo got $line"
     )
     create(runtime, console)
     assert b"/dev/pts/0" == console.receive()
