@@ -16,7 +16,7 @@ cdef enum:  # the system call, or the check, that failed; names in STEPS, same o
     STEP_FACCESSAT, STEP_STATFS, STEP_GETDENTS, STEP_READLINKAT, STEP_FCHMODAT
     STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
     STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
-    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE
+    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE, STEP_PRLIMIT
 
 STEPS = (
     "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
@@ -28,7 +28,7 @@ STEPS = (
     "faccessat2", "fstatfs", "getdents64", "readlinkat", "fchmodat",
     "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
     "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
-    "caps-differ", "too-deep", "clone",
+    "caps-differ", "too-deep", "clone", "prlimit",
 )
 
 cdef enum:  # of a record from the child; names in KINDS
@@ -42,7 +42,8 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_DOMAINNAME, VERB_WRITE_SYSCTL, VERB_OPEN_CONSOLE, VERB_MOUNT_CONSOLE, VERB_WRITE_ATTR, VERB_JOIN_KEYRING
     VERB_SET_NO_NEW_PRIVS, VERB_SET_PERSONALITY, VERB_DROP_BOUNDING, VERB_SET_GROUPS, VERB_SET_IDS
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
-    VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_WAIT_START, VERB_LOAD_SECCOMP, VERB_EXEC
+    VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
+    VERB_LOAD_SECCOMP, VERB_EXEC
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -52,7 +53,8 @@ VERBS = (
     "set_domainname", "write_sysctl", "open_console", "mount_console", "write_attr", "join_keyring",
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
-    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "wait_start", "load_seccomp", "exec",
+    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
+    "load_seccomp", "exec",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -1407,6 +1409,14 @@ cdef void reset_signals() noexcept nogil:
     sigprocmask(SIG_SETMASK, &none, NULL)
 
 
+cdef int do_set_rlimit(const Op *op) noexcept nogil:
+    # Contract: limit a of this process is b (soft) and c (hard).
+    cdef uint64_t limits[2]
+    limits[0] = <uint64_t>op.b
+    limits[1] = <uint64_t>op.c
+    return STEP_PRLIMIT if syscall(SYS_prlimit64, 0, <int>op.a, limits, NULL) < 0 else 0
+
+
 cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
     # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
     # on the result FIFO carries the records, and its closing by execve tells success.
@@ -1685,6 +1695,8 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return do_reset_affinity(ctx, op)
     if code == VERB_CLOSE_FDS:
         return do_close_fds(ctx, op)
+    if code == VERB_SET_RLIMIT:
+        return do_set_rlimit(op)
     if code == VERB_WAIT_START:
         return do_wait_start(ctx, op)
     if code == VERB_LOAD_SECCOMP:

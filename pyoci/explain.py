@@ -43,7 +43,7 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         why = _CHECKS.get(step) or reason(error)
         return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
     where = option_where(config, op, detail) if step == "fsconfig" and op.verb == "mount" else op.where
-    why = _CHECKS.get(step) or (f"{step}: {reason(error)}" if step else reason(error))
+    why = _CHECKS.get(step) or (reason(error) if step in ("", "prlimit") else f"{step}: {reason(error)}")
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
@@ -135,6 +135,7 @@ _PHRASES = {
     "mount_console": "set up /dev/console",
     "lo_up": "bring loopback up",
     "set_groups": "set supplementary groups",
+    "set_rlimit": "set {}",
     "set_ids": "change user and group",
     "become_root": "become root of the user namespace",
     "set_capabilities": "set capabilities",
@@ -156,6 +157,8 @@ def _hint(op: Op, step: str, error: int) -> str:
         return "sysfs needs a network namespace of the container's own"
     if op.verb in ("set_ids", "set_groups") and error == errno.EINVAL:
         return "the id is not mapped in the user namespace"
+    if op.verb == "set_rlimit" and error == errno.EPERM:
+        return "raising a hard limit needs CAP_SYS_RESOURCE"
     if step == "mkdirat" and error == errno.EROFS:
         return "the mount point is missing and the filesystem is read-only"
     if step in ("mkdirat", "openat") and error == errno.EEXIST:

@@ -136,13 +136,17 @@ def _init(
     capabilities = process.Capabilities(program, host.capabilities, seccomp=filter_ is not None)
     yield from process.credentials(program, capabilities)
     yield from process.program(program, env)
+    # Without this capability the runtime has no say over a process of another user, who may still lower limits.
+    by_runtime = bool(host.capabilities & process.CAP_SYS_RESOURCE)
+    limits = list(process.rlimits(program, "prlimit" if by_runtime else "set_rlimit"))
     plan.at[READY] = [
         *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
-        *process.rlimits(program),
+        *(limits if by_runtime else []),
     ]
     plan.at[CREATED] = [Op("commit")]
     hooks_at_start = hooks.start_hooks(config)
-    yield from process.start(program, env, hooks_at_start, filter_, capabilities, options.preserve_fds)
+    by_child = [] if by_runtime else limits
+    yield from process.start(program, env, hooks_at_start, filter_, capabilities, options.preserve_fds, by_child)
 
 
 def _without_process(options: Options) -> "Iterator[Op]":

@@ -26,7 +26,8 @@ VERBS = (
     "set_domainname", "write_sysctl", "open_console", "mount_console", "write_attr", "join_keyring",
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
-    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "wait_start", "load_seccomp", "exec",
+    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
+    "load_seccomp", "exec",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 

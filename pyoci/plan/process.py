@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyoci.plan.seccomp import Filter
 
-CAP_SYS_ADMIN = 1 << 21
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 1 << 21, 1 << 24
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 
 
@@ -55,11 +55,13 @@ def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
             )
 
 
-def rlimits(process: "dict[str, Any]") -> "Iterator[Op]":
-    """Set by the runtime, which may have the privilege to raise them, once the child has opened all it needs."""
+def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
+    """Set once the child has opened all it needs: `prlimit` by the runtime, which may have the privilege to raise them,
+    `set_rlimit` by the child itself.
+    """
     for index, limit in enumerate(process.get("rlimits", ())):
         where = f"/process/rlimits/{index}"
-        yield Op("prlimit", where, limit["type"], a=RLIMITS[limit["type"]], b=limit["soft"], c=limit["hard"])
+        yield Op(verb, where, limit["type"], a=RLIMITS[limit["type"]], b=limit["soft"], c=limit["hard"])
 
 
 class Capabilities:
@@ -132,11 +134,13 @@ def start(
     seccomp: "Filter | None",
     capabilities: Capabilities,
     preserve_fds: int,
+    limits: "list[Op]",
 ) -> "Iterator[Op]":
     """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter."""
     yield sync(READY)
     yield Op("set_pdeathsig", a=0)
     yield Op("close_fds", a=3 + preserve_fds)
+    yield from limits
     yield sync(CREATED)
     yield Op("wait_start")
     yield Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))

@@ -239,6 +239,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_null": _first,
     "open_rootfs": _first,
     "open_tree": _open_tree,
+    "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
     "remount": lambda op: f"{op.s1}  {_attributes(op.b, op.c)} {','.join(op.options)}".rstrip(),

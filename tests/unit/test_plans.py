@@ -58,7 +58,7 @@ def test_goldens_show_every_verb() -> None:
     """Every verb of the child but the ones for special hosts appears in a golden plan, so that its printing is seen."""
     shown = {op.verb for name in NAMES for op in compiled(name).child()}
 
-    assert {"move_root", "write_attr"} == set(operations.VERBS[1:]) - shown
+    assert {"move_root", "set_rlimit", "write_attr"} == set(operations.VERBS[1:]) - shown
 
 
 def test_parent_verbs_are_all_known() -> None:
@@ -226,3 +226,27 @@ def test_pids_limit_waits_until_all_processes_of_the_set_up_were_cloned() -> Non
     plan = compiled("resources")
 
     assert ["pids.max"] == [op.s1 for op in plan.at[operations.READY] if op.verb == "write_cgroup"]
+
+
+def test_limits_where_the_runtime_may_not_set_them() -> None:
+    """Without CAP_SYS_RESOURCE the container's process lowers its own limits, last of all that may open a file."""
+    document = {
+        "root": {"path": "rootfs"},
+        "process": {
+            "args": ["true"],
+            "cwd": "/",
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 2**64 - 1}],
+        },
+        "linux": {"namespaces": [{"type": "mount"}]},
+    }
+    for capabilities, by_runtime in ((-1, True), (~(1 << 24), False)):
+        plan = compiler.compile_container(
+            document, compiler.Host(capabilities=capabilities), compiler.Options("/bundle")
+        )
+        child = [op.verb for op in plan.child()]
+        assert by_runtime == any(op.verb == "prlimit" for op in plan.parent())
+        assert by_runtime != ("set_rlimit" in child)
+        if not by_runtime:
+            at = child.index("set_rlimit")
+            assert ["close_fds", "set_rlimit", "sync", "wait_start"] == child[at - 1 : at + 3]
+            assert "RLIMIT_NOFILE  soft 3 hard infinity" in show.text(plan)
