@@ -297,7 +297,6 @@ def test_every_system_call(runtime, bundle, whose, error):
     """One call fails: the container is made, and is no weaker; or an error in one line, and nothing is left."""
     docker(bundle)
     bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 0o27, "additionalGids": [5]}
-    bundle.process["rlimits"] = []
     bundle.shell(FINGERPRINT).write()
     trace = runtime.folder / "trace"
     follow = ["-f", "-e", f"trace={','.join(OF_THE_CHILD)}"] if whose == "child" else []
