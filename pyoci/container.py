@@ -182,11 +182,17 @@ class Container:
         return self._record
 
     def _cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
-        return fs.from_dict(self._record["cgroup"])
+        try:
+            return fs.from_dict(self._record["cgroup"])
+        except (KeyError, TypeError) as error:
+            raise StateError(f"cannot use the cgroup in {state.RECORD}: it is not of this version") from error
 
     def _start_program(self) -> None:
         """One byte to exec.fifo; then what comes out of result.fifo until execve, or death, closes it."""
-        results = self._directory.open_fifo(state.RESULT_FIFO, posix.O_RDONLY)
+        try:
+            results = self._directory.open_fifo(state.RESULT_FIFO, posix.O_RDONLY)
+        except OSError as error:
+            raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
         try:
             go = self._directory.open_fifo(state.EXEC_FIFO, posix.O_WRONLY)
             posix.write(go, b"\1")
@@ -249,8 +255,10 @@ def list_all(root: str) -> "list[dict[str, Any]]":
     """The state of every container under `root`, in the order of their ids. What is not ours is left out."""
     try:
         fd = open_root(root, make=False)
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
     names = sorted(name for name in posix.listdir(fd) if not name.startswith("."))
     posix.close(fd)
     found = []

@@ -256,6 +256,10 @@ class Launch:
             raise SetupError(f"cannot join {op.s1}: not a namespace", where=op.where) from error
         if kind != op.b:
             raise SetupError(f"cannot join {op.s1}: not a {op.s2} namespace", where=op.where)
+        if op.s3 and _is_own_namespace(fd, op.s2):
+            raise SetupError(
+                f"cannot set a kernel parameter of {op.s1}: it is the host's {op.s2} namespace", where=op.s3
+            )
 
     def _make_cgroup(self, _op: Op) -> None:
         self.cgroup = Cgroup.create(self.config.get("linux", {}).get("cgroupsPath", ""), self.id, self.plan.writes)
@@ -283,6 +287,13 @@ class Launch:
 
     def _elsewhere(self, _op: Op) -> None:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
+
+
+def _is_own_namespace(fd: int, kind: str) -> bool:
+    """Whether `fd` is the namespace that the runtime itself is in."""
+    name = {"network": "net"}.get(kind, kind)
+    its, ours = posix.fstat(fd), posix.stat(f"/proc/self/ns/{name}")
+    return (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {

@@ -32,20 +32,28 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLO
 def open_root(root: str, *, make: bool) -> int:
     """Descriptor of the directory that holds all containers.
 
-    It must be a real directory of ours that nobody else can write to. Raises StateError, or ContainerNotFound-free
-    FileNotFoundError when it is missing and not to be made.
+    It must be a real directory of ours that nobody else can write to, sticky or not: whoever can add a name there can
+    add a container, whose hooks we would run. Raises StateError, or ContainerNotFound-free FileNotFoundError when it
+    is missing and not to be made.
     """
+    while root.endswith(("/", "/.")) and root != "/":  # a slash behind it would have a symlink followed
+        root = root.removesuffix(".").rstrip("/") or "/"
     if make:
         _make_directories(root)
     fd = posix.open(root, _DIRECTORY)
+    _check_ours(fd, root)
+    return fd
+
+
+def _check_ours(fd: int, path: str) -> None:
+    """Raise StateError, and close `fd`, unless the directory is ours alone."""
     st = posix.fstat(fd)
-    if st.st_uid != posix.geteuid() or (st.st_mode & 0o022 and not st.st_mode & 0o1000):
+    if st.st_uid != posix.geteuid() or st.st_mode & 0o022:
         posix.close(fd)
         raise StateError(
-            f"cannot use state directory {root}: others can write to it "
+            f"cannot use state directory {path}: others can write to it "
             f"(owner {st.st_uid}, mode {st.st_mode & 0o7777:o})"
         )
-    return fd
 
 
 def _make_directories(path: str) -> None:
@@ -64,13 +72,15 @@ def _make_directories(path: str) -> None:
 class Directory:
     """One container's directory, open and, if asked for, locked."""
 
-    __slots__ = ("_root_fd", "fd", "id", "root")
+    __slots__ = ("_fifos", "_locked", "_root_fd", "fd", "id", "root")
 
     def __init__(self, root: str, root_fd: int, id: str, fd: int) -> None:
         self.root = root
         self._root_fd = root_fd
         self.id = id
         self.fd = fd
+        self._fifos: list[int] = []  # inodes of exec.fifo and result.fifo
+        self._locked = False
 
     @classmethod
     def claim(cls, root: str, id: str) -> "Directory":
@@ -116,6 +126,11 @@ class Directory:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
                 raise StateError(f"cannot use state directory {root}/{id}: {reason(error.errno or 0)}") from error
             raise ContainerNotFound(f"container `{id}` does not exist") from error
+        try:
+            _check_ours(fd, f"{root}/{id}")
+        except StateError:
+            posix.close(root_fd)
+            raise
         self = cls(root, root_fd, id, fd)
         if lock:
             try:
@@ -135,13 +150,17 @@ class Directory:
         held = posix.fstat(self.fd)
         if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
             raise ContainerNotFound(f"container `{self.id}` does not exist")
+        self._locked = True
 
     def unlock(self) -> None:
         """Give up the lock."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self._locked = False
 
     def is_locked(self) -> bool:
-        """Whether a runtime is at work on this container."""
+        """Whether another runtime is at work on this container."""
+        if self._locked:
+            return False  # to ask the kernel would give up the lock
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -156,6 +175,7 @@ class Directory:
             for name in (EXEC_FIFO, RESULT_FIFO):
                 posix.mkfifo(name, 0o600, dir_fd=self.fd)
                 fds.append(posix.open(name, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd))
+                self._fifos.append(posix.fstat(fds[-1]).st_ino)
         except OSError:
             for fd in fds:
                 posix.close(fd)
@@ -163,11 +183,12 @@ class Directory:
         return fds[0], fds[1]
 
     def open_fifo(self, name: str, flags: int) -> int:
-        """One of the FIFOs, never blocking. Raises OSError; ENXIO: nobody reads it."""
+        """One of the FIFOs, never blocking. Raises OSError; ENXIO: nobody reads it, or it is not the one we made."""
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
-        if posix.fstat(fd).st_mode & 0o170000 != 0o010000:
+        st = posix.fstat(fd)
+        if st.st_mode & 0o170000 != 0o010000 or st.st_ino not in self._fifos:
             posix.close(fd)
-            raise OSError(errno.ENXIO, "not a FIFO")
+            raise OSError(errno.ENXIO, posix.strerror(errno.ENXIO))
         return fd
 
     def awaits_start(self) -> bool:
@@ -177,14 +198,18 @@ class Directory:
         except FileNotFoundError:  # `start` has removed it
             return False
         except OSError as error:
-            if error.errno == errno.ENXIO:
+            if error.errno in (errno.ENXIO, errno.ELOOP, errno.EISDIR):
                 raise BrokenPipeError from error
             raise StateError(f"cannot open {EXEC_FIFO} of container `{self.id}`: {reason(error.errno or 0)}") from error
         return True
 
     def save(self, record: "dict[str, Any]") -> None:
-        """Commit the record."""
-        files.replace(RECORD, dumps({"pyoci": FORMAT, **record}).encode("utf-8", "surrogateescape"), 0o600, self.fd)
+        """Commit the record. Raises StateError."""
+        data = dumps({"pyoci": FORMAT, "fifos": self._fifos, **record}).encode("utf-8", "surrogateescape")
+        try:
+            files.replace(RECORD, data, 0o600, self.fd)
+        except OSError as error:
+            raise StateError(f"cannot write {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
 
     def load(self) -> "dict[str, Any]":
         """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it is broken."""
@@ -204,8 +229,9 @@ class Directory:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {error}") from error
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()
-        if record["pyoci"] != FORMAT or not _is_pid(record.get("pid")) or record.get("id") != self.id:
+        if record["pyoci"] != FORMAT or not _is_record(record) or record["id"] != self.id:
             raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
+        self._fifos = record["fifos"]
         return record
 
     def is_ours(self) -> bool:
@@ -236,6 +262,8 @@ class Directory:
                 posix.unlink(name, dir_fd=self.fd)
             except FileNotFoundError:
                 continue
+            except IsADirectoryError:  # of somebody who knows better; with something inside it stays, and we say so
+                posix.rmdir(name, dir_fd=self.fd)
         posix.rmdir(self.id, dir_fd=self._root_fd)
 
     def close(self) -> None:
@@ -285,7 +313,7 @@ def _stat(pid: int) -> "list[bytes]":
     """The fields of /proc/PID/stat from the third one on, the process' state; none if there is no such process."""
     try:
         data = files.read(f"/proc/{pid}/stat")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
     return data[data.rindex(b")") + 2 :].split()  # the name in parentheses may hold anything
 
@@ -295,29 +323,53 @@ def boot_id() -> str:
     return files.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-def _is_pid(value: object) -> bool:
-    """A pid, or -1 for a process that was not there yet."""
-    return type(value) is int and (value == -1 or 0 < value < 1 << 31)
+_TYPES = {
+    "annotations": dict, "bootId": str, "bundle": str, "cgroup": dict, "created": str, "fifos": list, "hooks": dict,
+    "id": str, "owner": str, "pid": int, "process": list, "rootfs": str, "sharesPids": bool, "startOps": dict,
+    "startTime": int, "status": str,
+}  # fmt: skip
+
+
+def _is_record(record: "dict[str, Any]") -> bool:
+    """Whether everything is there and of its type; the pid is one, or -1 for a process that was not there yet."""
+    if any(type(record.get(key)) is not kind for key, kind in _TYPES.items()):
+        return False
+    pid: int = record["pid"]
+    return pid == -1 or 0 < pid < 1 << 31
 
 
 def open_process(record: "dict[str, Any]") -> int:
     """A pidfd of the container's init, -1 if it has ended or was never there. What it names was verified after it was
-    opened.
+    opened. Raises StateError if that can't be found out: a live process must not be taken for an ended one.
     """
     if record["pid"] < 0:
         return -1
     try:
         fd = posix.pidfd_open(record["pid"])
-    except OSError:
-        return -1
-    if (
-        start_time(record["pid"]) != record["startTime"]
-        or boot_id() != record["bootId"]
-        or wait_ended(fd, 0)  # a zombie; but not one whose other threads live on
-    ):
+    except OSError as error:
+        if error.errno in _NO_PROCESS:
+            return -1
+        raise StateError(f"cannot open process {record['pid']}: {reason(error.errno or 0)}") from error
+    try:
+        same = _is_same(fd, record)
+    except OSError as error:
         posix.close(fd)
-        return -1
-    return fd
+        raise StateError(f"cannot look at process {record['pid']}: {reason(error.errno or 0)}") from error
+    if same:
+        return fd
+    posix.close(fd)
+    return -1
+
+
+# No such process; or the number is a thread's by now, as some kernels have it EINVAL and others ENOENT.
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+
+
+def _is_same(fd: int, record: "dict[str, Any]") -> bool:
+    """Whether `fd` is the process that the record describes, and alive."""
+    if start_time(record["pid"]) != record["startTime"] or boot_id() != record["bootId"]:
+        return False
+    return not wait_ended(fd, 0)  # a zombie; but not one whose other threads live on
 
 
 def send_signal(pidfd: int, signal: int) -> bool:

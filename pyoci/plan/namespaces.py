@@ -6,7 +6,7 @@ namespace, and the offsets of a time namespace, take effect in the next child on
 its maker stands, so it is made last.
 """
 
-from pyoci.config.names import sysctl_path
+from pyoci.config.names import sysctl_namespace, sysctl_path
 from pyoci.plan.operations import ID_MAPS, TIME_OFFSETS, Op, sync
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ class Namespaces:
 
 def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself."""
-    joins = _joins(plan, namespaces)
+    joins = _joins(plan, linux, namespaces)
     made_by_clone = ("user",) if namespaces.needs_bootstrap else tuple(kind for kind in CLONE_FLAGS if kind != "cgroup")
     for kind in namespaces.new:
         if kind in made_by_clone:
@@ -72,14 +72,17 @@ def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespac
         plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
 
 
-def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
+def _joins(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> "dict[str, Op]":
     """One operation for each namespace to join; the runtime opens them all before anything is entered."""
     joins: dict[str, Op] = {}
+    # the namespaces that kernel parameters will be set in, which must not turn out to be the host's
+    written = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
     for kind in _JOIN_ORDER:
         if kind in namespaces.joined:
             path, where = namespaces.joined[kind]
             slot = plan.new_slot()
-            plan.before.append(Op("open_namespace", where, path, kind, a=slot, b=CLONE_FLAGS[kind]))
+            must_differ = written.get(kind, "")
+            plan.before.append(Op("open_namespace", where, path, kind, must_differ, a=slot, b=CLONE_FLAGS[kind]))
             joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
     return joins
 
@@ -132,10 +135,17 @@ def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Op]"
         yield Op("set_domainname", "/domainname", name, a=len(name.encode()))
 
 
+def _sysctl_where(key: str) -> str:
+    return f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
+
+
 def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
     """One write for each kernel parameter, through a procfs of our own."""
     for key, value in linux.get("sysctl", {}).items():
-        where = f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
         yield Op(
-            "write_sysctl", where, f"sys/{sysctl_path(key)}", value, a=len(value.encode("utf-8", "surrogateescape"))
+            "write_sysctl",
+            _sysctl_where(key),
+            f"sys/{sysctl_path(key)}",
+            value,
+            a=len(value.encode("utf-8", "surrogateescape")),
         )

@@ -497,7 +497,7 @@ def test_state_root_is_readonly(runtime, bundle):
         "-m",
         "sh",
         "-c",
-        'mkdir -p "$0"; mount -t tmpfs -o ro none "$0"; shift 0; exec "$@"',
+        'mkdir -p "$0"; mount -t tmpfs -o ro,mode=700 none "$0"; shift 0; exec "$@"',
         runtime.root,
     ]
     command += runtime.command("create", "--bundle", bundle.folder, runtime.id)

@@ -1,0 +1,579 @@
+"""State directories that were tampered with, crashed runtimes, full disks and empty descriptor tables.
+
+Whatever lies in the state directory, a command ends in time with a message, signals nobody who is not the
+container's process, and `delete --force` removes what is left.
+"""
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hostile import Attack, kill, wait_for
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def bystander() -> "Iterator[subprocess.Popen[bytes]]":
+    """A process that no command may signal."""
+    process = subprocess.Popen(["/bin/sleep", "100"])
+    yield process
+    kill(process)
+
+
+def created(attack: Attack) -> Path:
+    """A created container; where its state is."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create().status
+    return attack.root / attack.id
+
+
+def rewrite(place: Path, **changes: Any) -> None:
+    """Change state.json."""
+    record = json.loads((place / "state.json").read_text())
+    (place / "state.json").write_text(json.dumps(record | changes))
+
+
+# ── T53, T54: start finds something else than it left ───────────────────────────────────────────────────
+
+
+def test_init_is_killed_before_start(attack: Attack) -> None:
+    """T53: start of a container whose first process was killed says that it has stopped."""
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+    result = attack.start()
+    assert (1, "cannot start a container that has stopped\n") == (result.status, result.err)
+
+
+@pytest.mark.parametrize("name", ["exec.fifo", "result.fifo"])
+@pytest.mark.parametrize("kind", ["missing", "file", "symlink", "fifo", "fifo with a reader", "folder", "device"])
+def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
+    """T54: start never writes to, reads from or waits for anything but the FIFOs that create made."""
+    place = created(attack)
+    init = attack.pid()
+    os.rename(place / name, attack.folder / "original")
+    held = -1
+    if kind == "file":
+        (place / name).write_text("")
+    elif kind == "symlink":
+        (place / name).symlink_to(attack.folder / "original")
+    elif kind == "folder":
+        (place / name).mkdir()
+    elif kind == "device":
+        os.mknod(place / name, 0o020600, os.makedev(1, 5))
+    elif kind != "missing":
+        os.mkfifo(place / name)
+        if kind == "fifo with a reader":
+            held = os.open(place / name, os.O_RDWR)
+    result = attack.start()
+    assert 1 == result.status
+    assert result.err
+    assert 5 > result.seconds
+    if held >= 0:
+        os.set_blocking(held, False)
+        with pytest.raises(BlockingIOError):
+            os.read(held, 1)
+        os.close(held)
+    if Path(f"/proc/{init}").exists():
+        assert "sleep" not in Path(f"/proc/{init}/cmdline").read_text().split("\0")[0]
+
+
+# ── T55 to T58: many at once ────────────────────────────────────────────────────────────────────────────
+
+
+def test_parallel_starts(attack: Attack) -> None:
+    """T55: of many starts exactly one succeeds."""
+    created(attack)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: attack.start(), range(8)))
+    assert [0, *[1] * 7] == sorted(result.status for result in results)
+    assert {"cannot start an already running container\n"} == {r.err for r in results if r.status}
+    assert "running" == attack.state()["status"]
+
+
+def test_parallel_starts_after_a_killed_create(attack: Attack) -> None:
+    """T55, H20: looking whether somebody else is at work must not give up one's own lock."""
+    place = created(attack)
+    rewrite(place, status="creating")  # as a runtime leaves it that was killed just before it committed
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: attack.start(), range(8)))
+    assert [0, *[1] * 7] == sorted(result.status for result in results)
+
+
+def test_parallel_creates(attack: Attack) -> None:
+    """T56: of many creates of one id exactly one succeeds; the others do not disturb it."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    attack.write_config()
+    command = attack.command("create", "--bundle", attack.bundle, attack.id)
+
+    def create(_: int) -> tuple[int, bytes]:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              check=False, timeout=30)  # fmt: skip
+        return done.returncode, done.stderr
+
+    # the winner's container keeps its standard error: let that be a file
+    script = '"$@" 2>"$0/err.$$"; s=$?; test $s = 0 || cat "$0/err.$$" >&2; exit $s'
+    command = ["/bin/sh", "-c", script, str(attack.folder), *command]
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(create, range(20)))
+    assert [0, *[1] * 19] == sorted(status for status, _ in results)
+    assert {f"container with given ID already exists: {attack.id}\n".encode()} == {e for s, e in results if s}
+    assert "created" == attack.state()["status"]
+    assert 0 == attack.start().status
+
+
+def test_everything_at_once(attack: Attack) -> None:
+    """T57: delete, start, kill and state beside each other: no traceback, no deadlock, nothing left."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    for _ in range(6):
+        assert 0 == attack.create().status
+        commands = [("start",), ("kill",), ("state",), ("delete",), ("list",), ("delete", "--force"), ("state",), ("kill",)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda words: attack.pyoci(*words, *([] if words == ("list",) else [attack.id])), commands))
+        assert 0 == attack.delete().status
+        assert {} == attack.state()
+
+
+def test_delete_of_a_running_container(attack: Attack) -> None:
+    """T58: only --force deletes what runs."""
+    created(attack)
+    assert 0 == attack.start().status
+    result = attack.pyoci("delete", attack.id)
+    assert 1 == result.status
+    assert "not stopped: running" in result.err
+    assert 0 == attack.delete("--force").status
+
+
+# ── T59, T60: state.json ────────────────────────────────────────────────────────────────────────────────
+
+BROKEN = {
+    "empty": b"",
+    "truncated": None,
+    "array": b"[]",
+    "number": b"1",
+    "NUL": b"\0" * 100,
+    "not UTF-8": b'{"pyoci": 1, "id": "\xff"}',
+    "deep": b"[" * 100000,
+    "huge": b'{"pyoci": 1, "a": "' + b"a" * (33 << 20) + b'"}',
+    "only its format": b'{"pyoci": 1}',
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_record_is_broken(attack: Attack, kind: str) -> None:
+    """T59: a record that can't be read is an error; delete --force removes what can be found."""
+    place = created(attack)
+    init = attack.pid()
+    data = BROKEN[kind]
+    whole = (place / "state.json").read_bytes()
+    (place / "state.json").write_bytes(whole[: len(whole) // 2] if data is None else data)
+    try:
+        for words in (("state",), ("start",), ("kill", "--", "KILL"), ("delete",)):
+            result = attack.pyoci(words[0], attack.id)
+            assert 1 == result.status
+            assert result.err
+            assert 5 > result.seconds
+        assert 0 == attack.pyoci("list").status
+    finally:
+        os.kill(init, signal.SIGKILL)
+    attack.pyoci("delete", "--force", attack.id)
+    shutil.rmtree(place, ignore_errors=True)
+    remove_cgroup(attack)
+
+
+def remove_cgroup(attack: Attack) -> None:
+    """What no runtime can find any more without its record."""
+    for path in reversed(attack.cgroups()):
+        wait_for(lambda path=path: "populated 0" in Path(path, "cgroup.events").read_text())
+        os.rmdir(path)
+
+
+WRONG: "dict[str, dict[str, Any]]" = {
+    "version": {"pyoci": 2},
+    "pid 0": {"pid": 0},
+    "pid 1": {"pid": 1},
+    "pid -1": {"pid": -1},
+    "pid -2": {"pid": -2},
+    "pid text": {"pid": "1"},
+    "pid true": {"pid": True},
+    "pid real": {"pid": 1.0},
+    "pid huge": {"pid": 1 << 40},
+    "pid above pid_max": {"pid": (1 << 31) - 1},
+    "id": {"id": "other"},
+    "start time": {"startTime": 1},
+    "start time text": {"startTime": "x"},
+    "boot": {"bootId": "another"},
+    "boot number": {"bootId": 5},
+    "bundle": {"bundle": 5},
+    "hooks": {"hooks": []},
+    "hook": {"hooks": {"poststop": ["x"]}},
+    "cgroup": {"cgroup": None},
+    "cgroup text": {"cgroup": "x"},
+    "cgroup driver": {"cgroup": {"driver": "nosuch"}},
+    "cgroup members": {"cgroup": {"driver": "cgroupfs"}},
+    "status": {"status": ["x"]},
+    "process": {"process": 5},
+    "annotations": {"annotations": 5},
+    "operations": {"startOps": 5},
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
+    """T59: whatever a record says, no command crashes, and nobody is signalled who is not the container's process."""
+    place = created(attack)
+    init = attack.pid()
+    original = (place / "state.json").read_bytes()
+    rewrite(place, **WRONG[kind])
+    try:
+        for words in (("state",), ("list",), ("kill",), ("start",)):
+            result = attack.pyoci(*words, *([] if words == ("list",) else [attack.id]))
+            assert 5 > result.seconds
+    finally:
+        if place.exists():
+            (place / "state.json").write_bytes(original)
+    assert bystander.poll() is None
+    assert Path("/proc/1").exists()
+    assert Path(f"/proc/{init}").exists() or kind == "start time"
+
+
+@pytest.mark.parametrize("whose", ["own", "bystander", "init"])
+def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[bytes]", whose: str) -> None:
+    """T60: a pid that now belongs to another process is not the container: reported stopped, never signalled."""
+    place = created(attack)
+    init = attack.pid()
+    original = (place / "state.json").read_bytes()
+    rewrite(place, pid={"own": os.getpid(), "bystander": bystander.pid, "init": 1}[whose])
+    assert "stopped" == attack.state()["status"]
+    assert (1, "container not running\n") == (lambda r: (r.status, r.err))(attack.pyoci("kill", attack.id, "KILL"))
+    assert bystander.poll() is None
+    (place / "state.json").write_bytes(original)
+    assert "created" == attack.state()["status"]
+    assert init == attack.pid()
+
+
+def test_pid_is_a_thread_now(attack: Attack) -> None:
+    """T60: a pid that has become a thread of another process can't be opened: the container has stopped."""
+    place = created(attack)
+    original = (place / "state.json").read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        import threading
+
+        thread = pool.submit(threading.get_native_id).result()
+        rewrite(place, pid=thread)
+        assert "stopped" == attack.state()["status"]
+    (place / "state.json").write_bytes(original)
+
+
+def test_name_of_the_process_lies(attack: Attack) -> None:
+    """T60, H17: a process named `a) R 1 (` does not change the fields that follow its name in /proc/PID/stat."""
+    shutil.copy("/bin/busybox", attack.rootfs / "bin/a) R 1 (")
+    (attack.rootfs / "bin/a) R 1 (").unlink()
+    (attack.rootfs / "bin/sleep").unlink()
+    shutil.copy("/bin/busybox", attack.rootfs / "bin/sleep")
+    attack.shell("printf 'a) R 1 (' > /proc/self/comm; exec 3>&1; while :; do /bin/usleep 100000; done")
+    assert 0 == attack.create().status
+    assert 0 == attack.start().status
+    wait_for(lambda: "a) R 1 (" in Path(f"/proc/{attack.pid()}/comm").read_text())
+    assert "running" == attack.state()["status"]
+    assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+    attack.wait("stopped")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "device", "socket"])
+def test_record_is_no_file(attack: Attack, kind: str) -> None:
+    """T59, H20: a state.json that is no regular file is refused at once, not followed, not waited for."""
+    place = created(attack)
+    record = place / "state.json"
+    original = record.read_bytes()
+    record.unlink()
+    if kind == "symlink":
+        (attack.folder / "elsewhere").write_bytes(original)
+        record.symlink_to(attack.folder / "elsewhere")
+    elif kind == "fifo":
+        os.mkfifo(record)
+    elif kind == "device":
+        os.mknod(record, 0o020600, os.makedev(1, 5))
+    elif kind == "socket":
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            os.chdir(place)
+            listener.bind("state.json")
+            os.chdir("/")
+    else:
+        record.mkdir()
+    for command in ("state", "start", "kill", "delete"):
+        result = attack.pyoci(command, attack.id)
+        assert (1, True) == (result.status, 5 > result.seconds)
+    assert 0 == attack.pyoci("list").status
+    record.rmdir() if kind == "folder" else record.unlink()
+    record.write_bytes(original)
+    record.chmod(0o600)
+
+
+def test_unexpected_things_in_the_state(attack: Attack) -> None:
+    """H20: delete removes by descriptor, follows no link, and says so if something is not its own."""
+    place = created(attack)
+    (place / "link").symlink_to(attack.outside / "file")
+    (place / "folder-link").symlink_to(attack.outside)
+    assert 0 == attack.delete().status
+
+
+# ── T61: locks ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["start", "delete"])
+def test_lock_is_held_for_ever(attack: Attack, command: str) -> None:
+    """T61: a stopped runtime with the lock in its hand delays others for seconds, and then they say so."""
+    place = created(attack)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        result = attack.pyoci(command, attack.id)
+        assert (1, True) == (result.status, 15 > result.seconds)
+        assert f"cannot lock container `{attack.id}`" in result.err
+        assert "created" == attack.state()["status"]
+    finally:
+        os.close(fd)
+    assert 0 == attack.start().status
+
+
+def test_lock_is_given_back(attack: Attack) -> None:
+    """T61: who waits for a lock goes on as soon as it is free."""
+    place = created(attack)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(attack.start)
+        time.sleep(0.3)
+        os.close(fd)
+        assert (0, True) == ((result := waiting.result()).status, 2 > result.seconds)
+
+
+# ── T62: the root of all states ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o1770, 0o702])
+def test_root_can_be_written_by_others(attack: Attack, mode: int) -> None:
+    """CVE-2021-41089, CVE-2021-41091, CVE-2024-25621: who can put a directory there puts our hooks there."""
+    attack.root.mkdir()
+    attack.root.chmod(mode)
+    attack.write_config()
+    for words in (["create", "--bundle", attack.bundle, attack.id], ["state", attack.id], ["list"],
+                  ["delete", "--force", attack.id], ["start", attack.id], ["kill", attack.id]):  # fmt: skip
+        result = attack.pyoci(*words)
+        assert (1, True) == (result.status, "others can write to it" in result.err), words
+    assert [] == list(attack.root.iterdir())
+    attack.root.chmod(0o700)
+
+
+def test_root_belongs_to_somebody_else(attack: Attack) -> None:
+    """CVE-2024-25621: a state root that another user owns is theirs."""
+    attack.root.mkdir(mode=0o700)
+    os.chown(attack.root, 1234, 1234)
+    result = attack.create()
+    assert (1, True) == (result.status, "owner 1234" in result.err)
+    os.chown(attack.root, 0, 0)
+
+
+@pytest.mark.parametrize("slash", ["", "/", "//", "/."])
+def test_root_is_a_link(attack: Attack, slash: str) -> None:
+    """T62: a state root that is a symlink is refused, with slashes after it too."""
+    (attack.folder / "elsewhere").mkdir(mode=0o700)
+    attack.root.symlink_to(attack.folder / "elsewhere")
+    attack.write_config()
+    command = [attack.executable, "--root", f"{attack.root}{slash}"]
+    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True,
+                          stdin=subprocess.DEVNULL, text=True, check=False, timeout=20)  # fmt: skip
+    assert (1, True) == (done.returncode, "cannot use state directory" in done.stderr), done.stderr
+    assert [] == list((attack.folder / "elsewhere").iterdir())
+    attack.root.unlink()
+
+
+def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
+    """CVE-2024-25621, H20: a planted state with hooks is not run by root: the directory must be ours."""
+    attack.root.mkdir(mode=0o700)
+    place = attack.root / attack.id
+    place.mkdir()
+    marker = attack.folder / "pwned"
+    record = {
+        "pyoci": 1, "id": attack.id, "status": "created", "pid": -1, "startTime": 0, "bootId": "", "bundle": "/",
+        "rootfs": "/", "created": "", "owner": "", "annotations": {}, "process": [], "sharesPids": False,
+        "hooks": {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {marker}"]}]},
+        "cgroup": {"driver": "disabled"}, "startOps": {},
+    }  # fmt: skip
+    (place / "state.json").write_text(json.dumps(record))
+    os.chown(place, 1234, 1234)
+    for words in (["delete", "--force"], ["delete"], ["start"], ["state"]):
+        attack.pyoci(*words, attack.id)
+        assert not marker.exists()
+    shutil.rmtree(place)
+
+
+def test_state_is_private(attack: Attack) -> None:
+    """CVE-2021-41089, H20: nobody else can look into the state, whatever the umask."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create(umask=0).status
+    for path, mode in ((attack.root, 0o700), (attack.root / attack.id, 0o700)):
+        assert mode == path.stat().st_mode & 0o7777
+    for path in (attack.root / attack.id).iterdir():
+        assert 0 == path.stat().st_mode & 0o077
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link"])
+def test_pid_file_is_a_link(attack: Attack, kind: str) -> None:
+    """CVE-2025-0750's class: the pid file replaces a link, and never writes through it."""
+    target = attack.outside / ("file" if kind == "link" else "new")
+    (attack.folder / "pid").symlink_to(target)
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create("--pid-file", attack.folder / "pid").status
+    assert not (attack.folder / "pid").is_symlink()
+    assert str(attack.pid()) == (attack.folder / "pid").read_text()
+
+
+# ── T63, T64, T66: nothing left to take ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_state_is_on_a_full_disk(attack: Attack, blocks: int) -> None:
+    """T63: ENOSPC at whatever moment is an error that says so, and nothing stays."""
+    attack.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"nr_blocks={blocks},mode=700", "tmpfs", str(attack.root)], check=True)
+    try:
+        attack.config["annotations"] = {"filler": "x" * 4096 * blocks}
+        result = attack.create()
+        assert 1 == result.status
+        assert "no space left on device" in result.err
+        assert [] == list(attack.root.iterdir())
+    finally:
+        subprocess.run(["umount", str(attack.root)], check=True)
+
+
+def test_state_is_on_a_read_only_disk(attack: Attack) -> None:
+    """T63: EROFS."""
+    attack.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(attack.root)], check=True)
+    try:
+        result = attack.create()
+        assert (1, True) == (result.status, "read-only file system" in result.err)
+    finally:
+        subprocess.run(["umount", str(attack.root)], check=True)
+
+
+def test_state_has_no_inodes(attack: Attack) -> None:
+    """T63: no room for one name more, at each of the names that create makes."""
+    attack.root.mkdir(mode=0o700)
+    for inodes in range(1, 8):
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"nr_inodes={inodes + 1},mode=700", "tmpfs", str(attack.root)], check=True
+        )
+        try:
+            result = attack.create()
+            if result.status:
+                assert "no space left on device" in result.err
+                assert [] == list(attack.root.iterdir())
+            else:
+                assert inodes > 3
+                assert 0 == attack.delete().status
+        finally:
+            subprocess.run(["umount", str(attack.root)], check=True)
+
+
+def test_few_descriptors(attack: Attack) -> None:
+    """T64: EMFILE at the nth descriptor, for each n: a clean failure, or a container."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    succeeded = []
+    for limit in range(4, 48):
+        result = attack.create(preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+        if result.status == 0:
+            succeeded.append(limit)
+            assert "created" == attack.state()["status"]
+            assert 0 == attack.delete().status
+        else:
+            assert not succeeded, result
+            assert result.err.strip()
+            assert not (attack.root / attack.id).exists(), (limit, result)
+            assert [] == attack.cgroups(), (limit, result)
+            assert [] == attack.strays(), (limit, result)
+    assert succeeded
+
+
+@pytest.mark.parametrize("command", ["state", "kill", "start", "delete"])
+def test_few_descriptors_later(attack: Attack, command: str) -> None:
+    """T64: a live container is not called stopped or missing for want of a descriptor."""
+    created(attack)
+    for limit in range(3, 16):
+        before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
+        words = [command, attack.id, *(["0"] if command == "kill" else [])]
+        result = attack.pyoci(*words, preexec_fn=before)
+        assert "does not exist" not in result.err, (limit, result)
+        if result.status == 0:
+            assert command != "state" or "created" == json.loads(result.out)["status"]
+            break
+        assert "not running" not in result.err, (limit, result)
+        assert "created" == attack.state()["status"], (limit, result)
+    else:
+        pytest.fail("never succeeded")
+
+
+def test_many_containers_are_listed(attack: Attack) -> None:
+    """T64: list closes what it opens: more containers than descriptors are still all there."""
+    place = created(attack)
+    record = json.loads((place / "state.json").read_text())
+    for n in range(40):
+        (attack.root / f"c{n}").mkdir(mode=0o700)
+        (attack.root / f"c{n}" / "state.json").write_text(json.dumps(record | {"id": f"c{n}", "startTime": 1}))
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))  # noqa: E731
+    result = attack.pyoci("list", "-q", preexec_fn=limit)
+    assert 41 == len(result.out.split())
+    for n in range(40):
+        shutil.rmtree(attack.root / f"c{n}")
+
+
+def test_no_more_processes(attack: Attack) -> None:
+    """T66: the caller's own RLIMIT_NPROC in the way of the clone: an error, and no half container."""
+    user = 54321
+    for path in (attack.bundle, attack.rootfs):
+        os.chown(path, user, user)
+
+    def become_a_user_without_processes() -> None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+    attack.write_config()
+    (attack.folder / "own").mkdir(mode=0o700)
+    os.chown(attack.folder / "own", user, user)
+    command = [attack.executable, "--root", str(attack.folder / "own"), "--cgroup-manager", "disabled"]
+    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True, text=True,
+                          check=False, timeout=20, preexec_fn=become_a_user_without_processes)  # fmt: skip
+    assert 1 == done.returncode
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+    assert [] == list((attack.folder / "own").iterdir())
+
+
+# ── run ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_run_without_a_process(attack: Attack) -> None:
+    """H26: run of a config without a program ends with an error, it does not wait for a start that never comes."""
+    del attack.config["process"]
+    result = attack.run()
+    assert (1, True) == (result.status, "has no process" in result.err)
