@@ -3,6 +3,8 @@
 import posix
 
 from pyoci import files
+from pyoci.cgroups import fs
+from pyoci.errors import CgroupError
 from pyoci.plan.compiler import Host
 
 _WHOLE_RANGE = b"0 0 4294967295"
@@ -10,17 +12,23 @@ _WHOLE_RANGE = b"0 0 4294967295"
 
 def probe() -> Host:
     """The facts, read from /proc. Works without privileges."""
-    from pyoci.cgroups import fs
-
     uid_map = b" ".join(files.read("/proc/self/uid_map").split())
     return Host(
         posix.uname().machine,
-        fs.find_mount(),
+        _cgroup_mount(),
         capabilities=grantable_capabilities(),
         user_namespace=uid_map != _WHOLE_RANGE,
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=_exists("/sys/fs/selinux/enforce"),
     )
+
+
+def _cgroup_mount() -> str:
+    """Where cgroup v2 is mounted, "" if it is not: an error only for a container that gets a cgroup."""
+    try:
+        return fs.find_mount()
+    except CgroupError:
+        return ""
 
 
 def grantable_capabilities() -> int:

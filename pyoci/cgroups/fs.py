@@ -171,6 +171,7 @@ class Cgroup:
         path = cgroup_path(cgroups_path, id)
         parts = path[1:].split("/")
         ancestors = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]
+        mount = mount or find_mount()
         return cls(mount, path, [ancestor for ancestor in ancestors if not _is_there(mount + ancestor)])
 
     @classmethod
