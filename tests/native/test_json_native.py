@@ -27,7 +27,7 @@ SAMPLE = (
 # ── An oracle: the standard library, and the rules that we add ──────────────────────────────────────────
 
 
-class Fault(Exception):  # noqa: N818
+class Fault(Exception):
     """The reference reader refuses the document."""
 
 
@@ -240,7 +240,7 @@ def test_every_byte_deleted_or_doubled() -> None:
 )
 def test_fault(data: bytes, reason: str, offset: int) -> None:
     """Each fault has its reason, and the offset of the byte where it lies."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         json_loads(data)
     assert (reason, offset) == caught.value.args
 
@@ -304,7 +304,7 @@ def test_depth(opening: bytes, closing: bytes) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "{}", bytearray(b"{}"), 1])
-def test_reads_bytes_only(wrong: Any) -> None:  # noqa: ANN401
+def test_reads_bytes_only(wrong: Any) -> None:
     """Anything but bytes is a programmer's mistake."""
     with pytest.raises(TypeError):
         json_loads(wrong)
