@@ -202,6 +202,8 @@ static bool start_python(int argc, char **argv)
      * middle of a container's creation. The executor resets all signals before it executes a program. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    /* A caller that ignores it would have the kernel reap our children, with what they have to tell. */
+    signal(SIGCHLD, SIG_DFL);
 
     PyPreConfig preconfig;
     PyPreConfig_InitIsolatedConfig(&preconfig);
