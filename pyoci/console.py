@@ -67,6 +67,12 @@ class Foreground:
         self._signals = _native.signalfd()
         self._saved: bytes | None = None
 
+    @staticmethod
+    def fit(launch: "Launch") -> None:
+        """Make the container's terminal as large as the caller's, before the program asks."""
+        if launch.console >= 0:
+            _native.copy_window_size(0, launch.console)
+
     def wait(self, launch: "Launch") -> int:
         """Until the program ends: its exit status, 128 + n if signal n ended it."""
         master = launch.console
@@ -75,7 +81,6 @@ class Foreground:
         poll.register(launch.pidfd, select.POLLIN)
         if master >= 0:
             self._saved = _native.make_raw(0)
-            _native.copy_window_size(0, master)
             poll.register(master, select.POLLIN)
             poll.register(0, select.POLLIN)
         try:
@@ -103,8 +108,8 @@ class Foreground:
 
     def _forward(self, launch: "Launch") -> None:
         signal = int.from_bytes(posix.read(self._signals, 128)[:4], "little")
-        if signal == SIGWINCH and launch.console >= 0:
-            _native.copy_window_size(0, launch.console)
+        if signal == SIGWINCH:
+            self.fit(launch)
         elif signal not in _OWN_SIGNALS:
             try:
                 _native.pidfd_send_signal(launch.pidfd, signal)

@@ -90,6 +90,8 @@ def run(
     foreground = None if detach else console.Foreground(subreaper=not no_subreaper)
     container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
     try:
+        if foreground is not None:
+            foreground.fit(launch)
         container.start()
     except BaseException:
         _give_up(id, root, launch)
