@@ -253,8 +253,8 @@ class Attack:
 
     def clean_up(self) -> None:
         """Remove whatever the container left, as an administrator would."""
-        for id in self._ids:
-            subprocess.run(self.command("delete", "--force", id), capture_output=True, timeout=PATIENCE, check=False)
+        for container in self._ids:
+            subprocess.run(self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False)
 
     def assert_host_clean(self) -> None:
         """Invariants I1 to I5, after `delete --force` of whatever the attack left."""
