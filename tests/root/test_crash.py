@@ -4,6 +4,7 @@ strace kills a command as it enters a system call, the nth of its name: every ca
 something is such a moment. No product code knows of this.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,9 @@ import time
 
 import pytest
 
+from pyoci import state
+from pyoci.container import Container
+from pyoci.errors import StateError
 from tests.support.runtime import PATIENCE, status_of, wait_for
 
 pytestmark = pytest.mark.root
@@ -89,9 +93,10 @@ def settle(runtime):
         if result.status:
             assert re.search("does not exist|half made", result.err), result
             return ""
-        state = json.loads(result.out)
-        if state["status"] != "creating" and (state["status"] != "created" or is_at_rest(state["pid"])):
-            return state["status"]
+        document = json.loads(result.out)
+        status = document["status"]
+        if status != "creating" and (status != "created" or is_at_rest(document["pid"])):
+            return str(status)
 
 
 def is_at_rest(pid):
@@ -246,6 +251,39 @@ def test_init_is_killed_while_start_waits(runtime, bundle):
     assert 1 == process.returncode
     assert "killed before it ran the program" in err
     runtime.assert_gone()
+
+
+@pytest.fixture
+def held(runtime, bundle):
+    """The descriptor of a created container's directory, whose lock this test holds."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    fd = os.open(runtime.root / runtime.id, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("command", ["start", "delete"])
+def test_a_lock_is_waited_for(runtime, held, command):
+    """A command waits until another one has done with the container."""
+    process = subprocess.Popen(runtime.command(command, runtime.id), stdin=subprocess.DEVNULL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    assert "created" == runtime.state()["status"]
+    fcntl.flock(held, fcntl.LOCK_UN)
+    assert 0 == process.wait(PATIENCE)
+
+
+def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
+    """Somebody who holds it and does not go on is named as the reason."""
+    monkeypatch.setattr(state, "LOCK_PATIENCE", 0.2)
+    container = Container.load(runtime.id, root=str(runtime.root))
+    with pytest.raises(StateError, match="cannot lock container .*: another process has held it for"):
+        container.delete(force=True)
+    container.close()
+    fcntl.flock(held, fcntl.LOCK_UN)
+    assert "created" == runtime.state()["status"]
 
 
 def test_several_starts(runtime, bundle):
