@@ -279,7 +279,7 @@ def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
     """Somebody who holds it and does not go on is named as the reason."""
     monkeypatch.setattr(state, "LOCK_PATIENCE", 0.2)
     container = Container.load(runtime.id, root=str(runtime.root))
-    with pytest.raises(StateError, match="cannot lock container .*: another process has held it for"):
+    with pytest.raises(StateError, match=r"cannot lock container .*: another process has held it for"):
         container.delete(force=True)
     container.close()
     fcntl.flock(held, fcntl.LOCK_UN)
