@@ -87,10 +87,12 @@ def run(
     creation = _Creation(id, root, bundle, config_file, log, preserve_fds)
     creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
     console.check_terminal(terminal=creation.terminal, socket=console_socket, detached=detach)
-    foreground = None if detach else console.Foreground(subreaper=not no_subreaper)
     container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
+    foreground = None
     try:
-        if foreground is not None:
+        if not detach:
+            # not before: while the container is made a signal ends this process, and with it a hook that never does
+            foreground = console.Foreground(subreaper=not no_subreaper)
             foreground.fit(launch)
         container.start()
     except BaseException:
