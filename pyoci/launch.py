@@ -11,7 +11,7 @@ import posix
 from pyoci import _native, explain, files, hooks
 from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
-from pyoci.plan.mounts import SLAVE
+from pyoci.plan.mounts import PRIVATE, SLAVE
 from pyoci.plan.operations import (
     BUNDLE,
     CHANNEL,
@@ -235,6 +235,8 @@ class Launch:
     def _open_device(self, op: Op) -> None:
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
         self.slots[op.a] = fd
+        # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
+        _native.mount_setattr(fd, False, 0, 0, PRIVATE)
         st = posix.fstat(fd)
         kind = S_IFBLK if op.s2 == "b" else S_IFCHR
         if st.st_mode & S_IFMT != kind or (posix.major(st.st_rdev), posix.minor(st.st_rdev)) != (op.b, op.c):

@@ -230,6 +230,37 @@ def test_a_limit_above_the_hosts_is_set_or_one_line_names_it(make, pyoci):
     assert [] == bundle.traces()
 
 
+SHARED = """
+mount --make-rshared /
+before=$(cat /proc/self/mountinfo)
+"$@"
+status=$?
+after=$(cat /proc/self/mountinfo)
+[ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after") >&2; exit 99; }
+exit $status
+"""
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_no_mount_reaches_a_host_that_shares_its_mounts(make, pyoci, user_namespace):
+    """systemd makes them shared. A mask that hits another one, or a device, is a mount on a clone of the host's."""
+    bundle = make(OURS / "docker-default.json")
+    linux = bundle.config["linux"]
+    linux["maskedPaths"] += ["/proc/keys", "/proc/keys", "/dev/full", "/dev/full", "/dev/null", "/sys/firmware"]
+    if user_namespace:
+        linux["namespaces"].append({"type": "user"})
+        linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        del linux["sysctl"]
+        os.chown(bundle.rootfs / "etc", 100000, 100000)  # where mount points are made
+        for folder in bundle.rootfs.parents[1:5]:  # pytest makes them for root alone
+            folder.chmod(0o711)
+    bundle.save()
+    bundle.prefix = ["unshare", "--mount", "--propagation", "private", "bash", "-c", SHARED, "shared"]
+
+    assert (0, bundle.expected, "") == bundle.run(pyoci)
+    assert [] == bundle.traces()
+
+
 PROBE = """
 of() { echo "[$1]"; }
 of ids; id -u; id -g; id -G
