@@ -10,8 +10,7 @@ import posix
 import select
 import time
 
-from pyoci import hooks, state
-from pyoci.cgroups import fs
+from pyoci import state
 from pyoci.config.jsonio import dumps
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
 from pyoci.names import check_id
@@ -20,6 +19,8 @@ from pyoci.state import Directory, is_exiting, open_process, open_root, send_sig
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyoci.cgroups import fs
 
 
 SPEC_VERSION = "1.3.0"
@@ -183,6 +184,8 @@ class Container:
 
     def _cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
         try:
+            from pyoci.cgroups import fs  # `state` of a stopped or a created container needs none of it
+
             return fs.from_dict(self._record["cgroup"])
         except (KeyError, TypeError) as error:
             raise StateError(f"cannot use the cgroup in {state.RECORD}: it is not of this version") from error
@@ -226,6 +229,8 @@ class Container:
         entries = self._record["hooks"].get("poststart", [])
         if not entries:
             return
+        from pyoci import hooks
+
         state_fd = hooks.state_file(state_json(self._record, "running"))
         bundle_fd = open_bundle(self._record["bundle"])
         try:
@@ -317,6 +322,8 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
         bundle_fd = open_bundle(record["bundle"])
     except OSError:
         bundle_fd = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    from pyoci import hooks
+
     failures = hooks.run_recorded(entries, "poststop", state_json(record, "stopped"), bundle_fd)
     posix.close(bundle_fd)
     return [str(failure) for failure in failures]

@@ -19,7 +19,6 @@ import select
 import time
 
 from pyoci import _native
-from pyoci.cgroups.resources import controllers
 from pyoci.errors import CgroupError, reason
 
 TYPE_CHECKING = False
@@ -369,6 +368,8 @@ class Cgroup:
 
     def _enable(self, line: list[int], writes: "list[Write]") -> None:
         """Enable the controllers of `writes` in every ancestor that does not have them enabled yet."""
+        from pyoci.cgroups.resources import controllers  # only create has limits to think of
+
         needed, spare = controllers(writes)
         if not needed and not spare:
             return

@@ -25,13 +25,13 @@ CORE = """
 """.split()
 
 ALWAYS = """
-    errno fcntl math select time _struct
+    errno fcntl select time _struct
     pyoci.cli pyoci.commands pyoci.errors pyoci.log pyoci.names pyoci.options pyoci.files pyoci.state pyoci.container
-    pyoci.hooks pyoci.cgroups pyoci.cgroups.fs pyoci.cgroups.resources pyoci.config pyoci.config.jsonio
+    pyoci.cgroups pyoci.cgroups.fs pyoci.config pyoci.config.jsonio
 """.split()
 
 CREATION = """
-    itertools pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
+    itertools math pyoci.hooks pyoci.cgroups.resources pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
     pyoci.cgroups.device_filter
     pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
     pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
