@@ -202,6 +202,9 @@ static bool start_python(int argc, char **argv)
      * middle of a container's creation. The executor resets all signals before it executes a program. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    /* `time` reads the file of the time zone, whatever file that is. All our times are in UTC. */
+    setenv("TZ", "UTC0", 1);
+    unsetenv("TZDIR");
     /* A caller that ignores it would have the kernel reap our children, with what they have to tell. */
     signal(SIGCHLD, SIG_DFL);
 
