@@ -31,7 +31,8 @@ ALWAYS = """
 """.split()
 
 CREATION = """
-    itertools math pyoci.hooks pyoci.cgroups.resources pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
+    itertools math pyoci.hooks pyoci.cgroups.resources
+    pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
     pyoci.cgroups.device_filter
     pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
     pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
