@@ -1,0 +1,115 @@
+"""Tests as root on a machine that has what this host may lack: cgroup v2 with every controller, an older kernel.
+
+`uml` and `unified` are the tools that this folder has for it; they are tested first.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import rootfs
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+UML, UNIFIED = HERE / "uml", HERE / "unified"
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+def on_uml(test):
+    """Mark a test that boots the machine."""
+    if platform.machine() != "x86_64":
+        test = pytest.mark.may_skip("user-mode Linux is for x86-64")(test)
+    missing = not shutil.which("linux.uml")
+    return pytest.mark.skipif(missing, reason="needs Debian's user-mode-linux")(pytest.mark.slow(test))
+
+
+# What runs in the machine: these modules of tests/root, without the tests that KEYWORDS exclude.
+MODULES = [
+    "test_bundles.py",
+    "test_cgroups.py",
+    "test_cgroups_devices.py",
+    "test_cgroups_limits.py",
+    "test_lifecycle.py",
+]
+KEYWORDS = "not as-sent"
+
+
+def run(*command, **options):
+    """Run to the end: (exit status, standard output, standard error)."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+@on_uml
+def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
+    """Its folder, its output, its status and some of its environment; what it writes is lost."""
+    monkeypatch.setenv("PYOCI_TEST", "it's so")
+    script = """
+        echo out; echo err >&2; pwd; echo "$PYOCI_TEST $UNSAID"; cat here; echo there >here; cat here
+        cat /sys/fs/cgroup/cgroup.controllers; cat; exit 7
+    """
+    (tmp_path / "here").write_text("here\n")
+    monkeypatch.setenv("UNSAID", "x")
+
+    status, out, err = run(UML, "bash", "-c", script, cwd=tmp_path)
+
+    assert (7, "err\n") == (status, err)
+    assert ["out", str(tmp_path), "it's so ", "here", "there", "cpu io memory pids"] == out.splitlines()
+    assert "here\n" == (tmp_path / "here").read_text()
+
+
+@on_uml
+def test_the_machine_ends_after_its_time(tmp_path):
+    """With all its processes, and its output until then."""
+    started = time.monotonic()
+
+    status, out, err = run(UML, "--timeout", "6", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path))
+
+    assert (124, "begun\n", "uml: ended after 6 seconds\n") == (status, out, err)
+    assert time.monotonic() - started < 30
+    assert [] == list(tmp_path.iterdir())
+    assert "" == run("pgrep", "--full", f"job={tmp_path}")[1]
+
+
+def environment(tmp_path):
+    """This one, with another folder for temporary files."""
+    return {**os.environ, "TMPDIR": str(tmp_path)}
+
+
+def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
+    """At /sys/fs/cgroup, with the options that it has."""
+    before = Path("/proc/self/mountinfo").read_text()
+    (options,) = {line.rpartition(" ")[2] for line in before.splitlines() if " - cgroup2 " in line}
+
+    status, out, err = run(UNIFIED, "sh", "-c", "grep -w -e cgroup -e cgroup2 /proc/self/mountinfo; exit 7")
+
+    assert (7, "") == (status, err)
+    (line,) = out.splitlines()
+    assert "/sys/fs/cgroup" == line.split()[4]
+    assert ["cgroup2", options] == line.partition(" - ")[2].split()[::2]
+    assert before == Path("/proc/self/mountinfo").read_text()
+
+
+@on_uml
+def test_the_tests_as_root_pass_in_the_machine(pyoci, tmp_path):
+    """What the host has no controllers for runs there, everything in one boot."""
+    assert os.access(pyoci, os.X_OK)
+    rootfs.debian()  # the machine has no network
+    modules = [f"tests/root/{module}" for module in MODULES]
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", KEYWORDS, *modules]
+
+    status, out, err = run(UML, "--verbose", "--timeout", "900", *command, cwd=CHECKOUT, env=environment(tmp_path))
+
+    assert 0 == status, out[-20_000:] + err
+    for name in ("containerd-ctr", "docker-default", "docker-privileged", "docker-readonly-user", "podman-default"):
+        for base in ("busybox", "debian"):
+            assert re.search(rf"the_program_runs\S*\[{base}-{name}-host\] PASSED", out), name
+    assert re.search(r"test_memory_limits_are_written PASSED", out)
