@@ -33,6 +33,7 @@ def on_uml(test):
 
 # What runs in the machine: these modules of tests/root, without the tests that KEYWORDS exclude.
 MODULES = [
+    "test_kernel.py",
     "test_bundles.py",
     "test_cgroups.py",
     "test_cgroups_devices.py",
