@@ -331,7 +331,8 @@ def test_output_forges_no_log_line(attack: Attack, kind: str) -> None:
 def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
     """H21, H25: an id that is none is shown, on one line, with what can't be printed escaped."""
     if "\0" in name:
-        pytest.raises(ValueError, attack.pyoci, "state", name)
+        with pytest.raises(ValueError):
+            attack.pyoci("state", name)
         return
     for words in (["state", name], ["create", "--bundle", attack.bundle, name], ["kill", name], ["delete", "--force", name]):
         result = attack.pyoci(*words)

@@ -167,9 +167,7 @@ class Attack:
         """Run a command. An answer comes in time, and it is no accident of the implementation."""
         before = time.monotonic()
         options.setdefault("stdin", subprocess.DEVNULL)
-        done = subprocess.run(
-            self.command(*words), capture_output=True, timeout=timeout, check=False, **options
-        )
+        done = subprocess.run(self.command(*words), capture_output=True, timeout=timeout, check=False, **options)
         out, err = done.stdout.decode("utf-8", "backslashreplace"), done.stderr.decode("utf-8", "backslashreplace")
         assert "Traceback" not in err, err
         assert "internal error" not in err, err
@@ -254,7 +252,9 @@ class Attack:
     def clean_up(self) -> None:
         """Remove whatever the container left, as an administrator would."""
         for container in self._ids:
-            subprocess.run(self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False)
+            subprocess.run(
+                self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False
+            )
 
     def assert_host_clean(self) -> None:
         """Invariants I1 to I5, after `delete --force` of whatever the attack left."""
