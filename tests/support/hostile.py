@@ -259,13 +259,16 @@ class Attack:
     def assert_host_clean(self) -> None:
         """Invariants I1 to I5, after `delete --force` of whatever the attack left."""
         for _ in range(2):
-            assert 0 == self.delete("--force").status
-        assert not (self.root / self.id).exists()
+            result = self.delete("--force")
+            assert 0 == result.status, result
+        assert not (self.root / self.id).exists(), "the state is still there"
         leftover = [path.name for path in self.root.iterdir()] if self.root.exists() else []
-        assert [] == leftover
-        assert [] == self.strays()
-        assert [] == self.cgroups()
-        assert self._before == self._host()
+        assert not leftover, leftover
+        assert not (strays := self.strays()), strays
+        assert not (cgroups := self.cgroups()), cgroups
+        after = self._host()
+        changed = {key: (self._before[key], after[key]) for key in after if self._before[key] != after[key]}
+        assert not changed, changed
 
     def cgroups(self) -> list[str]:
         """Cgroups with the container's name in theirs."""
