@@ -169,7 +169,7 @@ class _Creation:
         """Claim the id, make the container, commit. On any failure everything is taken back."""
         _occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
-        launch = Launch(self.plan, self.config, self.id)
+        launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount)
         directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)

@@ -50,10 +50,11 @@ class Launch:
     master of its terminal, -1 if it has none.
     """
 
-    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str) -> None:
+    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
         self.plan = plan
         self.config = config
         self.id = container_id
+        self._cgroup_mount = cgroup_mount
         self.slots = [-1] * plan.slots
         self.cgroup: Cgroup | NoCgroup = NoCgroup()
         self.pid = -1
@@ -270,7 +271,8 @@ class Launch:
             )
 
     def _make_cgroup(self, _op: Op) -> None:
-        self.cgroup = Cgroup.create(self.config.get("linux", {}).get("cgroupsPath", ""), self.id, self.plan.writes)
+        path = self.config.get("linux", {}).get("cgroupsPath", "")
+        self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount)
 
     def _write_cgroup(self, op: Op) -> None:
         self.cgroup.apply([self.plan.writes[op.a]])
