@@ -128,11 +128,8 @@ class Launch:
 
     def abort(self) -> None:
         """Kill and reap every child, and close everything."""
-        for pidfd in self._pidfds:
-            try:
-                _native.pidfd_send_signal(pidfd, SIGKILL)
-            except ProcessLookupError:
-                pass  # it has ended
+        for pid in self._children:
+            posix.kill(pid, SIGKILL)  # a child that was not waited for keeps its pid
         if self._channel >= 0:
             posix.close(self._channel)
             self._channel = -1
@@ -186,8 +183,8 @@ class Launch:
         """The bootstrap process has cloned init as our child, and ends."""
         bootstrap = self.pid
         self.pid = pid
-        self.pidfd = posix.pidfd_open(pid)
         self._children.append(pid)
+        self.pidfd = posix.pidfd_open(pid)
         self._pidfds.append(self.pidfd)
         posix.waitpid(bootstrap, 0)
         self._children.remove(bootstrap)
