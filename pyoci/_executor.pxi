@@ -337,7 +337,8 @@ cdef int do_become_root(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the container's init is cloned as a child of the runtime (CLONE_PARENT); this bootstrap process
-    # reports its pid and ends. The caller goes on only in the new process.
+    # reports its pid and ends. The caller goes on only in the new process, and only when the runtime knows it: what it
+    # reports must not come before its pid.
     cdef clone_args args
     cdef long pid
     memset(&args, 0, sizeof(args))
@@ -350,6 +351,8 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
         report(ctx, RECORD_CLONED, 0, 0)
         _exit(0)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if not hear_parent(ctx):
+        _exit(1)
     return 0
 
 

@@ -108,6 +108,7 @@ class Launch:
             kind, index, step, error, detail, payload = self._receive()
             if kind == CLONED:
                 self._adopt(detail)
+                self._answer()
             elif kind == FAILED:
                 op = self.plan.child()[index]
                 if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
@@ -119,10 +120,7 @@ class Launch:
                 at(detail)
                 for op in self.plan.at.get(detail, ()):
                     self._run(op)
-                try:
-                    posix.write(self._channel, b"\1")
-                except BrokenPipeError as error:
-                    raise self._ended() from error
+                self._answer()
                 if detail == CREATED:
                     return
 
@@ -170,6 +168,13 @@ class Launch:
             raise self._ended()
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         return kind, index, step, error, detail, data[RECORD.size : RECORD.size + length]
+
+    def _answer(self) -> None:
+        """Let the child go on. Raises SetupError if it has ended."""
+        try:
+            posix.write(self._channel, b"\1")
+        except BrokenPipeError as error:
+            raise self._ended() from error
 
     def _ended(self) -> SetupError:
         """What to say of a child that vanished."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import Attack, bind, kill, mount
+from tests.support.hostile import Attack, bind, kill, mount, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -272,3 +272,36 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
         result = attack.pyoci("run", "--bundle", folder, other)
         assert "canary" not in result.out
         assert result.status != 0
+
+
+def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
+    """H17: where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
+
+    The process in between is held up in clone3, so that the first one gets far before its pid can be told.
+    """
+    attack.linux["namespaces"] = [
+        {"type": "pid", "path": "/proc/self/ns/pid"} if ns["type"] == "pid" else ns for ns in attack.linux["namespaces"]
+    ]
+    attack.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
+    attack.process["args"] = ["/bin/sleep", "100"]
+    attack.write_config()
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_exit=100000",
+               *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as tracer:
+        try:
+            wait_for(lambda: attack.state().get("status") == "created" or tracer.poll() is not None)
+            pid = attack.pid()
+            assert str(attack.root) in os.readlink(f"/proc/{pid}/fd/{waits_on(pid)}")
+            assert "77                   88" in Path(f"/proc/{pid}/limits").read_text()
+            assert 0 == attack.start().status
+            assert "running" == attack.state()["status"]
+        finally:
+            attack.clean_up()
+
+
+def waits_on(pid: int) -> str:
+    """The descriptor that a process reads from just now."""
+    call = Path(f"/proc/{pid}/syscall")
+    wait_for(lambda: call.read_text().startswith("0 "))
+    return str(int(call.read_text().split()[1], 16))
