@@ -285,7 +285,7 @@ def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
     attack.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.write_config()
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_exit=100000",
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_exit=500000",
                *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as tracer:
