@@ -274,10 +274,11 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
         assert result.status != 0
 
 
-def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
+@pytest.mark.parametrize("_", range(4))
+def test_first_process_overtakes_its_own_news(attack: Attack, _: int) -> None:
     """H17: where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
 
-    The process in between is held up in clone3, so that the first one gets far before its pid can be told.
+    The process in between is held up in clone3, so that the first one gets far before its pid can be told. That does not always succeed: a runtime that is wrong fails one of these at least.
     """
     attack.linux["namespaces"] = [
         {"type": "pid", "path": "/proc/self/ns/pid"} if ns["type"] == "pid" else ns for ns in attack.linux["namespaces"]
