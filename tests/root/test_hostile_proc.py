@@ -149,8 +149,11 @@ def test_sysctl_of_the_hosts_network(attack: Attack, way: str) -> None:
     attack.without_mount("/sys", "/sys/fs/cgroup")
     before = Path("/proc/sys/net/ipv4/ip_default_ttl").read_text()
     attack.linux["sysctl"] = {"net.ipv4.ip_default_ttl": "65" if before.strip() == "64" else "64"}
-    result = attack.run()
-    assert before == Path("/proc/sys/net/ipv4/ip_default_ttl").read_text()
+    try:
+        result = attack.run()
+        assert before == Path("/proc/sys/net/ipv4/ip_default_ttl").read_text()
+    finally:
+        Path("/proc/sys/net/ipv4/ip_default_ttl").write_text(before)
     assert 1 == result.status
 
 
