@@ -255,6 +255,11 @@ class Attack:
             subprocess.run(
                 self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False
             )
+        for path in reversed(self.cgroups()):  # of a container that its state does not lead to any more
+            with contextlib.suppress(OSError):
+                Path(path, "cgroup.kill").write_text("1")
+                wait_for(lambda path=path: "populated 0" in Path(path, "cgroup.events").read_text())
+                os.rmdir(path)
 
     def assert_host_clean(self) -> None:
         """Invariants I1 to I5, after `delete --force` of whatever the attack left."""
