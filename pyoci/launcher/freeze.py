@@ -10,6 +10,7 @@ import argparse
 import marshal
 import os
 import shlex
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +25,8 @@ COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
 HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong"]
+# For the image: memory that Python allocates while it is made (image.c).
+WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-s"]
 
 
@@ -117,6 +120,11 @@ class Libpython:
         """Whether the hot path can run on the core: CPython 3.13 hides a function for it from shared libraries."""
         return self.is_static or sys.version_info < (3, 13)
 
+    @property
+    def allows_image(self) -> bool:
+        """Whether Python can be started when the executable is built: its memory has to be the executable's own."""
+        return self.is_static
+
     def table(self, temp: Path) -> list[Path]:
         """The source of a table of built-in modules instead of the library's, when some of those can't be linked."""
         if not self.is_static:
@@ -140,11 +148,11 @@ class Libpython:
         return f"static {self.static}" if self.is_static else f"shared {self.shared}"
 
 
-def compile_objects(temp: Path, native: Path, table: list[Path], definitions: list[str]) -> list[str]:
+def compile_objects(temp: Path, native: Path, more: list[Path], definitions: list[str]) -> list[str]:
     """Compile the launcher and, unless its object file is newer, the extension; the object files."""
     objects = []
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
-    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native, *table):
+    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native, *more):
         target = source if source.suffix == ".o" else temp / (source.stem + ".o")
         objects.append(str(target))
         if source == native and target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
@@ -199,21 +207,62 @@ def write_script(output: Path) -> None:
     output.chmod(0o755)
 
 
-def build(output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c") -> str:
+# struct elf64_phdr: type, flags, offset, virtual and physical address, sizes in the file and in memory, alignment.
+SEGMENT = struct.Struct("<IIQQQQQQ")
+PT_LOAD, PF_W = 1, 2
+
+
+def put_image(executable: Path) -> None:
+    """Have the executable start Python and load the modules, and begin from there ever after.
+
+    Its data segment, the last of the file, is replaced with what the segment holds then. Section headers go: they
+    would no longer be true, and a tool such as strip would believe them.
+    """
+    image = executable.with_name(executable.name + ".image")
+    image.unlink(missing_ok=True)
+    subprocess.run([executable, image], check=True, env={}, stdin=subprocess.DEVNULL)
+    made = image.read_bytes()
+    image.unlink()
+    elf = bytearray(executable.read_bytes())
+    table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+    for at in range(table, table + entries * SEGMENT.size, SEGMENT.size):
+        kind, flags, offset, virtual, physical, _, in_memory, alignment = SEGMENT.unpack_from(elf, at)
+        if kind == PT_LOAD and flags & PF_W:
+            relocated = struct.unpack_from("<Q", made)[0] - virtual  # what the dynamic linker writes stays as it was
+            content = elf[offset : offset + relocated] + made[8:]
+            SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
+            struct.pack_into("<Q", elf, 40, 0)
+            struct.pack_into("<HHH", elf, 58, 0, 0, 0)
+            executable.write_bytes(elf[:offset] + content)
+            return
+    raise ValueError(f"{executable} has no data segment")
+
+
+def build(
+    output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c", image: bool = True
+) -> str:
     """Build the executable at `output`; says which libpython is in it. `temp` keeps what is generated.
 
-    `package` is frozen, with `native`, the C or object file of its extension.
+    `package` is frozen, with `native`, the C or object file of its extension. Without `image` Python starts anew
+    in each process, as it does anyway where libpython is a shared one.
 
     Raises NoLibpython where this Python can't be embedded.
     """
     temp = temp.resolve()
     temp.mkdir(parents=True, exist_ok=True)
     library = Libpython()
+    image = image and library.allows_image
     freeze(package, temp)
-    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}"]
-    objects = compile_objects(temp, native, library.table(temp), definitions)
+    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}", f"-DPYOCI_IMAGE={int(image)}"]
+    more = [*library.table(temp), *([HERE / "image.c"] if image else [])]
+    objects = compile_objects(temp, native, more, definitions)
+    linking = [*LINKING, *objects, *library.flags()]
+    if image:
+        linking = [*LINKING, *WRAPPING, *objects[:-1], *library.flags(), objects[-1]]
     unfinished = output.with_name(output.name + ".new")
-    _run(*COMPILER, "-no-pie", *LINKING, *objects, *library.flags(), "-o", unfinished)
+    _run(*COMPILER, "-no-pie", *linking, "-o", unfinished)
+    if image:
+        put_image(unfinished)
     unfinished.replace(output)  # an executable that runs can't be written to
     return str(library)
 
