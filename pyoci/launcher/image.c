@@ -185,6 +185,8 @@ bool image_resume(bool much)
         populate();
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);
-    PyOS_AfterFork_Child(); /* another process and thread than before: what Python knows as a fork */
+    /* Another process and thread than before: what Python knows as a fork. */
+    PyOS_BeforeFork();
+    PyOS_AfterFork_Child();
     return renew_environment();
 }

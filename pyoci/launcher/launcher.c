@@ -278,24 +278,25 @@ static bool start_python(int argc, char **argv)
 }
 
 #if PYOCI_IMAGE
-/* The build runs us with the path of a file for the image. */
-static bool make_image(int argc, char **argv)
+/* The build runs us with the path of a file for the image; the exit status. */
+static int make_image(int argc, char **argv)
 {
     installed_path[0] = '\0';
     image_begin();
     if (argc != 2 || !start_python(1, (char *[]){"pyoci", NULL}))
-        return false;
+        return EXIT_FAILURE;
     PyObject *launcher = PyImport_ImportModule("pyoci.launcher");
     PyObject *nothing = launcher ? PyObject_CallMethod(launcher, "preload", NULL) : NULL;
     if (nothing == NULL) {
         PyErr_Print();
-        return false;
+        return EXIT_FAILURE;
     }
     Py_DECREF(nothing);
     Py_DECREF(launcher);
-    return image_write(argv[1]);
+    if (completed) /* for a module from a file, whose code and data are elsewhere */
+        return PYOCI_NO_IMAGE;
+    return image_write(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
-
 #endif
 
 /* 4. */
@@ -333,7 +334,7 @@ int main(int argc, char **argv)
     prepare_process();
 #if PYOCI_IMAGE
     if (!image_is_there())
-        return make_image(argc, argv) ? EXIT_SUCCESS : EXIT_FAILURE;
+        return make_image(argc, argv);
     if (!image_resume(enters_container(argc, argv)) || !tell_who_we_are()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;
