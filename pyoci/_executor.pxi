@@ -931,15 +931,38 @@ cdef int make_mask_directory(Context *ctx) noexcept nogil:
     return 0
 
 
+cdef int open_protected(Context *ctx, const Op *op, int *step) noexcept nogil:
+    """What to mask or to make read-only: path s1, or if s2 is a mount of the container's own, path s3 from its root.
+
+    That mount is of type c and lies behind no symlink, or somebody has exchanged its mount point for something else, so that
+    the paths below would not be found and stay as they are. A path that is missing is step 0.
+    """
+    cdef statfs_t fs
+    cdef int target, mount
+    if not op.s2:
+        target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    else:
+        mount = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+        if mount < 0 or fstatfs(mount, &fs) < 0 or fs.f_type != op.c:
+            step[0] = STEP_CHANGED
+            set_errno(EBUSY)
+            return -1
+        target = open_in_root(mount, ctx.pool + op.s3, O_PATH, 0)
+        close(mount)
+    if target < 0:
+        step[0] = 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
+    return target
+
+
 cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
     # Contract: a directory is covered by one shared empty tmpfs, anything else by the host's /dev/null (its clone was
     # verified by the runtime). Only a missing path is no error.
     cdef stat_t st
-    cdef int slot, tree, step, target, done
+    cdef int slot, tree, step = 0, target, done
     cdef int *attached
-    target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    target = open_protected(ctx, op, &step)
     if target < 0:
-        return 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
+        return step
     if fstat(target, &st) < 0:
         return STEP_FSTAT
     if st.st_mode & S_IFMT == S_IFDIR:
@@ -970,10 +993,10 @@ cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_readonly_path(Context *ctx, const Op *op) noexcept nogil:
     # Contract: a recursive bind of the path over itself, read-only before it is attached. A missing path is no error.
-    cdef int tree
-    cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    cdef int tree, step = 0
+    cdef int target = open_protected(ctx, op, &step)
     if target < 0:
-        return 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
+        return step
     tree = <int>syscall(SYS_open_tree, target, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
     if tree < 0:
         return STEP_OPEN_TREE

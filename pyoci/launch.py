@@ -6,6 +6,7 @@ behind.
 """
 
 import _struct
+import errno
 import posix
 
 from pyoci import _native, explain, files, hooks
@@ -80,6 +81,8 @@ class Launch:
                 ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd, self._channel
             )
         except OSError as error:
+            if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
+                raise lacking from error
             raise SetupError(
                 f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}",
                 where="/linux/namespaces",
@@ -105,7 +108,10 @@ class Launch:
             if kind == CLONED:
                 self._adopt(detail)
             elif kind == FAILED:
-                raise explain.explain(self.config, self.plan.child()[index], step, error, detail, payload)
+                op = self.plan.child()[index]
+                if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
+                    raise lacking
+                raise explain.explain(self.config, op, step, error, detail, payload)
             elif kind == SYNC:
                 if detail == CONSOLE:
                     self.console = _native.pidfd_getfd(self.pidfd, step)
@@ -315,6 +321,18 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "send_console": Launch._elsewhere,
     "commit": Launch._elsewhere,
 }
+
+
+def _lacking_namespace(config: "dict[str, Any]") -> "SetupError | None":
+    """The error for the first namespace of a type that this kernel was built without."""
+    names = {"network": "net", "mount": "mnt"}
+    have = posix.listdir("/proc/self/ns")
+    for index, entry in enumerate(config["linux"]["namespaces"]):
+        kind = entry["type"]
+        if names.get(kind, kind) not in have:
+            text = f"cannot make a {kind} namespace: this kernel has none"
+            return SetupError(text, where=f"/linux/namespaces/{index}")
+    return None
 
 
 def _phrase(op: Op) -> str:

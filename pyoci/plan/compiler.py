@@ -118,7 +118,7 @@ def _init(
     yield from namespaces.identity(config, own)
     yield from namespaces.sysctl(linux)
     yield from rootfs.finish_rootfs(config)
-    yield from rootfs.protect_paths(plan, linux)
+    yield from rootfs.protect_paths(plan, config)
     yield Op("reset_affinity")
     if linux.get("personality"):
         domain = linux["personality"]["domain"]
@@ -135,7 +135,7 @@ def _init(
         yield Op("chown_stdio", "/process/user/uid", a=uid)
     capabilities = process.Capabilities(program, host.capabilities, seccomp=filter_ is not None)
     yield from process.credentials(program, capabilities)
-    yield from process.program(program, env)
+    yield from process.program(program, env, options.preserve_fds)
     # Without this capability the runtime has no say over a process of another user, who may still lower limits.
     by_runtime = bool(host.capabilities & process.CAP_SYS_RESOURCE)
     limits = list(process.rlimits(program, "prlimit" if by_runtime else "set_rlimit"))
@@ -146,7 +146,7 @@ def _init(
     plan.at[CREATED] = [Op("commit")]
     hooks_at_start = hooks.start_hooks(config)
     by_child = [] if by_runtime else limits
-    yield from process.start(program, env, hooks_at_start, filter_, capabilities, options.preserve_fds, by_child)
+    yield from process.start(program, env, hooks_at_start, filter_, capabilities, by_child)
 
 
 def _without_process(options: Options) -> "Iterator[Op]":

@@ -21,7 +21,7 @@ CLONE_FLAGS = {
     "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
 }  # fmt: skip
 
-# User first, so that the others can be joined with its rights; mount last, so that paths stay reachable.
+# A joined user namespace first: the others are joined with its rights. Mount last: paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
 
@@ -41,9 +41,20 @@ class Namespaces:
                 self.new.append(kind)
         self.time_offsets = linux.get("timeOffsets") or {}
         self.own_user = "user" in self.where
+        # others' namespaces are not a new user namespace's to join: they come before it
+        self.joins_first = "user" in self.new and bool(self.joined.keys() - {"mount"})
         self.needs_bootstrap = (
-            "pid" in self.joined or "user" in self.joined or bool(self.time_offsets and "time" in self.new)
+            "pid" in self.joined
+            or "user" in self.joined
+            or self.joins_first
+            or bool(self.time_offsets and "time" in self.new)
         )
+
+    def made_by_clone(self) -> "list[str]":
+        """The namespaces that the clone of the first process makes."""
+        if self.joins_first:
+            return []
+        return [kind for kind in self.new if (kind == "user" if self.needs_bootstrap else kind != "cgroup")]
 
     def has(self, kind: str) -> bool:
         """Whether the container has a namespace of its own, or another's than the runtime's."""
@@ -53,13 +64,14 @@ class Namespaces:
 def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself."""
     joins = _joins(plan, linux, namespaces)
-    made_by_clone = ("user",) if namespaces.needs_bootstrap else tuple(kind for kind in CLONE_FLAGS if kind != "cgroup")
-    for kind in namespaces.new:
-        if kind in made_by_clone:
-            plan.clone_flags |= CLONE_FLAGS[kind]
+    for kind in namespaces.made_by_clone():
+        plan.clone_flags |= CLONE_FLAGS[kind]
     first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
     if "user" in joins:
         first.append(joins.pop("user"))
+    if namespaces.joins_first:
+        first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind != "mount")
+        first.append(Op("unshare", namespaces.where["user"], "user", a=CLONE_FLAGS["user"]))
     if "user" in namespaces.new:
         plan.at[ID_MAPS] = list(_id_maps(linux))
         first.append(sync(ID_MAPS, "/linux/uidMappings"))

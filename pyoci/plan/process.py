@@ -120,8 +120,12 @@ def variable(env: "list[str]", name: str) -> "str | None":
     return None
 
 
-def program(process: "dict[str, Any]", env: "list[str]") -> "Iterator[Op]":
-    """The working directory and the program exist and are the user's to use: known in create, as engines need it."""
+def program(process: "dict[str, Any]", env: "list[str]", preserve_fds: int) -> "Iterator[Op]":
+    """The working directory and the program exist and are the user's to use: known in create, as engines need it.
+
+    They are looked for when no directory of the host is open any more, so that no path leads out by /proc/self/fd.
+    """
+    yield Op("close_fds", a=3 + preserve_fds)
     yield Op("chdir", "/process/cwd", process["cwd"])
     path = variable(env, "PATH")
     yield Op("find_program", "/process/args/0", process["args"][0], path or "")
@@ -133,13 +137,11 @@ def start(
     hooks: "list[Op]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    preserve_fds: int,
     limits: "list[Op]",
 ) -> "Iterator[Op]":
     """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter."""
     yield sync(READY)
     yield Op("set_pdeathsig", a=0)
-    yield Op("close_fds", a=3 + preserve_fds)
     yield from limits
     yield sync(CREATED)
     yield Op("wait_start")

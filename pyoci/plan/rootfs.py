@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable": UNBINDABLE}
 
 
+PROC_SUPER_MAGIC, SYSFS_MAGIC = 0x9FA0, 0x62656572
+
+
 def open_rootfs(plan: "Plan", rootfs: str) -> None:
     """The runtime clones the root filesystem's mount tree before anything else."""
     plan.before.append(Op("open_rootfs", "/root/path", rootfs, a=ROOTFS))
@@ -44,12 +47,37 @@ def finish_rootfs(config: "dict[str, Any]") -> "Iterator[Op]":
         yield Op("set_mount_attributes", "/root/readonly", a=ROOTFS, b=RDONLY)
 
 
-def protect_paths(plan: "Plan", linux: "dict[str, Any]") -> "Iterator[Op]":
+def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
     """Read-only paths first, so that a masked path below one stays masked."""
+    linux = config.get("linux", {})
+    own = _kernels_own(config)
     for index, path in enumerate(linux.get("readonlyPaths", ())):
-        yield Op("readonly_path", f"/linux/readonlyPaths/{index}", clean(path))
+        yield _protect("readonly_path", f"/linux/readonlyPaths/{index}", clean(path), own)
     masked = linux.get("maskedPaths", ())
     if masked:
         plan.before.append(Op("open_null", "/linux/maskedPaths", "/dev/null", a=NULL))
     for index, path in enumerate(masked):
-        yield Op("mask_path", f"/linux/maskedPaths/{index}", clean(path))
+        yield _protect("mask_path", f"/linux/maskedPaths/{index}", clean(path), own)
+
+
+def _kernels_own(config: "dict[str, Any]") -> "dict[str, int]":
+    """The mounts of /proc and /sys that are certain to be a procfs and a sysfs, with their types as in statfs(2)."""
+    own: dict[str, int] = {}
+    for mount in config.get("mounts", ()):
+        destination, options = clean(mount["destination"]), mount.get("options", ())
+        if "remount" in options:
+            continue
+        if destination == "/proc":
+            own[destination] = PROC_SUPER_MAGIC
+        elif destination == "/sys":
+            own.pop(destination, 0)
+            if mount.get("type") == "sysfs" and not {"bind", "rbind"} & set(options):
+                own[destination] = SYSFS_MAGIC
+    return own
+
+
+def _protect(verb: str, where: str, path: str, own: "dict[str, int]") -> Op:
+    for mount, magic in own.items():
+        if f"{path}/".startswith(f"{mount}/"):
+            return Op(verb, where, path, mount, path[len(mount) :] or "/", c=magic)
+    return Op(verb, where, path)

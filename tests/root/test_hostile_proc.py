@@ -227,14 +227,14 @@ def test_runtime_is_never_writable(attack: Attack, probe: Path) -> None:
     exe = f"/proc/{attack.pid()}/exe"
     link = os.readlink(exe)
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
-        with pytest.raises(OSError) as caught:  # noqa: PT011
+        with pytest.raises(OSError) as caught:
             os.close(os.open(exe, flags))
         assert caught.value.errno in (1, 26, 30)  # EPERM, ETXTBSY, EROFS
     held = os.open(exe, os.O_RDONLY)
     assert 0 == attack.start().status
     assert 0 == attack.delete().status
     # the trick of the exploit: hold it open, and reopen it for writing as soon as nobody executes it any more
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         os.close(os.open(f"/proc/self/fd/{held}", os.O_WRONLY))
     assert caught.value.errno in (1, 30), "busy now is writable later"
     os.close(held)

@@ -92,7 +92,7 @@ def test_leaked_descriptors_of_a_created_process(inside: Attack, leaked: list[in
 @pytest.mark.parametrize("way", ["cwd", "symlink", "thread-self", "deep"])
 def test_cwd_is_a_leaked_directory(inside: Attack, leaked: list[int], way: str, options: list[str]) -> None:
     """CVE-2024-21626 (Leaky Vessels): a cwd of /proc/self/fd/N is an error, whatever N is."""
-    for n in [*range(0, 16), leaked[0], leaked[1]]:
+    for n in [*range(16), leaked[0], leaked[1]]:
         path = {
             "cwd": f"/proc/self/fd/{n}", "symlink": f"/fd{n}", "thread-self": f"/proc/thread-self/fd/{n}",
             "deep": f"/proc/self/fd/{n}/../../../etc",
@@ -117,7 +117,11 @@ def test_cwd_becomes_a_leaked_directory(inside: Attack, tmp_path: Path) -> None:
 def test_program_behind_a_leaked_directory(inside: Attack, leaked: list[int], options: list[str]) -> None:
     """CVE-2024-21626, T32: no descriptor of the runtime leads execve to a program of the host."""
     for n in [*range(3, 24), leaked[0], leaked[4]]:
-        for path in (f"/proc/self/fd/{n}/../bin/sh", f"/proc/self/fd/{n}/bin/sh", f"/proc/self/fd/{n}/../../bin/busybox"):
+        for path in (
+            f"/proc/self/fd/{n}/../bin/sh",
+            f"/proc/self/fd/{n}/bin/sh",
+            f"/proc/self/fd/{n}/../../bin/busybox",
+        ):
             inside.process["args"] = [path, "-c", "echo escaped"]
             result = inside.run(*options, close_fds=False)
             assert (True, "") == (result.status != 0, result.out), (path, result)
@@ -126,14 +130,14 @@ def test_program_behind_a_leaked_directory(inside: Attack, leaked: list[int], op
 # ── T34 to T36, T39: ids, groups, capabilities ──────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("id", [4294967295, 4294967296, -1, -2, 2**63, 1.0, "0", "1000", True, None, [], "１"])
+@pytest.mark.parametrize("value", [4294967295, 4294967296, -1, -2, 2**63, 1.0, "0", "1000", True, None, [], "１"])
 @pytest.mark.parametrize("key", ["uid", "gid", "additionalGids"])
-def test_id_is_none(inside: Attack, key: str, id: Any) -> None:
+def test_id_is_none(inside: Attack, key: str, value: Any) -> None:
     """CVE-2024-40635, CVE-2026-46680, CVE-2026-30892: an id that is out of range or no number is never root's."""
-    if (key, id) == ("additionalGids", None):
-        id = [None]
-    inside.process["user"][key] = [id] if key == "additionalGids" and not isinstance(id, list) else id
-    if id == []:
+    if (key, value) == ("additionalGids", None):
+        value = [None]
+    inside.process["user"][key] = [value] if key == "additionalGids" and not isinstance(value, list) else value
+    if value == []:
         inside.process["user"][key] = [[]] if key == "additionalGids" else []
     result = inside.run()
     assert (1, "", True) == (result.status, result.out, "/process/user" in result.err), result
@@ -170,7 +174,13 @@ def test_id_without_mapping(inside: Attack, key: str) -> None:
     assert (1, "") == (result.status, result.out)
 
 
-SETS = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapBnd": "bounding", "CapAmb": "ambient"}
+SETS = {
+    "CapInh": "inheritable",
+    "CapPrm": "permitted",
+    "CapEff": "effective",
+    "CapBnd": "bounding",
+    "CapAmb": "ambient",
+}
 
 
 @pytest.mark.parametrize("seccomp", [False, True])
@@ -308,8 +318,8 @@ def test_created_process_can_not_be_touched(inside: Attack) -> None:
     )
     # root without capabilities, in the container's pid namespace
     command = ["nsenter", "--target", str(host_pid), "--pid", "unshare", "--mount", "sh", "-c",
-               "mount -t proc proc /proc; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs sh -c "
-               f"'{inspector}'"]  # fmt: skip
+               ("mount -t proc proc /proc; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs sh -c "
+               f"'{inspector}'")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert "end" == done.stdout.strip(), done
     status = Path(f"/proc/{host_pid}/status").read_text()

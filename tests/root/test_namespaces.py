@@ -322,3 +322,31 @@ def test_sysctl_of_no_namespace(runtime, bundle, key):
     message = runtime.create_fails()
     assert "/linux/sysctl/" in message
     assert before == [path.read_text() for path in watched]
+
+
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "pid"])
+def test_joined_beside_a_new_user_namespace(runtime, bundle, kind):
+    """It belongs to the runtime's user namespace: with the rights of the new one nobody could join it (NS-07)."""
+    options = {"network": "--net", "pid": "--pid"}
+    holder = subprocess.Popen(
+        ["unshare", options.get(kind, f"--{kind}"), "--fork", "--kill-child", "sleep", "100"], start_new_session=True
+    )
+    try:
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
+        wait_for(
+            lambda: children.read_text() and "sleep" in Path(f"/proc/{children.read_text().strip()}/comm").read_text()
+        )
+        pid = int(children.read_text())
+        bundle.in_user_namespace().namespace(kind, f"/proc/{pid}/ns/{LINKS[kind]}")
+        # filesystems that only the namespace's owner may mount
+        bundle.without_mount({"network": "/sys", "pid": "/proc", "ipc": "/dev/mqueue"}.get(kind, ""), "/sys/fs/cgroup")
+        bundle.mount("/proc", "none", "rbind", source="/proc")
+        bundle.linux.pop("sysctl", None)
+        bundle.config.pop("hostname", None)
+        found = inside(runtime)
+        theirs = namespaces_of(pid)
+        assert theirs[kind] == found[kind]
+        assert namespaces_of("self")["user"] != found["user"]
+    finally:
+        holder.kill()
+        holder.wait()

@@ -167,9 +167,7 @@ class Attack:
         """Run a command. An answer comes in time, and it is no accident of the implementation."""
         before = time.monotonic()
         options.setdefault("stdin", subprocess.DEVNULL)
-        done = subprocess.run(
-            self.command(*words), capture_output=True, timeout=timeout, check=False, **options
-        )
+        done = subprocess.run(self.command(*words), capture_output=True, timeout=timeout, check=False, **options)
         out, err = done.stdout.decode("utf-8", "backslashreplace"), done.stderr.decode("utf-8", "backslashreplace")
         assert "Traceback" not in err, err
         assert "internal error" not in err, err
@@ -254,18 +252,23 @@ class Attack:
     def clean_up(self) -> None:
         """Remove whatever the container left, as an administrator would."""
         for container in self._ids:
-            subprocess.run(self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False)
+            subprocess.run(
+                self.command("delete", "--force", container), capture_output=True, timeout=PATIENCE, check=False
+            )
 
     def assert_host_clean(self) -> None:
         """Invariants I1 to I5, after `delete --force` of whatever the attack left."""
         for _ in range(2):
-            assert 0 == self.delete("--force").status
-        assert not (self.root / self.id).exists()
+            result = self.delete("--force")
+            assert 0 == result.status, result
+        assert not (self.root / self.id).exists(), "the state is still there"
         leftover = [path.name for path in self.root.iterdir()] if self.root.exists() else []
-        assert [] == leftover
-        assert [] == self.strays()
-        assert [] == self.cgroups()
-        assert self._before == self._host()
+        assert not leftover, leftover
+        assert not (strays := self.strays()), strays
+        assert not (cgroups := self.cgroups()), cgroups
+        after = self._host()
+        changed = {key: (self._before[key], after[key]) for key in after if self._before[key] != after[key]}
+        assert not changed, changed
 
     def cgroups(self) -> list[str]:
         """Cgroups with the container's name in theirs."""

@@ -441,10 +441,10 @@ HEADERS = {"unistd_64.h": "SCMP_ARCH_X86_64", "unistd_32.h": "SCMP_ARCH_X86"}
 @pytest.mark.parametrize("header", HEADERS)
 def test_numbers_are_the_kernels(header: str) -> None:
     """The table agrees with the kernel's headers on every call that both know, and knows nearly all."""
-    found = sorted(Path("/usr/include").glob(f"*/asm/{header}"))
-    if not found:
+    found = Path("/usr/include/x86_64-linux-gnu/asm", header)
+    if not found.exists():
         pytest.skip(f"no asm/{header}")
-    theirs = dict(re.findall(r"^#define __NR_(\w+) (\d+)$", found[0].read_text(), re.MULTILINE))
+    theirs = dict(re.findall(r"^#define __NR_(\w+) (\d+)$", found.read_text(), re.MULTILINE))
     ours = dict(zip(NAMES, COLUMNS[HEADERS[header]], strict=True))
     assert {name: int(number) for name, number in theirs.items() if name in ours} == {
         name: number for name, number in ours.items() if name in theirs

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,10 @@ def on_uml(test):
     return pytest.mark.skipif(missing, reason="needs Debian's user-mode-linux")(pytest.mark.slow(test))
 
 
-# What runs in the machine: these modules of tests/root, without the tests that KEYWORDS exclude.
-MODULES = [
-    "test_bundles.py",
-    "test_cgroups.py",
-    "test_cgroups_devices.py",
-    "test_cgroups_limits.py",
-    "test_lifecycle.py",
+# What runs in machines, each with one CPU: these modules of tests/root, without the tests that KEYWORDS exclude.
+MACHINES = [
+    ["test_bundles.py"],
+    ["test_kernel.py", "test_cgroups.py", "test_cgroups_devices.py", "test_cgroups_limits.py", "test_lifecycle.py"],
 ]
 KEYWORDS = "not as-sent"
 
@@ -99,17 +97,23 @@ def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
 
 
 @on_uml
-def test_the_tests_as_root_pass_in_the_machine(pyoci, tmp_path):
-    """What the host has no controllers for runs there, everything in one boot."""
+def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
+    """What the host has no controllers for runs there."""
     assert os.access(pyoci, os.X_OK)
-    rootfs.debian()  # the machine has no network
-    modules = [f"tests/root/{module}" for module in MODULES]
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", KEYWORDS, *modules]
+    rootfs.debian()  # a machine has no network
 
-    status, out, err = run(UML, "--verbose", "--timeout", "900", *command, cwd=CHECKOUT, env=environment(tmp_path))
+    def boot(modules):
+        paths = [f"tests/root/{module}" for module in modules]
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", KEYWORDS, *paths]
+        return run(UML, "--timeout", "900", *command, cwd=CHECKOUT, env=environment(tmp_path))
 
-    assert 0 == status, out[-20_000:] + err
-    for name in ("containerd-ctr", "docker-default", "docker-privileged", "docker-readonly-user", "podman-default"):
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(boot, MACHINES))
+
+    for status, out, err in results:
+        assert 0 == status, out[-20_000:] + err
+    out = "".join(out for _, out, _ in results)
+    for engine in ("containerd-ctr", "docker-default", "docker-privileged", "docker-readonly-user", "podman-default"):
         for base in ("busybox", "debian"):
-            assert re.search(rf"the_program_runs\S*\[{base}-{name}-host\] PASSED", out), name
-    assert re.search(r"test_memory_limits_are_written PASSED", out)
+            assert re.search(rf"the_program_runs\S*\[{base}-{engine}-host\] PASSED", out), engine
+    assert "test_memory_limits_are_written PASSED" in out

@@ -1,0 +1,36 @@
+"""What depends on how the kernel was built: it works, or one line says what is missing."""
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+LINKS = {"user": "user", "time": "time", "network": "net", "ipc": "ipc", "uts": "uts", "pid": "pid"}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize("joined", ["", "pid"])
+def test_a_namespace_is_new_or_the_kernel_has_none(runtime, bundle, kind, joined):
+    """The error names the entry; user-mode Linux has no time namespaces.
+
+    Where another one is joined, a process of its own makes the namespaces.
+    """
+    if joined and kind not in (joined, "user"):
+        bundle.namespace(joined, f"/proc/self/ns/{joined}")
+        bundle.without_mount("/proc").mount("/proc", "none", "rbind", source="/proc")
+    if kind == "user":
+        bundle.in_user_namespace()
+    bundle.namespace(kind)
+    link = f"/proc/self/ns/{LINKS[kind]}"
+    bundle.program("/bin/readlink", link)
+
+    result = runtime.run()
+
+    if os.path.lexists(link):
+        assert (0, "") == (result.status, result.err), result
+        assert result.out.strip() != os.readlink(link)
+    else:
+        where = f"/linux/namespaces/{len(bundle.linux['namespaces']) - 1}"
+        assert (1, "") == (result.status, result.out)
+        assert result.err == f"{where}: cannot make a {kind} namespace: this kernel has none\n"
