@@ -13,7 +13,8 @@ void image_begin(void);
 /* Writes the image to a new file; Python can't be used any more. */
 bool image_write(const char *path);
 
-/* Makes the Python of the image this process's own. `much`: most of its memory will be written to. */
-bool image_resume(bool much);
+/* Makes the Python of the image this process's own. A command that enters a container writes to most of its memory,
+ * and its children run no Python. */
+bool image_resume(bool enters_container);
 
 #endif

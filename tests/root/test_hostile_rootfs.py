@@ -217,7 +217,7 @@ def test_dev_null_is_something_else(attack: Attack, kind: str) -> None:
 def test_host_stdio_is_not_chowned_by_a_lookalike(attack: Attack) -> None:
     """CVE-2026-88265 (crun): the host's /dev/null on stdio stays root's, whatever the container's user."""
     attack.process["user"] = {"uid": 1234, "gid": 1234}
-    with open("/dev/null", "r+b") as null:  # noqa: PTH123
+    with open("/dev/null", "r+b") as null:
         attack.write_config()
         command = attack.command("run", "--bundle", attack.bundle, attack.id)
         assert 0 == subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False, timeout=20).returncode
