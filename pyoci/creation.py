@@ -126,6 +126,10 @@ class _Creation:
         self.root = root
         self.log = log
         self.bundle = clean(bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}")
+        try:
+            self.bundle.encode()
+        except UnicodeEncodeError as error:  # JSON, which the state is kept and told in, could not hold it
+            raise PyociError(f"cannot use bundle {bundle}: its path is not UTF-8") from error
         self.listen_fds = _listen_fds()
         self.preserve_fds = self.listen_fds + preserve_fds
         directory, name = (self.bundle, "config.json") if config_file is None else _split(config_file)
@@ -165,7 +169,7 @@ class _Creation:
         """Claim the id, make the container, commit. On any failure everything is taken back."""
         _occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
-        launch = Launch(self.plan, self.config, self.id)
+        launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount)
         directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)

@@ -50,10 +50,11 @@ class Launch:
     master of its terminal, -1 if it has none.
     """
 
-    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str) -> None:
+    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
         self.plan = plan
         self.config = config
         self.id = container_id
+        self._cgroup_mount = cgroup_mount
         self.slots = [-1] * plan.slots
         self.cgroup: Cgroup | NoCgroup = NoCgroup()
         self.pid = -1
@@ -127,11 +128,8 @@ class Launch:
 
     def abort(self) -> None:
         """Kill and reap every child, and close everything."""
-        for pidfd in self._pidfds:
-            try:
-                _native.pidfd_send_signal(pidfd, SIGKILL)
-            except ProcessLookupError:
-                pass  # it has ended
+        for pid in self._children:
+            posix.kill(pid, SIGKILL)  # a child that was not waited for keeps its pid
         if self._channel >= 0:
             posix.close(self._channel)
             self._channel = -1
@@ -185,8 +183,8 @@ class Launch:
         """The bootstrap process has cloned init as our child, and ends."""
         bootstrap = self.pid
         self.pid = pid
-        self.pidfd = posix.pidfd_open(pid)
         self._children.append(pid)
+        self.pidfd = posix.pidfd_open(pid)
         self._pidfds.append(self.pidfd)
         posix.waitpid(bootstrap, 0)
         self._children.remove(bootstrap)
@@ -270,7 +268,8 @@ class Launch:
             )
 
     def _make_cgroup(self, _op: Op) -> None:
-        self.cgroup = Cgroup.create(self.config.get("linux", {}).get("cgroupsPath", ""), self.id, self.plan.writes)
+        path = self.config.get("linux", {}).get("cgroupsPath", "")
+        self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount)
 
     def _write_cgroup(self, op: Op) -> None:
         self.cgroup.apply([self.plan.writes[op.a]])

@@ -122,6 +122,9 @@ class Bundle:
     def remove(self, pyoci):
         """Whatever became of it."""
         self.call(pyoci, "delete", "--force", self.id)
+        cgroup = Path(MOUNT, "pyoci-test-bundles", self.id)
+        if cgroup.exists():  # as crun leaves it where it fails
+            cgroup.rmdir()
         subprocess.run(["umount", "--recursive", self.folder], check=True)
 
 

@@ -266,9 +266,10 @@ def test_ptmx_of_devpts_is_covered(attack: Attack, console: "Console") -> None:
     assert "cannot open a terminal" in result.err
 
 
-def test_ptmx_is_the_hosts(attack: Attack, console: "Console") -> None:
+@pytest.mark.parametrize("ptmx", ["/dev/ptmx", "/dev/pts/ptmx"])
+def test_ptmx_is_the_hosts(attack: Attack, console: "Console", ptmx: str) -> None:
     """CVE-2025-52565: the host's own ptmx over the container's would hand out the host's terminals."""
-    attack.config["mounts"].append(bind("/dev/ptmx", "/dev/pts/ptmx"))
+    attack.config["mounts"].append(bind(ptmx, "/dev/pts/ptmx"))
     attack.process["terminal"] = True
     result = attack.create("--console-socket", console.path)
     assert 1 == result.status

@@ -243,7 +243,7 @@ class Attack:
 
     def _mounts(self) -> list[str]:
         """The host's mounts, without those that other tests may come and go with."""
-        lines = [line.split(" - ")[0].split()[3:6] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        lines = [line.split(" - ")[0].split()[3:6] for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()]
         other = ("/tmp/", "/sys/fs/cgroup", "/run/", "/work/")
         return sorted(
             " ".join(line) for line in lines if not line[1].startswith(other) or str(self.folder) in " ".join(line[:2])
@@ -272,7 +272,7 @@ class Attack:
 
     def cgroups(self) -> list[str]:
         """Cgroups with the container's name in theirs."""
-        mounts = Path("/proc/mounts").read_text().splitlines()
+        mounts = Path("/proc/mounts").read_text(errors="replace").splitlines()
         top = next(line.split()[1] for line in mounts if " cgroup2 " in line)
         return [path for path, _, _ in os.walk(top) if self.id in path]
 
@@ -284,8 +284,8 @@ class Attack:
             for entry in os.listdir("/proc"):
                 if entry.isdigit():
                     with contextlib.suppress(OSError):
-                        if str(self.bundle) in Path(f"/proc/{entry}/mountinfo").read_text():
-                            found.append(Path(f"/proc/{entry}/cmdline").read_text().replace("\0", " "))
+                        if str(self.bundle) in Path(f"/proc/{entry}/mountinfo").read_text(errors="replace"):
+                            found.append(Path(f"/proc/{entry}/cmdline").read_text(errors="replace").replace("\0", " "))
             if not found or time.monotonic() > deadline:
                 return found
             time.sleep(0.01)
