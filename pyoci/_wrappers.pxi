@@ -172,21 +172,24 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
     cdef int pidfd = -1, error
     cdef long pid
     cdef Py_ssize_t i
+    # Memory of its own, which the child gets a copy of even where it gets none of Python's (launcher/image.c).
+    cdef size_t ops_size = <size_t>len(ops), pool_size = <size_t>len(pool)
+    cdef Op *copied_ops = <Op *>malloc(ops_size + 1)
+    cdef char *base = <char *>malloc(pool_size + 1)
     cdef char **table = <char **>malloc((len(vectors) + 1) * sizeof(char *))
     cdef int *fds = <int *>malloc((len(slots) + 1) * sizeof(int))
-    cdef const char *base = pool
-    if table == NULL or fds == NULL:
-        free(table)
-        free(fds)
-        raise MemoryError
     try:
+        if copied_ops == NULL or base == NULL or table == NULL or fds == NULL:
+            raise MemoryError
+        memcpy(copied_ops, <const char *>ops, ops_size)
+        memcpy(base, <const char *>pool, pool_size)
         for i in range(len(vectors)):
-            table[i] = NULL if vectors[i] is None else <char *>base + <int64_t>vectors[i]
+            table[i] = NULL if vectors[i] is None else base + <int64_t>vectors[i]
         for i in range(len(slots)):
             fds[i] = slots[i]
         memset(&ctx, 0, sizeof(ctx))
-        ctx.ops = <const Op *><const char *>ops
-        ctx.count = <int>(len(ops) // sizeof(Op))
+        ctx.ops = copied_ops
+        ctx.count = <int>(ops_size // sizeof(Op))
         ctx.pool = base
         ctx.slots = fds
         ctx.vectors = table
@@ -213,6 +216,8 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
             raise failure()
         return pid, pidfd
     finally:
+        free(copied_ops)
+        free(base)
         free(table)
         free(fds)
 
@@ -222,26 +227,35 @@ def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms
 
     Raises OSError if it can't be executed. `timeout_ms` 0 waits for ever.
     """
-    cdef bytes encoded = path_bytes(path)
-    cdef list strings = [path_bytes(text) for text in argv + env]
-    cdef char **table = <char **>malloc((len(strings) + 2) * sizeof(char *))
+    cdef list strings = [path_bytes(text) for text in [path, *argv, *env]]
+    cdef bytes joined = b"\0".join(strings)
+    cdef size_t size = <size_t>len(joined) + 1
+    cdef char *at = <char *>malloc(size)  # of our own: see launch
+    cdef char *program = at
+    cdef char **table = <char **>malloc((len(strings) + 1) * sizeof(char *))
+    cdef char **envp
+    cdef char **entry = table
     cdef char output[HOOK_OUTPUT]
-    cdef int length = 0, status = 0, step, n = <int>len(argv), i, at = 0
-    cdef const char *program = encoded
-    if table == NULL:
+    cdef int length = 0, status = 0, step
+    cdef Py_ssize_t i
+    if at == NULL or table == NULL:
+        free(at)
+        free(table)
         raise MemoryError
-    for i in range(<int>len(strings)):
-        if i == n:
-            table[at] = NULL
-            at += 1
-        table[at] = <char *><bytes>strings[i]
-        at += 1
-    if n == <int>len(strings):
-        table[at] = NULL
-        at += 1
-    table[at] = NULL
+    memcpy(at, <const char *>joined, size)
+    for i in range(len(strings)):
+        if i > 0:
+            entry[0] = at
+            entry += 1
+        if i == len(argv):
+            entry[0] = NULL
+            entry += 1
+        at += len(<bytes>strings[i]) + 1
+    entry[0] = NULL
+    envp = table + len(argv) + 1
     with nogil:
-        step = run_hook(program, table, table + n + 1, cwd_fd, state_fd, timeout_ms, output, &length, &status)
+        step = run_hook(program, table, envp, cwd_fd, state_fd, timeout_ms, output, &length, &status)
+    free(program)
     free(table)
     if step:
         raise failure(path if isinstance(path, str) else None)

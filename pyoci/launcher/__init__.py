@@ -9,6 +9,7 @@ Under an ordinary `python3 -I -m pyoci` there is nothing to finish; only `check_
 """
 
 import _frozen_importlib
+import _imp
 import posix
 import sys
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
 # The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
 ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 
+# Modules that the image has loaded, besides those that they import. Whatever a hot command needs is among them:
+# tests/native/test_image.py.
+PRELOADED = (
+    "pyoci.cli",
+    "pyoci.console",
+    "pyoci.creation",
+    "pyoci.config._validator",
+    "pyoci.config.checks",
+    "pyoci.cgroups.device_filter",
+    "pyoci.hooks",
+    "pyoci.signals",
+)
+
 _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
 
 
@@ -28,12 +42,25 @@ def main(arguments: list[str]) -> int:
     """Run the command line of the executable; the exit status. Called by launcher.c: the core has no `sys.argv`."""
     import _pyoci_launcher
 
-    sys.meta_path.append(_LastFinder())
+    _install_finder()
     if not _pyoci_launcher.core_only:
         _complete()
     from pyoci import cli
 
     return cli.main(arguments)
+
+
+def preload() -> None:
+    """Import what the hot path needs, when the executable's image is made (image.c)."""
+    _install_finder()
+    for name in PRELOADED:
+        if _imp.is_frozen(name):
+            __import__(name)
+
+
+def _install_finder() -> None:
+    if not any(isinstance(finder, _LastFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_LastFinder())
 
 
 class _LastFinder:

@@ -10,6 +10,7 @@ import argparse
 import marshal
 import os
 import shlex
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +25,10 @@ COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
 HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong"]
+# The exit status of an executable that can have no image (launcher.c).
+NO_IMAGE = 3
+# For the image: memory that Python allocates while it is made (image.c).
+WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-s"]
 
 
@@ -69,6 +74,7 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_STDLIB {_quoted(sysconfig.get_path('stdlib'))}",
         f"#define PYOCI_DYNLOAD {_quoted(sysconfig.get_config_var('DESTSHARED'))}",
         f"#define PYOCI_SITES {_quoted(':'.join(_site_directories()))}",
+        f"#define PYOCI_NO_IMAGE {NO_IMAGE}",
         f"#define PYOCI_ENTERS_CONTAINER {{{', '.join(_quoted(command) for command in ENTERS_CONTAINER)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, since a compiler takes seconds over as large an array
@@ -117,6 +123,11 @@ class Libpython:
         """Whether the hot path can run on the core: CPython 3.13 hides a function for it from shared libraries."""
         return self.is_static or sys.version_info < (3, 13)
 
+    @property
+    def allows_image(self) -> bool:
+        """Whether Python can be started when the executable is built: its memory has to be the executable's own."""
+        return self.is_static
+
     def table(self, temp: Path) -> list[Path]:
         """The source of a table of built-in modules instead of the library's, when some of those can't be linked."""
         if not self.is_static:
@@ -142,16 +153,22 @@ class Libpython:
 
 def compile_objects(temp: Path, native: Path, table: list[Path], definitions: list[str]) -> list[str]:
     """Compile the launcher and, unless its object file is newer, the extension; the object files."""
-    objects = []
+    sources = [HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", *table]
+    objects = [compile_object(source, temp, definitions) for source in sources]
+    if native.suffix == ".o":
+        return [*objects, str(native)]
+    target = temp / (native.stem + ".o")
+    if not target.exists() or target.stat().st_mtime < native.stat().st_mtime:
+        compile_object(native, temp, definitions, warnings=[])
+    return [*objects, str(target)]
+
+
+def compile_object(source: Path, temp: Path, definitions: list[str], *, warnings: list[str] = WARNINGS) -> str:
+    """Compile one source; the object file."""
+    target = temp / (source.stem + ".o")
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
-    for source in (HERE / "launcher.c", HERE / "frozen_import.c", HERE / "protect.c", native, *table):
-        target = source if source.suffix == ".o" else temp / (source.stem + ".o")
-        objects.append(str(target))
-        if source == native and target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
-            continue
-        warnings = [] if source == native else WARNINGS
-        _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
-    return objects
+    _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
+    return str(target)
 
 
 def _system_libraries(variables: dict[str, str]) -> list[str]:
@@ -199,21 +216,82 @@ def write_script(output: Path) -> None:
     output.chmod(0o755)
 
 
-def build(output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c") -> str:
+# struct elf64_phdr: type, flags, offset, virtual and physical address, sizes in the file and in memory, alignment.
+SEGMENT = struct.Struct("<IIQQQQQQ")
+PT_LOAD, PT_DYNAMIC, PF_W = 1, 2, 2
+# Of .dynamic: a tag and its value.
+ENTRY = struct.Struct("<QQ")
+DT_INIT_ARRAYSZ = 27
+
+
+def put_image(executable: Path) -> bool:
+    """Have the executable start Python and load the modules, and begin from there ever after.
+
+    Its data segment, the last of the file, is replaced with what the segment holds then. Its constructors have run
+    by then, and don't run again. Section headers go: they would no longer be true, and strip would believe them.
+
+    False if there can be no image: this Python loads from files what the hot path needs.
+    """
+    image = executable.with_name(executable.name + ".image")
+    image.unlink(missing_ok=True)
+    status = subprocess.call([executable, image], env={}, stdin=subprocess.DEVNULL)
+    if status == NO_IMAGE:
+        return False
+    if status != 0:
+        raise RuntimeError(f"cannot make the image of {executable}: status {status}")
+    made = image.read_bytes()
+    image.unlink()
+    elf = bytearray(executable.read_bytes())
+    segments = _segments(elf)
+    _, (_, _, offset, *_) = segments[PT_DYNAMIC, 0]
+    while (entry := ENTRY.unpack_from(elf, offset))[0] not in (0, DT_INIT_ARRAYSZ):
+        offset += ENTRY.size
+    ENTRY.pack_into(elf, offset, entry[0], 0)
+
+    at, (kind, flags, offset, virtual, physical, _, in_memory, alignment) = segments[PT_LOAD, PF_W]
+    relocated = struct.unpack_from("<Q", made)[0] - virtual  # what the dynamic linker writes stays as it was
+    content = elf[offset : offset + relocated] + made[8:]
+    SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
+    struct.pack_into("<Q", elf, 40, 0)
+    struct.pack_into("<HHH", elf, 58, 0, 0, 0)
+    executable.write_bytes(elf[:offset] + content)
+    return True
+
+
+def _segments(elf: bytearray) -> "dict[tuple[int, int], tuple[int, tuple[int, ...]]]":
+    """The program headers by type and, of loaded ones, by whether they can be written to: (where it stands, fields)."""
+    table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+    found = {}
+    for at in range(table, table + entries * SEGMENT.size, SEGMENT.size):
+        fields = SEGMENT.unpack_from(elf, at)
+        found[fields[0], fields[1] & PF_W if fields[0] == PT_LOAD else 0] = at, fields
+    return found
+
+
+def build(
+    output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c", image: bool = True
+) -> str:
     """Build the executable at `output`; says which libpython is in it. `temp` keeps what is generated.
 
-    `package` is frozen, with `native`, the C or object file of its extension.
+    `package` is frozen, with `native`, the C or object file of its extension. Without `image` Python starts anew
+    in each process, as it does anyway where libpython is a shared one.
 
     Raises NoLibpython where this Python can't be embedded.
     """
     temp = temp.resolve()
     temp.mkdir(parents=True, exist_ok=True)
     library = Libpython()
+    image = image and library.allows_image
     freeze(package, temp)
-    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}"]
+    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}", f"-DPYOCI_IMAGE={int(image)}"]
     objects = compile_objects(temp, native, library.table(temp), definitions)
     unfinished = output.with_name(output.name + ".new")
-    _run(*COMPILER, "-no-pie", *LINKING, *objects, *library.flags(), "-o", unfinished)
+    linking = [*objects, *library.flags()]
+    if image:
+        linking = [*WRAPPING, *objects, *library.flags(), compile_object(HERE / "image.c", temp, definitions)]
+    _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
+    if image and not put_image(unfinished):
+        return build(output, temp, package=package, native=native, image=False)
     unfinished.replace(output)  # an executable that runs can't be written to
     return str(library)
 

@@ -32,8 +32,8 @@ def main(argv):
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[True, False], ids=["image", "fresh"])
+def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An executable like the real one, whose command line runs Python code in the place of pyoci.cli."""
     top = tmp_path_factory.mktemp("probe")
     package = top / "pyoci"
@@ -50,7 +50,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     executable.parent.mkdir(parents=True)
     native = ROOT / "build" / "launcher" / "_native.o"
     assert native.exists(), "run tools/build"
-    freeze.build(executable, top / "temp", package=package, native=native)
+    freeze.build(executable, top / "temp", package=package, native=native, image=request.param)
     return executable
 
 

@@ -73,7 +73,7 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(REPORT)
     native = ROOT / "build" / "launcher" / "_native.o"
     assert native.exists(), "run tools/build"
-    freeze.build(top / "pyoci-modules", top / "temp", package=top / "pyoci", native=native)
+    freeze.build(top / "pyoci-modules", top / "temp", package=top / "pyoci", native=native, image=False)
     return top / "pyoci-modules"
 
 

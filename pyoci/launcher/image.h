@@ -1,0 +1,20 @@
+/* Python started when the executable is built: see image.c. */
+#ifndef PYOCI_IMAGE_H
+#define PYOCI_IMAGE_H
+
+#include <stdbool.h>
+
+/* Whether this process began with an image, Python started in it. */
+bool image_is_there(void);
+
+/* Before Python starts: from here on memory is taken where the image will have it. */
+void image_begin(void);
+
+/* Writes the image to a new file; Python can't be used any more. */
+bool image_write(const char *path);
+
+/* Makes the Python of the image this process's own. A command that enters a container writes to most of its memory,
+ * and its children run no Python. */
+bool image_resume(bool enters_container);
+
+#endif

@@ -1,0 +1,35 @@
+"""Python started when the executable is built (pyoci/launcher/image.c)."""
+
+import importlib
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyoci.launcher import PRELOADED, freeze
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_whatever_a_hot_command_loads_is_in_the_image() -> None:
+    """A module that comes later is unmarshalled by each process."""
+    lists = importlib.import_module("test_imports")
+    hot = {*lists.ALWAYS, *" ".join(lists.COMMANDS.values()).split()}
+    code = "import sys; [__import__(name) for name in sys.argv[1:]]; print(*sys.modules)"
+    command = [sys.executable, "-c", code, *PRELOADED]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    assert set() == hot - set(loaded)
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
+def test_executable_has_an_image(pyoci: str) -> None:
+    """Its data segment is larger than what was linked, and there are no sections for strip to believe in."""
+    elf = bytearray(Path(pyoci).read_bytes())
+    _, (_, _, _, _, _, in_file, _, _) = freeze._segments(elf)[freeze.PT_LOAD, freeze.PF_W]
+
+    assert in_file > 3 << 20
+    assert (0,) == struct.unpack_from("<H", elf, 60)
+    assert 0 != subprocess.run(["strip", "-o", "/dev/null", pyoci], capture_output=True).returncode
