@@ -301,7 +301,7 @@ class Host:
 
     def _mounts(self) -> list[str]:
         """The host's mounts, but for places where other programs may mount at any time."""
-        elsewhere = ("/tmp/", "/run/", "/work/", "/sys/fs/cgroup")
+        elsewhere = ("/tmp/", "/run/", "/sys/fs/cgroup")
         lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return sorted(
             " ".join(line[3:])
