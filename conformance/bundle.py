@@ -1,0 +1,148 @@
+"""A bundle whose config a test changes: the least that every runtime takes, with our probe as the program."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from conformance import host
+
+PROGRAM = "/probe"
+
+
+def default_config() -> "dict[str, Any]":
+    """A config that asks for nothing unusual, and grants whatever this host can grant."""
+    capabilities = host.granted()
+    return {
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs"},
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": [PROGRAM, "report"],
+            "env": ["PATH=/:/bin"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": capabilities,
+                "effective": capabilities,
+                "permitted": capabilities,
+            },
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+            },
+            {
+                "destination": "/dev/shm",
+                "type": "tmpfs",
+                "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            },
+            {
+                "destination": "/sys",
+                "type": "sysfs",
+                "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"],
+            },
+        ],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+        },
+    }
+
+
+class Bundle:
+    """One bundle: `folder`, its `rootfs`, and the `config` to be written when a command uses it."""
+
+    def __init__(self, folder: Path, probe: Path) -> None:
+        self.folder = folder
+        self.rootfs = folder / "rootfs"
+        self.probe = folder / "probe"  # for hooks of the host
+        for name in ("proc", "dev", "sys", "tmp", "etc", "bin"):
+            (self.rootfs / name).mkdir(parents=True, exist_ok=True)
+        for target in (self.rootfs / "probe", self.probe):
+            shutil.copyfile(probe, target)
+            target.chmod(0o755)
+        self.config: Any = default_config()
+
+    # --- shorthands for what tests change most
+
+    @property
+    def process(self) -> "dict[str, Any]":
+        return self.config["process"]
+
+    @property
+    def linux(self) -> "dict[str, Any]":
+        return self.config["linux"]
+
+    def program(self, *words: object) -> None:
+        """The program is the probe, with these operations."""
+        self.process["args"] = [PROGRAM, *map(str, words)]
+
+    def namespace(self, kind: str, path: object = None) -> None:
+        """A namespace of this type: new, or the one at `path`; in place of what the config says of it."""
+        self.drop_namespace(kind)
+        self.linux["namespaces"].append({"type": kind} if path is None else {"type": kind, "path": str(path)})
+
+    def drop_namespace(self, kind: str) -> None:
+        self.linux["namespaces"] = [entry for entry in self.linux["namespaces"] if entry["type"] != kind]
+
+    def mount(self, destination: str, kind: str = "tmpfs", source: object = "tmpfs", *options: str, **more: Any) -> None:
+        """One more entry at the end of `mounts`."""
+        entry = {"destination": destination, "type": kind, "source": str(source), "options": list(options), **more}
+        self.config["mounts"].append(entry)
+
+    def bind(self, source: object, destination: str, *options: str, **more: Any) -> None:
+        """One more bind mount at the end of `mounts`; options are `bind` if they name neither kind."""
+        words = list(options) if {"bind", "rbind"} & set(options) else ["bind", *options]
+        self.mount(destination, "none", source, *words, **more)
+
+    def drop_mount(self, destination: str) -> None:
+        self.config["mounts"] = [entry for entry in self.config["mounts"] if entry["destination"] != destination]
+
+    def user_namespace(self, base: int = 100000, size: int = 65536) -> None:
+        """A new user namespace in which container root is `base` on the host, and owns the root filesystem."""
+        self.namespace("user")
+        for name in ("uidMappings", "gidMappings"):
+            self.linux[name] = [{"containerID": 0, "hostID": base, "size": size}]
+        for path in (self.rootfs, *self.rootfs.rglob("*")):
+            os.chown(path, base, base, follow_symlinks=False)
+
+    def hook(self, kind: str, *words: object, log: "Path | None" = None, inside: bool = False, **more: Any) -> None:
+        """One more hook: the probe, which appends to `log` that it ran; then it does `words`.
+
+        startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is bound to
+        the folder of the log.
+        """
+        log = log or self.folder / "hooks.log"
+        if inside:
+            (self.rootfs / "hooks").mkdir(exist_ok=True)
+            self.drop_mount("/hooks")
+            self.bind(log.parent, "/hooks")
+        path = PROGRAM if inside else str(self.probe)
+        at = f"/hooks/{log.name}" if inside else str(log)
+        args = ["probe", "hook", at, kind, *map(str, words)]
+        self.config.setdefault("hooks", {}).setdefault(kind, []).append({"path": path, "args": args, **more})
+
+    def hooks_ran(self, log: "Path | None" = None) -> "list[dict[str, Any]]":
+        """What the hooks wrote so far, in order."""
+        log = log or self.folder / "hooks.log"
+        if not log.exists():
+            return []
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    def write(self) -> None:
+        """config.json. A test that wants other bytes writes them itself: config is then None."""
+        if self.config is not None:
+            (self.folder / "config.json").write_text(json.dumps(self.config))

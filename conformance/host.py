@@ -1,0 +1,191 @@
+"""Facts about this host, and what it lacks: a row that needs what is not there can't be judged.
+
+`require_…` raises Missing with the reason; the runner reports it, and it counts neither for nor against a runtime.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x80
+MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_BIND = 0x4000, 1 << 18, 1 << 19, 1 << 20, 0x1000
+MNT_DETACH = 2
+PR_SET_CHILD_SUBREAPER = 36
+
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
+    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+CAP = {name: number for number, name in enumerate(CAPABILITIES)}
+
+
+class Missing(Exception):
+    """This host lacks what the row needs: a reason in a few words."""
+
+
+def check(result: int, what: str) -> int:
+    """The result of a C function, or OSError."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def mount(source: str, target: object, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    arguments = [os.fsencode(str(text)) for text in (source, target, kind)]
+    check(LIBC.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(data) if data else None), f"mount on {target}")
+
+
+def umount(target: object) -> None:
+    check(LIBC.umount2(os.fsencode(str(target)), MNT_DETACH), f"umount {target}")
+
+
+def unshare(flags: int) -> None:
+    check(LIBC.unshare(flags), "unshare")
+
+
+def setns(path: object, kind: int = 0) -> None:
+    fd = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        check(LIBC.setns(fd, kind), f"setns {path}")
+    finally:
+        os.close(fd)
+
+
+# --- cgroup v2
+
+
+@cache
+def cgroup_mount() -> Path:
+    """Where cgroup v2 is mounted. Missing if it is not."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split()[0] == "cgroup2":
+            return Path(fields.split()[4])
+    raise Missing("cgroup v2 is not mounted")
+
+
+def is_unified() -> bool:
+    """Whether cgroup v2 is all there is."""
+    return " - cgroup " not in Path("/proc/self/mountinfo").read_text()
+
+
+def require_unified() -> None:
+    """Most runtimes use v1 for its controllers while it is mounted."""
+    if not is_unified():
+        raise Missing("cgroup v1 is mounted beside v2")
+
+
+def require_controller(name: str) -> None:
+    """A controller of cgroup v2, which this process may hand to children."""
+    if name not in (cgroup_mount() / "cgroup.controllers").read_text().split():
+        raise Missing(f"cgroup v2 has no {name} controller")
+
+
+# --- capabilities and ids
+
+
+def bounding() -> int:
+    """The capabilities that this process could give, as a mask."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def granted() -> "list[str]":
+    """Their names in a config."""
+    mask = bounding()
+    return [f"CAP_{name}" for name, number in CAP.items() if mask >> number & 1]
+
+
+def require_capability(name: str) -> None:
+    if not bounding() >> CAP[name] & 1:
+        raise Missing(f"CAP_{name} is not to be had")
+
+
+# --- the kernel
+
+
+def require_namespace(name: str) -> None:
+    """`name` as in /proc/self/ns: time, user, cgroup, …"""
+    if not os.path.exists(f"/proc/self/ns/{name}"):
+        raise Missing(f"the kernel has no {name} namespaces")
+
+
+def kernel() -> "tuple[int, int]":
+    """The kernel's version, such as (6, 1)."""
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()))
+
+
+def require_kernel(major: int, minor: int, what: str) -> None:
+    if kernel() < (major, minor):
+        raise Missing(f"{what} came with Linux {major}.{minor}, this is {platform.release()}")
+
+
+def require_file(path: str, what: str) -> None:
+    if not os.path.exists(path):
+        raise Missing(what)
+
+
+def require_filesystem(name: str) -> None:
+    known = Path("/proc/filesystems").read_text().split()
+    if name not in known:
+        raise Missing(f"the kernel has no filesystem {name}")
+
+
+def require_x86_64() -> None:
+    if platform.machine() != "x86_64":
+        raise Missing("the test is written for x86-64")
+
+
+@cache
+def require_32_bit() -> None:
+    """System calls through the 32-bit entry of x86."""
+    require_x86_64()
+    pid = os.fork()
+    if pid == 0:
+        # in a child, since a kernel without it kills the caller
+        code = b"\xb8\x14\x00\x00\x00\xcd\x80\xc3"  # mov eax, 20 (getpid); int 0x80; ret
+        import mmap
+
+        page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        page.write(code)
+        call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+        os._exit(0 if call() > 0 else 1)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise Missing("the kernel has no 32-bit system calls")
+
+
+def require_tool(name: str) -> None:
+    if not any(os.access(f"{folder}/{name}", os.X_OK) for folder in os.get_exec_path()):
+        raise Missing(f"the program {name} is not installed")
+
+
+def run(*command: object) -> str:
+    """Output of a program of the host that succeeds; OSError otherwise."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(errno.EINVAL, f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def is_lsm(name: str) -> bool:
+    """Whether a security module is active."""
+    try:
+        return name in Path("/sys/kernel/security/lsm").read_text().strip().split(",")
+    except OSError:
+        return name == "apparmor" and os.path.exists("/sys/module/apparmor/parameters/enabled") and (
+            Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+        )

@@ -1,0 +1,219 @@
+"""Runs cases: each in a process and a mount namespace of its own, some at a time, and cleans up after each.
+
+A case is a function in one of the modules of `cases/`: its name begins with the id of the row it judges (`MNT_10`,
+`MNT_10_without_mappings`), its docstring says the requirement in a sentence, and it gets a `Trial`.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import pkgutil
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance import cases, host
+from conformance.rows import ROWS
+from conformance.runtime import Failure, end_children
+from conformance.trial import Trial
+
+HERE = Path(__file__).resolve().parent
+TIME = 90 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one case, cleaning up included
+
+PASS, FAIL, MISSING, ERROR = "pass", "fail", "missing", "error"
+
+
+class Case:
+    """One test of one row."""
+
+    def __init__(self, function: "Callable[[Trial], None]") -> None:
+        self.name = function.__name__
+        self.row = "-".join(self.name.split("_")[:2])
+        self.sentence = " ".join((function.__doc__ or "").split())
+        self.function = function
+
+
+class Result:
+    """How a case ended: `outcome` (pass, fail, missing, error), why, and after how many seconds."""
+
+    def __init__(self, case: Case, outcome: str, message: str, seconds: float) -> None:
+        self.case = case
+        self.outcome = outcome
+        self.message = message
+        self.seconds = seconds
+
+    def to_dict(self) -> "dict[str, Any]":
+        return {
+            "row": self.case.row,
+            "name": self.case.name,
+            "sentence": self.case.sentence,
+            "outcome": self.outcome,
+            "message": self.message,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def collect(wanted: "list[str]" = ()) -> "list[Case]":
+    """Every case whose row or name is, or begins with, one of `wanted`; all if there is none. In the order of the rows."""
+    found = []
+    for module in pkgutil.iter_modules(cases.__path__):
+        loaded = importlib.import_module(f"conformance.cases.{module.name}")
+        for name, value in vars(loaded).items():
+            if "_" in name and name[:2].isupper() and callable(value) and value.__module__ == loaded.__name__:
+                found.append(Case(value))
+    order = {row: number for number, row in enumerate(ROWS)}
+    unknown = [case.name for case in found if case.row not in order]
+    if unknown:
+        raise ValueError(f"cases of rows that do not exist: {', '.join(unknown)}")
+    found.sort(key=lambda case: order[case.row])
+    return [case for case in found if not wanted or any(is_wanted(case, word) for word in wanted)]
+
+
+def is_wanted(case: Case, word: str) -> bool:
+    """`MNT`, `MNT-10`, `MNT_10_without_mappings`."""
+    return word in (case.row, case.name) or case.row.startswith(f"{word}-")
+
+
+def build_probe(folder: Path) -> Path:
+    """Compile the program for the inside of containers: static, so that a root filesystem needs nothing else."""
+    program = folder / "probe"
+    command = [os.environ.get("CC", "cc"), "-static", "-Os", "-o", str(program), str(HERE / "probe.c")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"cannot build the probe: {done.stderr[-2000:]}")
+    return program
+
+
+def run(
+    command_line: str, wanted: "list[Case]", jobs: int, tell: "Callable[[Result], None]" = lambda result: None
+) -> "list[Result]":
+    """Judge one runtime; results in the order of `wanted`. `tell` hears of each as it comes."""
+    host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    base = Path(tempfile.mkdtemp(prefix="conformance-"))
+    base.chmod(0o711)
+    results: dict[str, Result] = {}
+    try:
+        probe = build_probe(base)
+        waiting = list(reversed(wanted))
+        running: dict[int, Worker] = {}
+        with selectors.DefaultSelector() as selector:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    worker = Worker(waiting.pop(), command_line, base, probe)
+                    running[worker.fd] = worker
+                    selector.register(worker.fd, selectors.EVENT_READ)
+                for key, _ in selector.select(0.2):
+                    running[key.fd].read()
+                for fd, worker in list(running.items()):
+                    result = worker.ended()
+                    if result:
+                        selector.unregister(fd)
+                        del running[fd]
+                        worker.close()
+                        results[worker.case.name] = result
+                        tell(result)
+    finally:
+        end_children()
+        shutil.rmtree(base, ignore_errors=True)
+    return [results[case.name] for case in wanted]
+
+
+class Worker:
+    """A process that runs one case."""
+
+    def __init__(self, case: Case, command_line: str, base: Path, probe: Path) -> None:
+        self.case = case
+        self.started = time.monotonic()
+        self.folder = base / case.name
+        self._data = b""
+        self._closed = False
+        self.fd, write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.fd)
+            code = 70
+            try:
+                os.write(write, json.dumps(judge(case, command_line, self.folder, probe)).encode())
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(write)
+
+    def read(self) -> None:
+        part = os.read(self.fd, 65536)
+        self._data += part
+        self._closed = self._closed or not part
+
+    def ended(self) -> "Result | None":
+        seconds = time.monotonic() - self.started
+        if not self._closed:
+            if seconds < TIME:
+                return None
+            self._kill()
+            return Result(self.case, ERROR, f"did not end within {TIME:.0f} s", seconds)
+        os.waitpid(self.pid, 0)
+        if not self._data:
+            return Result(self.case, ERROR, "the suite's own process died", seconds)
+        outcome, message = json.loads(self._data)
+        return Result(self.case, outcome, message, seconds)
+
+    def _kill(self) -> None:
+        """The case and all that it made, which is ours as soon as its own parent is gone."""
+        pids = descendants(self.pid)
+        for pid in (self.pid, *pids):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        os.waitpid(self.pid, 0)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def descendants(pid: int) -> "list[int]":
+    found = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
+    return found
+
+
+def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[str, str]":
+    """Run a case in this process: (outcome, message)."""
+    host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    host.unshare(host.CLONE_NEWNS)
+    host.mount("none", "/", "", host.MS_REC | host.MS_PRIVATE)
+    folder.mkdir(mode=0o711)
+    # a mount of its own, so that a case can make it shared
+    host.mount(str(folder), folder, "", host.MS_BIND)
+    prefix = f"conf-{case.name.lower().replace('_', '-')}-{os.getpid()}"
+    trial = Trial(command_line, folder, probe, prefix)
+    try:
+        case.function(trial)
+    except Failure as failure:
+        return FAIL, str(failure)
+    except host.Missing as missing:
+        return MISSING, str(missing)
+    except Exception:  # noqa: BLE001 - whatever it is, it is told
+        return ERROR, traceback.format_exc(limit=-4)
+    finally:
+        trial.runtime.clean_up()
+        ctypes.CDLL(None).umount2(os.fsencode(str(folder)), host.MNT_DETACH)
+    return PASS, ""

@@ -1,0 +1,157 @@
+"""One trial of one case: a bundle, a runtime, the host around both, and the words a case is written in."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from conformance import host
+from conformance.bundle import Bundle
+from conformance.runtime import Container, Done, Failure, Runtime, children, leftover_cgroups
+
+
+class Trial:
+    """What a case gets.
+
+    `bundle` is the case's to change; `runtime` makes containers of it. Everything is below `folder`, in a mount
+    namespace of the trial's own, and is cleaned up afterwards whatever happened.
+    """
+
+    def __init__(self, command_line: str, folder: Path, probe: Path, prefix: str) -> None:
+        self.folder = folder
+        self.probe = probe
+        self.bundle = Bundle(folder / "bundle", probe)
+        self.runtime = Runtime(command_line, folder, prefix)
+
+    # --- making containers
+
+    def another_bundle(self, name: str = "bundle2") -> Bundle:
+        return Bundle(self.folder / name, self.probe)
+
+    def create(self, *options: object, bundle: "Bundle | None" = None, **more: Any) -> Container:
+        """A container that was created, and waits for its start."""
+        return self.runtime.create(bundle or self.bundle, *options, **more)
+
+    def running(self, *words: object, bundle: "Bundle | None" = None) -> Container:
+        """A container whose program does `words` and then waits for a signal."""
+        (bundle or self.bundle).program(*words, "pause")
+        container = self.create(bundle=bundle)
+        container.start()
+        container.tells("pause")
+        return container
+
+    def run(self, *words: object, status: int = 0, bundle: "Bundle | None" = None) -> "list[dict[str, Any]]":
+        """Create, start, wait, delete; what the program told. With `words` the program is the probe doing them."""
+        if words:
+            (bundle or self.bundle).program(*words)
+        container = self.create(bundle=bundle)
+        container.pid  # noqa: B018 - known from now on
+        container.start()
+        ended = container.wait()
+        lines = container.lines
+        container.delete()
+        if ended != status:
+            raise Failure(f"the program ended with {ended}, not {status}; {container.errors()[-300:]}")
+        return lines
+
+    def report(self) -> "dict[str, Any]":
+        """What the program finds itself to be."""
+        (line,) = self.run("report")
+        return line
+
+    def ask(self, *words: object) -> "dict[str, Any]":
+        """The answer to one operation of the probe in the container."""
+        (line,) = self.run(*words)
+        return line
+
+    # --- what must not work
+
+    def refused(self, *options: object, bundle: "Bundle | None" = None, why: str = "") -> Done:
+        """`create` fails, or else `start` does where it is said to be allowed to; nothing is left (ERR-01)."""
+        before = self.traces()
+        container = self.runtime.create(bundle or self.bundle, *options, ok=False)
+        if container.created.status == 0:
+            raise Failure(f"`create` succeeded{', ' + why if why else ''}")
+        self.assert_no_traces(before, container.id, "create")
+        return container.created
+
+    def traces(self) -> "dict[str, Any]":
+        """What an operation that fails must leave as it was: processes, mounts, cgroups, state."""
+        state = sorted(os.listdir(self.runtime.root)) if self.runtime.root.is_dir() else []
+        return {
+            "processes": sorted(children()),
+            "mounts": sorted(line.partition(" ")[2] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+            "cgroups": leftover_cgroups(self.runtime.prefix),
+            "state": [name for name in state if not name.startswith(".")],
+        }
+
+    def assert_no_traces(self, before: "dict[str, Any]", id: str, what: str) -> None:
+        """Nothing came with an operation that failed. Processes get a moment to be gone: the kernel needs one."""
+        deadline = time.monotonic() + 3
+        while True:
+            for pid in set(children()) - set(before["processes"]):
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+            now = self.traces()
+            left = {key: [x for x in now[key] if x not in before[key]] for key in now}
+            if not any(left.values()):
+                break
+            if time.monotonic() > deadline:
+                told = "; ".join(f"{key}: {', '.join(map(str, value))}" for key, value in left.items() if value)
+                raise Failure(f"a failing `{what}` left behind {told}")
+            time.sleep(0.01)
+        if self.runtime.command("state", id).status == 0:
+            raise Failure(f"after a failing `{what}` there is still a container {id}")
+
+    # --- saying what is wrong
+
+    def equal(self, expected: object, found: object, what: str) -> None:
+        if expected != found:
+            raise Failure(f"{what} is {found!r}, not {expected!r}")
+
+    def true(self, condition: object, message: str) -> None:
+        if not condition:
+            raise Failure(message)
+
+    def wait_for(self, condition: Any, what: str, patience: float = 10) -> None:
+        """Wait until something holds; Failure if it does not come."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Failure(f"{what} did not happen within {patience:.0f} s")
+            time.sleep(0.005)
+
+    def warns(self, done: Done, what: str) -> None:
+        """The command went well and said something about `what`."""
+        if done.status != 0:
+            raise Failure(str(done))
+        if what not in done.err + done.out:
+            raise Failure(f"no warning that mentions {what}")
+
+    def stopped(self, container: Container, patience: float = 10) -> None:
+        """Wait until `state` says so."""
+        self.wait_for(lambda: container.state()["status"] == "stopped", "status stopped", patience)
+
+
+def mounts(text: str) -> "dict[str, dict[str, Any]]":
+    """mountinfo by mount point, the last mount of each: options, optional fields, filesystem type, super options, root."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in text.splitlines():
+        fields, _, rest = line.partition(" - ")
+        left, right = fields.split(), rest.split()
+        found[left[4].encode().decode("unicode_escape")] = {
+            "id": left[0],
+            "parent": left[1],
+            "root": left[3],
+            "options": set(left[5].split(",")),
+            "fields": left[6:],
+            "type": right[0],
+            "source": right[1] if len(right) > 1 else "",
+            "super": set(right[-1].split(",")),
+        }
+    return found
+
+
+__all__ = ["Failure", "Trial", "host", "mounts"]
