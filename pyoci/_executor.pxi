@@ -430,6 +430,15 @@ cdef int set_attributes(int dirfd, const char *path, unsigned int flags, uint64_
     return <int>syscall(SYS_mount_setattr, dirfd, path, flags, &attr, sizeof(attr))
 
 
+cdef int map_ids(int tree, unsigned int recursive, int userns) noexcept nogil:
+    """Give a mount that was never attached the id mapping of a user namespace."""
+    cdef mount_attr attr
+    memset(&attr, 0, sizeof(attr))
+    attr.attr_set = MOUNT_ATTR_IDMAP
+    attr.userns_fd = <uint64_t>userns
+    return <int>syscall(SYS_mount_setattr, tree, "", recursive | <unsigned int>AT_EMPTY_PATH, &attr, sizeof(attr))
+
+
 cdef int do_set_propagation(Context *ctx, const Op *op) noexcept nogil:
     cdef unsigned int flags = AT_RECURSIVE if op.c else 0
     cdef int done
@@ -586,7 +595,8 @@ cdef int inherit_mode(int fs, int target) noexcept nogil:
 
 cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
     # Contract: a filesystem of our own making (fsopen … fsmount), attached on a target resolved once.
-    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination.
+    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
+    # of the user namespace whose id mapping the mount gets, 0 for none.
     cdef int existed = 0, step = 0, fs, tree, target
     target = open_target(ctx, op, ctx.pool + op.s3, &existed, &step)
     if target < 0:
@@ -611,6 +621,9 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
         step = copy_up(target, tree, 0)
         if step:
             return step
+    # after the copy, whose owners are the filesystem's: through the mapping root may not be able to make anything
+    if op.d and map_ids(tree, 0, ctx.slots[op.d]) < 0:
+        return STEP_MOUNT_SETATTR
     if attach(tree, target) < 0:
         return STEP_MOVE_MOUNT
     close(target)

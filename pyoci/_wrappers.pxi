@@ -47,6 +47,12 @@ def mount_setattr(int fd, bint recursive, uint64_t attr_set, uint64_t attr_clr, 
         raise failure()
 
 
+def idmap(int fd, bint recursive, int userns_fd):
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP: the mount behind `fd` maps ids as the user namespace does."""
+    if map_ids(fd, <unsigned int>AT_RECURSIVE if recursive else 0, userns_fd) < 0:
+        raise failure()
+
+
 def namespace_type(int fd):
     """ioctl NS_GET_NSTYPE: the CLONE_NEW… flag of the namespace behind `fd`."""
     cdef int kind = ioctl(fd, 0xB703)

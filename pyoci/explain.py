@@ -8,7 +8,7 @@ import errno
 from pyoci import _native
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.hooks import failure
-from pyoci.plan.mounts import option_where
+from pyoci.plan.mounts import idmap_where, option_where
 from pyoci.plan.operations import SYNC_NAMES, Op
 
 TYPE_CHECKING = False
@@ -42,7 +42,11 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb == "chdir":
         why = _CHECKS.get(step) or reason(error)
         return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
-    where = option_where(config, op, detail) if step == "fsconfig" and op.verb == "mount" else op.where
+    where = op.where
+    if op.verb == "mount" and step == "fsconfig":
+        where = option_where(config, op, detail)
+    if op.verb == "mount" and step == "mount_setattr":
+        where = idmap_where(config, op)
     why = _CHECKS.get(step) or (reason(error) if step in ("", "prlimit") else f"{step}: {reason(error)}")
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
@@ -155,6 +159,8 @@ def _hint(op: Op, step: str, error: int) -> str:
         return f"this kernel has no filesystem of type {op.s1}"
     if op.verb == "mount" and op.s1 == "sysfs" and error == errno.EPERM:
         return "sysfs needs a network namespace of the container's own"
+    if op.verb == "mount" and step == "mount_setattr":
+        return idmap_hint(error)
     if op.verb in ("set_ids", "set_groups") and error == errno.EINVAL:
         return "the id is not mapped in the user namespace"
     if op.verb == "set_rlimit" and error == errno.EPERM:
@@ -165,4 +171,13 @@ def _hint(op: Op, step: str, error: int) -> str:
         return "a dangling symlink is in the way"
     if op.verb == "set_no_new_privs" or (op.verb == "load_seccomp" and error == errno.EINVAL):
         return "the kernel does not know a flag or action of the filter"
+    return ""
+
+
+def idmap_hint(error: int) -> str:
+    """Why the kernel does not give a mount an id mapping."""
+    if error == errno.EINVAL:
+        return "its filesystem can't be idmapped: ext4, xfs and btrfs can, tmpfs since Linux 6.3"
+    if error == errno.EPERM:
+        return "a mount gets one mapping only, not the host's, and of a filesystem that the runtime has power over"
     return ""

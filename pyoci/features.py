@@ -47,7 +47,7 @@ def _linux() -> "dict[str, Any]":
         "selinux": {"enabled": True},
         "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
         "memoryPolicy": {"modes": [], "flags": []},
-        "mountExtensions": {"idmap": {"enabled": False}},
+        "mountExtensions": {"idmap": {"enabled": True}},
         "netDevices": {"enabled": False},
     }
 

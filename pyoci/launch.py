@@ -19,13 +19,16 @@ from pyoci.plan.operations import (
     CONSOLE,
     CREATED,
     EXEC_FIFO,
+    FIRST_SLOT,
     HOOK_STATE,
+    ID_MAPS,
     RESULT_FIFO,
     START_STATE,
     SYNC_NAMES,
     Op,
     Plan,
     encode,
+    sync,
 )
 
 TYPE_CHECKING = False
@@ -39,6 +42,7 @@ SIGKILL = 9
 
 AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE = 0x1000, 0x8000, 1
 AT_FDCWD = -100
+CLONE_NEWUSER = 0x10000000
 O_PATH = 0x200000
 S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 
@@ -234,6 +238,31 @@ class Launch:
         if posix.fstat(fd).st_mode & S_IFMT != S_IFDIR:
             self._target_is_file(op.a)
 
+    def _make_user_namespace(self, op: Op) -> None:
+        """A process is born in it, waits until its maps are written and the namespace is held, and ends."""
+        ops, pool, vectors = encode([sync(ID_MAPS)])
+        ours, child_end = _native.channel()
+        slots = [-1] * FIRST_SLOT
+        slots[CHANNEL] = child_end
+        try:
+            pid, pidfd = _native.launch(ops, pool, vectors, slots, child_end, CLONE_NEWUSER, -1, ours)
+        except OSError:
+            posix.close(ours)
+            raise
+        finally:
+            posix.close(child_end)
+        try:
+            files.write(f"/proc/{pid}/uid_map", op.s1.encode("ascii"))
+            files.write(f"/proc/{pid}/gid_map", op.s2.encode("ascii"))
+            self.slots[op.a] = posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
+        finally:
+            posix.close(ours)  # end of file ends it
+            posix.close(pidfd)
+            posix.waitpid(pid, 0)
+
+    def _idmap_tree(self, op: Op) -> None:
+        _native.idmap(self.slots[op.a], bool(op.c), self.slots[op.b])
+
     def _target_is_file(self, slot: int) -> None:
         """A missing mount point is made like the source: only now is known what that is."""
         for op in self.plan.init:
@@ -311,6 +340,8 @@ def _is_own_namespace(fd: int, kind: str) -> bool:
 _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_rootfs": Launch._open_rootfs,
     "open_tree": Launch._open_tree,
+    "make_user_namespace": Launch._make_user_namespace,
+    "idmap_tree": Launch._idmap_tree,
     "open_device": Launch._open_device,
     "open_null": Launch._open_null,
     "open_namespace": Launch._open_namespace,
@@ -348,6 +379,8 @@ def _phrase(op: Op) -> str:
 _PHRASES = {
     "open_rootfs": "use root filesystem {1}",
     "open_tree": "use mount source {1}",
+    "make_user_namespace": "make a user namespace for the id mappings of a mount",
+    "idmap_tree": "map the ids of mount source {1}",
     "open_device": "bind device {1}",
     "open_null": "use the host's /dev/null",
     "open_namespace": "join {1}",
@@ -363,6 +396,10 @@ def _hint(op: Op, error: OSError) -> str:
         return "raising a hard limit needs CAP_SYS_RESOURCE"
     if op.verb == "write_oom_score_adj" and isinstance(error, PermissionError):
         return "lowering it needs CAP_SYS_RESOURCE"
+    if op.verb == "idmap_tree":
+        return explain.idmap_hint(error.errno or 0)
+    if op.verb == "make_user_namespace" and error.errno == errno.ENOSPC:
+        return "the limit /proc/sys/user/max_user_namespaces is reached"
     return ""
 
 

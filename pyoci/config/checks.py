@@ -107,12 +107,43 @@ def check_mounts(mounts: "list[Object]", at: str, say: "Say") -> None:
         binds = ("bind" in options or "rbind" in options) and "remount" not in options
         if binds and not mount.get("source"):
             say(f"{at}/{i}", f"{missing('source')}: there is nothing to bind")
-        if "uidMappings" in mount or "gidMappings" in mount:
-            for name in ("uidMappings", "gidMappings"):
-                if name in mount:
-                    check_id_mappings(mount[name], f"{at}/{i}/{name}", say)
-                else:
-                    say(f"{at}/{i}", f"{missing(name)}: the id mappings of a mount come as a pair")
+        check_mount_mappings(mount, f"{at}/{i}", say)
+
+
+def check_mount_mappings(mount: "Object", at: str, say: "Say") -> None:
+    given = [name for name in ("uidMappings", "gidMappings") if mount.get(name)]
+    for name in ("uidMappings", "gidMappings"):
+        if name in given:
+            check_id_mappings(mount[name], f"{at}/{name}", say)
+        elif given:
+            say(
+                f"{at}/{name}" if name in mount else at,
+                f"{missing(name)}: the id mappings of a mount come as a pair",
+            )
+
+
+def check_idmapped_mounts(config: "Object", at: str, say: "Say") -> None:
+    """An idmapped mount needs mappings, of its own or of a user namespace, and to be new."""
+    namespaces = config.get("linux", {}).get("namespaces", ())
+    has_users = any(namespace["type"] == "user" for namespace in namespaces)
+    for i, mount in enumerate(config.get("mounts", [])[:MAX_MOUNTS]):
+        options = mount.get("options", ())
+        asked = [f"{at}/mounts/{i}/options/{j}" for j, option in enumerate(options) if option in ("idmap", "ridmap")]
+        mapped = bool(mount.get("uidMappings") or mount.get("gidMappings"))
+        if mapped:
+            asked.append(f"{at}/mounts/{i}")
+        if not asked:
+            continue
+        if "remount" in options:
+            say(asked[0], "a remount can't change the id mapping of a mount")
+        elif not mapped and not has_users:
+            say(
+                asked[0],
+                'an idmapped mount needs "uidMappings" and "gidMappings", or a namespace of type user in '
+                "/linux/namespaces",
+            )
+        elif has_users and not {"bind", "rbind"} & set(options):
+            say(asked[0], "a filesystem that is made in the container's user namespace can't be idmapped")
 
 
 def check_hooks(hooks: "list[Object]", at: str, say: "Say") -> None:
@@ -582,18 +613,6 @@ def refuse_unless_empty(value: "Any", at: str, say: "Say") -> None:
         refuse_always(value, at, say)
 
 
-def refuse_idmapped_mounts(mounts: "list[Object]", at: str, say: "Say") -> None:
-    for i, mount in enumerate(mounts):
-        for name in ("uidMappings", "gidMappings"):
-            refuse_unless_empty(mount.get(name), f"{at}/{i}/{name}", say)
-        for j, option in enumerate(mount.get("options", ())):
-            if option in ("idmap", "ridmap"):
-                say(
-                    f"{at}/{i}/options/{j}",
-                    f"the mount option {option} is not supported by this version of pyoci",
-                )
-
-
 def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
     places = [(f"{at}/defaultAction", seccomp["defaultAction"])]
     places += [(f"{at}/syscalls/{i}/action", rule["action"]) for i, rule in enumerate(seccomp.get("syscalls", []))]
@@ -605,8 +624,6 @@ def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
 UNSUPPORTED = {
     "scheduler": "the scheduler of the process",
     "ioPriority": "the I/O priority of the process",
-    "uidMappings": "an idmapped mount",
-    "gidMappings": "an idmapped mount",
     "netDevices": "a network device of the host",
     "intelRdt": "Intel RDT",
     "memoryPolicy": "a NUMA memory policy",
@@ -620,7 +637,6 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/domainname", check_name),
     ("/annotations", check_annotations),
     ("/mounts", check_mounts),
-    ("/mounts", refuse_idmapped_mounts),
     ("/hooks/prestart", check_hooks),
     ("/hooks/createRuntime", check_hooks),
     ("/hooks/createContainer", check_hooks),
@@ -661,6 +677,7 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
 # The check gets the object at the pointer, and reads the members named.
 ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
     ("", check_root, ("root",)),
+    ("", check_idmapped_mounts, ("mounts", "linux/namespaces")),
     ("/process", check_arguments, ("args", "env")),
     ("/process", check_terminal, ("terminal", "consoleSize")),
     (

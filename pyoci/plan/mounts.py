@@ -6,9 +6,11 @@ missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 """
 
 from pyoci.errors import ConfigError, Problem
+from pyoci.plan import idmap
 from pyoci.plan.operations import (
     COPY_UP,
     INHERIT_MODE,
+    READONLY_AT_LAST,
     TARGET_BELOW_PROC,
     TARGET_FILE,
     TARGET_PROC,
@@ -65,7 +67,7 @@ PROPAGATION = {
     "unbindable": (UNBINDABLE, False), "runbindable": (UNBINDABLE, True),
 }  # fmt: skip
 
-OTHER = ("bind", "rbind", "remount", "tmpcopyup")
+OTHER = ("bind", "rbind", "remount", "tmpcopyup", *idmap.OPTIONS)
 
 # Every option this runtime knows; anything else is the filesystem's own.
 MOUNT_OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *SUPERBLOCK, *IGNORED, *PROPAGATION, *OTHER)
@@ -92,6 +94,8 @@ class Mount:
         "data",
         "data_where",
         "destination",
+        "idmap_recursive",
+        "idmap_where",
         "propagation",
         "rbind",
         "recursive_clear",
@@ -111,7 +115,9 @@ class Mount:
         self.propagation: list[tuple[int, bool, str]] = []
         self.data: list[str] = []
         self.data_where: list[str] = []
-        self.bind = self.rbind = self.remount = self.copy_up = False
+        self.bind = self.rbind = self.remount = self.copy_up = self.idmap_recursive = False
+        # the pointer of what asks for an idmapped mount, "" if nothing does: mappings do without the option
+        self.idmap_where = f"{self.where}/uidMappings" if entry.get("uidMappings") else ""
         for n, option in enumerate(entry.get("options", ())):
             self._take(option, f"{self.where}/options/{n}")
 
@@ -136,6 +142,9 @@ class Mount:
             self.remount = True
         elif option == "tmpcopyup":
             self.copy_up = True
+        elif option in idmap.OPTIONS:
+            self.idmap_recursive = idmap.OPTIONS[option]
+            self.idmap_where = where
         elif option in SUPERBLOCK:
             self.data.append(SUPERBLOCK[option])
             self.data_where.append(where)
@@ -160,6 +169,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
     """
     label = config.get("linux", {}).get("mountLabel", "")
     private_cgroupns = any(ns["type"] == "cgroup" for ns in config.get("linux", {}).get("namespaces", ()))
+    mappings = idmap.Mappings(plan, config.get("linux", {}))
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
         if mount.type == "cgroup" and not mount.bind:
@@ -167,16 +177,18 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
         _check(mount)
         if mount.remount:
             yield _remount(mount)
-        elif mount.bind:
-            yield from _bind(plan, mount, bundle)
+            continue
+        users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
+        if mount.bind:
+            yield from _bind(plan, mount, bundle, users)
         else:
-            yield from _filesystem(plan, mount, label)
+            yield from _filesystem(plan, mount, label, users)
 
 
 def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
     """What has to wait until every mount point exists: a read-only tmpfs may hold the targets of later mounts."""
     for op in ops:
-        if op.verb == "mount" and op.s1 == "tmpfs" and op.d & RDONLY:
+        if op.verb == "mount" and op.flags & READONLY_AT_LAST:
             yield Op("set_mount_attributes", op.where, a=op.c, b=RDONLY)
 
 
@@ -212,7 +224,7 @@ def _check(mount: Mount) -> None:
         raise ConfigError([problem])
 
 
-def _bind(plan: "Plan", mount: Mount, bundle: str) -> "Iterator[Op]":
+def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]":
     slot = plan.new_slot()
     source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
     # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container
@@ -230,12 +242,14 @@ def _bind(plan: "Plan", mount: Mount, bundle: str) -> "Iterator[Op]":
             flags=int(mount.rbind) | (0 if shared else 2),
         )
     )
+    if users:
+        plan.before.append(Op("idmap_tree", mount.idmap_where, source, a=slot, b=users, c=mount.idmap_recursive))
     yield Op("bind_mount", mount.where, mount.destination, source, a=slot, flags=mount.target_flags())
     for flag, recursive, where in mount.propagation:
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
 
-def _filesystem(plan: "Plan", mount: Mount, label: str) -> "Iterator[Op]":
+def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator[Op]":
     slot = plan.new_slot()
     flags = mount.target_flags()
     attributes = (mount.attr_set | mount.recursive_set) & ~mount.recursive_clear
@@ -251,6 +265,8 @@ def _filesystem(plan: "Plan", mount: Mount, label: str) -> "Iterator[Op]":
             flags |= INHERIT_MODE
         if mount.copy_up:
             flags |= COPY_UP
+        if read_only:
+            flags |= READONLY_AT_LAST
     elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
         data.append("ro")
     yield Op(
@@ -263,7 +279,7 @@ def _filesystem(plan: "Plan", mount: Mount, label: str) -> "Iterator[Op]":
         a=len(data),
         b=attributes,
         c=slot,
-        d=read_only,
+        d=users,
         flags=flags,
     )
     for flag, recursive, where in mount.propagation:
@@ -289,4 +305,10 @@ def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
     return op.where
 
 
-__all__ = ["MOUNT_OPTIONS", "TARGET_FILE", "Mount", "compile_mounts", "finish_mounts", "option_where"]
+def idmap_where(config: "dict[str, Any]", op: Op) -> str:
+    """The JSON pointer of what asks for the id mapping of a `mount` operation."""
+    index = int(op.where.rsplit("/", 1)[1])
+    return Mount(config["mounts"][index], index).idmap_where
+
+
+__all__ = ["MOUNT_OPTIONS", "TARGET_FILE", "Mount", "compile_mounts", "finish_mounts", "idmap_where", "option_where"]

@@ -11,7 +11,7 @@ from pyoci.plan.operations import ID_MAPS, TIME_OFFSETS, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from pyoci.plan.operations import Plan
@@ -123,9 +123,13 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> 
 
 def _id_maps(linux: "dict[str, Any]") -> "Iterator[Op]":
     for kind in ("uid", "gid"):
-        entries = linux.get(f"{kind}Mappings", ())
-        lines = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in entries)
+        lines = id_map(linux.get(f"{kind}Mappings", ()))
         yield Op("write_id_maps", f"/linux/{kind}Mappings", f"{kind}_map", lines)
+
+
+def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
+    """The text for uid_map or gid_map of a process (user_namespaces(7))."""
+    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
 def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[Op]":

@@ -33,9 +33,9 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 
 # Verbs of the runtime itself; never encoded.
 PARENT_VERBS = (
-    "open_rootfs", "open_tree", "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup",
-    "attach_device_filter", "write_id_maps", "write_time_offsets", "write_oom_score_adj", "run_host_hook",
-    "send_console", "prlimit", "commit",
+    "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "open_device", "open_namespace", "open_null",
+    "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
+    "write_oom_score_adj", "run_host_hook", "send_console", "prlimit", "commit",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
@@ -49,6 +49,7 @@ FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
 TARGET_FILE, TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 1, 2, 4, 8, 16, 32
+READONLY_AT_LAST = 64  # the compiler's own: a filesystem that is writable until every mount point exists
 
 
 class Op:

@@ -161,6 +161,8 @@ def _mount(op: Op) -> str:
         extra.append("tmpcopyup")
     if op.flags & INHERIT_MODE:
         extra.append("mode of the target")
+    if op.d:
+        extra.append("idmapped")
     text_ = f"{op.s1} → {op.s3}  {_attributes(op.b)}".rstrip()
     return text_ + (f"  ({', '.join(extra)})" if extra else "")
 
@@ -171,6 +173,11 @@ def _open_tree(op: Op) -> str:
         part for part in (_attributes(op.b, op.c), f"recursively {recursive}" if recursive else "") if part
     )
     return f"{op.s1}{' with everything below' if op.flags & 1 else ''}  {attributes}".rstrip()
+
+
+def _make_user_namespace(op: Op) -> str:
+    uids, gids = (", ".join(lines.split("\n")[:-1]) for lines in (op.s1, op.s2))
+    return f"ids {uids}" if uids == gids else f"uids {uids}; gids {gids}"
 
 
 def _set_propagation(op: Op) -> str:
@@ -225,11 +232,13 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
     "exec": lambda op: " ".join(op.argv or ()),
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
+    "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
     "join_keyring": _first,
     "join_namespace": _first,
     "load_seccomp": _seccomp,
     "make_cgroup": _first,
     "make_directory": _first,
+    "make_user_namespace": _make_user_namespace,
     "mask_path": _first,
     "mknod": _mknod,
     "mount": _mount,

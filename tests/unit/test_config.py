@@ -79,6 +79,9 @@ def filtered(**values: Any) -> dict[str, Any]:
     return changed(linux__seccomp={"defaultAction": "SCMP_ACT_ERRNO", **values})
 
 
+OR_A_NAMESPACE = "or a namespace of type user in /linux/namespaces"
+AS_A_PAIR = "the id mappings of a mount come as a pair"
+IDMAP = {"uidMappings": [mapping(0, 1, 1)], "gidMappings": [mapping(0, 2, 1)]}
 MAPPED = {"linux__uidMappings": [mapping(0, 1, 1)], "linux__gidMappings": [mapping(0, 1, 1)]}
 
 # Every message of the schema and of each check: (config, its problems)
@@ -128,15 +131,33 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     (mounted(options=["rbind"]), ['/mounts/0: missing the required property "source": there is nothing to bind']),
     (mounted(options=["ro", 5]), ["/mounts/0/options/1: expected a string, found 5"]),
     (
-        mounted(options=["ridmap"]),
-        ["/mounts/0/options/0: the mount option ridmap is not supported by this version of pyoci"],
+        mounted(options=["rbind", "ridmap"], source="/x"),
+        [f'/mounts/0/options/1: an idmapped mount needs "uidMappings" and "gidMappings", {OR_A_NAMESPACE}'],
     ),
     (
+        mounted(options=["bind", "idmap", "remount"], **IDMAP),
+        ["/mounts/0/options/1: a remount can't change the id mapping of a mount"],
+    ),
+    (mounted(options=["bind", "remount"], **IDMAP), ["/mounts/0: a remount can't change the id mapping of a mount"]),
+    (
         mounted(uidMappings=[mapping(0, 0, 1)]),
-        [
-            '/mounts/0: missing the required property "gidMappings": the id mappings of a mount come as a pair',
-            "/mounts/0/uidMappings: an idmapped mount is not supported by this version of pyoci",
-        ],
+        [f'/mounts/0: missing the required property "gidMappings": {AS_A_PAIR}'],
+    ),
+    (
+        mounted(options=["bind", "idmap"], source="/x", gidMappings=[mapping(0, 0, 1)], uidMappings=[]),
+        [f'/mounts/0/uidMappings: missing the required property "uidMappings": {AS_A_PAIR}'],
+    ),
+    (
+        mounted(uidMappings=[mapping(0, 0, 1)], gidMappings=[mapping(0, 0, 0)]),
+        ["/mounts/0/gidMappings/0/size: expected an integer of at least 1, found 0"],
+    ),
+    (
+        changed(
+            mounts=[{"destination": "/m", "type": "tmpfs", "options": ["idmap"]}],
+            linux__namespaces=namespaces("user"),
+            **MAPPED,
+        ),
+        ["/mounts/0/options/0: a filesystem that is made in the container's user namespace can't be idmapped"],
     ),
     (
         changed(mounts=[{"destination": "/x"}] * 16385),
@@ -601,6 +622,13 @@ GOOD = [
     rule(),
     rule(type="a", major=-1, minor=-1, access="rrw"),
     mounted(options=["bind"], source="x", uidMappings=[], gidMappings=[]),
+    mounted(options=["bind"], source="x", **IDMAP),
+    mounted(type="tmpfs", options=["idmap"], **IDMAP),
+    changed(
+        mounts=[{"destination": "/m", "source": "x", "options": ["rbind", "ridmap"]}],
+        linux__namespaces=namespaces("user"),
+        **MAPPED,
+    ),
     mounted(destination="relative"),
     changed(x={"y": [None, 1.5, {"": 1e300}]}, linux__x=None, process__user__x=[]),
     changed(windows={"layerFolders": ["x"]}, vm={"kernel": {"path": "x"}}),
@@ -941,8 +969,6 @@ def test_nothing_unsupported_is_ignored() -> None:
         changed(linux__netDevices={"eth0": {}}),
         changed(linux__intelRdt={}),
         changed(linux__memoryPolicy={"mode": "MPOL_LOCAL"}),
-        mounted(uidMappings=[mapping(0, 0, 1)], gidMappings=[mapping(0, 0, 1)]),
-        mounted(options=["bind", "idmap"], source="/x"),
         filtered(defaultAction="SCMP_ACT_NOTIFY"),
     ):
         found = problems(document)

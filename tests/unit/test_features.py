@@ -113,12 +113,16 @@ def test_what_is_not_there_is_not_claimed(document):
     """Engines act on these: containerd refuses nothing that they promise."""
     linux = document["linux"]
 
-    assert linux["mountExtensions"]["idmap"] == {"enabled": False}
     assert linux["netDevices"] == {"enabled": False}
     assert not linux["intelRdt"]["enabled"]
     assert {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True} == linux["cgroup"]
     assert "SCMP_ACT_NOTIFY" not in linux["seccomp"]["actions"]
-    assert not {"idmap", "ridmap"} & set(document["mountOptions"])
+
+
+def test_idmapped_mounts_are_claimed(document):
+    """By the flag and by the options, which must agree."""
+    assert {"idmap": {"enabled": True}} == document["linux"]["mountExtensions"]
+    assert {"idmap", "ridmap"} <= set(document["mountOptions"])
 
 
 def test_specification_mandatory_mount_options(document):

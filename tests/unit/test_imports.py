@@ -36,7 +36,7 @@ CREATION = """
     pyoci.cgroups.device_filter
     pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
     pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
-    pyoci.plan.mounts pyoci.plan.namespaces pyoci.plan.operations pyoci.plan.paths pyoci.plan.process
+    pyoci.plan.idmap pyoci.plan.mounts pyoci.plan.namespaces pyoci.plan.operations pyoci.plan.paths pyoci.plan.process
     pyoci.plan.rootfs pyoci.plan.seccomp pyoci.plan.seccomp_rules
 """
 
