@@ -216,7 +216,9 @@ def test_a_mount_that_is_mapped_already(runtime, bundle, data):
         message = runtime.create_fails()
     finally:
         subprocess.run(["umount", data], check=True)
-    assert f"/mounts/6/options/1: cannot map the ids of mount source {data}: operation not permitted {SECOND}" == message
+    assert (
+        f"/mounts/6/options/1: cannot map the ids of mount source {data}: operation not permitted {SECOND}" == message
+    )
 
 
 def test_no_mapping_to_take(runtime, bundle, data):
