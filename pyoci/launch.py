@@ -311,6 +311,9 @@ class Launch:
     def _attach_device_filter(self, op: Op) -> None:
         self.cgroup.attach_device_filter(op.blob)
 
+    def _chown_cgroup(self, op: Op) -> None:
+        self.cgroup.delegate(_host_id(files.read(f"/proc/{self.pid}/uid_map"), op.a) if op.b else op.a)
+
     def _write_id_maps(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/{op.s1}", op.s2.encode("ascii"))
 
@@ -337,6 +340,15 @@ def _is_own_namespace(fd: int, kind: str) -> bool:
     return (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino)
 
 
+def _host_id(id_map: bytes, inside: int) -> int:
+    """What an id of a user namespace is outside, by its uid_map as this process reads it."""
+    for line in id_map.splitlines():
+        first, outside, count = map(int, line.split())
+        if first <= inside < first + count:
+            return outside + inside - first
+    raise OSError(errno.EINVAL, "")
+
+
 _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_rootfs": Launch._open_rootfs,
     "open_tree": Launch._open_tree,
@@ -348,6 +360,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "make_cgroup": Launch._make_cgroup,
     "write_cgroup": Launch._write_cgroup,
     "attach_device_filter": Launch._attach_device_filter,
+    "chown_cgroup": Launch._chown_cgroup,
     "write_id_maps": Launch._write_id_maps,
     "write_time_offsets": Launch._write_time_offsets,
     "write_oom_score_adj": Launch._write_oom_score_adj,
@@ -384,6 +397,7 @@ _PHRASES = {
     "open_device": "bind device {1}",
     "open_null": "use the host's /dev/null",
     "open_namespace": "join {1}",
+    "chown_cgroup": "give the container's user its cgroup",
     "write_id_maps": "write {1}",
     "write_time_offsets": "set clock offsets",
     "write_oom_score_adj": "set the OOM score adjustment",

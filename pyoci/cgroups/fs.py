@@ -41,6 +41,10 @@ PATIENCE = 10.0  # seconds that processes get to freeze or to die
 WALK_ATTEMPTS = 16
 RMDIR_ATTEMPTS = 256  # of an empty cgroup: more means that something is mounted on it
 
+# What a cgroup's new owner may write; the file names more where the kernel has more to give.
+DELEGATE = "/sys/kernel/cgroup/delegate"
+DELEGATED = "cgroup.procs cgroup.subtree_control cgroup.threads"
+
 # bpf(2)
 BPF_PROG_ATTACH, BPF_PROG_DETACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY = 8, 9, 13, 16
 BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
@@ -212,6 +216,15 @@ class Cgroup:
                 self._check_usage(write)
         for write in writes:
             self._apply(write)
+
+    def delegate(self, uid: int) -> None:
+        """Make `uid` the owner of the directory, and of the files in it that the kernel lets a new owner write."""
+        posix.chown(self.dirfd, uid, -1)
+        for name in (_read_file(DELEGATE) if _is_there(DELEGATE) else DELEGATED).split():
+            try:
+                posix.chown(name, uid, -1, dir_fd=self.dirfd, follow_symlinks=False)
+            except FileNotFoundError:
+                pass  # a controller that this cgroup does not have
 
     def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
         """Load and attach a program of `device_filter.compile_rules`; b"" allows everything: nothing to attach.
@@ -574,6 +587,9 @@ class NoCgroup:
     def apply(self, writes: "list[Write]") -> None:
         """Warn of every limit that is lost."""
         self.warnings += [f"{w.where}: ignored: cgroups are disabled" for w in writes if not w.default]
+
+    def delegate(self, uid: int) -> None:
+        """There is nothing to own."""
 
     def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
         """Warn that devices are not filtered."""

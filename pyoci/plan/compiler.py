@@ -84,6 +84,8 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     namespaces.enter_namespaces(plan, linux, own)
     plan.init.extend(_init(plan, config, host, options, own))
     _cgroup(plan, linux, options)
+    if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
+        _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
         plan.meanwhile.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
@@ -198,6 +200,12 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
     if program:
         size = len(program) // 8
         plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size))
+
+
+def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:
+    """The container's user may use the cgroup that it sees: when its user namespace, if it has one, is complete."""
+    uid = program.get("user", {}).get("uid", 0)
+    plan.at.setdefault(READY, []).append(Op("chown_cgroup", "/process/user/uid", a=uid, b=mapped))
 
 
 def _check_labels(config: "dict[str, Any]", host: Host) -> None:

@@ -185,6 +185,16 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
             yield from _filesystem(plan, mount, label, users)
 
 
+def has_writable_cgroup(config: "dict[str, Any]") -> bool:
+    """Whether a mount is the one with which the specification's "Cgroup ownership" asks for the cgroup."""
+    return any(
+        entry.get("source") == "cgroup"
+        and clean(entry["destination"]) == "/sys/fs/cgroup"
+        and "ro" not in entry.get("options", ())
+        for entry in config.get("mounts", ())
+    )
+
+
 def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
     """What has to wait until every mount point exists: a read-only tmpfs may hold the targets of later mounts."""
     for op in ops:

@@ -35,7 +35,7 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 PARENT_VERBS = (
     "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "open_device", "open_namespace", "open_null",
     "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
-    "write_oom_score_adj", "run_host_hook", "send_console", "prlimit", "commit",
+    "write_oom_score_adj", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.

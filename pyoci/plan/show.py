@@ -227,6 +227,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "bind_device": _first,
     "bind_mount": lambda op: f"{op.s2} → {op.s1}",
     "chdir": _first,
+    "chown_cgroup": lambda op: f"uid {op.a}" + (" of the container's user namespace" if op.b else ""),
     "chown_stdio": lambda op: f"uid {op.a}",
     "close_fds": lambda op: f"from {op.a}",
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",

@@ -85,10 +85,14 @@ def test_no_pivot_and_no_keyring() -> None:
 
 
 def test_disabled_cgroup_manager_plans_no_cgroup() -> None:
-    """--cgroup-manager disabled: neither a cgroup nor limits nor a device filter."""
-    plan = compiled("resources", cgroup_manager="disabled")
+    """--cgroup-manager disabled: neither a cgroup nor limits nor a device filter nor an owner."""
+    verbs = {"make_cgroup", "write_cgroup", "attach_device_filter", "chown_cgroup"}
+    of_cgroups = [
+        {op.verb for name in ("resources", "user") for op in compiled(name, **options).parent()} & verbs
+        for options in ({}, {"cgroup_manager": "disabled"})
+    ]
 
-    assert [] == [op for op in plan.parent() if op.verb in ("make_cgroup", "write_cgroup", "attach_device_filter")]
+    assert [verbs, set()] == of_cgroups
 
 
 def test_labels_need_their_lsm() -> None:
