@@ -22,6 +22,7 @@ from pyoci.plan.operations import (
     FIRST_SLOT,
     HOOK_STATE,
     ID_MAPS,
+    INIT,
     RESULT_FIFO,
     START_STATE,
     SYNC_NAMES,
@@ -112,6 +113,9 @@ class Launch:
             kind, index, step, error, detail, payload = self._receive()
             if kind == CLONED:
                 self._adopt(detail)
+                at(INIT)
+                for op in self.plan.at.get(INIT, ()):
+                    self._run(op)
                 self._answer()
             elif kind == FAILED:
                 op = self.plan.child()[index]

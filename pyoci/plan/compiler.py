@@ -7,7 +7,7 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 from pyoci.cgroups import device_filter, resources
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.plan.operations import CREATED, READY, Op, Plan
+from pyoci.plan.operations import CREATED, INIT, READY, Op, Plan
 from pyoci.plan.paths import join
 
 TYPE_CHECKING = False
@@ -88,8 +88,13 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
-        plan.meanwhile.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+        _of_init(plan, own).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
     return plan
+
+
+def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+    """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
 
 
 def _init(

@@ -39,8 +39,11 @@ PARENT_VERBS = (
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
-ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED = 1, 2, 3, 4, 5, 6
-SYNC_NAMES = {1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created"}
+# INIT is no question of init, but the news of it: a bootstrap process has cloned it.
+INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED = range(7)
+SYNC_NAMES = {
+    0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created",
+}  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.
 ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY, MASK_DIRECTORY = range(11)

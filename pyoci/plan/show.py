@@ -11,6 +11,7 @@ from pyoci.plan.operations import (
     COPY_UP,
     FIRST_SLOT,
     INHERIT_MODE,
+    INIT,
     SYNC_NAMES,
     Op,
     Plan,
@@ -102,7 +103,7 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
 
 def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
     yield str(index), op.verb, phrase(op), op.where
-    point = op.a if op.verb in ("sync", "open_console") else 0
+    point = INIT if op.verb == "clone_init" else op.a if op.verb in ("sync", "open_console") else -1
     for parent in plan.at.get(point, ()):
         yield "", f"  runtime: {parent.verb}", phrase(parent), parent.where
 

@@ -121,6 +121,17 @@ def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
     assert not [path for path in inner.glob("[0-9]*") if b"105" in (path / "cmdline").read_bytes()]
 
 
+def test_oom_score_of_a_process_that_another_one_cloned(runtime, bundle, tmp_path):
+    """oomScoreAdj is the container's, not that of the process in between which joins a pid namespace for it."""
+    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
+    second = f"{runtime.host.token}-other"
+    runtime.create(id=second)
+    runtime.bundle = first
+    join(bundle, runtime.pid(second), "pid")
+    bundle.process["oomScoreAdj"] = 345
+    assert ["345"] * 10 == [runtime.shell("cat /proc/self/oom_score_adj").strip() for _ in range(10)]
+
+
 def test_a_bound_namespace_file(runtime, bundle):
     """A path that is a bind mount, as engines keep network namespaces; it stays after the delete (OP-12)."""
     file = runtime.folder / "netns"
