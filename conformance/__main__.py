@@ -13,6 +13,7 @@ from pathlib import Path
 
 from conformance import report, suite
 from conformance.rows import ROWS, UNREACHABLE
+from conformance.runtime import version
 
 
 def main() -> int:
@@ -33,13 +34,15 @@ def main() -> int:
     if os.geteuid() != 0:
         print("conformance: runtimes need root, and so does this", file=sys.stderr)
         return 2
+    suite.adopt_orphans()
     documents = []
     for command_line in options.runtime or ["pyoci"]:
         progress = Progress(command_line, len(wanted))
+        known_as = version(command_line)
         started = time.monotonic()
         results = suite.run(command_line, wanted, options.jobs, progress.tell)
         progress.end()
-        documents.append(report.document(command_line, version(command_line), results, time.monotonic() - started))
+        documents.append(report.document(command_line, known_as, results, time.monotonic() - started))
     return write(options, documents)
 
 
@@ -63,12 +66,6 @@ def parse(words: "list[str]") -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="show the cases instead of running them")
     parser.add_argument("--merge", nargs="+", metavar="JSON", help="report on earlier runs, written with --format json")
     return parser.parse_args(words)
-
-
-def version(command_line: str) -> str:
-    from conformance.runtime import Runtime
-
-    return Runtime(command_line, Path("/nonexistent"), "").version()
 
 
 class Progress:

@@ -201,11 +201,6 @@ class Runtime:
             raise host.Missing("the runtime has no `features`")
         return json.loads(done.stdout)
 
-    def version(self) -> str:
-        """What it says of itself, in one line."""
-        done = subprocess.run([*self.words, "--version"], capture_output=True, text=True, timeout=PATIENCE, check=False)
-        return (done.stdout.splitlines() or [""])[0]
-
     def clean_up(self) -> None:
         """`delete --force` of everything, and then by hand whatever that left: the runtime may have crashed."""
         names = {container.id for container in self.containers}
@@ -224,6 +219,22 @@ class Runtime:
         for path in leftover_cgroups(self.prefix):
             kill_cgroup(path)
         end_children()
+
+
+def version(command_line: str) -> str:
+    """What a runtime says of itself, in one line."""
+    try:
+        done = subprocess.run(
+            [*shlex.split(command_line), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    return (done.stdout.splitlines() or ["?"])[0]
 
 
 def expect_ok(done: Done, what: str) -> Done:

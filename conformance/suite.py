@@ -97,7 +97,7 @@ def run(
     command_line: str, wanted: "list[Case]", jobs: int, tell: "Callable[[Result], None]" = lambda result: None
 ) -> "list[Result]":
     """Judge one runtime; results in the order of `wanted`. `tell` hears of each as it comes."""
-    host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     base = Path(tempfile.mkdtemp(prefix="conformance-"))
     base.chmod(0o711)
     results: dict[str, Result] = {}
@@ -125,6 +125,11 @@ def run(
         end_children()
         shutil.rmtree(base, ignore_errors=True)
     return [results[case.name] for case in wanted]
+
+
+def adopt_orphans() -> None:
+    """What a runtime leaves becomes our child: a container's first process, or what should not be there."""
+    host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Worker:
@@ -196,7 +201,7 @@ def descendants(pid: int) -> "list[int]":
 
 def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[str, str]":
     """Run a case in this process: (outcome, message)."""
-    host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     host.unshare(host.CLONE_NEWNS)
     host.mount("none", "/", "", host.MS_REC | host.MS_PRIVATE)
