@@ -1,0 +1,197 @@
+"""The conformance suite itself: whole, and able to find a runtime at fault."""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from conformance import report, suite
+from conformance.rows import ROWS, UNREACHABLE
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def conformance(*words, **environment):
+    """Run the command line: (exit status, standard output, standard error)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", *map(str, words)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def script(folder, text):
+    """A runtime of a few lines of shell."""
+    path = folder / "runtime"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def outcomes(runtime, *ids, **environment):
+    """Outcome and message by case."""
+    words = [word for id in ids for word in ("--id", id)]
+    _, out, err = conformance("--runtime", runtime, "--format", "json", *words, **environment)
+    assert "" == err
+    (document,) = json.loads(out)
+    return {case["name"]: (case["outcome"], case["message"]) for case in document["cases"]}
+
+
+# --- that it is whole
+
+
+def test_every_row_has_a_case_or_a_reason_not_to():
+    """And not both."""
+    judged = {case.row for case in suite.collect()}
+
+    assert set(ROWS) - judged == set(UNREACHABLE)
+
+
+def test_every_case_says_what_it_requires():
+    """In one sentence."""
+    for case in suite.collect():
+        assert case.sentence.endswith("."), case.name
+        assert len(case.sentence) < 300, case.name
+
+
+def test_cases_are_found_by_area_row_and_name():
+    """MNT-1 is not MNT-10."""
+    assert {"MNT"} == {case.row.partition("-")[0] for case in suite.collect(["MNT"])}
+    assert {"MNT-01"} == {case.row for case in suite.collect(["MNT-01"])}
+    assert ["ERR_01"] == [case.name for case in suite.collect(["ERR_01"])]
+    assert [] == suite.collect(["MNT-1"])
+
+
+def test_nothing_of_a_runtime_is_imported():
+    """A checkout is all it needs."""
+    program = "import conformance.__main__, sys; print([name for name in sys.modules if name.startswith('pyoci')])"
+
+    assert "[]\n" == subprocess.check_output([sys.executable, "-c", program], cwd=CHECKOUT, text=True)
+
+
+def test_an_unknown_case_is_a_usage_error():
+    """One line, status 2."""
+    assert (2, "", "conformance: no case is named XYZ-01\n") == conformance("--id", "XYZ-01")
+
+
+# --- that it can find a fault
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
+    """Whatever it is asked for, it says that all is well."""
+    found = outcomes(script(tmp_path, "exit 0"), CONFORMANCE_PATIENCE="0.1")
+
+    assert [] == [name for name, (outcome, _) in found.items() if outcome == suite.PASS]
+    assert [] == [(name, message) for name, (outcome, message) in found.items() if outcome == suite.ERROR]
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_runtime_that_refuses_everything_is_found_out(tmp_path):
+    """It passes at most what has to be refused."""
+    found = outcomes(script(tmp_path, "echo no >&2; exit 1"), CONFORMANCE_PATIENCE="0.1")
+
+    rows = {name: "-".join(name.split("_")[:2]) for name in found}
+    passed = {rows[name] for name, (outcome, _) in found.items() if outcome == suite.PASS}
+    failed = {rows[name] for name, (outcome, _) in found.items() if outcome == suite.FAIL}
+    whole = passed - failed
+    assert {row for row in whole if "E" not in ROWS[row].level} <= MAY_REFUSE
+    assert [] == [(name, message) for name, (outcome, message) in found.items() if outcome == suite.ERROR]
+
+
+# Rows of another level that ask for nothing but a refusal.
+MAY_REFUSE: "set[str]" = set()
+
+
+@needs_root
+def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
+    """Processes and cgroups; and that they were left is told."""
+    leaves = script(tmp_path, 'sleep 987 >/dev/null 2>&1 &\necho "container: no" >&2; exit 1')
+
+    found = outcomes(leaves, "ERR_01")
+
+    outcome, message = found["ERR_01"]
+    assert suite.FAIL == outcome
+    assert "left behind processes" in message
+    assert "" == subprocess.run(["pgrep", "-f", "^sleep 987$"], capture_output=True, text=True).stdout
+
+
+@needs_root
+def test_a_runtime_that_hangs_is_given_up(tmp_path):
+    """After the patience that was asked for."""
+    found = outcomes(script(tmp_path, "exec sleep 60"), "EXT_01", CONFORMANCE_PATIENCE="0.05")
+
+    assert ("fail", "`create` did not end within 1 s") == found["EXT_01"]
+
+
+# --- reports
+
+
+@pytest.fixture
+def documents():
+    """Two runtimes, one of which fails a row."""
+    case = {"row": "MNT-01", "name": "MNT_01", "sentence": "Mounts are made in order.", "seconds": 0.5}
+    base = {"version": "1", "kernel": "6.1", "machine": "host", "seconds": 2.0}
+    good = {**base, "runtime": "/usr/bin/good", "cases": [{**case, "outcome": "pass", "message": ""}]}
+    bad = {**base, "runtime": "bad --debug", "cases": [{**case, "outcome": "fail", "message": 'they "are" <not>'}]}
+    return [good, bad]
+
+
+def test_the_table_shows_runtimes_beside_each_other(documents):
+    """Then what is wrong, then counts."""
+    lines = report.as_table(documents).splitlines()
+
+    assert ["row", "good", "bad"] == lines[0].split()
+    assert ["MNT-01", "M", "✓", "✗"] == lines[1].split()[:4]
+    assert 'bad: MNT_01: Mounts are made in order.\n    they "are" <not>' in report.as_table(documents)
+    assert "bad: 1 rows: 1 fail; 2 s" == lines[-1]
+
+
+def test_tap(documents):
+    """Version 13."""
+    lines = report.as_tap(documents).splitlines()
+
+    assert ["TAP version 13", "1..2", "ok 1 - good MNT_01: Mounts are made in order."] == lines[:3]
+    assert "not ok 2 - bad MNT_01: Mounts are made in order." == lines[3]
+
+
+def test_junit(documents):
+    """Well formed, with its counts."""
+    good, bad = ET.fromstring(report.as_junit(documents))
+
+    assert ("1", "0") == (good.get("tests"), good.get("failures"))
+    assert "1" == bad.get("failures")
+    assert 'they "are" <not>' == bad.find("testcase/failure").get("message")
+
+
+def test_a_failure_anywhere_fails_the_row(documents):
+    """Runs of one runtime on several machines are merged."""
+    again = json.loads(json.dumps(documents[1]))
+    again["machine"] = "other"
+    again["cases"][0]["outcome"] = "pass"
+
+    text = report.as_markdown([*documents, again])
+
+    assert "| MNT-01 | M | mounts are made in the order listed | ✓ | ✗ |" in text
+    assert "| bad | 1 | host (Linux 6.1, 2 s), other (Linux 6.1, 2 s) |" in text
+
+
+def test_earlier_runs_are_merged_by_the_command_line(documents, tmp_path):
+    """Status 1, since one failed."""
+    (tmp_path / "a.json").write_text(report.as_json(documents[:1]))
+    (tmp_path / "b.json").write_text(report.as_json(documents[1:]))
+
+    status, out, err = conformance("--merge", tmp_path / "a.json", tmp_path / "b.json")
+
+    assert (1, "") == (status, err)
+    assert report.as_table(documents) == out
