@@ -119,21 +119,52 @@ class Bundle:
         for path in (self.rootfs, *self.rootfs.rglob("*")):
             os.chown(path, base, base, follow_symlinks=False)
 
-    def hook(self, kind: str, *words: object, log: "Path | None" = None, inside: bool = False, **more: Any) -> None:
+    def set(self, pointer: str, value: object) -> None:
+        """Put a value into the config: `/process/cwd`, `/linux/namespaces/-`. Objects on the way are made."""
+        *path, last = pointer[1:].split("/")
+        place = self.config
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        if not isinstance(place, list):
+            place[last] = value
+        elif last == "-":
+            place.append(value)
+        else:
+            place[int(last)] = value
+
+    def remove(self, pointer: str) -> None:
+        """Take a property out of the config."""
+        *path, last = pointer[1:].split("/")
+        place = self.config
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        del place[last]
+
+    def hook(self, kind: str, *words: object, log: "Path | None" = None, inside: "bool | None" = None, **more: Any) -> None:
         """One more hook: the probe, which appends to `log` that it ran; then it does `words`.
 
-        startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is bound to
-        the folder of the log.
+        startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is the folder
+        of the log.
         """
         log = log or self.folder / "hooks.log"
+        inside = kind == "startContainer" if inside is None else inside
         if inside:
-            (self.rootfs / "hooks").mkdir(exist_ok=True)
-            self.drop_mount("/hooks")
-            self.bind(log.parent, "/hooks")
+            self.bind_log(log)
         path = PROGRAM if inside else str(self.probe)
         at = f"/hooks/{log.name}" if inside else str(log)
         args = ["probe", "hook", at, kind, *map(str, words)]
         self.config.setdefault("hooks", {}).setdefault(kind, []).append({"path": path, "args": args, **more})
+
+    def program_in_log(self, *words: object) -> None:
+        """The program appends to the hooks' log that it ran, as `program`; then it does `words`."""
+        self.bind_log(self.folder / "hooks.log")
+        self.program("hook", "/hooks/hooks.log", "program", *words)
+
+    def bind_log(self, log: Path) -> None:
+        """`/hooks` in the container is the folder of the log."""
+        (self.rootfs / "hooks").mkdir(exist_ok=True)
+        self.drop_mount("/hooks")
+        self.bind(log.parent, "/hooks")
 
     def hooks_ran(self, log: "Path | None" = None) -> "list[dict[str, Any]]":
         """What the hooks wrote so far, in order."""

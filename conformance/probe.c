@@ -217,14 +217,14 @@ static void put_file(const char *name, const char *path)
 
 /* --- what this process is ------------------------------------------------------------------------------- */
 
-static void put_namespaces(void)
+static void put_namespaces(const char *process) /* "self" or a number */
 {
     static const char *const names[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
     key("namespaces");
     print("{");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[64], target[64];
-        snprintf(path, sizeof path, "/proc/self/ns/%s", names[i]);
+        snprintf(path, sizeof path, "/proc/%s/ns/%s", process, names[i]);
         ssize_t n = readlink(path, target, sizeof target - 1);
         if (n < 0)
             continue;
@@ -378,7 +378,7 @@ static void do_report(char **a)
     put_string("hostname", names.nodename);
     put_string("domainname", names.domainname);
     put_string("machine", names.machine);
-    put_namespaces();
+    put_namespaces("self");
     put_file("uid_map", "/proc/self/uid_map");
     put_file("gid_map", "/proc/self/gid_map");
     put_file("timens_offsets", "/proc/self/timens_offsets");
@@ -827,13 +827,41 @@ static void do_spin(char **a)
 
 /* --- as a hook ------------------------------------------------------------------------------------------------------ */
 
+static void put_inode(const char *name, const char *path) /* as [device, inode] */
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return;
+    key(name);
+    print("[%llu,%llu]", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+}
+
+/* The container's process as it is at this moment, its pid taken from the state in `input`. */
+static void put_container(const char *input)
+{
+    const char *text = strstr(input, "\"pid\"");
+    if (!text || !(text = strpbrk(text + 5, "0123456789")))
+        return;
+    char process[16], path[64];
+    snprintf(process, sizeof process, "%.*s", (int)strspn(text, "0123456789"), text);
+    key("container");
+    print("{");
+    snprintf(path, sizeof path, "/proc/%s/root", process);
+    put_inode("root", path);
+    snprintf(path, sizeof path, "/proc/%s/exe", process);
+    put_inode("exe", path);
+    snprintf(path, sizeof path, "/proc/%s/mountinfo", process);
+    put_file("mountinfo", path);
+    put_namespaces(process);
+    print("}");
+}
+
 /* Append one line to file a[0]: that hook a[1] ran, with what it was given. */
 static void do_hook(char **a)
 {
-    char *input = malloc(1 << 20);
+    char *input = calloc((1 << 20) + 1, 1);
     size_t used = 0;
     ssize_t n;
-    struct stat root, here;
     struct timespec now;
     char cwd[PATH_MAX];
     while (used < (1 << 20) && (n = read(0, input + used, (1 << 20) - used)) > 0)
@@ -850,14 +878,11 @@ static void do_hook(char **a)
     put_number("pid", getpid());
     put_number("uid", getuid());
     put_number("time", now.tv_sec * 1000000000ll + now.tv_nsec);
-    put_namespaces();
-    if (stat("/", &root) == 0) {
-        put_unsigned("root_ino", root.st_ino);
-        put_unsigned("root_dev", root.st_dev);
-    }
-    if (stat(".", &here) == 0)
-        put_unsigned("cwd_ino", here.st_ino);
+    put_namespaces("self");
+    put_inode("root", "/");
+    put_inode("here", ".");
     put_file("mountinfo", "/proc/self/mountinfo");
+    put_container(input);
     int log = open(a[0], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (log < 0) {
         fprintf(stderr, "probe: cannot open %s: %m\n", a[0]);

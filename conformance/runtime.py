@@ -149,7 +149,7 @@ class Runtime:
     """One executable with a state root below `folder`, used by one trial."""
 
     def __init__(self, command_line: str, folder: Path, prefix: str) -> None:
-        self.words = shlex.split(command_line)
+        self.words = absolute(shlex.split(command_line))
         self.folder = folder
         self.root = folder / "state"
         self.prefix = prefix  # of every id, so that leftovers can be found
@@ -219,6 +219,11 @@ class Runtime:
         for path in leftover_cgroups(self.prefix):
             kill_cgroup(path)
         end_children()
+
+
+def absolute(words: "list[str]") -> "list[str]":
+    """The same command line, for use in any working directory."""
+    return [os.path.abspath(words[0]), *words[1:]] if "/" in words[0] else words
 
 
 def version(command_line: str) -> str:

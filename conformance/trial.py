@@ -1,13 +1,19 @@
 """One trial of one case: a bundle, a runtime, the host around both, and the words a case is written in."""
 
+import copy
+import json
 import os
+import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conformance import host
 from conformance.bundle import Bundle
 from conformance.runtime import Container, Done, Failure, Runtime, children, leftover_cgroups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Trial:
@@ -105,6 +111,54 @@ class Trial:
         if self.runtime.command("state", id).status == 0:
             raise Failure(f"after a failing `{what}` there is still a container {id}")
 
+    def refused_by_start(self, why: str, *, bundle: "Bundle | None" = None) -> Done:
+        """`create` fails, or else `start` does: for what the specification lets a runtime find in either."""
+        before = self.traces()
+        container = self.runtime.create(bundle or self.bundle, ok=False)
+        done = container.created
+        if done.status == 0:
+            done = container.start(ok=False)
+            if done.status == 0:
+                raise Failure(f"`create` and `start` succeeded, {why}")
+            container.delete("--force", ok=False)
+        self.assert_no_traces(before, container.id, done.words[0])
+        return done
+
+    def each_refused(self, changes: "dict[str, Callable[[Bundle], None]]", *, by_start: bool = False) -> None:
+        """Each of these changes of the bundle's config makes it one that is refused; all that are not are told."""
+        saved, accepted = copy.deepcopy(self.bundle.config), []
+        for why, change in changes.items():
+            self.bundle.config = copy.deepcopy(saved)
+            change(self.bundle)
+            try:
+                if by_start:
+                    self.refused_by_start(why)
+                else:
+                    self.refused(why=why)
+            except Failure as failure:
+                accepted.append(str(failure))
+        self.bundle.config = saved
+        if accepted:
+            raise Failure("; ".join(accepted))
+
+    # --- hooks
+
+    def hook_names(self) -> "list[str]":
+        """Names of the hooks that ran, in order, and `program` where the program told that it did."""
+        return [line["name"] for line in self.bundle.hooks_ran()]
+
+    def hook_ran(self, name: str) -> "dict[str, Any]":
+        """What the one hook of this name was given and saw. `state` is its standard input."""
+        found = [line for line in self.bundle.hooks_ran() if line["name"] == name]
+        if len(found) != 1:
+            raise Failure(f"the {name} hook ran {len(found)} times, not once")
+        line = found[0]
+        try:
+            line["state"] = json.loads(line["stdin"].encode("latin-1"))
+        except ValueError:
+            raise Failure(f"the {name} hook's standard input is not JSON but {line['stdin'][:200]!r}") from None
+        return line
+
     # --- saying what is wrong
 
     def equal(self, expected: object, found: object, what: str) -> None:
@@ -135,6 +189,38 @@ class Trial:
         self.wait_for(lambda: container.state()["status"] == "stopped", "status stopped", patience)
 
 
+def change(pointer: str, value: object) -> "tuple[str, Callable[[Bundle], None]]":
+    """An entry for `each_refused`: this value at this place of the config."""
+    return f"with {json.dumps(value)} at {pointer}", lambda bundle: bundle.set(pointer, value)
+
+
+SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
+    r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?",
+    re.ASCII,
+)
+STATES = ("creating", "created", "running", "stopped")
+
+
+def faults(state: object) -> "list[str]":
+    """In what a state document breaks the state schema and the words on its properties."""
+    if not isinstance(state, dict):
+        return ["it is no object"]
+    annotations = state.get("annotations", {})
+    checks = {
+        "ociVersion is no SemVer version": isinstance(state.get("ociVersion"), str) and SEMVER.fullmatch(state["ociVersion"]),
+        "id is no string": isinstance(state.get("id"), str),
+        f"status is {state.get('status')!r}": state.get("status") in STATES,
+        f"bundle is {state.get('bundle')!r}": isinstance(state.get("bundle"), str) and state["bundle"].startswith("/"),
+        f"pid is {state.get('pid')!r}": type(state.get("pid", 0)) is int and state.get("pid", 0) >= 0,
+        "there is no pid": state.get("pid") or state.get("status") not in ("created", "running"),
+        f"annotations is {annotations!r}": isinstance(annotations, dict)
+        and all(isinstance(value, str) for value in annotations.values()),
+    }
+    return [fault for fault, fine in checks.items() if not fine]
+
+
 def mounts(text: str) -> "dict[str, dict[str, Any]]":
     """mountinfo by mount point, the last mount of each: options, optional fields, filesystem type, super options, root."""
     found: dict[str, dict[str, Any]] = {}
@@ -154,4 +240,4 @@ def mounts(text: str) -> "dict[str, dict[str, Any]]":
     return found
 
 
-__all__ = ["Failure", "Trial", "host", "mounts"]
+__all__ = ["SEMVER", "Failure", "Trial", "change", "faults", "host", "mounts"]
