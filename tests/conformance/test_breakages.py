@@ -1,0 +1,179 @@
+"""Small breakages of pyoci, at least one in each area: the conformance suite must catch every one.
+
+A breakage is one replacement in one module of a copy of the package. The rows that have to notice are named, and one of them
+must fail; that they all pass with the package as it is, test_conformance.py shows.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# (what is broken, module, text, what it becomes, rows that notice)
+BREAKAGES = [
+    (
+        "a failing create leaves its cgroup",
+        *("creation.py", "            launch.cgroup.destroy(kill=True)\n            directory", "            directory"),
+        ["ERR-01"],
+    ),
+    (
+        "a namespace may be listed twice",
+        *("config/checks.py", '        check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)\n', ""),
+        ["NS-06"],
+    ),
+    (
+        "annotations may have empty keys",
+        *("config/checks.py", '    ("/annotations", check_annotations),\n', ""),
+        ["ANN-01"],
+    ),
+    (
+        "the state does not tell the annotations",
+        *("container.py", 'if record["annotations"]:', "if not record:"),
+        ["ST-06"],
+    ),
+    (
+        "a poststop hook that fails keeps the next from running",
+        *("hooks.py", "            failures.append(error)\n", "            return [error]\n"),
+        ["LIFE-13"],
+    ),
+    (
+        "a poststart hook that fails is overlooked",
+        *("container.py", 'self._record["hooks"].get("poststart", [])', "[]"),
+        ["LIFE-09"],
+    ),
+    (
+        "a running container can be deleted",
+        *("container.py", '("stopped", "created") and not force', '("stopped", "created", "running") and not force'),
+        ["OP-11"],
+    ),
+    (
+        "hooks run from the last to the first",
+        *("plan/hooks.py", 'config.get("hooks", {}).get(kind, ())):', 'config.get("hooks", {}).get(kind, [])[::-1]):'),
+        ["HOOK-05"],
+    ),
+    (
+        "a hook's timeout is ten times as long",
+        *("plan/hooks.py", "LONGEST_TIMEOUT)) * 1000", "LONGEST_TIMEOUT)) * 10000"),
+        ["HOOK-04"],
+    ),
+    (
+        "hard limits are the soft ones",
+        *("plan/process.py", 'c=limit["hard"]', 'c=limit["soft"]'),
+        ["PROC-11"],
+    ),
+    (
+        "additional groups are left out",
+        *("plan/process.py", 'groups = user.get("additionalGids", [])', "groups: list[int] = []"),
+        ["PROC-52"],
+    ),
+    (
+        "the root is never read-only",
+        *("plan/rootfs.py", 'if config["root"].get("readonly"):', "if not config:"),
+        ["ROOT-03"],
+    ),
+    (
+        "an earlier mount option wins",
+        *("plan/mounts.py", "self.attr_set = self.attr_set & ~clear | change", "self.attr_set |= change"),
+        ["MNT-06"],
+    ),
+    (
+        "recursive attributes are of one mount only",
+        *("plan/mounts.py", "d=mount.recursive_set | mount.recursive_clear << 32", "d=0"),
+        ["MNT-06"],
+    ),
+    (
+        "one id is mapped instead of a range",
+        *("plan/namespaces.py", "{m['size']}\\n", "1\\n"),
+        ["UM-01"],
+    ),
+    (
+        "the mode of a device is always 0666",
+        *("plan/devices.py", 'device.get("fileMode", 0o666)', "0o666"),
+        ["DEV-06"],
+    ),
+    (
+        "links to /proc/self/fd are made without a /proc",
+        *("plan/devices.py", 'yield Op("symlink", "", target, link, target)', 'yield Op("symlink", "", target, link)'),
+        ["FD-02"],
+    ),
+    (
+        "what cgroup v2 can't do is ignored",
+        *("cgroups/resources.py", "if value is not None and value not in nothing:", "if not section:"),
+        ["CG-30", "CG-43"],
+    ),
+    (
+        "the first device rule that matches wins",
+        *("cgroups/device_filter.py", "access in reversed(rules):", "access in rules:"),
+        ["CG-20"],
+    ),
+    (
+        "masked paths are not masked",
+        *("plan/rootfs.py", "for index, path in enumerate(masked):", "for index, path in enumerate(masked[:0]):"),
+        ["MASK-01"],
+    ),
+    (
+        "LINUX32 is LINUX",
+        *("plan/process.py", '"LINUX32": 8', '"LINUX32": 0'),
+        ["PERS-01"],
+    ),
+    (
+        "greater or equal is greater",
+        *("plan/seccomp_rules.py", '"SCMP_CMP_GE": (IF_GREATER_OR_EQUAL', '"SCMP_CMP_GE": (IF_GREATER'),
+        ["SEC-06"],
+    ),
+    (
+        "an errno is taken with any action",
+        *("config/checks.py", 'if action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):', "if not action:"),
+        ["SEC-02"],
+    ),
+]
+
+
+def test_there_is_one_for_each_area():
+    """Twenty or more, no two alike."""
+    assert len(BREAKAGES) >= 20
+    assert len(BREAKAGES) == len({name for name, *_ in BREAKAGES})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.slow
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=[name.replace(" ", "-") for name, *_ in BREAKAGES])
+def test_a_breakage_is_caught(breakage, tmp_path):
+    """By a row that names it."""
+    _, module, text, replacement, rows = breakage
+    runtime = broken(tmp_path, module, text, replacement)
+
+    words = [word for row in rows for word in ("--id", row)]
+    command = [sys.executable, "-m", "conformance", "--runtime", str(runtime), "--format", "json", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+
+    assert "" == done.stderr
+    (document,) = json.loads(done.stdout)
+    outcomes = {case["name"]: case["outcome"] for case in document["cases"]}
+    assert "fail" in outcomes.values(), outcomes
+    assert "error" not in outcomes.values(), outcomes
+
+
+def broken(folder: Path, module: str, text: str, replacement: str) -> Path:
+    """A pyoci with one change; its executable is a script."""
+    package = folder / "pyoci"
+    ignored = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "*.pxi")
+    shutil.copytree(CHECKOUT / "pyoci", package, ignore=ignored)
+    path = package / module
+    source = path.read_text()
+    assert 1 == source.count(text), f"{module} has changed: there is no single {text!r}"
+    path.write_text(source.replace(text, replacement))
+    start = f"import sys; sys.path.insert(0, {str(folder)!r}); from pyoci.__main__ import main; sys.exit(main())"
+    executable = folder / "pyoci.sh"
+    executable.write_text(f"#!/bin/sh\nexec {sys.executable} -I -B -c '{start.replace(chr(39), chr(34))}' \"$@\"\n")
+    executable.chmod(0o755)
+    for directory in (folder, *folder.rglob("*")):
+        if directory.is_dir():
+            directory.chmod(0o755)
+    return executable
