@@ -59,7 +59,9 @@ def write(options: argparse.Namespace, documents: "list[dict]") -> int:
 def parse(words: "list[str]") -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m conformance", description=__doc__, allow_abbrev=False)
     parser.add_argument("--runtime", action="append", help="its path, or a command line; may be repeated")
-    parser.add_argument("--id", action="append", default=[], help="a row (MNT-10), an area (MNT) or a case; may be repeated")
+    parser.add_argument(
+        "--id", action="append", default=[], help="a row (MNT-10), an area (MNT) or a case; may be repeated"
+    )
     parser.add_argument("--format", choices=report.FORMATS, default="table")
     parser.add_argument("--output", help="write the report to this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time (default: %(default)s)")

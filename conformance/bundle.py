@@ -98,7 +98,9 @@ class Bundle:
     def drop_namespace(self, kind: str) -> None:
         self.linux["namespaces"] = [entry for entry in self.linux["namespaces"] if entry["type"] != kind]
 
-    def mount(self, destination: str, kind: str = "tmpfs", source: object = "tmpfs", *options: str, **more: Any) -> None:
+    def mount(
+        self, destination: str, kind: str = "tmpfs", source: object = "tmpfs", *options: str, **more: Any
+    ) -> None:
         """One more entry at the end of `mounts`."""
         entry = {"destination": destination, "type": kind, "source": str(source), "options": list(options), **more}
         self.config["mounts"].append(entry)
@@ -140,7 +142,9 @@ class Bundle:
             place = place[int(name)] if isinstance(place, list) else place[name]
         del place[last]
 
-    def hook(self, kind: str, *words: object, log: "Path | None" = None, inside: "bool | None" = None, **more: Any) -> None:
+    def hook(
+        self, kind: str, *words: object, log: "Path | None" = None, inside: "bool | None" = None, **more: Any
+    ) -> None:
         """One more hook: the probe, which appends to `log` that it ran; then it does `words`.
 
         startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is the folder

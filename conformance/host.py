@@ -186,6 +186,8 @@ def is_lsm(name: str) -> bool:
     try:
         return name in Path("/sys/kernel/security/lsm").read_text().strip().split(",")
     except OSError:
-        return name == "apparmor" and os.path.exists("/sys/module/apparmor/parameters/enabled") and (
-            Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+        return (
+            name == "apparmor"
+            and os.path.exists("/sys/module/apparmor/parameters/enabled")
+            and (Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y")
         )

@@ -153,7 +153,9 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
 
 def _failure(name: str, row: str, cases: "list[dict[str, Any]]") -> str:
     told = [c for c in cases if c["row"] == row and c["outcome"] in (FAIL, ERROR)]
-    sentence = FINDINGS.get((row, name)) or "; ".join(dict.fromkeys(f"{c['sentence']} Seen: {c['message']}" for c in told))
+    sentence = FINDINGS.get((row, name)) or "; ".join(
+        dict.fromkeys(f"{c['sentence']} Seen: {c['message']}" for c in told)
+    )
     return f"- **{row}** ({ROWS[row].spec}): {sentence}".replace("\n", " ")
 
 
@@ -162,7 +164,10 @@ def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
     for row in ROWS:
         if any(outcomes[name][row] == MISSING for name in names):
             reasons = dict.fromkeys(
-                case["message"] for name in names for case in merged[name] if case["row"] == row and case["outcome"] == MISSING
+                case["message"]
+                for name in names
+                for case in merged[name]
+                if case["row"] == row and case["outcome"] == MISSING
             )
             who = "" if all(outcomes[name][row] == MISSING for name in names) else " (some runtimes)"
             lines.append(f"- {row}{who}: {'; '.join(reasons)}")

@@ -11,6 +11,7 @@ def ERR_01(t: Trial) -> None:
 
 def EXT_01(t: Trial) -> None:
     """Properties that the specification does not know, in any object, change nothing."""
+
     def sprinkle(value: object) -> None:
         if isinstance(value, dict):
             for inner in list(value.values()):

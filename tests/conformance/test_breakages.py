@@ -19,12 +19,20 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BREAKAGES = [
     (
         "a failing create leaves its cgroup",
-        *("creation.py", "            launch.cgroup.destroy(kill=True)\n            directory", "            directory"),
+        *(
+            "creation.py",
+            "            launch.cgroup.destroy(kill=True)\n            directory",
+            "            directory",
+        ),
         ["ERR-01"],
     ),
     (
         "a namespace may be listed twice",
-        *("config/checks.py", '        check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)\n', ""),
+        *(
+            "config/checks.py",
+            '        check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)\n',
+            "",
+        ),
         ["NS-06"],
     ),
     (
