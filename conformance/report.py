@@ -58,7 +58,7 @@ def as_table(documents: "list[dict[str, Any]]") -> str:
         for case in document["cases"]:
             if case["outcome"] in (FAIL, ERROR):
                 lines.append(f"{name_of(document)}: {case['name']}: {case['sentence']}\n    {case['message']}")
-    for document, found in zip(documents, outcomes):
+    for document, found in zip(documents, outcomes, strict=True):
         counts = {kind: sum(found[row] == kind for row in tried) for kind in (PASS, FAIL, ERROR, MISSING)}
         told = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
         lines.append(f"{name_of(document)}: {len(tried)} rows: {told}; {document['seconds']:.0f} s")

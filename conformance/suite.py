@@ -17,14 +17,16 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conformance import cases, host
 from conformance.rows import ROWS
 from conformance.runtime import Failure, end_children
 from conformance.trial import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
 TIME = 90 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one case, cleaning up included

@@ -38,7 +38,7 @@ def script(folder, text):
 
 def outcomes(runtime, *ids, **environment):
     """Outcome and message by case."""
-    words = [word for id in ids for word in ("--id", id)]
+    words = [word for name in ids for word in ("--id", name)]
     _, out, err = conformance("--runtime", runtime, "--format", "json", *words, **environment)
     assert "" == err
     (document,) = json.loads(out)
