@@ -52,6 +52,8 @@ class Container:
     # --- commands
 
     def start(self, *, ok: bool = True) -> Done:
+        if ok:
+            self.pid  # noqa: B018 - known from now on, even if the program ends at once
         done = self.runtime.command("start", self.id)
         return expect_ok(done, "start") if ok else done
 

@@ -51,7 +51,6 @@ class Trial:
         if words:
             (bundle or self.bundle).program(*words)
         container = self.create(bundle=bundle)
-        container.pid  # noqa: B018 - known from now on
         container.start()
         ended = container.wait()
         lines = container.lines
@@ -111,7 +110,7 @@ class Trial:
         if self.runtime.command("state", id).status == 0:
             raise Failure(f"after a failing `{what}` there is still a container {id}")
 
-    def refused_by_start(self, why: str, *, bundle: "Bundle | None" = None) -> Done:
+    def refused_by_start(self, why: str = "", *, bundle: "Bundle | None" = None) -> Done:
         """`create` fails, or else `start` does: for what the specification lets a runtime find in either."""
         before = self.traces()
         container = self.runtime.create(bundle or self.bundle, ok=False)
@@ -119,27 +118,28 @@ class Trial:
         if done.status == 0:
             done = container.start(ok=False)
             if done.status == 0:
-                raise Failure(f"`create` and `start` succeeded, {why}")
+                raise Failure(f"`create` and `start` succeeded{', ' + why if why else ''}")
             container.delete("--force", ok=False)
         self.assert_no_traces(before, container.id, done.words[0])
         return done
 
     def each_refused(self, changes: "dict[str, Callable[[Bundle], None]]", *, by_start: bool = False) -> None:
         """Each of these changes of the bundle's config makes it one that is refused; all that are not are told."""
-        saved, accepted = copy.deepcopy(self.bundle.config), []
+        saved = copy.deepcopy(self.bundle.config)
+        found: dict[str, list[str]] = {}
         for why, change in changes.items():
             self.bundle.config = copy.deepcopy(saved)
             change(self.bundle)
             try:
                 if by_start:
-                    self.refused_by_start(why)
+                    self.refused_by_start()
                 else:
-                    self.refused(why=why)
+                    self.refused()
             except Failure as failure:
-                accepted.append(str(failure))
+                found.setdefault(str(failure).replace(self.runtime.prefix, "ID"), []).append(why)
         self.bundle.config = saved
-        if accepted:
-            raise Failure("; ".join(accepted))
+        if found:
+            raise Failure("; ".join(f"{what} {', '.join(whys)}" for what, whys in found.items()))
 
     # --- hooks
 
@@ -241,4 +241,4 @@ def mounts(text: str) -> "dict[str, dict[str, Any]]":
     return found
 
 
-__all__ = ["SEMVER", "Failure", "Trial", "change", "faults", "host", "mounts"]
+__all__ = ["SEMVER", "STATES", "Failure", "Trial", "change", "faults", "host", "mounts"]

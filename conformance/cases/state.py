@@ -1,0 +1,174 @@
+"""The state of a container, as `state` and hooks get it."""
+
+import os
+import re
+import shlex
+
+from conformance.trial import STATES, Failure, Trial, faults
+
+KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+def ST_01(t: Trial) -> None:
+    """ociVersion is the version of the specification that the state follows, and so does not depend on the config's."""
+    found = []
+    for version in ("1.0.0", "1.0.2"):
+        t.bundle.config["ociVersion"] = version
+        found.append(t.create().state().get("ociVersion"))
+    t.true(re.match(r"1\.\d+\.\d+", str(found[0])), f"ociVersion is {found[0]!r}")
+    t.equal(found[0], found[1], "ociVersion for another config")
+
+
+def ST_02(t: Trial) -> None:
+    """id is the container's id."""
+    for container in (t.create(), t.create()):
+        t.equal(container.id, container.state().get("id"), "id")
+
+
+def ST_03(t: Trial) -> None:
+    """status is created after create, running after start, stopped when the process has ended."""
+    t.bundle.program("await", 15, "exit", 3)
+    container = t.create()
+    t.equal("created", container.state().get("status"), "status after create")
+    container.start()
+    t.equal("running", container.state().get("status"), "status after start")
+    container.tells("await")
+    t.equal("running", container.state().get("status"), "status of a program at work")
+    container.kill("TERM")
+    t.equal(3, container.wait(), "the exit status")
+    t.stopped(container)
+    t.equal("stopped", container.state().get("status"), "status, once stopped,")
+
+
+def ST_03_killed_before_start(t: Trial) -> None:
+    """status of a container whose process ended before it was started is stopped."""
+    container = t.create()
+    t.true(container.pid, "state shows no pid")
+    container.kill()
+    container.wait()
+    t.stopped(container)
+
+
+def ST_03_unreaped(t: Trial) -> None:
+    """A process that has ended is no running one, even if its parent has not taken note."""
+    container = t.create()
+    container.start()
+    t.stopped(container)
+
+
+def ST_03_in_hooks(t: Trial) -> None:
+    """Hooks of create see creating or created, startContainer created, poststart running, poststop stopped."""
+    for kind in KINDS:
+        t.bundle.hook(kind)
+    container = t.running()
+    container.kill()
+    container.wait()
+    container.delete()
+    for kind in KINDS[:3]:
+        status = t.hook_ran(kind)["state"].get("status")
+        t.true(status in ("creating", "created"), f"status in a {kind} hook is {status!r}")
+    for kind, status in zip(KINDS[3:], STATES[1:], strict=True):
+        t.equal(status, t.hook_ran(kind)["state"].get("status"), f"status in a {kind} hook")
+
+
+def ST_03_while_creating(t: Trial) -> None:
+    """A container that `state` shows while it is being created is creating or created."""
+    shown = t.folder / "shown"
+    state = shlex.join([*t.runtime.words, "--root", str(t.runtime.root), "state", "ID"])
+    ask = (
+        f"id=$(grep -o 'conf-[a-z0-9-]*' | head -n 1); {state.replace('ID', '$id')} >{shlex.quote(str(shown))} 2>&1; :"
+    )
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", ask], "env": [f"PATH={os.environ['PATH']}"], "timeout": 10}
+    t.bundle.config["hooks"] = {"createRuntime": [hook]}
+    container = t.create()
+    t.true(shown.exists(), "the hook did not run")
+    status = re.search(r'"status": ?"(.*?)"', shown.read_text())
+    t.true(
+        not status or status.group(1) in ("creating", "created"),
+        f"state during create shows {status and status.group(1)}",
+    )
+    t.equal("created", container.state().get("status"), "status after create")
+
+
+def ST_04(t: Trial) -> None:
+    """pid is the host's number of the container's process, the same while created and while running."""
+    t.bundle.program("report", "pause")
+    container = t.create()
+    created = container.state().get("pid")
+    t.equal(os.stat(t.bundle.rootfs).st_ino, os.stat(f"/proc/{created}/root").st_ino, "the root directory of pid")
+    container.start()
+    container.tells("pause")
+    t.equal(created, container.state().get("pid"), "pid, while running,")
+    report = container.tells("report")
+    t.equal(report["namespaces"]["pid"], os.readlink(f"/proc/{created}/ns/pid"), "the pid namespace of pid")
+    t.equal(1, report["pid"], "the pid that the program has")
+
+
+def ST_04_without_a_namespace(t: Trial) -> None:
+    """Without a pid namespace pid is what the program has itself."""
+    t.bundle.drop_namespace("pid")
+    container = t.running("report")
+    t.equal(container.tells("report")["pid"], container.state().get("pid"), "pid")
+
+
+def ST_04_in_hooks(t: Trial) -> None:
+    """In hooks pid is as the hook's own namespaces have it: the host's number, or 1 in a new pid namespace."""
+    for kind in KINDS[:5]:
+        t.bundle.hook(kind)
+    container = t.running()
+    for kind in ("prestart", "createRuntime", "poststart"):
+        t.equal(container.pid, t.hook_ran(kind)["state"].get("pid"), f"pid in a {kind} hook")
+    for kind in ("createContainer", "startContainer"):
+        t.equal(1, t.hook_ran(kind)["state"].get("pid"), f"pid in a {kind} hook")
+
+
+def ST_05(t: Trial) -> None:
+    """bundle is the bundle's absolute path, even if create got a relative one."""
+    for words in ("bundle", "./bundle/", "bundle/rootfs/.."):
+        found = t.create("--bundle", words, cwd=t.folder).state().get("bundle")
+        t.true(str(found).startswith("/"), f"bundle is {found!r} for {words}")
+        t.true(os.path.samefile(t.bundle.folder, str(found)), f"bundle is {found!r} for {words}")
+
+
+def ST_06(t: Trial) -> None:
+    """annotations are those of the config, in every status, or there are none."""
+    t.bundle.program("await", 15)
+    t.bundle.config["annotations"] = annotations = {"org.example.key": "value", "empty": ""}
+    container = t.create()
+    t.equal(annotations, container.state().get("annotations"), "annotations while created")
+    container.start()
+    t.equal(annotations, container.state().get("annotations"), "annotations while running")
+    container.tells("await")
+    container.kill("TERM")
+    container.wait()
+    t.stopped(container)
+    t.equal(annotations, container.state().get("annotations"), "annotations once stopped")
+
+
+def ST_06_none(t: Trial) -> None:
+    """Without annotations the map is empty or absent."""
+    t.equal({}, t.create().state().get("annotations", {}), "annotations")
+
+
+def ST_08(t: Trial) -> None:
+    """The document has all that the schema requires, each property with its type, whatever the status."""
+    t.bundle.program("await", 15)
+    t.bundle.config["annotations"] = {"org.example.key": "value"}
+    container = t.create()
+    t.equal([], faults(container.state()), "what is wrong with the state, while created,")
+    container.start()
+    t.equal([], faults(container.state()), "what is wrong with the state, while running,")
+    container.tells("await")
+    container.kill("TERM")
+    container.wait()
+    t.stopped(container)
+    t.equal([], faults(container.state()), "what is wrong with the state, once stopped,")
+
+
+def ST_08_alone(t: Trial) -> None:
+    """What `state` writes to its standard output is one JSON document and nothing else."""
+    container = t.create()
+    done = t.runtime.command("state", container.id)
+    if not done.out.strip().startswith("{") or not done.out.strip().endswith("}"):
+        raise Failure(f"`state` writes {done.out[:200]!r}")
+    t.equal(container.id, container.state().get("id"), "id")
