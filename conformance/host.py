@@ -7,9 +7,14 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -59,6 +64,30 @@ def setns(path: object, kind: int = 0) -> None:
         check(LIBC.setns(fd, kind), f"setns {path}")
     finally:
         os.close(fd)
+
+
+def elsewhere(pid: int, kinds: "tuple[str, ...]", act: "Callable[[], object]") -> None:
+    """Do something in namespaces of a process, `kinds` as in /proc/PID/ns, without going there. OSError if it fails."""
+    paths = [f"/proc/{pid}/ns/{kind}" for kind in kinds]
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for path in paths:
+                setns(path)
+            act()
+            code = 0
+        except OSError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(code)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise OSError(errno.EIO, said or "a child of the suite failed")
 
 
 # --- cgroup v2
@@ -131,6 +160,28 @@ def kernel() -> "tuple[int, int]":
 def require_kernel(major: int, minor: int, what: str) -> None:
     if kernel() < (major, minor):
         raise Missing(f"{what} came with Linux {major}.{minor}, this is {platform.release()}")
+
+
+@cache
+def syscalls() -> "dict[str, int]":
+    """The system calls of this architecture and their numbers, from the C library's header."""
+    command = [os.environ.get("CC", "cc"), "-E", "-dM", "-include", "sys/syscall.h", "-x", "c", os.devnull]
+    numbers = re.findall(r"^#define __NR_(\w+) (\d+)$", run(*command), re.MULTILINE)
+    return {name: int(number) for name, number in numbers}
+
+
+def get_mempolicy() -> int:
+    """The NUMA memory policy of this process. Missing if the kernel knows none."""
+    mode = ctypes.c_int(-1)
+    if LIBC.syscall(syscalls()["get_mempolicy"], ctypes.byref(mode), None, 0, None, 0) < 0:
+        raise Missing("the kernel has no NUMA memory policies")
+    return mode.value
+
+
+def set_mempolicy(mode: int, nodes: int) -> None:
+    """`nodes` is a mask."""
+    mask = ctypes.c_ulong(nodes)
+    check(LIBC.syscall(syscalls()["set_mempolicy"], mode, ctypes.byref(mask), 64), "set_mempolicy")
 
 
 def require_file(path: str, what: str) -> None:
