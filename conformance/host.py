@@ -8,19 +8,30 @@ import errno
 import os
 import platform
 import re
+import signal
+import struct
 import subprocess
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x80
-MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_BIND = 0x4000, 1 << 18, 1 << 19, 1 << 20, 0x1000
+NAMESPACES = {  # type in a config: name in /proc/PID/ns, flag
+    "pid": ("pid", CLONE_NEWPID), "network": ("net", CLONE_NEWNET), "mount": ("mnt", CLONE_NEWNS),
+    "ipc": ("ipc", CLONE_NEWIPC), "uts": ("uts", CLONE_NEWUTS), "user": ("user", CLONE_NEWUSER),
+    "cgroup": ("cgroup", CLONE_NEWCGROUP), "time": ("time", CLONE_NEWTIME),
+}  # fmt: skip
+MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_BIND, MS_REMOUNT = 0x4000, 1 << 18, 1 << 19, 1 << 20, 0x1000, 0x20
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOSYMFOLLOW = 1, 2, 4, 8, 0x100
+MS_NOATIME, MS_NODIRATIME, MS_RELATIME, MS_STRICTATIME = 0x400, 0x800, 1 << 21, 1 << 24
 MNT_DETACH = 2
+AT_FDCWD, AT_EMPTY_PATH, OPEN_TREE_CLONE, MOUNT_ATTR_IDMAP = -100, 0x1000, 1, 0x100000
 PR_SET_CHILD_SUBREAPER = 36
 
 CAPABILITIES = (
@@ -52,6 +63,11 @@ def mount(source: str, target: object, kind: str = "", flags: int = 0, data: str
 
 def umount(target: object) -> None:
     check(LIBC.umount2(os.fsencode(str(target)), MNT_DETACH), f"umount {target}")
+
+
+def remount_bind(target: object, flags: int) -> None:
+    """Give one mount these flags, and no others."""
+    mount("none", target, "", MS_REMOUNT | MS_BIND | flags)
 
 
 def unshare(flags: int) -> None:
@@ -137,6 +153,11 @@ def granted() -> "list[str]":
     return [f"CAP_{name}" for name, number in CAP.items() if mask >> number & 1]
 
 
+def last_capability() -> int:
+    """The highest one that the kernel knows."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
 def require_capability(name: str) -> None:
     if not bounding() >> CAP[name] & 1:
         raise Missing(f"CAP_{name} is not to be had")
@@ -149,6 +170,60 @@ def require_namespace(name: str) -> None:
     """`name` as in /proc/self/ns: time, user, cgroup, …"""
     if not os.path.exists(f"/proc/self/ns/{name}"):
         raise Missing(f"the kernel has no {name} namespaces")
+
+
+def works(function: "Callable[[], object]") -> bool:
+    """Whether this can be done here, tried in a child."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def sched_setattr(policy: int, runtime: int = 0, deadline: int = 0, period: int = 0, priority: int = 0) -> None:
+    """sched_setattr(2) of this process."""
+    number = {"x86_64": 314, "aarch64": 274, "riscv64": 274}.get(platform.machine())
+    if number is None:
+        raise Missing("the number of sched_setattr is not known here")
+    attributes = struct.pack("=IIQiIQQQ", 48, policy, 0, 0, priority, runtime, deadline, period)
+    check(LIBC.syscall(ctypes.c_long(number), 0, attributes, 0), "sched_setattr")
+
+
+def require_scheduler(policy: int, **values: int) -> None:
+    if not works(lambda: sched_setattr(policy, **values)):
+        raise Missing(f"this process can't have the scheduling policy {policy}")
+
+
+def require_idmap(folder: Path) -> None:
+    """The filesystem of this folder takes idmapped mounts."""
+    if not works(lambda: idmap(folder)):
+        raise Missing("the filesystem here takes no idmapped mounts")
+
+
+def idmap(folder: Path) -> None:
+    """mount_setattr(2) with an id mapping, on a copy of the mount of this folder."""
+    tree = check(LIBC.syscall(ctypes.c_long(428), AT_FDCWD, os.fsencode(folder), OPEN_TREE_CLONE), "open_tree")
+    pid = os.fork()
+    if pid == 0:
+        unshare(CLONE_NEWUSER)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    try:
+        os.waitpid(pid, os.WUNTRACED)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text("0 100000 65536")
+        users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+        attributes = struct.pack("=QQQQ", MOUNT_ATTR_IDMAP, 0, 0, users)
+        number = ctypes.c_long(442)
+        check(LIBC.syscall(number, tree, b"", AT_EMPTY_PATH, attributes, ctypes.c_size_t(32)), "mount_setattr")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def kernel() -> "tuple[int, int]":
@@ -230,6 +305,18 @@ def run(*command: object) -> str:
     if done.returncode:
         raise OSError(errno.EINVAL, f"{' '.join(map(str, command))}: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextmanager
+def apparmor_profile(text: str) -> "Iterator[None]":
+    """A profile that is loaded for a while."""
+    require_tool("apparmor_parser")
+    load = ["apparmor_parser", "--skip-cache", "--replace"]
+    subprocess.run(load, input=text.encode(), capture_output=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*load[:2], "--remove"], input=text.encode(), capture_output=True, check=True)
 
 
 def is_lsm(name: str) -> bool:

@@ -4,13 +4,16 @@ import copy
 import json
 import os
 import re
+import select
+import signal
+import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from conformance import host
 from conformance.bundle import Bundle
-from conformance.runtime import Container, Done, Failure, Runtime, children, leftover_cgroups
+from conformance.runtime import PATIENCE, Container, Done, Failure, Runtime, children, leftover_cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +49,16 @@ class Trial:
         container.tells("pause")
         return container
 
-    def run(self, *words: object, status: int = 0, bundle: "Bundle | None" = None) -> "list[dict[str, Any]]":
-        """Create, start, wait, delete; what the program told. With `words` the program is the probe doing them."""
+    def run(
+        self, *words: object, status: int = 0, bundle: "Bundle | None" = None, **more: Any
+    ) -> "list[dict[str, Any]]":
+        """Create, start, wait, delete; what the program told. With `words` the program is the probe doing them.
+
+        `more` is for the process of `create`, as for Popen: preexec_fn, env, pass_fds.
+        """
         if words:
             (bundle or self.bundle).program(*words)
-        container = self.create(bundle=bundle)
+        container = self.create(bundle=bundle, **more)
         container.start()
         ended = container.wait()
         lines = container.lines
@@ -59,9 +67,9 @@ class Trial:
             raise Failure(f"the program ended with {ended}, not {status}; {container.errors()[-300:]}")
         return lines
 
-    def report(self) -> "dict[str, Any]":
+    def report(self, **more: Any) -> "dict[str, Any]":
         """What the program finds itself to be."""
-        (line,) = self.run("report")
+        (line,) = self.run("report", **more)
         return line
 
     def ask(self, *words: object) -> "dict[str, Any]":
@@ -72,13 +80,39 @@ class Trial:
     # --- what must not work
 
     def refused(self, *options: object, bundle: "Bundle | None" = None, why: str = "") -> Done:
-        """`create` fails, or else `start` does where it is said to be allowed to; nothing is left (ERR-01)."""
+        """`create` fails, and nothing is left (ERR-01)."""
         before = self.traces()
         container = self.runtime.create(bundle or self.bundle, *options, ok=False)
         if container.created.status == 0:
             raise Failure(f"`create` succeeded{', ' + why if why else ''}")
         self.assert_no_traces(before, container.id, "create")
         return container.created
+
+    # --- what is around the container
+
+    def console(self) -> "Console":
+        """Who waits for a terminal: `create("--console-socket", console.path)`."""
+        return Console(self.folder / "console.sock")
+
+    def holder(self, *kinds: str, base: int = 100000) -> "dict[str, str]":
+        """Paths of new namespaces of these types, which a process of ours is in. `base` is the host's id of root in a
+        user namespace."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            hold_namespaces(theirs, kinds)
+        theirs.close()
+        with ours:
+            told = ours.recv(1)
+            if told == b"u":
+                for name in ("uid_map", "gid_map"):
+                    Path(f"/proc/{pid}/{name}").write_text(f"0 {base} 65536")
+                ours.send(b"m")
+            inner = ours.recv(16)
+        if not inner:
+            raise host.Missing(f"no new namespaces of these types can be made: {', '.join(kinds)}")
+        return {kind: f"/proc/{int(inner)}/ns/{host.NAMESPACES[kind][0]}" for kind in kinds}
 
     def traces(self) -> "dict[str, Any]":
         """What an operation that fails must leave as it was: processes, mounts, cgroups, state."""
@@ -110,15 +144,17 @@ class Trial:
         if self.runtime.command("state", id).status == 0:
             raise Failure(f"after a failing `{what}` there is still a container {id}")
 
-    def refused_by_start(self, why: str = "", *, bundle: "Bundle | None" = None) -> Done:
+    def refused_by_start(self, why: str = "", *options: object, bundle: "Bundle | None" = None) -> Done:
         """`create` fails, or else `start` does: for what the specification lets a runtime find in either."""
         before = self.traces()
-        container = self.runtime.create(bundle or self.bundle, ok=False)
+        container = self.runtime.create(bundle or self.bundle, *options, ok=False)
         done = container.created
         if done.status == 0:
             done = container.start(ok=False)
             if done.status == 0:
                 raise Failure(f"`create` and `start` succeeded{', ' + why if why else ''}")
+            if container.lines:
+                raise Failure(f"`start` failed, and yet the program ran{', ' + why if why else ''}")
             container.delete("--force", ok=False)
         self.assert_no_traces(before, container.id, done.words[0])
         return done
@@ -220,6 +256,67 @@ def faults(state: object) -> "list[str]":
         and all(isinstance(value, str) for value in annotations.values()),
     }
     return [fault for fault, fine in checks.items() if not fine]
+
+
+def hold_namespaces(channel: socket.socket, kinds: "tuple[str, ...]") -> NoReturn:
+    """A child of ours: leave a process that waits in new namespaces, and tell its pid."""
+    try:
+        host.unshare(sum(host.NAMESPACES[kind][1] for kind in kinds))
+        channel.send(b"u" if "user" in kinds else b"-")
+        if "user" in kinds:
+            channel.recv(1)
+        inner = os.fork()  # pid and time namespaces are those of children
+        if inner == 0:
+            channel.close()
+            while True:
+                signal.pause()
+        channel.send(str(inner).encode())
+        channel.close()
+        while True:
+            signal.pause()
+    finally:
+        os._exit(1)
+
+
+class Console:
+    """The receiving end of `--console-socket`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._socket.settimeout(PATIENCE)
+        self._master = -1
+
+    @property
+    def master(self) -> int:
+        """The terminal's master, which the runtime has sent or is about to send."""
+        if self._master < 0:
+            try:
+                connection, _ = self._socket.accept()
+                with connection:
+                    connection.settimeout(PATIENCE)
+                    _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+            except TimeoutError:
+                raise Failure("nothing came through the console socket") from None
+            if not fds:
+                raise Failure("a message without a descriptor came through the console socket")
+            self._master = fds[0]
+        return self._master
+
+    def lines(self) -> "list[dict[str, Any]]":
+        """What the probe wrote to the terminal, until nobody had it open any more."""
+        text = b""
+        while select.select([self.master], [], [], PATIENCE)[0]:
+            try:
+                part = os.read(self.master, 65536)
+            except OSError:  # EIO: the other end is closed
+                part = b""
+            if not part:
+                return [json.loads(line) for line in text.splitlines()]
+            text += part
+        raise Failure(f"the terminal was not closed; it said {text[-300:]!r}")
 
 
 def mounts(text: str) -> "dict[str, dict[str, Any]]":
