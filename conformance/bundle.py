@@ -9,6 +9,14 @@ from typing import Any
 from conformance import host
 
 PROGRAM = "/probe"
+KINDS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)  # of hooks, in order
 
 
 def default_config() -> "dict[str, Any]":
@@ -158,6 +166,11 @@ class Bundle:
         at = f"/hooks/{log.name}" if inside else str(log)
         args = ["probe", "hook", at, kind, *map(str, words)]
         self.config.setdefault("hooks", {}).setdefault(kind, []).append({"path": path, "args": args, **more})
+
+    def shell_hook(self, kind: str, script: str, **more: Any) -> None:
+        """One more hook, of the host: a shell with this script. It is not in the log."""
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": [f"PATH={os.defpath}"], **more}
+        self.config.setdefault("hooks", {}).setdefault(kind, []).append(hook)
 
     def program_in_log(self, *words: object) -> None:
         """The program appends to the hooks' log that it ran, as `program`; then it does `words`."""

@@ -665,6 +665,9 @@ static void do_sleep(char **a) { usleep((useconds_t)atol(a[0]) * 1000); }
 static void do_exit(char **a) { exit(atoi(a[0])); }
 static void do_raise(char **a)
 {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_UNBLOCK, &all, NULL);
     signal(atoi(a[0]), SIG_DFL);
     raise(atoi(a[0]));
 }

@@ -67,6 +67,13 @@ class Trial:
             raise Failure(f"the program ended with {ended}, not {status}; {container.errors()[-300:]}")
         return lines
 
+    def stop(self, container: Container) -> None:
+        """Kill it, and wait until it is gone."""
+        container.pid  # noqa: B018 - known from now on
+        container.kill()
+        container.wait()
+        self.stopped(container)
+
     def report(self, **more: Any) -> "dict[str, Any]":
         """What the program finds itself to be."""
         (line,) = self.run("report", **more)

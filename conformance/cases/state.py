@@ -4,9 +4,8 @@ import os
 import re
 import shlex
 
+from conformance.bundle import KINDS
 from conformance.trial import STATES, Failure, Trial, faults
-
-KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 def ST_01(t: Trial) -> None:
@@ -78,8 +77,7 @@ def ST_03_while_creating(t: Trial) -> None:
     ask = (
         f"id=$(grep -o 'conf-[a-z0-9-]*' | head -n 1); {state.replace('ID', '$id')} >{shlex.quote(str(shown))} 2>&1; :"
     )
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", ask], "env": [f"PATH={os.environ['PATH']}"], "timeout": 10}
-    t.bundle.config["hooks"] = {"createRuntime": [hook]}
+    t.bundle.shell_hook("createRuntime", ask, timeout=10)
     container = t.create()
     t.true(shown.exists(), "the hook did not run")
     status = re.search(r'"status": ?"(.*?)"', shown.read_text())
