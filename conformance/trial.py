@@ -84,6 +84,17 @@ class Trial:
         (line,) = self.run(*words)
         return line
 
+    def new_namespace(self, kind: str) -> Path:
+        """A file that keeps a new namespace: net, uts or ipc. The mount goes with the trial."""
+        flag = {"net": host.CLONE_NEWNET, "uts": host.CLONE_NEWUTS, "ipc": host.CLONE_NEWIPC}[kind]
+        path = self.folder / f"{kind}-{len(list(self.folder.glob(f'{kind}-*')))}"
+        path.touch()
+        with open(f"/proc/self/ns/{kind}") as own:
+            host.unshare(flag)
+            host.mount(f"/proc/self/ns/{kind}", path, "", host.MS_BIND)
+            host.setns(f"/proc/self/fd/{own.fileno()}")
+        return path
+
     # --- what must not work
 
     def refused(self, *options: object, bundle: "Bundle | None" = None, why: str = "") -> Done:
@@ -146,10 +157,10 @@ class Trial:
                 break
             if time.monotonic() > deadline:
                 told = "; ".join(f"{key}: {', '.join(map(str, value))}" for key, value in left.items() if value)
-                raise Failure(f"a failing `{what}` left behind {told}")
+                raise Failure(f"`{what}` left behind {told}")
             time.sleep(0.01)
         if self.runtime.command("state", id).status == 0:
-            raise Failure(f"after a failing `{what}` there is still a container {id}")
+            raise Failure(f"after `{what}` there is still a container {id}")
 
     def refused_by_start(self, why: str = "", *options: object, bundle: "Bundle | None" = None) -> Done:
         """`create` fails, or else `start` does: for what the specification lets a runtime find in either."""
