@@ -15,10 +15,14 @@
 #include <ifaddrs.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,6 +34,7 @@
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -37,6 +42,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -696,16 +702,37 @@ static void do_exec(char **a) /* the rest of the arguments are the program's */
     simple("exec", a[0], -1);
 }
 
-/* A child does this one system call; how that ended. `nr`, then six arguments; "&" is the address of a zeroed page. */
+static int *trap; /* where a SIGSYS handler says which system call it was */
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)context;
+    trap[2] = info->si_syscall;
+    _exit(0);
+}
+
+static void on_signal(int signal) { (void)signal; }
+
+/* A handler that does nothing, and does not restart system calls. */
+static void do_handle(char **a)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(atoi(a[0]), &action, NULL);
+}
+
+/* A child does this one system call; how that ended. `nr`, then six arguments; "&" is the address of a zeroed page.
+ * "trapped" is the number that a handler of SIGSYS was told. */
 static void do_syscall(char **a)
 {
     long arguments_[6], number = strtol(a[0], NULL, 0);
     static char page[4096];
     for (int i = 0; i < 6; i++)
         arguments_[i] = strcmp(a[i + 1], "&") == 0 ? (long)page : (long)strtoull(a[i + 1], NULL, 0);
-    int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int *shared = trap = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared[2] = -1;
     pid_t pid = fork();
     if (pid == 0) {
+        struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+        sigaction(SIGSYS, &action, NULL);
         long result = syscall(number, arguments_[0], arguments_[1], arguments_[2], arguments_[3], arguments_[4], arguments_[5]);
         shared[0] = result < 0 ? errno : 0;
         shared[1] = 1;
@@ -717,12 +744,70 @@ static void do_syscall(char **a)
     put_number("number", number);
     if (WIFSIGNALED(status))
         put_number("signal", WTERMSIG(status));
+    else if (shared[2] >= 0)
+        put_number("trapped", shared[2]);
     else if (!shared[1])
         put_number("exited", WEXITSTATUS(status));
     else if (shared[0])
         put_error(shared[0]);
     end();
     munmap(shared, 4096);
+}
+
+static void *call_in_thread(void *number)
+{
+    syscall((long)number, 0, 0, 0, 0, 0, 0);
+    return NULL;
+}
+
+/* A thread of a child does system call a[0], the child waits for it: what became of the child. */
+static void do_thread(char **a)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, call_in_thread, (void *)atol(a[0])) == 0)
+            pthread_join(thread, NULL);
+        _exit(7);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    begin("thread");
+    put_number("number", atol(a[0]));
+    if (WIFSIGNALED(status))
+        put_number("signal", WTERMSIG(status));
+    else
+        put_number("exited", WEXITSTATUS(status));
+    end();
+}
+
+/* A child does system call a[0] and is traced: the message of its seccomp event. */
+static void do_traced(char **a)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        raise(SIGSTOP);
+        syscall(atol(a[0]), 0, 0, 0, 0, 0, 0);
+        _exit(0);
+    }
+    int status = 0;
+    unsigned long message = 0;
+    bool event = false;
+    waitpid(pid, &status, 0);
+    ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL);
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    waitpid(pid, &status, 0);
+    if (WIFSTOPPED(status) && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
+        event = true;
+        ptrace(PTRACE_GETEVENTMSG, pid, 0, &message);
+        ptrace(PTRACE_CONT, pid, 0, 0);
+        waitpid(pid, &status, 0);
+    }
+    begin("traced");
+    if (event)
+        put_unsigned("message", message);
+    end();
 }
 
 #ifdef __x86_64__
@@ -906,6 +991,38 @@ static void do_output(char **a)
         exit(98);
 }
 
+/* Run a program whose system calls a[1], a list of numbers, are told to whoever listens at the socket a[0]. */
+static void do_watched(char **a)
+{
+    struct sock_filter code[64] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+    unsigned short n = 1;
+    for (char *part = strtok(a[1], ","); part && n < 60; part = strtok(NULL, ",")) {
+        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)atoi(part), 0, 1);
+        code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    }
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {n, code};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", a[0]);
+    int socket_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec data = {"x", 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    if (connect(socket_, (struct sockaddr *)&address, sizeof address) == 0) {
+        int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+        memcpy(CMSG_DATA(&control.header), &listener, sizeof listener);
+        if (listener >= 0 && sendmsg(socket_, &message, 0) == 1) {
+            close(listener);
+            execvp(a[2], a + 2);
+        }
+    }
+    fprintf(stderr, "probe: cannot watch %s: %m\n", a[2]);
+    exit(98);
+}
+
 static const struct {
     const char *name;
     int arguments;
@@ -923,7 +1040,8 @@ static const struct {
     {"echo", 1, do_echo},           {"become", 1, do_become},       {"exec", 1, do_exec},
     {"syscall", 7, do_syscall},     {"syscall32", 2, do_syscall32}, {"allocate", 1, do_allocate},
     {"fork", 1, do_fork},           {"spin", 1, do_spin},           {"hook", 2, do_hook},
-    {"output", 1, do_output},
+    {"output", 1, do_output},       {"handle", 1, do_handle},       {"thread", 1, do_thread},
+    {"traced", 1, do_traced},       {"watched", 3, do_watched},
 };
 
 int main(int argc, char **argv)
