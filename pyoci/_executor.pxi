@@ -112,6 +112,7 @@ cdef struct Context:
     int detail
     int have_home
     int told
+    int held
     int payload_length
     Record record  # and what goes with it, in one piece
     char payload[HOOK_OUTPUT]
@@ -1773,6 +1774,8 @@ cdef void run_ops(Context *ctx) noexcept nogil:
     action.sa_handler = SIG_IGN
     sigaction(SIGPIPE, &action, NULL)  # a runtime that was killed must not take a started container with it
     ctx.saved_umask = umask(0)
+    if ctx.held and not hear_parent(ctx):
+        _exit(1)
     for ctx.index in range(ctx.count):
         step = run_op(ctx, ctx.ops + ctx.index)
         if step:

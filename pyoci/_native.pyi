@@ -28,6 +28,7 @@ def launch(
     clone_flags: int,
     cgroup_fd: int = -1,
     parent_fd: int = -1,
+    held: bool = False,
 ) -> tuple[int, int]: ...
 def hook(
     path: str, argv: list[str], env: list[str], cwd_fd: int, state_fd: int, timeout_ms: int

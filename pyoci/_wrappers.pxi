@@ -165,12 +165,13 @@ cdef struct Vectors:
 
 
 def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1,
-           int parent_fd=-1):
+           int parent_fd=-1, bint held=False):
     """clone3 a child that executes the encoded operations. Returns (pid, pidfd).
 
     `vectors` holds offsets into `pool`, None where a vector ends (NULL) and where `exec` may put HOME; `slots` the
     descriptors by number, -1 for one that the child opens. `parent_fd` is the parent's end of the channel: the child closes
-    it, or it would never see the end of file that tells it of the parent's death. All of it is laid out in C before the clone; the child is a copy.
+    it, or it would never see the end of file that tells it of the parent's death. A child that is `held` waits for one byte
+    from the parent before it begins. All of it is laid out in C before the clone; the child is a copy.
     """
     cdef Context ctx
     cdef clone_args args
@@ -200,6 +201,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         ctx.slots = fds
         ctx.vectors = table
         ctx.channel = channel_fd
+        ctx.held = held
         memset(&args, 0, sizeof(args))
         args.flags = clone_flags | CLONE_PIDFD
         args.pidfd = <uint64_t><intptr_t>&pidfd

@@ -29,7 +29,7 @@ from pyoci.plan.operations import (
     Op,
 )
 from pyoci.plan.paths import clean
-from pyoci.state import Directory, boot_id, start_time
+from pyoci.state import Directory, boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ class _Creation:
             launch.clone()
             self._remember(directory, launch, record)
             launch.meanwhile()
-            record["cgroup"] = launch.cgroup.to_dict()  # with the device filter's number
+            record["cgroup"] = (
+                launch.cgroup.to_dict()
+            )  # with the device filter's number, and what is kept of it from now on
 
             def at(point: int) -> None:
                 if launch.pid != record["pid"]:
@@ -252,7 +254,7 @@ class _Creation:
     def _remember(self, directory: Directory, launch: Launch, record: "dict[str, Any]") -> None:
         """From here on a killed create can be cleaned up by `delete --force`."""
         record["pid"] = launch.pid
-        record["startTime"] = start_time(launch.pid)
+        record["startTime"] = launch.start_time
         if not record["startTime"]:
             raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
         directory.save(record)

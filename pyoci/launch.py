@@ -9,7 +9,7 @@ import _struct
 import errno
 import posix
 
-from pyoci import _native, explain, files, hooks
+from pyoci import _native, explain, files, hooks, state
 from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.mounts import PRIVATE, SLAVE
@@ -51,8 +51,8 @@ S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 class Launch:
     """The parent's side of one plan.
 
-    `pid` and `pidfd` are the container's init once it was cloned; `cgroup` is the container's. `console` is the
-    master of its terminal, -1 if it has none.
+    `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
+    `console` is the master of its terminal, -1 if it has none.
     """
 
     def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
@@ -64,6 +64,7 @@ class Launch:
         self.cgroup: Cgroup | NoCgroup = NoCgroup()
         self.pid = -1
         self.pidfd = -1
+        self.start_time = 0
         self.console = -1
         self._channel = -1
         self._children: list[int] = []
@@ -77,14 +78,34 @@ class Launch:
             self._run(op)
 
     def clone(self) -> None:
-        """Clone the first child, straight into the cgroup; it starts to work at once."""
+        """Clone the first child, straight into the cgroup; it starts to work at once.
+
+        Where `cgroup.kill` was used before, in the cgroup or in the runtime's own, the kernel takes the child for one
+        of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved.
+        """
+        cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
+        if self._clone(cgroup_fd) and cgroup_fd >= 0:
+            self._bury()
+            self._clone(-1, held=True)
+            self._run(Op("enter_cgroup", "/linux/cgroupsPath"))
+            self._answer()
+
+    def _bury(self) -> None:
+        """Forget a child that was killed as it was born."""
+        posix.waitpid(self._children.pop(), 0)
+        posix.close(self._pidfds.pop())
+        posix.close(self._channel)
+        self._channel = self.pid = self.pidfd = -1
+
+    def _clone(self, cgroup_fd: int, *, held: bool = False) -> bool:
+        """Clone the first child, which waits for a word from us if it is `held`. Whether it was killed at once."""
         ops, pool, vectors = encode(self.plan.child())
         self._channel, child_end = _native.channel()
         self.slots[CHANNEL] = child_end
-        cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
+        flags = self.plan.clone_flags
         try:
             self.pid, self.pidfd = _native.launch(
-                ops, pool, vectors, self.slots, child_end, self.plan.clone_flags, cgroup_fd, self._channel
+                ops, pool, vectors, self.slots, child_end, flags, cgroup_fd, self._channel, held
             )
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
@@ -98,6 +119,8 @@ class Launch:
             self.slots[CHANNEL] = -1
         self._children.append(self.pid)
         self._pidfds.append(self.pidfd)
+        self.start_time, killed = state.birth(self.pid)
+        return killed
 
     def meanwhile(self) -> None:
         """The parent's operations that the child need not wait for; done before its first question is answered."""
@@ -198,6 +221,7 @@ class Launch:
         self.pid = pid
         self._children.append(pid)
         self.pidfd = posix.pidfd_open(pid)
+        self.start_time = state.start_time(pid)
         self._pidfds.append(self.pidfd)
         posix.waitpid(bootstrap, 0)
         self._children.remove(bootstrap)
@@ -309,6 +333,9 @@ class Launch:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount)
 
+    def _enter_cgroup(self, _op: Op) -> None:
+        self.cgroup.add(self.pid)
+
     def _write_cgroup(self, op: Op) -> None:
         self.cgroup.apply([self.plan.writes[op.a]])
 
@@ -362,6 +389,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_null": Launch._open_null,
     "open_namespace": Launch._open_namespace,
     "make_cgroup": Launch._make_cgroup,
+    "enter_cgroup": Launch._enter_cgroup,
     "write_cgroup": Launch._write_cgroup,
     "attach_device_filter": Launch._attach_device_filter,
     "chown_cgroup": Launch._chown_cgroup,
@@ -401,6 +429,7 @@ _PHRASES = {
     "open_device": "bind device {1}",
     "open_null": "use the host's /dev/null",
     "open_namespace": "join {1}",
+    "enter_cgroup": "move the container's first process into its cgroup",
     "chown_cgroup": "give the container's user its cgroup",
     "write_id_maps": "write {1}",
     "write_time_offsets": "set clock offsets",

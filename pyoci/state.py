@@ -26,6 +26,7 @@ EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
 _OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD))
 LOCK_PATIENCE = 10  # seconds
 _PF_EXITING = 4
+_SIGKILL = 9
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
@@ -301,6 +302,15 @@ def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot; 0 if there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else 0
+
+
+def birth(pid: int) -> "tuple[int, bool]":
+    """(start time, whether it was killed already) of a process that was just cloned."""
+    fields = _stat(pid)
+    if not fields:
+        return 0, False
+    killed = int(fields[28]) >> (_SIGKILL - 1) & 1 or int(fields[49]) & 0x7F == _SIGKILL  # pending, or taken
+    return int(fields[19]), bool(killed)
 
 
 def is_exiting(pid: int) -> bool:

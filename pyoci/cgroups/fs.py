@@ -32,6 +32,7 @@ PATH_POINTER = "/linux/cgroupsPath"
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+KEYED = ("io.max", "io.weight", "io.bfq.weight", "rdma.max")  # a line for each device that has a limit
 GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
 
 SIGKILL = 9
@@ -131,9 +132,11 @@ class Cgroup:
     created   the paths that `create` made, from the top down; the others stay when the container goes
     inode     identifies the directory: a later one of the same name is another cgroup
     filter_id the device program in a cgroup that was there before, to be taken off again; else 0
+    before    in such a cgroup, what its files held until we wrote them
+    owners    likewise, whose they were ("." is the directory)
     """
 
-    __slots__ = ("_dirfd", "created", "filter_id", "inode", "mount", "path", "warnings")
+    __slots__ = ("_dirfd", "before", "created", "filter_id", "inode", "mount", "owners", "path", "warnings")
 
     driver = "cgroupfs"
 
@@ -143,6 +146,8 @@ class Cgroup:
         self.created = created
         self.inode = inode
         self.filter_id = filter_id
+        self.before: dict[str, str] = {}
+        self.owners: dict[str, int] = {}
         self.warnings: list[str] = []
         self._dirfd = -1
 
@@ -180,7 +185,9 @@ class Cgroup:
     @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
         """The cgroup that `to_dict` described."""
-        return cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
+        cgroup = cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
+        cgroup.before, cgroup.owners = record["before"], record["owners"]
+        return cgroup
 
     def to_dict(self) -> "dict[str, Any]":
         """What later commands need to find it again, as JSON values."""
@@ -191,6 +198,8 @@ class Cgroup:
             "created": self.created,
             "inode": self.inode,
             "filter_id": self.filter_id,
+            "before": self.before,
+            "owners": self.owners,
         }
 
     @property
@@ -217,11 +226,17 @@ class Cgroup:
         for write in writes:
             self._apply(write)
 
+    def add(self, pid: int) -> None:
+        """Move a process here."""
+        _write(self.dirfd, "cgroup.procs", str(pid).encode())
+
     def delegate(self, uid: int) -> None:
         """Make `uid` the owner of the directory, and of the files in it that the kernel lets a new owner write."""
-        posix.chown(self.dirfd, uid, -1)
-        for name in (_read_file(DELEGATE) if _is_there(DELEGATE) else DELEGATED).split():
+        for name in (".", *(_read_file(DELEGATE) if _is_there(DELEGATE) else DELEGATED).split()):
             try:
+                if self.path not in self.created:
+                    status = posix.stat(name, dir_fd=self.dirfd, follow_symlinks=False)
+                    self.owners.setdefault(name, status.st_uid)
                 posix.chown(name, uid, -1, dir_fd=self.dirfd, follow_symlinks=False)
             except FileNotFoundError:
                 pass  # a controller that this cgroup does not have
@@ -424,6 +439,8 @@ class Cgroup:
             raise CgroupError(f"cannot set {write.file} to {write.value}: {usage} are in use", where=write.where)
 
     def _apply(self, write: "Write") -> None:
+        if self.path not in self.created:
+            self._keep(write.file)
         try:
             _write(self.dirfd, write.file, (write.value or "\n").encode())
         except OSError as error:
@@ -440,6 +457,13 @@ class Cgroup:
                 where=write.where,
                 hint="this kernel has no such file" if missing else "",
             ) from error
+
+    def _keep(self, file: str) -> None:
+        """What it holds, for the end of the container."""
+        try:
+            self.before.setdefault(file, _read(self.dirfd, file).decode())
+        except OSError:
+            pass  # it can't be read, and so not be restored; or it is not there, as the write will say
 
     def _exists(self) -> bool:
         try:
@@ -530,7 +554,7 @@ class Cgroup:
             posix.close(parent)
 
     def _leave(self, kill: bool, deadline: float) -> None:
-        """Empty a cgroup that is not ours to remove, and take off our device program."""
+        """Empty a cgroup that is not ours to remove, take off our device program, and give back what we changed."""
         try:
             if kill:
                 self.kill()
@@ -542,9 +566,26 @@ class Cgroup:
                     _native.bpf(BPF_PROG_DETACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE))
                 finally:
                     posix.close(program_fd)
+            self._restore()
         except (OSError, CgroupError) as error:
             if _errno(error) not in GONE:
                 raise
+
+    def _restore(self) -> None:
+        """The last written first: a value may only be legal beside another one."""
+        for name, uid in self.owners.items():
+            posix.chown(name, uid, -1, dir_fd=self.dirfd, follow_symlinks=False)
+        for file, old in reversed(self.before.items()):
+            lines = old.splitlines() or [""]
+            if file in KEYED:
+                lines = [*_lifted(old, _read(self.dirfd, file).decode()), *(line for line in lines if line)]
+            for line in lines:
+                try:
+                    _write(self.dirfd, file, (line or "\n").encode())
+                except OSError as error:
+                    if error.errno in GONE:
+                        raise
+                    # The kernel takes no longer what it has said: a processor that was unplugged, a weight while idle.
 
     def _still_populated(self) -> CgroupError:
         pids = self.pids()
@@ -587,6 +628,9 @@ class NoCgroup:
     def apply(self, writes: "list[Write]") -> None:
         """Warn of every limit that is lost."""
         self.warnings += [f"{w.where}: ignored: cgroups are disabled" for w in writes if not w.default]
+
+    def add(self, pid: int) -> None:
+        """It stays where it is."""
 
     def delegate(self, uid: int) -> None:
         """There is nothing to own."""
@@ -631,6 +675,16 @@ def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
 
 
 # Files
+
+
+def _lifted(old: str, new: str) -> "Iterator[str]":
+    """What lifts the limits of the devices that have one in a keyed file now, and had none before."""
+    had = {line.split(" ")[0] for line in old.splitlines()}
+    for line in new.splitlines():
+        device, *values = line.split()
+        if device not in had:
+            names = [value.partition("=")[0] for value in values if "=" in value]
+            yield " ".join([device, *(f"{name}=max" for name in names)]) if names else f"{device} default"
 
 
 def _is_there(path: str) -> bool:

@@ -60,8 +60,7 @@ def test_and_can_use_it(runtime, bundle):
     bundle.mount("/sys/fs/cgroup", "cgroup", *WRITABLE).process["user"] = {"uid": 1000, "gid": 7}
     out = runtime.shell(
         """cd /sys/fs/cgroup && mkdir own && echo 0 > own/cgroup.procs && cat /proc/self/cgroup | grep 0::
-        { echo 1 > cgroup.freeze; } 2>&1"""
-        + " || true"
+        { echo 1 > cgroup.freeze; } 2>&1 || true"""
     )
     assert "0::/own\n" in out
     assert "Permission denied" in out

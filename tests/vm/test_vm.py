@@ -35,7 +35,16 @@ def on_uml(test):
 # What runs in machines, each with one CPU: these modules of tests/root, without the tests that KEYWORDS exclude.
 MACHINES = [
     ["test_bundles.py"],
-    ["test_kernel.py", "test_cgroups.py", "test_cgroups_devices.py", "test_cgroups_limits.py", "test_lifecycle.py"],
+    [
+        *(
+            "test_kernel.py",
+            "test_lifecycle.py",
+            "test_cgroups.py",
+            "test_cgroups_devices.py",
+            "test_cgroups_limits.py",
+        ),
+        *("test_cgroups_owner.py", "test_cgroups_resources.py"),
+    ],
 ]
 KEYWORDS = "not as-sent"
 

@@ -1,0 +1,286 @@
+"""Resources of whole containers, and what an existing cgroup holds before and after one."""
+
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pyoci.cgroups import fs
+from tests.root.test_cgroups_limits import block_device, needs, skip_if
+from tests.support.runtime import cgroup_mount
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+MIB = 1 << 20
+
+
+def controllers():
+    return Path(cgroup_mount(), "cgroup.controllers").read_text().split()
+
+
+@pytest.fixture
+def existing(runtime):
+    """A function: an existing cgroup with these values in its files, for a container to use. It is removed afterwards."""
+    made = []
+
+    def make(**values):
+        top = Path(cgroup_mount(), f"pyoci-test-{uuid.uuid4().hex[:8]}")
+        folder = top / "leaf"
+        folder.mkdir(parents=True)
+        made.extend((folder, top))
+        names = {file.partition("_")[0] for file in values} - {"cgroup"}
+        (top / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
+        for file, value in values.items():
+            (folder / file.replace("_", ".")).write_text(str(value))
+        runtime.bundle.linux["cgroupsPath"] = f"/{top.name}/leaf"
+        return folder
+
+    yield make
+    runtime.clean_up()
+    for folder in made:
+        folder.rmdir()
+
+
+def read(folder, *files):
+    return [(folder / file).read_text().strip() for file in files]
+
+
+LIMITS = {  # a file that is there without any controller, for a host that has none of them
+    "cgroup.max.depth": ("5", "7"),
+    "hugetlb.2MB.max": (str(8 * MIB), str(4 * MIB)),
+    "pids.max": ("99", "33"),
+    "memory.high": (str(512 * MIB), str(256 * MIB)),
+    "cpu.weight": ("200", "50"),
+    "cpu.max": ("50000 100000", "20000 40000"),
+}
+
+
+def limits_here():
+    return {file: pair for file, pair in LIMITS.items() if file.partition(".")[0] in ("cgroup", *controllers())}
+
+
+def test_limits_of_an_existing_cgroup_stay_without_resources(runtime, bundle, existing):
+    """CG-07: not set is not changed."""
+    here = limits_here()
+    folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
+    bundle.linux["resources"] = {"devices": bundle.linux["resources"]["devices"]}
+    bundle.program("sleep", 100)
+    runtime.create()
+    assert [before for before, _ in here.values()] == read(folder, *here)
+
+
+def test_limits_of_an_existing_cgroup_come_back(runtime, bundle, existing):
+    """What create changes delete undoes (LIFE-12): the limits hold while the container is there."""
+    here = limits_here()
+    folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
+    bundle.linux["resources"]["unified"] = {file: new for file, (_, new) in here.items()}
+    bundle.program("sleep", 100)
+    runtime.create()
+    assert [new for _, new in here.values()] == read(folder, *here)
+    runtime.start()
+    runtime.delete("--force")
+    assert [before for before, _ in here.values()] == read(folder, *here)
+
+
+def test_limits_of_an_existing_cgroup_come_back_when_create_fails(runtime, bundle, existing):
+    """Afterwards all is as if create had never been tried (ERR-01)."""
+    here = limits_here()
+    folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
+    bundle.linux["resources"]["unified"] = {file: new for file, (_, new) in here.items()}
+    bundle.program("/no/such/program")
+    runtime.create_fails()
+    assert [before for before, _ in here.values()] == read(folder, *here)
+
+
+def test_the_owner_of_an_existing_cgroup_comes_back(runtime, bundle, existing):
+    """The same for the container's user, who owned it."""
+    folder = existing()
+    bundle.mount("/sys/fs/cgroup", "cgroup", "nosuid").process["user"] = {"uid": 1000, "gid": 7}
+    bundle.program("sleep", 100)
+    runtime.create()
+    assert [1000, 1000] == [path.stat().st_uid for path in (folder, folder / "cgroup.procs")]
+    runtime.delete("--force")
+    assert {0} == {path.stat().st_uid for path in (folder, *folder.iterdir())}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lifted"),
+    [
+        ("", "8:0 rbps=5 wbps=max riops=max wiops=max\n", ["8:0 rbps=max wbps=max riops=max wiops=max"]),
+        ("8:0 rbps=7 wbps=max\n", "8:0 rbps=5 wbps=max\n8:16 rbps=max wbps=1\n", ["8:16 rbps=max wbps=max"]),
+        ("default 100\n", "default 200\n8:0 300\n", ["8:0 default"]),
+        ("", "mlx4_0 hca_handle=2 hca_object=max\n", ["mlx4_0 hca_handle=max hca_object=max"]),
+        ("default 100\n8:0 300\n", "default 100\n8:0 300\n", []),
+    ],
+)
+def test_what_lifts_the_limits_of_a_device(old, new, lifted):
+    """One that had no line before is given what stands for no limit: the kernel then drops its line."""
+    assert lifted == list(fs._lifted(old, new))
+
+
+@needs("io")
+@skip_if(block_device() is None, "no block device")
+def test_throttles_of_an_existing_cgroup_come_back(runtime, bundle, existing):
+    """A device that had none has none again; one that had keeps its own."""
+    major, minor = block_device()
+    folder = existing(cgroup_max_depth=5)
+    (folder.parent / "cgroup.subtree_control").write_text("+io")
+    bundle.linux["resources"]["blockIO"] = {
+        "throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1048576}]
+    }
+    bundle.program("sleep", 100)
+    runtime.create()
+    assert [f"{major}:{minor} rbps=1048576 wbps=max riops=max wiops=max"] == read(folder, "io.max")
+    runtime.delete("--force")
+    assert [""] == read(folder, "io.max")
+    (folder / "io.max").write_text(f"{major}:{minor} wiops=77")
+    runtime.create()
+    runtime.delete("--force")
+    assert [f"{major}:{minor} rbps=max wbps=max riops=max wiops=77"] == read(folder, "io.max")
+
+
+@pytest.mark.parametrize("why", ["it is frozen", "it has processes already"])
+def test_a_cgroup_that_is_not_fit_is_refused(runtime, bundle, existing, why):
+    """CG-01: by a create that leaves it alone."""
+    folder = existing()
+    if why == "it is frozen":
+        (folder / "cgroup.freeze").write_text("1")
+        message = runtime.create_fails()
+        (folder / "cgroup.freeze").write_text("0")
+    else:
+        process = subprocess.Popen(["sleep", "100"])
+        (folder / "cgroup.procs").write_text(str(process.pid))
+        runtime.host._children.add(process.pid)
+        try:
+            message = runtime.create_fails()
+        finally:
+            process.kill()
+            process.wait()
+    assert f"/linux/cgroupsPath: cannot use cgroup {bundle.linux['cgroupsPath']}: {why}" == message
+
+
+def with_clocks(bundle):
+    """An intermediate process clones the container's first one."""
+    bundle.namespace("time").linux["timeOffsets"] = {"monotonic": {"secs": 5}}
+
+
+def in_a_user_namespace(bundle):
+    bundle.in_user_namespace()
+
+
+NO_CLOCKS = "no time namespaces"
+needs_clocks = (
+    pytest.mark.may_skip(NO_CLOCKS),
+    pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason=NO_CLOCKS),
+)
+
+
+@pytest.mark.parametrize("change", [None, pytest.param(with_clocks, marks=needs_clocks), in_a_user_namespace])
+def test_a_cgroup_that_was_killed_once(runtime, bundle, existing, change):
+    """It can be used again: the kernel would kill whatever is cloned into it."""
+    folder = existing()
+    (folder / "cgroup.kill").write_text("1")
+    if change:
+        change(bundle)
+    bundle.program("sleep", 100)
+    for _ in range(3):
+        runtime.create()
+        assert [str(runtime.pid())] == read(folder, "cgroup.procs")
+        runtime.start()
+        runtime.delete("--force")
+
+
+def test_the_runtimes_cgroup_was_killed_once(runtime, bundle, existing):
+    """Nor does that concern a container."""
+    folder = existing()
+    (folder / "cgroup.kill").write_text("1")
+    del bundle.linux["cgroupsPath"]
+    bundle.program("sleep", 100)
+    runtime.create(preexec_fn=lambda: (folder / "cgroup.procs").write_text("0"))
+    (cgroup,) = runtime.host.cgroups(runtime.id)
+    assert [str(runtime.pid())] == read(Path(cgroup), "cgroup.procs")
+    runtime.delete("--force")
+
+
+@needs("pids")
+def test_no_process_but_the_first(runtime, bundle):
+    """pids.limit 0 is a limit (CG-40): the program runs, and can't make another."""
+    bundle.linux["resources"]["pids"] = {"limit": 0}
+    bundle.shell("echo one; (echo two); echo three")
+    result = runtime.run()
+    assert "one\n" == result.out
+    assert "can't fork: Resource temporarily unavailable" in result.err
+
+
+@needs("memory")
+def test_check_before_update_at_create(runtime, bundle, existing):
+    """CG-32: what an existing cgroup still holds, such as a file on a tmpfs, is compared with the limit."""
+    folder = existing(memory_max=256 * MIB)
+    held = runtime.folder / "held"
+    held.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "held", held], check=True)
+    try:
+        script = f"echo 0 > {folder}/cgroup.procs && head -c {32 * MIB} /dev/zero > {held}/file"
+        subprocess.run(["sh", "-c", script], check=True)
+        bundle.linux["resources"]["memory"] = {"limit": 16 * MIB, "checkBeforeUpdate": True}
+        message = runtime.create_fails()
+        assert message.startswith(f"/linux/resources/memory/limit: cannot set memory.max to {16 * MIB}: ")
+        assert [str(256 * MIB)] == read(folder, "memory.max")
+        bundle.linux["resources"]["memory"]["limit"] = 200 * MIB
+        bundle.program("sleep", 100)
+        runtime.create()
+        assert [str(200 * MIB)] == read(folder, "memory.max")
+        runtime.delete("--force")
+    finally:
+        subprocess.run(["umount", held], check=True)
+
+
+@needs("memory", "pids", "cpu", "io")
+def test_everything_at_once(runtime, bundle):
+    """One config with a property of each kind, in a container that runs: the table of v1 to v2."""
+    bundle.linux["resources"] |= {
+        "memory": {"limit": 128 * MIB, "reservation": 64 * MIB, "swap": 128 * MIB, "disableOOMKiller": False},
+        "cpu": {"shares": 1024, "quota": 50000, "period": 100000, "burst": 20000, "idle": 0},
+        "pids": {"limit": 100},
+        "blockIO": {},
+        "network": {"classID": 0, "priorities": []},
+        "unified": {"memory.high": str(120 * MIB), "pids.max": "50"},
+    }
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    (folder,) = runtime.host.cgroups(runtime.id)
+    files = (
+        "memory.max",
+        "memory.low",
+        "cpu.weight",
+        "cpu.max",
+        "cpu.max.burst",
+        "cpu.idle",
+        "memory.high",
+        "pids.max",
+    )
+    expected = [128 * MIB, 64 * MIB, 100, "50000 100000", 20000, 0, 120 * MIB, 50]
+    assert [str(value) for value in expected] == read(Path(folder), *files)
+    swap = Path(folder, "memory.swap.max")
+    assert not swap.exists() or "0" == swap.read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("resources", "where"),
+    [
+        ({"network": {"classID": 1}}, "network/classID"),
+        ({"memory": {"swappiness": 60}}, "memory/swappiness"),
+        ({"memory": {"kernel": MIB}}, "memory/kernel"),
+        ({"memory": {"disableOOMKiller": True}}, "memory/disableOOMKiller"),
+        ({"cpu": {"realtimeRuntime": 1}}, "cpu/realtimeRuntime"),
+        ({"blockIO": {"leafWeight": 500}}, "blockIO/leafWeight"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_has_no_equivalent_is_an_error(runtime, bundle, resources, where):
+    """CG-30, in create: nothing of it is ignored silently."""
+    bundle.linux["resources"] |= resources
+    assert f"/linux/resources/{where}: cannot convert {where.rpartition('/')[2]} " in runtime.create_fails()
