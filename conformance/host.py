@@ -329,3 +329,8 @@ def is_lsm(name: str) -> bool:
             and os.path.exists("/sys/module/apparmor/parameters/enabled")
             and (Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y")
         )
+
+
+def domain_name() -> str:
+    """The NIS domain name of this process."""
+    return Path("/proc/sys/kernel/domainname").read_text().strip()

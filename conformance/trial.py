@@ -97,10 +97,10 @@ class Trial:
 
     # --- what must not work
 
-    def refused(self, *options: object, bundle: "Bundle | None" = None, why: str = "") -> Done:
+    def refused(self, *options: object, bundle: "Bundle | None" = None, why: str = "", **more: Any) -> Done:
         """`create` fails, and nothing is left (ERR-01)."""
         before = self.traces()
-        container = self.runtime.create(bundle or self.bundle, *options, ok=False)
+        container = self.runtime.create(bundle or self.bundle, *options, ok=False, **more)
         if container.created.status == 0:
             raise Failure(f"`create` succeeded{', ' + why if why else ''}")
         self.assert_no_traces(before, container.id, "create")

@@ -118,7 +118,12 @@ def SYS_01(t: Trial) -> None:
 
 def SYS_01_wrong(t: Trial) -> None:
     """A parameter that does not exist, or does not take the value, is an error."""
-    wrong = ({"net.ipv4.no_such_thing": "1"}, {"net.ipv4.ip_forward": "x"}, {"kernel.msgmax": "-9"}, {"net.ipv4.ip_forward": 1})
+    wrong = (
+        {"net.ipv4.no_such_thing": "1"},
+        {"net.ipv4.ip_forward": "x"},
+        {"kernel.msgmax": "-9"},
+        {"net.ipv4.ip_forward": 1},
+    )
     t.each_refused(dict(change("/linux/sysctl", value) for value in wrong))
 
 
@@ -153,6 +158,7 @@ def mount_in_container(t: Trial, container: Container) -> bool:
 
 def mount_in_nested(container: Container) -> bool:
     """Whether a mount in a namespace that is made of the container's comes to be in the container."""
+
     def act() -> None:
         host.unshare(host.CLONE_NEWNS)
         host.mount("conformance", "/nested", "tmpfs")
@@ -163,7 +169,9 @@ def mount_in_nested(container: Container) -> bool:
 
 def PROP_01(t: Trial) -> None:
     """A rootfsPropagation that the specification does not know is an error."""
-    t.each_refused(dict(change("/linux/rootfsPropagation", value) for value in ("bogus", "", "SHARED", "private,slave")))
+    t.each_refused(
+        dict(change("/linux/rootfsPropagation", value) for value in ("bogus", "", "SHARED", "private,slave"))
+    )
 
 
 def PROP_01_values(t: Trial) -> None:
@@ -213,7 +221,9 @@ def PROP_05(t: Trial) -> None:
     host.require_capability("SYS_ADMIN")
     (t.bundle.rootfs / "copy").mkdir()
     t.bundle.linux["rootfsPropagation"] = "unbindable"
-    root, submount = t.run("mount", "/", "/copy", "none", host.MS_BIND, "mount", "/dev/shm", "/copy", "none", host.MS_BIND)
+    root, submount = t.run(
+        "mount", "/", "/copy", "none", host.MS_BIND, "mount", "/dev/shm", "/copy", "none", host.MS_BIND
+    )
     t.equal("EINVAL", root.get("error"), "the error of a bind of /")
     t.equal(None, submount.get("error"), "the error of a bind of /dev/shm")
 
@@ -245,7 +255,18 @@ def MASK_01(t: Trial) -> None:
     with_files(t)
     t.bundle.linux["maskedPaths"] = ["/secret", "/plain/file", "/more/secret/file", "/proc/version", "/missing"]
     t.bundle.program(
-        *("list", "/secret", "read", "/secret/file", "read", "/plain/file", "read", "/more/secret/file", "read", "/proc/version"),
+        *(
+            "list",
+            "/secret",
+            "read",
+            "/secret/file",
+            "read",
+            "/plain/file",
+            "read",
+            "/more/secret/file",
+            "read",
+            "/proc/version",
+        ),
         *("read", "/more/plain/file", "read", "/proc/uptime"),
     )
     folder, gone, *masked, plain, uptime = t.run()
@@ -278,7 +299,19 @@ def MASK_02(t: Trial) -> None:
     t.bundle.linux["readonlyPaths"] = ["/secret", "/plain/file", "/more/secret", "/proc/sys", "/missing"]
     read, *lines, other, more = t.run(
         *("read", "/secret/file"),
-        *("write", "/secret/file", "x", "create", "/secret/new", "x", "write", "/plain/file", "x", "mkdir", "/more/secret/new"),
+        *(
+            "write",
+            "/secret/file",
+            "x",
+            "create",
+            "/secret/new",
+            "x",
+            "write",
+            "/plain/file",
+            "x",
+            "mkdir",
+            "/more/secret/new",
+        ),
         *("write", "/proc/sys/kernel/msgmax", "4096"),
         *("create", "/plain/new", "x", "write", "/more/plain/file", "x"),
     )
@@ -347,12 +380,21 @@ def PERS_01(t: Trial) -> None:
         host.LIBC.personality(caller)
         t.bundle.linux["personality"] = {"domain": domain}
         found = t.report()
-        t.equal((number, machine), (found["personality"] & 0xFF, found["machine"]), f"with {domain}, personality and machine")
+        t.equal(
+            (number, machine),
+            (found["personality"] & 0xFF, found["machine"]),
+            f"with {domain}, personality and machine",
+        )
 
 
 def PERS_01_wrong(t: Trial) -> None:
     """A domain that is missing or unknown is an error."""
-    t.each_refused(dict(change("/linux/personality", value) for value in ({}, {"domain": "BSD"}, {"domain": "linux32"}, {"domain": ""})))
+    t.each_refused(
+        dict(
+            change("/linux/personality", value)
+            for value in ({}, {"domain": "BSD"}, {"domain": "linux32"}, {"domain": ""})
+        )
+    )
 
 
 def PERS_02(t: Trial) -> None:
@@ -360,5 +402,3 @@ def PERS_02(t: Trial) -> None:
     for flag in ("X", "ADDR_NO_RANDOMIZE"):
         t.bundle.linux["personality"] = {"domain": "LINUX", "flags": [flag]}
         t.refused(why=f"with the flag {flag}")
-
-
