@@ -168,8 +168,13 @@ class Bundle:
         self.config.setdefault("hooks", {}).setdefault(kind, []).append({"path": path, "args": args, **more})
 
     def shell_hook(self, kind: str, script: str, **more: Any) -> None:
-        """One more hook, of the host: a shell with this script. It is not in the log."""
-        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": [f"PATH={os.defpath}"], **more}
+        """One more hook, of the host: a shell with this script, which finds the state in $state."""
+        hook = {
+            "path": "/bin/sh",
+            "args": ["sh", "-c", f"state=$(cat); {script}"],
+            "env": [f"PATH={os.environ['PATH']}"],
+            **more,
+        }
         self.config.setdefault("hooks", {}).setdefault(kind, []).append(hook)
 
     def program_in_log(self, *words: object) -> None:

@@ -320,6 +320,7 @@ ROWS = _read(_TABLE)
 
 UNREACHABLE = {
     "ERR-03": "it is the sum of the others: run the suite on each architecture",
+    "EXT-03": "it allows, and asks nothing; that a config which fails leaves nothing is ERR-01's matter",
     "SCOPE-02": "it asks nothing",
     "ST-07": "it allows, and asks nothing; ST-08 looks at what is there",
     "MNT-08": "it allows, and asks nothing; FEAT-06 tries the options that a runtime says it has",

@@ -5,7 +5,7 @@ import re
 import shlex
 
 from conformance.bundle import KINDS
-from conformance.trial import STATES, Failure, Trial, faults
+from conformance.trial import SEMVER, STATES, Failure, Trial, faults
 
 
 def ST_01(t: Trial) -> None:
@@ -14,8 +14,18 @@ def ST_01(t: Trial) -> None:
     for version in ("1.0.0", "1.0.2"):
         t.bundle.config["ociVersion"] = version
         found.append(t.create().state().get("ociVersion"))
-    t.true(re.match(r"1\.\d+\.\d+", str(found[0])), f"ociVersion is {found[0]!r}")
+    match = SEMVER.fullmatch(str(found[0]))
+    t.true(match and match.group(1) == "1", f"ociVersion is {found[0]!r}")
     t.equal(found[0], found[1], "ociVersion for another config")
+
+
+def ST_01_in_hooks(t: Trial) -> None:
+    """Hooks get the ociVersion that `state` shows."""
+    for kind in KINDS[:5]:
+        t.bundle.hook(kind)
+    version = t.running().state().get("ociVersion")
+    for kind in KINDS[:5]:
+        t.equal(version, t.hook_ran(kind)["state"].get("ociVersion"), f"ociVersion in a {kind} hook")
 
 
 def ST_02(t: Trial) -> None:
@@ -73,12 +83,10 @@ def ST_03_in_hooks(t: Trial) -> None:
 def ST_03_while_creating(t: Trial) -> None:
     """A container that `state` shows while it is being created is creating or created."""
     shown = t.folder / "shown"
-    state = shlex.join([*t.runtime.words, "--root", str(t.runtime.root), "state", "ID"])
-    ask = (
-        f"id=$(grep -o 'conf-[a-z0-9-]*' | head -n 1); {state.replace('ID', '$id')} >{shlex.quote(str(shown))} 2>&1; :"
-    )
-    t.bundle.shell_hook("createRuntime", ask, timeout=10)
-    container = t.create()
+    name = t.runtime.new_id()
+    state = shlex.join([*t.runtime.words, "--root", str(t.runtime.root), "state", name])
+    t.bundle.shell_hook("createRuntime", f"{state} >{shown} 2>&1; :", timeout=10)
+    container = t.create(id=name)
     t.true(shown.exists(), "the hook did not run")
     status = re.search(r'"status": ?"(.*?)"', shown.read_text())
     t.true(
@@ -170,3 +178,15 @@ def ST_08_alone(t: Trial) -> None:
     if not done.out.strip().startswith("{") or not done.out.strip().endswith("}"):
         raise Failure(f"`state` writes {done.out[:200]!r}")
     t.equal(container.id, container.state().get("id"), "id")
+
+
+def ST_08_in_hooks(t: Trial) -> None:
+    """What hooks get follows the schema too."""
+    t.bundle.config["annotations"] = {"org.example.key": "value"}
+    for kind in KINDS:
+        t.bundle.hook(kind)
+    container = t.running()
+    t.stop(container)
+    container.delete()
+    for kind in KINDS:
+        t.equal([], faults(t.hook_ran(kind)["state"]), f"what is wrong with the state in a {kind} hook")
