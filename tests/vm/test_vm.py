@@ -4,11 +4,7 @@
 """
 
 import os
-import platform
 import re
-import shutil
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,21 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import rootfs
-
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
-UML, UNIFIED = HERE / "uml", HERE / "unified"
+from tests.support.machine import CHECKOUT, UML, UNIFIED, environment, on_uml, pytest_command, run
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-
-
-def on_uml(test):
-    """Mark a test that boots the machine."""
-    if platform.machine() != "x86_64":
-        test = pytest.mark.may_skip("user-mode Linux is for x86-64")(test)
-    missing = not shutil.which("linux.uml")
-    return pytest.mark.skipif(missing, reason="needs Debian's user-mode-linux")(pytest.mark.slow(test))
-
 
 # What runs in machines, each with one CPU: these modules of tests/root, without the tests that KEYWORDS exclude.
 MACHINES = [
@@ -47,12 +31,6 @@ MACHINES = [
     ],
 ]
 KEYWORDS = "not as-sent"
-
-
-def run(*command, **options):
-    """Run to the end: (exit status, standard output, standard error)."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
-    return done.returncode, done.stdout, done.stderr
 
 
 @on_uml
@@ -78,17 +56,12 @@ def test_the_machine_ends_after_its_time(tmp_path):
     """With all its processes, and its output until then."""
     started = time.monotonic()
 
-    status, out, err = run(UML, "--timeout", "6", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path))
+    status, out, err = run(UML, "--timeout", "2", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path))
 
-    assert (124, "begun\n", "uml: ended after 6 seconds\n") == (status, out, err)
+    assert (124, "begun\n", "uml: ended after 2 seconds\n") == (status, out, err)
     assert time.monotonic() - started < 30
     assert [] == list(tmp_path.iterdir())
     assert "" == run("pgrep", "--full", f"job={tmp_path}")[1]
-
-
-def environment(tmp_path):
-    """This one, with another folder for temporary files."""
-    return {**os.environ, "TMPDIR": str(tmp_path)}
 
 
 def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
@@ -112,9 +85,7 @@ def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
     rootfs.debian()  # a machine has no network
 
     def boot(modules):
-        paths = [f"tests/root/{module}" for module in modules]
-        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", KEYWORDS, *paths]
-        return run(UML, "--timeout", "900", *command, cwd=CHECKOUT, env=environment(tmp_path))
+        return run(UML, "--timeout", "900", *pytest_command(modules, KEYWORDS), cwd=CHECKOUT, env=environment(tmp_path))
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(boot, MACHINES))

@@ -1,0 +1,47 @@
+"""Machines that tests run in, as tests/vm makes them, and what it takes to run there."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+UML, QEMU, UNIFIED = (CHECKOUT / "tests/vm" / name for name in ("uml", "qemu", "unified"))
+
+
+def needs(program, package):
+    """A decorator for tests that boot a machine with this program of a Debian package."""
+
+    def decorate(test):
+        if platform.machine() != "x86_64":
+            test = pytest.mark.may_skip("the machines are for x86-64")(test)
+        missing = platform.machine() != "x86_64" or not shutil.which(program)
+        return pytest.mark.skipif(missing, reason=f"needs {program} of Debian's {package}")(pytest.mark.slow(test))
+
+    return decorate
+
+
+on_uml = needs("linux.uml", "user-mode-linux")
+on_qemu = needs("qemu-system-x86_64", "qemu-system-x86")
+
+
+def run(*command, **options):
+    """Run to the end: (exit status, standard output, standard error)."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def environment(folder):
+    """This one, with another folder for temporary files."""
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def pytest_command(modules, keywords=""):
+    """The command that runs these modules of tests/root, without the tests that `keywords` exclude."""
+    paths = [f"tests/root/{module}" for module in modules]
+    chosen = ["-k", keywords] if keywords else []
+    return [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *chosen, *paths]

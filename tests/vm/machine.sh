@@ -1,0 +1,113 @@
+# For `uml` and `qemu`: their options, the job and what goes along with it, its output as it comes, its status. To be
+# sourced. The script that does so defines boot(), which starts the machine in a process group of its own and sets
+# `machine` to its process. In the job's folder, which the machine shares, lie `command` and `guest`, and what comes of
+# them: `stdout`, `stderr`, `status`, and after how many seconds it had `booted` and `ended`.
+
+usage() {
+    sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0" >&2
+    exit 125
+}
+
+# take NAMES ARGUMENT...: the options, each a variable of its name that has its default; the rest is `command`
+take() {
+    local names=$1
+    shift
+    verbose=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --) shift && break ;;
+            --verbose) verbose=1 && shift ;;
+            --*)
+                [[ " $names " == *" ${1#--} "* && $# -gt 1 ]] || usage
+                printf -v "${1#--}" %s "$2"
+                shift 2
+                ;;
+            -*) usage ;;
+            *) break ;;
+        esac
+    done
+    [ $# -gt 0 ] || usage
+    command=("$@")
+}
+
+say() {
+    echo "$(basename "$0"): $*" >&2
+}
+
+end_machine() {
+    [ -n "$machine" ] || return 0
+    # both here, where the shell's word of the death of its child is not seen
+    { kill -KILL -- "-$machine"; wait "$machine"; } 2>/dev/null || true
+    machine=
+}
+
+clean() {
+    end_machine
+    rm -rf "$job"
+}
+
+# Make the job: its folder, and the command with what it needs of the environment.
+prepare() {
+    job=$(mktemp -d "${TMPDIR:-/tmp}/pyoci-$(basename "$0").XXXXXX") machine=
+    trap clean EXIT
+    trap 'exit 130' INT TERM HUP
+    touch "$job/stdout" "$job/stderr"
+    cp "$here/guest" "$job/guest" # it is read as the machine boots: this copy can't be edited meanwhile
+    local name
+    {
+        for name in $(compgen -e | grep -E '^(CI$|PYTHON|PYTEST_|PYOCI)' || true); do
+            printf 'export %s=%q\n' "$name" "${!name}"
+        done
+        [ ! -d "$checkout/.venv/bin" ] || printf 'PATH=%q:$PATH\n' "$checkout/.venv/bin"
+        printf 'cd %q\n' "$PWD"
+        printf '%q ' "${command[@]}"
+        echo
+    } >"$job/command"
+}
+
+# await PATIENCE: let the machine do its job, until it is done or dead, has not booted in time, or has had its time
+await() {
+    local tails booting=$((SECONDS + $1)) end=
+    tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stdout" &
+    tails=($!)
+    tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stderr" >&2 &
+    tails+=($!)
+    while [ ! -e "$job/status" ] && kill -0 "$machine" 2>/dev/null && [ $SECONDS -lt ${end:-$booting} ]; do
+        [ -n "$end" ] || [ ! -e "$job/booted" ] || end=$((SECONDS + timeout))
+        sleep 0.1
+    done
+    [ -z "$end" ] || [ -e "$job/status" ] || [ $SECONDS -lt $end ] || echo 124 >"$job/late"
+    end_machine
+    wait "${tails[@]}" || true
+}
+
+# run TRIES: boot the machine, again if it does not get as far as the job; exit with the job's status
+run() {
+    local tries=$1 try
+    for ((try = 1; ; try++)); do
+        boot
+        await 120
+        [ ! -e "$job/booted" ] || break
+        if [ $try = "$tries" ]; then
+            say "the machine did not boot; its console:"
+            tail -n 20 "$job/console" >&2
+            exit 125
+        fi
+        say "the machine did not boot, and is tried again: $(why)"
+    done
+    if [ -e "$job/status" ]; then
+        [ -z "$verbose" ] || say "booted in $(cat "$job/booted") s, was up $(cat "$job/ended") s"
+        exit "$(cat "$job/status")"
+    fi
+    if [ -e "$job/late" ]; then
+        say "ended after $timeout seconds"
+        exit 124
+    fi
+    say "the machine died: $(why)"
+    exit 125
+}
+
+# what the kernel said of its end
+why() {
+    grep -a -m 1 -iE 'panic|BUG:|Oops|cannot' "$job/console" || tail -n 1 "$job/console"
+}
