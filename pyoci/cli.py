@@ -113,6 +113,50 @@ COMMANDS = {
         (Option("force f", "", "kill it first if it runs; an unknown ID is no error"), _REGEX),
         commands.delete,
     ),
+    "pause": Command("stop every process of a container where it is", "ID", (), commands.pause),
+    "resume": Command("let a paused container go on", "ID", (), commands.resume),
+    "ps": Command(
+        "list the processes of a container",
+        "ID [PS-OPTION]...",
+        (Option("format f", "FORMAT", "table (default) or json: an array of pids"),),
+        commands.ps,
+        data=True,
+        mixed=False,
+    ),
+    "update": Command(
+        "change the limits of a container",
+        "ID",
+        (
+            Option("resources r", "FILE", "read them from this file, or - for standard input: linux.resources as JSON"),
+            Option("blkio-weight", "N", "weight of block I/O, from 10 to 1000"),
+            Option("cpu-period", "MICROSECONDS", "how long a period is, of which --cpu-quota is a part"),
+            Option("cpu-quota", "MICROSECONDS", "CPU time in a period, -1 for no limit"),
+            Option("cpu-burst", "MICROSECONDS", "unused time that later periods may use, at most the quota"),
+            Option("cpu-share", "N", "weight of CPU time beside other containers; 1024 is usual"),
+            Option("cpu-rt-period", "MICROSECONDS", "not in cgroup v2: refused"),
+            Option("cpu-rt-runtime", "MICROSECONDS", "not in cgroup v2: refused"),
+            Option("cpu-idle", "N", "1: only CPU time that nobody else wants"),
+            Option("cpuset-cpus", "LIST", "CPUs to run on, such as 0-3,7"),
+            Option("cpuset-mems", "LIST", "memory nodes to use"),
+            Option("memory", "BYTES", "limit of memory, such as 512m; -1 for none"),
+            Option("memory-reservation", "BYTES", "memory that is not taken while others can be found"),
+            Option("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
+            Option("pids-limit", "N", "limit of processes and threads, -1 for none"),
+            Option("kernel-memory", "BYTES", "not in cgroup v2", hidden=True),
+            Option("kernel-memory-tcp", "BYTES", "not in cgroup v2", hidden=True),
+        ),
+        commands.update,
+    ),
+    "events": Command(
+        "print what happens to a container, and what it uses, as lines of JSON",
+        "ID",
+        (
+            Option("interval", "DURATION", "how often to print what it uses (default: 5s)"),
+            Option("stats", "", "print what it uses once, and no events"),
+        ),
+        commands.events,
+        data=True,
+    ),
     "list": Command(
         "list the containers",
         "",
@@ -195,6 +239,8 @@ def _check_operands(command: Command, operands: "list[str]") -> None:
     least = sum(not name.startswith("[") for name in command.operands)
     if len(operands) < least:
         raise UsageError(f"needs {command.operands[len(operands)]}")
+    if command.operands and command.operands[-1].endswith("..."):
+        return
     if len(operands) > len(command.operands):
         raise UsageError(f"cannot use `{operands[len(command.operands)]}`: one argument too many")
 

@@ -107,6 +107,58 @@ def delete(call: Call) -> int:
         return 0
 
 
+def pause(call: Call) -> int:
+    """`pyoci pause ID`."""
+    _load(call, call.id).pause()
+    return 0
+
+
+def resume(call: Call) -> int:
+    """`pyoci resume ID`."""
+    _load(call, call.id).resume()
+    return 0
+
+
+def ps(call: Call) -> int:
+    """`pyoci ps ID [PS-OPTION]...`."""
+    output = call.options.text("format") or "table"
+    if output not in ("table", "json"):
+        raise UsageError(f"cannot use format `{output}`: expected table or json")
+    pids = _load(call, call.id).pids()
+    if output == "json":
+        return print_data(_json(pids))
+    from pyoci.ps import table
+
+    return print_data(table(pids, call.operands[1:]))
+
+
+def update(call: Call) -> int:
+    """`pyoci update ID`: the JSON of --resources, or the other options."""
+    from pyoci import limits
+    from pyoci.config import load_resources
+
+    name = call.options.text("resources")
+    resources = load_resources(_read_input(name)) if name else limits.from_options(call.options)
+    _load(call, call.id).update(resources)
+    return 0
+
+
+def events(call: Call) -> int:
+    """`pyoci events ID`."""
+    container = _load(call, call.id)
+    from pyoci.events import parse_interval
+
+    text = call.options.text("interval") or "5s"
+    try:
+        interval = parse_interval(text)
+    except ValueError:
+        raise UsageError(f"cannot use `{text}` for --interval: expected a duration such as 5s or 500ms") from None
+    if call.options.on("stats"):
+        return print_data(_json(container.statistics()))
+    container.follow(interval)
+    return 0
+
+
 def list_containers(call: Call) -> int:
     """`pyoci list`."""
     from pyoci.container import list_all
@@ -229,6 +281,19 @@ def _matching(call: Call) -> "list[str]":
     except re.error as error:
         raise UsageError(f"cannot use regular expression `{call.id}`: {error}") from error
     return [state["id"] for state in list_all(call.root) if pattern.search(state["id"])]
+
+
+def _read_input(name: str) -> bytes:
+    """The file `name`, or standard input if it is `-`."""
+    from pyoci.bundle import LARGEST, read_config
+
+    if name != "-":
+        folder, _, last = _absolute(name).rpartition("/")
+        return read_config(folder or "/", last)
+    data = b""
+    while (part := posix.read(0, 65536)) and len(data) <= LARGEST:
+        data += part
+    return data
 
 
 def _config_file(call: Call) -> str:

@@ -161,6 +161,66 @@ class Container:
         finally:
             self._directory.close()
 
+    def pause(self) -> None:
+        """Freeze every process. Raises StatusError unless the container is running."""
+        self._lock()
+        try:
+            status = self.status()
+            if status != "running":
+                raise StatusError(_NOT_RUNNING.get(status, f"cannot pause a container that is {status}"))
+            self._cgroup().freeze()
+        finally:
+            self._directory.close()
+
+    def resume(self) -> None:
+        """Let a paused container go on. Raises StatusError if it is not paused."""
+        self._lock()
+        try:
+            status = self.status()
+            if status != "paused":
+                raise StatusError(_NOT_RUNNING.get(status, "container not paused"))
+            self._cgroup().thaw()
+        finally:
+            self._directory.close()
+
+    def pids(self) -> "list[int]":
+        """Every process of the container, as this process numbers them, its first one ahead. Raises StatusError."""
+        if self.status() == "stopped":
+            raise StatusError("container not running")
+        first = self._record["pid"]
+        return [first, *sorted(pid for pid in self._cgroup().pids() if pid != first)]
+
+    def update(self, resources: "dict[str, Any]") -> None:
+        """Change limits: `resources` is a valid `linux.resources`, and what it does not name stays.
+
+        Raises CgroupError, and then the limits are what they were; StatusError if the container has stopped.
+        """
+        from pyoci.cgroups.update import update
+
+        self._lock()
+        try:
+            if self.status() == "stopped":
+                raise StatusError("container not running")
+            update(self._cgroup(), resources)
+        finally:
+            self._directory.close()
+
+    def statistics(self) -> "dict[str, Any]":
+        """What the container uses: an event of type `stats`. Raises StatusError."""
+        from pyoci import events
+
+        if self.status() == "stopped":
+            raise StatusError("container not running")
+        return events.statistics(self._directory.id, self._cgroup())
+
+    def follow(self, interval: float) -> None:
+        """Print its events, and every `interval` seconds its statistics, until it has stopped. Raises StatusError."""
+        from pyoci import events
+
+        if self.status() == "stopped":
+            raise StatusError("container not running")
+        events.follow(self._directory.id, self._record, self._cgroup(), interval)
+
     # --- parts of them
 
     def _lock(self) -> None:
@@ -286,6 +346,8 @@ def _owner(container: Container) -> str:
     uid = posix.fstat(container._directory.fd).st_uid
     return "root" if uid == 0 else f"#{uid}"
 
+
+_NOT_RUNNING = {"stopped": "container not running", "paused": "container already paused"}
 
 _CANNOT_START = {
     "running": "cannot start an already running container",

@@ -29,6 +29,19 @@ SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options
     "delete": """\
 A created container is killed first; one that runs is only deleted with --force. The poststop hooks run, and
 one that fails is no error.""",
+    "pause": """\
+Returns when every process is stopped. The container's status is then `paused`.""",
+    "resume": """\
+The container must be paused.""",
+    "ps": """\
+Shows the lines of ps(1) for processes of the container; PS-OPTIONs are handed to it (default: -ef). With
+--format json the pids alone, as the caller sees them.""",
+    "update": """\
+What is not given stays as it is; with --resources other options are not looked at, and device rules are left
+alone. If the kernel refuses a limit, those changed before it get their old values back.""",
+    "events": """\
+Prints a line of type `stats` at every interval, and one of type `oom` when the kernel kills a process for want
+of memory. Ends with the container.""",
     "list": """\
 Shows the containers under --root. What other runtimes keep there is passed over.""",
     "spec": """\

@@ -33,6 +33,12 @@ EXAMPLES = {
     "state": "pyoci state web",
     "kill": "pyoci kill web TERM\npyoci kill --all web 9",
     "delete": "pyoci delete web\npyoci delete --force web",
+    "pause": "pyoci pause web",
+    "resume": "pyoci resume web",
+    "ps": "pyoci ps web\npyoci ps web -o pid,args\npyoci ps --format json web",
+    "update": "pyoci update --memory 512m --pids-limit 100 web\n"
+    """echo '{"cpu": {"quota": 50000}}' | pyoci update --resources - web""",
+    "events": "pyoci events --stats web\npyoci events --interval 1s web",
     "list": "pyoci list\npyoci --root /run/user/1000/pyoci list --format json",
     "spec": "mkdir -p /bundles/web/rootfs\npyoci spec --bundle /bundles/web",
     "validate": "pyoci validate /bundles/web\npyoci validate --json --config config.json",

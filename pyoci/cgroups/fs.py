@@ -230,6 +230,29 @@ class Cgroup:
         """Move a process here."""
         _write(self.dirfd, "cgroup.procs", str(pid).encode())
 
+    def enable(self, writes: "list[Write]") -> None:
+        """Enable the controllers of `writes` in a cgroup that exists."""
+        line: list[int] = []
+        try:
+            line.append(posix.open(self.mount, DIRECTORY))
+            for name in self.path[1:].split("/")[:-1]:
+                line.append(posix.open(name, DIRECTORY, dir_fd=line[-1]))
+            self._enable(line, writes)
+        except OSError as error:
+            raise self._failure("open", error) from error
+        finally:
+            for fd in line:
+                posix.close(fd)
+
+    def read(self, name: str) -> str:
+        """The content of a file; "" if there is none. Raises `CgroupError`."""
+        try:
+            return _read(self.dirfd, name).decode("utf-8", "surrogateescape")
+        except OSError as error:
+            if _errno(error) in (*GONE, errno.EOPNOTSUPP):
+                return ""
+            raise self._failure(f"read {name} of", error) from error
+
     def delegate(self, uid: int) -> None:
         """Make `uid` the owner of the directory, and of the files in it that the kernel lets a new owner write."""
         for name in (".", *(_read_file(DELEGATE) if _is_there(DELEGATE) else DELEGATED).split()):
@@ -632,6 +655,13 @@ class NoCgroup:
     def add(self, pid: int) -> None:
         """It stays where it is."""
 
+    def enable(self, writes: "list[Write]") -> None:
+        """There is nothing to limit."""
+
+    def read(self, name: str) -> str:  # noqa: ARG002
+        """There are no files."""
+        return ""
+
     def delegate(self, uid: int) -> None:
         """There is nothing to own."""
 
@@ -672,6 +702,23 @@ def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
     if record["driver"] not in MANAGERS:
         raise CgroupError(f"cannot use cgroup manager {record['driver']}: this pyoci does not have it")
     return MANAGERS[record["driver"]].from_dict(record)
+
+
+def page_sizes() -> "list[str]":
+    """The sizes of huge pages that hugetlb files are named after: `2MB`, `1GB`."""
+    names = []
+    try:
+        entries = posix.listdir("/sys/kernel/mm/hugepages")
+    except OSError:
+        return []
+    for entry in sorted(entries):
+        kilobytes = entry.removeprefix("hugepages-").removesuffix("kB")
+        size, unit = int(kilobytes), "KB"
+        for larger in ("MB", "GB"):
+            if size >= 1024:
+                size, unit = size // 1024, larger
+        names.append(f"{size}{unit}")
+    return names
 
 
 # Files

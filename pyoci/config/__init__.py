@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from pyoci.config import diagnosis
+
     Check = Callable[[Any, str, Callable[..., object]], None]  # a function of the generated validator
 
-__all__ = ["load", "load_process"]
+__all__ = ["load", "load_process", "load_resources"]
 
 
 def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
@@ -48,6 +50,21 @@ def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     return process, checks.unknown_capabilities(process, "")
 
 
+def load_resources(data: bytes) -> "dict[str, Any]":
+    """The `linux.resources` in `data`, as `update` gets it; errors as for `load`, without their places."""
+    from pyoci.config import _validator, diagnosis
+
+    try:
+        resources: dict[str, Any] = loads(data)
+    except JsonError as error:
+        raise ConfigError(error.problems) from error
+    whole = {"ociVersion": "1.0.0", "linux": {"resources": resources}}
+    problems = diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
+    if problems:
+        raise ConfigError(problems)
+    return resources
+
+
 def _read(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":
     try:
         return _accept(data, check_schema, process=process)
@@ -79,6 +96,13 @@ def _refuse(where: str, *_: "Any") -> "NoReturn":
 def _explain(data: bytes, check_schema: "Check", *, process: bool) -> list[Problem]:
     from pyoci.config import diagnosis
 
+    return diagnosis.problems(data, _faults(check_schema), process=process)
+
+
+def _faults(check_schema: "Check") -> "Callable[[Any], list[diagnosis.Fault]]":
+    """What the schema finds in a document, as a list."""
+    from pyoci.config import diagnosis
+
     def find_faults(document: "Any") -> "list[diagnosis.Fault]":
         faults = diagnosis.Some()
         try:
@@ -87,4 +111,4 @@ def _explain(data: bytes, check_schema: "Check", *, process: bool) -> list[Probl
             pass
         return faults.items
 
-    return diagnosis.problems(data, find_faults, process=process)
+    return find_faults

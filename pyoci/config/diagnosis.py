@@ -26,6 +26,26 @@ def problems(data: bytes, find_faults: "Callable[[Any], Iterable[Fault]]", *, pr
         document = loads(data)
     except JsonError as error:
         return error.problems
+    collected = _collect(document, find_faults, process=process)
+    if not collected:
+        return []
+    del document  # it may be large, and so may what comes now
+    return _place(decode(data), collected)
+
+
+def problems_below(document: "Any", find_faults: "Callable[[Any], Iterable[Fault]]", prefix: str) -> list[Problem]:
+    """The problems of a config that lie below the pointer `prefix`, and without it: the rest is not the caller's."""
+    found = []
+    for where, message, *real in _collect(document, find_faults, process=False):
+        if f"{where}/".startswith(f"{prefix}/"):
+            text = f"expected {message}, found {real[0]}" if real else message
+            found.append(Problem(where.removeprefix(prefix), text))
+    return found
+
+
+def _collect(
+    document: "Any", find_faults: "Callable[[Any], Iterable[Fault]]", *, process: bool
+) -> "list[tuple[Any, ...]]":
     collected = Some()  # of (JSON pointer, message), or (JSON pointer, expectation, number)
     try:
         broken = []
@@ -43,10 +63,7 @@ def problems(data: bytes, find_faults: "Callable[[Any], Iterable[Fault]]", *, pr
             checks.run(document, collected.add, process=process, broken=broken)
     except Enough:
         pass
-    if not collected.items:
-        return []
-    del document  # it may be large, and so may what comes now
-    return _place(decode(data), collected.items)
+    return collected.items
 
 
 def _place(text: str, collected: "list[tuple[Any, ...]]") -> list[Problem]:

@@ -27,7 +27,7 @@ MACHINES = [
             "test_cgroups_devices.py",
             "test_cgroups_limits.py",
         ),
-        *("test_cgroups_owner.py", "test_cgroups_resources.py"),
+        *("test_cgroups_owner.py", "test_cgroups_resources.py", "test_running.py"),
     ],
 ]
 KEYWORDS = "not as-sent"

@@ -1,0 +1,323 @@
+"""Commands for containers that run: pause, resume, ps, update, events."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from pyoci.cgroups import fs
+from tests.support.runtime import wait_for
+
+pytestmark = pytest.mark.root
+MIB = 1 << 20
+
+
+def needs(*names):
+    """Skip where the v2 hierarchy lacks one of these controllers: machines of tests/vm have them."""
+    have = Path(fs.find_mount(), "cgroup.controllers").read_text().split() if os.geteuid() == 0 else []
+    reason = f"no {' '.join(names)} in cgroup v2"
+
+    def mark(test):
+        return pytest.mark.may_skip(reason)(pytest.mark.skipif(not set(names) <= set(have), reason=reason)(test))
+
+    return mark
+
+
+def running(runtime, bundle, script="exec sleep 100"):
+    """A container that runs this script."""
+    bundle.shell(script)
+    runtime.create()
+    runtime.start()
+
+
+def cgroup(runtime):
+    """The directory of the container's cgroup."""
+    record = runtime.record()["cgroup"]
+    return Path(record["mount"] + record["path"])
+
+
+def content(runtime, name):
+    return (cgroup(runtime) / name).read_text().strip()
+
+
+# --- pause and resume
+
+
+def test_a_paused_container_stands_still(runtime, bundle):
+    """Its status is paused; it can't be started, paused or deleted, only resumed, or deleted by force."""
+    running(runtime, bundle, "while :; do echo x; done")
+    wait_for(runtime.output)
+
+    assert (0, "", "") == tuple(runtime("pause", runtime.id))
+
+    assert "paused" == runtime.state()["status"]
+    size = (runtime.folder / "out").stat().st_size
+    time.sleep(0.05)
+    assert size == (runtime.folder / "out").stat().st_size
+    assert "container already paused" == runtime.fails("pause", runtime.id)
+    assert "cannot start an already running container" == runtime.fails("start", runtime.id)
+    assert f"cannot delete container {runtime.id} that is not stopped: paused" == runtime.fails("delete", runtime.id)
+
+    assert (0, "", "") == tuple(runtime("resume", runtime.id))
+    wait_for(lambda: (runtime.folder / "out").stat().st_size > size)
+    assert "running" == runtime.state()["status"]
+    assert "container not paused" == runtime.fails("resume", runtime.id)
+
+
+def test_a_paused_container_is_killed_and_deleted(runtime, bundle):
+    """A frozen process dies of SIGKILL."""
+    running(runtime, bundle)
+    assert (0, "", "") == tuple(runtime("pause", runtime.id))
+
+    runtime.delete("--force")
+
+    runtime.assert_gone()
+
+
+def test_only_what_runs_is_paused(runtime, bundle):
+    """Not a created container, whose start would hang, nor a stopped one."""
+    bundle.shell("true")
+    runtime.create()
+    assert "cannot pause a container that is created" == runtime.fails("pause", runtime.id)
+    runtime.start()
+    runtime.wait("stopped")
+
+    for verb in ("pause", "resume"):
+        assert "container not running" == runtime.fails(verb, runtime.id)
+    assert "container `nobody` does not exist" == runtime.fails("pause", "nobody")
+
+
+# --- ps
+
+
+def test_ps_lists_every_process(runtime, bundle):
+    """As JSON for engines, the first process ahead; as the table of ps(1)."""
+    running(runtime, bundle, "sleep 100 & sleep 100 & wait")
+    wait_for(lambda: content(runtime, "cgroup.procs").count("\n") == 2)
+
+    status, out, err = runtime("ps", "--format", "json", runtime.id)
+
+    assert (0, "") == (status, err)
+    pids = json.loads(out)
+    assert runtime.pid() == pids[0]
+    assert sorted(map(int, content(runtime, "cgroup.procs").split())) == sorted(pids)
+
+
+@pytest.mark.may_skip("ps -ef needs the time of boot, which user-mode Linux does not tell")
+def test_ps_as_a_table(runtime, bundle):
+    """The lines of ps(1), whatever its options, as long as there is a column PID."""
+    if subprocess.run(["ps", "-ef"], capture_output=True).returncode:
+        pytest.skip("ps -ef does not work here")
+    running(runtime, bundle, "sleep 100 & sleep 100 & wait")
+    wait_for(lambda: content(runtime, "cgroup.procs").count("\n") == 2)
+
+    status, out, err = runtime("ps", runtime.id)
+
+    assert (0, "") == (status, err)
+    head, *lines = out.splitlines()
+    assert "UID PID PPID C STIME TTY TIME CMD".split() == head.split()
+    assert set(content(runtime, "cgroup.procs").split()) == {line.split()[1] for line in lines}
+    assert 2 == runtime("ps", runtime.id, "-o", "pid,args").out.count(" sleep 100\n")
+
+
+def test_ps_needs_the_column_pid(runtime, bundle):
+    """Nothing else tells which lines are the container's."""
+    running(runtime, bundle)
+
+    assert "no column PID" in runtime.fails("ps", runtime.id, "-o", "args")
+    assert "cannot use format `xml`: expected table or json" in runtime.fails("ps", "-f", "xml", runtime.id)
+
+
+def test_ps_of_a_stopped_container(runtime, bundle):
+    """There is nothing to list."""
+    running(runtime, bundle, "true")
+    runtime.wait("stopped")
+
+    assert "container not running" == runtime.fails("ps", "--format", "json", runtime.id)
+
+
+# --- update
+
+
+@needs("memory", "cpu", "pids")
+def test_update_by_options(runtime, bundle):
+    """Every option ends in its file; what is not given stays."""
+    bundle.linux["resources"] = {"cpu": {"quota": 20000, "period": 50000}, "memory": {"limit": 64 * MIB}}
+    running(runtime, bundle)
+
+    def update(*words):
+        assert (0, "", "") == tuple(runtime("update", *words, runtime.id))
+
+    update("--memory", "128m", "--pids-limit", "17", "--cpu-share", "1024", "--memory-reservation=1048576")
+    assert str(128 * MIB) == content(runtime, "memory.max")
+    assert str(MIB) == content(runtime, "memory.low")
+    assert "17" == content(runtime, "pids.max")
+    assert "100" == content(runtime, "cpu.weight")
+    assert "20000 50000" == content(runtime, "cpu.max")
+
+    update("--cpu-period", "25000")
+    assert "20000 25000" == content(runtime, "cpu.max")
+    update("--cpu-quota", "-1")
+    assert "max 25000" == content(runtime, "cpu.max")
+    update("--memory", "-1", "--pids-limit", "-1")
+    assert ("max", "max") == (content(runtime, "memory.max"), content(runtime, "pids.max"))
+
+
+@needs("memory", "pids")
+def test_update_by_json(runtime, bundle):
+    """From a file or standard input; engines send the container's whole resources, device rules among them."""
+    running(runtime, bundle)
+    resources = {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "memory": {"limit": 32 * MIB},
+        "pids": {"limit": 9},
+        "unified": {"memory.high": str(16 * MIB)},
+        "blockIO": {},
+        "x": 1,
+    }
+    path = runtime.folder / "resources.json"
+    path.write_text(json.dumps(resources))
+
+    assert (0, "", "") == tuple(runtime("update", "--resources", path, runtime.id))
+    assert str(32 * MIB) == content(runtime, "memory.max")
+    assert str(16 * MIB) == content(runtime, "memory.high")
+    assert "9" == content(runtime, "pids.max")
+
+    done = runtime("update", "-r", "-", runtime.id, stdin=None, input=b'{"pids": {"limit": 0}}')
+    assert (0, "", "") == tuple(done)
+    assert "0" == content(runtime, "pids.max")
+
+
+@needs("memory", "pids")
+def test_an_update_that_is_refused_half_way_is_taken_back(runtime, bundle):
+    """The limits are what they were, and the message names the one that can't be had."""
+    bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
+    running(runtime, bundle)
+    wrong = {"memory": {"limit": 128 * MIB}, "pids": {"limit": 30}, "unified": {"memory.high": "lots"}}
+
+    done = runtime("update", "-r", "-", runtime.id, stdin=None, input=json.dumps(wrong).encode())
+
+    assert 1 == done.status
+    assert "/unified/memory.high: cannot write `lots` to memory.high" in done.err
+    assert (str(64 * MIB), "20") == (content(runtime, "memory.max"), content(runtime, "pids.max"))
+
+
+@needs("memory")
+def test_update_checks_usage_if_asked(runtime, bundle):
+    """A limit below what is in use would kill: with checkBeforeUpdate it is refused."""
+    bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}}
+    running(runtime, bundle, "dd if=/dev/zero of=/dev/shm/x bs=1M count=20 2>/dev/null; exec sleep 100")
+    wait_for(lambda: int(content(runtime, "memory.current")) > 20 * MIB)
+    small = {"memory": {"limit": 8 * MIB, "checkBeforeUpdate": True}}
+
+    done = runtime("update", "-r", "-", runtime.id, stdin=None, input=json.dumps(small).encode())
+
+    assert 1 == done.status
+    assert "/memory/limit: cannot set memory.max to 8388608" in done.err
+    assert str(64 * MIB) == content(runtime, "memory.max")
+    assert "running" == runtime.state()["status"]
+
+
+def test_update_says_what_is_wrong(runtime, bundle):
+    """Each in one line, and nothing changes."""
+    running(runtime, bundle)
+
+    def by_json(text):
+        done = runtime("update", "-r", "-", runtime.id, stdin=None, input=text)
+        assert 1 == done.status
+        return done.err.removesuffix("\n")
+
+    assert "/memory/limit: expected an integer" in by_json(b'{"memory": {"limit": "1m"}}')
+    assert "/memory/swappiness: expected an integer from 0 to 100, found 101" == by_json(
+        b'{"memory": {"swappiness": 101}}'
+    )
+    assert "expected an object" in by_json(b"[]")
+    assert "cannot use `1x` for --memory: expected a number of bytes" == runtime.fails(
+        "update", "--memory", "1x", runtime.id
+    )
+    assert "/memory/kernel: cannot convert kernel to cgroup v2: no controller has it" == by_json(
+        b'{"memory": {"kernel": 5000000}}'
+    )
+    assert "container `nobody` does not exist" == runtime.fails("update", "--pids-limit", "5", "nobody")
+
+
+def test_update_of_a_stopped_container(runtime, bundle):
+    """There is nothing to limit."""
+    running(runtime, bundle, "true")
+    runtime.wait("stopped")
+
+    assert "container not running" == runtime.fails("update", "--pids-limit", "5", runtime.id)
+
+
+# --- events
+
+
+def test_statistics_once(runtime, bundle):
+    """One line of JSON, with every key that engines read, and CPU time that was used."""
+    running(runtime, bundle, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; exec sleep 100")
+    wait_for(runtime.output)
+
+    status, out, err = runtime("events", "--stats", runtime.id)
+
+    assert (0, "") == (status, err)
+    event = json.loads(out)
+    assert ("stats", runtime.id) == (event["type"], event["id"])
+    data = event["data"]
+    assert {"cpu", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"} == set(data)
+    used = data["cpu"]["usage"]
+    assert used["total"] > 1_000_000
+    assert used["total"] >= used["user"]
+    assert {"limit", "usage", "max", "failcnt"} == set(data["memory"]["usage"])
+
+
+@needs("memory", "pids")
+def test_statistics_of_limits(runtime, bundle):
+    """What is used, and of how much."""
+    bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
+    running(runtime, bundle)
+
+    data = json.loads(runtime("events", "--stats", runtime.id).out)["data"]
+
+    assert 64 * MIB == data["memory"]["usage"]["limit"]
+    assert 0 < data["memory"]["usage"]["usage"] <= 64 * MIB
+    assert {"current": 1, "limit": 20} == data["pids"]
+    assert data["memory"]["raw"]["anon"] > 0
+
+
+def test_events_end_with_the_container(runtime, bundle):
+    """A line at once and one at every interval."""
+    running(runtime, bundle, "sleep 0.5")
+
+    out = runtime("events", "--interval", "100ms", runtime.id).out
+
+    events = [json.loads(line) for line in out.splitlines()]
+    assert 2 <= len(events)
+    assert {"stats"} == {event["type"] for event in events}
+    assert "container not running" == runtime.fails("events", runtime.id)
+
+
+@needs("memory")
+def test_a_kill_for_want_of_memory_is_an_event(runtime, bundle):
+    """Type oom."""
+    bundle.linux["resources"] = {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}
+    eats = "while [ ! -e /go ]; do sleep 0.01; done; (x=$(dd if=/dev/zero bs=1M count=40 2>/dev/null | tr '\\0' x)); sleep 1"
+    running(runtime, bundle, eats)
+    watching = subprocess.Popen(runtime.command("events", "--interval", "60s", runtime.id), stdout=subprocess.PIPE)
+    assert b'"stats"' in watching.stdout.readline()
+
+    (bundle.rootfs / "go").touch()
+
+    out, _ = watching.communicate(timeout=60)
+    assert {"type": "oom", "id": runtime.id} in [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("interval", ["x", "-1s", "5y", "0s", "1s1"])
+def test_intervals_that_are_none(runtime, bundle, interval):
+    """A duration as Go writes it."""
+    running(runtime, bundle)
+    assert f"cannot use `{interval}` for --interval: expected a duration such as 5s or 500ms" == runtime.fails(
+        "events", "--interval", interval, runtime.id
+    )
