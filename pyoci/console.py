@@ -1,6 +1,6 @@
 """Terminals: sending one to the engine's console socket, and relaying one between the caller and a foreground `run`."""
 
-import errno
+import fcntl
 import posix
 import select
 
@@ -15,7 +15,8 @@ _LONGEST_PATH = 107  # of a socket address
 SIGCHLD, SIGWINCH = 17, 28
 # Not forwarded: they speak of the runtime itself.
 _OWN_SIGNALS = frozenset((SIGCHLD, SIGWINCH, 9, 19))
-_INTERRUPTS = frozenset((errno.EINTR, errno.EAGAIN))
+_TIOCGPTPEER = 0x5441
+_CHUNK = 4096  # bytes; a pipe takes these at once when poll says that it can be written to
 
 
 def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> None:
@@ -75,27 +76,21 @@ class Foreground:
 
     def wait(self, launch: "Launch") -> int:
         """Until the program ends: its exit status, 128 + n if signal n ended it."""
-        master = launch.console
-        poll = select.poll()
-        poll.register(self._signals, select.POLLIN)
-        poll.register(launch.pidfd, select.POLLIN)
-        if master >= 0:
+        relay = None
+        if launch.console >= 0:
             self._saved = _native.make_raw(0)
-            poll.register(master, select.POLLIN)
-            poll.register(0, select.POLLIN)
+            relay = _Relay(launch)
         try:
             while True:
-                ready = {fd for fd, _ in poll.poll()}
+                wanted = {self._signals: select.POLLIN, launch.pidfd: select.POLLIN}
+                ready = _poll({**wanted, **relay.wanted()} if relay else wanted)
                 if self._signals in ready:
                     self._forward(launch)
-                if master in ready and not _relay(master, 1):
-                    poll.unregister(master)
-                    master = -1
-                if 0 in ready and master >= 0 and not _relay(0, master):
-                    poll.unregister(0)
+                if relay:
+                    relay.move(ready)
                 if launch.pidfd in ready:
-                    while master >= 0 and _relay(master, 1):
-                        pass
+                    if relay:
+                        relay.finish()
                     return exit_status(launch.pid)
         finally:
             self.close()
@@ -117,19 +112,99 @@ class Foreground:
                 pass  # it has just ended
 
 
-def _relay(source: int, target: int) -> bool:
-    """Copy what is there; False at the end of `source` (EIO: the last user of the terminal has gone)."""
+class _Relay:
+    """Copies what the caller types to the container's terminal, and what is written there to the caller.
+
+    Neither direction may wait for the other, nor signals for either: a program that echoes reads on only when its
+    output is taken. So the master does not block. The caller's descriptors are shared with others, who rely on their
+    blocking; they are written to when poll says so, and then no more than fits.
+    """
+
+    def __init__(self, launch: "Launch") -> None:
+        posix.set_blocking(launch.console, False)
+        self._launch = launch
+        # held, so that it is no hang-up when every program has closed the terminal: init systems come back to it
+        self._peer = fcntl.ioctl(launch.console, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+        self._input = b""  # to be written to the terminal
+        self._output = b""  # to be written to the caller
+        self._has_input = True
+
+    def wanted(self) -> "dict[int, int]":
+        """What to poll for, by descriptor."""
+        if self._launch.console < 0:
+            return {}
+        events = (0 if self._output else select.POLLIN) | (select.POLLOUT if self._input else 0)
+        wanted = {self._launch.console: events} if events else {}
+        if self._output:
+            wanted[1] = select.POLLOUT
+        if self._has_input and not self._input:
+            wanted[0] = select.POLLIN
+        return wanted
+
+    def move(self, ready: "set[int]") -> None:
+        """Copy in both directions what can be copied now."""
+        if 1 in ready:
+            self._put_output()
+        if self._launch.console in ready:
+            self._put_input()
+            self._output = self._output or self._take_output()
+        if 0 in ready:
+            self._input = _read(0)
+            self._has_input = bool(self._input)
+
+    def finish(self) -> None:
+        """The program has ended: pass on what it wrote last."""
+        while self._launch.console >= 0:
+            self._output = self._output or self._take_output()
+            if not self._output:
+                return
+            _poll({1: select.POLLOUT})
+            self._put_output()
+
+    def _take_output(self) -> bytes:
+        try:
+            return posix.read(self._launch.console, _CHUNK)
+        except BlockingIOError:
+            return b""
+
+    def _put_output(self) -> None:
+        try:
+            self._output = self._output[posix.write(1, self._output) :]
+        except BlockingIOError:
+            return
+        except OSError:  # nobody looks at it any more
+            self._output = b""
+            self._hang_up()
+
+    def _put_input(self) -> None:
+        try:
+            self._input = self._input[posix.write(self._launch.console, self._input) :]
+        except BlockingIOError:
+            return
+
+    def _hang_up(self) -> None:
+        """Close the master: to the program its terminal hangs up, as one whose window was closed."""
+        posix.close(self._launch.console)
+        posix.close(self._peer)
+        self._launch.console = -1
+        self._input = b""
+        self._has_input = False
+
+
+def _poll(wanted: "dict[int, int]") -> "set[int]":
+    """Wait until one of these descriptors is ready for its events; those that are."""
+    poll = select.poll()
+    for fd, events in wanted.items():
+        poll.register(fd, events)
+    return {fd for fd, _ in poll.poll()}
+
+
+def _read(fd: int) -> bytes:
+    """What is there; nothing at its end, or if it can't be read."""
     try:
-        data = posix.read(source, 65536)
-    except OSError as error:
-        return error.errno in _INTERRUPTS
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[posix.write(target, view) :]
+        return posix.read(fd, _CHUNK)
     except OSError:
-        return False
-    return bool(data)
+        return b""
 
 
 def exit_status(pid: int) -> int:

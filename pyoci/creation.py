@@ -88,6 +88,8 @@ def run(
     creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
     console.check_terminal(terminal=creation.terminal, socket=console_socket, detached=detach)
     container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
+    if console_socket:
+        launch.hand_over_console()
     foreground = None
     try:
         if not detach:

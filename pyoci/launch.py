@@ -181,11 +181,17 @@ class Launch:
 
     def release(self) -> None:
         """Close the pidfds and the console: nobody here waits for the container."""
-        for fd in (*self._pidfds, self.console):
-            if fd >= 0:
-                posix.close(fd)
+        for fd in self._pidfds:
+            posix.close(fd)
         self._pidfds = []
-        self.pidfd = self.console = -1
+        self.pidfd = -1
+        self.hand_over_console()
+
+    def hand_over_console(self) -> None:
+        """Close the console: whoever it was sent to has it to themselves."""
+        if self.console >= 0:
+            posix.close(self.console)
+        self.console = -1
 
     # --- the conversation
 

@@ -341,6 +341,78 @@ def test_much_output(runtime, terminal):
     assert 0 == sitting.wait()
 
 
+def test_much_input_that_is_echoed(runtime, terminal):
+    """Input goes on while output does: neither waits for the other."""
+    lines = 20000
+    sitting = terminal("stty -echo; echo ready; cat; echo end")
+    sitting.until("ready")
+    left = b"".join(b"%09d\n" % number for number in range(lines)) + b"\x04"
+    seen = b""
+    os.set_blocking(sitting.master, False)
+    while b"end" not in seen:
+        readable, writable, _ = select.select([sitting.master], [sitting.master] if left else [], [], PATIENCE)
+        assert readable or writable, f"{len(left)} bytes could not be typed"
+        if readable:
+            seen += os.read(sitting.master, 65536)
+        if writable:
+            left = left[os.write(sitting.master, left[:4096]) :]
+    assert lines == sum(line.isdigit() for line in seen.split())
+    assert 0 == sitting.wait()
+
+
+def test_signal_while_nobody_reads(runtime, bundle):
+    """A signal gets to a program whose output is not taken, and all of the output arrives once it is."""
+    bundle.process["terminal"] = True
+    bundle.shell("trap 'echo; echo caught; exit 9' TERM; while true; do echo 0123456789; done")
+    bundle.write()
+    command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        select.select([process.stdout], [], [], PATIENCE)
+        time.sleep(0.5)  # until the pipe is full, and the terminal's buffer
+        process.terminate()
+        wait_for(lambda: runtime.state().get("status", "stopped") == "stopped")
+        output = process.stdout.read().decode()
+        assert output.endswith("\r\ncaught\r\n")
+        assert 9 == process.wait(PATIENCE)
+    runtime.assert_gone()
+
+
+def test_reader_goes_away(runtime, bundle):
+    """To the program its terminal hangs up."""
+    bundle.process["terminal"] = True
+    bundle.shell("trap '' HUP; while echo 0123456789; do true; done; exit 7")
+    bundle.write()
+    command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert 7 == process.wait(PATIENCE)
+
+
+def test_terminal_that_is_closed_and_opened_again(runtime, terminal):
+    """As init systems do with /dev/console."""
+    sitting = terminal("exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; sleep 0.3; exit 7")
+    sitting.until("back")
+    assert 7 == sitting.wait()
+
+
+def test_foreground_with_a_console_socket(runtime, bundle, console):
+    """The terminal is the socket's: `run` waits, and keeps its hands off."""
+    bundle.shell("echo ready; read line; echo \"<$line>\"; exit 7")
+    bundle.write()
+    command = runtime.command("run", "--bundle", bundle.folder, "--console-socket", console.path, runtime.id)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        console.receive()
+        process.stdin.write(b"wrong\n")
+        process.stdin.flush()
+        console.until("ready")
+        time.sleep(0.2)
+        os.write(console.master, b"right\n")
+        assert "<right>" in console.read()
+        assert 7 == process.wait(PATIENCE)
+        assert b"" == process.stdout.read()
+
+
 def test_terminal_is_restored_when_killed(runtime, terminal):
     """The program is killed by somebody else."""
     sitting = terminal("echo ready; sleep 100")
