@@ -11,7 +11,7 @@ from pyoci import console, files, hooks
 from pyoci.bundle import read_config
 from pyoci.cgroups import fs
 from pyoci.container import Container, now, open_bundle, run_poststop, state_json
-from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, reason
+from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
 from pyoci.host import probe
 from pyoci.launch import Launch
 from pyoci.names import check_id
@@ -98,23 +98,30 @@ def run(
             foreground.fit(launch)
         container.start()
     except BaseException:
-        _give_up(id, root, launch)
+        _give_up(container, launch)
+        _warn(container, log)
         raise
     if foreground is None:
         return 0
     status = foreground.wait(launch)
     if not keep:
         container.delete(force=True)
+        _warn(container, log)
     return status
 
 
-def _give_up(id: str, root: str, launch: Launch) -> None:
+def _give_up(container: Container, launch: Launch) -> None:
     """A container that can't be started is not left behind by `run`."""
     try:
-        Container.load(id, root=root).delete(force=True)
+        container.delete(force=True)
     except ContainerNotFound:
         pass  # start has destroyed it already
     posix.waitpid(launch.pid, 0)
+
+
+def _warn(container: Container, log: "Log") -> None:
+    for warning in container.warnings:
+        log.warning(warning)
 
 
 class _Creation:
@@ -139,6 +146,7 @@ class _Creation:
         for warning in warnings:
             log.warning(warning)
         self.plan: Plan
+        self.hooks_began = False
 
     @property
     def terminal(self) -> bool:
@@ -192,6 +200,7 @@ class _Creation:
                 if launch.pid != record["pid"]:
                     self._remember(directory, launch, record)
                 if point == HOOKS:
+                    self.hooks_began = True
                     hooks.fill(launch.slots[HOOK_STATE], state_json(record, "creating"))
                     _tell_inside(launch, CREATE_STATE, record, "creating")
                 if point == READY:
@@ -202,12 +211,12 @@ class _Creation:
 
             launch.converse(at)
             directory.unlock()
-        except BaseException as error:
+        except BaseException:
             launch.abort()
             launch.cgroup.destroy(kill=True)
             directory.remove()
             directory.close()
-            if isinstance(error, HookError):
+            if self.hooks_began:  # what they set up on the host, such as a network, is for poststop hooks to take down
                 for warning in run_poststop(record):
                     self.log.warning(warning)
             raise

@@ -196,6 +196,38 @@ def test_failure_of_run(runtime, bundle, kind):
     assert (runtime.folder / "poststop").exists()
 
 
+def test_create_that_fails_after_hooks(runtime, bundle):
+    """What createRuntime hooks set up on the host is for poststop hooks to take down, whatever create fails for."""
+    bundle.hook("createRuntime", f"touch {runtime.folder}/network").hook("poststop", f"rm {runtime.folder}/network")
+    bundle.hook("poststop", f"cat > {runtime.folder}/stopped").program("/no/such")
+    assert runtime.create_fails().startswith("/process/args/0: ")
+    assert not (runtime.folder / "network").exists()
+    assert "stopped" == json.loads((runtime.folder / "stopped").read_text())["status"]
+
+
+def test_create_that_fails_before_hooks(runtime, bundle):
+    """No hook has run, so there is nothing to take down."""
+    bundle.hook("createRuntime", f"touch {runtime.folder}/hook").hook("poststop", f"touch {runtime.folder}/hook")
+    bundle.mount("/x", "nosuchfs")
+    assert runtime.create_fails().startswith("/mounts/")
+    assert not (runtime.folder / "hook").exists()
+
+
+@pytest.mark.parametrize("ending", ["program", "startContainer", "poststart"])
+def test_failing_poststop_of_run(runtime, bundle, ending):
+    """A warning there, too, also when the start has failed; the error comes last."""
+    bundle.hook("poststop", "exit 3").program("/bin/true").write()
+    if ending != "program":
+        bundle.hook(ending, "exit 4").write()
+    command = [runtime.executable, "--root", runtime.root, "run", "--bundle", bundle.folder, runtime.id]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    lines = ["warning: /hooks/poststop/0: hook /bin/sh exited with status 3"]
+    if ending != "program":
+        lines.append(f"/hooks/{ending}/0: hook /bin/sh exited with status 4")
+    assert lines == done.stderr.splitlines()
+    assert (ending != "program") == done.returncode
+
+
 def test_failing_poststop(runtime, bundle):
     """A warning; the hooks after it run, and delete succeeds (LIFE-13)."""
     bundle.hook("poststop", "exit 3").hook("poststop", f"touch {runtime.folder}/second").program("true")
