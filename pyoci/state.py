@@ -62,12 +62,19 @@ def _make_directories(path: str) -> None:
         posix.mkdir(path, 0o700)
     except FileExistsError:
         return
-    except FileNotFoundError:
-        parent = path.rstrip("/").rpartition("/")[0]
-        if not parent:
-            raise
-        _make_directories(parent)
-        _make_directories(path)
+    except FileNotFoundError:  # of the way to it; or procfs says so of a name that it will not make
+        slash = path.find("/", 1)
+        while slash > 0:
+            _make_directory(path[:slash])
+            slash = path.find("/", slash + 1)
+        _make_directory(path)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        return
 
 
 class Directory:

@@ -477,6 +477,16 @@ def test_log_cannot_be_written(runtime, bundle):
     assert not runtime.root.exists()
 
 
+@pytest.mark.parametrize("root", ["/proc/x", "/proc/x/y", "/dev/null/x"])
+def test_state_root_cannot_be_made(runtime, bundle, root):
+    """The reason is the kernel's, and the path is named."""
+    bundle.write()
+    words = [runtime.executable, "--root", root, "create", "-b", bundle.folder, runtime.id]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    assert 1 == done.returncode
+    assert re.fullmatch(f"cannot use state directory {root}: [a-z ]+\n", done.stderr), done.stderr
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770])
 def test_state_root_is_open(runtime, bundle, mode):
     """A state root that others can write to is not used."""
