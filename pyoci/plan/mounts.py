@@ -262,7 +262,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]"
 def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator[Op]":
     slot = plan.new_slot()
     flags = mount.target_flags()
-    attributes = (mount.attr_set | mount.recursive_set) & ~mount.recursive_clear
+    attributes = mount.attr_set & ~mount.recursive_clear | mount.recursive_set
     read_only = attributes & RDONLY
     data = list(mount.data)
     if mount.source:

@@ -145,6 +145,17 @@ def test_recursive_options(runtime, bundle, tree):
     assert ["/ro/sub", "/both"] == out.split()
 
 
+def test_recursive_options_of_a_new_filesystem(runtime, bundle):
+    """On a mount with nothing below they do what the plain ones do, and win over these."""
+    for n, (options, _) in enumerate(RECURSIVE):
+        bundle.mount(f"/m{n}", "tmpfs", *options)
+    bundle.mount("/both", "tmpfs", "noatime", "rrelatime", "nodev", "rdev")
+    points, _ = mounted(runtime)
+    for n, (options, expected) in enumerate(RECURSIVE):
+        assert expected == points[f"/m{n}"].options, options
+    assert {"rw", "relatime"} == points["/both"].options
+
+
 def test_bind_is_not_recursive(runtime, bundle, tree):
     """`bind` leaves the mounts below behind, `rbind` takes them along."""
     (tree / "sub/file").touch()
