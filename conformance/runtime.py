@@ -279,7 +279,10 @@ def children() -> "list[int]":
     """Every child of this process, zombies and adopted orphans too."""
     found: list[int] = []
     for task in Path("/proc/self/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except FileNotFoundError:
+            pass  # a thread that ended
     return found
 
 

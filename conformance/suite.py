@@ -105,6 +105,7 @@ def run(
     results: dict[str, Result] = {}
     try:
         probe = build_probe(base)
+        host.syscalls()  # asked of the compiler once, for all cases
         waiting = list(reversed(wanted))
         running: dict[int, Worker] = {}
         with selectors.DefaultSelector() as selector:
