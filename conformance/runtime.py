@@ -201,7 +201,10 @@ class Runtime:
         done = subprocess.run([*self.words, "features"], capture_output=True, text=True, timeout=PATIENCE, check=False)
         if done.returncode:
             raise host.Missing("the runtime has no `features`")
-        return json.loads(done.stdout)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise Failure(f"`features` does not print JSON but {done.stdout[:200]!r}") from None
 
     def clean_up(self) -> None:
         """`delete --force` of everything, and then by hand whatever that left: the runtime may have crashed."""

@@ -113,7 +113,6 @@ def EXT_02(t: Trial) -> None:
                 ),
                 change("/linux/personality", {"domain": "VMS"}),
                 change("/process/rlimits", [{"type": "RLIMIT_PATIENCE", "soft": 1, "hard": 1}]),
-                change("/process/rlimits", [{"type": "NOFILE", "soft": 1, "hard": 1}]),
             ]
         )
     )
@@ -126,28 +125,18 @@ def EXT_02_types(t: Trial) -> None:
             [
                 change("/ociVersion", 1.0),
                 change("/root", "rootfs"),
-                change("/root/path", ["rootfs"]),
                 change("/root/readonly", "false"),
                 change("/hostname", 7),
-                change("/mounts", {}),
                 change("/mounts/0/options", "nosuid"),
                 change("/mounts/0/destination", 1),
-                change("/annotations", []),
-                change("/hooks", []),
                 change("/hooks", {"prestart": {"path": "/bin/true"}}),
-                change("/process", []),
                 change("/process/terminal", "no"),
                 change("/process/args", "/probe"),
                 change("/process/args", ["/probe", 1]),
-                change("/process/env", {"A": "b"}),
                 change("/process/cwd", False),
-                change("/process/user", "root"),
                 change("/process/user/uid", "0"),
                 change("/process/capabilities", ["CAP_KILL"]),
                 change("/process/noNewPrivileges", 1),
-                change("/process/oomScoreAdj", "0"),
-                change("/linux", []),
-                change("/linux/namespaces", ["pid"]),
                 change("/linux/maskedPaths", "/proc/kcore"),
                 change("/linux/sysctl", {"net.ipv4.ip_forward": 1}),
                 change("/linux/resources", []),
@@ -164,13 +153,11 @@ def EXT_02_ranges(t: Trial) -> None:
             [
                 change("/process/user/uid", -1),
                 change("/process/user/uid", 2**32),
-                change("/process/user/gid", 0.5),
                 change("/process/user/additionalGids", [2**32]),
                 change("/process/user/umask", -1),
                 change("/process/rlimits", [{"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64}]),
                 change("/process/rlimits", [{"type": "RLIMIT_CORE", "soft": -1, "hard": 0}]),
                 change("/linux/uidMappings", [{"containerID": -1, "hostID": 0, "size": 1}]),
-                change("/linux/resources", {"pids": {"limit": 2**63}}),
                 change("/linux/resources", {"cpu": {"shares": -1}}),
             ]
         )
@@ -228,7 +215,8 @@ def JSON_01_not_utf_8(t: Trial) -> None:
 
 def JSON_02(t: Trial) -> None:
     """An object that repeats a name is an error, at the top and below."""
-    text, t.bundle.config = json.dumps(t.bundle.config), None
+    config, text = t.bundle.config, json.dumps(t.bundle.config)
+    t.bundle.config = None
     t.each_refused(
         {
             f"with {name} twice": lambda b, name=name, again=again: (b.folder / "config.json").write_text(
@@ -237,6 +225,8 @@ def JSON_02(t: Trial) -> None:
             for name, again in {"root": '{"path": "rootfs"}', "cwd": '"/"', "namespaces": "[]"}.items()
         }
     )
+    t.bundle.config = config
+    t.run("report")
 
 
 def SCOPE_01(t: Trial) -> None:

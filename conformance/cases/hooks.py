@@ -35,6 +35,9 @@ def HOOK_01(t: Trial) -> None:
     """A hook's path is absolute; a relative one is an error, even if it would lead to a program."""
     os.chdir(t.bundle.folder)
     t.each_refused(dict(map(relative, KINDS[:3])))
+    t.bundle.hook("createRuntime")
+    t.run("report")
+    t.hook_ran("createRuntime")
 
 
 def HOOK_01_later(t: Trial) -> None:

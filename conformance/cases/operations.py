@@ -209,10 +209,8 @@ def OP_10_unknown_signal(t: Trial) -> None:
 
 
 def OP_11(t: Trial) -> None:
-    """delete without an id, of an unknown or of a running container is an error without effect.
-
-    Engines need that a container that is only created can be deleted; the specification forbids it. It is not judged.
-    """
+    """delete without an id, of an unknown or of a running container is an error without effect."""
+    # The specification forbids to delete a container that is only created, too; engines can't do without.
     container = t.running()
     for words in ((), ("",), ("missing",), (container.id + "0",), (container.id,)):
         assert_untouched(t, container, "delete", *words)
