@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from conformance.runtime import Runtime
 
-RECEIVE, SEND, IS_VALID, ADD_FD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103  # _IOWR('!', 0, struct seccomp_notif) …
+RECEIVE, SEND, IS_VALID, ADD_FD = (
+    0xC0502100,
+    0xC0182101,
+    0x40082102,
+    0x40182103,
+)  # _IOWR('!', 0, struct seccomp_notif) …
 CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 NOTIFICATION, RESPONSE, ADDED = struct.Struct("=QII iI Q 6Q"), struct.Struct("=Qq iI"), struct.Struct("=QIIII")
 PATIENCE = 20  # seconds for what a runtime sends
@@ -99,6 +104,7 @@ class Call:
 
 def serve(listener: int, answer: "Callable[[Call], None]") -> None:
     """Give each call of a listener to `answer`, in a thread, until no process is left that could make one."""
+
     def loop() -> None:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
@@ -152,7 +158,9 @@ class Agent:
         with connection:
             while True:
                 try:
-                    data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4 * 16), socket.MSG_CMSG_CLOEXEC)
+                    data, ancillary, _, _ = connection.recvmsg(
+                        1 << 16, socket.CMSG_SPACE(4 * 16), socket.MSG_CMSG_CLOEXEC
+                    )
                 except TimeoutError:
                     return
                 fds = descriptors(ancillary)

@@ -342,7 +342,9 @@ def mounts(text: str) -> "dict[str, dict[str, Any]]":
     for line in text.splitlines():
         fields, _, rest = line.partition(" - ")
         left, right = fields.split(), rest.split()
-        found[left[4].encode().decode("unicode_escape")] = {
+        point = left[4].encode().decode("unicode_escape")
+        found[point] = {
+            "point": point,
             "id": left[0],
             "parent": left[1],
             "root": left[3],

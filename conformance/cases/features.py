@@ -24,7 +24,19 @@ SECCOMP = {  # the values that the specification knows
 FLAGS = {f"SECCOMP_FILTER_FLAG_{x}" for x in "TSYNC LOG SPEC_ALLOW WAIT_KILLABLE_RECV".split()}
 NAMESPACES = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
 HOOKS = {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}
-OF_FILESYSTEMS = {"size", "mode", "uid", "gid", "nr_inodes", "newinstance", "ptmxmode", "hidepid", "lowerdir", "upperdir", "nsdelegate"}
+OF_FILESYSTEMS = {
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "nr_inodes",
+    "newinstance",
+    "ptmxmode",
+    "hidepid",
+    "lowerdir",
+    "upperdir",
+    "nsdelegate",
+}
 
 
 def part(t: Trial, *path: str) -> Any:
@@ -63,6 +75,7 @@ def order(version: str) -> "tuple[Any, ...]":
 
 def FEAT_01(t: Trial) -> None:
     """The document is the same whatever the host and the environment are: it describes the runtime."""
+
     def seen() -> "dict[str, Any]":
         document = t.runtime.features()
         document.get("linux", {}).get("seccomp", {}).pop("supportedFlags", None)  # these are of the host
@@ -86,7 +99,9 @@ def FEAT_02(t: Trial) -> None:
     def search(value: object, path: str) -> None:
         if value is None:
             nulls.append(path)
-        for name, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        for name, inner in (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        ):
             search(inner, f"{path}/{name}")
 
     search(document, "")
@@ -159,11 +174,15 @@ def FEAT_06(t: Trial) -> None:
         return
     whole, refused = t.bundle.config["mounts"], []
     for number, option in enumerate(plain):
-        t.bundle.config["mounts"] = [m for m in whole if m["destination"] == f"/m{number}" or not m["destination"].startswith("/m")]
+        t.bundle.config["mounts"] = [
+            m for m in whole if m["destination"] == f"/m{number}" or not m["destination"].startswith("/m")
+        ]
         if t.runtime.create(t.bundle, ok=False).created.status:
             refused.append(option)
     t.bundle.config["mounts"] = whole
-    raise Failure(f"these are listed, and refused: {', '.join(refused)}" if refused else "not all of them can stand in one config")
+    raise Failure(
+        f"these are listed, and refused: {', '.join(refused)}" if refused else "not all of them can stand in one config"
+    )
 
 
 def FEAT_06_effect(t: Trial) -> None:
@@ -202,10 +221,24 @@ def FEAT_08(t: Trial) -> None:
     """potentiallyUnsafeConfigAnnotations is a list of names; those that are none of them change nothing."""
     listed = words(t, "potentiallyUnsafeConfigAnnotations")
     known = [  # what runtimes are known to obey
-        *("run.oci.keep_original_groups", "run.oci.systemd.force_cgroup_v1", "run.oci.hooks.stdout", "run.oci.mount_context_type"),
-        *("run.oci.handler", "run.oci.seccomp_bpf_data", "org.systemd.property.CPUWeight", "io.katacontainers.config.hypervisor.path"),
+        *(
+            "run.oci.keep_original_groups",
+            "run.oci.systemd.force_cgroup_v1",
+            "run.oci.hooks.stdout",
+            "run.oci.mount_context_type",
+        ),
+        *(
+            "run.oci.handler",
+            "run.oci.seccomp_bpf_data",
+            "org.systemd.property.CPUWeight",
+            "io.katacontainers.config.hypervisor.path",
+        ),
     ]
-    innocent = [name for name in known if not any(name == word or (word.endswith((".", "/")) and name.startswith(word)) for word in listed)]
+    innocent = [
+        name
+        for name in known
+        if not any(name == word or (word.endswith((".", "/")) and name.startswith(word)) for word in listed)
+    ]
     t.bundle.config["annotations"] = dict.fromkeys(innocent, "conformance")
     t.report()
 
@@ -220,7 +253,9 @@ def FEAT_10(t: Trial) -> None:
     if "user" in usable:
         t.bundle.user_namespace()
     found = t.report()["namespaces"]
-    shared = [kind for kind in usable if found[files.get(kind, kind)] == os.readlink(f"/proc/self/ns/{files.get(kind, kind)}")]
+    shared = [
+        kind for kind in usable if found[files.get(kind, kind)] == os.readlink(f"/proc/self/ns/{files.get(kind, kind)}")
+    ]
     t.equal([], shared, "namespaces listed, and not made")
 
 
@@ -248,8 +283,13 @@ def FEAT_12(t: Trial) -> None:
     container = t.running()
     own = Path("/proc/self/cgroup").read_text().splitlines()
     moved = [line for line in container.file("cgroup").splitlines() if line not in own]
-    t.true(not any(line.startswith("0::") for line in moved) or v2, "it uses cgroup v2, and says that it does not know it")
-    t.true(not any(not line.startswith("0::") for line in moved) or v1, "it uses cgroup v1, and says that it does not know it")
+    t.true(
+        not any(line.startswith("0::") for line in moved) or v2, "it uses cgroup v2, and says that it does not know it"
+    )
+    t.true(
+        not any(not line.startswith("0::") for line in moved) or v1,
+        "it uses cgroup v1, and says that it does not know it",
+    )
     t.true(moved or not (v2 if host.is_unified() else v1 or v2), "the container is in the caller's cgroup")
 
 
@@ -278,7 +318,9 @@ def FEAT_13_actions(t: Trial) -> None:
     if filters.NOTIFY in actions:
         notify.require_notification()
         t.bundle.linux["seccomp"]["listenerPath"] = str(notify.Agent(t.folder / "agent.sock").path)
-    calls = [filters.call(name, a5=filters.OPERATORS[op][2][0]) for name, op in zip(filters.CALLS, operators, strict=False)]
+    calls = [
+        filters.call(name, a5=filters.OPERATORS[op][2][0]) for name, op in zip(filters.CALLS, operators, strict=False)
+    ]
     found = t.run(*(word for words in calls for word in words))
     t.equal([filters.MARK_NAME] * len(operators), [filters.told(line) for line in found], "how calls end that match")
 
@@ -297,12 +339,21 @@ def FEAT_13_flags(t: Trial) -> None:
 
 def FEAT_13_archs(t: Trial) -> None:
     """Each architecture of this machine that is listed is accepted."""
-    families = (("X86_64", "X86", "X32"), ("AARCH64", "ARM"), ("S390X", "S390"), ("RISCV64",), ("PPC64LE",), ("LOONGARCH64",))
+    families = (
+        ("X86_64", "X86", "X32"),
+        ("AARCH64", "ARM"),
+        ("S390X", "S390"),
+        ("RISCV64",),
+        ("PPC64LE",),
+        ("LOONGARCH64",),
+    )
     machine = {"x86_64": "X86_64"}.get(os.uname().machine, os.uname().machine.upper())
     listed = words(t, "linux", "seccomp", "archs")
     own = [f"SCMP_ARCH_{name}" for family in families if machine in family for name in family]
     t.true(f"SCMP_ARCH_{machine}" in listed, "this machine's own architecture is not listed")
-    seccomp = filters.profile(filters.ALLOW, filters.rule("getpgid"), architectures=[name for name in own if name in listed])
+    seccomp = filters.profile(
+        filters.ALLOW, filters.rule("getpgid"), architectures=[name for name in own if name in listed]
+    )
     t.equal(["EPERM"], filters.outcomes(t, seccomp, filters.call("getpgid")), "how the call ends")
 
 
@@ -330,7 +381,9 @@ def FEAT_15(t: Trial) -> None:
     whole = switch(t, "linux", "intelRdt", "enabled")
     for name in ("schemata", "monitoring"):
         if name in part(t, "linux", "intelRdt"):
-            t.true(whole or not switch(t, "linux", "intelRdt", name), f"intelRdt.{name} is true, intelRdt.enabled is not")
+            t.true(
+                whole or not switch(t, "linux", "intelRdt", name), f"intelRdt.{name} is true, intelRdt.enabled is not"
+            )
 
 
 def FEAT_16(t: Trial) -> None:

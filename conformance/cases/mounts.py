@@ -117,22 +117,25 @@ def MNT_03_dummy(t: Trial) -> None:
 def MNT_04(t: Trial) -> None:
     """`bind` and `rbind` make a bind mount, whatever the type says."""
     data = folder(t, "data", mark="x")
-    for option in ("bind", "rbind"):
-        for kind in ("none", "bind", "bogus", "tmpfs", None):
-            entry = {"destination": "/tmp", "type": kind, "source": str(data), "options": [option]}
-            t.bundle.config["mounts"].append({key: value for key, value in entry.items() if value is not None})
-            t.equal("x", content(t, "/tmp/mark"), f"the file with {option} and the type {kind}")
-            t.bundle.drop_mount("/tmp")
+    tried = [(option, kind) for option in ("bind", "rbind") for kind in ("none", "bind", "bogus", "tmpfs", None)]
+    for number, (option, kind) in enumerate(tried):
+        (t.bundle.rootfs / f"m{number}").mkdir()
+        t.bundle.mount(f"/m{number}", kind or "", data, option)
+        if kind is None:
+            del t.bundle.config["mounts"][-1]["type"]
+    found = t.run(*(word for number in range(len(tried)) for word in ("read", f"/m{number}/mark")))
+    for (option, kind), line in zip(tried, found, strict=True):
+        t.equal("x", line.get("content"), f"the file with {option} and the type {kind}")
 
 
 def MNT_04_recursion(t: Trial) -> None:
     """`bind` takes one mount, `rbind` those below it too."""
     top = tree(t)
-    for option, expected in (("bind", None), ("rbind", "sub")):
-        t.bundle.bind(top, "/tmp", option)
-        files = content(t, "/tmp/top.txt"), content(t, "/tmp/sub/sub.txt")
-        t.equal(("top", expected), files, f"the files with {option}")
-        t.bundle.drop_mount("/tmp")
+    t.bundle.bind(top, "/tmp", "bind")
+    t.bundle.bind(top, "/etc", "rbind")
+    files = ("/tmp/top.txt", "/tmp/sub/sub.txt", "/etc/top.txt", "/etc/sub/sub.txt")
+    found = t.run(*(word for file in files for word in ("read", file)))
+    t.equal(["top", None, "top", "sub"], [line.get("content") for line in found], "list of files with bind and rbind")
 
 
 def MNT_05(t: Trial) -> None:
@@ -485,15 +488,16 @@ def MNT_06_rslave_works(t: Trial) -> None:
 
 def recursive(t: Trial, on: str, off: str, name: str, flag: int) -> None:
     """`on` sets a flag on a whole tree, `off` clears it there; the host's own mounts stay."""
-    for option, before, after in ((on, 0, True), (off, flag, False)):
-        path = tree(t, before, name=f"tree-{option}")
-        t.bundle.bind(path, "/tmp", "rbind", option)
-        for point, entry in zip(("top", "sub"), mounted(t, "/tmp", "/tmp/sub"), strict=True):
-            t.equal(after, name in entry["options"], f"flag {name} of the {point} mount with {option}")
-        own = mounts(Path("/proc/self/mountinfo").read_text())
+    paths = {on: tree(t, name="on"), off: tree(t, flag, name="off")}
+    t.bundle.bind(paths[on], "/tmp", "rbind", on)
+    t.bundle.bind(paths[off], "/etc", "rbind", off)
+    entries = mounted(t, "/tmp", "/tmp/sub", "/etc", "/etc/sub")
+    for option, entry in zip((on, on, off, off), entries, strict=True):
+        t.equal(option == on, name in entry["options"], f"flag {name} with {option} on {entry['point']}")
+    own = mounts(Path("/proc/self/mountinfo").read_text())
+    for option, path in paths.items():
         for mount in (path, path / "sub"):
-            t.equal(bool(before), name in own[str(mount)]["options"], f"flag {name} of the host's own mount")
-        t.bundle.drop_mount("/tmp")
+            t.equal(option == off, name in own[str(mount)]["options"], f"flag {name} of the host's own mount")
 
 
 def MNT_06_rro(t: Trial) -> None:

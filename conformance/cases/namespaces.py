@@ -138,11 +138,13 @@ def NS_03_relative(t: Trial) -> None:
 def NS_04(t: Trial) -> None:
     """A path to a namespace of another type, to no namespace, or to nothing is an error."""
     (t.folder / "file").touch()
-    paths = ("/proc/self/ns/net", "/proc/self/ns/mnt", t.folder / "file", t.folder, t.folder / "missing", "/dev/null")
-    for kind in ("pid", "ipc", "uts"):
-        for path in paths:
-            t.bundle.namespace(kind, path)
-            t.refused(why=f"with {path} for the {kind} namespace")
+    for path in ("/proc/self/ns/net", t.folder / "file", t.folder, t.folder / "missing", "/dev/null"):
+        t.bundle.namespace("uts", path)
+        t.refused(why=f"with {path} for the uts namespace")
+    t.bundle.namespace("uts")
+    for kind in ("pid", "network", "ipc", "mount", "user"):
+        t.bundle.namespace(kind, "/proc/self/ns/uts")
+        t.refused(why=f"with /proc/self/ns/uts for the {kind} namespace")
         t.bundle.namespace(kind)
 
 

@@ -494,7 +494,7 @@ def PROC_40(t: Trial) -> None:
 def PROC_40_malformed(t: Trial) -> None:
     """What is no list of CPUs is an error."""
     for name in ("initial", "final"):
-        refused(t, "/process/execCPUAffinity", *({name: text} for text in ("a", "0-x", "0-", "0;1", "0x1")))
+        refused(t, "/process/execCPUAffinity", *({name: text} for text in ("a", "0-", "0;1")))
 
 
 # --- the user

@@ -30,7 +30,12 @@ OPERATORS = {  # value, valueTwo, arguments that match, arguments that do not: 6
     "SCMP_CMP_EQ": (2**32 + 5, None, (2**32 + 5,), (5, 2**32, 2**33 + 5)),
     "SCMP_CMP_GE": (2**32 + 5, None, (2**32 + 5, 2**33, 2**64 - 1), (2**32 + 4, 2**32 - 1)),
     "SCMP_CMP_GT": (2**63, None, (2**63 + 1, 2**64 - 1), (2**63, 2**63 - 1, 1)),
-    "SCMP_CMP_MASKED_EQ": (0xF0000000F0, 0x5000000050, (0x5000000050, 0x5F0000005F), (0x50, 0x5000000040, 0x5000000000)),
+    "SCMP_CMP_MASKED_EQ": (
+        0xF0000000F0,
+        0x5000000050,
+        (0x5000000050, 0x5F0000005F),
+        (0x50, 0x5000000040, 0x5000000000),
+    ),
 }
 
 
@@ -77,7 +82,9 @@ def SEC_01(t: Trial) -> None:
     denied = ["getpriority", "getpgid"]
     allowed = [name for name in host.syscalls() if name not in denied]
     found = outcomes(t, profile(ERRNO, rule(allowed, ALLOW)), *map(call, CALLS))
-    t.equal(dict.fromkeys(denied, "EPERM"), {name: end for name, end in zip(CALLS, found, strict=True) if end}, "what fails")
+    t.equal(
+        dict.fromkeys(denied, "EPERM"), {name: end for name, end in zip(CALLS, found, strict=True) if end}, "what fails"
+    )
 
 
 def SEC_01_loaded(t: Trial) -> None:
@@ -86,13 +93,21 @@ def SEC_01_loaded(t: Trial) -> None:
     status = t.report()["status"]
     t.true("\nSeccomp:\t2\n" in status, "the process has no seccomp filter")
     (filters,) = [line.split()[1] for line in status.splitlines() if line.startswith("Seccomp_filters:")] or ["1"]
-    (own,) = [x.split()[1] for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("Seccomp_filters:")] or ["0"]
+    (own,) = [
+        x.split()[1] for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("Seccomp_filters:")
+    ] or ["0"]
     t.true(int(filters) > int(own), "the process has no filter but the caller's")
 
 
 def SEC_01_wrong(t: Trial) -> None:
     """A default action that is missing or unknown is an error."""
-    wrong = ({}, {"syscalls": [rule("getpgid")]}, {"defaultAction": "SCMP_ACT_NONE"}, {"defaultAction": "allow"}, {"defaultAction": ""})
+    wrong = (
+        {},
+        {"syscalls": [rule("getpgid")]},
+        {"defaultAction": "SCMP_ACT_NONE"},
+        {"defaultAction": "allow"},
+        {"defaultAction": ""},
+    )
     t.each_refused(dict(change("/linux/seccomp", value) for value in wrong))
 
 
@@ -119,7 +134,14 @@ def SEC_02_trace(t: Trial) -> None:
 
 def SEC_02_wrong(t: Trial) -> None:
     """An errno for an action that takes none is an error."""
-    actions = ("SCMP_ACT_ALLOW", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP", "SCMP_ACT_LOG")
+    actions = (
+        "SCMP_ACT_ALLOW",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_TRAP",
+        "SCMP_ACT_LOG",
+    )
     rules = [profile(ALLOW, rule("getpgid", action, errnoRet=38)) for action in actions]
     defaults = [profile(action, rule("getpgid"), defaultErrnoRet=38) for action in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")]
     t.each_refused(dict(change("/linux/seccomp", value) for value in rules + defaults))
@@ -133,14 +155,20 @@ def SEC_03(t: Trial) -> None:
     )
     # 96 is getpriority for 32 bits and gettimeofday for 64, 140 is _llseek for 32 bits and getpriority for 64
     native, other, apart = t.run(*call("getpriority"), "syscall32", 96, 0, "syscall32", 132, 0)
-    t.equal((MARK_NAME, MARK_NAME, None), (told(native), told(other), told(apart)), "getpriority, that of 32 bits, getpgid of 32 bits")
+    t.equal(
+        (MARK_NAME, MARK_NAME, None),
+        (told(native), told(other), told(apart)),
+        "getpriority, that of 32 bits, getpgid of 32 bits",
+    )
 
 
 def SEC_03_native(t: Trial) -> None:
     """The native architecture is filtered whether it is listed or not."""
     host.require_x86_64()
     for listed in ({}, {"architectures": []}, {"architectures": ["SCMP_ARCH_X86"]}):
-        found = outcomes(t, profile(ALLOW, rule("getpriority", errnoRet=MARK), **listed), call("getpriority"), call("getpgid"))
+        found = outcomes(
+            t, profile(ALLOW, rule("getpriority", errnoRet=MARK), **listed), call("getpriority"), call("getpgid")
+        )
         t.equal([MARK_NAME, None], found, f"with {listed}, getpriority and getpgid")
 
 
@@ -196,7 +224,10 @@ def SEC_04_wait_killable(t: Trial) -> None:
     holder = notify.Holder()
     agent = notify.Agent(t.folder / "agent.sock", holder)
     t.bundle.linux["seccomp"] = profile(
-        ALLOW, rule("getpriority", NOTIFY), flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], listenerPath=str(agent.path)
+        ALLOW,
+        rule("getpriority", NOTIFY),
+        flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        listenerPath=str(agent.path),
     )
     t.bundle.program("handle", int(signal.SIGUSR1), *call("getpriority"))
     container = t.create()
@@ -271,7 +302,9 @@ def SEC_06_places(t: Trial) -> None:
 def SEC_06_default(t: Trial) -> None:
     """What matches no rule of its system call gets the default action; valueTwo is 0 if unset."""
     names = [name for name in host.syscalls() if name != "getpgid"]
-    seccomp = profile(ERRNO, rule(names, ALLOW), rule("getpgid", ALLOW, arg(5, 6, "SCMP_CMP_MASKED_EQ")), defaultErrnoRet=MARK)
+    seccomp = profile(
+        ERRNO, rule(names, ALLOW), rule("getpgid", ALLOW, arg(5, 6, "SCMP_CMP_MASKED_EQ")), defaultErrnoRet=MARK
+    )
     found = outcomes(t, seccomp, call("getpgid", a5=1), call("getpgid", a5=3), call("getpgid", a5=4))
     t.equal([None, MARK_NAME, MARK_NAME], found, "how the calls end")
 
@@ -280,7 +313,15 @@ def SEC_06_wrong(t: Trial) -> None:
     """An argument without index, value or operator, of an index above 5, or with an unknown operator, is an error."""
     whole = arg(1, 2)
     wrong = [{key: value for key, value in whole.items() if key != name} for name in whole]
-    wrong += [arg(6, 2), arg(-1, 2), arg(1, -1), arg(1, 2**64), arg(1, 2, "SCMP_CMP_LIKE"), arg(1, 2, "=="), arg(1, 2, "")]
+    wrong += [
+        arg(6, 2),
+        arg(-1, 2),
+        arg(1, -1),
+        arg(1, 2**64),
+        arg(1, 2, "SCMP_CMP_LIKE"),
+        arg(1, 2, "=="),
+        arg(1, 2, ""),
+    ]
     t.each_refused(dict(change("/linux/seccomp", profile(ALLOW, rule("getpgid", ERRNO, entry))) for entry in wrong))
 
 
@@ -313,7 +354,12 @@ def SEC_10(t: Trial) -> None:
     for (action, wanted), end in zip(actions.values(), found, strict=True):
         t.equal(wanted, end, f"what {action} does")
     others = [name for name in host.syscalls() if name not in actions]
-    found = outcomes(t, profile("SCMP_ACT_KILL_PROCESS", rule(others, ALLOW), rule("getpgid", ALLOW)), call("getpgid"), call("getsid"))
+    found = outcomes(
+        t,
+        profile("SCMP_ACT_KILL_PROCESS", rule(others, ALLOW), rule("getpgid", ALLOW)),
+        call("getpgid"),
+        call("getsid"),
+    )
     t.equal([None, "signal 31"], found, "what ALLOW and the default KILL_PROCESS do")
 
 
@@ -379,7 +425,9 @@ def document_of(message: notify.Message) -> "dict[str, Any]":
 def SEC_20(t: Trial) -> None:
     """Without NOTIFY the listenerPath is ignored, even if nobody listens there."""
     for path in (t.folder / "nobody.sock", t.folder / "missing/agent.sock"):
-        found = outcomes(t, profile(ALLOW, rule("getpriority", errnoRet=MARK), listenerPath=str(path)), call("getpriority"))
+        found = outcomes(
+            t, profile(ALLOW, rule("getpriority", errnoRet=MARK), listenerPath=str(path)), call("getpriority")
+        )
         t.equal([MARK_NAME], found, "how the call ends")
 
 
@@ -452,13 +500,20 @@ def SEC_23(t: Trial) -> None:
     t.true(isinstance(fds, list) and all(isinstance(name, str) for name in fds), f"fds is {fds!r}")
     t.true("seccompFd" in document["fds"], f"there is no seccompFd in {fds}")
     t.equal(len(document["fds"]), len(message.fds), "the number of descriptors")
-    t.true(notify.is_listener(message.fds[document["fds"].index("seccompFd")]), "the descriptor of seccompFd is no listener")
+    t.true(
+        notify.is_listener(message.fds[document["fds"].index("seccompFd")]),
+        "the descriptor of seccompFd is no listener",
+    )
     t.equal(container.pid, document.get("pid"), "pid")
     t.true(document.get("metadata", "") == "", f"metadata is {document.get('metadata')!r}")
     state = document.get("state")
     t.equal([], faults(state), "what is wrong with the state")
     t.equal((container.id, container.pid), (state.get("id"), state.get("pid")), "id and pid of the state")
-    t.equal((str(t.bundle.folder), {"org.example.key": "value"}), (state["bundle"], state.get("annotations")), "bundle and annotations")
+    t.equal(
+        (str(t.bundle.folder), {"org.example.key": "value"}),
+        (state["bundle"], state.get("annotations")),
+        "bundle and annotations",
+    )
     t.equal([host.syscalls()["getpriority"]], [call.number for call in heard.calls], "what the agent was asked")
 
 
