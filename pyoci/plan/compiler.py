@@ -83,6 +83,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     plan.init.append(Op("setsid"))
     namespaces.enter_namespaces(plan, linux, own)
     plan.init.extend(_init(plan, config, host, options, own))
+    hooks.later_hooks(plan, config)
     _cgroup(plan, linux, options)
     if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)

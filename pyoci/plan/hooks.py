@@ -2,7 +2,7 @@
 
 Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent
 operations at the synchronisation point `hooks`. createContainer and startContainer run in the container: operations
-of the child. poststart and poststop belong to later commands and are kept in the state.
+of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
 """
 
 from pyoci.plan.operations import CREATE_STATE, HOOKS, START_STATE, Op, sync
@@ -80,3 +80,9 @@ def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
 def start_hooks(config: "dict[str, Any]") -> "list[Op]":
     """startContainer: in the container, just before its program."""
     return container_hooks(config, "startContainer", START_STATE)
+
+
+def later_hooks(plan: "Plan", config: "dict[str, Any]") -> None:
+    """poststart, when the program runs; poststop, when the container is gone."""
+    plan.poststart = host_hooks(config, "poststart")
+    plan.poststop = host_hooks(config, "poststop")

@@ -117,12 +117,17 @@ class Plan:
     `init`       operations of the container's first process; ends in `exec`
     `meanwhile`  parent operations that run beside the child's, done before its first question is answered
     `at`         parent operations by synchronisation point
+    `poststart`  what `start` runs once the program runs; create keeps it in the state
+    `poststop`   what `delete` runs once the container is gone; kept likewise
     `slots`      how many descriptors the plan numbers
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
     `warnings`   what the person should know; nothing depends on it
     """
 
-    __slots__ = ("at", "before", "bootstrap", "clone_flags", "init", "meanwhile", "slots", "warnings", "writes")
+    __slots__ = (
+        "at", "before", "bootstrap", "clone_flags", "init", "meanwhile", "poststart", "poststop", "slots",
+        "warnings", "writes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.before: list[Op] = []
@@ -131,6 +136,8 @@ class Plan:
         self.init: list[Op] = []
         self.meanwhile: list[Op] = []
         self.at: dict[int, list[Op]] = {}
+        self.poststart: list[Op] = []
+        self.poststop: list[Op] = []
         self.slots = FIRST_SLOT
         self.warnings: list[str] = []
         self.writes: list[Write] = []
@@ -150,6 +157,8 @@ class Plan:
         yield from self.meanwhile
         for point in sorted(self.at):
             yield from self.at[point]
+        yield from self.poststart
+        yield from self.poststop
 
 
 _OP = _struct.Struct("=HHIIIqqqq")

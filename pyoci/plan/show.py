@@ -76,6 +76,8 @@ def as_json(plan: Plan) -> str:
         "bootstrap": [_object(op) for op in plan.bootstrap],
         "init": [_object(op) for op in plan.init],
         "at": {SYNC_NAMES[point]: [_object(op) for op in ops] for point, ops in sorted(plan.at.items())},
+        "poststart": [_object(op) for op in plan.poststart],
+        "poststop": [_object(op) for op in plan.poststop],
     }
     return dumps(document, indent=2) + "\n"
 
@@ -99,6 +101,14 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
     for op in plan.init:
         yield from _child_rows(plan, op, index)
         index += 1
+    for title, ops in (
+        ("runtime: start, when the program runs", plan.poststart),
+        ("runtime: delete, when the container is gone", plan.poststop),
+    ):
+        if ops:
+            yield title
+        for op in ops:
+            yield "", op.verb, phrase(op), op.where
 
 
 def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
