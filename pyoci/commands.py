@@ -197,12 +197,12 @@ def validate(call: Call) -> int:
 
 
 def plan(call: Call) -> int:
-    """`pyoci plan [BUNDLE]`."""
+    """`pyoci plan [BUNDLE]`: what root would do, whoever asks."""
     from pyoci import config, host
     from pyoci.plan import compiler, show
 
     configuration, warnings = config.load(_read_config(call))
-    result = compiler.compile_container(configuration, host.probe(), _plan_options(call))
+    result = compiler.compile_container(configuration, host.probe(as_root=True), _plan_options(call))
     for warning in [*warnings, *result.warnings]:
         call.log.warning(warning)
     if call.options.on("json"):

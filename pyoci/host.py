@@ -10,13 +10,13 @@ from pyoci.plan.compiler import Host
 _WHOLE_RANGE = b"0 0 4294967295"
 
 
-def probe() -> Host:
-    """The facts, read from /proc. Works without privileges."""
+def probe(*, as_root: bool = False) -> Host:
+    """The facts, read from /proc. Works without privileges; `as_root`: for a runtime that has all that can be had."""
     uid_map = b" ".join(files.read("/proc/self/uid_map").split())
     return Host(
         posix.uname().machine,
         _cgroup_mount(),
-        capabilities=grantable_capabilities(),
+        capabilities=grantable_capabilities(as_root=as_root),
         user_namespace=uid_map != _WHOLE_RANGE,
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=_exists("/sys/fs/selinux/enforce"),
@@ -31,14 +31,14 @@ def _cgroup_mount() -> str:
         return ""
 
 
-def grantable_capabilities() -> int:
+def grantable_capabilities(*, as_root: bool = False) -> int:
     """The capabilities that a child can be given: permitted, and not dropped from the bounding set."""
     sets = {}
     for line in files.read("/proc/self/status").split(b"\n"):
         if line.startswith(b"Cap"):
             name, _, value = line.partition(b":")
             sets[name] = int(value.strip(), 16)
-    return sets[b"CapPrm"] & sets[b"CapBnd"]
+    return sets[b"CapBnd"] if as_root else sets[b"CapPrm"] & sets[b"CapBnd"]
 
 
 def _flag(path: str, value: bytes) -> bool:

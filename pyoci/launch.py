@@ -449,6 +449,8 @@ def _hint(op: Op, error: OSError) -> str:
         return "raising a hard limit needs CAP_SYS_RESOURCE"
     if op.verb == "write_oom_score_adj" and isinstance(error, PermissionError):
         return "lowering it needs CAP_SYS_RESOURCE"
+    if op.verb in ("open_rootfs", "open_tree") and error.errno == errno.EPERM:
+        return "to mount anything takes CAP_SYS_ADMIN: is this root?"
     if op.verb == "idmap_tree":
         return explain.idmap_hint(error.errno or 0)
     if op.verb == "make_user_namespace" and error.errno == errno.ENOSPC:

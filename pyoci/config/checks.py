@@ -39,8 +39,6 @@ MAX_ARGUMENTS = 6 * 1024 * 1024
 MAX_ARGUMENT = 128 * 1024
 MAX_INT64 = 2**63 - 1
 
-CAPABILITY_SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
-
 
 # ── Top ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -252,15 +250,6 @@ def check_io_priority(priority: "Object", at: str, say: "Say") -> None:
         say(f"{at}/priority", mismatch("an integer from 0 to 7", priority["priority"]))
 
 
-def check_capabilities(process: "Object", at: str, warn: "Say") -> None:
-    """A capability that we don't know is a warning (section "Linux Process")."""
-    for kind, capabilities in process.get("capabilities", {}).items():
-        if kind in ("bounding", "permitted", "effective", "inheritable", "ambient"):
-            for i, name in enumerate(capabilities):
-                if name not in names.CAPABILITIES:
-                    warn(f"{at}/capabilities/{kind}/{i}", f"the unknown capability {show(name)} is ignored")
-
-
 def check_affinity(affinity: "Object", at: str, say: "Say") -> None:
     for name in ("initial", "final"):
         if affinity.get(name) and not is_list(affinity[name]):
@@ -271,7 +260,7 @@ def unknown_capabilities(process: "Object", at: str) -> list[str]:
     """Warnings: a capability that we don't know is no error (section "Linux Process")."""
     warnings = []
     for kind, capabilities in process.get("capabilities", {}).items():
-        if kind in CAPABILITY_SETS and not names.CAPABILITIES.keys() >= set(capabilities):
+        if kind in names.CAPABILITY_SETS and not names.CAPABILITIES.keys() >= set(capabilities):
             for i, name in enumerate(capabilities):
                 if name not in names.CAPABILITIES:
                     warnings.append(f"{at}/capabilities/{kind}/{i}: the unknown capability {show(name)} is ignored")

@@ -12,6 +12,8 @@ CAPABILITIES: dict[str, int] = {
     )
 }
 
+CAPABILITY_SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
+
 # asm-generic/resource.h, as x86 and ARM have it: the position is the number
 RLIMITS: dict[str, int] = {
     f"RLIMIT_{name}": number

@@ -141,7 +141,9 @@ def _init(
         yield Op("set_home", "/process/env", a=uid)
     if not program.get("terminal"):
         yield Op("chown_stdio", "/process/user/uid", a=uid)
-    capabilities = process.Capabilities(program, host.capabilities, seccomp=filter_ is not None)
+    grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities  # who enters a new one has them all
+    capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
+    plan.warnings.extend(capabilities.warnings)
     yield from process.credentials(program, capabilities)
     yield from process.program(program, env, options.preserve_fds)
     # Without this capability the runtime has no say over a process of another user, who may still lower limits.

@@ -6,7 +6,7 @@ loaded as late as the kernel allows, so that a profile need not permit what the 
 that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
 """
 
-from pyoci.config.names import CAPABILITIES, RLIMITS
+from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.plan.operations import CONSOLE, CREATED, READY, Op, sync
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyoci.plan.seccomp import Filter
 
 CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 1 << 21, 1 << 24
+ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 
 
@@ -27,6 +28,10 @@ def mask(names: "list[str]") -> int:
         if name in CAPABILITIES:
             bits |= 1 << CAPABILITIES[name]
     return bits
+
+
+def _names(bits: int) -> "list[str]":
+    return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
 
 
 def console(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -65,21 +70,33 @@ def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
 
 
 class Capabilities:
-    """The five sets as masks, reduced to what can be granted; a set that is absent is empty.
+    """The five sets as masks, reduced to what can be granted, which `warnings` tells; a set that is absent is empty.
 
     `late` is CAP_SYS_ADMIN if the seccomp filter has to be loaded with it, which is so without noNewPrivileges.
     """
 
-    __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted")
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted", "warnings")
 
     def __init__(self, process: "dict[str, Any]", grantable: int, *, seccomp: bool) -> None:
         names = process.get("capabilities", {})
-        self.bounding = mask(names.get("bounding", [])) & grantable
-        self.permitted = mask(names.get("permitted", [])) & grantable
-        self.inheritable = mask(names.get("inheritable", [])) & grantable
-        self.effective = mask(names.get("effective", [])) & self.permitted
-        self.ambient = mask(names.get("ambient", [])) & self.permitted & self.inheritable
+        asked = {kind: mask(names.get(kind, [])) for kind in CAPABILITY_SETS}
+        given = {kind: bits & grantable for kind, bits in asked.items()}
+        self.bounding, self.permitted, self.inheritable = given["bounding"], given["permitted"], given["inheritable"]
+        self.effective = given["effective"] & self.permitted
+        self.ambient = given["ambient"] & self.permitted & self.inheritable
         self.late = CAP_SYS_ADMIN if seccomp and not process.get("noNewPrivileges") else 0
+        lacking = 0
+        for bits in asked.values():
+            lacking |= bits & ~grantable
+        self.warnings = [
+            f"/process/capabilities{where}: left out, since {why}: {', '.join(_names(bits))}"
+            for where, why, bits in (
+                ("", "the runtime itself lacks them", lacking),
+                ("/effective", "`permitted` lacks them", given["effective"] & ~self.effective),
+                ("/ambient", "`permitted` or `inheritable` lacks them", given["ambient"] & ~self.ambient),
+            )
+            if bits
+        ]
 
     def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> Op:
         """Set them; what is given comes on top."""

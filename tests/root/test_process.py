@@ -133,6 +133,14 @@ CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID S
     SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE""".split()
 
 
+def test_every_capability_of_a_user_namespace(runtime, bundle):
+    """Those that the runtime itself lacks, too: all of them are the namespace's own."""
+    bundle.in_user_namespace()
+    names = [f"CAP_{name}" for name in CAPABILITIES]
+    found = capabilities(runtime, bounding=names, effective=names, permitted=names)
+    assert (1 << len(names)) - 1 == found["CapBnd"] == found["CapPrm"] == found["CapEff"]
+
+
 def test_unknown_capability(runtime, bundle):
     """A warning, no error (PROC-21)."""
     bundle.process["capabilities"]["bounding"] = ["CAP_NOSUCH", "CAP_CHOWN"]

@@ -255,3 +255,28 @@ def test_limits_where_the_runtime_may_not_set_them() -> None:
             assert ["set_rlimit", "sync", "wait_start"] == child[at : at + 3]
             assert child.index("close_fds") < at
             assert "RLIMIT_NOFILE  soft 3 hard infinity" in show.text(plan)
+
+
+def test_capabilities_that_cannot_be_granted() -> None:
+    """A warning names them (PROC-21); the sets go without."""
+    sets = {
+        "bounding": ["CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_RESOURCE"],
+        "permitted": ["CAP_CHOWN", "CAP_SYS_RESOURCE"],
+        "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN"],
+        "unknown": 1,
+    }
+    document = {
+        "root": {"path": "rootfs"},
+        "process": {"args": ["true"], "cwd": "/", "capabilities": sets},
+        "linux": {"namespaces": [{"type": "mount"}]},
+    }
+    host = compiler.Host(capabilities=~(1 << 22 | 1 << 24))
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
+
+    assert plan.warnings == [
+        "/process/capabilities: left out, since the runtime itself lacks them: CAP_SYS_BOOT, CAP_SYS_RESOURCE",
+        "/process/capabilities/effective: left out, since `permitted` lacks them: CAP_KILL",
+        "/process/capabilities/ambient: left out, since `permitted` or `inheritable` lacks them: CAP_CHOWN",
+    ]
+    assert [(1, 1, 0)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
