@@ -633,13 +633,15 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_remount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the mount at s1 gets attributes b set and c cleared (d: recursively), and its filesystem the options.
+    # Contract: the mount at s1 gets attributes b set and c cleared, and the propagation in d; with bit 0 of d set all that
+    # is mounted below it, too. Its filesystem gets the options.
     cdef int fs, done
+    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.d & 1 else 0)
     cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
     if target < 0:
         return STEP_OPENAT2
-    if op.b or op.c:
-        done = set_attributes(target, "", <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.d else 0), <uint64_t>op.b, <uint64_t>op.c, 0)
+    if op.b or op.c or op.d:
+        done = set_attributes(target, "", flags, <uint64_t>op.b, <uint64_t>op.c, <uint64_t>(op.d & ~1))
         if done < 0:
             return STEP_MOUNT_SETATTR
     if op.a:

@@ -43,7 +43,7 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         why = _CHECKS.get(step) or reason(error)
         return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
     where = op.where
-    if op.verb == "mount" and step == "fsconfig":
+    if op.verb in ("mount", "remount") and step == "fsconfig":
         where = option_where(config, op, detail)
     if op.verb == "mount" and step == "mount_setattr":
         where = idmap_where(config, op)

@@ -30,6 +30,7 @@ RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x80, 0x200000
 ATIME = 0x70  # the field of which NOATIME and STRICTATIME are values; relatime is 0
 
+RECURSIVE = 1  # beside a propagation type in a `remount`
 MS_REC, UNBINDABLE, PRIVATE, SLAVE, SHARED = 0x4000, 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
 # option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole
@@ -170,19 +171,21 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
     label = config.get("linux", {}).get("mountLabel", "")
     private_cgroupns = any(ns["type"] == "cgroup" for ns in config.get("linux", {}).get("namespaces", ()))
     mappings = idmap.Mappings(plan, config.get("linux", {}))
+    made: dict[str, Op] = {}
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
         if mount.type == "cgroup" and not mount.bind:
             _to_cgroup2(mount, private_cgroupns, cgroup_mount)
         _check(mount)
         if mount.remount:
-            yield _remount(mount)
-            continue
-        users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
-        if mount.bind:
-            yield from _bind(plan, mount, bundle, users)
+            ops = _remount(mount)
+            if (mount.attr_clear | mount.recursive_clear) & RDONLY and mount.destination in made:
+                made[mount.destination].flags &= ~READONLY_AT_LAST
         else:
-            yield from _filesystem(plan, mount, label, users)
+            users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
+            ops = list(_bind(plan, mount, bundle, users) if mount.bind else _filesystem(plan, mount, label, users))
+            made[mount.destination] = ops[0]
+        yield from ops
 
 
 def has_writable_cgroup(config: "dict[str, Any]") -> bool:
@@ -228,8 +231,11 @@ def _check(mount: Mount) -> None:
             problem = Problem(mount.where, "a bind mount needs a source")
     elif not mount.type and not mount.remount:
         problem = Problem(mount.where, "a mount needs a type, or the option bind or rbind")
-    if mount.copy_up and (mount.bind or mount.type != "tmpfs"):
-        problem = Problem(mount.where, "tmpcopyup applies to a tmpfs only")
+    if mount.copy_up and (mount.bind or mount.remount or mount.type != "tmpfs"):
+        problem = Problem(mount.where, "tmpcopyup applies to a new tmpfs only")
+    if mount.remount and not mount.bind and "dirsync" in mount.data:
+        where = mount.data_where[mount.data.index("dirsync")]
+        problem = Problem(where, "a remount can't change dirsync: a filesystem has it from its first mount on")
     if problem:
         raise ConfigError([problem])
 
@@ -296,13 +302,24 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
 
-def _remount(mount: Mount) -> Op:
+def _remount(mount: Mount) -> "list[Op]":
     """Change a mount that is there: its attributes, and for other than binds the filesystem's own options."""
+    ops = []
     data = [] if mount.bind else mount.data
-    return Op(
-        "remount", mount.where, mount.destination, options=data, a=len(data), b=mount.attr_set | mount.recursive_set,
-        c=mount.attr_clear | mount.recursive_clear, d=int(bool(mount.recursive_set | mount.recursive_clear)),
-    )  # fmt: skip
+    if mount.recursive_set or mount.recursive_clear:
+        ops.append(
+            Op("remount", mount.where, mount.destination, b=mount.recursive_set, c=mount.recursive_clear, d=RECURSIVE)
+        )
+    if mount.attr_set or mount.attr_clear or data or not (ops or mount.propagation):
+        ops.append(
+            Op(
+                "remount", mount.where, mount.destination, options=data, a=len(data),
+                b=mount.attr_set, c=mount.attr_clear,
+            )
+        )  # fmt: skip
+    for flag, recursive, where in mount.propagation:
+        ops.append(Op("remount", where, mount.destination, d=flag | recursive * RECURSIVE))
+    return ops
 
 
 def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:

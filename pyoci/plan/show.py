@@ -191,6 +191,13 @@ def _make_user_namespace(op: Op) -> str:
     return f"ids {uids}" if uids == gids else f"uids {uids}; gids {gids}"
 
 
+def _remount(op: Op) -> str:
+    propagation = _PROPAGATION_NAMES.get(op.d & ~mounts.RECURSIVE, "")
+    below = "recursively" if op.d & mounts.RECURSIVE else ""
+    parts = [below, _attributes(op.b, op.c), propagation, ",".join(op.options)]
+    return f"{op.s1}  {' '.join(part for part in parts if part)}".rstrip()
+
+
 def _set_propagation(op: Op) -> str:
     target = op.s1 if op.a < 0 else "/" if op.a < FIRST_SLOT else "the mount"
     return f"{target}  {_PROPAGATION_NAMES[op.b]}{' recursively' if op.c else ''}"
@@ -263,7 +270,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
-    "remount": lambda op: f"{op.s1}  {_attributes(op.b, op.c)} {','.join(op.options)}".rstrip(),
+    "remount": _remount,
     "run_hook": _hook,
     "run_host_hook": _hook,
     "set_ambient": lambda op: _capabilities(op.a),

@@ -341,6 +341,107 @@ def test_remount(runtime, bundle):
     assert "ro" not in points["/dev/shm"].super_options
 
 
+REMOUNTS = [  # options of the mount, then of the remount → what it has of both
+    (["noatime"], ["ro"], {"ro", "noatime"}),
+    (["noatime"], ["relatime"], {"rw", "relatime"}),
+    (["relatime"], ["strictatime"], {"rw"}),
+    (["nodiratime", "nosuid"], ["diratime"], {"rw", "relatime", "nosuid"}),
+    (["ro", "nosuid", "nodev", "noexec"], ["rw", "suid", "dev", "exec"], {"rw", "relatime"}),
+    (["nosymfollow"], ["symfollow", "noexec"], {"rw", "relatime", "noexec"}),
+    (["rw"], ["ro", "rw", "ro"], {"ro", "relatime"}),
+    (["rw"], ["rro", "rnodev"], {"ro", "relatime", "nodev"}),
+]
+
+
+@pytest.mark.parametrize("bind", [[], ["bind"]], ids=["filesystem", "bind"])
+def test_options_of_a_remount(runtime, bundle, bind):
+    """It changes what it names, and leaves the rest as it is; an access-time mode too."""
+    source = runtime.folder / "source"
+    source.mkdir()
+    for n, (first, second, _) in enumerate(REMOUNTS):
+        entry = {"destination": f"/m{n}", "type": "tmpfs", "source": str(source), "options": [*bind, *first]}
+        bundle.config["mounts"] += [entry, {**entry, "options": [*bind, "remount", *second]}]
+    points, _ = mounted(runtime)
+    assert [expected for _, _, expected in REMOUNTS] == [points[f"/m{n}"].options for n in range(len(REMOUNTS))]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "there"),
+    [
+        (["sync"], ["async"], set()), ([], ["sync"], {"sync"}), (["dirsync"], ["nosuid"], {"dirsync"}),
+        (["lazytime"], ["nolazytime"], set()),
+        (["lazytime"], ["size=64k"], {"lazytime", "size=64k"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_superblock_options_of_a_remount(runtime, bundle, first, second, there):
+    """Those of the filesystem, too."""
+    bundle.mount("/m", "tmpfs", *first)
+    bundle.config["mounts"].append({"destination": "/m", "type": "tmpfs", "options": ["remount", *second]})
+    points, _ = mounted(runtime)
+    assert there == points["/m"].super_options & {"sync", "dirsync", "lazytime", "size=64k"}
+
+
+@pytest.mark.parametrize(("option", "sub"), [("private", {"master"}), ("rprivate", set()), ("rshared", {"shared"})])
+def test_propagation_of_a_remount(runtime, bundle, tree, option, sub):
+    """The propagation of a mount that is there can be changed, too."""
+    bundle.mount("/m", "none", "rbind", source=tree)
+    bundle.config["mounts"].append({"destination": "/m", "options": ["remount", "bind", option]})
+    points, _ = mounted(runtime)
+    assert sub <= points["/m/sub"].fields
+    assert ({"shared"} if option == "rshared" else set()) <= points["/m"].fields
+    assert "private" not in option or set() == points["/m"].fields
+
+
+def test_remount_below(runtime, bundle, tree):
+    """A recursive attribute reaches the mounts below, another does not."""
+    bundle.mount("/m", "none", "rbind", source=tree)
+    again = {"destination": "/m", "options": ["remount", "bind", "rnoexec", "rnosuid"]}
+    bundle.config["mounts"].append(again)
+    points, _ = mounted(runtime)
+    assert {"rw", "relatime", "noexec", "nosuid"} == points["/m"].options == points["/m/sub"].options
+
+
+@pytest.mark.parametrize("options", [["ro", "rnoexec"], ["rnoexec", "ro"]], ids=",".join)
+def test_remount_of_a_tree_and_of_its_top(runtime, bundle, tree, options):
+    """Both kinds in one entry: each reaches what it is for."""
+    bundle.mount("/m", "none", "rbind", source=tree)
+    bundle.config["mounts"].append({"destination": "/m", "options": ["remount", "bind", *options]})
+    points, _ = mounted(runtime)
+    assert {"ro", "relatime", "noexec"} == points["/m"].options
+    assert {"rw", "relatime", "noexec"} == points["/m/sub"].options
+
+
+def test_symlinks_are_not_followed(runtime, bundle):
+    """nosymfollow, where it matters."""
+    source = runtime.folder / "source"
+    source.mkdir()
+    (source / "file").write_text("content")
+    (source / "link").symlink_to("file")
+    bundle.mount("/m", "none", "bind", "nosymfollow", source=source)
+    assert "contentcat: can't open '/m/link': Too many levels of symbolic links\n" == runtime.shell(
+        "cat /m/file; cat /m/link 2>&1; true"
+    )
+
+
+def test_a_block_device(runtime, bundle):
+    """The source of a filesystem is a device, its other options are the filesystem's own (MNT-03, MNT-07)."""
+    image = runtime.folder / "image"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    device = subprocess.check_output(["losetup", "--find", "--show", image], text=True).strip()
+    try:
+        bundle.mount("/m", "ext4", "noatime", "commit=17", "ro", source=device)
+        points, out = mounted(runtime, "ls /m; touch /m/x 2>&1; true")
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    assert ("ext4", device) == (points["/m"].type, points["/m"].source)
+    assert {"ro", "noatime"} == points["/m"].options
+    assert {"commit=17", "ro"} <= points["/m"].super_options
+    assert "lost+found\ntouch: /m/x: Read-only file system\n" == out
+
+
 def test_covered_file_of_proc(runtime, bundle):
     """What lxcfs serves may cover its file below /proc."""
     (bundle.folder / "cpuinfo").write_text("one processor\n")

@@ -141,6 +141,12 @@ def test_labels_are_written_to_the_process_own_attributes() -> None:
         ({"destination": "/a", "options": ["bind"]}, "/mounts/0", "needs a source"),
         ({"destination": "/a", "options": ["ro"]}, "/mounts/0", "needs a type"),
         ({"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}, "/mounts/0", "tmpfs only"),
+        ({"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup", "remount"]}, "/mounts/0", "new tmpfs only"),
+        (
+            {"destination": "/a", "options": ["remount", "sync", "dirsync"]},
+            "/mounts/0/options/2",
+            "can't change dirsync",
+        ),
     ],
 )
 def test_mounts_that_cannot_be(mount: dict[str, object], where: str, message: str) -> None:
