@@ -203,15 +203,15 @@ def HOOK_06(t: Trial) -> None:
 
 
 def HOOK_06_unread(t: Trial) -> None:
-    """A hook that does not read its standard input is no failing hook, and a state of 40 KiB comes whole."""
-    t.bundle.config["annotations"] = {"org.example.long": "x" * 40000}
+    """A hook that does not read its standard input is no failing hook, and a state of 100 KiB comes whole."""
+    t.bundle.config["annotations"] = {"org.example.long": "x" * 100000}
     for kind in KINDS:
         t.bundle.hook(kind)
         hook = t.bundle.config["hooks"][kind][0]
         t.bundle.config["hooks"][kind].insert(0, {**hook, "args": ["probe", "exit", "0"]})
     lived(t)
     for kind in KINDS:
-        t.equal(40000, len(t.hook_ran(kind)["state"]["annotations"]["org.example.long"]), f"what the {kind} hook read")
+        t.equal(100000, len(t.hook_ran(kind)["state"]["annotations"]["org.example.long"]), f"what the {kind} hook read")
 
 
 def own_namespaces() -> "dict[str, str]":
