@@ -186,6 +186,9 @@ COMMANDS = {
     "features": Command("print what this pyoci supports, as JSON", "", (), commands.features, data=True),
 }
 
+# What this program runs of itself in a process of its own: no command of anybody's.
+HELPERS = {"move-net-devices": commands.move_net_devices}
+
 
 def main(argv: "list[str]") -> int:
     """Run the command line `argv` (without the program's name) and return the exit status. Raises nothing.
@@ -209,6 +212,8 @@ def _dispatch(argv: "list[str]", given: Values) -> int:
     verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
     if verb == "help" or given.on("help") or given.on("usage"):
         return _help(arguments[0] if arguments and verb == "help" else "", given)
+    if verb in HELPERS:
+        return HELPERS[verb]()
     if verb not in COMMANDS:
         raise _unknown(verb)
     return _run(verb, arguments, given)

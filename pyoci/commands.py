@@ -159,6 +159,13 @@ def events(call: Call) -> int:
     return 0
 
 
+def move_net_devices() -> int:
+    """The process that works for `pyoci.net_devices`."""
+    from pyoci import netlink
+
+    return netlink.main()
+
+
 def list_containers(call: Call) -> int:
     """`pyoci list`."""
     from pyoci.container import list_all

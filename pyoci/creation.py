@@ -211,8 +211,10 @@ class _Creation:
 
             launch.converse(at)
             directory.unlock()
-        except BaseException:
-            launch.abort()
+        except BaseException as error:
+            left = launch.abort()
+            if left and isinstance(error, PyociError):
+                error.message = "; ".join((error.message, *left))
             launch.cgroup.destroy(kill=True)
             directory.remove()
             directory.close()

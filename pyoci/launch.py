@@ -23,6 +23,7 @@ from pyoci.plan.operations import (
     HOOK_STATE,
     ID_MAPS,
     INIT,
+    NET_DEVICES,
     RESULT_FIFO,
     START_STATE,
     SYNC_NAMES,
@@ -67,6 +68,8 @@ class Launch:
         self.start_time = 0
         self.console = -1
         self._channel = -1
+        self._network = -1
+        self._moved: list[dict[str, Any]] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
 
@@ -155,8 +158,9 @@ class Launch:
                 if detail == CREATED:
                     return
 
-    def abort(self) -> None:
-        """Kill and reap every child, and close everything."""
+    def abort(self) -> "list[str]":
+        """Kill and reap every child, take back what the host gave to them, and close everything; what it could not take
+        back."""
         for pid in self._children:
             posix.kill(pid, SIGKILL)  # a child that was not waited for keeps its pid
         if self._channel >= 0:
@@ -165,8 +169,14 @@ class Launch:
         for pid in self._children:
             posix.waitpid(pid, 0)
         self._children = []
+        left = []
+        if self._moved:
+            from pyoci import net_devices
+
+            left = net_devices.bring_back(self._moved, self._network)
         self.close()
         self.release()
+        return left
 
     def close(self) -> None:
         """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using."""
@@ -174,9 +184,10 @@ class Launch:
             if fd >= 0:
                 posix.close(fd)
                 self.slots[slot] = -1
-        if self._channel >= 0:
-            posix.close(self._channel)
-            self._channel = -1
+        for fd in (self._channel, self._network):
+            if fd >= 0:
+                posix.close(fd)
+        self._channel = self._network = -1
         self.cgroup.close()
 
     def release(self) -> None:
@@ -331,9 +342,8 @@ class Launch:
         if kind != op.b:
             raise SetupError(f"cannot join {op.s1}: not a {op.s2} namespace", where=op.where)
         if op.s3 and _is_own_namespace(fd, op.s2):
-            raise SetupError(
-                f"cannot set a kernel parameter of {op.s1}: it is the host's {op.s2} namespace", where=op.s3
-            )
+            what = "set a kernel parameter of" if op.s3.startswith("/linux/sysctl") else "move network devices to"
+            raise SetupError(f"cannot {what} {op.s1}: it is the host's {op.s2} namespace", where=op.s3)
 
     def _make_cgroup(self, _op: Op) -> None:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
@@ -359,6 +369,17 @@ class Launch:
 
     def _write_oom_score_adj(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/oom_score_adj", str(op.a).encode("ascii"))
+
+    def _move_net_device(self, op: Op) -> None:
+        """One process moves them all, for the first operation."""
+        ops = self.plan.at[NET_DEVICES]
+        if op is not ops[0]:
+            return
+        from pyoci import net_devices  # only what has devices to move pays for it
+
+        # held until the container stands: a device that is to come back must not go with its namespace
+        self._network = posix.open(f"/proc/{self.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        self._moved = net_devices.move(ops, self._network)
 
     def _run_host_hook(self, op: Op) -> None:
         hooks.run(op.where, op.s1, op.argv or (), op.envp or (), op.c, self.slots[HOOK_STATE], self.slots[BUNDLE])
@@ -402,6 +423,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "write_id_maps": Launch._write_id_maps,
     "write_time_offsets": Launch._write_time_offsets,
     "write_oom_score_adj": Launch._write_oom_score_adj,
+    "move_net_device": Launch._move_net_device,
     "run_host_hook": Launch._run_host_hook,
     "prlimit": Launch._prlimit,
     "send_console": Launch._elsewhere,
@@ -440,6 +462,7 @@ _PHRASES = {
     "write_id_maps": "write {1}",
     "write_time_offsets": "set clock offsets",
     "write_oom_score_adj": "set the OOM score adjustment",
+    "move_net_device": "move network device {1}",
     "prlimit": "set {1}",
 }
 

@@ -380,10 +380,25 @@ def check_personality(personality: "Object", at: str, say: "Say") -> None:
 
 
 def check_net_devices(devices: "Object", at: str, say: "Say") -> None:
+    seen: dict[str, str] = {}
     for name, device in devices.items():
-        check_interface(name, f"{at}/{escape(name)}", say)
+        here = f"{at}/{escape(name)}"
+        check_interface(name, here, say)
+        new_name = device.get("name", name)
         if "name" in device:
-            check_interface(device["name"], f"{at}/{escape(name)}/name", say)
+            here += "/name"
+            check_interface(new_name, here, say)
+            if "%" in new_name and (new_name.count("%") > 1 or not new_name.endswith("%d")):
+                say(here, f"{show(new_name)} is not the name of a network interface: % is only for a final %d")
+        if new_name in seen and "%" not in new_name:
+            say(here, f"{show(new_name)} would be the name of two network interfaces, also of {seen[new_name]}")
+        seen[new_name] = here
+
+
+def check_net_devices_namespace(linux: "Object", at: str, say: "Say") -> None:
+    kinds = [namespace["type"] for namespace in linux.get("namespaces", ())]
+    if linux.get("netDevices") and "network" not in kinds:
+        say(f"{at}/netDevices", f"network devices need a namespace of type network in {at}/namespaces")
 
 
 def check_interface(name: str, at: str, say: "Say") -> None:
@@ -613,7 +628,6 @@ def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
 UNSUPPORTED = {
     "scheduler": "the scheduler of the process",
     "ioPriority": "the I/O priority of the process",
-    "netDevices": "a network device of the host",
     "intelRdt": "Intel RDT",
     "memoryPolicy": "a NUMA memory policy",
 }
@@ -647,7 +661,6 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/linux/cgroupsPath", check_cgroups_path),
     ("/linux/personality", check_personality),
     ("/linux/netDevices", check_net_devices),
-    ("/linux/netDevices", refuse_unless_empty),
     ("/linux/memoryPolicy", check_memory_policy),
     ("/linux/memoryPolicy", refuse_always),
     ("/linux/intelRdt", check_intel_rdt),
@@ -669,6 +682,7 @@ ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
     ("", check_idmapped_mounts, ("mounts", "linux/namespaces")),
     ("/process", check_arguments, ("args", "env")),
     ("/process", check_terminal, ("terminal", "consoleSize")),
+    ("/linux", check_net_devices_namespace, ("netDevices", "namespaces")),
     (
         "",
         check_namespaces,

@@ -117,6 +117,10 @@ def _init(
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
     yield from mount_ops
     yield from devices.compile_devices(plan, config, bind=own.own_user or host.user_namespace)
+    if linux.get("netDevices"):
+        from pyoci.plan import net_devices  # most containers have none
+
+        yield from net_devices.move_net_devices(plan, linux)
     yield from hooks.create_hooks(plan, config)
     yield from rootfs.pivot(options.no_pivot)
     yield from process.console(program)

@@ -87,13 +87,15 @@ def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespac
 def _joins(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> "dict[str, Op]":
     """One operation for each namespace to join; the runtime opens them all before anything is entered."""
     joins: dict[str, Op] = {}
-    # the namespaces that kernel parameters will be set in, which must not turn out to be the host's
-    written = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
+    # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
+    changed = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
+    if linux.get("netDevices"):
+        changed["network"] = "/linux/netDevices"
     for kind in _JOIN_ORDER:
         if kind in namespaces.joined:
             path, where = namespaces.joined[kind]
             slot = plan.new_slot()
-            must_differ = written.get(kind, "")
+            must_differ = changed.get(kind, "")
             plan.before.append(Op("open_namespace", where, path, kind, must_differ, a=slot, b=CLONE_FLAGS[kind]))
             joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
     return joins

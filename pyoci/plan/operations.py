@@ -35,14 +35,14 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 PARENT_VERBS = (
     "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "open_device", "open_namespace", "open_null",
     "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
-    "write_oom_score_adj", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
+    "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
 # INIT is no question of init, but the news of it: a bootstrap process has cloned it.
-INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED = range(7)
+INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES = range(8)
 SYNC_NAMES = {
-    0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created",
+    0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created", 7: "net-devices",
 }  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.

@@ -261,6 +261,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "mask_path": _first,
     "mknod": _mknod,
     "mount": _mount,
+    "move_net_device": lambda op: f"{op.s1} → {op.s2}",
     "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
     "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",

@@ -418,11 +418,31 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         ],
     ),
     (
-        changed(linux__netDevices={"eth0": {"name": "a/b"}}),
+        changed(
+            linux__namespaces=namespaces("network"),
+            linux__netDevices={
+                "eth0": {"name": "a/b"},
+                "a~b/": {},
+                "eth1": {"name": "x%s"},
+                "eth2": {"name": "%d%d"},
+                "eth3": {"name": "eth4"},
+                "eth4": {},
+            },
+        ),
         [
-            "/linux/netDevices: a network device of the host is not supported by this version of pyoci",
             '/linux/netDevices/eth0/name: "a/b" is not the name of a network interface',
+            '/linux/netDevices/a~0b~1: "a~b/" is not the name of a network interface',
+            '/linux/netDevices/eth1/name: "x%s" is not the name of a network interface: % is only for a final %d',
+            '/linux/netDevices/eth2/name: "%d%d" is not the name of a network interface: % is only for a final %d',
+            (
+                '/linux/netDevices/eth4: "eth4" would be the name of two network interfaces, also of '
+                "/linux/netDevices/eth3/name"
+            ),
         ],
+    ),
+    (
+        changed(linux__namespaces=[{"type": "mount"}], linux__netDevices={"eth0": {}}),
+        ["/linux/netDevices: network devices need a namespace of type network in /linux/namespaces"],
     ),
     (
         changed(linux__memoryPolicy={"flags": ["MPOL_F_STATIC_NODES"]}),
@@ -617,6 +637,16 @@ GOOD = [
     changed(linux__resources__pids={}),
     changed(linux__resources__unified={"memory.high": "x\ny", "hugetlb.2MB.max": "", "io.bfq.weight": "1"}),
     changed(linux__netDevices={}),
+    changed(
+        linux__namespaces=namespaces(network="/x"),
+        linux__netDevices={
+            "eth0": {"name": "eth1"},
+            "eth1": {"name": "eth0"},
+            "a": {"name": "x%d"},
+            "b": {"name": "x%d"},
+            "c": {},
+        },
+    ),
     filtered(defaultErrnoRet=1, listenerPath="x", listenerMetadata="x"),
     device(type="p"),
     rule(),
@@ -966,7 +996,6 @@ def test_nothing_unsupported_is_ignored() -> None:
     for document in (
         changed(process__scheduler={"policy": "SCHED_BATCH"}),
         changed(process__ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
-        changed(linux__netDevices={"eth0": {}}),
         changed(linux__intelRdt={}),
         changed(linux__memoryPolicy={"mode": "MPOL_LOCAL"}),
         filtered(defaultAction="SCMP_ACT_NOTIFY"),

@@ -121,6 +121,6 @@ def test_typing_is_not_imported(file: str) -> None:
 @pytest.mark.parametrize("file", ALL)
 def test_known_modules(file: str) -> None:
     """Everything imported is ours, the standard library's or a declared dependency: no typo waits on a cold path."""
-    known = sys.stdlib_module_names | {"pyoci", "jsonschema", "referencing", "_pyoci_launcher"}
+    known = sys.stdlib_module_names | {"pyoci", "jsonschema", "referencing", "pyroute2", "_pyoci_launcher"}
 
     assert [] == [name for name, _line in imports(file) if name.partition(".")[0] not in known]

@@ -18,7 +18,11 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 # What runs in machines, each with one CPU: these modules of tests/root, without the tests that KEYWORDS exclude.
 MACHINES = [
-    ["test_bundles.py"],
+    [
+        "test_bundles.py",
+        "test_net_devices.py::test_a_device_moves_with_all_that_is_its_own",
+        "test_net_devices.py::test_kinds_of_device",
+    ],
     [
         *(
             "test_kernel.py",
