@@ -72,10 +72,17 @@ cdef enum:  # of an operation
 cdef enum:
     SYNC_CREATED = 6
     HOOK_TIMED_OUT = 1 << 30
+    ON_NOEXEC_MOUNT = 1 << 16  # beside the mode of a program that may not be executed
+    ST_NOEXEC = 8  # of statfs(2)
+    INTERPRETER_LINE = 256  # what the kernel reads of a `#!` line
+    INTERPRETERS = 5  # one for another, as the kernel goes
     BPF_MAXINSNS = 4096
     HOOK_OUTPUT = 3072
     PATH_SIZE = 4096
     COPY_UP_DEPTH = 64
+
+cdef enum:  # what a program's file is, as its first bytes tell; an ELF file's machine stands above the lowest 8 bits
+    FILE_UNKNOWN, FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY
 
 cdef struct Op:
     uint16_t code
@@ -111,6 +118,7 @@ cdef struct Context:
     int child_pid
     int detail
     int have_home
+    int program_kind
     int told
     int held
     int payload_length
@@ -151,6 +159,19 @@ cdef void set_payload(Context *ctx, const char *text) noexcept nogil:
         n = HOOK_OUTPUT
     memcpy(ctx.payload, text, n)
     ctx.payload_length = <int>n
+
+
+cdef void set_payload_of_two(Context *ctx, const char *first, const char *second) noexcept nogil:
+    """Both with a NUL between them, cut to what there is room for."""
+    cdef size_t n = strlen(first), m = strlen(second)
+    if n > HOOK_OUTPUT // 2:
+        n = HOOK_OUTPUT // 2
+    if m > HOOK_OUTPUT // 2 - 1:
+        m = HOOK_OUTPUT // 2 - 1
+    memcpy(ctx.payload, first, n)
+    ctx.payload[n] = 0
+    memcpy(ctx.payload + n + 1, second, m)
+    ctx.payload_length = <int>(n + m + 1)
 
 
 cdef int hear_parent(Context *ctx) noexcept nogil:
@@ -1217,85 +1238,162 @@ cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int is_program(const char *path) noexcept nogil:
-    """0 if `path` is a regular file that this user may execute, else the step, errno set."""
+cdef int is_program(const char *path, int *mode) noexcept nogil:
+    """0 if `path` is a regular file that this user may execute, else the step, errno and, where it says why, `mode` set."""
     cdef stat_t st
+    cdef statfs_t fs
+    cdef int fd
+    mode[0] = 0
     if fstatat(AT_FDCWD, path, &st, 0) < 0:
         return STEP_NOT_FOUND
+    mode[0] = <int>st.st_mode
     if st.st_mode & S_IFMT == S_IFDIR:
         set_errno(EISDIR)
         return STEP_IS_DIRECTORY
     if st.st_mode & S_IFMT != S_IFREG:
         set_errno(EACCES)
         return STEP_NOT_EXECUTABLE
-    if syscall(SYS_faccessat2, AT_FDCWD, path, 1, AT_EACCESS) < 0:
-        if errno == ENOSYS:
-            return 0  # before 5.8: execve itself will tell
-        return STEP_NOT_EXECUTABLE
-    return 0
+    if syscall(SYS_faccessat2, AT_FDCWD, path, 1, AT_EACCESS) == 0 or errno == ENOSYS:
+        return 0  # before 5.8: execve itself will tell
+    fd = open(path, O_PATH | O_CLOEXEC)
+    if fd >= 0:
+        if fstatfs(fd, &fs) == 0 and fs.f_flags & ST_NOEXEC:
+            mode[0] |= ON_NOEXEC_MOUNT
+        close(fd)
+    set_errno(EACCES)
+    return STEP_NOT_EXECUTABLE
+
+
+cdef ssize_t read_head(const char *path, uint8_t *head, size_t size) noexcept nogil:
+    """The first bytes of a file; -1 if it can't be read, which a program need not be."""
+    cdef int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # it may be a FIFO by now
+    cdef ssize_t n
+    if fd < 0:
+        return -1
+    n = pread(fd, head, size, 0)
+    close(fd)
+    return n
+
+
+cdef int file_kind(const uint8_t *head, ssize_t n) noexcept nogil:
+    cdef int machine
+    if n == 0:
+        return FILE_EMPTY
+    if n > 1 and head[0] == c'#' and head[1] == c'!':
+        return FILE_SCRIPT
+    if n < 20 or head[0] != 0x7F or head[1] != c'E' or head[2] != c'L' or head[3] != c'F':
+        return FILE_PLAIN
+    machine = head[18] | (head[19] << 8)
+    if machine != OWN_MACHINE and machine != OWN_MACHINE_32:
+        return FILE_FOREIGN_ELF | (machine << 8)
+    return FILE_ELF | (machine << 8)
+
+
+cdef void script_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
+    """What stands between `#!` and the next blank, as the kernel reads it; nothing if the line is too long for it."""
+    cdef int i = 2, start
+    if n > INTERPRETER_LINE:
+        n = INTERPRETER_LINE
+    while i < n and (head[i] == c' ' or head[i] == c'\t'):
+        i += 1
+    start = i
+    while i < n and head[i] != c' ' and head[i] != c'\t' and head[i] != c'\n' and head[i] != 0:
+        i += 1
+    if i < INTERPRETER_LINE:
+        memcpy(name, head + start, <size_t>(i - start))
+        name[i - start] = 0
+
+
+cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
+    """The loader of a dynamic ELF program, 32 or 64 bits, of this machine's byte order."""
+    cdef bint wide = head[4] == 2
+    cdef uint64_t table = 0, offset, size = 0, entry_size, least = 56 if wide else 32
+    cdef int i, count
+    if n < 64:
+        return
+    if wide:
+        memcpy(&table, head + 32, 8)
+    else:
+        memcpy(&table, head + 28, 4)
+    entry_size = head[54] | (head[55] << 8) if wide else head[42] | (head[43] << 8)
+    count = head[56] | (head[57] << 8) if wide else head[44] | (head[45] << 8)
+    for i in range(count):
+        # no sum that the file could make wrap around
+        if table > <uint64_t>n or entry_size < least or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
+            return
+        offset = table + <uint64_t>i * entry_size
+        if head[offset] != 3 or head[offset + 1] != 0:  # PT_INTERP
+            continue
+        if wide:
+            memcpy(&size, head + offset + 32, 8)
+            memcpy(&offset, head + offset + 8, 8)
+        else:
+            memcpy(&size, head + offset + 16, 4)
+            table = 0
+            memcpy(&table, head + offset + 4, 4)
+            offset = table
+        if size < PATH_SIZE and offset <= <uint64_t>n and size <= <uint64_t>n - offset:
+            memcpy(name, head + offset, size)
+            name[size] = 0
+        return
 
 
 cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
-    """The `#!` interpreter or the ELF loader that `path` names must exist; which one does not goes to the payload."""
+    """The `#!` interpreter or the ELF loader that `path` names must be a program, too, and one that such an interpreter
+    names. One that is not goes to the payload, with the file that names it.
+    """
     cdef uint8_t head[4096]
+    cdef char file[PATH_SIZE]
     cdef char name[PATH_SIZE]
     cdef ssize_t n
-    cdef int fd, i, start, entry_size, count
-    cdef uint64_t table, offset, size
-    cdef stat_t st
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # it may be a FIFO by now
-    if fd < 0:
-        return 0  # a program need not be readable to be executed
-    n = pread(fd, head, sizeof(head), 0)
-    close(fd)
-    name[0] = 0
-    if n > 2 and head[0] == c'#' and head[1] == c'!':
-        i = 2
-        while i < n and (head[i] == c' ' or head[i] == c'\t'):
-            i += 1
-        start = i
-        while i < n and head[i] != c' ' and head[i] != c'\t' and head[i] != c'\n':
-            i += 1
-        memcpy(name, head + start, <size_t>(i - start))
-        name[i - start] = 0
-    elif n > 64 and head[0] == 0x7F and head[1] == c'E' and head[2] == c'L' and head[3] == c'F' and head[4] == 2:
-        # a 64-bit ELF of this machine's byte order; other classes are left to execve
-        memcpy(&table, head + 32, 8)
-        entry_size = head[54] | (head[55] << 8)
-        count = head[56] | (head[57] << 8)
-        for i in range(count):
-            # no sum that the file could make wrap around
-            if table > sizeof(head) or entry_size < 56 or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
-                break
-            offset = table + <uint64_t>i * entry_size
-            if head[offset] == 3 and head[offset + 1] == 0:  # PT_INTERP
-                memcpy(&size, head + offset + 32, 8)
-                memcpy(&offset, head + offset + 8, 8)
-                if size < sizeof(name) and offset <= <uint64_t>n and size <= <uint64_t>n - offset:
-                    memcpy(name, head + offset, size)
-                    name[size] = 0
-                break
-    if name[0] != 0 and fstatat(AT_FDCWD, name, &st, 0) < 0 and errno == ENOENT:
-        set_payload(ctx, name)
-        return STEP_INTERPRETER
+    cdef int depth, kind, step, error, mode
+    memcpy(file, path, strlen(path) + 1)
+    for depth in range(INTERPRETERS):
+        n = read_head(file, head, sizeof(head))
+        if n < 0:
+            return 0
+        kind = file_kind(head, n)
+        if depth == 0:
+            ctx.program_kind = kind
+        name[0] = 0
+        if kind == FILE_SCRIPT:
+            script_interpreter(head, n, name)
+        elif kind & 0xFF == FILE_ELF:
+            elf_interpreter(head, n, name)
+        if name[0] == 0:
+            return 0
+        step = is_program(name, &mode)
+        if step:
+            error = errno
+            set_payload_of_two(ctx, name, file)
+            ctx.detail = kind
+            set_errno(error)
+            return STEP_INTERPRETER
+        if kind != FILE_SCRIPT:
+            return 0
+        memcpy(file, name, strlen(name) + 1)
     return 0
 
 
 cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
     # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
-    # interpreter exists. The path is kept for `exec`.
+    # interpreter exists. The path is kept for `exec`. Of one that may not be executed the record has path and mode.
     cdef const char *name = ctx.pool + op.s1
     cdef const char *cursor
     cdef const char *end
     cdef size_t n, m = strlen(name)
-    cdef int step, best = STEP_NOT_FOUND, best_errno = ENOENT
+    cdef int step, mode, best = STEP_NOT_FOUND, best_errno = ENOENT
     if strchr(name, c'/') != NULL:
         if m + 1 > PATH_SIZE:
             set_errno(ENAMETOOLONG)
             return STEP_NOT_FOUND
         memcpy(ctx.program, name, m + 1)
-        step = is_program(ctx.program)
-        return step if step else check_interpreter(ctx, ctx.program)
+        step = is_program(ctx.program, &mode)
+        if step:
+            set_payload(ctx, ctx.program)
+            ctx.detail = mode
+            return step
+        return check_interpreter(ctx, ctx.program)
     if m == 0:
         set_errno(ENOENT)
         return STEP_NOT_FOUND
@@ -1310,12 +1408,15 @@ cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
                 n = 1
             ctx.program[n] = c'/'
             memcpy(ctx.program + n + 1, name, m + 1)
-            step = is_program(ctx.program)
+            step = is_program(ctx.program, &mode)
             if step == 0:
+                ctx.detail = ctx.payload_length = 0
                 return check_interpreter(ctx, ctx.program)
             if step != STEP_NOT_FOUND and best == STEP_NOT_FOUND and step != STEP_IS_DIRECTORY:
                 best = step
                 best_errno = errno
+                set_payload(ctx, ctx.program)
+                ctx.detail = mode
         if end == NULL:
             break
         cursor = end + 1
@@ -1489,6 +1590,7 @@ cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
         envp[1] = NULL
     tell_exec(ctx)
     execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
+    ctx.detail = ctx.program_kind
     return STEP_EXECVE
 
 

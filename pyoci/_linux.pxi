@@ -49,6 +49,13 @@ cdef extern from *:
     #ifndef TIOCGPTPEER
     #define TIOCGPTPEER 0x5441
     #endif
+    #if defined(__x86_64__)
+    #define OWN_MACHINE EM_X86_64
+    #define OWN_MACHINE_32 EM_386
+    #elif defined(__aarch64__)
+    #define OWN_MACHINE EM_AARCH64
+    #define OWN_MACHINE_32 EM_ARM
+    #endif
     """
     ctypedef int pid_t
     ctypedef unsigned int uid_t
@@ -116,8 +123,11 @@ cdef extern from *:
     int fstatat(int dirfd, const char *path, stat_t *buffer, int flags) nogil
     mode_t S_IFMT, S_IFDIR, S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFLNK
 
+    int OWN_MACHINE, OWN_MACHINE_32
+
     cdef struct statfs_t "statfs":
         long f_type
+        long f_flags
     int fstatfs(int fd, statfs_t *buffer) nogil
 
     cdef struct pollfd:

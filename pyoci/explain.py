@@ -38,7 +38,7 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb == "run_hook":
         return _hook(op, step, error, detail, payload)
     if op.verb in ("find_program", "exec"):
-        return _program(config, step, error, payload)
+        return _program(config, op, step, error, detail, payload)
     if op.verb == "chdir":
         why = _CHECKS.get(step) or reason(error)
         return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
@@ -72,29 +72,71 @@ def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookErr
     return HookError(f"cannot run hook {op.s1}: {reason(error)}", where=op.where)
 
 
-def _program(config: "dict[str, Any]", step: str, error: int, payload: bytes) -> SetupError:
+def _program(
+    config: "dict[str, Any]", op: Op, step: str, error: int, detail: int, payload: bytes
+) -> SetupError:
     """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
     file…`.
     """
     name = config["process"]["args"][0]
-    where = "/process/args/0"
+    why, hint = reason(error), ""
     if step == "interpreter":
-        interpreter = payload.decode("utf-8", "backslashreplace")
-        text = f'exec: "{name}": cannot be executed without its interpreter {interpreter}: {reason(error)}'
-        return SetupError(
-            text, where=where, hint="it is named by the file's `#!` line, or as the loader of a dynamic ELF program"
-        )
-    if step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
-        return SetupError(f'exec: "{name}": executable file not found in $PATH', where=where)
-    if step == "not-found":
-        return SetupError(f'exec: "{name}": stat {name}: {reason(error)}', where=where)
-    if step == "execve" and error == errno.ENOEXEC:
-        return SetupError(
-            f'exec: "{name}": {reason(error)}',
-            where=where,
-            hint="a script without a `#!` line, or a program for another architecture",
-        )
-    return SetupError(f'exec: "{name}": {reason(error)}', where=where)
+        interpreter, _, file = payload.decode("utf-8", "backslashreplace").partition("\0")
+        what = "`#!` interpreter" if detail == FILE_SCRIPT else "ELF loader"
+        why = f"cannot be executed without its {what} {interpreter}: {why}"
+        hint = _interpreter_hint(interpreter, file, detail)
+    elif step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
+        why = "executable file not found in $PATH"
+        hint = f"it is {op.s2}" if op.s2 else "process.env has none"
+    elif step == "not-found":
+        why = f"stat {name}: {why}"
+    elif step == "not-executable":
+        user = config["process"].get("user", {}).get("uid", 0)
+        hint = _mode_hint(payload.decode("utf-8", "backslashreplace"), detail, user)
+    elif step == "execve" and error == errno.ENOEXEC:
+        hint = _format_hint(detail)
+    return SetupError(f'exec: "{name}": {why}', where="/process/args/0", hint=hint)
+
+
+def _interpreter_hint(interpreter: str, file: str, kind: int) -> str:
+    if kind == FILE_SCRIPT and interpreter.endswith("\r"):
+        return f"the first line of {file} ends with a carriage return, as on Windows"
+    if kind == FILE_SCRIPT:
+        return f"the first line of {file} names it"
+    return f"{file} is linked dynamically, and was made for another root filesystem"
+
+
+def _mode_hint(path: str, mode: int, user: int) -> str:
+    """Why a file may not be executed."""
+    if mode & 0o170000 != 0o100000:
+        return f"{path} is no regular file"
+    if mode & ON_NOEXEC_MOUNT:
+        return f"{path} lies on a mount with the option noexec"
+    if mode & 0o111:
+        return f"{path} has mode {mode & 0o7777:04o}, and the program's user is {user}"
+    return f"{path} has mode {mode & 0o7777:04o}: nobody may execute it"
+
+
+def _format_hint(kind: int) -> str:
+    """Why execve did not know what to do with a file."""
+    if kind & 0xFF == FILE_FOREIGN_ELF:
+        return f"the program was made for {_MACHINES.get(kind >> 8, f'ELF machine {kind >> 8}')}"
+    return _FORMATS.get(kind & 0xFF, "")
+
+
+# The executor's FILE_*: what the first bytes of a program tell.
+FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY = 1, 2, 3, 4, 5
+ON_NOEXEC_MOUNT = 1 << 16
+_FORMATS = {
+    FILE_SCRIPT: "its `#!` line names no interpreter",
+    FILE_ELF: "its ELF header is broken, or this kernel runs no programs of this class",
+    FILE_PLAIN: "a script needs a `#!` line",
+    FILE_EMPTY: "the file is empty",
+}
+_MACHINES = {
+    3: "i386", 8: "MIPS", 20: "PowerPC", 21: "ppc64", 22: "s390x", 40: "ARM", 62: "x86_64", 183: "aarch64",
+    243: "RISC-V", 258: "LoongArch",
+}  # fmt: skip
 
 
 def describe(op: Op) -> str:

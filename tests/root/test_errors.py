@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import time
 
@@ -11,6 +12,8 @@ import pytest
 from tests.support.runtime import Bundle, cgroup_mount
 
 pytestmark = pytest.mark.root
+
+MACHINES_32 = {"x86_64": 3, "aarch64": 40}
 
 
 def executable(bundle, path, content, mode=0o755):
@@ -86,13 +89,54 @@ def program_is_anothers(bundle):
     bundle.process["capabilities"] = {}
 
 
+def program_is_not_executable_in_path(bundle):
+    executable(bundle, "/bin/plain", b"#!/bin/sh\n", 0o644)
+    bundle.program("plain")
+
+
+def program_is_no_file(bundle):
+    bundle.program("/dev/null")
+
+
+def program_on_a_noexec_mount(bundle):
+    bundle.mount("/mnt", "bind", "bind", "noexec", source=bundle.rootfs / "bin").program("/mnt/true")
+
+
+def program_without_path(bundle):
+    bundle.process["env"] = ["A=b"]
+    bundle.program("true")
+
+
 def interpreter_missing(bundle):
     executable(bundle, "/bin/script", b"#!/usr/bin/nosuch -x\n")
+
+
+def interpreter_is_not_executable(bundle):
+    executable(bundle, "/bin/script", b"#! /etc/passwd\n")
+
+
+def interpreter_of_the_interpreter(bundle):
+    executable(bundle, "/bin/inner", b"#!/usr/bin/nosuch\n")
+    executable(bundle, "/bin/script", b"#!/bin/inner\n")
+
+
+def interpreter_with_carriage_return(bundle):
+    executable(bundle, "/bin/script", b"#!/bin/sh\r\necho hello\r\n")
+    bundle.program("script")
 
 
 def loader_missing(bundle):
     with open("/bin/true", "rb") as dynamic:
         executable(bundle, "/bin/dynamic", dynamic.read())
+
+
+def loader_of_32_bits_missing(bundle):
+    """The header, one program header of type PT_INTERP, the name of a loader."""
+    loader = b"/lib/nosuch.so.2\0"
+    head = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 3, MACHINES_32[os.uname().machine], 1, 0, 52, 0, 0,
+                                                     52, 32, 1, 0, 0, 0)  # fmt: skip
+    entry = struct.pack("<IIIIIIII", 3, 84, 84, 84, len(loader), len(loader), 4, 1)
+    executable(bundle, "/bin/dynamic", head + entry + loader)
 
 
 def cwd_is_a_file(bundle):
@@ -231,7 +275,11 @@ ERRORS = [
     ),
     (
         program_not_found,
-        '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH',
+        '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH .hint: it is /bin.',
+    ),
+    (
+        program_without_path,
+        '/process/args/0: exec: "true": executable file not found in \\$PATH .hint: process.env has none.',
     ),
     (
         program_missing,
@@ -243,24 +291,67 @@ ERRORS = [
     ),
     (
         program_is_not_executable,
-        '/process/args/0: exec: "/etc/passwd": permission denied',
+        '/process/args/0: exec: "/etc/passwd": permission denied .hint: /etc/passwd has mode 0644: nobody may .*',
+    ),
+    (
+        program_is_not_executable_in_path,
+        '/process/args/0: exec: "plain": permission denied .hint: /bin/plain has mode 0644: nobody may execute it.',
+    ),
+    (
+        program_is_no_file,
+        '/process/args/0: exec: "/dev/null": permission denied .hint: /dev/null is no regular file.',
+    ),
+    (
+        program_on_a_noexec_mount,
+        '/process/args/0: exec: "/mnt/true": permission denied .hint: /mnt/true lies on a mount with the option noexec.',
     ),
     (
         program_is_anothers,
-        '/process/args/0: exec: "/bin/mine": permission denied',
+        (
+            '/process/args/0: exec: "/bin/mine": permission denied '
+            ".hint: /bin/mine has mode 0700, and the program's user is 1000."
+        ),
     ),
     (
         interpreter_missing,
         (
-            '/process/args/0: exec: "/bin/script": cannot be executed without its '
-            "interpreter /usr/bin/nosuch: no such file or directory .hint: .*"
+            '/process/args/0: exec: "/bin/script": cannot be executed without its `#!` interpreter /usr/bin/nosuch: '
+            "no such file or directory .hint: the first line of /bin/script names it."
+        ),
+    ),
+    (
+        interpreter_is_not_executable,
+        (
+            '/process/args/0: exec: "/bin/script": cannot be executed without its `#!` interpreter /etc/passwd: '
+            "permission denied .hint: the first line of /bin/script names it."
+        ),
+    ),
+    (
+        interpreter_of_the_interpreter,
+        (
+            '/process/args/0: exec: "/bin/script": cannot be executed without its `#!` interpreter /usr/bin/nosuch: '
+            "no such file or directory .hint: the first line of /bin/inner names it."
+        ),
+    ),
+    (
+        interpreter_with_carriage_return,
+        (
+            '/process/args/0: exec: "script": cannot be executed without its `#!` interpreter /bin/sh.x0d: no such file '
+            "or directory .hint: the first line of /bin/script ends with a carriage return, as on Windows."
         ),
     ),
     (
         loader_missing,
         (
-            '/process/args/0: exec: "/bin/dynamic": cannot be executed without its '
-            "interpreter /lib.*: no such file or directory .hint: .*"
+            '/process/args/0: exec: "/bin/dynamic": cannot be executed without its ELF loader /lib.*: no such file or '
+            "directory .hint: /bin/dynamic is linked dynamically, and was made for another root filesystem."
+        ),
+    ),
+    (
+        loader_of_32_bits_missing,
+        (
+            '/process/args/0: exec: "/bin/dynamic": cannot be executed without its ELF loader /lib/nosuch.so.2: no such '
+            "file or directory .hint: .*"
         ),
     ),
     (

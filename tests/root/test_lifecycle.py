@@ -310,14 +310,25 @@ def test_program_disappears_before_start(runtime, bundle):
     assert "stopped" == json.loads((runtime.folder / "poststop").read_text())["status"]
 
 
-def test_program_is_no_program(runtime, bundle):
-    """A text without a `#!` line: the kernel's own word, at start, with a hint."""
-    (bundle.rootfs / "prog").write_text("echo hi\n")
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"echo hi\n", "a script needs a `#!` line"),
+        (b"", "the file is empty"),
+        (b"#!\n", "its `#!` line names no interpreter"),
+        (b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x16\0" + bytes(64), "the program was made for s390x"),
+        (b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x39\x30" + bytes(64), "the program was made for ELF machine 12345"),
+    ],
+    ids=["text", "empty", "no interpreter", "other machine", "unknown machine"],
+)
+def test_program_is_no_program(runtime, bundle, content, hint):
+    """The kernel's own word, at start, with what is wrong with the file."""
+    (bundle.rootfs / "prog").write_bytes(content)
     (bundle.rootfs / "prog").chmod(0o755)
     bundle.program("/prog")
     runtime.create()
     message = runtime.fails("start", runtime.id)
-    assert message.startswith('/process/args/0: exec: "/prog": exec format error (hint: ')
+    assert f'/process/args/0: exec: "/prog": exec format error (hint: {hint})' == message
     runtime.assert_gone()
 
 
