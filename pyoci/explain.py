@@ -9,7 +9,7 @@ from pyoci import _native
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.hooks import failure
 from pyoci.plan.mounts import idmap_where, option_where
-from pyoci.plan.operations import SYNC_NAMES, Op
+from pyoci.plan.operations import SYNC_NAMES, TARGET_FILE, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,6 +207,11 @@ def _hint(op: Op, step: str, error: int) -> str:
         return "the id is not mapped in the user namespace"
     if op.verb == "set_rlimit" and error == errno.EPERM:
         return "raising a hard limit needs CAP_SYS_RESOURCE"
+    if step == "move_mount" and error == errno.ENOTDIR and op.verb in ("bind_mount", "mount"):
+        if op.verb == "bind_mount" and op.flags & TARGET_FILE:
+            return f"{op.s2} is a file, and {op.s1} of the container a directory"
+        what, target = (op.s2, op.s1) if op.verb == "bind_mount" else (f"a new {op.s1}", op.s3)
+        return f"{what} is a directory, and {target} of the container a file"
     if step == "mkdirat" and error == errno.EROFS:
         return "the mount point is missing and the filesystem is read-only"
     if step in ("mkdirat", "openat") and error == errno.EEXIST:

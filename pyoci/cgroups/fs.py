@@ -893,7 +893,7 @@ def _no_controller(name: str, mount: str, where: str) -> CgroupError:
     for line in _read_file("/proc/cgroups").split("\n"):
         subsystem, *numbers = line.split()[:2] or [""]
         if subsystem == ("blkio" if name == "io" else name) and numbers != ["0"]:
-            hint = "on this host it serves cgroup v1"
+            hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={subsystem}"
     return CgroupError(
         f"cannot apply: this host's cgroup v2 hierarchy ({mount}) has no {name} controller",
         where=where,

@@ -91,7 +91,8 @@ class Bundle:
         if not controller or controller in CONTROLLERS:
             return ""
         line = f"{where}: cannot apply: this host's cgroup v2 hierarchy ({self.mount}) has no {controller} controller"
-        return f"{line} (hint: on this host it serves cgroup v1)\n"
+        hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={controller}"
+        return f"{line} (hint: {hint})\n"
 
     def warning(self):
         """What `run` says of capabilities that this host's root lacks; "" if it has them all."""

@@ -236,11 +236,17 @@ ERRORS = [
     ),
     (
         file_on_folder,
-        "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory",
+        (
+            "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory "
+            ".hint: .*/passwd is a file, and /tmp of the container a directory."
+        ),
     ),
     (
         folder_on_file,
-        "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory",
+        (
+            "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory "
+            ".hint: a new tmpfs is a directory, and /etc/passwd of the container a file."
+        ),
     ),
     (
         unknown_filesystem,
