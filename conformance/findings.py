@@ -120,7 +120,7 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "absolute."
     ),
     ("HOOK-01", "crun"): (
-        "a hook of start or delete may have a relative path; config.md, POSIX-platform Hooks: the path is absolute."
+        "a relative path of a hook is taken if it happens to lead to a program; config.md, POSIX-platform Hooks: the path is absolute."
     ),
     ("HOOK-04", "runc"): (
         "a poststop hook may have a timeout of 0 or less, and start succeeds although a startContainer hook exceeds its "

@@ -71,6 +71,52 @@ BREAKAGES = [
         ["HOOK-04"],
     ),
     (
+        "any version is taken",
+        *("config/checks.py", '    ("/ociVersion", check_version),\n', ""),
+        ["CFG-01"],
+    ),
+    (
+        "createRuntime hooks run before prestart hooks",
+        *("plan/hooks.py", '"prestart", "createRuntime")', '"createRuntime", "prestart")'),
+        ["LIFE-14"],
+    ),
+    (
+        "createContainer hooks run where the runtime does",
+        *(
+            "plan/hooks.py",
+            '"createRuntime")\n    in_container = container_hooks(config, "createContainer", CREATE_STATE)',
+            '"createRuntime", "createContainer")\n    in_container: list[Op] = []',
+        ),
+        ["HOOK-09"],
+    ),
+    (
+        "argv[0] of a hook is its path",
+        *(
+            "plan/hooks.py",
+            'return entry.get("args") or [entry["path"]]',
+            'return [entry["path"], *entry.get("args", [])[1:]]',
+        ),
+        ["HOOK-02"],
+    ),
+    (
+        "poststop hooks run before the container is destroyed",
+        *(
+            "container.py",
+            "        cgroup.destroy(kill=self._record",
+            (
+                "        self.warnings.extend(run_poststop(self._record))\n"
+                '        self._record["hooks"] = {}\n'
+                "        cgroup.destroy(kill=self._record"
+            ),
+        ),
+        ["HOOK-12"],
+    ),
+    (
+        "every signal is SIGTERM",
+        *("container.py", "send_signal(pidfd, signal)", "send_signal(pidfd, SIGTERM)"),
+        ["OP-10"],
+    ),
+    (
         "hard limits are the soft ones",
         *("plan/process.py", 'c=limit["hard"]', 'c=limit["soft"]'),
         ["PROC-11"],
