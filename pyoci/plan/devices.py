@@ -1,7 +1,7 @@
 """`linux.devices`, the default devices and the standard links → operations.
 
 Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace
-nodes can't be made: the host's are bound instead.
+nodes can't be made: the host's are bound instead, with the owner and mode that they have.
 """
 
 from pyoci.plan.operations import Op
@@ -68,6 +68,11 @@ def _node(plan: "Plan", device: "dict[str, Any]", path: str, where: str, bind: b
     major, minor = device.get("major", 0), device.get("minor", 0)
     if bind and kind != "p":
         slot = plan.new_slot()
+        plan.warnings.extend(
+            f"{where}/{key}: ignored: the host's device is bound, since a user namespace can't make nodes"
+            for key in ("uid", "gid")
+            if device.get(key)
+        )
         plan.before.append(Op("open_device", where, path, kind, a=slot, b=major, c=minor))
         yield Op("bind_device", where, path, a=slot)
         return

@@ -268,6 +268,29 @@ def test_everything_at_once(runtime, bundle):
     assert not swap.exists() or "0" == swap.read_text().strip()
 
 
+def test_device_rules_of_a_container(runtime, bundle):
+    """A node alone opens nothing (DEV-10): the last rule for it decides (CG-20), the defaults stay usable (CG-22)."""
+    memory = {"type": "c", "major": 1, "minor": 1}
+    bundle.linux["devices"] = [{"path": "/dev/mem", **memory}]
+    rules = bundle.linux["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
+    bundle.shell("head -c 0 /dev/mem; head -c 1 /dev/zero | wc -c; echo x > /dev/null && echo null; mknod /n c 1 1")
+    bundle.process["capabilities"] = {
+        kind: [*names, "CAP_SYS_RAWIO"] for kind, names in bundle.process["capabilities"].items()
+    }
+    denied = runtime.run()
+    assert "1\nnull\n" == denied.out
+    assert "head: /dev/mem: Operation not permitted\n" == denied.err
+
+    (bundle.rootfs / "n").unlink()
+    rules += [{"allow": True, "access": "rwm", **memory}]
+    on_host = subprocess.run(["head", "-c", "0", "/dev/mem"], capture_output=True, text=True, check=False).returncode
+    assert on_host == ("Operation not permitted" in runtime.run().err)
+
+    (bundle.rootfs / "n").unlink()
+    rules += [{"allow": False, "access": "r", **memory}]
+    assert "head: /dev/mem: Operation not permitted\n" == runtime.run().err
+
+
 @pytest.mark.parametrize(
     ("resources", "where"),
     [

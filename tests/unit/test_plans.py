@@ -106,6 +106,18 @@ def test_labels_need_their_lsm() -> None:
     assert ["/process/apparmorProfile", "/linux/mountLabel"] == [problem.where for problem in caught.value.problems]
 
 
+def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
+    """In a user namespace the host's node is what it is; ids that say nothing else are no reason to warn."""
+    document, _ = config.load((PLANS / "user.json").read_bytes())
+    device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
+    pipe = {"path": "/dev/pipe", "type": "p", "uid": 5}
+    document["linux"]["devices"] = [{**device, "uid": 0, "gid": 0}, {**device, "uid": 5, "gid": 6}, pipe]
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+    why = "ignored: the host's device is bound, since a user namespace can't make nodes"
+
+    assert [f"/linux/devices/1/uid: {why}", f"/linux/devices/1/gid: {why}"] == plan.warnings
+
+
 def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
     """tmpfs gets context=…, proc does not."""
     document, _ = config.load((PLANS / "mounts.json").read_bytes())
