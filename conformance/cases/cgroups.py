@@ -574,12 +574,11 @@ def CG_35(t: Trial) -> None:
 
 
 def block_device() -> str:
-    """MAJOR:MINOR of a disk that is there."""
-    for name in sorted(os.listdir("/sys/block")):
-        size = Path(f"/sys/block/{name}/size").read_text().strip()
-        if size != "0":
-            return Path(f"/sys/block/{name}/dev").read_text().strip()
-    raise host.Missing("there is no block device with a medium")
+    """MAJOR:MINOR of a disk, if there is one with a medium."""
+    disks = [Path("/sys/block", name) for name in sorted(os.listdir("/sys/block"))]
+    for disk in sorted(disks, key=lambda disk: (disk / "size").read_text().strip() == "0"):
+        return (disk / "dev").read_text().strip()
+    raise host.Missing("there is no block device")
 
 
 def CG_36(t: Trial) -> None:
