@@ -43,7 +43,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_NO_NEW_PRIVS, VERB_SET_PERSONALITY, VERB_DROP_BOUNDING, VERB_SET_GROUPS, VERB_SET_IDS
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
-    VERB_LOAD_SECCOMP, VERB_EXEC
+    VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -54,7 +54,7 @@ VERBS = (
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
-    "load_seccomp", "exec",
+    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -1098,8 +1098,8 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: /dev/console is a bind mount of the terminal, which becomes the controlling terminal and fds 0 to 2.
-    cdef int existed = 0, step = 0, tree, fd
+    # Contract: /dev/console is a bind mount of the terminal, which is then taken.
+    cdef int existed = 0, step = 0, tree
     cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, &existed, &step)
     if target < 0:
         return step
@@ -1113,6 +1113,12 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
         return STEP_MOVE_MOUNT
     close(tree)
     close(target)
+    return do_take_terminal(ctx, op)
+
+
+cdef int do_take_terminal(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the terminal is the controlling one, and fds 0 to 2.
+    cdef int fd
     for fd in range(3):
         if dup2(ctx.slots[SLOT_CONSOLE], fd) < 0:
             return STEP_DUP
@@ -1511,8 +1517,9 @@ cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
 
 
 cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: from fd a on, only the channel, the two FIFOs and the state for the startContainer hook stay open.
-    cdef int kept[5]
+    # Contract: from fd a on, only the channel, the two FIFOs, the state for the startContainer hook, and slot b unless it
+    # is 0, stay open.
+    cdef int kept[6]
     cdef int i, j, n = 0, swap
     cdef unsigned int first = <unsigned int>op.a
     if not ctx.started:
@@ -1522,6 +1529,9 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
     kept[n] = ctx.slots[SLOT_RESULT_FIFO]
     kept[n + 1] = ctx.slots[SLOT_START_STATE]
     n += 2
+    if op.b:
+        kept[n] = ctx.slots[op.b]
+        n += 1
     for i in range(1, n):
         j = i
         while j > 0 and kept[j - 1] > kept[j]:
@@ -1847,6 +1857,15 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return load_seccomp(ctx, op)
     if code == VERB_EXEC:
         return do_exec(ctx, op)
+    if code == VERB_OPEN_ROOT:
+        # the root of the mount namespace that was joined: beneath it paths of the container are resolved
+        ctx.slots[SLOT_ROOTFS] = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+        return STEP_OPENAT if ctx.slots[SLOT_ROOTFS] < 0 else 0
+    if code == VERB_TAKE_TERMINAL:
+        return do_take_terminal(ctx, op)
+    if code == VERB_RESET_SIGNALS:
+        reset_signals()
+        return 0
     set_errno(ENOSYS)
     return STEP_UNKNOWN
 

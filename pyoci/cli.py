@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Command:
     """One command: what it does, its operands and options, and the function that does it.
 
-    Operands in brackets may be left out. `data` marks commands whose standard output is parsed, often
-    together with standard error. `mixed` allows options after operands.
+    `failure` is the exit status when the command itself fails. Operands in brackets may be left out. `data`
+    marks commands whose standard output is parsed, often together with standard error. `mixed` allows options
+    after operands.
     """
 
-    __slots__ = ("data", "mixed", "operands", "options", "run", "summary")
+    __slots__ = ("data", "failure", "mixed", "operands", "options", "run", "summary")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Command:
         *,
         data: bool = False,
         mixed: bool = True,
+        failure: int = 1,
     ) -> None:
         self.summary = summary
         self.operands = operands.split()
@@ -42,6 +44,7 @@ class Command:
         self.run = run
         self.data = data
         self.mixed = mixed
+        self.failure = failure
 
 
 HELP = (
@@ -86,6 +89,32 @@ COMMANDS = {
         "ID",
         (*_CREATE, Option("no-subreaper", "", "`create` is never a subreaper", hidden=True)),
         commands.create,
+    ),
+    "exec": Command(
+        "run one more program in a container",
+        "ID [PROGRAM] [ARGUMENT]...",
+        (
+            Option("process p", "FILE", "take the process from this file: `process` of a config.json"),
+            Option("detach d", "", "don't wait: leave the program running"),
+            Option("tty t", "", "give it a terminal"),
+            Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
+            Option("pid-file", "FILE", "write the pid of the process to this file"),
+            Option("pidfd-socket", "SOCKET", "send a pidfd of the process to this socket"),
+            Option("preserve-fds", "N", "pass on N descriptors after the standard three and those of $LISTEN_FDS"),
+            Option("user u", "UID[:GID]", "run as this user"),
+            Option("additional-gids g", "GID", "one more group; may be repeated"),
+            Option("cwd", "DIR", "start in this folder of the container"),
+            Option("env e", "NAME=VALUE", "one more variable; may be repeated"),
+            Option("cap c", "NAME", "one more capability; may be repeated"),
+            Option("no-new-privs", "", "no program may gain privileges"),
+            Option("apparmor", "PROFILE", "run under this AppArmor profile"),
+            Option("process-label", "LABEL", "run under this SELinux label"),
+            Option("cgroup", "PATH", "run in this cgroup below the container's"),
+            Option("ignore-paused", "", "wait for a paused container instead of failing"),
+        ),
+        commands.exec_process,
+        mixed=False,
+        failure=255,
     ),
     "start": Command("start the program of a created container", "ID", (), commands.start),
     "run": Command(
@@ -193,8 +222,8 @@ HELPERS = {"move-net-devices": commands.move_net_devices}
 def main(argv: "list[str]") -> int:
     """Run the command line `argv` (without the program's name) and return the exit status. Raises nothing.
 
-    0 is success, 1 any failure: a wrong command line too, as runc has it. `run` in the foreground returns the
-    status of the container's program, which is 128 + N when signal N ended it.
+    0 is success, 1 any failure: a wrong command line too, as runc has it. `run` and `exec` in the foreground return the
+    status of their program, which is 128 + N when signal N ended it; a failure of `exec` itself is 255.
     """
     given = Values()
     try:
@@ -235,7 +264,12 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
     except OSError as error:  # of the system, not of the container: no descriptors left, a full disk
         log.debug(_trace(error.__traceback__))
         subject = f"{error.filename}: " if error.filename else ""
-        raise PyociError(f"cannot {verb}: {subject}{reason(error.errno or 0)}") from error
+        failure = PyociError(f"cannot {verb}: {subject}{reason(error.errno or 0)}")
+        failure.status = command.failure
+        raise failure from error
+    except PyociError as error:
+        error.status = command.failure
+        raise
     finally:
         log.close()
 
@@ -321,7 +355,7 @@ def _fail(error: BaseException, given: Values) -> int:
         log.debug(_trace(error.__traceback__))
     log.error(_describe(error))
     log.close()
-    return 1
+    return error.status if isinstance(error, PyociError) else 1
 
 
 def _describe(error: BaseException) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pyoci.container import Container
     from pyoci.errors import Problem
+    from pyoci.execution import Changes
     from pyoci.plan.compiler import Options
 
     T = TypeVar("T")
@@ -67,6 +68,23 @@ def run(call: Call) -> int:
         detach=options.on("detach"),
         keep=options.on("keep"),
         no_subreaper=options.on("no-subreaper"),
+    )
+
+
+def exec_process(call: Call) -> int:
+    """`pyoci exec ID [PROGRAM] [ARGUMENT]...`: the exit status is the program's, or 0 with --detach."""
+    options = call.options
+    wanted = call.path("process") or _changes(call)
+    return _load(call, call.id).exec(
+        wanted,
+        detach=options.on("detach"),
+        console_socket=call.path("console-socket") or None,
+        pidfd_socket=call.path("pidfd-socket") or None,
+        pid_file=call.path("pid-file") or None,
+        preserve_fds=options.count("preserve-fds"),
+        sub_cgroup=options.text("cgroup"),
+        ignore_paused=options.on("ignore-paused"),
+        log=call.log,
     )
 
 
@@ -242,6 +260,45 @@ def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool)
         log=call.log,
         **more,
     )
+
+
+def _changes(call: Call) -> "Changes":
+    """What the options of exec say of the process."""
+    from pyoci.execution import Changes
+
+    if not call.operands[1:]:
+        raise UsageError("exec: needs a program, or --process")
+    options = call.options
+    user = options.text("user")
+    return Changes(
+        call.operands[1:],
+        terminal=options.on("tty"),
+        env=options.all("env"),
+        cwd=options.text("cwd") or None,
+        user=_user(user) if user else None,
+        additional_gids=[_id(text, "additional-gids") for text in options.all("additional-gids")],
+        capabilities=[_capability(name) for name in options.all("cap")],
+        no_new_privs=options.on("no-new-privs"),
+        apparmor=options.text("apparmor") or None,
+        label=options.text("process-label") or None,
+    )
+
+
+def _user(text: str) -> "tuple[int, int | None]":
+    """UID or UID:GID: numbers, since names are the caller's to look up."""
+    uid, colon, gid = text.partition(":")
+    return _id(uid, "user"), _id(gid, "user") if colon else None
+
+
+def _id(text: str, option: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= 0xFFFFFFFF:
+        raise UsageError(f"cannot use `{text}` for --{option}: expected an id from 0 to 4294967294")
+    return int(text)
+
+
+def _capability(name: str) -> str:
+    name = name.upper()
+    return name if name.startswith("CAP_") else f"CAP_{name}"
 
 
 def _load(call: Call, id: str) -> "Container":

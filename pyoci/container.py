@@ -11,7 +11,7 @@ import select
 import time
 
 from pyoci import state
-from pyoci.config.jsonio import dumps
+from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
 from pyoci.names import check_id
 from pyoci.state import Directory, is_exiting, open_process, open_root, send_signal, wait_ended
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.cgroups import fs
+    from pyoci.execution import Changes
 
 
 SPEC_VERSION = "1.3.0"
@@ -121,6 +122,12 @@ class Container:
         finally:
             self._directory.close()
 
+    def exec(self, wanted: "str | Changes", **options: "Any") -> int:
+        """See `pyoci.execution.execute`, which takes the same arguments."""
+        from pyoci.execution import execute
+
+        return execute(self, wanted, **options)
+
     def kill(self, signal: int = SIGTERM, *, all: bool = False) -> None:
         """Signal the container's process, or with `all` every process of its cgroup. Raises StatusError if it has
         ended.
@@ -220,6 +227,29 @@ class Container:
         if self.status() == "stopped":
             raise StatusError("container not running")
         events.follow(self._directory.id, self._record, self._cgroup(), interval)
+
+    # --- for exec
+
+    @property
+    def record(self) -> "dict[str, Any]":
+        """What state.json says. Raises ContainerNotFound or StateError if it can't be used."""
+        return self._require_record()
+
+    def cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
+        """Where its processes are."""
+        return self._cgroup()
+
+    def kept_for_exec(self) -> "dict[str, Any]":
+        """The container's `process`, and what else of its config every process of it gets. Raises StateError."""
+        try:
+            kept: dict[str, Any] = loads(self._directory.kept(state.FOR_EXEC))
+        except ValueError as error:
+            raise StateError(f"cannot read {state.FOR_EXEC} of container {self._directory.id}: {error}") from error
+        return kept
+
+    def seccomp_program(self) -> bytes:
+        """Its compiled filter. Raises StateError."""
+        return self._directory.kept(state.SECCOMP)
 
     # --- parts of them
 

@@ -7,9 +7,10 @@ container, commit. On any failure everything is taken back.
 import posix
 
 from pyoci import config as configuration
-from pyoci import console, files, hooks
+from pyoci import console, files, hooks, state
 from pyoci.bundle import read_config
 from pyoci.cgroups import fs
+from pyoci.config.jsonio import dumps
 from pyoci.container import Container, now, open_bundle, run_poststop, state_json
 from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
 from pyoci.host import probe
@@ -139,7 +140,7 @@ class _Creation:
             self.bundle.encode()
         except UnicodeEncodeError as error:  # JSON, which the state is kept and told in, could not hold it
             raise PyociError(f"cannot use bundle {bundle}: its path is not UTF-8") from error
-        self.listen_fds = _listen_fds()
+        self.listen_fds = listen_fds()
         self.preserve_fds = self.listen_fds + preserve_fds
         directory, name = (self.bundle, "config.json") if config_file is None else _split(config_file)
         self.config, warnings = configuration.load(read_config(directory, name))
@@ -177,11 +178,12 @@ class _Creation:
         self, console_socket: "str | None", pidfd_socket: "str | None", pid_file: "str | None"
     ) -> "tuple[Container, Launch]":
         """Claim the id, make the container, commit. On any failure everything is taken back."""
-        _occupy(_FIRST_FD, self.preserve_fds)
+        occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
         launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount)
         directory = Directory.claim(self.root, self.id)
         try:
+            self._keep_for_exec(directory)
             self._open_descriptors(directory, launch)
             if self.options.cgroup_manager == "cgroupfs":
                 path = self.config.get("linux", {}).get("cgroupsPath", "")
@@ -205,7 +207,7 @@ class _Creation:
                     _tell_inside(launch, CREATE_STATE, record, "creating")
                 if point == READY:
                     _tell_inside(launch, START_STATE, record, "created")
-                    _send(launch, console_socket, pidfd_socket)
+                    send_to_engine(launch, console_socket, pidfd_socket)
                 if point == CREATED:
                     self._commit(directory, record, pid_file)
 
@@ -256,6 +258,19 @@ class _Creation:
             },
         }
 
+    def _keep_for_exec(self, directory: Directory) -> None:
+        """Nothing of the bundle is read again."""
+        linux = self.config.get("linux", {})
+        kept: dict[str, Any] = {
+            "process": self.config.get("process", {}),
+            "linux": {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
+        }
+        for op in self.plan.init:
+            if op.verb == "load_seccomp":
+                kept["seccomp"] = {"flags": op.b, "notify": bool(op.c)}
+                directory.keep(state.SECCOMP, op.blob)
+        directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
+
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
         if HOOKS in self.plan.at:
@@ -276,17 +291,23 @@ class _Creation:
         record["status"] = "created"
         directory.save(record)
         if pid_file:
-            try:
-                files.replace(pid_file, str(record["pid"]).encode("ascii"), 0o644)
-            except OSError as error:
-                raise SetupError(f"cannot write pid file {pid_file}: {reason(error.errno or 0)}") from error
+            write_pid_file(pid_file, record["pid"])
 
 
-def _send(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
+def send_to_engine(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
+    """What the engine takes over: the terminal's master, a pidfd."""
     if console_socket:
         console.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
     if pidfd_socket:
         console.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid alone, without a line's end: engines read it so."""
+    try:
+        files.replace(path, str(pid).encode("ascii"), 0o644)
+    except OSError as error:
+        raise SetupError(f"cannot write pid file {path}: {reason(error.errno or 0)}") from error
 
 
 def _tell_inside(launch: Launch, slot: int, record: "dict[str, Any]", status: str) -> None:
@@ -312,7 +333,7 @@ def _inner_pid(pid: int) -> int:
     return pid
 
 
-def _listen_fds() -> int:
+def listen_fds() -> int:
     """How many sockets were passed to this very process (sd_listen_fds(3)); 0 if they are meant for another one."""
     environment = posix.environ
     if environment.get(b"LISTEN_PID") != str(posix.getpid()).encode():
@@ -321,7 +342,7 @@ def _listen_fds() -> int:
     return int(count) if count.isdigit() and len(count) < 5 else 0
 
 
-def _occupy(first: int, count: int) -> None:
+def occupy(first: int, count: int) -> None:
     """Fill the holes among descriptors to be preserved, so that none of ours gets a number that the container keeps."""
     for fd in range(first, first + count):
         try:

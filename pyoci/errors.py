@@ -32,8 +32,11 @@ class PyociError(Exception):
     """Base of all expected failures.
 
     `where` is the JSON pointer into config.json that the failure comes from ("" when it has none);
-    `hint` is advice for the person who reads it ("" when we have none).
+    `hint` is advice for the person who reads it ("" when we have none). `status` is the exit status of the command
+    that ends with it.
     """
+
+    status = 1
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(message)

@@ -11,9 +11,11 @@ import posix
 
 from pyoci import _native, explain, files, hooks, state
 from pyoci.cgroups.fs import Cgroup, NoCgroup
+from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.mounts import PRIVATE, SLAVE
 from pyoci.plan.operations import (
+    BORN,
     BUNDLE,
     CHANNEL,
     CONSOLE,
@@ -86,6 +88,12 @@ class Launch:
         Where `cgroup.kill` was used before, in the cgroup or in the runtime's own, the kernel takes the child for one
         of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved.
         """
+        if BORN in self.plan.at:
+            self._clone(-1, held=True)
+            for op in self.plan.at[BORN]:
+                self._run(op)
+            self._answer()
+            return
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
         if self._clone(cgroup_fd) and cgroup_fd >= 0:
             self._bury()
@@ -131,12 +139,17 @@ class Launch:
             self._run(op)
 
     def converse(self, at: "Callable[[int], None]") -> None:
-        """Answer the child at each synchronisation point until it is created. `at` is told each point first.
+        """Answer the child at each synchronisation point until it is created, or runs its program. `at` is told each
+        point first.
 
         Raises what the child reports, or what a parent's operation raises.
         """
+        executes = False
         while True:
-            kind, index, step, error, detail, payload = self._receive()
+            record = self._receive(may_end=executes)
+            if record is None:
+                return
+            kind, index, step, error, detail, payload = record
             if kind == CLONED:
                 self._adopt(detail)
                 at(INIT)
@@ -148,6 +161,8 @@ class Launch:
                 if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                     raise lacking
                 raise explain.explain(self.config, op, step, error, detail, payload)
+            elif kind == EXEC:
+                executes = True
             elif kind == SYNC:
                 if detail == CONSOLE:
                     self.console = _native.pidfd_getfd(self.pidfd, step)
@@ -206,13 +221,17 @@ class Launch:
 
     # --- the conversation
 
-    def _receive(self) -> "tuple[int, int, int, int, int, bytes]":
-        """The next record. Raises SetupError if the child ended without one."""
+    def _receive(self, *, may_end: bool) -> "tuple[int, int, int, int, int, bytes] | None":
+        """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
+        if the child ended without a record.
+        """
         try:
             data = posix.read(self._channel, 8192)
         except ConnectionResetError:  # it was killed before it had read our answer
             data = b""
         if not data:
+            if may_end:
+                return None
             raise self._ended()
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         return kind, index, step, error, detail, data[RECORD.size : RECORD.size + length]
@@ -387,6 +406,12 @@ class Launch:
     def _prlimit(self, op: Op) -> None:
         _native.prlimit(self.pid, op.a, op.b, op.c)
 
+    def _set_affinity(self, op: Op) -> None:
+        try:
+            posix.sched_setaffinity(self.pid, numbers(op.s1))
+        except ValueError as error:
+            raise OSError(errno.EINVAL, "") from error
+
     def _elsewhere(self, _op: Op) -> None:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
 
@@ -428,6 +453,9 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "prlimit": Launch._prlimit,
     "send_console": Launch._elsewhere,
     "commit": Launch._elsewhere,
+    "open_container": Launch._elsewhere,
+    "set_affinity": Launch._set_affinity,
+    "verify_namespaces": Launch._elsewhere,
 }
 
 
@@ -464,6 +492,7 @@ _PHRASES = {
     "write_oom_score_adj": "set the OOM score adjustment",
     "move_net_device": "move network device {1}",
     "prlimit": "set {1}",
+    "set_affinity": "run on CPUs {1}",
 }
 
 

@@ -35,18 +35,24 @@ class Option:
 class Values:
     """The options that were given, by their long names."""
 
-    __slots__ = ("_given",)
+    __slots__ = ("_all", "_given")
 
     def __init__(self) -> None:
         self._given: dict[str, str] = {}
+        self._all: dict[str, list[str]] = {}
 
     def put(self, name: str, value: str) -> None:
-        """Keep a value; the last one counts. A switch is "true" or "false"."""
+        """Keep a value; the last one counts, unless `all` is asked for. A switch is "true" or "false"."""
         self._given[name] = value
+        self._all.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str:
         """The value of an option, "" if it was not given."""
         return self._given.get(name, "")
+
+    def all(self, name: str) -> "list[str]":
+        """Every value of an option that may be repeated, in order."""
+        return self._all.get(name, [])
 
     def on(self, name: str) -> bool:
         """Whether a switch is on."""

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
-_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD))
+FOR_EXEC, SECCOMP = "exec.json", "seccomp"  # what only exec reads: settings as JSON, the compiled filter
+_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP))
 LOCK_PATIENCE = 10  # seconds
 _PF_EXITING = 4
 _SIGKILL = 9
+_NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
@@ -241,6 +243,25 @@ class Directory:
             raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
         self._fifos = record["fifos"]
         return record
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a file that never changes. Raises StateError."""
+        try:
+            fd = posix.open(name, _NEW_FILE, 0o600, dir_fd=self.fd)
+            try:
+                while data:
+                    data = data[posix.write(fd, data) :]
+            finally:
+                posix.close(fd)
+        except OSError as error:
+            raise StateError(f"cannot write {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+
+    def kept(self, name: str) -> bytes:
+        """What `keep` wrote. Raises StateError."""
+        try:
+            return files.read(name, self.fd, 32 << 20)
+        except OSError as error:
+            raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
 
     def is_ours(self) -> bool:
         """Whether nothing lies in the directory but what this runtime puts there; engines share one root between

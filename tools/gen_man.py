@@ -28,6 +28,7 @@ else is written there unless `--debug` or `--log-level` asks for it. Nothing is 
 
 EXAMPLES = {
     "create": "pyoci create --bundle /bundles/web --pid-file /run/web.pid web",
+    "exec": "pyoci exec --tty web sh\npyoci exec --user 1000 --env A=b --detach --pid-file /run/job.pid web job",
     "start": "pyoci start web",
     "run": "pyoci run --bundle /bundles/web web",
     "state": "pyoci state web",
@@ -78,8 +79,8 @@ repeated options counts.
 {_options(GLOBAL_OPTIONS)}
 ## EXIT STATUS
 
-0 on success, 1 on any failure, a wrong command line among them. `run` in the foreground returns the status of the
-container's program, or 128 + N if signal N ended it.
+0 on success, 1 on any failure, a wrong command line among them. `run` and `exec` in the foreground return the status of
+their program, or 128 + N if signal N ended it; when `exec` itself fails it is 255.
 
 ## ERRORS
 

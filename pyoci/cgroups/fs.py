@@ -189,6 +189,16 @@ class Cgroup:
         cgroup.before, cgroup.owners = record["before"], record["owners"]
         return cgroup
 
+    def at(self, path: str) -> "Cgroup":
+        """The cgroup at `path` of the same hierarchy, which exists. Raises `CgroupError`."""
+        try:
+            fd = _open_below(self.mount, path)
+        except OSError as error:
+            raise CgroupError(f"cannot use cgroup {path}: {reason(_errno(error))}") from error
+        found = Cgroup(self.mount, path, [], posix.fstat(fd).st_ino)
+        found._dirfd = fd
+        return found
+
     def to_dict(self) -> "dict[str, Any]":
         """What later commands need to find it again, as JSON values."""
         return {

@@ -62,6 +62,17 @@ def sysctl_namespace(path: str) -> str:
     return ""
 
 
+def numbers(text: str) -> "list[int]":
+    """The numbers in a list such as `0-3,7`. Raises ValueError for one that no kernel has."""
+    found: list[int] = []
+    for item in text.split(","):
+        first, _, last = item.strip(" ").partition("-")
+        if int(last or first) >= 1 << 16:
+            raise ValueError(text)
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def is_cgroup_file(name: str) -> bool:
     """Whether `name` has the form of a cgroup's file, such as `memory.max`: words with dots between them."""
     words = name.split(".")

@@ -72,7 +72,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     plan = Plan()
     linux = config.get("linux", {})
     own = namespaces.Namespaces(linux)
-    _check_labels(config, host)
+    check_labels(config, host)
 
     rootfs.open_rootfs(plan, rootfs_path(config, options))
     plan.init.append(Op("set_pdeathsig", a=9))
@@ -132,9 +132,7 @@ def _init(
     yield from rootfs.finish_rootfs(config)
     yield from rootfs.protect_paths(plan, config)
     yield Op("reset_affinity")
-    if linux.get("personality"):
-        domain = linux["personality"]["domain"]
-        yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
+    yield from personality(linux)
     if not program:
         yield from _without_process(options)
         return
@@ -150,17 +148,30 @@ def _init(
     plan.warnings.extend(capabilities.warnings)
     yield from process.credentials(program, capabilities)
     yield from process.program(program, env, options.preserve_fds)
+    by_child = settings(plan, program, host)
+    plan.at[CREATED] = [Op("commit")]
+    yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)
+
+
+def personality(linux: "dict[str, Any]") -> "Iterator[Op]":
+    """`linux.personality`, which every process of the container has."""
+    if linux.get("personality"):
+        domain = linux["personality"]["domain"]
+        yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
+
+
+def settings(plan: Plan, program: "dict[str, Any]", host: Host) -> "list[Op]":
+    """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
     # Without this capability the runtime has no say over a process of another user, who may still lower limits.
     by_runtime = bool(host.capabilities & process.CAP_SYS_RESOURCE)
     limits = list(process.rlimits(program, "prlimit" if by_runtime else "set_rlimit"))
-    plan.at[READY] = [
-        *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
-        *(limits if by_runtime else []),
-    ]
-    plan.at[CREATED] = [Op("commit")]
-    hooks_at_start = hooks.start_hooks(config)
-    by_child = [] if by_runtime else limits
-    yield from process.start(program, env, hooks_at_start, filter_, capabilities, by_child)
+    plan.at.setdefault(READY, []).extend(
+        [
+            *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
+            *(limits if by_runtime else []),
+        ]
+    )
+    return [] if by_runtime else limits
 
 
 def _without_process(options: Options) -> "Iterator[Op]":
@@ -220,7 +231,7 @@ def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:
     plan.at.setdefault(READY, []).append(Op("chown_cgroup", "/process/user/uid", a=uid, b=mapped))
 
 
-def _check_labels(config: "dict[str, Any]", host: Host) -> None:
+def check_labels(config: "dict[str, Any]", host: Host) -> None:
     """A label that no LSM would enforce is an error, not a wish."""
     process_ = config.get("process", {})
     problems = []

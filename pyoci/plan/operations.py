@@ -27,7 +27,7 @@ VERBS = (
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
-    "load_seccomp", "exec",
+    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 
@@ -36,10 +36,13 @@ PARENT_VERBS = (
     "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "open_device", "open_namespace", "open_null",
     "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
     "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
+    "open_container", "set_affinity", "enter_cgroup", "verify_namespaces",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
-# INIT is no question of init, but the news of it: a bootstrap process has cloned it.
+# INIT is no question of init, but the news of it: a bootstrap process has cloned it. BORN is before the first child
+# does anything: it waits for the parent only where the plan has something to do then.
+BORN = -1
 INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES = range(8)
 SYNC_NAMES = {
     0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created", 7: "net-devices",

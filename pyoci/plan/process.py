@@ -34,14 +34,14 @@ def _names(bits: int) -> "list[str]":
     return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
 
 
-def console(process: "dict[str, Any]") -> "Iterator[Op]":
-    """The container's terminal, made in its own devpts; the runtime takes the master and sends it on."""
+def console(process: "dict[str, Any]", *, on_dev_console: bool = True) -> "Iterator[Op]":
+    """A terminal made in the container's own devpts; the runtime takes the master and sends it on."""
     if not process.get("terminal"):
         return
     size = process.get("consoleSize", {})
     uid = process.get("user", {}).get("uid", 0)
     yield Op("open_console", "/process/terminal", a=CONSOLE, b=size.get("height", 0), c=size.get("width", 0), d=uid)
-    yield Op("mount_console", "/process/terminal")
+    yield Op("mount_console" if on_dev_console else "take_terminal", "/process/terminal")
 
 
 def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -162,6 +162,17 @@ def start(
     yield from limits
     yield sync(CREATED)
     yield Op("wait_start")
+    yield from enter_program(process, env, hooks, seccomp, capabilities)
+
+
+def enter_program(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+) -> "Iterator[Op]":
+    """The last steps, with nobody to wait for any more."""
     yield Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
     if seccomp is not None:
         lacking = capabilities.late & ~capabilities.effective
@@ -179,6 +190,7 @@ __all__ = [
     "Capabilities",
     "console",
     "credentials",
+    "enter_program",
     "environment",
     "mask",
     "program",

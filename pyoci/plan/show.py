@@ -8,6 +8,7 @@ from pyoci.config.jsonio import dumps
 from pyoci.config.names import CAPABILITIES
 from pyoci.plan import mounts, namespaces
 from pyoci.plan.operations import (
+    BORN,
     COPY_UP,
     FIRST_SLOT,
     INHERIT_MODE,
@@ -87,8 +88,14 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
     for op in plan.before:
         yield "", op.verb, phrase(op), op.where
     flags = ", ".join(_clone_flags(plan.clone_flags)) or "no new namespaces"
-    into = ", into the cgroup" if any(op.verb == "make_cgroup" for op in plan.before) else ""
-    yield f"runtime: clone ({flags}{into}), and meanwhile"
+    into = ", into the cgroup" if any(op.verb in ("make_cgroup", "open_container") for op in plan.before) else ""
+    held = plan.at.get(BORN, [])
+    if held:
+        yield f"runtime: clone ({flags}), and before the child does anything"
+        for op in held:
+            yield "", op.verb, phrase(op), op.where
+    else:
+        yield f"runtime: clone ({flags}{into}), and meanwhile"
     for op in plan.meanwhile:
         yield "", op.verb, phrase(op), op.where
     index = 0
@@ -113,8 +120,8 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
 
 def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
     yield str(index), op.verb, phrase(op), op.where
-    point = INIT if op.verb == "clone_init" else op.a if op.verb in ("sync", "open_console") else -1
-    for parent in plan.at.get(point, ()):
+    point = INIT if op.verb == "clone_init" else op.a if op.verb in ("sync", "open_console") else BORN
+    for parent in plan.at.get(point, ()) if point != BORN else ():
         yield "", f"  runtime: {parent.verb}", phrase(parent), parent.where
 
 
@@ -247,7 +254,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "chdir": _first,
     "chown_cgroup": lambda op: f"uid {op.a}" + (" of the container's user namespace" if op.b else ""),
     "chown_stdio": lambda op: f"uid {op.a}",
-    "close_fds": lambda op: f"from {op.a}",
+    "close_fds": lambda op: f"from {op.a}" + (" but the container's pidfd" if op.b else ""),
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
     "exec": lambda op: " ".join(op.argv or ()),
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
@@ -263,6 +270,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "mount": _mount,
     "move_net_device": lambda op: f"{op.s1} → {op.s2}",
     "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
+    "open_container": lambda op: f"{op.s1}: its first process",
     "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,
@@ -274,6 +282,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "remount": _remount,
     "run_hook": _hook,
     "run_host_hook": _hook,
+    "set_affinity": lambda op: f"CPUs {op.s1}",
     "set_ambient": lambda op: _capabilities(op.a),
     "set_capabilities": _set_capabilities,
     "set_domainname": _first,
@@ -290,6 +299,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "symlink": lambda op: f"{op.s2} → {op.s1}" + (f"  if {op.s3} exists" if op.s3 else ""),
     "sync": lambda op: SYNC_NAMES[op.a],
     "unshare": _first,
+    "verify_namespaces": _first,
     "write_attr": lambda op: f"/proc/{op.s1} = {op.s2}",
     "write_cgroup": lambda op: f"{op.s1} = {op.s2}",
     "write_id_maps": lambda op: f"{op.s1} = {', '.join(op.s2.split(chr(10))[:-1])}",

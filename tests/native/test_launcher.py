@@ -114,9 +114,7 @@ def test_isolated(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(search)
 
 
-@pytest.mark.parametrize(
-    "arguments", [[b"a", b"", b"--b=c d"], ["é—語".encode()], [b"\xff\xfe"], [b"\xff", b"create"]]
-)
+@pytest.mark.parametrize("arguments", [[b"a", b"", b"--b=c d"], ["é—語".encode()], [b"\xff\xfe"], [b"\xff", b"create"]])
 def test_arguments(probe: Path, arguments: list[bytes]) -> None:
     """Arguments arrive as they were given, whatever their bytes; also through the second execution."""
     code = b"posix.write(1, b'|'.join(a.encode('utf-8', 'surrogateescape') for a in argv[:-1]))"

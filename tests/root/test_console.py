@@ -398,7 +398,7 @@ def test_terminal_that_is_closed_and_opened_again(runtime, terminal):
 
 def test_foreground_with_a_console_socket(runtime, bundle, console):
     """The terminal is the socket's: `run` waits, and keeps its hands off."""
-    bundle.shell("echo ready; read line; echo \"<$line>\"; exit 7")
+    bundle.shell('echo ready; read line; echo "<$line>"; exit 7')
     bundle.write()
     command = runtime.command("run", "--bundle", bundle.folder, "--console-socket", console.path, runtime.id)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

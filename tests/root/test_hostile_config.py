@@ -93,7 +93,10 @@ def test_values(attack: Attack, pointer: str, value: Any) -> None:
 
 USER_MAPS = {
     "overlap": [{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 5000, "size": 10}],
-    "overlap outside": [{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 50, "hostID": 1005, "size": 10}],
+    "overlap outside": [
+        {"containerID": 0, "hostID": 1000, "size": 10},
+        {"containerID": 50, "hostID": 1005, "size": 10},
+    ],
     "size 0": [{"containerID": 0, "hostID": 1000, "size": 0}],
     "wraps": [{"containerID": 0, "hostID": 4294967295, "size": 2}],
     "wraps inside": [{"containerID": 4294967295, "hostID": 5, "size": 1}],
@@ -134,7 +137,9 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
     assert 9000 > len(done.stderr)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "fifo with a writer", "socket", "folder", "symlink", "zero", "tty", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["fifo", "fifo with a writer", "socket", "folder", "symlink", "zero", "tty", "missing"]
+)
 def test_config_is_no_file(attack: Attack, kind: str) -> None:
     """T8: a config.json that is no regular file is refused at once; it is not followed, read or waited for."""
     place = attack.bundle / "config.json"
@@ -177,7 +182,26 @@ def test_bundle_is_gone_after_create(attack: Attack) -> None:
     assert not (attack.folder / "pwned").exists()
 
 
-IDS = ["", ".", "..", "a/b", "/a", "a/", "../a", "..a", ".a", "a\n", "a b", "a\x1b", "x" * 256, "é", "ａ", "a:b", "*", "$(id)"]
+IDS = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "/a",
+    "a/",
+    "../a",
+    "..a",
+    ".a",
+    "a\n",
+    "a b",
+    "a\x1b",
+    "x" * 256,
+    "é",
+    "ａ",
+    "a:b",
+    "*",
+    "$(id)",
+]
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -187,7 +211,14 @@ def test_ids(attack: Attack, id: str) -> None:
     attack.root.chmod(0o700)
     attack.write_config()
     before = sorted(path.name for path in attack.folder.iterdir())
-    for words in (["create", "--bundle", attack.bundle], ["start"], ["state"], ["kill"], ["delete"], ["delete", "--force"]):
+    for words in (
+        ["create", "--bundle", attack.bundle],
+        ["start"],
+        ["state"],
+        ["kill"],
+        ["delete"],
+        ["delete", "--force"],
+    ):
         result = attack.pyoci(*words, "--", id)
         assert 1 == result.status or (words[-1] == "--force" and not id), words
     assert sorted([*before, "log.json"]) == sorted(path.name for path in attack.folder.iterdir())

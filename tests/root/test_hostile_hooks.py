@@ -303,7 +303,9 @@ def test_hook_paths_do_not_come_from_the_image(attack: Attack) -> None:
     (attack.rootfs / "bin/sh").unlink()
     (attack.rootfs / "bin/sh").write_text("#!/bin/busybox sh\necho image > /pwned\n")
     (attack.rootfs / "bin/sh").chmod(0o755)
-    set_hook(attack, "createContainer", hook(f"readlink /proc/self/exe > {attack.folder}/told; pwd >> {attack.folder}/told"))
+    set_hook(
+        attack, "createContainer", hook(f"readlink /proc/self/exe > {attack.folder}/told; pwd >> {attack.folder}/told")
+    )
     assert 0 == attack.run().status
     assert not (attack.rootfs / "pwned").exists()
     exe, cwd = (attack.folder / "told").read_text().split()
@@ -337,7 +339,12 @@ def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
         with pytest.raises(ValueError):
             attack.pyoci("state", name)
         return
-    for words in (["state", name], ["create", "--bundle", attack.bundle, name], ["kill", name], ["delete", "--force", name]):
+    for words in (
+        ["state", name],
+        ["create", "--bundle", attack.bundle, name],
+        ["kill", name],
+        ["delete", "--force", name],
+    ):
         result = attack.pyoci(*words)
         assert (1, 1) == (result.status, result.err.count("\n")), words
         assert result.err[:-1].isprintable()

@@ -285,7 +285,22 @@ def test_cgroupfs_is_read_only(attack: Attack, way: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../../x", "/../x", "/a/../../x", "a//b", "//", "/", ".", "..", "a/./b", "/a\n/b", "a/..", "a\0b", " /../", "/a/.."],
+    [
+        "../../x",
+        "/../x",
+        "/a/../../x",
+        "a//b",
+        "//",
+        "/",
+        ".",
+        "..",
+        "a/./b",
+        "/a\n/b",
+        "a/..",
+        "a\0b",
+        " /../",
+        "/a/..",
+    ],
 )
 def test_cgroup_path_climbs_out(attack: Attack, path: str) -> None:
     """GHSA-5g49-rx9x-qfc6, runc #5403: no path leaves the hierarchy, or names something twice."""
@@ -318,7 +333,9 @@ def test_cgroup_is_somebody_elses(attack: Attack) -> None:
         victim.rmdir()
 
 
-@pytest.mark.parametrize("key", ["../cgroup.procs", "cgroup/procs", "memory.max\n", "a", "memory.", ".max", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "key", ["../cgroup.procs", "cgroup/procs", "memory.max\n", "a", "memory.", ".max", "/etc/passwd"]
+)
 def test_unified_key_is_a_path(attack: Attack, key: str) -> None:
     """GHSA-5g49-rx9x-qfc6: a key of `unified` is the name of a file of this cgroup."""
     attack.linux["resources"]["unified"] = {key: "1"}

@@ -74,7 +74,10 @@ def test_mount_destination(attack: Attack, race: Callable[..., None], options: l
     (volume / "c").symlink_to("/target")
     (attack.folder / "source").mkdir()
     (attack.folder / "source/marker").write_text("marker")
-    attack.config["mounts"] += [bind(attack.folder / "source", "/volume/a"), bind(attack.folder / "source", "/volume/a/x")]
+    attack.config["mounts"] += [
+        bind(attack.folder / "source", "/volume/a"),
+        bind(attack.folder / "source", "/volume/a/x"),
+    ]
     race(volume / "a", volume / "b", volume / "a", volume / "c")
     rounds(attack, "cat /outside/file " + str(attack.outside) + "/file; true", *options)
     assert ["file", "folder"] == sorted(os.listdir(attack.outside))
@@ -228,7 +231,9 @@ def test_copy_up(attack: Attack, race: Callable[..., None]) -> None:
     os.mkfifo(data / "d")
     race(data / "sub", data / "b", data / "file", data / "c", data / "file", data / "d")
     attack.config["mounts"].append(mount("/data", "tmpfs", "tmpcopyup", "size=1m"))
-    _, outputs = rounds(attack, "cat /data/*/file; for f in /data/*; do test -f $f && test ! -L $f && cat $f; done; true")
+    _, outputs = rounds(
+        attack, "cat /data/*/file; for f in /data/*; do test -f $f && test ! -L $f && cat $f; done; true"
+    )
     assert [] == [text for text in outputs if "canary" in text]
 
 

@@ -243,7 +243,10 @@ class Attack:
 
     def _mounts(self) -> list[str]:
         """The host's mounts, without those that other tests may come and go with."""
-        lines = [line.split(" - ")[0].split()[3:6] for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()]
+        lines = [
+            line.split(" - ")[0].split()[3:6]
+            for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        ]
         other = ("/tmp/", "/sys/fs/cgroup", "/run/")
         return sorted(
             " ".join(line) for line in lines if not line[1].startswith(other) or str(self.folder) in " ".join(line[:2])

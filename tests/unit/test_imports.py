@@ -43,6 +43,7 @@ CREATION = """
 COMMANDS = {
     "create": CREATION,
     "run": CREATION,
+    "exec": CREATION + "pyoci.execution pyoci.plan.exec",
     "start": "",
     "state": "",
     "list": "",
@@ -111,7 +112,7 @@ def loaded(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         found[verb] = set((top / "modules").read_text().split())
 
     try:
-        for words in ("create ID", "state ID", "list", "kill ID WINCH", "start ID"):
+        for words in ("create ID", "state ID", "list", "exec ID /bin/sh -c true", "kill ID WINCH", "start ID"):
             call(words.replace("ID", name))
     finally:
         call(f"delete --force {name}")

@@ -8,11 +8,39 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.errors import ConfigError
-from pyoci.plan import compiler, mounts, namespaces, operations, show
+from pyoci.plan import compiler, mounts, namespaces, operations, seccomp, show
+from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import Op, encode
 
 PLANS = Path(__file__).resolve().parent.parent / "plans"
 NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
+
+
+EXEC = PLANS / "exec"
+EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
+
+
+def compiled_exec(name: str) -> operations.Plan:
+    """The plan of tests/plans/exec/NAME.json, a process.json, in a container with a filter that allows all."""
+    process, _ = config.load_process((EXEC / f"{name}.json").read_bytes())
+    container = Running(
+        "box",
+        ["user", "network", "pid", "mount"] if name == "user" else ["network", "pid", "mount"],
+        {"personality": {"domain": "LINUX32"}},
+        seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64"),
+    )
+    return compile_exec(process, container, compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
+
+
+@pytest.mark.parametrize("name", EXEC_NAMES)
+def test_plan_of_exec_is_the_golden_one(name: str) -> None:
+    """Each process compiles to the plan beside it."""
+    printed = show.text(compiled_exec(name))
+    golden = EXEC / f"{name}.plan"
+    if os.environ.get("PYOCI_UPDATE_PLANS"):
+        golden.write_text(printed)
+
+    assert golden.read_text() == printed
 
 
 def compiled(name: str, **options: object) -> operations.Plan:
@@ -57,13 +85,15 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
 def test_goldens_show_every_verb() -> None:
     """Every verb of the child but the ones for special hosts appears in a golden plan, so that its printing is seen."""
     shown = {op.verb for name in NAMES for op in compiled(name).child()}
+    shown |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).child()}
 
-    assert {"move_root", "set_rlimit", "write_attr"} == set(operations.VERBS[1:]) - shown
+    assert {"move_root", "set_rlimit"} == set(operations.VERBS[1:]) - shown
 
 
 def test_parent_verbs_are_all_known() -> None:
     """What a plan asks of the parent is a verb of PARENT_VERBS."""
     asked = {op.verb for name in NAMES for op in compiled(name).parent()}
+    asked |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).parent()}
 
     assert asked <= set(operations.PARENT_VERBS)
 

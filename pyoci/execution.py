@@ -1,0 +1,262 @@
+"""exec: one more process in a container. From the command line to a process that runs, and to its exit status.
+
+The specification has no such operation; engines do. What create does for a container's first process is done for this
+one by the same operations, in the container's namespaces and cgroup.
+"""
+
+import posix
+
+from pyoci import config as configuration
+from pyoci import console, files
+from pyoci.bundle import read_config
+from pyoci.cgroups import fs
+from pyoci.config.jsonio import dumps
+from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
+from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
+from pyoci.host import probe
+from pyoci.launch import Launch
+from pyoci.plan.exec import Running, compile_exec
+from pyoci.plan.operations import READY
+from pyoci.plan.seccomp import Filter
+from pyoci.state import open_process, wait_ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyoci.container import Container
+    from pyoci.log import Log
+
+_FIRST_FD = 3
+# In /proc/PID/ns, by their names in config.json.
+_NAMESPACES = {
+    "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
+    "mount": "mnt",
+}  # fmt: skip
+
+
+class Changes:
+    """What a command line says of the process: the container's own is taken, with these changes.
+
+    Of `user`, `cwd`, `apparmor` and `label` None keeps what the container's process has; `env`, `capabilities` and
+    `additional_gids` are added. `terminal` and `args` always replace.
+    """
+
+    __slots__ = (
+        *("additional_gids", "apparmor", "args", "capabilities", "cwd", "env", "label", "no_new_privs", "terminal"),
+        "user",
+    )
+
+    def __init__(
+        self,
+        args: "list[str]",
+        *,
+        terminal: bool = False,
+        env: "list[str] | None" = None,
+        cwd: "str | None" = None,
+        user: "tuple[int, int | None] | None" = None,
+        additional_gids: "list[int] | None" = None,
+        capabilities: "list[str] | None" = None,
+        no_new_privs: bool = False,
+        apparmor: "str | None" = None,
+        label: "str | None" = None,
+    ) -> None:
+        self.args = args
+        self.terminal = terminal
+        self.env = env or []
+        self.cwd = cwd
+        self.user = user
+        self.additional_gids = additional_gids or []
+        self.capabilities = capabilities or []
+        self.no_new_privs = no_new_privs
+        self.apparmor = apparmor
+        self.label = label
+
+    def apply(self, process: "dict[str, Any]") -> "dict[str, Any]":
+        """A new process, made of the container's own."""
+        changed = {**process, "args": self.args, "terminal": self.terminal}
+        changed["env"] = [*process.get("env", []), *self.env]
+        user = dict(process.get("user", {}))
+        if self.user is not None:
+            user["uid"] = self.user[0]
+            user["gid"] = user.get("gid", 0) if self.user[1] is None else self.user[1]
+        if self.additional_gids:
+            user["additionalGids"] = [*user.get("additionalGids", []), *self.additional_gids]
+        changed["user"] = user
+        if self.capabilities:
+            sets = process.get("capabilities", {})
+            added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
+            changed["capabilities"] = {**sets, **added}
+        others = {"cwd": self.cwd, "apparmorProfile": self.apparmor, "selinuxLabel": self.label}
+        changed |= {name: value for name, value in others.items() if value is not None}
+        if self.no_new_privs:
+            changed["noNewPrivileges"] = True
+        if not self.terminal:
+            changed.pop("consoleSize", None)
+        return changed
+
+
+def execute(
+    container: "Container",
+    wanted: "str | Changes",
+    *,
+    log: "Log",
+    detach: bool = False,
+    console_socket: "str | None" = None,
+    pidfd_socket: "str | None" = None,
+    pid_file: "str | None" = None,
+    preserve_fds: int = 0,
+    sub_cgroup: str = "",
+    ignore_paused: bool = False,
+) -> int:
+    """Run a process in `container`: that of the file `wanted`, or the container's own with changes.
+
+    Returns its exit status, or 0 with `detach` as soon as it runs. Raises PyociError if it can't run; nothing of it is
+    left then.
+    """
+    _check_status(container.status(), ignore_paused=ignore_paused)
+    kept = container.kept_for_exec()
+    data = _read_process(wanted) if isinstance(wanted, str) else dumps(wanted.apply(kept["process"])).encode()
+    try:
+        execution = _Execution(container, kept, data, preserve_fds, log)
+        terminal = bool(execution.process.get("terminal"))
+        console.check_terminal(terminal=terminal, socket=console_socket, detached=detach)
+        launch = execution.launch(sub_cgroup, console_socket, pidfd_socket, pid_file, foreground=not detach)
+    except PyociError as error:
+        error.where = error.where.removeprefix("/process")  # it is a process.json that they lead into
+        raise
+    if execution.foreground is None:
+        launch.release()
+        return 0
+    return execution.foreground.wait(launch)
+
+
+def _check_status(status: str, *, ignore_paused: bool) -> None:
+    if status == "stopped":
+        raise StatusError("cannot exec in a stopped container")
+    if status == "creating":
+        raise StatusError("cannot exec in a container that is still being created")
+    if status == "paused" and not ignore_paused:
+        raise StatusError("cannot exec in a paused container", hint="--ignore-paused waits until it is resumed")
+
+
+def _read_process(path: str) -> bytes:
+    folder, _, name = path.rpartition("/")
+    return read_config(folder or "/", name)
+
+
+class _Execution:
+    """What exec needs until the process runs."""
+
+    def __init__(
+        self, container: "Container", kept: "dict[str, Any]", data: bytes, preserve_fds: int, log: "Log"
+    ) -> None:
+        self.process, warnings = configuration.load_process(data)
+        if not self.process.get("args"):
+            raise ConfigError([Problem("/args", "there is no program to run")])
+        self.foreground: console.Foreground | None = None
+        self._listen_fds = listen_fds()
+        self._preserve_fds = self._listen_fds + preserve_fds
+        if self._listen_fds:
+            self.process.setdefault("env", []).extend((f"LISTEN_FDS={self._listen_fds}", "LISTEN_PID=1"))
+        self._container = container
+        self._record = container.record
+        self._init = open_process(self._record)
+        if self._init < 0:
+            raise StatusError("cannot exec in a stopped container")
+        self._namespaces = _foreign_namespaces(self._record["pid"])
+        seccomp = kept.get("seccomp")
+        filter_ = None
+        if seccomp:
+            program = container.seccomp_program()
+            filter_ = Filter(program, seccomp["flags"], [], len(program) // 8)
+        running = Running(self._record["id"], self._namespaces, kept["linux"], filter_)
+        self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
+        for warning in (*warnings, *self.plan.warnings):
+            log.warning(warning)
+
+    def launch(
+        self,
+        sub_cgroup: str,
+        console_socket: "str | None",
+        pidfd_socket: "str | None",
+        pid_file: "str | None",
+        *,
+        foreground: bool,
+    ) -> Launch:
+        """Clone the process and see it through to its program; on any failure it is killed."""
+        occupy(_FIRST_FD, self._preserve_fds)
+        launch = Launch(self.plan, {"process": self.process}, self._record["id"])
+        try:
+            launch.cgroup = _cgroup(self._container, self._record["pid"], sub_cgroup)
+            for op in self.plan.before:
+                launch.slots[op.a] = posix.dup(self._init)
+            launch.clone()
+
+            def at(point: int) -> None:
+                if point == READY:
+                    self._verify(launch)
+                    if foreground:
+                        self.foreground = console.Foreground(subreaper=False)
+                        self.foreground.fit(launch)
+                    send_to_engine(launch, console_socket, pidfd_socket)
+
+            launch.converse(at)
+            if pid_file:
+                write_pid_file(pid_file, launch.pid)
+        except BaseException:
+            launch.abort()
+            raise
+        launch.close()
+        return launch
+
+    def _verify(self, launch: Launch) -> None:
+        """It is where the container's first process is: in each namespace, and that one still lives."""
+        for kind in self._namespaces:
+            name = _NAMESPACES[kind]
+            if _inode(f"/proc/{launch.pid}/ns/{name}") != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
+                raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
+        if wait_ended(self._init, 0):
+            raise StatusError("cannot exec in a stopped container")
+
+
+def _foreign_namespaces(pid: int) -> "list[str]":
+    """The types of namespaces of which a process has others than this one."""
+    found = []
+    for kind, name in _NAMESPACES.items():
+        try:
+            if _inode(f"/proc/{pid}/ns/{name}") != _inode(f"/proc/self/ns/{name}"):
+                found.append(kind)
+        except FileNotFoundError:
+            continue  # this kernel has none of that type
+        except OSError as error:
+            raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
+    return found
+
+
+def _inode(path: str) -> "tuple[int, int]":
+    status = posix.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _cgroup(container: "Container", pid: int, below: str) -> "fs.Cgroup | fs.NoCgroup":
+    """The container's cgroup, or the one `below` it; or that of its first process if it manages cgroups of its own: one
+    that has given controllers to its children takes no process.
+    """
+    own = container.cgroup()
+    if not isinstance(own, fs.Cgroup):
+        return own
+    if below:
+        path = "/" + below.strip("/")
+        if any(part in ("", ".", "..") for part in path[1:].split("/")):
+            raise UsageError(f"cannot use cgroup `{below}`: expected a path below the container's")
+        return own.at(own.path + path)
+    if own.read("cgroup.subtree_control").strip():
+        for line in files.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
+            path = line.removeprefix("0::")
+            if line != path and path.startswith(own.path + "/"):
+                return own.at(path)
+    return own
+
+
+__all__ = ["Changes", "execute"]

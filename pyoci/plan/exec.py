@@ -1,0 +1,111 @@
+"""`exec`: one more process in a container that exists → operations.
+
+The specification leaves this operation to runtimes; its process is one as in config.md "Process", and goes through the
+same operations as the first one's. What differs is how it gets there: a bootstrap process, cloned straight into the
+cgroup, joins the namespaces of the container's first process, all at once and through its pidfd, and clones the
+program's process, since a pid namespace takes effect in a child only.
+"""
+
+from pyoci.plan import compiler
+from pyoci.plan import process as parts
+from pyoci.plan.namespaces import CLONE_FLAGS
+from pyoci.plan.operations import BORN, INIT, READY, Op, Plan, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyoci.plan.compiler import Host
+    from pyoci.plan.seccomp import Filter
+
+
+class Running:
+    """A container that is to get one more process.
+
+    `id` names its session keyring. `namespaces` are the types of which its first process is not in the runtime's own.
+    `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
+    has none.
+    """
+
+    __slots__ = ("id", "linux", "namespaces", "seccomp")
+
+    def __init__(
+        self, id: str, namespaces: "list[str]", linux: "dict[str, Any]", seccomp: "Filter | None" = None
+    ) -> None:
+        self.id = id
+        self.namespaces = namespaces
+        self.linux = linux
+        self.seccomp = seccomp
+
+
+def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
+    """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
+    plan = Plan()
+    compiler.check_labels({"process": process}, host)
+    plan.bootstrap.extend(_join(plan, container, preserve_fds))
+    plan.init.extend(_init(plan, process, container, host, preserve_fds))
+    if process.get("execCPUAffinity"):
+        plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
+    adjustment = process.get("oomScoreAdj")
+    if adjustment is not None:
+        plan.at[INIT] = [Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment)]
+    return plan
+
+
+def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
+    """Before and after the process enters the cgroup, which it is then not born in."""
+    for name, cpus in (("initial", affinity.get("initial")), ("", ""), ("final", affinity.get("final"))):
+        if not name:
+            yield Op("enter_cgroup")
+        elif cpus:
+            yield Op("set_affinity", f"/process/execCPUAffinity/{name}", cpus)
+
+
+def _join(plan: Plan, container: Running, preserve_fds: int) -> "Iterator[Op]":
+    yield Op("set_pdeathsig", a=9)
+    yield Op("set_dumpable", a=0)
+    if container.namespaces:
+        slot = plan.new_slot()
+        names = ", ".join(container.namespaces)
+        plan.before.append(Op("open_container", "", container.id, names, a=slot))
+        # nothing of the host is open when the container can see this process (CVE-2016-9962)
+        yield Op("close_fds", a=3 + preserve_fds, b=slot)
+        flags = 0
+        for kind in container.namespaces:
+            flags |= CLONE_FLAGS[kind]
+        yield Op("join_namespace", "", names, a=slot, b=flags)
+    if "user" in container.namespaces:
+        yield Op("become_root")
+    yield Op("clone_init")
+
+
+def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int) -> "Iterator[Op]":
+    yield Op("set_pdeathsig", a=9)
+    yield Op("set_dumpable", a=0)
+    yield Op("setsid")
+    yield Op("open_root")
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        yield Op("open_proc", "/process")
+    yield Op("join_keyring", "", f"_ses.{container.id}")
+    yield from parts.console(process, on_dev_console=False)
+    if not process.get("execCPUAffinity"):
+        yield Op("reset_affinity")
+    yield from compiler.personality(container.linux)
+    yield from parts.security_labels(process)
+    env = parts.environment(process)
+    uid = process.get("user", {}).get("uid", 0)
+    if parts.variable(env, "HOME") is None:
+        yield Op("set_home", "/process/env", a=uid)
+    if not process.get("terminal"):
+        yield Op("chown_stdio", "/process/user/uid", a=uid)
+    capabilities = parts.Capabilities(process, host.capabilities, seccomp=container.seccomp is not None)
+    yield from parts.credentials(process, capabilities)
+    yield from parts.program(process, env, preserve_fds)
+    plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
+    settings = compiler.settings(plan, process, host)
+    yield sync(READY)
+    yield Op("set_pdeathsig", a=0)
+    yield from settings
+    yield Op("reset_signals")
+    yield from parts.enter_program(process, env, [], container.seccomp, capabilities)

@@ -1,0 +1,584 @@
+"""exec: one more process in a container, as like its first one as can be."""
+
+import array
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from pyoci.cgroups import fs
+from tests.support.runtime import PATIENCE, wait_for
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def box(runtime, bundle):
+    """A container that runs, and a function that runs a shell script in it."""
+    bundle.shell("exec sleep 1000")
+    return Box(runtime, bundle)
+
+
+class Box:
+    def __init__(self, runtime, bundle):
+        self.runtime = runtime
+        self.bundle = bundle
+        self.number = 0
+
+    def start(self):
+        self.runtime.create()
+        self.runtime.start()
+        return self
+
+    def exec(self, *words, **options):
+        """`exec OPTIONS ID PROGRAM…`: the words before `--` are options."""
+        words = [str(word) for word in words]
+        at = words.index("--") if "--" in words else 0
+        return self.runtime("exec", *words[:at], self.runtime.id, *words[at + bool(at) :], **options)
+
+    def shell(self, script, *options):
+        """What a script prints that ends well."""
+        result = self.exec(*options, "--", "sh", "-c", script) if options else self.exec("sh", "-c", script)
+        assert (0, "") == (result.status, result.err), result
+        return result.out
+
+    def process(self, **changes):
+        """A process.json: the container's own process with changes."""
+        self.number += 1
+        path = self.runtime.folder / f"process{self.number}.json"
+        path.write_text(json.dumps({**self.bundle.process, **changes}))
+        return path
+
+    def by_file(self, *options, **changes):
+        """exec with --process."""
+        return self.runtime("exec", *options, "--process", self.process(**changes), self.runtime.id)
+
+    def fails(self, *words):
+        """exec that fails with the contract's status: its message."""
+        self.bundle.write()
+        result = self.exec(*words)
+        assert 255 == result.status, result
+        message = result.err.removesuffix("\n")
+        assert "\n" not in message
+        last = json.loads(self.runtime.log.read_text().splitlines()[-1])
+        assert ("error", message) == (last["level"], last["msg"])
+        return message
+
+
+# --- where it runs
+
+
+def test_it_is_where_the_first_process_is(box):
+    """In every namespace, in the cgroup, and beneath the same root."""
+    box.bundle.linux["namespaces"] = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
+    box.start()
+    names = "cgroup ipc mnt net pid time user uts".split()
+    pid = box.runtime.pid()
+
+    out = box.shell("for n in cgroup ipc mnt net pid time user uts; do readlink /proc/self/ns/$n; done; hostname")
+
+    assert [os.readlink(f"/proc/{pid}/ns/{name}") for name in names] == out.split()[:-1]
+    assert box.bundle.config["hostname"] == out.split()[-1]
+    inside = subprocess.Popen(box.runtime.command("exec", box.runtime.id, "sleep", "100"))
+    wait_for(lambda: any(command_line(member) == "sleep\x00100\x00" for member in members(box)))
+    inside.terminate()
+    assert 128 + 15 == inside.wait(PATIENCE)
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has just ended
+        return ""
+
+
+def members(box):
+    record = box.runtime.record()["cgroup"]
+    return Path(record["mount"] + record["path"], "cgroup.procs").read_text().split()
+
+
+def test_a_user_namespace_is_joined(box):
+    """Root in it is the user that the container's root is."""
+    box.bundle.in_user_namespace()
+    box.start()
+
+    assert "0 0 100000" == box.shell("echo $(id -u) $(id -g) $(awk '{print $2}' /proc/self/uid_map)").strip()
+
+
+def test_the_hosts_namespaces_stay_the_hosts(box):
+    """What the container shares with the host is not joined."""
+    box.bundle.linux["namespaces"] = [{"type": "mount"}, {"type": "pid"}]
+    box.bundle.config.pop("hostname", None)
+    box.bundle.config.pop("domainname", None)
+    box.bundle.linux.pop("sysctl", None)
+    box.start()
+
+    assert os.readlink("/proc/self/ns/net") == box.shell("readlink /proc/self/ns/net").strip()
+
+
+def test_a_created_container_takes_processes_too(box):
+    """It has everything but its program."""
+    box.runtime.create()
+
+    assert "/proc/1" in box.exec("ls", "-d", "/proc/1", "/proc/2").out
+
+
+# --- what it is
+
+
+def test_it_inherits_the_containers_process(box):
+    """User, groups, environment, working directory, capabilities, limits, umask."""
+    box.bundle.process |= {
+        "user": {"uid": 1000, "gid": 100, "additionalGids": [5, 6], "umask": 0o27},
+        "env": ["PATH=/bin", "A=b", "HOME=/tmp"],
+        "cwd": "/tmp",
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
+        "noNewPrivileges": True,
+        "oomScoreAdj": 123,
+        "capabilities": {"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"], "effective": []},
+    }
+    box.start()
+
+    out = box.shell("id -u; id -G; umask; pwd; echo $A $HOME; ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj")
+    status = box.exec("cat", "/proc/self/status").out  # the shell ignores a signal
+
+    assert ["1000", "100 5 6", "0027", "/tmp", "b /tmp", "100", "200", "123"] == out.splitlines()
+    first = Path(f"/proc/{box.runtime.pid()}/status").read_text()
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn"):
+        assert line(name, first) == line(name, status), name
+
+
+def line(name, text):
+    (found,) = [row for row in text.splitlines() if row.startswith(name + ":")]
+    return found
+
+
+def test_the_seccomp_filter_is_the_containers(box):
+    """With and without noNewPrivileges; it stays though the bundle is gone."""
+    box.bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 42}],
+    }
+    box.start()
+    (box.bundle.folder / "config.json").unlink()
+
+    for options in ((), ("--no-new-privs",)):
+        assert "2" == box.shell("awk '/^Seccomp:/{print $2}' /proc/self/status", *options).strip()
+        result = box.exec(*options, "--", "mkdir", "/tmp/x") if options else box.exec("mkdir", "/tmp/x")
+        assert 1 == result.status
+        assert "No message of desired type" in result.err
+
+
+def test_options_change_the_process(box):
+    """What is not said stays the container's."""
+    box.bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [7]}
+    box.bundle.process["capabilities"] = {
+        "bounding": ["CAP_KILL"],
+        "effective": ["CAP_KILL"],
+        "permitted": ["CAP_KILL"],
+    }
+    box.start()
+
+    assert "1000 0" == box.shell("echo $(id -u) $(id -g)", "--user", "1000").strip()
+    assert "1000 1001" == box.shell("echo $(id -u) $(id -g)", "-u", "1000:1001").strip()
+    assert {"0", "7", "8", "9"} == set(box.shell("id -G", "-g", "8", "-g", "9").split())
+    assert "/tmp" == box.shell("pwd", "--cwd", "/tmp").strip()
+    assert "1 2" == box.shell("echo $A $B", "-e", "A=1", "--env", "B=2").strip()
+    assert "1" == box.shell("awk '/^NoNewPrivs/{print $2}' /proc/self/status", "--no-new-privs").strip()
+    caps = box.shell("awk '/^CapEff/{print $2}' /proc/self/status", "--cap", "CAP_CHOWN", "-c", "setuid")
+    assert (1 << 5 | 1 << 0 | 1 << 7) == int(caps, 16)
+
+
+def test_options_of_the_program_are_the_programs(box):
+    """Those of exec end at the id."""
+    box.start()
+
+    assert "-c --user\n" == box.exec("echo", "-c", "--user").out
+
+
+def test_a_process_by_file(box):
+    """All of it is the file's; what the file lacks, the process lacks."""
+    box.start()
+
+    result = box.by_file(
+        args=["sh", "-c", "id -u; pwd; echo $X"], user={"uid": 5, "gid": 5}, cwd="/tmp", env=["X=y", "PATH=/bin"]
+    )
+
+    assert (0, "5\n/tmp\ny\n", "") == tuple(result)
+
+
+def test_cpu_affinity(box):
+    """execCPUAffinity is for processes that come later."""
+    box.bundle.process["execCPUAffinity"] = {"initial": "0", "final": "1"}
+    box.start()
+    cpus = "awk '/^Cpus_allowed_list/{print $2}' /proc/self/status"
+
+    assert "1" == box.shell(cpus).strip()
+    assert "0" == box.by_file(args=["sh", "-c", cpus], execCPUAffinity={"initial": "0"}).out.strip()
+    first = Path(f"/proc/{box.runtime.pid()}/status").read_text()
+    assert line("Cpus_allowed_list", first).split()[1] != "1"
+    result = box.by_file(args=["true"], execCPUAffinity={"final": "777"})
+    assert (255, "/execCPUAffinity/final: cannot run on CPUs 777: invalid argument\n") == (result.status, result.err)
+
+
+def test_no_descriptor_of_ours_goes_along(box):
+    """But those that are to be kept, at their numbers."""
+    box.start()
+    read, write = os.pipe()
+    os.dup2(write, 9)
+    os.set_inheritable(9, True)
+
+    assert "0 1 2 3" == " ".join(box.exec("ls", "/proc/self/fd", close_fds=False).out.split())  # 3 is ls' own
+    result = box.exec("--preserve-fds", "7", "--", "sh", "-c", "echo kept >&9", close_fds=False)
+
+    os.close(9)
+    os.close(write)
+    assert (0, "kept\n") == (result.status, os.read(read, 100).decode())
+    os.close(read)
+
+
+def test_signals_are_default(box):
+    """Python ignores SIGPIPE; a program must not."""
+    box.start()
+
+    status = box.exec("cat", "/proc/self/status").out
+
+    assert 0 == int(line("SigIgn", status).split()[1], 16)
+    assert 0 == int(line("SigBlk", status).split()[1], 16)
+
+
+def test_its_executable_is_not_the_hosts(box):
+    """CVE-2019-5736: /proc/self/exe as the program leads to what nobody can write."""
+    box.start()
+    executable = Path(os.path.realpath(box.runtime.executable))
+    before = executable.read_bytes()
+
+    result = box.exec("/proc/self/exe", "--version")
+
+    assert result.status in (0, 255)
+    assert before == executable.read_bytes()
+    status = box.exec("sh", "-c", "echo x > /proc/self/exe").status
+    assert 0 != status
+
+
+# --- its end
+
+
+def test_the_exit_status_is_the_programs(box):
+    """128 + n for a signal; nothing of it is left."""
+    box.start()
+
+    assert 7 == box.exec("sh", "-c", "exit 7").status
+    assert 128 + 9 == box.exec("sh", "-c", "kill -9 $$").status
+    assert [str(box.runtime.pid())] == members(box)
+
+
+def test_signals_are_forwarded(box):
+    """To the program, by a caller that waits for it."""
+    box.start()
+    script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(box.runtime.command("exec", box.runtime.id, "sh", "-c", script), stdout=subprocess.PIPE)
+    assert b"ready\n" == process.stdout.readline()
+
+    process.send_signal(signal.SIGTERM)
+
+    assert b"caught\n" == process.communicate(timeout=PATIENCE)[0]
+    assert 5 == process.returncode
+
+
+def test_detached(box):
+    """Returns when it runs; the pid file has its pid, without a newline; it is an orphan that ends by itself."""
+    box.start()
+    pid_file = box.runtime.folder / "exec.pid"
+
+    result = subprocess.run(
+        box.runtime.command("exec", "--detach", "--pid-file", pid_file, box.runtime.id, "sleep", "100"),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+        timeout=PATIENCE,
+    )
+
+    assert 0 == result.returncode
+    text = pid_file.read_text()
+    assert text.isdigit()
+    assert b"sleep\x00100\x00" == Path(f"/proc/{text}/cmdline").read_bytes()
+    assert text in members(box)
+    os.kill(int(text), signal.SIGKILL)
+    assert int(text) == os.waitpid(int(text), 0)[0]
+
+
+def test_the_pid_file_of_a_failure_is_not_made(box):
+    """conmon tells a runtime's failure from a program's by it."""
+    box.start()
+    pid_file = box.runtime.folder / "exec.pid"
+
+    assert 255 == box.exec("--pid-file", pid_file, "--", "nosuch").status
+    assert not pid_file.exists()
+    assert 3 == box.exec("--pid-file", pid_file, "--", "sh", "-c", "exit 3").status
+    assert pid_file.read_text().isdigit()
+
+
+# --- terminals
+
+
+def test_a_terminal_in_the_foreground(box):
+    """The caller's is relayed."""
+    box.start()
+    master, slave = pty.openpty()
+
+    process = subprocess.Popen(
+        box.runtime.command("exec", "--tty", box.runtime.id, "sh", "-c", "test -t 0 -a -t 1 -a -t 2 && tty; read x; echo got $x"),
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    os.write(master, b"hello\n")
+
+    out = read_all(master)
+    assert 0 == process.wait(PATIENCE)
+    assert "/dev/pts/0" in out
+    assert "got hello" in out
+
+
+def read_all(fd):
+    text = b""
+    while True:
+        try:
+            part = os.read(fd, 4096)
+        except OSError:
+            part = b""
+        if not part:
+            os.close(fd)
+            return text.decode()
+        text += part
+
+
+def test_a_terminal_through_a_console_socket(box):
+    """One message with the master; the size is the process'."""
+    box.start()
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = box.runtime.folder / "console.sock"
+        listener.bind(str(path))
+        listener.listen()
+        process = box.process(args=["stty", "size"], terminal=True, consoleSize={"height": 33, "width": 77})
+        options = ("--detach", "--console-socket", path, "--pid-file", box.runtime.folder / "pid", "--process", process)
+        result = subprocess.run(
+            box.runtime.command("exec", *options, box.runtime.id),
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert (0, b"", b"") == (result.returncode, result.stdout, result.stderr)
+        connection, _ = listener.accept()
+        with connection:
+            _, ancillary, _, _ = connection.recvmsg(4096, 64)
+    master = array.array("i", ancillary[0][2])[0]
+
+    assert "33 77" in read_all(master)
+    # whoever adopts it has to reap it: until then the pid namespace, and so the container, can't end
+    os.waitpid(int((box.runtime.folder / "pid").read_text()), 0)
+
+
+def test_a_terminal_needs_somebody_at_its_other_end(box):
+    """And a socket a terminal."""
+    box.start()
+
+    assert "there is no --console-socket" in box.fails("--tty", "--detach", "--", "sh")
+    assert "cannot use --console-socket" in box.fails("--console-socket", "/nowhere", "--", "sh")
+
+
+# --- what can't be
+
+
+def test_what_is_wrong_with_the_program_is_told(box):
+    """With the contract's words; nothing is left."""
+    (box.bundle.rootfs / "plain").write_text("#!/bin/sh\n")
+    (box.bundle.rootfs / "script").write_text("#!/no/interpreter\n")
+    (box.bundle.rootfs / "script").chmod(0o755)
+    box.start()
+
+    assert '/args/0: exec: "nosuch": executable file not found in $PATH' == box.fails("nosuch")
+    assert '/args/0: exec: "/x": stat /x: no such file or directory' == box.fails("/x")
+    assert '/args/0: exec: "/plain": permission denied' == box.fails("/plain")
+    assert '/args/0: exec: "/etc": is a directory' == box.fails("/etc")
+    assert "interpreter /no/interpreter" in box.fails("/script")
+    assert '/cwd: chdir to cwd ("/w") set in config.json failed: no such file or directory' == box.fails(
+        "--cwd", "/w", "--", "true"
+    )
+    assert [str(box.runtime.pid())] == members(box)
+
+
+@pytest.mark.parametrize("number", range(3, 24))
+def test_no_descriptor_leads_out(box, number):
+    """CVE-2024-21626: neither as working directory nor as a way to a program."""
+    box.start()
+
+    for words in (["--cwd", f"/proc/self/fd/{number}", "--", "true"], [f"/proc/self/fd/{number}/../../bin/sh"]):
+        message = box.fails(*words)
+        assert "no such file or directory" in message or "not a directory" in message, message
+
+
+def test_the_container_sees_nothing_of_the_runtime(box):
+    """A process of the container that may look at every newcomer finds none of the host's files and folders open, even
+    with CAP_SYS_PTRACE. (Without it, it sees no more than that there is one.)
+    """
+    box.bundle.process["capabilities"] = {name: ["CAP_SYS_PTRACE"] for name in ("bounding", "effective", "permitted")}
+    watch = """
+        while :; do
+            for p in /proc/[0-9]*; do
+                [ $p = /proc/1 ] && continue
+                for f in exe cwd root; do readlink $p/$f 2>/dev/null; done
+                ls -l $p/fd 2>/dev/null | sed -n 's/.*-> //p'
+            done
+        done
+    """
+    box.bundle.shell(watch)
+    box.start()
+
+    for _ in range(30):
+        assert 0 == box.exec("true").status
+
+    seen = set(box.runtime.output().split("\n"))
+    folders = ("/tmp", "/run", "/home", "/root", str(box.runtime.folder))
+    assert "/bin/busybox" in seen
+    assert set() == {path for path in seen if path.startswith(folders)} - {
+        str(box.runtime.folder / name) for name in ("out", "err")
+    }
+
+
+def test_a_container_that_takes_none(box):
+    """Stopped, paused, unknown."""
+    box.start()
+    assert (0, "", "") == tuple(box.runtime("pause", box.runtime.id))
+    assert "cannot exec in a paused container (hint: --ignore-paused waits until it is resumed)" == box.fails("true")
+    assert (0, "", "") == tuple(box.runtime("resume", box.runtime.id))
+    box.runtime("kill", box.runtime.id, "KILL")
+    box.runtime.wait("stopped")
+    assert "cannot exec in a stopped container" == box.fails("true")
+    result = box.runtime("exec", "nobody", "true")
+    assert (255, "container `nobody` does not exist\n") == (result.status, result.err)
+
+
+def test_a_paused_container_can_be_waited_for(box):
+    """--ignore-paused: the process goes on when the container does."""
+    box.start()
+    assert (0, "", "") == tuple(box.runtime("pause", box.runtime.id))
+    process = subprocess.Popen(
+        box.runtime.command("exec", "--ignore-paused", box.runtime.id, "echo", "hi"), stdout=subprocess.PIPE
+    )
+    time.sleep(0.1)
+    assert process.poll() is None
+
+    assert (0, "", "") == tuple(box.runtime("resume", box.runtime.id))
+
+    assert b"hi\n" == process.communicate(timeout=PATIENCE)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"args": ["sh"], "cwd": "x"}', "/cwd: expected an absolute path, found the string"),
+        ('{"args": [], "cwd": "/"}', "/args"),
+        ('{"cwd": "/", "args": ["a"], "user": {"uid": -1, "gid": 0}}', "/user/uid: expected an integer from 0"),
+        ('{"cwd": "/", "args": ["a"], "user": {"uid": "root", "gid": 0}}', "/user/uid: expected an integer from 0"),
+        ("{", "config.json:1:2: "),
+        ('{"cwd": "/", "args": ["a"], "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}', "/rlimits/0/type"),
+    ],
+)
+def test_a_bad_process_file(box, text, message):
+    """Its faults are named; nothing runs."""
+    box.start()
+    path = box.runtime.folder / "bad.json"
+    path.write_text(text)
+
+    assert message in box.fails("--process", path, "--")
+    assert [str(box.runtime.pid())] == members(box)
+
+
+@pytest.mark.parametrize("user", ["root", "-1", "1:", "0x1", "4294967295", "１", "1:2:3", " 1"])
+def test_users_are_numbers(box, user):
+    """Names are the caller's to look up, and nothing is guessed (CVE-2026-30892)."""
+    box.start()
+
+    assert "for --user: expected an id" in box.fails("--user", user, "--", "id")
+
+
+def test_an_unmapped_user(box):
+    """The kernel's word, with what it means."""
+    box.bundle.in_user_namespace(size=1000)
+    box.start()
+
+    assert "/user: cannot change user and group: setresuid: invalid argument" in box.fails("-u", "5000", "--", "id")
+
+
+def test_unknown_capabilities_are_a_warning(box):
+    """As in create."""
+    box.start()
+
+    result = box.runtime("exec", "--cap", "CAP_FOO", box.runtime.id, "true")
+
+    assert 0 == result.status
+
+
+def test_a_cgroup_below_the_containers(box):
+    """Which exists, and lies below."""
+    box.start()
+    record = box.runtime.record()["cgroup"]
+    below = Path(record["mount"] + record["path"], "sub")
+    below.mkdir()
+    try:
+        out = subprocess.Popen(
+            box.runtime.command("exec", "--cgroup", "sub", box.runtime.id, "cat"), stdin=subprocess.PIPE
+        )
+        wait_for((below / "cgroup.procs").read_text)
+        out.communicate()
+        assert "expected a path below the container's" in box.fails("--cgroup", "../x", "--", "true")
+        assert "no such file or directory" in box.fails("--cgroup", "nosuch", "--", "true")
+    finally:
+        wait_for(lambda: not (below / "cgroup.procs").read_text())
+        below.rmdir()
+
+
+def test_a_container_that_manages_its_own_cgroups(box):
+    """Where its cgroup can take no process, the new one goes to the first one's."""
+    if not set(Path(fs.find_mount(), "cgroup.controllers").read_text().split()):
+        pytest.skip("no controller")
+    box.start()
+    record = box.runtime.record()["cgroup"]
+    top = Path(record["mount"] + record["path"])
+    controllers = (top / "cgroup.controllers").read_text().split()
+    inside = top / "inside"
+    inside.mkdir()
+    (inside / "cgroup.procs").write_text(str(box.runtime.pid()))
+    if controllers:
+        (top / "cgroup.subtree_control").write_text(f"+{controllers[0]}")
+
+    result = box.exec("true")
+
+    assert 0 == result.status, result
+
+
+def test_many_at_a_time(box):
+    """Twenty processes come and go, and nothing is left."""
+    box.start()
+    processes = [
+        subprocess.Popen(box.runtime.command("exec", box.runtime.id, "sh", "-c", f"exit {n}")) for n in range(20)
+    ]
+
+    assert list(range(20)) == [process.wait(PATIENCE) for process in processes]
+    assert [str(box.runtime.pid())] == members(box)
+
+
+def test_the_end_of_the_container_ends_it(box):
+    """Its pid namespace goes."""
+    box.start()
+    script = "echo up; exec sleep 1000"
+    process = subprocess.Popen(box.runtime.command("exec", box.runtime.id, "sh", "-c", script), stdout=subprocess.PIPE)
+    assert b"up\n" == process.stdout.readline()
+
+    box.runtime("kill", box.runtime.id, "KILL")
+
+    process.communicate(timeout=PATIENCE)
+    assert 128 + 9 == process.returncode
