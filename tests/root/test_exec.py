@@ -231,13 +231,13 @@ def test_no_descriptor_of_ours_goes_along(box):
     """But those that are to be kept, at their numbers."""
     box.start()
     read, write = os.pipe()
-    os.dup2(write, 9)
-    os.set_inheritable(9, True)
+    os.dup2(write, 60)  # of nobody here
+    os.set_inheritable(60, True)
 
     assert "0 1 2 3" == " ".join(box.exec("ls", "/proc/self/fd", close_fds=False).out.split())  # 3 is ls' own
-    result = box.exec("--preserve-fds", "7", "--", "sh", "-c", "echo kept >&9", close_fds=False)
+    result = box.exec("--preserve-fds", "58", "--", "sh", "-c", "echo kept >/proc/self/fd/60", close_fds=False)
 
-    os.close(9)
+    os.close(60)
     os.close(write)
     assert (0, "kept\n") == (result.status, os.read(read, 100).decode())
     os.close(read)
@@ -399,7 +399,7 @@ def test_what_is_wrong_with_the_program_is_told(box):
     (box.bundle.rootfs / "script").chmod(0o755)
     box.start()
 
-    assert '/args/0: exec: "nosuch": executable file not found in $PATH' == box.fails("nosuch")
+    assert '/args/0: exec: "nosuch": executable file not found in $PATH (hint: it is /bin)' == box.fails("nosuch")
     assert '/args/0: exec: "/x": stat /x: no such file or directory' == box.fails("/x")
     assert '/args/0: exec: "/plain": permission denied' == box.fails("/plain")
     assert '/args/0: exec: "/etc": is a directory' == box.fails("/etc")
