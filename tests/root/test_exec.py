@@ -401,8 +401,8 @@ def test_what_is_wrong_with_the_program_is_told(box):
 
     assert '/args/0: exec: "nosuch": executable file not found in $PATH (hint: it is /bin)' == box.fails("nosuch")
     assert '/args/0: exec: "/x": stat /x: no such file or directory' == box.fails("/x")
-    assert '/args/0: exec: "/plain": permission denied' == box.fails("/plain")
-    assert '/args/0: exec: "/etc": is a directory' == box.fails("/etc")
+    assert box.fails("/plain").startswith('/args/0: exec: "/plain": permission denied')
+    assert box.fails("/etc").startswith('/args/0: exec: "/etc": is a directory')
     assert "interpreter /no/interpreter" in box.fails("/script")
     assert '/cwd: chdir to cwd ("/w") set in config.json failed: no such file or directory' == box.fails(
         "--cwd", "/w", "--", "true"
