@@ -13,7 +13,7 @@ from pyoci import _native, explain, files, hooks, state
 from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
-from pyoci.plan.mounts import PRIVATE, SLAVE
+from pyoci.plan.mounts import NODEV, NOEXEC, NOSUID, PRIVATE, SLAVE
 from pyoci.plan.operations import (
     BORN,
     BUNDLE,
@@ -55,7 +55,8 @@ class Launch:
     """The parent's side of one plan.
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none.
+    `console` is the master of its terminal, -1 if it has none. `directory` is the container's own, for what is made on
+    the way.
     """
 
     def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
@@ -69,11 +70,13 @@ class Launch:
         self.pidfd = -1
         self.start_time = 0
         self.console = -1
+        self.directory = -1
         self._channel = -1
         self._network = -1
         self._moved: list[dict[str, Any]] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
+        self._nodes: list[str] = []
 
     # --- the story
 
@@ -195,6 +198,9 @@ class Launch:
 
     def close(self) -> None:
         """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using."""
+        for name in self._nodes:
+            posix.unlink(name, dir_fd=self.directory)
+        self._nodes = []
         for slot, fd in enumerate(self.slots):
             if fd >= 0:
                 posix.close(fd)
@@ -334,6 +340,18 @@ class Launch:
                 op.flags |= 1
                 return
 
+    def _make_device(self, op: Op) -> None:
+        """In the container's directory; the mount that is made of it outlives it, once it is attached."""
+        name = f"device{op.a}"
+        posix.mknod(name, op.flags & S_IFMT, posix.makedev(op.b, op.c), dir_fd=self.directory)
+        self._nodes.append(name)
+        posix.chown(name, op.d >> 32, op.d & 0xFFFFFFFF, dir_fd=self.directory, follow_symlinks=False)
+        posix.chmod(name, op.flags & ~S_IFMT, dir_fd=self.directory)
+        fd = _native.open_tree(self.directory, name, OPEN_TREE_CLONE | 0x100)
+        self.slots[op.a] = fd
+        # /run is often mounted without devices
+        _native.mount_setattr(fd, False, NOSUID | NOEXEC, NODEV, PRIVATE)
+
     def _open_device(self, op: Op) -> None:
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
         self.slots[op.a] = fd
@@ -437,6 +455,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_tree": Launch._open_tree,
     "make_user_namespace": Launch._make_user_namespace,
     "idmap_tree": Launch._idmap_tree,
+    "make_device": Launch._make_device,
     "open_device": Launch._open_device,
     "open_null": Launch._open_null,
     "open_namespace": Launch._open_namespace,
@@ -482,6 +501,7 @@ _PHRASES = {
     "open_tree": "use mount source {1}",
     "make_user_namespace": "make a user namespace for the id mappings of a mount",
     "idmap_tree": "map the ids of mount source {1}",
+    "make_device": "make device {1}",
     "open_device": "bind device {1}",
     "open_null": "use the host's /dev/null",
     "open_namespace": "join {1}",

@@ -116,7 +116,7 @@ def _init(
         yield Op("join_keyring", "", f"_ses.{options.container_id}")
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
     yield from mount_ops
-    yield from devices.compile_devices(plan, config, bind=own.own_user or host.user_namespace)
+    yield from devices.compile_devices(plan, config, _nodes_of(own, host))
     if linux.get("netDevices"):
         from pyoci.plan import net_devices  # most containers have none
 
@@ -172,6 +172,14 @@ def settings(plan: Plan, program: "dict[str, Any]", host: Host) -> "list[Op]":
         ]
     )
     return [] if by_runtime else limits
+
+
+def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
+    """Who makes device nodes. A user namespace that is joined has mappings that the config does not tell."""
+    if not (own.own_user or host.user_namespace):
+        return devices.CHILD
+    can = "user" in own.new and not host.user_namespace and host.capabilities & process.CAP_MKNOD
+    return devices.RUNTIME if can else devices.HOST
 
 
 def _without_process(options: Options) -> "Iterator[Op]":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyoci.plan.seccomp import Filter
 
-CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 1 << 21, 1 << 24
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD = 1 << 21, 1 << 24, 1 << 27
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 

@@ -215,6 +215,11 @@ def _mknod(op: Op) -> str:
     return f"{op.s1}  {op.s2}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}"
 
 
+def _make_device(op: Op) -> str:
+    owner = f"owner {op.d >> 32}:{op.d & 0xFFFFFFFF} of the host"
+    return f"{op.s1}  {op.s2} {op.b}:{op.c} mode {op.flags & 0o7777:04o} {owner}"
+
+
 def _groups(op: Op) -> str:
     groups = [str(int.from_bytes(op.blob[n : n + 4], "little")) for n in range(0, len(op.blob), 4)]
     return " ".join(groups) or "none"
@@ -263,6 +268,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "join_namespace": _first,
     "load_seccomp": _seccomp,
     "make_cgroup": _first,
+    "make_device": _make_device,
     "make_directory": _first,
     "make_user_namespace": _make_user_namespace,
     "mask_path": _first,

@@ -172,6 +172,11 @@ def device_is_another(bundle):
     bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3}]
 
 
+def device_of_an_unmapped_user(bundle):
+    bundle.in_user_namespace(size=10)
+    bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3, "uid": 10}]
+
+
 def unknown_sysctl(bundle):
     bundle.linux["sysctl"] = {"net.ipv4.nosuch": "1"}
 
@@ -390,6 +395,10 @@ ERRORS = [
     (
         device_is_another,
         "/linux/devices/0: cannot make device /node: something else exists at this path",
+    ),
+    (
+        device_of_an_unmapped_user,
+        "/linux/devices/0/uid: cannot own the device: 10 is not in /linux/uidMappings",
     ),
     (
         unknown_sysctl,

@@ -541,8 +541,14 @@ def test_no_links_without_proc(runtime, bundle):
     ]
 
 
-def test_listed_devices(runtime, bundle):
-    """All types, anywhere, with mode and owner whatever the umask; a second entry of one device is no error."""
+@pytest.mark.parametrize("userns", [False, True])
+def test_listed_devices(runtime, bundle, userns):
+    """All types, anywhere, with mode and owner whatever the umask; a second entry of one device is no error.
+
+    In a user namespace too, where owners are those of the container (DEV-07).
+    """
+    if userns:
+        bundle.in_user_namespace()
     os.mknod(bundle.rootfs / "same", 0o020600, os.makedev(1, 3))
     bundle.linux["devices"] = [
         {"path": "/x/y/char", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 5, "gid": 6},
@@ -566,6 +572,23 @@ def test_listed_devices(runtime, bundle):
         "/same|character special file|1:3|604|9:0",
         "/again|character special file|1:3|666|0:0",
     ] == out.splitlines()
+
+
+def test_a_listed_device_works_in_a_user_namespace(runtime, bundle):
+    """Also where the runtime keeps its state on a filesystem without devices; nothing of the node is left there."""
+    bundle.in_user_namespace()
+    bundle.linux["devices"] = [{"path": "/dev/nul", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622}]
+    runtime.root.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nodev", "tmpfs", runtime.root], check=True)
+    try:
+        bundle.shell("echo x > /dev/nul && echo ok; sleep 100")
+        runtime.create()
+        runtime.start()
+        wait_for(lambda: "ok\n" == runtime.output())
+        assert [] == [name for name in os.listdir(runtime.root / runtime.id) if name.startswith("device")]
+        runtime.delete("--force")
+    finally:
+        subprocess.run(["umount", runtime.root], check=True)
 
 
 def test_bound_dev_is_the_callers(runtime, bundle):

@@ -142,7 +142,8 @@ def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
     device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
     pipe = {"path": "/dev/pipe", "type": "p", "uid": 5}
     document["linux"]["devices"] = [{**device, "uid": 0, "gid": 0}, {**device, "uid": 5, "gid": 6}, pipe]
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+    host = compiler.Host(capabilities=~(1 << 27))  # CAP_MKNOD
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
     why = "ignored: the host's device is bound, since a user namespace can't make nodes"
 
     assert [f"/linux/devices/1/uid: {why}", f"/linux/devices/1/gid: {why}"] == plan.warnings
@@ -328,3 +329,48 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "/process/capabilities/ambient: left out, since `permitted` or `inheritable` lacks them: CAP_CHOWN",
     ]
     assert [(1, 1, 0)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
+
+
+def with_device(**device: object) -> dict:
+    entry = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, **device}
+    mappings = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100000, "size": 10}]
+    return {
+        "root": {"path": "rootfs"},
+        "process": {"args": ["true"], "cwd": "/"},
+        "linux": {
+            "namespaces": [{"type": "mount"}, {"type": "user"}],
+            "uidMappings": mappings,
+            "gidMappings": mappings[1:],
+            "devices": [entry],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "owner"), [({"gid": 1}, (1000, 100000)), ({"uid": 1, "gid": 10}, (100000, 100009)), ({"uid": 10}, None)]
+)
+def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple[int, int] | None") -> None:
+    """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
+    if owner:
+        plan = compiler.compile_container(with_device(**device), compiler.Host(), compiler.Options("/bundle"))
+        (made,) = [op for op in plan.before if op.verb == "make_device"]
+        assert owner == (made.d >> 32, made.d & 0xFFFFFFFF)
+        return
+    with pytest.raises(ConfigError) as caught:
+        compiler.compile_container(with_device(**device), compiler.Host(), compiler.Options("/bundle"))
+    assert ["/linux/devices/0: cannot own the device: 0 is not in /linux/gidMappings"] == [
+        str(problem) for problem in caught.value.problems
+    ]
+
+
+def test_devices_are_bound_where_the_runtime_can_make_none() -> None:
+    """Without CAP_MKNOD, in a user namespace of the runtime's, or in a joined one whose mappings it does not know."""
+    joined = with_device()
+    joined["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
+    for document, host in (
+        (with_device(), compiler.Host(capabilities=~(1 << 27))),
+        (with_device(), compiler.Host(user_namespace=True)),
+        (joined, compiler.Host()),
+    ):
+        plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
+        assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
