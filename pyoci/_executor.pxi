@@ -16,7 +16,7 @@ cdef enum:  # the system call, or the check, that failed; names in STEPS, same o
     STEP_FACCESSAT, STEP_STATFS, STEP_GETDENTS, STEP_READLINKAT, STEP_FCHMODAT
     STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
     STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
-    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE, STEP_PRLIMIT
+    STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE, STEP_PRLIMIT, STEP_LABEL_DIFFERS, STEP_FSETXATTR
 
 STEPS = (
     "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
@@ -28,7 +28,7 @@ STEPS = (
     "faccessat2", "fstatfs", "getdents64", "readlinkat", "fchmodat",
     "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
     "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
-    "caps-differ", "too-deep", "clone", "prlimit",
+    "caps-differ", "too-deep", "clone", "prlimit", "label-differs", "fsetxattr",
 )
 
 cdef enum:  # of a record from the child; names in KINDS
@@ -43,7 +43,8 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_NO_NEW_PRIVS, VERB_SET_PERSONALITY, VERB_DROP_BOUNDING, VERB_SET_GROUPS, VERB_SET_IDS
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
-    VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS
+    VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
+    VERB_MAKE_MASK_DIRECTORY
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -54,7 +55,8 @@ VERBS = (
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
-    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals",
+    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
+    "make_mask_directory",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -414,6 +416,47 @@ cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t
     close(<int>fd)
     set_errno(error)
     return STEP_WRITE if n < 0 else 0
+
+
+cdef int do_write_attr(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: s2, of a bytes, is written to this thread's attribute s1 of a security module, for the next execve of this
+    # very thread; what the module made of it is read back, and begins with s3.
+    cdef char found[256]
+    cdef open_how how
+    cdef ssize_t n
+    cdef size_t expected = strlen(ctx.pool + op.s3)
+    cdef long fd
+    cdef int step = write_in_proc(ctx, ctx.pool + op.s1, ctx.pool + op.s2, <size_t>op.a)
+    if step:
+        return step
+    how.flags = <uint64_t>(O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    how.mode = 0
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
+    fd = syscall(SYS_openat2, ctx.slots[SLOT_PROC], ctx.pool + op.s1, &how, sizeof(how))
+    if fd < 0:
+        return STEP_OPENAT2
+    n = read(<int>fd, found, sizeof(found))
+    if n < 0:
+        return STEP_READ
+    close(<int>fd)
+    if expected > sizeof(found):
+        expected = sizeof(found)
+    if n == 0 or <size_t>n < expected or memcmp(found, ctx.pool + op.s3, expected) != 0:
+        set_errno(EINVAL)
+        return STEP_LABEL_DIFFERS
+    return 0
+
+
+cdef int do_label_mount(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the root of the mount in slot a gets SELinux context s1, of b bytes with its end: for a filesystem that
+    # exists already when it is mounted, and can't be given one then. A policy that has no labels for it has its way.
+    cdef int fd = openat(ctx.slots[op.a], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    if fd < 0:
+        return STEP_OPENAT
+    if syscall(SYS_fsetxattr, fd, "security.selinux", ctx.pool + op.s1, <size_t>op.b, 0) < 0 and errno != EOPNOTSUPP:
+        return STEP_FSETXATTR
+    close(fd)
+    return 0
 
 
 cdef int do_lo_up(Context *ctx, const Op *op) noexcept nogil:
@@ -919,7 +962,7 @@ cdef int uncover_from(Context *ctx, const char *path, long type) noexcept nogil:
             return 0
         found = fstatfs(there, &fs) == 0 and fs.f_type == type
         if found and syscall(SYS_umount2, path, MNT_DETACH) < 0:
-            step = make_mask_directory(ctx)
+            step = make_mask_directory(ctx, "")
             if step == 0 and attach(ctx.slots[SLOT_MASK_DIRECTORY], there) < 0:
                 step = STEP_MOVE_MOUNT
             close(there)
@@ -951,8 +994,11 @@ cdef int do_move_root(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int make_mask_directory(Context *ctx) noexcept nogil:
-    """An empty, read-only tmpfs with room for nothing; nr_inodes=1 would leave none for the root itself."""
+cdef int make_mask_directory(Context *ctx, const char *label) noexcept nogil:
+    """An empty, read-only tmpfs with room for nothing, of an SELinux context unless that is empty.
+
+    nr_inodes=1 would leave none for the root itself.
+    """
     cdef int tree
     cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
@@ -960,6 +1006,7 @@ cdef int make_mask_directory(Context *ctx) noexcept nogil:
     if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0
             or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0
             or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0
+            or (label[0] and syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "context", label, 0) < 0)
             or syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0):
         return STEP_FSCONFIG
     tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
@@ -1009,7 +1056,7 @@ cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
         slot = SLOT_MASK_DIRECTORY
         attached = &ctx.mask_directory_attached
         if ctx.slots[slot] < 0:
-            step = make_mask_directory(ctx)
+            step = make_mask_directory(ctx, "")
             if step:
                 return step
     else:
@@ -1808,8 +1855,14 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return STEP_SETHOSTNAME if syscall(SYS_sethostname, pool + op.s1, <size_t>op.a) < 0 else 0
     if code == VERB_SET_DOMAINNAME:
         return STEP_SETDOMAINNAME if syscall(SYS_setdomainname, pool + op.s1, <size_t>op.a) < 0 else 0
-    if code == VERB_WRITE_SYSCTL or code == VERB_WRITE_ATTR:
+    if code == VERB_WRITE_SYSCTL:
         return write_in_proc(ctx, pool + op.s1, pool + op.s2, <size_t>op.a)
+    if code == VERB_WRITE_ATTR:
+        return do_write_attr(ctx, op)
+    if code == VERB_LABEL_MOUNT:
+        return do_label_mount(ctx, op)
+    if code == VERB_MAKE_MASK_DIRECTORY:
+        return make_mask_directory(ctx, pool + op.s1)
     if code == VERB_OPEN_CONSOLE:
         return do_open_console(ctx, op)
     if code == VERB_MOUNT_CONSOLE:

@@ -28,7 +28,15 @@ _CHECKS = {
     "outside": "it lies outside of the container's root",
     "caps-differ": "the kernel did not grant exactly these sets",
     "too-deep": "the directory tree is too deep",
+    "label-differs": "the kernel did not take exactly this label",
     "unknown-verb": "the executor does not know this operation",
+}
+
+# What a security module says of a label that it does not know.
+_UNKNOWN_LABEL = {
+    ("/process/apparmorProfile", errno.ENOENT): "no such profile is loaded",
+    ("/process/selinuxLabel", errno.EINVAL): "the loaded policy does not know it",
+    ("/linux/mountLabel", errno.EINVAL): "the loaded policy does not know the label",
 }
 
 
@@ -48,6 +56,8 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb == "mount" and step == "mount_setattr":
         where = idmap_where(config, op)
     why = _CHECKS.get(step) or (reason(error) if step in ("", "prlimit") else f"{step}: {reason(error)}")
+    if step in ("write", "fsconfig", "fsetxattr"):
+        why = _UNKNOWN_LABEL.get((where, error)) or why
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
@@ -154,8 +164,8 @@ def describe(op: Op) -> str:
         return f"synchronise at {SYNC_NAMES[op.a]}"
     if op.verb == "write_sysctl":
         return f"write {s2!r} to /proc/{s1}"
-    if op.verb == "write_attr":
-        return f"set the label {s2!r}"
+    if op.verb in ("write_attr", "label_mount"):
+        return _label(op)
     if op.verb in ("join_namespace", "open_namespace"):
         return f"join the {s2 or s1} namespace"
     if op.verb == "attach_rootfs":
@@ -164,6 +174,14 @@ def describe(op: Op) -> str:
         return _PHRASES[op.verb].replace("{}", s1)
     verb = op.verb.replace("_", " ")
     return f"{verb} {s1}" if s1 else verb
+
+
+def _label(op: Op) -> str:
+    if op.verb == "label_mount":
+        return f"give {op.s2} the SELinux label `{op.s1}`"
+    if op.where == "/process/apparmorProfile":
+        return f"apply the AppArmor profile `{op.s2.removeprefix('exec ')}`"
+    return f"apply the SELinux label `{op.s2}`"
 
 
 _PHRASES = {
@@ -192,6 +210,7 @@ _PHRASES = {
     "clone_init": "clone the container's init",
     "unshare": "make the namespaces: {}",
     "open_proc": "mount a private procfs",
+    "make_mask_directory": "make a tmpfs with the SELinux label `{}`",
     "set_personality": "set personality {}",
 }
 

@@ -113,6 +113,7 @@ def _init(
         # before the container's mounts, so that nothing of theirs can cover a file of this procfs
         yield Op("open_proc", "/linux")
     if options.new_keyring:
+        yield from process.key_label(program)
         yield Op("join_keyring", "", f"_ses.{options.container_id}")
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
     yield from mount_ops

@@ -87,6 +87,7 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     yield Op("open_root")
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         yield Op("open_proc", "/process")
+    yield from parts.key_label(process)
     yield Op("join_keyring", "", f"_ses.{container.id}")
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):

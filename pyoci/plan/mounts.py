@@ -80,7 +80,7 @@ COVERED_PROC_FILES = (
 )  # fmt: skip
 
 
-# Their files get their SELinux labels from the policy; a context= would be refused.
+# Their files get their SELinux labels from the policy: they exist before they are mounted, and refuse a context= then.
 _UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
 
 
@@ -169,13 +169,13 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
     Raises ConfigError for an option that can't be applied.
     """
     label = config.get("linux", {}).get("mountLabel", "")
-    private_cgroupns = any(ns["type"] == "cgroup" for ns in config.get("linux", {}).get("namespaces", ()))
+    own = {entry["type"] for entry in config.get("linux", {}).get("namespaces", ())}
     mappings = idmap.Mappings(plan, config.get("linux", {}))
     made: dict[str, Op] = {}
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
         if mount.type == "cgroup" and not mount.bind:
-            _to_cgroup2(mount, private_cgroupns, cgroup_mount)
+            _to_cgroup2(mount, "cgroup" in own, cgroup_mount)
         _check(mount)
         if mount.remount:
             ops = _remount(mount)
@@ -183,7 +183,12 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
                 made[mount.destination].flags &= ~READONLY_AT_LAST
         else:
             users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
-            ops = list(_bind(plan, mount, bundle, users) if mount.bind else _filesystem(plan, mount, label, users))
+            if mount.bind:
+                ops = list(_bind(plan, mount, bundle, users))
+            else:
+                # who makes a user namespace does not own the message queues in it, and only their owner may label them
+                given = "" if mount.type == "mqueue" and "user" in own else label
+                ops = list(_filesystem(plan, mount, given, users))
             made[mount.destination] = ops[0]
         yield from ops
 
@@ -273,7 +278,7 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
     data = list(mount.data)
     if mount.source:
         data.insert(0, f"source={mount.source}")
-    if label and mount.type not in _UNLABELLED:
+    if label and mount.type not in _UNLABELLED and not any(option.startswith("context=") for option in data):
         data.append(f"context={label}")
     if mount.type == "tmpfs":
         attributes &= ~RDONLY  # until everything on it is in place: finish_mounts
@@ -298,6 +303,8 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
         d=users,
         flags=flags,
     )
+    if label and mount.type == "mqueue":
+        yield Op("label_mount", "/linux/mountLabel", label, mount.destination, a=slot, b=len(label.encode()) + 1)
     for flag, recursive, where in mount.propagation:
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
@@ -325,6 +332,8 @@ def _remount(mount: Mount) -> "list[Op]":
 def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
     """The JSON pointer of the `number`th (from 1) option that a `mount` operation hands to its filesystem."""
     option = op.options[number - 1] if 0 < number <= len(op.options) else ""
+    if option == f"context={config.get('linux', {}).get('mountLabel')}":
+        return "/linux/mountLabel"
     index = int(op.where.rsplit("/", 1)[1])
     for n, text in enumerate(config["mounts"][index].get("options", ())):
         if text == option:

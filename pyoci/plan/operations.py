@@ -27,7 +27,8 @@ VERBS = (
     "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
-    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals",
+    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
+    "make_mask_directory",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 

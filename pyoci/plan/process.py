@@ -44,20 +44,30 @@ def console(process: "dict[str, Any]", *, on_dev_console: bool = True) -> "Itera
     yield Op("mount_console" if on_dev_console else "take_terminal", "/process/terminal")
 
 
+def key_label(process: "dict[str, Any]") -> "Iterator[Op]":
+    """The label of keyrings that this process makes until its next execve."""
+    if process.get("selinuxLabel"):
+        yield _selinux_label(process["selinuxLabel"], "keycreate")
+
+
 def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
     """LSM labels, which take effect at the next execve of this very process."""
     profile = process.get("apparmorProfile")
     if profile:
         value = f"exec {profile}"
-        yield Op(
-            "write_attr", "/process/apparmorProfile", "thread-self/attr/apparmor/exec", value, a=len(value.encode())
-        )
-    label = process.get("selinuxLabel")
-    if label:
-        for attribute in ("exec", "keycreate"):
-            yield Op(
-                "write_attr", "/process/selinuxLabel", f"thread-self/attr/{attribute}", label, a=len(label.encode())
-            )
+        # a stack of profiles, or one of another policy namespace, is not written as it is read
+        expected = "" if "//&" in profile or profile.startswith(":") else profile
+        path = "thread-self/attr/apparmor/exec"
+        yield Op("write_attr", "/process/apparmorProfile", path, value, expected, a=len(value.encode()))
+    if process.get("selinuxLabel"):
+        yield _selinux_label(process["selinuxLabel"], "exec")
+
+
+def _selinux_label(label: str, attribute: str) -> Op:
+    # as much of it as the kernel does not rewrite: of categories it knows only sets
+    expected = ":".join(label.split(":")[:3])
+    path = f"thread-self/attr/{attribute}"
+    return Op("write_attr", "/process/selinuxLabel", path, label, expected, a=len(label.encode()))
 
 
 def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
@@ -192,6 +202,7 @@ __all__ = [
     "credentials",
     "enter_program",
     "environment",
+    "key_label",
     "mask",
     "program",
     "rlimits",

@@ -56,6 +56,8 @@ def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
     masked = linux.get("maskedPaths", ())
     if masked:
         plan.before.append(Op("open_null", "/linux/maskedPaths", "/dev/null", a=NULL))
+        if linux.get("mountLabel"):
+            yield Op("make_mask_directory", "/linux/mountLabel", linux["mountLabel"])
     for index, path in enumerate(masked):
         yield _protect("mask_path", f"/linux/maskedPaths/{index}", clean(path), own)
 

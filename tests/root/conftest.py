@@ -1,13 +1,13 @@
 """Fixtures for tests that run real containers."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.hostile import Attack
+from tests.support.probe import build
 from tests.support.runtime import Bundle, Host, Runtime
 
 
@@ -58,9 +58,6 @@ def runtime(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Ite
 
 
 @pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def probe() -> Path:
     """A static program that tells, as `name=value` lines, what it was given: see tests/support/probe.c."""
-    source = Path(__file__).parents[1] / "support" / "probe.c"
-    program = tmp_path_factory.mktemp("probe") / "probe"
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
-    return program
+    return build()

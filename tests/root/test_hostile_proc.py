@@ -157,19 +157,6 @@ def test_sysctl_of_the_hosts_network(attack: Attack, way: str) -> None:
     assert 1 == result.status
 
 
-# ── T24: labels ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("key", ["apparmorProfile", "selinuxLabel"])
-def test_label_without_an_lsm(attack: Attack, key: str) -> None:
-    """CVE-2019-16884: a label that nothing enforces is an error, never a container without it."""
-    if Path("/sys/module/apparmor/parameters/enabled").exists() or Path("/sys/fs/selinux/enforce").exists():
-        pytest.skip("this host has the LSM")
-    attack.process[key] = "unconfined_u:r:t:s0"
-    result = attack.run()
-    assert (1, True) == (result.status, "not enabled on this host" in result.err)
-
-
 # ── T27: /proc/self/exe ─────────────────────────────────────────────────────────────────────────────────
 
 

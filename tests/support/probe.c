@@ -1,5 +1,6 @@
 /* Tells what a container's program was given, one `name=value` a line: descriptors and where they lead, ids, groups,
- * capabilities, signals, limits, the working directory as the kernel sees it. Static, so that it runs in any root.
+ * capabilities, signals, limits, the working directory as the kernel sees it, the label of its session keyring. Static,
+ * so that it runs in any root.
  *
  *   probe              tell
  *   probe ESCAPE       also try each way out that past bugs left open: /proc/self/fd/N/.., getcwd, /proc/self/cwd
@@ -9,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +78,13 @@ static void escape(void)
     }
 }
 
+static void keyring(void)
+{
+    char label[256] = "";
+    if (syscall(SYS_keyctl, KEYCTL_GET_SECURITY, KEY_SPEC_SESSION_KEYRING, label, sizeof label) > 1)
+        printf("keyring=%s\n", label);
+}
+
 int main(int argc, char **argv)
 {
     uid_t ruid, euid, suid;
@@ -90,6 +99,7 @@ int main(int argc, char **argv)
     prctl(PR_GET_PDEATHSIG, &death);
     printf("pdeathsig=%d\n", death);
     working_directory();
+    keyring();
     if (argc > 1)
         escape();
     extern char **environ;

@@ -8,7 +8,7 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.errors import ConfigError
-from pyoci.plan import compiler, mounts, namespaces, operations, seccomp, show
+from pyoci.plan import compiler, mounts, namespaces, operations, process, seccomp, show
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import Op, encode
 
@@ -150,7 +150,7 @@ def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
 
 
 def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
-    """tmpfs gets context=…, proc does not."""
+    """tmpfs gets context=…, proc does not; a context of the mount's own stays."""
     document, _ = config.load((PLANS / "mounts.json").read_bytes())
     document["linux"]["mountLabel"] = "label"
     host = compiler.Host(selinux=True)
@@ -161,18 +161,35 @@ def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
 
 
 def test_labels_are_written_to_the_process_own_attributes() -> None:
-    """AppArmor and SELinux labels go through a private procfs, for the next execve."""
+    """AppArmor and SELinux labels go through a private procfs, for the next execve; the keyring's label comes first."""
     document, _ = config.load((PLANS / "minimal.json").read_bytes())
     document["process"].update(apparmorProfile="box", selinuxLabel="label")
     host = compiler.Host(apparmor=True, selinux=True)
     plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
 
     assert [
-        ("thread-self/attr/apparmor/exec", "exec box"),
-        ("thread-self/attr/exec", "label"),
-        ("thread-self/attr/keycreate", "label"),
-    ] == [(op.s1, op.s2) for op in plan.init if op.verb == "write_attr"]
-    assert "open_proc" in [op.verb for op in plan.init]
+        ("open_proc", ""),
+        ("write_attr", "thread-self/attr/keycreate"),
+        ("join_keyring", "_ses.box"),
+        ("write_attr", "thread-self/attr/apparmor/exec"),
+        ("write_attr", "thread-self/attr/exec"),
+    ] == [(op.verb, op.s1) for op in plan.init if op.verb in ("open_proc", "write_attr", "join_keyring")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "written", "read"),
+    [
+        ("apparmorProfile", "box", "exec box", "box"),
+        ("apparmorProfile", "a//&b", "exec a//&b", ""),
+        ("apparmorProfile", ":namespace:box", "exec :namespace:box", ""),
+        ("selinuxLabel", "u:r:t:s0:c2,c1", "u:r:t:s0:c2,c1", "u:r:t"),
+    ],
+)
+def test_labels_are_read_back(key: str, value: str, written: str, read: str) -> None:
+    """As much of a label as the kernel writes in one way only."""
+    (op,) = list(process.security_labels({key: value}))
+
+    assert (written, read, len(written)) == (op.s2, op.s3, op.a)
 
 
 @pytest.mark.parametrize(
