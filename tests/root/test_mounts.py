@@ -579,7 +579,7 @@ def test_a_listed_device_works_in_a_user_namespace(runtime, bundle):
     bundle.in_user_namespace()
     bundle.linux["devices"] = [{"path": "/dev/nul", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622}]
     runtime.root.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "nodev", "tmpfs", runtime.root], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nodev,mode=700", "tmpfs", runtime.root], check=True)
     try:
         bundle.shell("echo x > /dev/nul && echo ok; sleep 100")
         runtime.create()
