@@ -64,7 +64,7 @@ class Call:
 
     def give(self, fd: int, *, cloexec: bool = True) -> None:
         """The process gets a copy of our descriptor, as the result."""
-        data = ADDED.pack(self.id, 0, fd, 0, os.O_CLOEXEC if cloexec else 0)
+        data = bytearray(ADDED.pack(self.id, 0, fd, 0, os.O_CLOEXEC if cloexec else 0))
         try:
             number = fcntl.ioctl(self.listener, ADD_FD, data)
         except OSError as error:
@@ -118,7 +118,7 @@ def serve(listener: int, answer: "Callable[[Call], None]") -> None:
                 continue  # its process died meanwhile
             try:
                 answer(call)
-            except OSError:
+            except Exception:  # noqa: BLE001 - whatever it is, nobody must wait for us for ever
                 call.fail(errno.EIO)
 
     threading.Thread(target=loop, daemon=True).start()
