@@ -213,7 +213,7 @@ def validate(call: Call) -> int:
     """`pyoci validate [BUNDLE]`: 1 if the config has a fault. The report is data, for standard output."""
     from pyoci.config.report import report
 
-    problems = report(_read_config(call))
+    problems = report(*_read_config(call))
     if call.options.on("json"):
         print_data(_json([_problem_document(problem) for problem in problems], indent=2))
     else:
@@ -226,7 +226,7 @@ def plan(call: Call) -> int:
     from pyoci import config, host
     from pyoci.plan import compiler, show
 
-    configuration, warnings = config.load(_read_config(call))
+    configuration, warnings = config.load(*_read_config(call))
     result = compiler.compile_container(configuration, host.probe(as_root=True), _plan_options(call))
     for warning in [*warnings, *result.warnings]:
         call.log.warning(warning)
@@ -365,10 +365,12 @@ def _config_file(call: Call) -> str:
     return "" if call.options.text("config") == "config.json" else call.path("config")
 
 
-def _read_config(call: Call) -> bytes:
+def _read_config(call: Call) -> "tuple[bytes, str]":
+    """The config that the call names, and the name of its file."""
     from pyoci.bundle import read_config
 
-    return read_config(_bundle(call), _config_file(call) or "config.json")
+    path = _config_file(call) or "config.json"
+    return read_config(_bundle(call), path), path.rpartition("/")[2]
 
 
 def _bundle(call: Call) -> str:

@@ -143,7 +143,7 @@ class _Creation:
         self.listen_fds = listen_fds()
         self.preserve_fds = self.listen_fds + preserve_fds
         directory, name = (self.bundle, "config.json") if config_file is None else _split(config_file)
-        self.config, warnings = configuration.load(read_config(directory, name))
+        self.config, warnings = configuration.load(read_config(directory, name), name)
         for warning in warnings:
             log.warning(warning)
         self.plan: Plan

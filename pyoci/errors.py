@@ -53,19 +53,20 @@ class Problem:
     """One fault of a config: JSON pointer, what is wrong and what was expected, and its place in the file.
 
     `line` and `column` count from 1; 0 means that the place is not known (a missing top-level property has
-    the place of the object which lacks it).
+    the place of the object which lacks it). `file` is its name, "" if the text is none that a person could open.
     """
 
-    __slots__ = ("column", "line", "message", "where")
+    __slots__ = ("column", "file", "line", "message", "where")
 
-    def __init__(self, where: str, message: str, line: int = 0, column: int = 0) -> None:
+    def __init__(self, where: str, message: str, line: int = 0, column: int = 0, file: str = "config.json") -> None:
+        self.file = file
         self.where = where
         self.message = message
         self.line = line
         self.column = column
 
     def __str__(self) -> str:
-        place = f"config.json:{self.line}:{self.column}: " if self.line else ""
+        place = f"{self.file}:{self.line}:{self.column}: " if self.line and self.file else ""
         return f"{place}{self.where or '/'}: {self.message}"
 
     def __repr__(self) -> str:

@@ -116,9 +116,9 @@ def execute(
     """
     _check_status(container.status(), ignore_paused=ignore_paused)
     kept = container.kept_for_exec()
-    data = _read_process(wanted) if isinstance(wanted, str) else dumps(wanted.apply(kept["process"])).encode()
+    data, file = _read_process(wanted) if isinstance(wanted, str) else (_changed(wanted, kept["process"]), "")
     try:
-        execution = _Execution(container, kept, data, preserve_fds, log)
+        execution = _Execution(container, kept, data, file, preserve_fds, log)
         terminal = bool(execution.process.get("terminal"))
         console.check_terminal(terminal=terminal, socket=console_socket, detached=detach)
         launch = execution.launch(sub_cgroup, console_socket, pidfd_socket, pid_file, foreground=not detach)
@@ -140,18 +140,22 @@ def _check_status(status: str, *, ignore_paused: bool) -> None:
         raise StatusError("cannot exec in a paused container", hint="--ignore-paused waits until it is resumed")
 
 
-def _read_process(path: str) -> bytes:
+def _read_process(path: str) -> "tuple[bytes, str]":
     folder, _, name = path.rpartition("/")
-    return read_config(folder or "/", name)
+    return read_config(folder or "/", name), name
+
+
+def _changed(changes: Changes, process: "dict[str, Any]") -> bytes:
+    return dumps(changes.apply(process)).encode()
 
 
 class _Execution:
     """What exec needs until the process runs."""
 
     def __init__(
-        self, container: "Container", kept: "dict[str, Any]", data: bytes, preserve_fds: int, log: "Log"
+        self, container: "Container", kept: "dict[str, Any]", data: bytes, file: str, preserve_fds: int, log: "Log"
     ) -> None:
-        self.process, warnings = configuration.load_process(data)
+        self.process, warnings = configuration.load_process(data, file)
         if not self.process.get("args"):
             raise ConfigError([Problem("/args", "there is no program to run")])
         self.foreground: console.Foreground | None = None

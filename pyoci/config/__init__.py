@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["load", "load_process", "load_resources"]
 
 
-def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
-    """The config in `data`, the content of config.json, and warnings about it.
+def load(data: bytes, file: str = "config.json") -> "tuple[dict[str, Any], list[str]]":
+    """The config in `data`, the content of config.json or another `file`, and warnings about it.
 
     Members whose value is null are gone. Two things that engines send are turned into what the specification
     has: every `fileMode` of a device is reduced to its permission bits, and a recursive `rootfsPropagation`
@@ -29,7 +29,7 @@ def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     """
     from pyoci.config import _validator, checks  # here, since most commands need only `jsonio` of this package
 
-    config = _read(data, _validator.check_config, process=False)
+    config = _read(data, _validator.check_config, file, process=False)
     linux = config.get("linux", {})
     for device in linux.get("devices", ()):
         if "fileMode" in device:
@@ -39,14 +39,14 @@ def load(data: bytes) -> "tuple[dict[str, Any], list[str]]":
     return config, checks.unknown_capabilities(config.get("process", {}), "/process")
 
 
-def load_process(data: bytes) -> "tuple[dict[str, Any], list[str]]":
+def load_process(data: bytes, file: str = "process.json") -> "tuple[dict[str, Any], list[str]]":
     """The process in `data`, the content of a process.json for exec, and warnings about it.
 
     It is the `process` of a config.json by itself; errors as for `load`.
     """
     from pyoci.config import _validator, checks
 
-    process = _read(data, _validator.check_process, process=True)
+    process = _read(data, _validator.check_process, file, process=True)
     return process, checks.unknown_capabilities(process, "")
 
 
@@ -65,7 +65,7 @@ def load_resources(data: bytes) -> "dict[str, Any]":
     return resources
 
 
-def _read(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":
+def _read(data: bytes, check_schema: "Check", file: str, *, process: bool) -> "dict[str, Any]":
     try:
         return _accept(data, check_schema, process=process)
     except JsonError as error:
@@ -73,7 +73,10 @@ def _read(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, An
     except _Refused as refused:
         fallback = [Problem(str(refused), "the value is not valid")]
     # outside the except clauses, so that nothing holds the document any more: it may be large
-    raise ConfigError(_explain(data, check_schema, process=process) or fallback)
+    problems = _explain(data, check_schema, process=process) or fallback
+    for problem in problems:
+        problem.file = file
+    raise ConfigError(problems)
 
 
 def _accept(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":

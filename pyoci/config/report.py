@@ -19,10 +19,13 @@ from pyoci.config.words import expected
 from pyoci.errors import Problem
 
 
-def report(data: bytes, *, process: bool = False) -> list[Problem]:
-    """Every problem of the config.json (or process.json) in `data`, in the order of the text."""
+def report(data: bytes, file: str = "config.json", *, process: bool = False) -> list[Problem]:
+    """Every problem of the config.json (or process.json) in `data`, the content of `file`, in the order of the text."""
     find_faults = schema_faults("process.schema.json" if process else "config.schema.json")
-    return diagnosis.problems(data, find_faults, process=process)
+    problems = diagnosis.problems(data, find_faults, process=process)
+    for problem in problems:
+        problem.file = file
+    return problems
 
 
 class schema_faults:  # noqa: N801

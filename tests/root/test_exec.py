@@ -483,7 +483,7 @@ def test_a_paused_container_can_be_waited_for(box):
         ('{"args": [], "cwd": "/"}', "/args"),
         ('{"cwd": "/", "args": ["a"], "user": {"uid": -1, "gid": 0}}', "/user/uid: expected an integer from 0"),
         ('{"cwd": "/", "args": ["a"], "user": {"uid": "root", "gid": 0}}', "/user/uid: expected an integer from 0"),
-        ("{", "config.json:1:2: "),
+        ("{", "bad.json:1:2: "),
         ('{"cwd": "/", "args": ["a"], "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}', "/rlimits/0/type"),
     ],
 )

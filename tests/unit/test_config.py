@@ -1044,3 +1044,16 @@ def test_rules_of_what_comes_next(check: Any, value: Any, message: str) -> None:
     check(value, "", lambda where, text: said.append(f"{where}: {text}"))
 
     assert [message] == said
+
+
+def test_the_file_is_named_by_its_own_name() -> None:
+    """A config need not be config.json; and text that is in no file has no place."""
+    for read, expected in (
+        (lambda: config.load(b"{}", "other.json"), "other.json:1:1: /: missing the required property"),
+        (lambda: config.load_process(b"{", "a.json"), "a.json:1:2: /: "),
+        (lambda: config.load_process(b'{"cwd": "x"}', ""), "/cwd: expected an absolute path"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert str(caught.value).startswith(expected)
+    assert str(report(b"[]", "other.json")[0]).startswith("other.json:1:1: ")
