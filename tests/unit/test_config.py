@@ -1051,7 +1051,7 @@ def test_the_file_is_named_by_its_own_name() -> None:
     for read, expected in (
         (lambda: config.load(b"{}", "other.json"), "other.json:1:1: /: missing the required property"),
         (lambda: config.load_process(b"{", "a.json"), "a.json:1:2: /: "),
-        (lambda: config.load_process(b'{"cwd": "x"}', ""), "/cwd: expected an absolute path"),
+        (lambda: config.load_process(b'{"cwd": "x", "args": ["a"]}', ""), "/cwd: expected an absolute path"),
     ):
         with pytest.raises(ConfigError) as caught:
             read()
