@@ -209,6 +209,7 @@ class _Creation:
                     _tell_inside(launch, START_STATE, record, "created")
                     send_to_engine(launch, console_socket, pidfd_socket)
                 if point == CREATED:
+                    record["cgroup"] = launch.cgroup.to_dict()
                     self._commit(directory, record, pid_file)
 
             launch.converse(at)

@@ -114,6 +114,28 @@ def MNT_03_dummy(t: Trial) -> None:
     t.equal("tmpfs", unnamed["type"], "type of the mount without a source")
 
 
+def MNT_03_device(t: Trial) -> None:
+    """The source of a filesystem on a device is the device, which the container's programs need not be allowed to use."""
+    for tool in ("losetup", "mkfs.ext4"):
+        host.require_tool(tool)
+    host.require_filesystem("ext4")
+    image = t.folder / "image"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    host.run("mkfs.ext4", "-q", image)
+    try:
+        device = host.run("losetup", "--find", "--show", image).strip()
+    except OSError:
+        raise host.Missing("there are no loop devices") from None
+    try:
+        t.bundle.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+        t.bundle.mount("/tmp", "ext4", device, "ro")
+        (entry,) = mounted(t, "/tmp")
+        t.equal(("ext4", device), (entry["type"], entry["source"]), "type and source")
+    finally:
+        host.run("losetup", "--detach", device)
+
+
 def MNT_04(t: Trial) -> None:
     """`bind` and `rbind` make a bind mount, whatever the type says."""
     data = folder(t, "data", mark="x")

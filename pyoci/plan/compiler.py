@@ -231,7 +231,10 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
     program = device_filter.compile_rules(limits.get("devices", []))
     if program:
         size = len(program) // 8
-        plan.meanwhile.append(Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size))
+        op = Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size)
+        # the filter is for the container's programs: the device of a filesystem that the config mounts is opened before
+        late = any(other.verb == "mount" and any("=/" in option for option in other.options) for other in plan.init)
+        (plan.at.setdefault(READY, []) if late else plan.meanwhile).append(op)
 
 
 def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:

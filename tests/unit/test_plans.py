@@ -391,3 +391,25 @@ def test_devices_are_bound_where_the_runtime_can_make_none() -> None:
     ):
         plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
         assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "options", "waits"),
+    [
+        ("tmpfs", "tmpfs", ["size=1m"], False),
+        ("ext4", "/dev/loop0", [], True),
+        ("btrfs", "none", ["device=/dev/sda"], True),
+        ("none", "/srv", ["bind"], False),
+    ],
+)
+def test_the_device_filter_waits_for_mounts_of_devices(kind: str, source: str, options: list, waits: bool) -> None:
+    """It is for the container's programs: to mount a device is what the config asks for."""
+    document = with_device(gid=1)
+    document["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    document["mounts"] = [{"destination": "/m", "type": kind, "source": source, "options": options}]
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    places = {"meanwhile": plan.meanwhile, "ready": plan.at[operations.READY]}
+
+    assert ["ready" if waits else "meanwhile"] == [
+        place for place, ops in places.items() if any(op.verb == "attach_device_filter" for op in ops)
+    ]
