@@ -186,6 +186,56 @@ BREAKAGES = [
         *("config/checks.py", 'if action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):', "if not action:"),
         ["SEC-02"],
     ),
+    (
+        "kernel parameters are not written",
+        *("plan/compiler.py", "    yield from namespaces.sysctl(linux)\n", ""),
+        ["SYS-01"],
+    ),
+    (
+        "a root that is to be shared is private",
+        *("plan/rootfs.py", '"shared": SHARED', '"shared": PRIVATE'),
+        ["PROP-02"],
+    ),
+    (
+        "read-only paths can be written",
+        *("plan/rootfs.py", 'enumerate(linux.get("readonlyPaths", ())):', "enumerate(()):"),
+        ["MASK-02"],
+    ),
+    (
+        "each letter of a device's access stands for all",
+        *("cgroups/device_filter.py", "access |= ACCESS[letter]", "access |= RWM"),
+        ["CG-21"],
+    ),
+    (
+        "the kernel's list of files for a new owner is not read",
+        *("cgroups/fs.py", '"/sys/kernel/cgroup/delegate"', '"/sys/kernel/cgroup/missing"'),
+        ["CG-13"],
+    ),
+    (
+        "files of unified are not written",
+        *("cgroups/resources.py", '    ("unified", _unified),\n', ""),
+        ["CG-42"],
+    ),
+    (
+        "the errno of ERRNO is ENOENT if unset",
+        *("plan/seccomp.py", "EPERM = 1\n", "EPERM = 2\n"),
+        ["SEC-02"],
+    ),
+    (
+        "KILL_THREAD kills the process",
+        *("plan/seccomp.py", '"SCMP_ACT_KILL_THREAD": 0x0000_0000', '"SCMP_ACT_KILL_THREAD": 0x8000_0000'),
+        ["SEC-10"],
+    ),
+    (
+        "only the machine's own architecture is filtered",
+        *("plan/seccomp.py", "*(abi for abi in others if abi.name in listed)", "*others[:0]"),
+        ["SEC-03"],
+    ),
+    (
+        "features lists a hook that there is not",
+        *("features.py", "list(HOOKS)", '[*HOOKS, "restart"]'),
+        ["FEAT-05"],
+    ),
 ]
 
 
