@@ -153,25 +153,40 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         for row in ("NET-01", "NET-02", "NET-03", "NET-04", "NET-05", "NET-06", "NET-07")
     },
     **{
-        (row, runtime): f"{version} does not know linux.memoryPolicy, which came with 1.3 of the specification, and ignores it."
+        (
+            row,
+            runtime,
+        ): f"{version} does not know linux.memoryPolicy, which came with 1.3 of the specification, and ignores it."
         for row in ("MPOL-01", "MPOL-02", "MPOL-03")
         for runtime, version in (("runc", "1.1"), ("crun", "1.8"))
     },
     **{
-        (f"RDT-{number:02}", "crun"): "1.8 does not know linux.intelRdt and ignores it: no group, no schemata, no error."
+        (
+            f"RDT-{number:02}",
+            "crun",
+        ): "1.8 does not know linux.intelRdt and ignores it: no group, no schemata, no error."
         for number in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
     },
     ("RDT-02", "runc"): (
         "without a resctrl filesystem an intelRdt that has no schema is accepted and ignored; "
         "config-linux.md, IntelRdt: if none is mounted, an error."
     ),
-    ("RDT-03", "runc"): "1.1 refuses the closID /; config-linux.md, IntelRdt: it is the default group and must be used.",
+    (
+        "RDT-03",
+        "runc",
+    ): "1.1 refuses the closID /; config-linux.md, IntelRdt: it is the default group and must be used.",
     ("RDT-06", "runc"): (
         "any memBwSchema is written, with other resources and several lines; "
         "config-linux.md, IntelRdt: it begins with MB: and has no newline."
     ),
-    ("RDT-07", "runc"): "1.1 does not know intelRdt.schemata, which came with 1.3 of the specification, and ignores it.",
-    ("RDT-08", "runc"): "1.1 does not know intelRdt.schemata, which came with 1.3 of the specification, and ignores it.",
+    (
+        "RDT-07",
+        "runc",
+    ): "1.1 does not know intelRdt.schemata, which came with 1.3 of the specification, and ignores it.",
+    (
+        "RDT-08",
+        "runc",
+    ): "1.1 does not know intelRdt.schemata, which came with 1.3 of the specification, and ignores it.",
     ("RDT-09", "runc"): (
         "the schemata of a group that exists are overwritten, not compared; "
         "config-linux.md, IntelRdt: if they differ from those of the config, an error."
@@ -202,8 +217,14 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "without a user namespace the owner never changes; config-linux.md, Cgroup ownership: it should, if cgroup is mounted "
         "read-write."
     ),
-    ("CG-13", "runc"): "without systemd the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership.",
-    ("CG-13", "crun"): "without a user namespace the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership.",
+    (
+        "CG-13",
+        "runc",
+    ): "without systemd the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership.",
+    (
+        "CG-13",
+        "crun",
+    ): "without a user namespace the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership.",
     ("CG-20", "runc"): (
         "a rule that denies a part of what a wildcard allows is refused with cgroup v2 too, where nothing stands against it; "
         "config-linux.md, Allowed Device list: the rules are applied in the order listed."
@@ -216,7 +237,10 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "with cgroup v2 kernel, kernelTCP, swappiness, disableOOMKiller, realtimeRuntime, leafWeight and network are ignored; "
         "config-linux.md, Control groups: what can't be converted is an error."
     ),
-    ("CG-30", "crun"): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    (
+        "CG-30",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     ("CG-36", "runc"): (
         "a weightDevice without weight and leafWeight is accepted; config-linux.md, Block IO: at least one of them."
     ),
@@ -233,12 +257,21 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "with cgroup v2 network is ignored, also a priority without name or value; "
         "config-linux.md, Control groups: what can't be converted is an error."
     ),
-    ("CG-39", "crun"): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
-    ("CG-42", "crun"): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    (
+        "CG-39",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    (
+        "CG-42",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     ("CG-43", "runc"): (
         "with cgroup v2 swappiness is ignored, even one above 100; config-linux.md, Memory: values are from 0 to 100."
     ),
-    ("CG-43", "crun"): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    (
+        "CG-43",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     # --- Linux
     ("PROP-01", "runc"): (
         "1.1 sets rootfsPropagation on the host's / before the root is changed, not on the container's; "
@@ -256,12 +289,14 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "config-linux.md, Rootfs Mount Propagation: it receives mounts from the host."
     ),
     ("PROP-03", "crun"): (
-        "the root is private; "
-        "config-linux.md, Rootfs Mount Propagation: it receives mounts from the host."
+        "the root is private; config-linux.md, Rootfs Mount Propagation: it receives mounts from the host."
     ),
     ("PROP-05", "runc"): "1.1 leaves the root private, and bindable; config-linux.md, Rootfs Mount Propagation.",
     **{
-        (row, runtime): "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
+        (
+            row,
+            runtime,
+        ): "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
         for row in ("MASK-01", "MASK-02")
         for runtime in ("runc", "crun")
     },
@@ -278,7 +313,10 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     ("SEC-02", "runc"): (
         "an errno for an action that has none is ignored; config-linux.md, Seccomp: the runtime prints an error and fails."
     ),
-    ("SEC-03", "crun"): "names such as x86_64 are accepted as architectures; config-linux.md, Seccomp: they begin with SCMP_ARCH_.",
+    (
+        "SEC-03",
+        "crun",
+    ): "names such as x86_64 are accepted as architectures; config-linux.md, Seccomp: they begin with SCMP_ARCH_.",
     ("SEC-05", "runc"): "a rule without names is accepted; config-linux.md, Seccomp: at least one entry.",
     ("SEC-05", "crun"): "a rule with an empty list of names is accepted; config-linux.md, Seccomp: at least one entry.",
     ("SEC-06", "runc"): "an argument may lack its index and its value; config-linux.md, Seccomp: they are required.",
@@ -289,8 +327,14 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "it connects to listenerPath, and fails if it can't, though no rule has NOTIFY; "
         "config-linux.md, Seccomp: the path is ignored then."
     ),
-    ("SEC-24", "runc"): "listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set.",
-    ("SEC-24", "crun"): "listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set.",
+    (
+        "SEC-24",
+        "runc",
+    ): "listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set.",
+    (
+        "SEC-24",
+        "crun",
+    ): "listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set.",
     # --- features
     ("FEAT-06", "runc"): (
         "defaults is listed, and handed to the filesystem, of which tmpfs refuses it; "

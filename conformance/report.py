@@ -31,7 +31,7 @@ def document(runtime: str, version: str, results: "list[Any]", seconds: float) -
         "kernel": platform.release(),
         "machine": os.environ.get("CONFORMANCE_MACHINE", "host"),
         "seconds": round(seconds, 1),
-        "cases": [result.to_dict() for result in results],
+        "cases": [case for result in results for case in result.to_dicts()],
     }
 
 

@@ -169,7 +169,9 @@ class Resctrl:
         if re.fullmatch(r"/proc/(self|thread-self|\d+)(/task/\d+)?/mountinfo", path):
             text = Path(f"/proc/{call.pid}/mountinfo").read_text().replace(" - tmpfs resctrl ", " - resctrl resctrl ")
         elif path == "/proc/mounts" or re.fullmatch(r"/proc/(self|thread-self|\d+)(/task/\d+)?/mounts", path):
-            text = Path(f"/proc/{call.pid}/mounts").read_text().replace(f"resctrl {ROOT} tmpfs", f"resctrl {ROOT} resctrl")
+            text = (
+                Path(f"/proc/{call.pid}/mounts").read_text().replace(f"resctrl {ROOT} tmpfs", f"resctrl {ROOT} resctrl")
+            )
         elif path == "/proc/cpuinfo":
             text = re.sub(r"^(flags\s*:.*)$", rf"\1 {FLAGS}", Path(path).read_text(), flags=re.MULTILINE)
         elif path == "/proc/filesystems":
@@ -177,7 +179,9 @@ class Resctrl:
         elif below and os.path.basename(path) == "schemata" and os.path.exists(path):
             group = str(Path(path).parent.relative_to(ROOT)).replace(".", "", 1)
             if writes:
-                self._give(call, os.open(self._log(group), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), cloexec=cloexec)
+                self._give(
+                    call, os.open(self._log(group), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), cloexec=cloexec
+                )
                 return
             text = self._schemata(group)
         elif below and writes:
@@ -223,7 +227,9 @@ class Resctrl:
 
     def _remove(self, call: notify.Call, path: Path, *, rmdir: bool) -> None:
         parts = path.relative_to(ROOT).parts
-        is_group = (len(parts) == 1 and parts[0] not in ("info", MON_GROUPS)) or (len(parts) in (2, 3) and parts[-2] == MON_GROUPS)
+        is_group = (len(parts) == 1 and parts[0] not in ("info", MON_GROUPS)) or (
+            len(parts) in (2, 3) and parts[-2] == MON_GROUPS
+        )
         if not path.exists():
             call.fail(errno.ENOENT)
         elif not rmdir:

@@ -45,13 +45,30 @@ class Case:
 
 
 class Result:
-    """How a case ended: `outcome` (pass, fail, missing, error), why, and after how many seconds."""
+    """How a case ended: `outcome` (pass, fail, missing, error), why, and after how many seconds; and what the runtime left
+    behind when it refused what it had to refuse.
+    """
 
-    def __init__(self, case: Case, outcome: str, message: str, seconds: float) -> None:
+    def __init__(self, case: Case, outcome: str, message: str, seconds: float, left_behind: str = "") -> None:
         self.case = case
         self.outcome = outcome
+        self.left_behind = left_behind
         self.message = message
         self.seconds = seconds
+
+    def to_dicts(self) -> "list[dict[str, Any]]":
+        """What is reported: the case, and one more of ERR-01 if something was left behind."""
+        if not self.left_behind:
+            return [self.to_dict()]
+        more = {
+            "row": "ERR-01",
+            "name": f"ERR_01_in_{self.case.name}",
+            "sentence": "What fails leaves nothing behind.",
+            "outcome": FAIL,
+            "message": self.left_behind,
+            "seconds": 0,
+        }
+        return [self.to_dict(), more]
 
     def to_dict(self) -> "dict[str, Any]":
         return {
@@ -173,8 +190,8 @@ class Worker:
         os.waitpid(self.pid, 0)
         if not self._data:
             return Result(self.case, ERROR, "the suite's own process died", seconds)
-        outcome, message = json.loads(self._data)
-        return Result(self.case, outcome, message, seconds)
+        outcome, message, left_behind = json.loads(self._data)
+        return Result(self.case, outcome, message, seconds, left_behind)
 
     def _kill(self) -> None:
         """The case and all that it made, which is ours as soon as its own parent is gone."""
@@ -202,8 +219,8 @@ def descendants(pid: int) -> "list[int]":
     return found
 
 
-def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[str, str]":
-    """Run a case in this process: (outcome, message)."""
+def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[str, str, str]":
+    """Run a case in this process: (outcome, message, what was left behind)."""
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     host.unshare(host.CLONE_NEWNS)
@@ -213,15 +230,19 @@ def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[st
     host.mount(str(folder), folder, "", host.MS_BIND)
     prefix = f"conf-{case.name.lower().replace('_', '-')}-{os.getpid()}"
     trial = Trial(command_line, folder, probe, prefix)
+    outcome, message = PASS, ""
     try:
         case.function(trial)
     except Failure as failure:
-        return FAIL, str(failure)
+        outcome, message = FAIL, str(failure)
     except host.Missing as missing:
-        return MISSING, str(missing)
+        outcome, message = MISSING, str(missing)
     except Exception:  # noqa: BLE001 - whatever it is, it is told
-        return ERROR, traceback.format_exc(limit=-4)
+        outcome, message = ERROR, traceback.format_exc(limit=-4)
     finally:
         trial.runtime.clean_up()
         ctypes.CDLL(None).umount2(os.fsencode(str(folder)), host.MNT_DETACH)
-    return PASS, ""
+    left_behind = "; ".join(dict.fromkeys(trial.left_behind))
+    if case.row == "ERR-01" and outcome == PASS and left_behind:
+        return FAIL, left_behind, ""
+    return outcome, message, left_behind

@@ -91,7 +91,9 @@ def require_v2(t: Trial) -> None:
         raise host.Missing("the runtime uses cgroup v1 here")
 
 
-def expect(t: Trial, uses: Uses, resources: "dict[str, Any]", v2: "dict[str, str]", v1: "dict[str, str] | None" = None) -> Path:
+def expect(
+    t: Trial, uses: Uses, resources: "dict[str, Any]", v2: "dict[str, str]", v1: "dict[str, str] | None" = None
+) -> Path:
     """With these resources a container's files hold this; files that the kernel lacks are passed over."""
     t.bundle.linux["resources"] = resources
     folder = uses.folder(t.running())
@@ -174,7 +176,10 @@ def CG_02_relative(t: Trial) -> None:
     t.bundle.linux["cgroupsPath"] = path
     container = t.running()
     places = set(moved(container).values())
-    t.true(places and all(place.endswith(f"/{path}") for place in places), f"the container is in {places or 'no cgroup of its own'}")
+    t.true(
+        places and all(place.endswith(f"/{path}") for place in places),
+        f"the container is in {places or 'no cgroup of its own'}",
+    )
 
 
 def CG_03(t: Trial) -> None:
@@ -205,7 +210,12 @@ def CG_04(t: Trial) -> None:
 
 def CG_05(t: Trial) -> None:
     """A cgroupsPath that leads out of the mount point is refused, or stays inside."""
-    for path in ("/../..", f"/../../../{t.runtime.prefix}-out", f"../../../../{t.runtime.prefix}-out", f"/a/../../{t.runtime.prefix}-out"):
+    for path in (
+        "/../..",
+        f"/../../../{t.runtime.prefix}-out",
+        f"../../../../{t.runtime.prefix}-out",
+        f"/a/../../{t.runtime.prefix}-out",
+    ):
         t.bundle.linux["cgroupsPath"] = path
         before = t.traces()
         container = t.runtime.create(t.bundle, ok=False)
@@ -229,7 +239,9 @@ def CG_06(t: Trial) -> None:
     container.kill()
     container.wait()
     container.delete()
-    t.equal([], [str(place) for place in leftover_cgroups(t.runtime.prefix) if str(place).endswith(path)], "what is left")
+    t.equal(
+        [], [str(place) for place in leftover_cgroups(t.runtime.prefix) if str(place).endswith(path)], "what is left"
+    )
 
 
 def CG_07(t: Trial) -> None:
@@ -282,7 +294,11 @@ def CG_10(t: Trial) -> None:
     """The cgroup belongs to the host's uid of the container's user, who can make a cgroup of its own in it."""
     owned(t)
     container = t.running("mkdir", "/sys/fs/cgroup/mine", "write", "/sys/fs/cgroup/mine/cgroup.procs", "0")
-    t.equal((1234, 1234), (owner(container), owner(container, "cgroup.procs")), "the owner of the cgroup and its cgroup.procs")
+    t.equal(
+        (1234, 1234),
+        (owner(container), owner(container, "cgroup.procs")),
+        "the owner of the cgroup and its cgroup.procs",
+    )
     t.equal([None, None], [line.get("error") for line in container.lines[:2]], "what the program gets")
 
 
@@ -366,7 +382,8 @@ def verdicts(t: Trial, rules: "list[dict[str, Any]]", tries: "list[tuple[str, in
     """Which of these (type, minor of major 60, mode of open) are allowed under these rules."""
     nodes = sorted({(kind, minor) for kind, minor, _ in tries})
     t.bundle.linux["devices"] = [
-        {"type": kind, "path": f"/dev/{kind}{minor}", "major": 60, "minor": minor, "fileMode": 0o666} for kind, minor in nodes
+        {"type": kind, "path": f"/dev/{kind}{minor}", "major": 60, "minor": minor, "fileMode": 0o666}
+        for kind, minor in nodes
     ]
     t.bundle.linux["resources"] = {"devices": rules}
     lines = t.run(*(word for kind, minor, mode in tries for word in ("open", f"/dev/{kind}{minor}", mode)))
@@ -378,7 +395,9 @@ def verdicts(t: Trial, rules: "list[dict[str, Any]]", tries: "list[tuple[str, in
     return allowed
 
 
-def c60(minor: "int | None" = None, access: "str | None" = "rwm", *, allow: bool = True, kind: str = "c") -> "dict[str, Any]":
+def c60(
+    minor: "int | None" = None, access: "str | None" = "rwm", *, allow: bool = True, kind: str = "c"
+) -> "dict[str, Any]":
     """A device rule for character devices of major 60."""
     entry: dict[str, Any] = {"allow": allow, "type": kind, "major": 60}
     if minor is not None:
@@ -470,7 +489,9 @@ def CG_30(t: Trial) -> None:
         "blockIO": [{"leafWeight": 300}, {"weightDevice": [{"major": 7, "minor": 0, "leafWeight": 300}]}],
         "network": [{"classID": 1048577}, {"priorities": [{"name": "lo", "priority": 5}]}],
     }
-    t.each_refused(dict(change(f"/linux/resources/{name}", value) for name, values in wrong.items() for value in values))
+    t.each_refused(
+        dict(change(f"/linux/resources/{name}", value) for name, values in wrong.items() for value in values)
+    )
 
 
 def CG_31(t: Trial) -> None:
@@ -584,7 +605,12 @@ def block_device() -> str:
 def CG_36(t: Trial) -> None:
     """A weightDevice entry without weight and leafWeight, or without numbers, is an error."""
     Uses(t, "io", "blkio")
-    wrong = ({"major": 7, "minor": 0}, {"minor": 0, "weight": 300}, {"major": 7, "weight": 300}, {"major": 7, "minor": 0, "weight": 70000})
+    wrong = (
+        {"major": 7, "minor": 0},
+        {"minor": 0, "weight": 300},
+        {"major": 7, "weight": 300},
+        {"major": 7, "minor": 0, "weight": 70000},
+    )
     t.each_refused(dict(change("/linux/resources/blockIO/weightDevice", [value]) for value in wrong))
 
 
@@ -594,7 +620,9 @@ def CG_37(t: Trial) -> None:
     major, minor = map(int, block_device().split(":"))
     rates = {"ReadBps": 1048576, "WriteBps": 2097152, "ReadIOPS": 500, "WriteIOPS": 600}
     t.bundle.linux["resources"] = {
-        "blockIO": {f"throttle{name}Device": [{"major": major, "minor": minor, "rate": rate}] for name, rate in rates.items()}
+        "blockIO": {
+            f"throttle{name}Device": [{"major": major, "minor": minor, "rate": rate}] for name, rate in rates.items()
+        }
     }
     folder = uses.folder(t.running())
     if uses.v1:
@@ -604,7 +632,11 @@ def CG_37(t: Trial) -> None:
             t.equal([f"{major}:{minor}", str(rates[name])], found, f"blkio.throttle.{file}_device")
         return
     lines = {line.split()[0]: set(line.split()[1:]) for line in (folder / "io.max").read_text().splitlines()}
-    t.equal({"rbps=1048576", "wbps=2097152", "riops=500", "wiops=600"}, lines.get(f"{major}:{minor}"), "io.max of the device")
+    t.equal(
+        {"rbps=1048576", "wbps=2097152", "riops=500", "wiops=600"},
+        lines.get(f"{major}:{minor}"),
+        "io.max of the device",
+    )
 
 
 def CG_37_wrong(t: Trial) -> None:
@@ -670,7 +702,9 @@ def CG_40(t: Trial) -> None:
     uses = Uses(t, "pids", "pids")
     expect(t, uses, {"pids": {"limit": 17}}, {"pids.max": "17"}, {"pids.max": "17"})
     line = t.ask("fork", 40)
-    t.equal((16, "EAGAIN"), (line["made"], line.get("error")), "children made of 40, beside their parent, and the error")
+    t.equal(
+        (16, "EAGAIN"), (line["made"], line.get("error")), "children made of 40, beside their parent, and the error"
+    )
 
 
 def CG_40_unlimited(t: Trial) -> None:
@@ -746,7 +780,9 @@ def CG_42_lines(t: Trial) -> None:
     device = block_device()
     t.bundle.linux["resources"] = {"unified": {"io.max": f"{device} rbps=1048576\n{device} wiops=120\n"}}
     found = (t.running().cgroup() / "io.max").read_text()
-    t.true(re.search(rf"^{device} rbps=1048576 wbps=max riops=max wiops=120$", found, re.MULTILINE), f"io.max is {found!r}")
+    t.true(
+        re.search(rf"^{device} rbps=1048576 wbps=max riops=max wiops=120$", found, re.MULTILINE), f"io.max is {found!r}"
+    )
 
 
 def CG_42_wrong(t: Trial) -> None:
@@ -776,7 +812,10 @@ def CG_44(t: Trial) -> None:
     uses = Uses(t, "memory", "memory")
     if uses.v1:
         t.bundle.linux["resources"] = {"memory": {"disableOOMKiller": True}}
-        t.true("oom_kill_disable 1" in (uses.folder(t.running()) / "memory.oom_control").read_text(), "the OOM killer is not off")
+        t.true(
+            "oom_kill_disable 1" in (uses.folder(t.running()) / "memory.oom_control").read_text(),
+            "the OOM killer is not off",
+        )
         return
     t.each_refused(dict([change("/linux/resources/memory", {"disableOOMKiller": True})]))
     t.bundle.linux["resources"] = {"memory": {"limit": 64 * MIB, "disableOOMKiller": False, "useHierarchy": True}}

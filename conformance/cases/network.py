@@ -73,7 +73,9 @@ def NET_01(t: Trial) -> None:
     t.bundle.linux["netDevices"] = {"conf0": {}}
     container = t.create()
     t.true("conf0" not in links(), "the device is still the host's")
-    t.equal(index, links(namespace_of(container)).get("conf0", {}).get("address"), "the hardware address of the container's")
+    t.equal(
+        index, links(namespace_of(container)).get("conf0", {}).get("address"), "the hardware address of the container's"
+    )
     container.delete("--force")
 
 
@@ -193,7 +195,9 @@ def NET_05_others(t: Trial) -> None:
     host.run("ip", "address", "add", "10.20.31.41/24", "dev", "conf0", "valid_lft", "1000", "preferred_lft", "1000")
     host.run("ip", "address", "add", "10.20.32.42/24", "dev", "conf0", "scope", "link")
     host.run("ip", "address", "add", "10.20.33.43/24", "dev", "conf0", "scope", "host")
-    host.run("ip", "address", "add", "2001:db8::7/64", "nodad", "dev", "conf0", "valid_lft", "1000", "preferred_lft", "1000")
+    host.run(
+        "ip", "address", "add", "2001:db8::7/64", "nodad", "dev", "conf0", "valid_lft", "1000", "preferred_lft", "1000"
+    )
     t.bundle.linux["netDevices"] = {"conf0": {}}
     found = addresses(links(namespace_of(t.running())).get("conf0", {"addr_info": []}))
     t.equal({"10.20.30.40"}, set(found), "the addresses of the device")

@@ -53,7 +53,10 @@ def RDT_04(t: Trial) -> None:
     for more in ({"l3CacheSchema": "L3:0=f"}, {}):
         t.bundle.linux["intelRdt"] = more
         container = t.running()
-        t.true(container.id in resctrl.groups(), f"with {more}, there are the groups {resctrl.groups()}, not {container.id}")
+        t.true(
+            container.id in resctrl.groups(),
+            f"with {more}, there are the groups {resctrl.groups()}, not {container.id}",
+        )
         t.true(resctrl.holds(container.id, container), "the process is not in the group")
 
 
@@ -109,7 +112,9 @@ def RDT_08(t: Trial) -> None:
         "closID": "group",
     }
     t.running()
-    t.equal(["L3:0=3f", "MB:0=70", "MB:0=20", "L3:0=7"], resctrl.written("group"), "what was written to schemata, in order")
+    t.equal(
+        ["L3:0=3f", "MB:0=70", "MB:0=20", "L3:0=7"], resctrl.written("group"), "what was written to schemata, in order"
+    )
 
 
 def RDT_08_unset(t: Trial) -> None:
@@ -127,7 +132,11 @@ def RDT_09(t: Trial) -> None:
     """A group that exists is used if it has the schemata asked for, and left as it is."""
     resctrl = Resctrl(t)
     resctrl.make("theirs", L3="0=f", MB="0=50")
-    for more in ({"l3CacheSchema": "L3:0=f"}, {"memBwSchema": "MB:0=50"}, {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=50"}):
+    for more in (
+        {"l3CacheSchema": "L3:0=f"},
+        {"memBwSchema": "MB:0=50"},
+        {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=50"},
+    ):
         t.bundle.linux["intelRdt"] = {"closID": "theirs", **more}
         resctrl.forget()
         container = t.running()
@@ -140,7 +149,11 @@ def RDT_09_mismatch(t: Trial) -> None:
     resctrl = Resctrl(t)
     resctrl.make("theirs", L3="0=f", MB="0=50")
     before = resctrl.everything()
-    values = ({"l3CacheSchema": "L3:0=7"}, {"memBwSchema": "MB:0=60"}, {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=60"})
+    values = (
+        {"l3CacheSchema": "L3:0=7"},
+        {"memBwSchema": "MB:0=60"},
+        {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=60"},
+    )
     t.each_refused(dict(change("/linux/intelRdt", {"closID": "theirs", **value}) for value in values))
     t.equal(before, resctrl.everything(), "the tree afterwards")
 
@@ -187,7 +200,9 @@ def RDT_12(t: Trial) -> None:
         container = t.running()
         name = container.id if group is None else group
         t.equal([container.id], resctrl.monitored(name), f"the monitoring groups with {entry}")
-        t.true(resctrl.holds(f"{name}/mon_groups/{container.id}", container), "the process is not in the monitoring group")
+        t.true(
+            resctrl.holds(f"{name}/mon_groups/{container.id}", container), "the process is not in the monitoring group"
+        )
         container.kill()
         container.wait()
         container.delete()
