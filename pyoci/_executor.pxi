@@ -61,7 +61,7 @@ VERBS = (
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
-    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY
+    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_VISIBLE_PROC
 
 cdef enum:  # of an operation
     TARGET_FILE = 1        # a missing mount target is made as a file, not a directory
@@ -381,39 +381,75 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3).
+    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3). And, for
+    # when that can't be had or may not be written to, the one at /proc, if it is one; its files are reached across no mount.
+    cdef open_how how
+    cdef int step = open_own_proc(ctx)
+    cdef int error = errno
+    how.flags = <uint64_t>(O_PATH | O_DIRECTORY | O_CLOEXEC)
+    how.mode = 0
+    how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+    cdef int visible = <int>syscall(SYS_openat2, AT_FDCWD, "/proc", &how, sizeof(how))
+    if visible >= 0 and not is_proc_root(visible):
+        close(visible)
+        visible = -1
+    ctx.slots[SLOT_VISIBLE_PROC] = visible
+    set_errno(error)
+    # in a user namespace whose /proc has files covered, which are locked so, the kernel gives no other procfs
+    return 0 if step == STEP_FSMOUNT and error == EPERM and visible >= 0 else step
+
+
+cdef int open_own_proc(Context *ctx) noexcept nogil:
     cdef int fs = <int>syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
         return STEP_FSCONFIG_CREATE
     cdef int tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    cdef int error = errno
     close(fs)
+    set_errno(error)
     if tree < 0:
         return STEP_FSMOUNT
     ctx.slots[SLOT_PROC] = tree
     return 0
 
 
-cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t length) noexcept nogil:
+cdef int open_in_proc(Context *ctx, const char *path, int flags, int *step) noexcept nogil:
+    """A file of procfs, which really is one. AppArmor's rules take one of a procfs that is attached nowhere for a file with
+    the rest of its path, such as /sys/net/…: then the one at /proc may do."""
     cdef open_how how
-    cdef long fd
-    cdef ssize_t n
-    how.flags = <uint64_t>(O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
+    cdef int fd
+    how.flags = <uint64_t>(flags | O_CLOEXEC | O_NOFOLLOW)
     how.mode = 0
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
-    fd = syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how))
+    step[0] = STEP_OPENAT2
+    set_errno(EACCES)
+    fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how)) if ctx.slots[SLOT_PROC] >= 0 else -1
+    if fd < 0 and errno == EACCES and ctx.slots[SLOT_VISIBLE_PROC] >= 0:
+        fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_VISIBLE_PROC], path, &how, sizeof(how))
     if fd < 0:
-        return STEP_OPENAT2
-    if not on_procfs(<int>fd):
+        return -1
+    if not on_procfs(fd):
+        close(fd)
         set_errno(EPERM)
-        return STEP_NOT_PROC
-    n = write(<int>fd, value, length)
+        step[0] = STEP_NOT_PROC
+        return -1
+    return fd
+
+
+cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t length) noexcept nogil:
+    cdef int step, error
+    cdef ssize_t n
+    cdef int fd = open_in_proc(ctx, path, O_WRONLY, &step)
+    if fd < 0:
+        return step
+    n = write(fd, value, length)
     if n >= 0 and <size_t>n != length:
         set_errno(EINVAL)
         n = -1
-    cdef int error = errno
-    close(<int>fd)
+    error = errno
+    close(fd)
     set_errno(error)
     return STEP_WRITE if n < 0 else 0
 
@@ -422,23 +458,19 @@ cdef int do_write_attr(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s2, of a bytes, is written to this thread's attribute s1 of a security module, for the next execve of this
     # very thread; what the module made of it is read back, and begins with s3.
     cdef char found[256]
-    cdef open_how how
     cdef ssize_t n
     cdef size_t expected = strlen(ctx.pool + op.s3)
-    cdef long fd
+    cdef int fd
     cdef int step = write_in_proc(ctx, ctx.pool + op.s1, ctx.pool + op.s2, <size_t>op.a)
     if step:
         return step
-    how.flags = <uint64_t>(O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-    how.mode = 0
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
-    fd = syscall(SYS_openat2, ctx.slots[SLOT_PROC], ctx.pool + op.s1, &how, sizeof(how))
+    fd = open_in_proc(ctx, ctx.pool + op.s1, O_RDONLY, &step)
     if fd < 0:
-        return STEP_OPENAT2
-    n = read(<int>fd, found, sizeof(found))
+        return step
+    n = read(fd, found, sizeof(found))
     if n < 0:
         return STEP_READ
-    close(<int>fd)
+    close(fd)
     if expected > sizeof(found):
         expected = sizeof(found)
     if n == 0 or <size_t>n < expected or memcmp(found, ctx.pool + op.s3, expected) != 0:
@@ -868,7 +900,7 @@ cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
     if errno != ENOSYS:
         return STEP_FCHMODAT
     if ctx.slots[SLOT_PROC] < 0:
-        step = do_open_proc(ctx, NULL)
+        step = open_own_proc(ctx)
         if step:
             return step
     memcpy(path, <const char *>"thread-self/fd/", 15)

@@ -4,6 +4,7 @@ A kernel has one of the two security modules, or none. Where a module is not ena
 is, they are what the container has. SELinux needs a policy that knows the labels: tests/vm/selinux.conf does.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -64,6 +65,18 @@ def test_a_label_that_nothing_enforces(runtime, bundle, module, place, key, mess
 
 # --- AppArmor
 
+RULES = "file, network, capability, mount, umount, pivot_root, ptrace, signal, unix"
+
+
+@contextlib.contextmanager
+def loaded(name, rules):
+    """A profile that is loaded meanwhile."""
+    text = f"profile {name} flags=(attach_disconnected, mediate_deleted) {{ {rules}, }}\n".encode()
+    parser = ["apparmor_parser", "--quiet", "--skip-cache"]
+    subprocess.run([*parser, "--replace"], input=text, check=True)
+    yield
+    subprocess.run([*parser, "--remove"], input=text, check=True)
+
 
 @pytest.fixture
 def profile(runtime):
@@ -71,12 +84,8 @@ def profile(runtime):
     if not ENABLED["apparmor"] or not shutil.which("apparmor_parser"):
         pytest.skip("needs AppArmor, and apparmor_parser")
     name = f"pyoci-{runtime.host.token}"
-    rules = "file, network, capability, mount, umount, pivot_root, ptrace, signal, unix, deny /secret rwl,"
-    text = f"profile {name} flags=(attach_disconnected) {{ {rules} }}\n".encode()
-    parser = ["apparmor_parser", "--quiet", "--skip-cache"]
-    subprocess.run([*parser, "--replace"], input=text, check=True)
-    yield name
-    subprocess.run([*parser, "--remove"], input=text, check=True)
+    with loaded(name, f"deny /secret rwl, {RULES}"):
+        yield name
 
 
 SHOW = "cat /proc/self/attr/current; cat /public /secret 2>&1; true"
@@ -147,6 +156,48 @@ def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime, bundle,
     runtime.start()
     assert f"{profile} (enforce)\n" == Path(f"/proc/{runtime.pid()}/attr/current").read_text()
     assert {""} == {path.read_text() for path in bundle.rootfs.glob("proc/*/attr/**/exec")}
+
+
+@with_apparmor
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_apparmor_profile_of_exec(runtime, bundle, profile, files, user_namespace):
+    """One more process has the container's profile, or the one that it is given. /proc of a user namespace, of which files
+    are masked, is the only procfs that may be mounted there."""
+    if user_namespace:
+        bundle.in_user_namespace()
+    bundle.program("sleep", 100)
+    bundle.process["apparmorProfile"] = profile
+    runtime.create()
+    runtime.start()
+    shell = ["/bin/sh", "-c", SHOW]
+    assert (0, CONFINED.format(profile), "") == tuple(runtime("exec", runtime.id, *shell))
+    unknown = runtime("exec", "--apparmor", "no-such-profile", runtime.id, *shell)
+    assert (255, "", True) == (unknown.status, unknown.out, "no such profile is loaded" in unknown.err), unknown
+
+
+@pytest.fixture
+def confined(runtime):
+    """The runtime itself is confined, as in a container of LXC: it may not write below /sys."""
+    if not ENABLED["apparmor"] or not shutil.which("apparmor_parser") or not shutil.which("aa-exec"):
+        pytest.skip("needs AppArmor, apparmor_parser and aa-exec")
+    name = f"pyoci-outer-{runtime.host.token}"
+    with loaded(name, f"deny /sys/[^fdck]*{{,/**}} wklx, change_profile -> **, {RULES}"):
+        plain = runtime.command
+        runtime.command = lambda *words: ["aa-exec", "-p", name, "--", *plain(*words)]
+        yield name
+        runtime.command = plain
+
+
+@with_apparmor
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_a_runtime_that_is_confined_itself(runtime, bundle, profile, confined, files, user_namespace):
+    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids them (H3)."""
+    if user_namespace:
+        bundle.in_user_namespace()
+    bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "7"}
+    bundle.process["apparmorProfile"] = profile
+    out = runtime.shell(f"cat /proc/sys/net/ipv4/ip_unprivileged_port_start; {SHOW}")
+    assert f"7\n{CONFINED.format(profile)}" == out
 
 
 # --- SELinux
