@@ -143,6 +143,165 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     ("HOOK-11", "runc"): (
         "1.1 runs poststart hooks in create; config.md, POSIX-platform Hooks: after the program has been executed, in start."
     ),
+    # --- process
+    ("PROC-01", "runc"): (
+        "create refuses a config without process; config.md, Process: it is optional until start is called."
+    ),
+    ("PROC-01", "crun"): (
+        "create without process is an internal error; config.md, Process: it is optional until start is called."
+    ),
+    ("PROC-04", "crun"): "a relative cwd is accepted; config.md, Process: it is an absolute path.",
+    (
+        "PROC-06",
+        "crun",
+    ): "args may be missing, and a shell is started; config.md, Process: at least one entry is required.",
+    (
+        "PROC-10",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    ("PROC-11", "crun"): (
+        "a limit without soft or hard is taken for one of 0, and each create that it refuses leaves the cgroup; "
+        "config.md, POSIX process: both are required."
+    ),
+    **{
+        (
+            "PROC-12",
+            runtime,
+        ): "two limits of one type are accepted; config.md, POSIX process: such a config is an error."
+        for runtime in ("runc", "crun")
+    },
+    **{
+        ("PROC-21", runtime): (
+            "create fails if the runtime itself lacks a capability; "
+            "config.md, Linux Process: a capability that can't be granted is logged as a warning."
+        )
+        for runtime in ("runc", "crun")
+    },
+    ("PROC-23", "crun"): (
+        "an oomScoreAdj of 0 is ignored, and one that is out of range leaves the cgroup; "
+        "config.md, Linux Process: if it is set, it is the value of oom_score_adj."
+    ),
+    **{
+        (
+            row,
+            runtime,
+        ): f"{version} does not know process.{name}, which came with 1.1 of the specification, and ignores it."
+        for row, name in (
+            *((row, "scheduler") for row in ("PROC-30", "PROC-31", "PROC-32", "PROC-33")),
+            ("PROC-35", "ioPriority"),
+        )
+        for runtime, version in (("runc", "1.1"), ("crun", "1.8"))
+    },
+    **{
+        ("PROC-40", runtime): (
+            f"{version} does not know execCPUAffinity, which came with 1.2.1 of the specification: what is malformed is ignored."
+        )
+        for runtime, version in (("runc", "1.1"), ("crun", "1.8"))
+    },
+    **{
+        (
+            "PROC-50",
+            runtime,
+        ): "a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."
+        for runtime in ("runc", "crun")
+    },
+    **{
+        ("PROC-51", runtime): (
+            "without a umask in the config it is 0022; config.md, User: it should not be changed from the calling process's."
+        )
+        for runtime in ("runc", "crun")
+    },
+    ("PROC-53", "crun"): (
+        "a uid or gid that is a string counts as 0, so that the program is root; config.md, User: they are integers."
+    ),
+    # --- root
+    (
+        "ROOT-02",
+        "runc",
+    ): "root without a path is accepted, and the bundle itself is the root; config.md, Root: path is required.",
+    ("UTS-02", "runc"): "1.1 does not know domainname, which came with 1.1 of the specification, and ignores it.",
+    # --- mounts
+    ("MNT-06", "runc"): (
+        "defaults is handed to the filesystem, of which tmpfs refuses it, and ratime fails; "
+        "config.md, Linux mount options: defaults and all options of the table are the runtime's to apply."
+    ),
+    ("MNT-06", "crun"): (
+        "the later of two contradicting options does not win, silent, loud, iversion, noiversion and nosymfollow are handed to the "
+        "filesystem, rnoatime, ratime and rdiratime fail, shared and unbindable are recursive, and two kinds of propagation "
+        "fail; config.md, Linux mount options: each option does what it does in mount(8)."
+    ),
+    ("MNT-07", "runc"): (
+        "1.1 sets the mode of a tmpfs to that of the directory below, whatever mode= says; "
+        "config.md, Mounts: options that the runtime does not know are handed to mount(2) as data."
+    ),
+    **{
+        (row, "runc"): "1.1 does not know idmapped mounts, which came with 1.1 of the specification, and ignores them."
+        for row in ("MNT-09", "MNT-10", "MNT-11")
+    },
+    **{
+        (row, "crun"): (
+            "1.8 does not know ridmap, loses the mounts below one that is idmapped, and leaves the cgroup when it refuses one; "
+            "config.md, Linux mount options: ridmap maps recursively."
+        )
+        for row in ("MNT-09", "MNT-10", "MNT-11")
+    },
+    # --- namespaces
+    **{
+        (row, runtime): f"{version} does not know time namespaces, which came with 1.1 of the specification."
+        for row in ("NS-01", "TIME-01")
+        for runtime, version in (("runc", "1.1"), ("crun", "1.8"))
+    },
+    ("NS-03", "runc"): (
+        "1.1 joins no user namespace without mappings of the config's own, and no time namespace; "
+        "config-linux.md, Namespaces: with a path the process is placed in that namespace."
+    ),
+    ("NS-03", "crun"): (
+        "1.8 does not know time namespaces, and a create that it refuses leaves the cgroup; "
+        "config-linux.md, Namespaces: with a path the process is placed in that namespace."
+    ),
+    (
+        "NS-04",
+        "crun",
+    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    ("NS-06", "crun"): "a type may be listed twice; config-linux.md, Namespaces: the runtime must generate an error.",
+    ("NS-07", "runc"): (
+        "1.1 joins no user namespace without mappings of the config's own; "
+        "config-linux.md, Namespaces: with a path the process is placed in that namespace."
+    ),
+    **{
+        (
+            "UM-01",
+            runtime,
+        ): "a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."
+        for runtime in ("runc", "crun")
+    },
+    # --- devices
+    ("FD-02", "runc"): (
+        "without a procfs no container can be made; runtime-linux.md, Dev symbolic links: the links are conditional upon it."
+    ),
+    ("FD-02", "crun"): (
+        "the links are made without a procfs too; runtime-linux.md, Dev symbolic links: only if what they lead to exists."
+    ),
+    ("DEV-02", "crun"): "a device of any type is accepted; config-linux.md, Devices: c, b, u or p.",
+    ("DEV-03", "runc"): "a device without a path is accepted and ignored; config-linux.md, Devices: path is required.",
+    **{
+        ("DEV-04", runtime): (
+            "whatever is at the path of a device is left there, and passes for it; "
+            "config-linux.md, Devices: if it does not match the device, the runtime must generate an error."
+        )
+        for runtime in ("runc", "crun")
+    },
+    **{
+        (
+            "DEV-05",
+            runtime,
+        ): "major and minor may be missing, and are 0 then; config-linux.md, Devices: required unless p."
+        for runtime in ("runc", "crun")
+    },
+    ("DEV-07", "runc"): (
+        "1.1 binds the host's node of the same path in a user namespace, whose owner it keeps, and fails if there is none; "
+        "config-linux.md, Devices: uid and gid are those in the container's namespace."
+    ),
     # --- network devices, Intel RDT, memory policy: newer than these
     **{
         (row, "runc"): "1.1 does not know linux.netDevices, which came with 1.3 of the specification, and ignores it."
