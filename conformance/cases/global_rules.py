@@ -23,7 +23,7 @@ def ERR_01(t: Trial) -> None:
 
 
 def ERR_01_program_missing(t: Trial) -> None:
-    """If the program is not there, create or start fails, and it is there that no process is left."""
+    """If the program is not there, create or start fails, and nothing is left."""
     t.bundle.process["args"] = ["/missing"]
     t.refused_by_start("with a program that is missing")
 
