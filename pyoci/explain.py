@@ -60,7 +60,10 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         why = _UNKNOWN_LABEL.get((where, error)) or why
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
-    return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=_hint(op, step, error))
+    hint = _hint(op, step, error)
+    if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
+        hint = f"the option is {op.options[detail - 1]}"
+    return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
 
 
 def _kernel_message(payload: bytes) -> str:

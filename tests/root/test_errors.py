@@ -51,6 +51,10 @@ def bad_option_value(bundle):
     bundle.mount("/x", "tmpfs", "nosuid", "size=much")
 
 
+def bad_option_of_a_silent_filesystem(bundle):
+    bundle.mount("/x", "overlay", "lowerdir=/no/such", source="overlay")
+
+
 def target_below_a_file(bundle):
     bundle.mount("/etc/passwd/x", "tmpfs")
 
@@ -260,6 +264,13 @@ ERRORS = [
     (
         unknown_option,
         "/mounts/N/options/1: cannot mount tmpfs on /x: fsconfig: invalid argument .*nosuchoption.*",
+    ),
+    (
+        bad_option_of_a_silent_filesystem,
+        (
+            "/mounts/N/options/0: cannot mount overlay on /x: fsconfig: no such file or directory"
+            "( .overlay: .*| .hint: the option is lowerdir=/no/such.)"
+        ),
     ),
     (
         bad_option_value,
