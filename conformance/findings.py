@@ -154,15 +154,7 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     (
         "PROC-06",
         "crun",
-    ): "args may be missing, and a shell is started; config.md, Process: at least one entry is required.",
-    (
-        "PROC-10",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
-    ("PROC-11", "crun"): (
-        "a limit without soft or hard is taken for one of 0, and each create that it refuses leaves the cgroup; "
-        "config.md, POSIX process: both are required."
-    ),
+    ): "args may be missing; config.md, Process: at least one entry is required.",
     **{
         (
             "PROC-12",
@@ -178,8 +170,7 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         for runtime in ("runc", "crun")
     },
     ("PROC-23", "crun"): (
-        "an oomScoreAdj of 0 is ignored, and one that is out of range leaves the cgroup; "
-        "config.md, Linux Process: if it is set, it is the value of oom_score_adj."
+        "an oomScoreAdj of 0 is ignored; config.md, Linux Process: if it is set, it is the value of oom_score_adj."
     ),
     **{
         (
@@ -240,7 +231,7 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     },
     **{
         (row, "crun"): (
-            "1.8 does not know ridmap, loses the mounts below one that is idmapped, and leaves the cgroup when it refuses one; "
+            "1.8 does not know ridmap, and loses the mounts below one that is idmapped; "
             "config.md, Linux mount options: ridmap maps recursively."
         )
         for row in ("MNT-09", "MNT-10", "MNT-11")
@@ -256,13 +247,9 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "config-linux.md, Namespaces: with a path the process is placed in that namespace."
     ),
     ("NS-03", "crun"): (
-        "1.8 does not know time namespaces, and a create that it refuses leaves the cgroup; "
+        "1.8 does not know time namespaces; "
         "config-linux.md, Namespaces: with a path the process is placed in that namespace."
     ),
-    (
-        "NS-04",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     ("NS-06", "crun"): "a type may be listed twice; config-linux.md, Namespaces: the runtime must generate an error.",
     ("NS-07", "runc"): (
         "1.1 joins no user namespace without mappings of the config's own; "
