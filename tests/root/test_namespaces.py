@@ -261,35 +261,6 @@ def test_user_namespace_with_offsets_and_hooks(runtime, bundle):
     assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep")
 
 
-# --- time
-
-
-def test_time_offsets(runtime, bundle):
-    """monotonic and boottime run ahead, or behind; nanoseconds too (TIME-01)."""
-    bundle.namespace("time")
-    bundle.linux["timeOffsets"] = {
-        "monotonic": {"secs": 100000, "nanosecs": 500}, "boottime": {"secs": -100, "nanosecs": 999999999},
-    }  # fmt: skip
-    before = time.clock_gettime(time.CLOCK_BOOTTIME)
-    out = runtime.shell("cat /proc/self/timens_offsets; cat /proc/uptime")
-    lines = [line.split() for line in out.splitlines()]
-    assert [["monotonic", "100000", "500"], ["boottime", "-100", "999999999"]] == lines[:2]
-    assert before - 101 <= float(lines[2][0]) <= before - 90
-
-
-def test_time_namespace_without_offsets(runtime, bundle):
-    """A new namespace whose clocks are the host's."""
-    bundle.namespace("time")
-    found = inside(runtime)
-    assert namespaces_of("self")["time"] != found["time"]
-
-
-def test_offsets_without_a_namespace(runtime, bundle):
-    """They can't be applied: an error."""
-    bundle.linux["timeOffsets"] = {"monotonic": {"secs": 1}}
-    assert "/linux/timeOffsets" in runtime.create_fails()
-
-
 # --- kernel parameters
 
 
