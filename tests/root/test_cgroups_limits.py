@@ -285,6 +285,65 @@ def test_block_io_weight_takes_the_file_that_is_there():
         cgroup.destroy()
 
 
+@needs("hugetlb")
+def test_huge_pages_beyond_the_limit_are_refused(limited):
+    """CG-38: the limit counts when they are reserved, so mmap fails and nobody is killed."""
+    pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    before = pool.read_text()
+    pool.write_text("4")
+    try:
+        cgroup = limited({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]})
+        reserve = "import mmap\nmmap.mmap(-1, {}, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | 0x40000)"
+        assert [0, 1] == [run(cgroup, reserve.format(size * MIB)) for size in (4, 6)]
+    finally:
+        pool.write_text(before)
+
+
+@pytest.fixture
+def rdma_devices():
+    """Two devices of the kernel's own making, without hardware."""
+    made = []
+    try:
+        for name in ("pyoci0", "pyoci1"):
+            for command in (f"ip link add {name} type dummy", f"ip link set {name} up",
+                            f"rdma link add {name} type rxe netdev {name}"):  # fmt: skip
+                subprocess.run(command.split(), check=True, capture_output=True)
+            made.append(name)
+        yield made
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"{error.cmd}: {error.stderr}")
+    finally:
+        for name in ("pyoci0", "pyoci1"):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+
+
+@needs("rdma")
+@pytest.mark.may_skip("no module rdma_rxe")
+def test_rdma_limits_are_written(limited, rdma_devices):
+    """CG-41: a line for each device; what a device has no limit for stays."""
+    cgroup = limited({"rdma": {"pyoci0": {"hcaHandles": 3, "hcaObjects": 10000}, "pyoci1": {"hcaObjects": 7}}})
+    expected = ["pyoci0 hca_handle=3 hca_object=10000", "pyoci1 hca_handle=max hca_object=7"]
+    assert expected == sorted(line.strip() for line in content(cgroup, "rdma.max").splitlines())
+
+
+@needs("rdma")
+def test_an_rdma_device_that_is_not_there_is_an_error(limited):
+    """The kernel's word, with the key."""
+    with pytest.raises(CgroupError, match=r"cannot write `nosuch hca_object=7` to rdma.max") as caught:
+        limited({"rdma": {"nosuch": {"hcaObjects": 7}}})
+    assert "/linux/resources/rdma/nosuch" == caught.value.where
+
+
+@needs("misc")
+def test_a_misc_limit_is_unified_and_its_resource_must_be_there(limited):
+    """CG-42: the controller is enabled for it; this host has none of its resources."""
+    if pathlib.Path(host("/misc.capacity")).read_text():
+        pytest.skip("this host has such a resource")
+    with pytest.raises(CgroupError, match=r"cannot write `sev 1` to misc.max of .*: invalid argument") as caught:
+        limited({"unified": {"misc.max": "sev 1"}})
+    assert "/linux/resources/unified/misc.max" == caught.value.where
+
+
 @needs("memory", "pids", "cpu")
 def test_every_controller_is_enabled_at_once_and_only_where_missing(limited):
     """A second container below the same parent finds all enabled."""
