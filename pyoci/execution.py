@@ -125,6 +125,8 @@ def execute(
     except PyociError as error:
         error.where = error.where.removeprefix("/process")  # it is a process.json that they lead into
         raise
+    if console_socket:
+        launch.hand_over_console()
     if execution.foreground is None:
         launch.release()
         return 0

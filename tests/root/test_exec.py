@@ -381,6 +381,27 @@ def test_a_terminal_through_a_console_socket(box):
     os.waitpid(int((box.runtime.folder / "pid").read_text()), 0)
 
 
+def test_a_foreground_process_leaves_a_terminal_to_its_console_socket(box):
+    """Its output goes there and nowhere else; the status is still returned."""
+    box.start()
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = box.runtime.folder / "console.sock"
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        process = box.process(args=["sh", "-c", "echo ready; read line; echo $line; exit 7"], terminal=True)
+        words = box.runtime.command("exec", "--console-socket", path, "--process", process, box.runtime.id)
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
+            connection, _ = listener.accept()
+            with connection:
+                _, ancillary, _, _ = connection.recvmsg(4096, 64)
+            master = array.array("i", ancillary[0][2])[0]
+            os.write(master, b"typed\n")
+            assert ["ready", "typed"] == sorted({"ready", "typed"} & set(read_all(master).split()))
+            assert 7 == running.wait(PATIENCE)
+            assert b"" == running.stdout.read()
+
+
 def test_a_terminal_needs_somebody_at_its_other_end(box):
     """And a socket a terminal."""
     box.start()
