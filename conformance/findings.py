@@ -89,6 +89,10 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     ("LIFE-14", "runc"): (
         "1.1 runs poststart hooks in create, before the program; runtime.md, Lifecycle: after the program, in start."
     ),
+    ("LIFE-14", "crun"): (
+        "start does not wait for startContainer hooks, and runs poststart hooks before them; "
+        "runtime.md, Lifecycle: first startContainer hooks, then the program, then poststart hooks."
+    ),
     ("LIFE-15", "runc"): (
         "after a startContainer or poststart hook that fails the container is still there; "
         "runtime.md, Lifecycle: it goes on with steps 12 and 13, is destroyed, and poststop hooks run."
@@ -139,6 +143,10 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     ),
     ("HOOK-10", "crun"): (
         "start succeeds although a startContainer hook can't be executed; runtime.md, Lifecycle, step 7: an error."
+    ),
+    ("HOOK-11", "crun"): (
+        "poststart hooks run while startContainer hooks still do, before the program; "
+        "config.md, POSIX-platform Hooks: after the program has been executed."
     ),
     ("HOOK-11", "runc"): (
         "1.1 runs poststart hooks in create; config.md, POSIX-platform Hooks: after the program has been executed, in start."

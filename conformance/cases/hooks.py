@@ -308,6 +308,7 @@ def HOOK_10_host_path(t: Trial) -> None:
 def HOOK_11(t: Trial) -> None:
     """poststart hooks run when the program has been executed, before start returns, in the runtime's namespaces."""
     done = t.folder / "done"
+    t.bundle.hook("startContainer", "sleep", 100)  # whoever does not wait for the program is found out
     t.bundle.hook("poststart", "sleep", 100, "output", done, "echo", "done")
     t.bundle.program("pause")
     container = t.create()

@@ -215,6 +215,7 @@ def LIFE_13(t: Trial) -> None:
 
 def LIFE_14(t: Trial) -> None:
     """The hooks of create run in create, in order; startContainer, the program and poststart in start; poststop in delete."""
+    t.bundle.hook("startContainer", "sleep", 100)  # whoever does not wait for it is found out
     for kind in reversed(KINDS):
         t.bundle.hook(kind)
     t.bundle.program_in_log("exit", 0)
