@@ -44,7 +44,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
-    VERB_MAKE_MASK_DIRECTORY
+    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -56,7 +56,7 @@ VERBS = (
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory",
+    "make_mask_directory", "enter_root",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -982,6 +982,16 @@ cdef int do_pivot_root(Context *ctx, const Op *op) noexcept nogil:
         return STEP_CHANGED
     close(root)
     return 0
+
+
+cdef int do_enter_root(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the root filesystem is `/`, in a mount namespace that is not the container's. It is a tree of its own that is
+    # attached nowhere: above its root there is nothing to climb to, which a chroot alone would not see to.
+    if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
+        return STEP_FCHDIR
+    if chroot(".") < 0:
+        return STEP_CHROOT
+    return STEP_CHDIR if chdir("/") < 0 else 0
 
 
 cdef int uncover_from(Context *ctx, const char *path, long type) noexcept nogil:
@@ -1942,6 +1952,8 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return load_seccomp(ctx, op)
     if code == VERB_EXEC:
         return do_exec(ctx, op)
+    if code == VERB_ENTER_ROOT:
+        return do_enter_root(ctx, op)
     if code == VERB_OPEN_ROOT:
         # the root of the mount namespace that was joined: beneath it paths of the container are resolved
         ctx.slots[SLOT_ROOTFS] = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyoci.log import Log
 
 _FIRST_FD = 3
+_O_PATH = 0x200000
 # In /proc/PID/ns, by their names in config.json.
 _NAMESPACES = {
     "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
@@ -196,7 +197,7 @@ class _Execution:
         try:
             launch.cgroup = _cgroup(self._container, self._record["pid"], sub_cgroup)
             for op in self.plan.before:
-                launch.slots[op.a] = posix.dup(self._init)
+                launch.slots[op.a] = self._open_root() if op.verb == "open_container_root" else posix.dup(self._init)
             launch.clone()
 
             def at(point: int) -> None:
@@ -215,6 +216,14 @@ class _Execution:
             raise
         launch.close()
         return launch
+
+    def _open_root(self) -> int:
+        """The root of the container's first process, where no mount namespace has it for all."""
+        root = posix.open(f"/proc/{self._record['pid']}/root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        if wait_ended(self._init, 0):  # it may be another process' by now
+            posix.close(root)
+            raise StatusError("cannot exec in a stopped container")
+        return root
 
     def _verify(self, launch: Launch) -> None:
         """It is where the container's first process is: in each namespace, and that one still lives."""

@@ -85,9 +85,7 @@ def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookErr
     return HookError(f"cannot run hook {op.s1}: {reason(error)}", where=op.where)
 
 
-def _program(
-    config: "dict[str, Any]", op: Op, step: str, error: int, detail: int, payload: bytes
-) -> SetupError:
+def _program(config: "dict[str, Any]", op: Op, step: str, error: int, detail: int, payload: bytes) -> SetupError:
     """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
     file…`.
     """
@@ -197,6 +195,7 @@ _PHRASES = {
     "set_propagation": "change mount propagation {}",
     "set_mount_attributes": "make the mount read-only",
     "pivot_root": "pivot to the root filesystem",
+    "enter_root": "enter the root filesystem",
     "move_root": "move to the root filesystem",
     "open_console": "open a terminal",
     "mount_console": "set up /dev/console",

@@ -473,6 +473,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "send_console": Launch._elsewhere,
     "commit": Launch._elsewhere,
     "open_container": Launch._elsewhere,
+    "open_container_root": Launch._elsewhere,
     "set_affinity": Launch._set_affinity,
     "verify_namespaces": Launch._elsewhere,
 }

@@ -270,6 +270,26 @@ def unknown_capabilities(process: "Object", at: str) -> list[str]:
 # ── Linux ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def check_mount_namespace(config: "Object", at: str, say: "Say") -> None:
+    """Without one the container is in the runtime's, where nothing may be mounted for it."""
+    process, linux = config.get("process", {}), config.get("linux", {})
+    if any(each["type"] == "mount" for each in linux.get("namespaces", [])):
+        return
+    users = [f"linux/namespaces/{i}" for i, each in enumerate(linux.get("namespaces", [])) if each["type"] == "user"]
+    asked = {
+        "mounts": config.get("mounts"),
+        "process/terminal": process.get("terminal"),
+        **{f"linux/{name}": linux.get(name) for name in ("maskedPaths", "readonlyPaths", "rootfsPropagation")},
+        **dict.fromkeys(users, True),
+    }
+    for name, value in asked.items():
+        if value:
+            say(
+                f"{at}/{name}",
+                "this needs a namespace of type mount in /linux/namespaces: the host's mounts would change",
+            )
+
+
 def check_namespaces(config: "Object", at: str, say: "Say") -> None:
     """linux.namespaces, and the properties that need one of them."""
     linux = config.get("linux", {})
@@ -279,8 +299,6 @@ def check_namespaces(config: "Object", at: str, say: "Say") -> None:
         check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)
         if "path" in namespace:
             check_absolute(namespace["path"], f"{at}/linux/namespaces/{i}/path", say)
-    if "mount" not in seen:
-        say(f"{at}/linux/namespaces", "missing a namespace of type mount: the host's mounts would change")
     for name in ("hostname", "domainname"):
         if config.get(name) and "uts" not in seen:
             say(
@@ -680,6 +698,14 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
 ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
     ("", check_root, ("root",)),
     ("", check_idmapped_mounts, ("mounts", "linux/namespaces")),
+    (
+        "",
+        check_mount_namespace,
+        (
+            *("mounts", "process/terminal", "linux/namespaces", "linux/maskedPaths", "linux/readonlyPaths"),
+            "linux/rootfsPropagation",
+        ),
+    ),
     ("/process", check_arguments, ("args", "env")),
     ("/process", check_terminal, ("terminal", "consoleSize")),
     ("/linux", check_net_devices_namespace, ("netDevices", "namespaces")),

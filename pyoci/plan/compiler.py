@@ -105,7 +105,8 @@ def _init(
     program = config.get("process", {})
     filter_ = _seccomp(plan, linux, host)
 
-    yield from rootfs.prepare_rootfs(rootfs_path(config, options))
+    if own.has("mount"):
+        yield from rootfs.prepare_rootfs(rootfs_path(config, options))
     if own.own_user and not own.needs_bootstrap:
         # only now: the path to the rootfs may be closed to the user that container root is on the host
         yield Op("become_root", own.where["user"])
@@ -123,7 +124,7 @@ def _init(
 
         yield from net_devices.move_net_devices(plan, linux)
     yield from hooks.create_hooks(plan, config)
-    yield from rootfs.pivot(options.no_pivot)
+    yield from rootfs.pivot(options.no_pivot) if own.has("mount") else rootfs.enter()
     yield from process.console(program)
     yield from mounts.finish_mounts(mount_ops)
     if program.get("cwd"):

@@ -9,7 +9,7 @@ program's process, since a pid namespace takes effect in a child only.
 from pyoci.plan import compiler
 from pyoci.plan import process as parts
 from pyoci.plan.namespaces import CLONE_FLAGS
-from pyoci.plan.operations import BORN, INIT, READY, Op, Plan, sync
+from pyoci.plan.operations import BORN, INIT, READY, ROOTFS, Op, Plan, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
 def _join(plan: Plan, container: Running, preserve_fds: int) -> "Iterator[Op]":
     yield Op("set_pdeathsig", a=9)
     yield Op("set_dumpable", a=0)
+    if "mount" not in container.namespaces:
+        plan.before.append(Op("open_container_root", "", container.id, a=ROOTFS))
+        yield Op("enter_root")
     if container.namespaces:
         slot = plan.new_slot()
         names = ", ".join(container.namespaces)

@@ -28,7 +28,7 @@ VERBS = (
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory",
+    "make_mask_directory", "enter_root",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 
@@ -38,7 +38,7 @@ PARENT_VERBS = (
     "open_null",
     "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
     "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
-    "open_container", "set_affinity", "enter_cgroup", "verify_namespaces",
+    "open_container", "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.

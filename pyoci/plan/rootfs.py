@@ -38,6 +38,11 @@ def pivot(no_pivot: bool) -> "Iterator[Op]":
     yield Op("move_root" if no_pivot else "pivot_root", "/root/path")
 
 
+def enter() -> "Iterator[Op]":
+    """The root filesystem becomes `/` of the container alone, whose mount namespace is the runtime's."""
+    yield Op("enter_root", "/root/path")
+
+
 def finish_rootfs(config: "dict[str, Any]") -> "Iterator[Op]":
     """Propagation and read-only of `/`, once nothing has to be made there any more."""
     propagation = config.get("linux", {}).get("rootfsPropagation")

@@ -279,6 +279,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "move_net_device": lambda op: f"{op.s1} → {op.s2}",
     "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
     "open_container": lambda op: f"{op.s1}: its first process",
+    "open_container_root": lambda op: f"{op.s1}: the root of its first process",
     "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,

@@ -137,7 +137,9 @@ def test_apparmor_profile_takes_effect_with_the_program(runtime, bundle, profile
 def test_apparmor_profile_that_is_not_loaded(runtime, bundle, profile):
     """Nothing is left of the container, and the message names the profile."""
     bundle.process["apparmorProfile"] = "no-such-profile"
-    expected = "/process/apparmorProfile: cannot apply the AppArmor profile `no-such-profile`: no such profile is loaded"
+    expected = (
+        "/process/apparmorProfile: cannot apply the AppArmor profile `no-such-profile`: no such profile is loaded"
+    )
     assert expected == runtime.create_fails()
 
 
@@ -226,7 +228,9 @@ def test_selinux_label(runtime, bundle, enforcing, no_new_privileges, user):
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
     for name, label in (("own", FILES), ("other", OTHER_FILES)):
         bundle.mount(f"/{name}", "tmpfs", f"context={label}", "mode=777")
-    out = runtime.shell("cat /proc/self/attr/current; echo; for d in own other; do (echo $d >$d/file; cat $d/file) 2>&1; done; true")
+    out = runtime.shell(
+        "cat /proc/self/attr/current; echo; for d in own other; do (echo $d >$d/file; cat $d/file) 2>&1; done; true"
+    )
     label, *lines = out.split("\n")
     assert LABEL == label.rstrip("\0")
     assert "own" == lines[0]
@@ -256,7 +260,10 @@ def test_selinux_label_that_the_policy_does_not_know(runtime, bundle, enforcing)
     """It is refused in create, and named."""
     bundle.process["selinuxLabel"] = UNKNOWN
     message = runtime.create_fails()
-    assert f"/process/selinuxLabel: cannot apply the SELinux label `{UNKNOWN}`: the loaded policy does not know it" == message
+    assert (
+        f"/process/selinuxLabel: cannot apply the SELinux label `{UNKNOWN}`: the loaded policy does not know it"
+        == message
+    )
 
 
 @with_selinux

@@ -332,3 +332,32 @@ def test_joined_beside_a_new_user_namespace(runtime, bundle, kind):
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_without_a_mount_namespace(runtime, bundle):
+    """The root filesystem is the container's alone: nothing is mounted on the host, and no way leads out."""
+    bundle.linux = {"namespaces": [{"type": "pid"}, {"type": "network"}]}
+    bundle.config = {key: bundle.config[key] for key in ("ociVersion", "process", "root", "linux")}
+    (bundle.rootfs / "out").mkdir()
+    bundle.shell(
+        "cd /; for i in $(seq 40); do cd ..; done; ls; chroot /out /bin/true; echo x >/dev/null; exec sleep 100"
+    )
+    runtime.create()
+    runtime.start()
+    wait_for(lambda: "usr" in runtime.output() or "bin" in runtime.output())
+
+    pid = runtime.pid()
+
+    assert os.readlink("/proc/self/ns/mnt") == os.readlink(f"/proc/{pid}/ns/mnt")
+    assert sorted(os.listdir(bundle.rootfs)) == sorted(runtime.output().split())
+    result = runtime("exec", runtime.id, "ls", "/")
+    assert (0, runtime.output()) == (result.status, result.out)
+    runtime.delete("--force")
+    runtime.assert_gone()
+
+
+def test_what_would_be_mounted_on_the_host_is_refused(runtime, bundle):
+    """With every place that asks for it."""
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "mount"]
+
+    assert "/mounts: this needs a namespace of type mount" in runtime.create_fails()

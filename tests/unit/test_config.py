@@ -95,7 +95,6 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         [
             '/: missing the required property "ociVersion"',
             '/: missing the required property "root"',
-            "/linux/namespaces: missing a namespace of type mount: the host's mounts would change",
         ],
     ),
     (changed(ociVersion=1), ["/ociVersion: expected a string, found 1"]),
@@ -281,8 +280,21 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     # namespaces
     (
-        changed(linux__namespaces=[]),
-        ["/linux/namespaces: missing a namespace of type mount: the host's mounts would change"],
+        changed(
+            linux__namespaces=namespaces("user")[1:],
+            mounts=[{"destination": "/proc", "type": "proc"}],
+            linux__maskedPaths=["/x"],
+            linux__rootfsPropagation="slave",
+            process__terminal=True,
+            **MAPPED,
+        ),
+        [
+            f"{place}: this needs a namespace of type mount in /linux/namespaces: the host's mounts would change"
+            for place in (
+                *("/process/terminal", "/linux/namespaces/0", "/linux/maskedPaths", "/linux/rootfsPropagation"),
+                "/mounts",
+            )
+        ],
     ),
     (
         changed(linux__namespaces=namespaces("pid", "pid")),
