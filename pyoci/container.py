@@ -342,6 +342,10 @@ class Container:
                 raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
         # before the first process was cloned the cgroup was only planned: nobody in it is ours
         cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
+        if self._record["rdt"]:
+            from pyoci import resctrl
+
+            resctrl.remove(self._record["rdt"])
         self._directory.remove()
         self.warnings.extend(run_poststop(self._record))
 

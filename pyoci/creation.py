@@ -188,15 +188,14 @@ class _Creation:
             if self.options.cgroup_manager == "cgroupfs":
                 path = self.config.get("linux", {}).get("cgroupsPath", "")
                 record["cgroup"] = fs.Cgroup.planned(path, self.id, self.host.cgroup_mount).to_dict()
-                directory.save(record)
+            record["rdt"] = launch.plan_rdt()
+            directory.save(record)
             launch.prepare()
-            record["cgroup"] = launch.cgroup.to_dict()
+            record |= launch.to_dict()
             launch.clone()
             self._remember(directory, launch, record)
             launch.meanwhile()
-            record["cgroup"] = (
-                launch.cgroup.to_dict()
-            )  # with the device filter's number, and what is kept of it from now on
+            record |= launch.to_dict()  # with the device filter's number, and what is kept of the cgroup from now on
 
             def at(point: int) -> None:
                 if launch.pid != record["pid"]:
@@ -209,15 +208,13 @@ class _Creation:
                     _tell_inside(launch, START_STATE, record, "created")
                     send_to_engine(launch, console_socket, pidfd_socket)
                 if point == CREATED:
-                    record["cgroup"] = launch.cgroup.to_dict()
+                    record |= launch.to_dict(settled=True)
                     self._commit(directory, record, pid_file)
 
             launch.converse(at)
             directory.unlock()
         except BaseException as error:
-            left = launch.abort()
-            if left and isinstance(error, PyociError):
-                error.message = "; ".join((error.message, *left))
+            _mention(error, launch.abort())
             launch.cgroup.destroy(kill=True)
             directory.remove()
             directory.close()
@@ -248,6 +245,7 @@ class _Creation:
             "process": config.get("process", {}).get("args", []),
             "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
             "cgroup": fs.NoCgroup().to_dict(),
+            "rdt": {},
             "startOps": {
                 str(index): {
                     "verb": op.verb,
@@ -294,6 +292,12 @@ class _Creation:
         directory.save(record)
         if pid_file:
             write_pid_file(pid_file, record["pid"])
+
+
+def _mention(error: BaseException, left: "list[str]") -> None:
+    """What could not be taken back is told with the reason why it had to be."""
+    if isinstance(error, PyociError):
+        error.message = "; ".join((error.message, *left))
 
 
 def send_to_engine(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:

@@ -45,7 +45,7 @@ def _linux() -> "dict[str, Any]":
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},
-        "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
+        "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
         "memoryPolicy": {"modes": [], "flags": []},
         "mountExtensions": {"idmap": {"enabled": True}},
         "netDevices": {"enabled": True},

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyoci import resctrl
+
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 SIGKILL = 9
@@ -66,6 +68,7 @@ class Launch:
         self._cgroup_mount = cgroup_mount
         self.slots = [-1] * plan.slots
         self.cgroup: Cgroup | NoCgroup = NoCgroup()
+        self.rdt: resctrl.Group | None = None
         self.pid = -1
         self.pidfd = -1
         self.start_time = 0
@@ -77,6 +80,22 @@ class Launch:
         self._children: list[int] = []
         self._pidfds: list[int] = []
         self._nodes: list[str] = []
+
+    def plan_rdt(self) -> "dict[str, Any]":
+        """What this will make in the resctrl file system, for the record; {} without intelRdt."""
+        for op in self.plan.before:
+            if op.verb == "make_rdt_group":
+                from pyoci import resctrl  # only what has a resource group pays for it
+
+                self.rdt = resctrl.Group.planned(op)
+                return self.rdt.to_dict()
+        return {}
+
+    def to_dict(self, *, settled: bool = False) -> "dict[str, Any]":
+        """What of the record is about what was made on the host; `settled`: what of it goes with the container, now that
+        this stands."""
+        rdt = {} if self.rdt is None else self.rdt.settled() if settled else self.rdt.to_dict()
+        return {"cgroup": self.cgroup.to_dict(), "rdt": rdt}
 
     # --- the story
 
@@ -192,6 +211,8 @@ class Launch:
             from pyoci import net_devices
 
             left = net_devices.bring_back(self._moved, self._network)
+        if self.rdt is not None:
+            left += self.rdt.undo()
         self.close()
         self.release()
         return left
@@ -398,6 +419,11 @@ class Launch:
     def _chown_cgroup(self, op: Op) -> None:
         self.cgroup.delegate(_host_id(files.read(f"/proc/{self.pid}/uid_map"), op.a) if op.b else op.a)
 
+    def _in_rdt_group(self, op: Op) -> None:
+        """The four operations of `pyoci.resctrl`; plan_rdt came first."""
+        if self.rdt is not None:
+            self.rdt.run(op, self.pid)
+
     def _write_id_maps(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/{op.s1}", op.s2.encode("ascii"))
 
@@ -464,6 +490,10 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "write_cgroup": Launch._write_cgroup,
     "attach_device_filter": Launch._attach_device_filter,
     "chown_cgroup": Launch._chown_cgroup,
+    "make_rdt_group": Launch._in_rdt_group,
+    "write_schemata": Launch._in_rdt_group,
+    "make_monitoring_group": Launch._in_rdt_group,
+    "join_rdt_group": Launch._in_rdt_group,
     "write_id_maps": Launch._write_id_maps,
     "write_time_offsets": Launch._write_time_offsets,
     "write_oom_score_adj": Launch._write_oom_score_adj,

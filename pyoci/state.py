@@ -363,8 +363,8 @@ def boot_id() -> str:
 
 _TYPES = {
     "annotations": dict, "bootId": str, "bundle": str, "cgroup": dict, "created": str, "fifos": list, "hooks": dict,
-    "id": str, "owner": str, "pid": int, "process": list, "rootfs": str, "sharesPids": bool, "startOps": dict,
-    "startTime": int, "status": str,
+    "id": str, "owner": str, "pid": int, "process": list, "rdt": dict, "rootfs": str, "sharesPids": bool,
+    "startOps": dict, "startTime": int, "status": str,
 }  # fmt: skip
 
 

@@ -68,14 +68,11 @@ def find_mount() -> str:
     and what was mounted first before what came later. Raises `CgroupError` if there is none.
     """
     found = []
-    for order, line in enumerate(_read_file("/proc/self/mountinfo").split("\n")):
-        if " - cgroup2 " in line:
-            _, _, device, root, path, *_ = line.split(" ")
-            path = _unescape(path)
-            usual = {"/sys/fs/cgroup": 0, "/sys/fs/cgroup/unified": 1}.get(path, 2)
-            found.append((root != "/", usual, order, path, device))
+    for order, (root, path, device) in enumerate(mounts("cgroup2")):
+        usual = {"/sys/fs/cgroup": 0, "/sys/fs/cgroup/unified": 1}.get(path, 2)
+        found.append((root != "/", usual, order, path, device))
     for _, _, _, path, device in sorted(found):
-        if _is_mounted(path, device):
+        if is_mounted(path, device):
             return path
     raise CgroupError(
         "cannot find the cgroup v2 hierarchy: no cgroup2 file system is mounted",
@@ -83,7 +80,15 @@ def find_mount() -> str:
     )
 
 
-def _is_mounted(path: str, device: str) -> bool:
+def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
+    """The mounts of a type of file system: what of it is mounted, where, and its device as "major:minor"."""
+    for line in _read_file("/proc/self/mountinfo").split("\n"):
+        if f" - {kind} " in line:
+            _, _, device, root, path, *_ = line.split(" ")
+            yield root, _unescape(path), device
+
+
+def is_mounted(path: str, device: str) -> bool:
     """Whether `path` still shows the mount of `device` ("major:minor") and nothing on top of it."""
     major, _, minor = device.partition(":")
     try:

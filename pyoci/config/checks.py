@@ -448,8 +448,6 @@ def check_intel_rdt(rdt: "Object", at: str, say: "Say") -> None:
     class_id = rdt.get("closID")
     if class_id is not None and class_id != "/" and ("/" in class_id or class_id in ("", ".", "..")):
         say(f"{at}/closID", mismatch('the name of a directory, or "/"', class_id))
-    if "\n" in rdt.get("l3CacheSchema", ""):
-        say(f"{at}/l3CacheSchema", mismatch("one line", rdt["l3CacheSchema"]))
     for i, line in enumerate(rdt.get("schemata", [])):
         if "\n" in line:
             say(f"{at}/schemata/{i}", mismatch("one line", line))
@@ -646,7 +644,6 @@ def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
 UNSUPPORTED = {
     "scheduler": "the scheduler of the process",
     "ioPriority": "the I/O priority of the process",
-    "intelRdt": "Intel RDT",
     "memoryPolicy": "a NUMA memory policy",
 }
 
@@ -682,7 +679,6 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/linux/memoryPolicy", check_memory_policy),
     ("/linux/memoryPolicy", refuse_always),
     ("/linux/intelRdt", check_intel_rdt),
-    ("/linux/intelRdt", refuse_always),
     ("/linux/devices", check_devices),
     ("/linux/seccomp", check_seccomp),
     ("/linux/seccomp", refuse_notify),

@@ -90,6 +90,10 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
         _of_init(plan, own).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+    if "intelRdt" in linux:
+        from pyoci.plan import intel_rdt  # most containers have none
+
+        intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
     return plan
 
 

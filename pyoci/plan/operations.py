@@ -35,8 +35,8 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 # Verbs of the runtime itself; never encoded.
 PARENT_VERBS = (
     "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "make_device", "open_device", "open_namespace",
-    "open_null",
-    "make_cgroup", "write_cgroup", "attach_device_filter", "write_id_maps", "write_time_offsets",
+    "open_null", "make_cgroup", "write_cgroup", "attach_device_filter", "make_rdt_group", "write_schemata",
+    "make_monitoring_group", "join_rdt_group", "write_id_maps", "write_time_offsets",
     "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console", "prlimit", "commit",
     "open_container", "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces",
 )  # fmt: skip

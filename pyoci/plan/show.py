@@ -251,6 +251,8 @@ def _first(op: Op) -> str:
     return op.s1
 
 
+_HOW = ("  which exists", "  a new one", "  unless it exists")  # plan/intel_rdt.py: FIND, MAKE, FIND_OR_MAKE
+
 _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
     "attach_rootfs": _first,
@@ -266,12 +268,15 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
     "join_keyring": _first,
     "join_namespace": _first,
+    "join_rdt_group": lambda op: op.s1 + (f" and mon_groups/{op.s2}" if op.s2 else ""),
     "label_mount": lambda op: f"{op.s2} = {op.s1}",
     "load_seccomp": _seccomp,
     "make_cgroup": _first,
     "make_device": _make_device,
     "make_directory": _first,
     "make_mask_directory": _first,
+    "make_monitoring_group": lambda op: f"mon_groups/{op.s1}",
+    "make_rdt_group": lambda op: f"{op.s1}{_HOW[op.a]}",
     "make_user_namespace": _make_user_namespace,
     "mask_path": _first,
     "mknod": _mknod,
@@ -313,6 +318,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "write_cgroup": lambda op: f"{op.s1} = {op.s2}",
     "write_id_maps": lambda op: f"{op.s1} = {', '.join(op.s2.split(chr(10))[:-1])}",
     "write_oom_score_adj": lambda op: str(op.a),
+    "write_schemata": _first,
     "write_sysctl": lambda op: f"/proc/{op.s1} = {op.s2}",
     "write_time_offsets": lambda op: op.s1.strip(),
 }

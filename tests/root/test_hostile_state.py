@@ -424,7 +424,7 @@ def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
     marker = attack.folder / "pwned"
     record = {
         "pyoci": 1, "id": attack.id, "status": "created", "pid": -1, "startTime": 0, "bootId": "", "bundle": "/",
-        "rootfs": "/", "created": "", "owner": "", "annotations": {}, "process": [], "sharesPids": False,
+        "rootfs": "/", "created": "", "owner": "", "annotations": {}, "process": [], "rdt": {}, "sharesPids": False,
         "hooks": {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {marker}"]}]},
         "cgroup": {"driver": "disabled"}, "startOps": {},
     }  # fmt: skip

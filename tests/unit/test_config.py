@@ -464,13 +464,23 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         ],
     ),
     (
-        changed(linux__intelRdt={"closID": "a/b", "l3CacheSchema": "L3:0=f\n", "schemata": ["x", "y\nz"]}),
+        changed(linux__intelRdt={"closID": "a/b", "schemata": ["x", "y\nz"]}),
         [
-            "/linux/intelRdt: Intel RDT is not supported by this version of pyoci",
             '/linux/intelRdt/closID: expected the name of a directory, or "/", found the string "a/b"',
-            '/linux/intelRdt/l3CacheSchema: expected one line, found the string "L3:0=f\\n"',
             '/linux/intelRdt/schemata/1: expected one line, found the string "y\\nz"',
         ],
+    ),
+    (
+        changed(linux__intelRdt={"closID": ""}),
+        ['/linux/intelRdt/closID: expected the name of a directory, or "/", found an empty string'],
+    ),
+    (
+        changed(linux__intelRdt={"memBwSchema": "L3:0=f"}),
+        ['/linux/intelRdt/memBwSchema: expected a line that starts with MB:, found the string "L3:0=f"'],
+    ),
+    (
+        changed(linux__intelRdt={"memBwSchema": "MB:0=20\n"}),
+        ['/linux/intelRdt/memBwSchema: expected a line that starts with MB:, found the string "MB:0=20\\n"'],
     ),
     # devices
     (device(path=""), ["/linux/devices/0/path: expected a path in the container, found an empty string"]),
@@ -649,6 +659,8 @@ GOOD = [
     changed(linux__resources__pids={}),
     changed(linux__resources__unified={"memory.high": "x\ny", "hugetlb.2MB.max": "", "io.bfq.weight": "1"}),
     changed(linux__netDevices={}),
+    changed(linux__intelRdt={}),
+    changed(linux__intelRdt={"closID": "/", "l3CacheSchema": "L3:0=f\nL2:0=f", "enableCMT": True, "enableMBM": 5}),
     changed(
         linux__namespaces=namespaces(network="/x"),
         linux__netDevices={
@@ -1008,7 +1020,6 @@ def test_nothing_unsupported_is_ignored() -> None:
     for document in (
         changed(process__scheduler={"policy": "SCHED_BATCH"}),
         changed(process__ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
-        changed(linux__intelRdt={}),
         changed(linux__memoryPolicy={"mode": "MPOL_LOCAL"}),
         filtered(defaultAction="SCMP_ACT_NOTIFY"),
     ):

@@ -113,7 +113,6 @@ def test_what_is_not_there_is_not_claimed(document):
     """Engines act on these: containerd refuses nothing that they promise."""
     linux = document["linux"]
 
-    assert not linux["intelRdt"]["enabled"]
     assert {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True} == linux["cgroup"]
     assert "SCMP_ACT_NOTIFY" not in linux["seccomp"]["actions"]
 

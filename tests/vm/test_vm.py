@@ -22,6 +22,7 @@ MACHINES = [
         "test_bundles.py",
         "test_net_devices.py::test_a_device_moves_with_all_that_is_its_own",
         "test_net_devices.py::test_kinds_of_device",
+        "test_intel_rdt.py",
     ],
     [
         *(
@@ -101,3 +102,4 @@ def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
         for base in ("busybox", "debian"):
             assert re.search(rf"the_program_runs\S*\[{base}-{engine}-host\] PASSED", out), engine
     assert "test_memory_limits_are_written PASSED" in out
+    assert "test_intel_rdt.py::test_a_group_of_its_own PASSED" in out

@@ -1,0 +1,274 @@
+"""Intel RDT: what is compared how, and what becomes of a resource group, on the model of resctrl without FUSE."""
+
+import errno
+import os
+import posixpath
+
+import pytest
+
+from pyoci import resctrl
+from pyoci.errors import SetupError, StateError
+from pyoci.plan import intel_rdt, operations
+from pyoci.plan.intel_rdt import differences, parse
+from tests.support.resctrl import Refused, Tree
+
+# What a line says.
+
+
+@pytest.mark.parametrize(
+    ("text", "schemata"),
+    [
+        ("", {}),
+        ("nothing", {}),
+        ("L3:0=7ff;1=7FF", {"L3": {"0": "7ff", "1": "7ff"}}),
+        ("    MB:0=  20;1= 100\n    L3:00=0x0f\n", {"MB": {"0": "20", "1": "100"}, "L3": {"0": "f"}}),
+        ("L3CODE:0=0;\nL3CODE:1=f", {"L3CODE": {"0": "0", "1": "f"}}),
+        ("L3:0=1;0=2", {"L3": {"0": "2"}}),
+    ],
+)
+def test_parse(text, schemata):
+    """Blanks, leading zeros and upper case mean nothing; the last assignment counts."""
+    assert schemata == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "different"),
+    [
+        ("L3:0=f", "L3:0=f;1=7ff", []),
+        ("L3:1=f", "L3:0=f;1=7ff", ["L3:1=7ff"]),
+        ("L3:2=f\nL2:0=1", "L3:0=f", ["L3:2=nothing", "L2:0=nothing"]),
+        ("MB:0=35;1=36", "MB:0=40;1=35", ["MB:1=35"]),
+        ("MB:0=30", "MB:0=40", ["MB:0=40"]),
+        ("L3:0=5", "L3:0=a", ["L3:0=a"]),
+    ],
+)
+def test_differences(wanted, found, different):
+    """Only what is asked for counts, and bandwidth is what the kernel makes of it."""
+    assert different == differences(parse(wanted), parse(found), {"MB": 10})
+
+
+# What is planned.
+
+
+@pytest.mark.parametrize(
+    ("rdt", "how", "lines"),
+    [
+        ({}, ("box", "", intel_rdt.MAKE), []),
+        ({"closID": "/"}, ("/", "", intel_rdt.FIND), []),
+        ({"closID": "gold", "enableMonitoring": True}, ("gold", "box", intel_rdt.FIND), []),
+        ({"closID": "gold", "schemata": ["a"]}, ("gold", "", intel_rdt.FIND_OR_MAKE), ["a"]),
+        (
+            {"schemata": ["c", "d"], "memBwSchema": "MB:b", "l3CacheSchema": "L3:a"},
+            ("box", "", intel_rdt.MAKE),
+            ["L3:a", "MB:b", "c", "d"],
+        ),
+        ({"schemata": [], "memBwSchema": "", "l3CacheSchema": ""}, ("box", "", intel_rdt.MAKE), []),
+    ],
+)
+def test_plan(rdt, how, lines):
+    """The group first, then its lines in the specification's order (RDT-08), then the monitoring group."""
+    plan = operations.Plan()
+    intel_rdt.compile_rdt(plan, rdt, "box", plan.meanwhile)
+    made, *rest = plan.before
+
+    assert how == (made.s1, made.s2, made.a)
+    assert lines == [op.s1 for op in rest if op.verb == "write_schemata"]
+    assert ["make_monitoring_group"] * bool(how[1]) == [op.verb for op in rest if op.verb != "write_schemata"]
+    assert ["join_rdt_group"] == [op.verb for op in plan.meanwhile]
+
+
+# What is done.
+
+MOUNT = "/sys/fs/resctrl"
+
+
+class Model:
+    """The model in place of `files` and `posix`."""
+
+    def __init__(self):
+        self.tree = Tree()
+
+    def _inside(self, path):
+        assert path == MOUNT or path.startswith(f"{MOUNT}/")
+        assert path == posixpath.normpath(path)
+        return path.removeprefix(MOUNT)
+
+    def _do(self, act, path, *more):
+        try:
+            result = act(self._inside(path), *more)
+        except Refused as refused:
+            self.tree.status = refused.status
+            raise OSError(refused.number, os.strerror(refused.number)) from None
+        return result
+
+    def _find(self, path):
+        what = self.tree.find(self._inside(path))
+        if what is None:
+            raise FileNotFoundError(errno.ENOENT, path)
+        return what
+
+    def stat(self, path):
+        self._find(path)
+
+    def mkdir(self, path):
+        if self.tree.find(self._inside(path)) is not None:
+            raise FileExistsError(errno.EEXIST, path)
+        self._do(self.tree.mkdir, path)
+
+    def rmdir(self, path):
+        self._find(path)
+        self._do(self.tree.rmdir, path)
+
+    def read(self, path):
+        return self._find(path)[0]().encode()
+
+    def write(self, path, data):
+        write = self._find(path)[1]
+        self._do(lambda _, text: write(text), path, data.decode())
+
+
+@pytest.fixture
+def model(monkeypatch):
+    made = Model()
+    monkeypatch.setattr(resctrl, "posix", made)
+    monkeypatch.setattr(resctrl, "files", made)
+    monkeypatch.setattr(resctrl, "find_mount", lambda: MOUNT)
+    return made
+
+
+def prepare(rdt, id="box"):
+    """A group whose operations before the clone are done."""
+    plan = operations.Plan()
+    intel_rdt.compile_rdt(plan, rdt, id, plan.meanwhile)
+    group = resctrl.Group.planned(plan.before[0])
+    for op in plan.before:
+        group.run(op, -1)
+    return group
+
+
+def join(group, pid):
+    group.run(operations.Op("join_rdt_group"), pid)
+
+
+def test_own_group(model):
+    """Made, written, joined, monitored; removed, with its monitoring group, from what the state keeps."""
+    before = model.tree.find("/")
+    group = prepare({"l3CacheSchema": "L3:0=f\nMB:1=20", "memBwSchema": "MB:0=35", "enableMonitoring": True})
+    join(group, os.getpid())
+    made = model.tree.groups["box"]
+
+    assert "    MB:0=  40;1=  20\n    L3:0=f;1=7ff\n" == made.read_schemata()
+    assert [os.getpid()] == made.tasks == made.monitors["box"].tasks
+    record = group.settled()
+    assert {"mount": MOUNT, "made": ["box/mon_groups/box", "box"], "shared": ""} == record
+    for _ in range(2):
+        resctrl.remove(record)
+        assert before == model.tree.find("/")
+
+
+def test_shared_group(model):
+    """The first container makes it, the next compares; the container's end takes the monitoring groups alone."""
+    rdt = {"closID": "gold", "memBwSchema": "MB:0=35", "enableMonitoring": True}
+    first, second = prepare(rdt, "one"), prepare(rdt, "two")
+
+    assert ["gold/mon_groups/one"] == first.settled()["made"]
+    assert ["gold/mon_groups/two"] == second.settled()["made"]
+    resctrl.remove(first.settled())
+    resctrl.remove(second.settled())
+    assert {} == model.tree.groups["gold"].monitors
+
+
+def test_a_shared_group_is_undone_unless_it_is_used(model):
+    """A create that fails takes it back, unless another container has joined it meanwhile."""
+    group = prepare({"closID": "gold", "memBwSchema": "MB:0=35"})
+    assert [] == group.undo()
+    assert "gold" not in model.tree.groups
+
+    group = prepare({"closID": "gold", "memBwSchema": "MB:0=35"})
+    join(group, os.getpid())
+    assert [] == group.undo()
+    assert "gold" in model.tree.groups
+
+
+def test_default_group_with_a_schema(model):
+    """It exists: its schema is compared, never written."""
+    prepare({"closID": "/", "l3CacheSchema": "L3:0=7ff"})
+    with pytest.raises(SetupError, match="cannot use resource group /: it exists with another schema: L3:0=7ff"):
+        prepare({"closID": "/", "l3CacheSchema": "L3:0=f"})
+
+    assert 0x7FF == model.tree.default.schemata["L3"][0]
+
+
+def test_somebody_else_was_faster(model):
+    """A group that appears after the plan is not ours: compared if it may be another's, else an error, and it stays."""
+    plan = operations.Plan()
+    intel_rdt.compile_rdt(plan, {"closID": "gold", "memBwSchema": "MB:0=50"}, "box", plan.meanwhile)
+    group = resctrl.Group.planned(plan.before[0])
+    model.tree.mkdir("/gold")
+    group.make()
+    with pytest.raises(SetupError, match="it exists with another schema: MB:0=100"):
+        group.write("MB:0=50", "/x")
+    assert ([], []) == (group.made, group.undo())
+
+    plan = operations.Plan()
+    intel_rdt.compile_rdt(plan, {}, "box", plan.meanwhile)
+    group = resctrl.Group.planned(plan.before[0])
+    model.tree.mkdir("/box")
+    with pytest.raises(SetupError, match=f"/linux/intelRdt: cannot make resource group {MOUNT}/box: it exists"):
+        group.make()
+    assert ([], []) == (group.made, group.undo())
+    assert {"", "gold", "box"} == set(model.tree.groups)
+
+
+@pytest.mark.parametrize("id", ["info", "mon_groups", "schemata", "tasks"])
+def test_names_of_the_file_system(model, id):
+    """What is there is no group of ours."""
+    with pytest.raises(SetupError, match="it exists"):
+        prepare({}, id)
+
+
+def test_monitoring_group_that_is_there(model):
+    """Another's; nothing is made and nothing removed."""
+    model.tree.mkdir("/gold")
+    model.tree.mkdir("/gold/mon_groups/box")
+    with pytest.raises(
+        SetupError, match=r"/linux/intelRdt/enableMonitoring: cannot make monitoring group .*: it exists"
+    ):
+        prepare({"closID": "gold", "enableMonitoring": True})
+
+    assert ["box"] == list(model.tree.groups["gold"].monitors)
+
+
+def test_no_monitor_is_left(model):
+    """The error says so, and what was made before is undone (RDT-12)."""
+    model.tree.mkdir("/gold")
+    for name in "abcd":
+        model.tree.mkdir(f"/gold/mon_groups/{name}")
+    plan = operations.Plan()
+    intel_rdt.compile_rdt(plan, {"enableMonitoring": True}, "box", plan.meanwhile)
+    group = resctrl.Group.planned(plan.before[0])
+    group.make()
+    with pytest.raises(SetupError, match=r"no space left on device \(Out of RMIDs\) \(hint: every monitoring id"):
+        group.monitor("/x")
+
+    assert [] == group.undo()
+    assert {"", "gold"} == set(model.tree.groups)
+
+
+def test_what_cannot_be_removed_is_told(model, monkeypatch):
+    """By `undo` as text, by `remove` as an error."""
+    group = prepare({})
+    monkeypatch.setattr(
+        model, "rmdir", lambda path: model._do(lambda _: (_ for _ in ()).throw(Refused(errno.EBUSY)), path)
+    )
+
+    assert [f"cannot remove {MOUNT}/box: device or resource busy"] == group.undo()
+    with pytest.raises(SetupError, match="device or resource busy"):
+        resctrl.remove(group.settled())
+
+
+@pytest.mark.parametrize("record", [{"mount": "/x"}, {"mount": "/x", "made": 5, "shared": ""}])
+def test_a_record_that_is_no_record(record):
+    """Of another version, or damaged."""
+    with pytest.raises(StateError, match="not of this version"):
+        resctrl.remove(record)
