@@ -208,7 +208,7 @@ class _Creation:
                     _tell_inside(launch, START_STATE, record, "created")
                     send_to_engine(launch, console_socket, pidfd_socket)
                 if point == CREATED:
-                    record |= launch.to_dict(settled=True)
+                    record.update(launch.to_dict(settled=True))
                     self._commit(directory, record, pid_file)
 
             launch.converse(at)

@@ -16,7 +16,7 @@ from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusErr
 from pyoci.host import probe
 from pyoci.launch import Launch
 from pyoci.plan.exec import Running, compile_exec
-from pyoci.plan.operations import READY
+from pyoci.plan.operations import INIT, READY
 from pyoci.plan.seccomp import Filter
 from pyoci.state import open_process, wait_ended
 
@@ -177,7 +177,8 @@ class _Execution:
         if seccomp:
             program = container.seccomp_program()
             filter_ = Filter(program, seccomp["flags"], [], len(program) // 8)
-        running = Running(self._record["id"], self._namespaces, kept["linux"], filter_)
+        rdt = self._record["rdt"].get("joined", ())
+        running = Running(self._record["id"], self._namespaces, kept["linux"], filter_, rdt)
         self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
         for warning in (*warnings, *self.plan.warnings):
             log.warning(warning)
@@ -201,6 +202,10 @@ class _Execution:
             launch.clone()
 
             def at(point: int) -> None:
+                if point == INIT and self._record["rdt"]:
+                    from pyoci import resctrl
+
+                    resctrl.join(self._record["rdt"], launch.pid)
                 if point == READY:
                     self._verify(launch)
                     if foreground:

@@ -92,8 +92,8 @@ class Launch:
         return {}
 
     def to_dict(self, *, settled: bool = False) -> "dict[str, Any]":
-        """What of the record is about what was made on the host; `settled`: what of it goes with the container, now that
-        this stands."""
+        """What of the record is about what was made on the host; `settled`: what of it goes with the container, which
+        stands by now."""
         rdt = {} if self.rdt is None else self.rdt.settled() if settled else self.rdt.to_dict()
         return {"cgroup": self.cgroup.to_dict(), "rdt": rdt}
 

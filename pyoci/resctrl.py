@@ -3,6 +3,7 @@
     group = Group.planned(op)      what will be made, for the record of a runtime that may be killed
     group.run(op, pid)             make, write and monitor before the clone; then the container's first process joins,
                                    and its children follow
+    join(group.settled(), pid)     whatever exec adds later
     group.undo()                   when create fails, or
     remove(group.settled())        when the container is deleted
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pyoci.plan.operations import Op
 
 MONITORING = "mon_groups"
+_FOREIGN = "cannot use the resource group in the state: it is not of this version"
 
 
 def find_mount() -> str:
@@ -86,11 +88,12 @@ class Group:
 
     def to_dict(self) -> "dict[str, Any]":
         """What `remove` needs if this create is killed."""
-        return {"mount": self.mount, "made": self.made, "shared": self.shared}
+        return {"mount": self.mount, "made": self.made, "shared": self.shared, "joined": self._joined()}
 
     def settled(self) -> "dict[str, Any]":
-        """What `remove` needs once the container stands: a group with a name of its own outlives it."""
-        return {"mount": self.mount, "made": [path for path in self.made if path != self.shared], "shared": ""}
+        """What `remove` and `join` need once the container stands: a group with a name of its own outlives it."""
+        made = [path for path in self.made if path != self.shared]
+        return {"mount": self.mount, "made": made, "shared": "", "joined": self._joined()}
 
     def run(self, op: "Op", pid: int) -> None:
         """Do one operation of the plan; only `join_rdt_group` has a pid."""
@@ -101,7 +104,7 @@ class Group:
         elif op.verb == "make_monitoring_group":
             self.monitor(op.where)
         else:
-            self.join(pid)
+            join(self.to_dict(), pid)
 
     def make(self) -> None:
         """Make the directory, unless it is there."""
@@ -152,15 +155,6 @@ class Group:
             hint = "every monitoring id of this processor is in use" if error.errno == errno.ENOSPC else ""
             raise self._failure(f"make monitoring group {path}", where, error, hint) from error
 
-    def join(self, pid: int) -> None:
-        """Move a process into the group, then into its monitoring group, which takes none from elsewhere."""
-        for directory in (self.name, self.monitoring) if self.monitoring else (self.name,):
-            path = self._path(directory, "tasks")
-            try:
-                files.write(path, f"{pid}\n".encode("ascii"))
-            except OSError as error:
-                raise self._failure(f"write {pid} to {path}", WHERE, error) from error
-
     def undo(self) -> "list[str]":
         """Remove what create has made; what stays is returned."""
         try:
@@ -170,6 +164,10 @@ class Group:
         return []
 
     # --- the file system
+
+    def _joined(self) -> "list[str]":
+        """The group, then its monitoring group, which takes no process from elsewhere."""
+        return [self.name, self.monitoring] if self.monitoring else [self.name]
 
     def _path(self, *parts: str) -> str:
         return "/".join(part for part in (self.mount, *parts) if part)
@@ -192,15 +190,32 @@ class Group:
         return found
 
     def _failure(self, what: str, where: str, error: OSError, hint: str = "") -> SetupError:
-        """The error, with what the kernel says of its last command."""
-        why = reason(error.errno or 0)
+        return _failure(self.mount, what, where, error, hint)
+
+
+def join(record: "dict[str, Any]", pid: int) -> None:
+    """Move a process into the groups that `to_dict` or `settled` names."""
+    try:
+        mount, paths = record["mount"], [f"{record['mount']}/{path}".rstrip("/") for path in record["joined"]]
+    except (KeyError, TypeError) as error:
+        raise StateError(_FOREIGN) from error
+    for path in paths:
         try:
-            status = files.read(self._path("info", "last_cmd_status")).decode("utf-8", "backslashreplace").strip()
-        except OSError:
-            status = ""
-        if status not in ("", "ok"):
-            why += f" ({'; '.join(status.splitlines())})"
-        return SetupError(f"cannot {what}: {why}", where=where, hint=hint)
+            files.write(f"{path}/tasks", f"{pid}\n".encode("ascii"))
+        except OSError as error:
+            raise _failure(mount, f"write {pid} to {path}/tasks", WHERE, error) from error
+
+
+def _failure(mount: str, what: str, where: str, error: OSError, hint: str = "") -> SetupError:
+    """The error, with what the kernel says of its last command."""
+    why = reason(error.errno or 0)
+    try:
+        status = files.read(f"{mount}/info/last_cmd_status").decode("utf-8", "backslashreplace").strip()
+    except OSError:
+        status = ""
+    if status not in ("", "ok"):
+        why += f" ({'; '.join(status.splitlines())})"
+    return SetupError(f"cannot {what}: {why}", where=where, hint=hint)
 
 
 def remove(record: "dict[str, Any]") -> None:
@@ -214,7 +229,7 @@ def remove(record: "dict[str, Any]") -> None:
         paths = [f"{mount}/{path}" for path in made]
         kept = f"{mount}/{shared}" if shared else ""
     except (KeyError, TypeError) as error:
-        raise StateError("cannot use the resource group in the state: it is not of this version") from error
+        raise StateError(_FOREIGN) from error
     for path in paths:
         try:
             if path != kept or not _is_used(path):

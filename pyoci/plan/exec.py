@@ -13,7 +13,7 @@ from pyoci.plan.operations import BORN, INIT, READY, ROOTFS, Op, Plan, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from pyoci.plan.compiler import Host
@@ -25,18 +25,24 @@ class Running:
 
     `id` names its session keyring. `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
-    has none.
+    has none; `rdt` its resource groups.
     """
 
-    __slots__ = ("id", "linux", "namespaces", "seccomp")
+    __slots__ = ("id", "linux", "namespaces", "rdt", "seccomp")
 
     def __init__(
-        self, id: str, namespaces: "list[str]", linux: "dict[str, Any]", seccomp: "Filter | None" = None
+        self,
+        id: str,
+        namespaces: "list[str]",
+        linux: "dict[str, Any]",
+        seccomp: "Filter | None" = None,
+        rdt: "Sequence[str]" = (),
     ) -> None:
         self.id = id
         self.namespaces = namespaces
         self.linux = linux
         self.seccomp = seccomp
+        self.rdt = rdt
 
 
 def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
@@ -50,6 +56,10 @@ def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *,
     adjustment = process.get("oomScoreAdj")
     if adjustment is not None:
         plan.at[INIT] = [Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment)]
+    if container.rdt:
+        plan.at.setdefault(INIT, []).append(
+            Op("join_rdt_group", "", " and ".join(path or "/" for path in container.rdt))
+        )
     return plan
 
 

@@ -105,6 +105,21 @@ def test_a_group_that_is_there(runtime, bundle, files, class_id, group):
     assert before == (files / f"{group}schemata").read_text()
 
 
+def test_exec_joins_the_group(runtime, bundle, files):
+    """One more process of the container is where its first one is."""
+    bundle.linux["intelRdt"] = {"closID": "gold"}
+    runtime.create()
+    runtime.start()
+    tasks = files / "gold/tasks"
+    tasks.write_text("")
+    pid_file = runtime.folder / "exec-pid"
+    assert 0 == runtime("exec", "--pid-file", pid_file, runtime.id, "true").status
+    assert pid_file.read_text() + "\n" == tasks.read_text()
+    tasks.unlink()
+    message = runtime.fails("exec", runtime.id, "true")
+    assert "/gold/tasks: no such file or directory" in message
+
+
 def test_without_the_property_nothing_is_touched(runtime, bundle, files):
     """RDT-01."""
     runtime.create()

@@ -160,7 +160,12 @@ def test_own_group(model):
     assert "    MB:0=  40;1=  20\n    L3:0=f;1=7ff\n" == made.read_schemata()
     assert [os.getpid()] == made.tasks == made.monitors["box"].tasks
     record = group.settled()
-    assert {"mount": MOUNT, "made": ["box/mon_groups/box", "box"], "shared": ""} == record
+    assert {
+        "mount": MOUNT,
+        "made": ["box/mon_groups/box", "box"],
+        "shared": "",
+        "joined": ["box", "box/mon_groups/box"],
+    } == record
     for _ in range(2):
         resctrl.remove(record)
         assert before == model.tree.find("/")
@@ -272,3 +277,5 @@ def test_a_record_that_is_no_record(record):
     """Of another version, or damaged."""
     with pytest.raises(StateError, match="not of this version"):
         resctrl.remove(record)
+    with pytest.raises(StateError, match="not of this version"):
+        resctrl.join(record, 1)
