@@ -7,7 +7,7 @@ here is reported with what the test saw.
 FINDINGS: "dict[tuple[str, str], str]" = {
     # --- global rules
     ("ERR-01", "crun"): (
-        "when a namespace's path is missing, create fails and leaves the cgroup that it made; "
+        "a create that fails, for instance since a namespace's path is missing, leaves the cgroup that it made; "
         "runtime.md, Errors: generating an error leaves the environment as if the operation was never attempted."
     ),
     ("EXT-02", "runc"): (
@@ -102,10 +102,6 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "there; runtime.md, Lifecycle: it goes on with steps 12 and 13."
     ),
     # --- operations
-    ("OP-06", "crun"): (
-        "when a property can't be applied, create fails but leaves the cgroup; "
-        "runtime.md, Create: an error, and no container is created."
-    ),
     ("OP-10", "crun"): (
         "kill with an unknown signal sends signal 0, which is none, and succeeds; "
         "runtime.md, Kill: the signal that is specified is sent."
