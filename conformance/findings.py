@@ -391,10 +391,17 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "CG-30",
         "crun",
     ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    ("CG-33", "runc"): "1.1 does not know cpu.burst, which came with 1.1 of the specification, and ignores it.",
+    ("CG-33", "crun"): "1.8 does not know cpu.burst, which came with 1.1 of the specification, and ignores it.",
+    ("CG-34", "runc"): "1.1 does not know cpu.idle, which came with 1.1 of the specification, and ignores it.",
     ("CG-36", "runc"): (
         "a weightDevice without weight and leafWeight is accepted; config-linux.md, Block IO: at least one of them."
     ),
     ("CG-37", "runc"): "a throttle may lack its minor and its rate; config-linux.md, Block IO: they are required.",
+    ("CG-37", "crun"): (
+        "a throttle may lack its minor, and a negative rate is accepted; "
+        "config-linux.md, Block IO: major, minor and rate are required, and rate is of type uint64."
+    ),
     ("CG-38", "runc"): (
         "the limit of reservations is not set, and a hugepageLimits without limit is accepted; "
         "config-linux.md, Huge page limits: reservation limits are used where the kernel has them."
@@ -415,6 +422,12 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "CG-42",
         "crun",
     ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    **{
+        ("CG-40", runtime): (
+            "a pids.limit of 0 sets no limit; config-linux.md, PIDs: since 1.3, 0 is a limit and should be set as such."
+        )
+        for runtime in ("runc", "crun")
+    },
     ("CG-43", "runc"): (
         "with cgroup v2 swappiness is ignored, even one above 100; config-linux.md, Memory: values are from 0 to 100."
     ),
@@ -422,6 +435,12 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "CG-43",
         "crun",
     ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
+    ("CG-44", "runc"): (
+        "with cgroup v2 disableOOMKiller is ignored; config-linux.md, Control groups: what can't be converted is an error."
+    ),
+    ("CG-47", "runc"): (
+        "with cgroup v2 leafWeight is ignored; config-linux.md, Control groups: what can't be converted is an error."
+    ),
     # --- Linux
     ("PROP-01", "runc"): (
         "1.1 sets rootfsPropagation on the host's / before the root is changed, not on the container's; "
