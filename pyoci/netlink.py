@@ -13,7 +13,7 @@ import posix
 
 from pyoci import _native
 from pyoci.config.jsonio import dumps, loads
-from pyoci.errors import reason
+from pyoci.errors import PyociError, reason
 from pyoci.net_devices import NETWORK
 from pyoci.plan.net_devices import WHERE
 
@@ -53,7 +53,12 @@ class Failure(Exception):
 
 def main() -> int:
     """Answer the request on stdin; 0."""
-    request = loads(_read_all(0))
+    try:
+        request = loads(_read_all(0))
+    except ValueError:
+        request = None
+    if not isinstance(request, dict):
+        raise PyociError("cannot move network devices: this command is pyoci's own, for linux.netDevices")
     try:
         answer = _answer(request)
     except Failure as failure:
@@ -71,7 +76,7 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _answer(request: "Any") -> "dict[str, Any]":
+def _answer(request: "dict[str, Any]") -> "dict[str, Any]":
     try:
         mover = _Mover(NETWORK)
     except OSError as error:

@@ -16,7 +16,10 @@ from tests.support.runtime import Bundle, wait_for
 
 pytestmark = pytest.mark.root
 
-PYROUTE2 = next(Path(path) / "pyroute2" for path in sys.path if (Path(path) / "pyroute2").is_dir())
+
+def site():
+    """The directory that pyroute2 is installed in."""
+    return next(Path(path) for path in sys.path if (Path(path) / "pyroute2").is_dir())
 
 
 def run(*words, check=True):
@@ -493,7 +496,7 @@ def test_a_killed_create_is_cleaned_up(runtime, bundle, host):
 
 def shadowed(runtime, folder):
     """The runtime with `folder` where pyroute2's site directory was."""
-    script = f'mount --bind {folder} {PYROUTE2.parent} && exec "$@"'
+    script = f'mount --bind {folder} {site()} && exec "$@"'
     return [
         "unshare",
         "--mount",
@@ -561,7 +564,7 @@ def test_under_an_ordinary_python(runtime, bundle, host):
     """Without the launcher the helper is this Python once more."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
-    paths = [str(Path(__file__).parents[2]), str(PYROUTE2.parent)]
+    paths = [str(Path(__file__).parents[2]), str(site())]
     wrapper = Path(runtime.executable)
     code = f"import sys; sys.path[:0] = {paths!r}; from pyoci.__main__ import main; sys.exit(main())"
     wrapper.write_text(f'#!/bin/sh\nexec nsenter --net={host.file} {sys.executable} -I -S -c "{code}" "$@"\n')

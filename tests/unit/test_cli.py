@@ -404,6 +404,16 @@ def test_help(words, pyoci):
         assert option.hidden == (f"--{option.names[0]}" not in out)
 
 
+def test_helpers_are_no_commands(pyoci, monkeypatch):
+    """What pyoci runs of itself is in no help, and says to a person what it is for."""
+    monkeypatch.setattr("pyoci.netlink._read_all", lambda fd: b"")
+    for name in cli.HELPERS:
+        assert name not in pyoci("--help")[1]
+        status, out, err = pyoci(name)
+        assert (1, "") == (status, out)
+        assert "this command is pyoci's own" in err
+
+
 @pytest.mark.parametrize("verb", list(cli.COMMANDS))
 @pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
 def test_help_of_a_command(verb, flag, pyoci):
