@@ -61,7 +61,7 @@ VERBS = (
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
-    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_VISIBLE_PROC
+    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY
 
 cdef enum:  # of an operation
     TARGET_FILE = 1        # a missing mount target is made as a file, not a directory
@@ -381,22 +381,32 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3). And, for
-    # when that can't be had or may not be written to, the one at /proc, if it is one; its files are reached across no mount.
-    cdef open_how how
+    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3). In a user
+    # namespace whose /proc has files covered, which are locked so, the kernel gives no other: then that at /proc has to do.
     cdef int step = open_own_proc(ctx)
-    cdef int error = errno
+    cdef int error = errno, visible
+    if step == STEP_FSMOUNT and error == EPERM:
+        visible = open_visible_proc()
+        if visible >= 0:
+            close(visible)
+            return 0
+    set_errno(error)
+    return step
+
+
+cdef int open_visible_proc() noexcept nogil:
+    """The procfs that is mounted on /proc: the root of one, by what it is."""
+    cdef open_how how
+    cdef int fd
     how.flags = <uint64_t>(O_PATH | O_DIRECTORY | O_CLOEXEC)
     how.mode = 0
     how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-    cdef int visible = <int>syscall(SYS_openat2, AT_FDCWD, "/proc", &how, sizeof(how))
-    if visible >= 0 and not is_proc_root(visible):
-        close(visible)
-        visible = -1
-    ctx.slots[SLOT_VISIBLE_PROC] = visible
-    set_errno(error)
-    # in a user namespace whose /proc has files covered, which are locked so, the kernel gives no other procfs
-    return 0 if step == STEP_FSMOUNT and error == EPERM and visible >= 0 else step
+    fd = <int>syscall(SYS_openat2, AT_FDCWD, "/proc", &how, sizeof(how))
+    if fd >= 0 and not is_proc_root(fd):
+        close(fd)
+        set_errno(EACCES)
+        return -1
+    return fd
 
 
 cdef int open_own_proc(Context *ctx) noexcept nogil:
@@ -416,18 +426,27 @@ cdef int open_own_proc(Context *ctx) noexcept nogil:
 
 
 cdef int open_in_proc(Context *ctx, const char *path, int flags, int *step) noexcept nogil:
-    """A file of procfs, which really is one. AppArmor's rules take one of a procfs that is attached nowhere for a file with
-    the rest of its path, such as /sys/net/…: then the one at /proc may do."""
+    """A file of procfs, which really is one, and over which nothing is mounted.
+
+    AppArmor takes the files of a procfs that is mounted nowhere for others, such as /sys/net/…, and may refuse them. Then
+    the one at /proc is used: before the pivot the host's, after it the container's.
+    """
     cdef open_how how
-    cdef int fd
+    cdef int fd = -1, visible
     how.flags = <uint64_t>(flags | O_CLOEXEC | O_NOFOLLOW)
     how.mode = 0
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
     step[0] = STEP_OPENAT2
     set_errno(EACCES)
-    fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how)) if ctx.slots[SLOT_PROC] >= 0 else -1
-    if fd < 0 and errno == EACCES and ctx.slots[SLOT_VISIBLE_PROC] >= 0:
-        fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_VISIBLE_PROC], path, &how, sizeof(how))
+    if ctx.slots[SLOT_PROC] >= 0:
+        fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how))
+    if fd < 0 and errno == EACCES:
+        visible = open_visible_proc()
+        if visible >= 0:
+            fd = <int>syscall(SYS_openat2, visible, path, &how, sizeof(how))
+            close(visible)
+        else:
+            set_errno(EACCES)
     if fd < 0:
         return -1
     if not on_procfs(fd):

@@ -51,9 +51,8 @@ SYNC_NAMES = {
 }  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.
-ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY = range(10)
-MASK_DIRECTORY, VISIBLE_PROC = 10, 11
-CREATE_STATE = 12  # only this side knows it by number
+ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY, MASK_DIRECTORY = range(11)
+CREATE_STATE = 11  # only this side knows it by number
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).

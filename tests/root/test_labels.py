@@ -192,7 +192,7 @@ def confined(runtime):
 
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_a_runtime_that_is_confined_itself(runtime, bundle, profile, confined, files, user_namespace):
+def test_apparmor_confines_the_runtime_itself(runtime, bundle, profile, confined, files, user_namespace):
     """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids them (H3)."""
     if user_namespace:
         bundle.in_user_namespace()

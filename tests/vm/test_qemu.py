@@ -4,12 +4,32 @@
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.machine import QEMU, environment, on_qemu, run
+from tests.support import probe
+from tests.support.machine import CHECKOUT, QEMU, environment, on_qemu, pytest_command, run
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+# What runs in machines: the oldest kernel with AppArmor, and a newer one with SELinux.
+COMMON = ["test_kernel.py", "test_labels.py", "test_time.py", "test_idmap.py", "test_cgroups_limits.py"]
+OLD = ["--kernel", "6.1"], [*COMMON, "test_cgroups.py", "test_cgroups_resources.py"], "not selinux and not mount_label"
+NEW = (
+    ["--kernel", "6.12", "--append", "security=selinux selinux=1 enforcing=0", CHECKOUT / "tests/vm/selinux"],
+    COMMON,
+    "not apparmor",
+)
+# Of what runs in both, and in one of them: tests that have no other machine.
+EVERYWHERE = [
+    *("test_cpuset_is_written", "test_huge_pages_beyond_the_limit_are_refused", "test_rdma_limits_are_written"),
+    *("test_offsets[True]", "test_clocks_of_another_container", "test_a_new_tmpfs"),
+]
+ONLY = {
+    "old": ["test_apparmor_profile_in_a_user_namespace", "test_apparmor_confines_the_runtime_itself[True]"],
+    "new": ["test_selinux_label[0-True]", "test_mount_label", "test_a_tmpfs_with_a_copy"],
+}
 
 
 @on_qemu
@@ -48,3 +68,23 @@ def test_a_machine_that_does_not_boot_is_tried_again(tmp_path):
     assert 2 == err.count("qemu: the machine did not boot, and is tried again: ")
     assert 2 < err.count("Kernel panic - not syncing: ")
     assert [] == list(tmp_path.iterdir())
+
+
+@on_qemu
+def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
+    """On the oldest kernel and on a newer one, each with its security module."""
+    assert os.access(pyoci, os.X_OK)
+    probe.build()  # here, where it does not take half a minute
+
+    def boot(machine):
+        options, modules, keywords = machine
+        command = [QEMU, "--timeout", "1200", *options, *pytest_command(modules, keywords)]
+        return run(*command, cwd=CHECKOUT, env=environment(tmp_path))
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(boot, (OLD, NEW)))
+
+    for name, (status, out, err) in zip(("old", "new"), results, strict=True):
+        assert 0 == status, out[-20_000:] + err
+        for test in EVERYWHERE + ONLY[name]:
+            assert f"::{test} PASSED" in out, f"{test} did not run in the {name} machine"
