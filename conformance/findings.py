@@ -407,7 +407,7 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "config-linux.md, Huge page limits: reservation limits are used where the kernel has them."
     ),
     ("CG-38", "crun"): (
-        "the limit of reservations is not set, a hugepageLimits without limit is accepted, and refused ones leave the cgroup; "
+        "the limit of reservations is not set, and a hugepageLimits without limit is accepted; "
         "config-linux.md, Huge page limits: reservation limits are used where the kernel has them."
     ),
     ("CG-39", "runc"): (
