@@ -387,10 +387,6 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "with cgroup v2 kernel, kernelTCP, swappiness, disableOOMKiller, realtimeRuntime, leafWeight and network are ignored; "
         "config-linux.md, Control groups: what can't be converted is an error."
     ),
-    (
-        "CG-30",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     ("CG-33", "runc"): "1.1 does not know cpu.burst, which came with 1.1 of the specification, and ignores it.",
     ("CG-33", "crun"): "1.8 does not know cpu.burst, which came with 1.1 of the specification, and ignores it.",
     ("CG-34", "runc"): "1.1 does not know cpu.idle, which came with 1.1 of the specification, and ignores it.",
@@ -414,14 +410,6 @@ FINDINGS: "dict[tuple[str, str], str]" = {
         "with cgroup v2 network is ignored, also a priority without name or value; "
         "config-linux.md, Control groups: what can't be converted is an error."
     ),
-    (
-        "CG-39",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
-    (
-        "CG-42",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     **{
         ("CG-40", runtime): (
             "a pids.limit of 0 sets no limit; config-linux.md, PIDs: since 1.3, 0 is a limit and should be set as such."
@@ -431,10 +419,6 @@ FINDINGS: "dict[tuple[str, str], str]" = {
     ("CG-43", "runc"): (
         "with cgroup v2 swappiness is ignored, even one above 100; config-linux.md, Memory: values are from 0 to 100."
     ),
-    (
-        "CG-43",
-        "crun",
-    ): "each create that it refuses leaves the cgroup; runtime.md, Errors: as if it was never attempted.",
     ("CG-44", "runc"): (
         "with cgroup v2 disableOOMKiller is ignored; config-linux.md, Control groups: what can't be converted is an error."
     ),
