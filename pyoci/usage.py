@@ -57,8 +57,8 @@ Checks config.json against the specification and prints every fault, one per lin
 file, the JSON pointer of the value, what is wrong and what was expected. Nothing is run. The exit status is 1
 if there is a fault.""",
     "plan": """\
-Prints the operations into which config.json is compiled, in their order, each with the value it comes from.
-Nothing is run.""",
+Prints the operations into which config.json is compiled, in their order, each with the value it comes from; in
+the end the hooks of `start` and `delete`. It is what root would do, whoever asks. Nothing is run or touched.""",
     "features": """\
 The document describes this pyoci, not this host. It is the specification's features document.""",
 }
