@@ -1680,7 +1680,8 @@ cdef int do_set_rlimit(const Op *op) noexcept nogil:
 
 cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
     # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
-    # on the result FIFO carries the records, and its closing by execve tells success.
+    # on the result FIFO carries the records, and its closing by execve tells success. The other one stays open until
+    # then, too: while startContainer hooks run, the container is still created.
     cdef char word
     cdef ssize_t n
     close(ctx.channel)
@@ -1692,7 +1693,6 @@ cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
             break
         if n < 0 and errno != EINTR:
             return STEP_READ
-    close(ctx.slots[SLOT_EXEC_FIFO])
     reset_signals()  # nobody's end can hurt any more, and the program's filter may forbid it later
     return 0
 

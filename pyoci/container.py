@@ -6,6 +6,7 @@ execve closes.
 """
 
 import _struct
+import errno
 import posix
 import select
 import time
@@ -287,9 +288,7 @@ class Container:
         except OSError as error:
             raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
         try:
-            go = self._directory.open_fifo(state.EXEC_FIFO, posix.O_WRONLY)
-            posix.write(go, b"\1")
-            posix.close(go)
+            self._send_go()
             data = _read_to_end(results)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
@@ -314,6 +313,17 @@ class Container:
             posix.unlink(state.EXEC_FIFO, dir_fd=self._directory.fd)
         except OSError:
             pass  # the program runs; `status` takes a little longer to see it
+
+    def _send_go(self) -> None:
+        try:
+            go = self._directory.open_fifo(state.EXEC_FIFO, posix.O_WRONLY)
+        except OSError as error:
+            # a start that was killed has run the program after all, since `status` was asked
+            if error.errno == errno.ENXIO and self.status() == "running":
+                raise StatusError(_CANNOT_START["running"]) from error
+            raise
+        posix.write(go, b"\1")
+        posix.close(go)
 
     def _run_poststart(self) -> None:
         entries = self._record["hooks"].get("poststart", [])

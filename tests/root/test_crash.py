@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -245,12 +246,17 @@ def test_init_is_killed_while_start_waits(runtime, bundle):
     process = subprocess.Popen(
         runtime.command("start", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: runtime.state().get("status") == "running")
+    wait_for(lambda: _children(runtime.pid()))
     assert 0 == runtime("kill", runtime.id, "KILL").status
     _, err = process.communicate(timeout=PATIENCE)
     assert 1 == process.returncode
     assert "killed before it ran the program" in err
     runtime.assert_gone()
+
+
+def _children(pid):
+    """The pids of a process' children: of a container's first process, its hook's."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @pytest.fixture

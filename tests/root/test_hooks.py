@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import wait_for
+from tests.support.runtime import PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -150,6 +150,35 @@ def test_descriptors_and_signals(runtime, bundle, kind):
     blocked, ignored, *descriptors = seen.splitlines()
     assert ("SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000") == (blocked, ignored)
     assert ["0", "1", "2", "3"] == descriptors  # 3 is the folder that ls reads
+
+
+def test_created_until_the_program_runs(runtime, bundle):
+    """While a startContainer hook runs, the program does not yet (ST-03)."""
+    bundle.hook("startContainer", "touch /began; while ! test -e /go; do sleep 0.02; done").program("sleep", 100)
+    runtime.create()
+    with subprocess.Popen(runtime.command("start", runtime.id)) as start:
+        wait_for((bundle.rootfs / "began").exists)
+        assert "created" == runtime.state()["status"]
+        (bundle.rootfs / "go").touch()
+        assert 0 == start.wait(PATIENCE)
+    assert "running" == runtime.state()["status"]
+
+
+def test_start_is_killed_while_its_hook_runs(runtime, bundle):
+    """The next start goes on with it: it waits for the program, and runs the poststart hooks."""
+    bundle.hook("startContainer", "touch /began; while ! test -e /go; do sleep 0.02; done").program("sleep", 100)
+    bundle.hook("poststart", f"touch {runtime.folder}/poststart")
+    runtime.create()
+    with subprocess.Popen(runtime.command("start", runtime.id)) as start:
+        wait_for((bundle.rootfs / "began").exists)
+        start.kill()
+    assert "created" == runtime.state()["status"]
+    with subprocess.Popen(runtime.command("start", runtime.id)) as start:
+        time.sleep(0.2)
+        (bundle.rootfs / "go").touch()
+        assert 0 == start.wait(PATIENCE)
+    assert "running" == runtime.state()["status"]
+    assert (runtime.folder / "poststart").exists()
 
 
 # --- failures
