@@ -44,7 +44,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
-    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT
+    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -56,7 +56,7 @@ VERBS = (
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory", "enter_root",
+    "make_mask_directory", "enter_root", "open_devices",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -935,8 +935,46 @@ cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
     return STEP_FCHMODAT if fchmodat(ctx.slots[SLOT_PROC], path, mode, 0) < 0 else 0
 
 
+cdef void write_number(char *text, unsigned int number) noexcept nogil:
+    """Decimal digits and a NUL, for which `text` has room."""
+    cdef unsigned int rest = number, length = 1
+    while rest >= 10:
+        rest //= 10
+        length += 1
+    text[length] = 0
+    while length:
+        length -= 1
+        text[length] = <char>(c'0' + number % 10)
+        number //= 10
+
+
+cdef int do_open_devices(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: each of the c nodes that the runtime made in the filesystem of slot a, which are named by number, becomes
+    # a mount of its own, in slot b and those behind it; the filesystem is attached nowhere afterwards. It has to be while
+    # the nodes are cloned (Linux before 6.15): on the container's root, where no path is resolved in the meantime and
+    # which is a mount that nobody else has.
+    cdef char name[12]
+    cdef int i, tree = ctx.slots[op.a], root = ctx.slots[SLOT_ROOTFS]
+    if attach(tree, root) < 0:
+        return STEP_MOVE_MOUNT
+    for i in range(<int>op.c):
+        write_number(name, <unsigned int>i)
+        ctx.slots[op.b + i] = <int>syscall(SYS_open_tree, tree, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
+        if ctx.slots[op.b + i] < 0:
+            return STEP_OPEN_TREE
+    if fchdir(tree) < 0:
+        return STEP_FCHDIR
+    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+        return STEP_UMOUNT2
+    if fchdir(root) < 0:
+        return STEP_FCHDIR
+    close(tree)
+    return 0
+
+
 cdef int do_bind_device(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: in a user namespace mknod is not possible: the host's node, cloned by the runtime, is attached on a file.
+    # Contract: in a user namespace mknod is not possible: the clone of a node that the runtime made, or of the host's, is
+    # attached on a file.
     cdef int existed = 0, step = 0, done
     cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, False, &existed, &step)
     if target < 0:
@@ -1898,6 +1936,8 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return do_set_mount_attributes(ctx, op)
     if code == VERB_MKNOD:
         return do_mknod(ctx, op)
+    if code == VERB_OPEN_DEVICES:
+        return do_open_devices(ctx, op)
     if code == VERB_BIND_DEVICE:
         return do_bind_device(ctx, op)
     if code == VERB_SYMLINK:

@@ -47,6 +47,28 @@ def mount_setattr(int fd, bint recursive, uint64_t attr_set, uint64_t attr_clr, 
         raise failure()
 
 
+def new_mount(filesystem, list options, uint64_t attributes):
+    """fsopen(2), fsconfig(2) with (key, value) pairs, fsmount(2): the descriptor of a mount that is attached nowhere."""
+    cdef bytes kind = path_bytes(filesystem), key, value
+    cdef long tree = -1
+    cdef int error
+    cdef int fs = <int>syscall(SYS_fsopen, <const char *>kind, FSOPEN_CLOEXEC)
+    if fs < 0:
+        raise failure("fsopen")
+    try:
+        for key, value in [(path_bytes(name), path_bytes(text)) for name, text in options]:
+            if syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, <const char *>key, <const char *>value, 0) < 0:
+                raise failure("fsconfig")
+        if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
+            raise failure("fsconfig")
+        tree = syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>attributes)
+        if tree < 0:
+            raise failure("fsmount")
+    finally:
+        close(fs)
+    return tree
+
+
 def idmap(int fd, bint recursive, int userns_fd):
     """mount_setattr(2) with MOUNT_ATTR_IDMAP: the mount behind `fd` maps ids as the user namespace does."""
     if map_ids(fd, <unsigned int>AT_RECURSIVE if recursive else 0, userns_fd) < 0:

@@ -271,7 +271,6 @@ class _Creation:
         directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
 
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
-        launch.directory = directory.fd
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
         if HOOKS in self.plan.at:
             launch.slots[HOOK_STATE] = hooks.state_file()

@@ -57,13 +57,18 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         where = idmap_where(config, op)
     why = _CHECKS.get(step) or (reason(error) if step in ("", "prlimit") else f"{step}: {reason(error)}")
     if step in ("write", "fsconfig", "fsetxattr"):
-        why = _UNKNOWN_LABEL.get((where, error)) or why
+        why = unknown_label(where, error) or why
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
     hint = _hint(op, step, error)
     if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
         hint = f"the option is {op.options[detail - 1]}"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
+
+
+def unknown_label(where: str, error: int) -> str:
+    """What an error says of a label, "" if it is about something else."""
+    return _UNKNOWN_LABEL.get((where, error), "")
 
 
 def _kernel_message(payload: bytes) -> str:
@@ -212,6 +217,7 @@ _PHRASES = {
     "clone_init": "clone the container's init",
     "unshare": "make the namespaces: {}",
     "open_proc": "mount a private procfs",
+    "open_devices": "clone the container's devices",
     "make_mask_directory": "make a tmpfs with the SELinux label `{}`",
     "set_personality": "set personality {}",
 }

@@ -13,7 +13,8 @@ from pyoci import _native, explain, files, hooks, state
 from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
-from pyoci.plan.mounts import NODEV, NOEXEC, NOSUID, PRIVATE, SLAVE
+from pyoci.plan.devices import OF_CONTAINER
+from pyoci.plan.mounts import NOEXEC, NOSUID, PRIVATE, SLAVE
 from pyoci.plan.operations import (
     BORN,
     BUNDLE,
@@ -57,8 +58,7 @@ class Launch:
     """The parent's side of one plan.
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none. `directory` is the container's own, for what is made on
-    the way.
+    `console` is the master of its terminal, -1 if it has none.
     """
 
     def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
@@ -73,13 +73,11 @@ class Launch:
         self.pidfd = -1
         self.start_time = 0
         self.console = -1
-        self.directory = -1
         self._channel = -1
         self._network = -1
         self._moved: list[dict[str, Any]] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
-        self._nodes: list[str] = []
 
     def plan_rdt(self) -> "dict[str, Any]":
         """What this will make in the resctrl file system, for the record; {} without intelRdt."""
@@ -219,9 +217,6 @@ class Launch:
 
     def close(self) -> None:
         """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using."""
-        for name in self._nodes:
-            posix.unlink(name, dir_fd=self.directory)
-        self._nodes = []
         for slot, fd in enumerate(self.slots):
             if fd >= 0:
                 posix.close(fd)
@@ -361,17 +356,37 @@ class Launch:
                 op.flags |= 1
                 return
 
+    def _make_device_filesystem(self, op: Op) -> None:
+        """It belongs to the runtime's user namespace, so its nodes work; container root has to get through to them."""
+        options = [("source", "devices"), ("mode", "0711")]
+        if op.s1:
+            options.append(("context", op.s1))
+        try:
+            self.slots[op.a] = _native.new_mount("tmpfs", options, NOSUID | NOEXEC)
+        except OSError as error:
+            why = explain.unknown_label(op.where, error.errno or 0)
+            if not why:
+                raise
+            raise SetupError(f"cannot {_phrase(op)} with the SELinux label `{op.s1}`: {why}", where=op.where) from error
+
     def _make_device(self, op: Op) -> None:
-        """In the container's directory; the mount that is made of it outlives it, once it is attached."""
-        name = f"device{op.a}"
-        posix.mknod(name, op.flags & S_IFMT, posix.makedev(op.b, op.c), dir_fd=self.directory)
-        self._nodes.append(name)
-        posix.chown(name, op.d >> 32, op.d & 0xFFFFFFFF, dir_fd=self.directory, follow_symlinks=False)
-        posix.chmod(name, op.flags & ~S_IFMT, dir_fd=self.directory)
-        fd = _native.open_tree(self.directory, name, OPEN_TREE_CLONE | 0x100)
-        self.slots[op.a] = fd
-        # /run is often mounted without devices
-        _native.mount_setattr(fd, False, NOSUID | NOEXEC, NODEV, PRIVATE)
+        filesystem, name = self.slots[op.a], op.s3
+        uid, gid = op.d >> 32, op.d & 0xFFFFFFFF
+        if op.flags & OF_CONTAINER:
+            uid, gid = self._owner_on_host(op, "uid", uid), self._owner_on_host(op, "gid", gid)
+        posix.mknod(name, op.flags & S_IFMT, posix.makedev(op.b, op.c), dir_fd=filesystem)
+        posix.chown(name, uid, gid, dir_fd=filesystem, follow_symlinks=False)
+        posix.chmod(name, op.flags & 0o7777, dir_fd=filesystem)
+
+    def _owner_on_host(self, op: Op, kind: str, inside: int) -> int:
+        """The owner of a device, of a user namespace whose mappings are known only since the child has joined it."""
+        try:
+            return _host_id(files.read(f"/proc/{self.pid}/{kind}_map"), inside)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            text = f"cannot own the device: {kind} {inside} is not mapped in the user namespace that is joined"
+            raise SetupError(text, where=op.where) from error
 
     def _open_device(self, op: Op) -> None:
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
@@ -481,6 +496,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_tree": Launch._open_tree,
     "make_user_namespace": Launch._make_user_namespace,
     "idmap_tree": Launch._idmap_tree,
+    "make_device_filesystem": Launch._make_device_filesystem,
     "make_device": Launch._make_device,
     "open_device": Launch._open_device,
     "open_null": Launch._open_null,
@@ -532,6 +548,7 @@ _PHRASES = {
     "open_tree": "use mount source {1}",
     "make_user_namespace": "make a user namespace for the id mappings of a mount",
     "idmap_tree": "map the ids of mount source {1}",
+    "make_device_filesystem": "make a tmpfs for devices",
     "make_device": "make device {1}",
     "open_device": "bind device {1}",
     "open_null": "use the host's /dev/null",

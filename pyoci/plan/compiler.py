@@ -184,8 +184,10 @@ def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
     """Who makes device nodes. A user namespace that is joined has mappings that the config does not tell."""
     if not (own.own_user or host.user_namespace):
         return devices.CHILD
-    can = "user" in own.new and not host.user_namespace and host.capabilities & process.CAP_MKNOD
-    return devices.RUNTIME if can else devices.HOST
+    needed = process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
+    if host.user_namespace or host.capabilities & needed != needed:
+        return devices.HOST
+    return devices.RUNTIME if "user" in own.new else devices.RUNTIME_ONCE_JOINED
 
 
 def _without_process(options: Options) -> "Iterator[Op]":

@@ -1,12 +1,13 @@
 """`linux.devices`, the default devices and the standard links → operations.
 
 Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace
-nodes can't be made. The config's own are made by the runtime and bound, if it may make nodes and knows whose they are
-to be; for all others the host's are bound, with the owner and mode that they have.
+nodes can't be made. There the runtime makes them, if it may, in a tmpfs that only it and the container's first process
+ever see, and the container gets a mount of each one: they work, since the tmpfs belongs to the host's user namespace.
+Otherwise the host's are bound, with the owner and mode that they have.
 """
 
 from pyoci.errors import ConfigError, Problem
-from pyoci.plan.operations import Op
+from pyoci.plan.operations import INIT, Op
 from pyoci.plan.paths import clean
 
 TYPE_CHECKING = False
@@ -32,7 +33,10 @@ LINKS = (
 
 PTMX = "/dev/ptmx"
 
-CHILD, RUNTIME, HOST = range(3)  # where nodes come from: whoever makes them, or those that the host has
+# Who makes nodes, the runtime perhaps not before it can know to whom they belong; or whose are bound.
+CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
+
+OF_CONTAINER = 1 << 16  # beside the mode of a node: its owner is an id of the container's user namespace
 
 
 def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[Op]":
@@ -40,8 +44,21 @@ def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "I
 
     A /dev that is a bind mount is the caller's: nothing is made there.
     """
+    if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
+        yield from _made_by_runtime(plan, config, at_once=nodes_of == RUNTIME)
+    else:
+        for device, path, where in _nodes(config):
+            yield from _node(plan, device, path, where, bind=nodes_of == HOST)
+    if _dev_is_bound(config):
+        return
+    yield Op("symlink", "", "pts/ptmx", PTMX)
+    for target, link in LINKS:
+        yield Op("symlink", "", target, link, target)
+
+
+def _nodes(config: "dict[str, Any]") -> "Iterator[tuple[dict[str, Any], str, str]]":
+    """Each device with its path and where it came from: "" for a default one."""
     devices = config.get("linux", {}).get("devices", ())
-    named = {clean(device["path"]) for device in devices}
     dev_is_bound = _dev_is_bound(config)
     for index, device in enumerate(devices):
         path = clean(device["path"])
@@ -49,20 +66,13 @@ def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "I
             continue  # the host's multiplexer would open the host's terminals: the link below is the container's
         if dev_is_bound and path.startswith("/dev/"):
             continue
-        where = f"/linux/devices/{index}"
-        if nodes_of == RUNTIME and device["type"] != "p":
-            yield from _made_by_runtime(plan, device, path, where, config["linux"])
-        else:
-            yield from _node(plan, device, path, where, bind=nodes_of != CHILD)
+        yield device, path, f"/linux/devices/{index}"
     if dev_is_bound:
         return
+    named = {clean(device["path"]) for device in devices}
     for path, major, minor in DEFAULT_DEVICES:
         if path not in named:
-            device = {"type": "c", "major": major, "minor": minor}
-            yield from _node(plan, device, path, "", bind=nodes_of != CHILD)
-    yield Op("symlink", "", "pts/ptmx", PTMX)
-    for target, link in LINKS:
-        yield Op("symlink", "", target, link, target)
+            yield {"type": "c", "major": major, "minor": minor}, path, ""
 
 
 def _dev_is_bound(config: "dict[str, Any]") -> bool:
@@ -72,22 +82,43 @@ def _dev_is_bound(config: "dict[str, Any]") -> bool:
     return False
 
 
-def _made_by_runtime(
-    plan: "Plan", device: "dict[str, Any]", path: str, where: str, linux: "dict[str, Any]"
-) -> "Iterator[Op]":
-    """A node of the host's own namespaces, with an owner of the container's."""
-    owner = 0
+def _made_by_runtime(plan: "Plan", config: "dict[str, Any]", *, at_once: bool) -> "Iterator[Op]":
+    """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
+    nodes = list(_nodes(config))
+    made = [node for node in nodes if node[0]["type"] != "p"]
+    linux = config["linux"]
+    if made:
+        label = linux.get("mountLabel", "")
+        filesystem = plan.new_slot()
+        plan.before.append(
+            Op("make_device_filesystem", "/linux/mountLabel" if label else "/linux/devices", label, a=filesystem)
+        )
+        by = plan.before if at_once else plan.at.setdefault(INIT, [])
+        for name, (device, path, where) in enumerate(made):
+            owner = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
+            mode = NODE_TYPES[device["type"]] | device.get("fileMode", 0o666) | (0 if at_once else OF_CONTAINER)
+            numbers = {"b": device["major"], "c": device["minor"], "d": owner[0] << 32 | owner[1]}
+            by.append(Op("make_device", where, path, device["type"], str(name), a=filesystem, flags=mode, **numbers))
+        slots = [plan.new_slot() for _ in made]
+        yield Op("open_devices", "/linux/devices", a=filesystem, b=slots[0], c=len(slots))
+    for device, path, where in nodes:
+        if device["type"] == "p":
+            yield from _node(plan, device, path, where, bind=False)
+        else:
+            yield Op("bind_device", where, path, a=slots.pop(0))
+
+
+def _host_owner(linux: "dict[str, Any]", device: "dict[str, Any]", where: str) -> "tuple[int, int]":
+    """uid and gid on the host. Without container root to own the default devices there is no container: it says so."""
+    ids = []
     for name in ("uid", "gid"):
-        host_id = _on_host(linux.get(f"{name}Mappings", ()), device.get(name, 0))
-        if host_id < 0:
-            text = f"cannot own the device: {device.get(name, 0)} is not in /linux/{name}Mappings"
+        inside = device.get(name, 0)
+        outside = _on_host(linux.get(f"{name}Mappings", ()), inside)
+        if outside < 0 and where:
+            text = f"cannot own the device: {inside} is not in /linux/{name}Mappings"
             raise ConfigError([Problem(f"{where}/{name}" if name in device else where, text)])
-        owner = owner << 32 | host_id
-    slot = plan.new_slot()
-    mode = NODE_TYPES[device["type"]] | device.get("fileMode", 0o666)
-    kind, major, minor = device["type"], device["major"], device["minor"]
-    plan.before.append(Op("make_device", where, path, kind, a=slot, b=major, c=minor, d=owner, flags=mode))
-    yield Op("bind_device", where, path, a=slot)
+        ids.append(max(outside, 0))
+    return ids[0], ids[1]
 
 
 def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:

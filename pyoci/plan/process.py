@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyoci.plan.seccomp import Filter
 
-CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD = 1 << 21, 1 << 24, 1 << 27
+CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD = (1 << n for n in (0, 3, 21, 24, 27))
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 

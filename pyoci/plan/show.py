@@ -7,6 +7,7 @@ the clone, beside the child, or below the synchronisation point at which the chi
 from pyoci.config.jsonio import dumps
 from pyoci.config.names import CAPABILITIES
 from pyoci.plan import mounts, namespaces
+from pyoci.plan.devices import OF_CONTAINER
 from pyoci.plan.operations import (
     BORN,
     COPY_UP,
@@ -216,7 +217,7 @@ def _mknod(op: Op) -> str:
 
 
 def _make_device(op: Op) -> str:
-    owner = f"owner {op.d >> 32}:{op.d & 0xFFFFFFFF} of the host"
+    owner = f"owner {op.d >> 32}:{op.d & 0xFFFFFFFF} of the {'container' if op.flags & OF_CONTAINER else 'host'}"
     return f"{op.s1}  {op.s2} {op.b}:{op.c} mode {op.flags & 0o7777:04o} {owner}"
 
 
@@ -273,6 +274,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "load_seccomp": _seccomp,
     "make_cgroup": _first,
     "make_device": _make_device,
+    "make_device_filesystem": lambda op: "tmpfs" + (f"  (context={op.s1})" if op.s1 else ""),
     "make_directory": _first,
     "make_mask_directory": _first,
     "make_monitoring_group": lambda op: f"mon_groups/{op.s1}",
@@ -286,6 +288,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_container": lambda op: f"{op.s1}: its first process",
     "open_container_root": lambda op: f"{op.s1}: the root of its first process",
     "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
+    "open_devices": lambda op: f"{op.c} nodes of the runtime's tmpfs",
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,
     "open_rootfs": _first,

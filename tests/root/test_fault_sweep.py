@@ -45,10 +45,10 @@ def terminal(bundle):
 
 
 def user_namespace(bundle):
-    """A user namespace, with devices that have to be bound."""
+    """A user namespace, with devices that the runtime makes."""
     bundle.in_user_namespace()
     zero = {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}
-    bundle.linux["devices"] = [{"path": "/dev/pipe", "type": "p"}, zero]
+    bundle.linux["devices"] = [{"path": "/dev/pipe", "type": "p"}, zero, {**zero, "path": "/dev/own", "uid": 5}]
 
 
 def bootstrap(bundle):

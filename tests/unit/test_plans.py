@@ -8,7 +8,7 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.errors import ConfigError
-from pyoci.plan import compiler, mounts, namespaces, operations, process, seccomp, show
+from pyoci.plan import compiler, devices, mounts, namespaces, operations, process, seccomp, show
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import Op, encode
 
@@ -74,7 +74,7 @@ def test_compiling_is_pure(name: str) -> None:
 def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     """An operation without a JSON pointer is one that every container has."""
     everywhere = {
-        "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "open_device", "symlink",
+        "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "make_device", "open_device", "symlink",
         "reset_affinity", "sync", "close_fds", "wait_start", "commit",
     }  # fmt: skip
     plan = compiled(name)
@@ -370,7 +370,7 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
     """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
     if owner:
         plan = compiler.compile_container(with_device(**device), compiler.Host(), compiler.Options("/bundle"))
-        (made,) = [op for op in plan.before if op.verb == "make_device"]
+        (made,) = [op for op in plan.before if op.verb == "make_device" and op.where]
         assert owner == (made.d >> 32, made.d & 0xFFFFFFFF)
         return
     with pytest.raises(ConfigError) as caught:
@@ -380,17 +380,38 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
     ]
 
 
-def test_devices_are_bound_where_the_runtime_can_make_none() -> None:
-    """Without CAP_MKNOD, in a user namespace of the runtime's, or in a joined one whose mappings it does not know."""
-    joined = with_device()
-    joined["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
-    for document, host in (
-        (with_device(), compiler.Host(capabilities=~(1 << 27))),
-        (with_device(), compiler.Host(user_namespace=True)),
-        (joined, compiler.Host()),
-    ):
-        plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
-        assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
+def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
+    """They are the namespace's own, which can be read once somebody is in it; the tmpfs comes before the clone."""
+    document = with_device(uid=5, gid=6)
+    document["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
+    del document["linux"]["uidMappings"], document["linux"]["gidMappings"]
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    made = [op for op in plan.at[operations.INIT] if op.verb == "make_device"]
+
+    assert ["make_device_filesystem"] == [op.verb for op in plan.before if "device" in op.verb]
+    assert 1 + len(devices.DEFAULT_DEVICES) == len(made)
+    assert (5 << 32 | 6, devices.OF_CONTAINER) == (made[0].d, made[0].flags & devices.OF_CONTAINER)
+
+
+def test_default_devices_without_container_root_are_no_error_of_theirs() -> None:
+    """Nobody could be that container's first process, and the message about it is the one to read."""
+    document = with_device()
+    del document["linux"]["devices"]
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    assert {1000 << 32} == {op.d for op in plan.before if op.verb == "make_device"}
+
+
+CHOWN, FOWNER, MKNOD = 0, 3, 27
+
+
+@pytest.mark.parametrize(
+    "host", [compiler.Host(user_namespace=True), *(compiler.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))]
+)
+def test_devices_are_bound_where_the_runtime_can_make_none(host: compiler.Host) -> None:
+    """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
+    plan = compiler.compile_container(with_device(), host, compiler.Options("/bundle"))
+    assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
+    assert "open_devices" not in [op.verb for op in plan.init]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 MACHINES = [
     [
         "test_bundles.py",
+        "test_devices.py",
         "test_net_devices.py::test_a_device_moves_with_all_that_is_its_own",
         "test_net_devices.py::test_kinds_of_device",
         "test_intel_rdt.py",
