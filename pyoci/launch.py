@@ -141,6 +141,9 @@ class Launch:
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                 raise lacking from error
+            if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
+                text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
+                raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error
             raise SetupError(
                 f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}",
                 where="/linux/namespaces",
@@ -473,6 +476,13 @@ class Launch:
 
     def _elsewhere(self, _op: Op) -> None:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
+
+
+# Why clone3 may not make a process in a cgroup.
+_NO_PLACE = {
+    errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
+    errno.EOPNOTSUPP: "it is a threaded cgroup, or below one",
+}
 
 
 def _is_own_namespace(fd: int, kind: str) -> bool:

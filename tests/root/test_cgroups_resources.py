@@ -283,8 +283,9 @@ def test_device_rules_of_a_container(runtime, bundle):
 
     (bundle.rootfs / "n").unlink()
     rules += [{"allow": True, "access": "rwm", **memory}]
-    on_host = subprocess.run(["head", "-c", "0", "/dev/mem"], capture_output=True, text=True, check=False).returncode
-    assert on_host == ("Operation not permitted" in runtime.run().err)
+    # some kernels have no such device: then it is the host's error, too, that there is none
+    on_host = subprocess.run(["head", "-c", "0", "/dev/mem"], capture_output=True, text=True, check=False).stderr
+    assert ("Operation not permitted" in on_host) == ("Operation not permitted" in runtime.run().err)
 
     (bundle.rootfs / "n").unlink()
     rules += [{"allow": False, "access": "r", **memory}]

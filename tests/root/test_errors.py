@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -477,6 +478,23 @@ CONTROLLERS = {"memory": {"limit": 1 << 26}, "cpu": {"shares": 512}, "pids": {"l
 
 
 @pytest.mark.may_skip("a host that has the controller can't lack it")
+def test_cgroup_that_delegates(runtime, bundle):
+    """A cgroup that hands controllers on may hold no process: the error is the path's, not the namespaces'."""
+    cgroup = Path(cgroup_mount(), f"{runtime.id}-parent")
+    bundle.linux["cgroupsPath"] = f"/{cgroup.name}"
+    cgroup.mkdir()
+    try:
+        controllers = (cgroup / "cgroup.controllers").read_text().split()
+        assert controllers, "this host's cgroup v2 has no controller"
+        (cgroup / "cgroup.subtree_control").write_text(f"+{controllers[0]}")
+        bundle.write()
+        message = runtime.fails("create", "--bundle", bundle.folder, runtime.id)
+    finally:
+        cgroup.rmdir()
+    assert message.startswith(f"/linux/cgroupsPath: cannot put a process into cgroup /{cgroup.name}: device or ")
+    assert "subtree_control" in message
+
+
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_controller_that_is_missing(runtime, bundle, controller):
     """A limit that this host's hierarchy can't enforce is an error which names the controller, and its place."""
