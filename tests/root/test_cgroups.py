@@ -664,7 +664,7 @@ MOUNTINFO = """22 27 0:21 / /proc rw - proc proc rw
 def test_mount_is_found_in_every_layout(monkeypatch, lines, expected):
     """Unified, hybrid, elsewhere, several, and with characters that mountinfo escapes."""
     monkeypatch.setattr(fs, "_read_file", lambda _: MOUNTINFO + lines)
-    monkeypatch.setattr(fs, "_is_mounted", lambda *_: True)
+    monkeypatch.setattr(fs, "is_mounted", lambda *_: True)
 
     assert expected == fs.find_mount()
 
