@@ -298,12 +298,12 @@ def test_mount_label(runtime, bundle, enforcing):
 
 @with_selinux
 def test_mount_label_in_a_user_namespace(runtime, bundle, enforcing):
-    """There only tmpfs and devpts take labels; the others are mounted without."""
+    """There only tmpfs and devpts take labels; the others are mounted without. The devices are on a tmpfs."""
     bundle.mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev").in_user_namespace().program("sleep", 100)
     bundle.linux["mountLabel"] = FILES
     runtime.create()
     root = Path(f"/proc/{runtime.pid()}/root")
-    names = ["dev", "dev/pts", "dev/shm"]
+    names = ["dev", "dev/null", "dev/pts", "dev/shm"]
     assert dict.fromkeys(names, FILES) == {name: label_of(root / name) for name in names}
 
 
@@ -313,6 +313,15 @@ def test_mount_label_that_the_policy_does_not_know(runtime, bundle, enforcing):
     bundle.linux["mountLabel"] = UNKNOWN
     message = runtime.create_fails()
     assert "/linux/mountLabel: cannot mount tmpfs on /dev: the loaded policy does not know the label" == message
+
+
+@with_selinux
+def test_mount_label_of_devices_that_the_policy_does_not_know(runtime, bundle, enforcing):
+    """In a user namespace their filesystem is the first one to be made."""
+    bundle.in_user_namespace()
+    bundle.linux["mountLabel"] = UNKNOWN
+    why = f"cannot make a tmpfs for devices with the SELinux label `{UNKNOWN}`: the loaded policy does not know the label"
+    assert f"/linux/mountLabel: {why}" == runtime.create_fails()
 
 
 @with_selinux
