@@ -17,6 +17,7 @@ cdef enum:  # the system call, or the check, that failed; names in STEPS, same o
     STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
     STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
     STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE, STEP_PRLIMIT, STEP_LABEL_DIFFERS, STEP_FSETXATTR
+    STEP_SCHED_SETATTR, STEP_IOPRIO_SET, STEP_SET_MEMPOLICY, STEP_GET_MEMPOLICY, STEP_NODES_DIFFER
 
 STEPS = (
     "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
@@ -29,6 +30,7 @@ STEPS = (
     "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
     "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
     "caps-differ", "too-deep", "clone", "prlimit", "label-differs", "fsetxattr",
+    "sched_setattr", "ioprio_set", "set_mempolicy", "get_mempolicy", "nodes-differ",
 )
 
 cdef enum:  # of a record from the child; names in KINDS
@@ -44,7 +46,8 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
-    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES
+    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES, VERB_SET_SCHEDULER, VERB_SET_IO_PRIORITY
+    VERB_SET_MEMORY_POLICY
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -56,7 +59,8 @@ VERBS = (
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory", "enter_root", "open_devices",
+    "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
+    "set_memory_policy",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -82,6 +86,7 @@ cdef enum:
     HOOK_OUTPUT = 3072
     PATH_SIZE = 4096
     COPY_UP_DEPTH = 64
+    NODE_MASK = 4096  # bytes: the largest mask of nodes that the kernel takes
 
 cdef enum:  # what a program's file is, as its first bytes tell; an ELF file's machine stands above the lowest 8 bits
     FILE_UNKNOWN, FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY
@@ -1708,6 +1713,23 @@ cdef void reset_signals() noexcept nogil:
     sigprocmask(SIG_SETMASK, &none, NULL)
 
 
+cdef int do_set_memory_policy(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: mode and flags are a, the nodes the mask s1 of b bits. With c the kernel has taken exactly these: it leaves
+    # out, silently, nodes that have no memory or that the cgroup forbids.
+    cdef uint8_t taken[NODE_MASK]
+    cdef const char *nodes = ctx.pool + op.s1 if op.b else NULL
+    if syscall(SYS_set_mempolicy, <int>op.a, nodes, <unsigned long>op.b + 1) < 0:  # that it looks at one bit less is its ABI
+        return STEP_SET_MEMPOLICY
+    if op.c:
+        memset(taken, 0, sizeof(taken))
+        if syscall(SYS_get_mempolicy, NULL, taken, <unsigned long>8 * NODE_MASK + 1, NULL, 0) < 0:
+            return STEP_GET_MEMPOLICY
+        if memcmp(taken, nodes, <size_t>op.b // 8) != 0:
+            set_errno(EINVAL)
+            return STEP_NODES_DIFFER
+    return 0
+
+
 cdef int do_set_rlimit(const Op *op) noexcept nogil:
     # Contract: limit a of this process is b (soft) and c (hard).
     cdef uint64_t limits[2]
@@ -2003,6 +2025,13 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return do_reset_affinity(ctx, op)
     if code == VERB_CLOSE_FDS:
         return do_close_fds(ctx, op)
+    if code == VERB_SET_SCHEDULER:
+        # for the kernel the size of the attributes is the first of them
+        return STEP_SCHED_SETATTR if syscall(SYS_sched_setattr, 0, <const void *>(pool + op.s1), 0) < 0 else 0
+    if code == VERB_SET_IO_PRIORITY:
+        return STEP_IOPRIO_SET if syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, <int>op.a) < 0 else 0
+    if code == VERB_SET_MEMORY_POLICY:
+        return do_set_memory_policy(ctx, op)
     if code == VERB_SET_RLIMIT:
         return do_set_rlimit(op)
     if code == VERB_WAIT_START:

@@ -112,6 +112,18 @@ def prlimit(int pid, int resource, soft, hard):
         raise failure()
 
 
+def sched_setattr(int pid, bytes attributes):
+    """sched_setattr(2): `attributes` is a struct sched_attr, which begins with its size."""
+    if syscall(SYS_sched_setattr, pid, <const char *>attributes, 0) < 0:
+        raise failure()
+
+
+def ioprio_set(int pid, int priority):
+    """ioprio_set(2) of one process."""
+    if syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) < 0:
+        raise failure()
+
+
 def channel():
     """A connected pair of SOCK_SEQPACKET sockets, close-on-exec."""
     cdef int fds[2]

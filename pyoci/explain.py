@@ -27,6 +27,7 @@ _CHECKS = {
     "not-devpts": "the container's /dev/pts is not a devpts",
     "outside": "it lies outside of the container's root",
     "caps-differ": "the kernel did not grant exactly these sets",
+    "nodes-differ": "the kernel did not take all of these nodes",
     "too-deep": "the directory tree is too deep",
     "label-differs": "the kernel did not take exactly this label",
     "unknown-verb": "the executor does not know this operation",
@@ -55,7 +56,7 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         where = option_where(config, op, detail)
     if op.verb == "mount" and step == "mount_setattr":
         where = idmap_where(config, op)
-    why = _CHECKS.get(step) or (reason(error) if step in ("", "prlimit") else f"{step}: {reason(error)}")
+    why = _CHECKS.get(step) or (reason(error) if step in _LIKE_THE_RUNTIME else f"{step}: {reason(error)}")
     if step in ("write", "fsconfig", "fsetxattr"):
         why = unknown_label(where, error) or why
     if payload and op.verb in ("mount", "remount"):
@@ -64,6 +65,10 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
         hint = f"the option is {op.options[detail - 1]}"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
+
+
+# Steps of what the runtime does itself if it may: the words are the same, whoever it was.
+_LIKE_THE_RUNTIME = ("", "prlimit", "sched_setattr", "ioprio_set")
 
 
 def unknown_label(where: str, error: int) -> str:
@@ -206,6 +211,9 @@ _PHRASES = {
     "mount_console": "set up /dev/console",
     "lo_up": "bring loopback up",
     "set_groups": "set supplementary groups",
+    "set_scheduler": "set scheduling policy {}",
+    "set_io_priority": "set I/O priority {}",
+    "set_memory_policy": "set memory policy {}",
     "set_rlimit": "set {}",
     "set_ids": "change user and group",
     "become_root": "become root of the user namespace",
@@ -223,6 +231,35 @@ _PHRASES = {
 }
 
 
+def priority_hint(op: Op, error: int) -> str:
+    """What a refusal of sched_setattr or ioprio_set may come from: sched(7), ioprio_set(2)."""
+    if error == errno.EPERM:
+        return "it takes CAP_SYS_NICE of the initial user namespace" + _ALSO.get(op.s1, "")
+    return {
+        errno.EBUSY: "there is not so much processor time left for SCHED_DEADLINE",
+        errno.EOPNOTSUPP: "this kernel can't clamp utilization (CONFIG_UCLAMP_TASK)",
+    }.get(error, "")
+
+
+_NO_REALTIME = ", and a kernel with CONFIG_RT_GROUP_SCHED has no real time for a cgroup of version 2"
+_ALSO = {
+    "SCHED_FIFO": _NO_REALTIME,
+    "SCHED_RR": _NO_REALTIME,
+    "SCHED_DEADLINE": ", and all processors of the host in cpuset.cpus",
+}
+
+
+_PROCESS_HINTS = {
+    ("set_ids", errno.EINVAL): "the id is not mapped in the user namespace",
+    ("set_groups", errno.EINVAL): "the id is not mapped in the user namespace",
+    ("set_rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
+    ("set_memory_policy", errno.EINVAL): (
+        "a node has no memory or is not in cpuset.mems, or the kernel does not know this mode or flag"
+    ),
+    ("set_memory_policy", errno.ENOSYS): "this kernel was built without NUMA",
+}
+
+
 def _hint(op: Op, step: str, error: int) -> str:
     if step == "fsopen" and error == errno.ENODEV:
         return f"this kernel has no filesystem of type {op.s1}"
@@ -230,10 +267,10 @@ def _hint(op: Op, step: str, error: int) -> str:
         return "sysfs needs a network namespace of the container's own"
     if op.verb == "mount" and step == "mount_setattr":
         return idmap_hint(error)
-    if op.verb in ("set_ids", "set_groups") and error == errno.EINVAL:
-        return "the id is not mapped in the user namespace"
-    if op.verb == "set_rlimit" and error == errno.EPERM:
-        return "raising a hard limit needs CAP_SYS_RESOURCE"
+    if op.verb in ("set_scheduler", "set_io_priority"):
+        return priority_hint(op, error)
+    if (op.verb, error) in _PROCESS_HINTS:
+        return _PROCESS_HINTS[op.verb, error]
     if step == "move_mount" and error == errno.ENOTDIR and op.verb in ("bind_mount", "mount"):
         if op.verb == "bind_mount" and op.flags & TARGET_FILE:
             return f"{op.s2} is a file, and {op.s1} of the container a directory"

@@ -36,6 +36,8 @@ def document() -> "dict[str, Any]":
 
 def _linux() -> "dict[str, Any]":
     from pyoci.config.names import CAPABILITIES
+    from pyoci.plan.memory_policy import FLAGS as MEMORY_FLAGS
+    from pyoci.plan.memory_policy import MODES
     from pyoci.plan.namespaces import CLONE_FLAGS
 
     return {
@@ -46,7 +48,7 @@ def _linux() -> "dict[str, Any]":
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},
         "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
-        "memoryPolicy": {"modes": [], "flags": []},
+        "memoryPolicy": {"modes": sorted(MODES), "flags": sorted(MEMORY_FLAGS)},
         "mountExtensions": {"idmap": {"enabled": True}},
         "netDevices": {"enabled": True},
     }

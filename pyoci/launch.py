@@ -474,6 +474,12 @@ class Launch:
         except ValueError as error:
             raise OSError(errno.EINVAL, "") from error
 
+    def _sched_setattr(self, op: Op) -> None:
+        _native.sched_setattr(self.pid, op.blob)
+
+    def _ioprio_set(self, op: Op) -> None:
+        _native.ioprio_set(self.pid, op.a)
+
     def _elsewhere(self, _op: Op) -> None:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
 
@@ -526,6 +532,8 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "move_net_device": Launch._move_net_device,
     "run_host_hook": Launch._run_host_hook,
     "prlimit": Launch._prlimit,
+    "sched_setattr": Launch._sched_setattr,
+    "ioprio_set": Launch._ioprio_set,
     "send_console": Launch._elsewhere,
     "commit": Launch._elsewhere,
     "open_container": Launch._elsewhere,
@@ -571,10 +579,14 @@ _PHRASES = {
     "move_net_device": "move network device {1}",
     "prlimit": "set {1}",
     "set_affinity": "run on CPUs {1}",
+    "sched_setattr": "set scheduling policy {1}",
+    "ioprio_set": "set I/O priority {1}",
 }
 
 
 def _hint(op: Op, error: OSError) -> str:
+    if op.verb in ("sched_setattr", "ioprio_set"):
+        return explain.priority_hint(op, error.errno or 0)
     if op.verb == "prlimit" and isinstance(error, PermissionError):
         return "raising a hard limit needs CAP_SYS_RESOURCE"
     if op.verb == "write_oom_score_adj" and isinstance(error, PermissionError):

@@ -39,6 +39,7 @@ MAX_ARGUMENTS = 6 * 1024 * 1024
 MAX_ARGUMENT = 128 * 1024
 MAX_INT64 = 2**63 - 1
 
+MAX_NODE = 32767  # of the largest node mask that the kernel takes, a page
 
 # ── Top ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,6 +244,18 @@ def check_scheduler(scheduler: "Object", at: str, say: "Say") -> None:
         say(at, f"{policy} takes no runtime, deadline and period")
 
 
+def check_deadline(config: "Object", at: str, say: "Say") -> None:
+    """sched(7): a thread with SCHED_DEADLINE can't fork, unless its children are to have another policy."""
+    scheduler, hooks = config.get("process", {}).get("scheduler", {}), config.get("hooks", {})
+    if scheduler.get("policy") == "SCHED_DEADLINE" and hooks.get("startContainer"):
+        flags = scheduler.get("flags", [])
+        if "SCHED_FLAG_RESET_ON_FORK" not in flags:
+            say(
+                f"{at}/process/scheduler",
+                "a process with SCHED_DEADLINE can't run the startContainer hooks without SCHED_FLAG_RESET_ON_FORK",
+            )
+
+
 def check_io_priority(priority: "Object", at: str, say: "Say") -> None:
     if "priority" not in priority:
         say(at, missing("priority"))
@@ -433,6 +446,8 @@ def check_memory_policy(policy: "Object", at: str, say: "Say") -> None:
     mode, nodes, flags = policy["mode"], policy.get("nodes", ""), policy.get("flags", [])
     if nodes and not is_list(nodes):
         say(f"{at}/nodes", mismatch("a list of nodes such as 0-3,7", nodes))
+    elif nodes and max(int(number) for number in nodes.replace("-", ",").split(",")) > MAX_NODE:
+        say(f"{at}/nodes", mismatch(f"nodes from 0 to {MAX_NODE}", nodes))
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
         if nodes:
             say(f"{at}/nodes", f"{mode} takes no nodes, found {found(nodes)}")
@@ -440,6 +455,8 @@ def check_memory_policy(policy: "Object", at: str, say: "Say") -> None:
         say(f"{at}/nodes" if "nodes" in policy else at, f"{mode} needs nodes")
     if "MPOL_F_RELATIVE_NODES" in flags and "MPOL_F_STATIC_NODES" in flags:
         say(f"{at}/flags", "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other")
+    elif ("MPOL_F_RELATIVE_NODES" in flags or "MPOL_F_STATIC_NODES" in flags) and mode != "MPOL_DEFAULT" and not nodes:
+        say(f"{at}/flags", f"{mode} without nodes takes neither MPOL_F_RELATIVE_NODES nor MPOL_F_STATIC_NODES")
     if "MPOL_F_NUMA_BALANCING" in flags and mode not in ("MPOL_BIND", "MPOL_PREFERRED_MANY"):
         say(f"{at}/flags", f"MPOL_F_NUMA_BALANCING needs MPOL_BIND or MPOL_PREFERRED_MANY, found {mode}")
 
@@ -624,15 +641,6 @@ def is_list(text: str) -> bool:
 # Whatever we would have to ignore silently is an error.
 
 
-def refuse_always(_: "Any", at: str, say: "Say") -> None:
-    say(at, f"{UNSUPPORTED[at.rpartition('/')[2]]} is not supported by this version of pyoci")
-
-
-def refuse_unless_empty(value: "Any", at: str, say: "Say") -> None:
-    if value:
-        refuse_always(value, at, say)
-
-
 def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
     places = [(f"{at}/defaultAction", seccomp["defaultAction"])]
     places += [(f"{at}/syscalls/{i}/action", rule["action"]) for i, rule in enumerate(seccomp.get("syscalls", []))]
@@ -640,12 +648,6 @@ def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
         if action == "SCMP_ACT_NOTIFY":
             say(place, "the action SCMP_ACT_NOTIFY is not supported by this version of pyoci")
 
-
-UNSUPPORTED = {
-    "scheduler": "the scheduler of the process",
-    "ioPriority": "the I/O priority of the process",
-    "memoryPolicy": "a NUMA memory policy",
-}
 
 # ── Which check reads what ──────────────────────────────────────────────────────────────────────────────
 
@@ -667,9 +669,7 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/process/rlimits", check_rlimits),
     ("/process/oomScoreAdj", check_oom_score),
     ("/process/scheduler", check_scheduler),
-    ("/process/scheduler", refuse_always),
     ("/process/ioPriority", check_io_priority),
-    ("/process/ioPriority", refuse_always),
     ("/process/execCPUAffinity", check_affinity),
     ("/linux/maskedPaths", check_paths),
     ("/linux/readonlyPaths", check_paths),
@@ -677,7 +677,6 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/linux/personality", check_personality),
     ("/linux/netDevices", check_net_devices),
     ("/linux/memoryPolicy", check_memory_policy),
-    ("/linux/memoryPolicy", refuse_always),
     ("/linux/intelRdt", check_intel_rdt),
     ("/linux/devices", check_devices),
     ("/linux/seccomp", check_seccomp),
@@ -705,6 +704,7 @@ ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
     ("/process", check_arguments, ("args", "env")),
     ("/process", check_terminal, ("terminal", "consoleSize")),
     ("/linux", check_net_devices_namespace, ("netDevices", "namespaces")),
+    ("", check_deadline, ("process/scheduler", "hooks/startContainer")),
     (
         "",
         check_namespaces,

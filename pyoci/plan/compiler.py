@@ -154,7 +154,7 @@ def _init(
     plan.warnings.extend(capabilities.warnings)
     yield from process.credentials(program, capabilities)
     yield from process.program(program, env, options.preserve_fds)
-    by_child = settings(plan, program, host)
+    by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
     yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)
 
@@ -166,18 +166,17 @@ def personality(linux: "dict[str, Any]") -> "Iterator[Op]":
         yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
 
 
-def settings(plan: Plan, program: "dict[str, Any]", host: Host) -> "list[Op]":
+def settings(plan: Plan, program: "dict[str, Any]", linux: "dict[str, Any]", host: Host) -> "list[Op]":
     """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
-    # Without this capability the runtime has no say over a process of another user, who may still lower limits.
-    by_runtime = bool(host.capabilities & process.CAP_SYS_RESOURCE)
-    limits = list(process.rlimits(program, "prlimit" if by_runtime else "set_rlimit"))
-    plan.at.setdefault(READY, []).extend(
-        [
-            *([Op("send_console", "/process/terminal")] if program.get("terminal") else []),
-            *(limits if by_runtime else []),
-        ]
-    )
-    return [] if by_runtime else limits
+    by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
+    if program.get("terminal"):
+        by_runtime.append(Op("send_console", "/process/terminal"))
+    # Without these capabilities the runtime has no say over a process of another user, who may still lower what it has.
+    may = bool(host.capabilities & process.CAP_SYS_NICE) and not host.user_namespace
+    (by_runtime if may else by_process).extend(process.priorities(program, by_runtime=may))
+    may = bool(host.capabilities & process.CAP_SYS_RESOURCE)
+    (by_runtime if may else by_process).extend(process.rlimits(program, "prlimit" if may else "set_rlimit"))
+    return by_process
 
 
 def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
@@ -209,6 +208,13 @@ def _needs_proc(config: "dict[str, Any]") -> bool:
     return bool(
         config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel")
     )
+
+
+def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":
+    if linux.get("memoryPolicy"):
+        from pyoci.plan import memory_policy
+
+        yield memory_policy.set_memory_policy(linux["memoryPolicy"])
 
 
 def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host) -> "seccomp.Filter | None":

@@ -117,7 +117,7 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     yield from parts.credentials(process, capabilities)
     yield from parts.program(process, env, preserve_fds)
     plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
-    settings = compiler.settings(plan, process, host)
+    settings = compiler.settings(plan, process, container.linux, host)
     yield sync(READY)
     yield Op("set_pdeathsig", a=0)
     yield from settings

@@ -28,7 +28,8 @@ VERBS = (
     "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory", "enter_root", "open_devices",
+    "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
+    "set_memory_policy",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 
@@ -38,7 +39,8 @@ PARENT_VERBS = (
     "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup", "attach_device_filter",
     "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps",
     "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console",
-    "prlimit", "commit", "open_container", "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces",
+    "sched_setattr", "ioprio_set", "prlimit", "commit", "open_container", "open_container_root", "set_affinity",
+    "enter_cgroup", "verify_namespaces",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.

@@ -6,6 +6,8 @@ loaded as late as the kernel allows, so that a profile need not permit what the 
 that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
 """
 
+import _struct
+
 from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.plan.operations import CONSOLE, CREATED, READY, Op, sync
 
@@ -16,9 +18,27 @@ if TYPE_CHECKING:
 
     from pyoci.plan.seccomp import Filter
 
-CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD = (1 << n for n in (0, 3, 21, 24, 27))
+CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
+    1 << n for n in (0, 3, 21, 23, 24, 27)
+)
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+
+# linux/sched.h
+POLICIES = {
+    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}  # fmt: skip
+SCHEDULER_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4, "SCHED_FLAG_KEEP_POLICY": 8,
+    "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32, "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
+}  # fmt: skip
+# struct sched_attr of linux/sched/types.h: size, policy, flags, nice, priority, runtime, deadline, period, and two
+# clamps, for which the specification has no values: 0
+SCHED_ATTR = _struct.Struct("=IIQiIQQQII")
+# linux/ioprio.h
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+IO_CLASS_SHIFT = 13
 
 
 def mask(names: "list[str]") -> int:
@@ -68,6 +88,35 @@ def _selinux_label(label: str, attribute: str) -> Op:
     expected = ":".join(label.split(":")[:3])
     path = f"thread-self/attr/{attribute}"
     return Op("write_attr", "/process/selinuxLabel", path, label, expected, a=len(label.encode()))
+
+
+def priorities(process: "dict[str, Any]", *, by_runtime: bool) -> "Iterator[Op]":
+    """Scheduler and I/O priority. Set when the cgroup has its limits, on which depends what the kernel admits, and no
+    process of the set-up is to be cloned any more, which SCHED_DEADLINE forbids.
+
+    For most of it the kernel asks for CAP_SYS_NICE in the initial user namespace, so a process in one of its own could
+    not do it: the runtime does, if it may.
+    """
+    scheduler, io = process.get("scheduler"), process.get("ioPriority")
+    if scheduler:
+        flags = 0
+        for name in scheduler.get("flags", ()):
+            flags |= SCHEDULER_FLAGS[name]
+        attributes = SCHED_ATTR.pack(
+            SCHED_ATTR.size,
+            POLICIES[scheduler["policy"]],
+            flags,
+            scheduler.get("nice", 0),
+            scheduler.get("priority", 0),
+            *(scheduler.get(name, 0) for name in ("runtime", "deadline", "period")),
+            0,
+            0,
+        )
+        verb = "sched_setattr" if by_runtime else "set_scheduler"
+        yield Op(verb, "/process/scheduler", scheduler["policy"], blob=attributes)
+    if io:
+        value = IO_CLASSES[io["class"]] << IO_CLASS_SHIFT | io["priority"]
+        yield Op("ioprio_set" if by_runtime else "set_io_priority", "/process/ioPriority", io["class"], a=value)
 
 
 def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
@@ -164,12 +213,15 @@ def start(
     hooks: "list[Op]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    limits: "list[Op]",
+    settings: "list[Op]",
 ) -> "Iterator[Op]":
-    """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter."""
+    """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter.
+
+    `settings` are what the child sets of itself once the runtime has done its part.
+    """
     yield sync(READY)
     yield Op("set_pdeathsig", a=0)
-    yield from limits
+    yield from settings
     yield sync(CREATED)
     yield Op("wait_start")
     yield from enter_program(process, env, hooks, seccomp, capabilities)
@@ -204,6 +256,7 @@ __all__ = [
     "environment",
     "key_label",
     "mask",
+    "priorities",
     "program",
     "rlimits",
     "security_labels",

@@ -6,7 +6,7 @@ the clone, beside the child, or below the synchronisation point at which the chi
 
 from pyoci.config.jsonio import dumps
 from pyoci.config.names import CAPABILITIES
-from pyoci.plan import mounts, namespaces
+from pyoci.plan import memory_policy, mounts, namespaces, process
 from pyoci.plan.devices import OF_CONTAINER
 from pyoci.plan.operations import (
     BORN,
@@ -244,6 +244,28 @@ def _seccomp(op: Op) -> str:
     return f"{op.a} instructions" + (f"  {flags}" if flags else "")
 
 
+def _scheduler(op: Op) -> str:
+    _, _, flags, nice, priority, *times, _, _ = process.SCHED_ATTR.unpack(op.blob)
+    words = [op.s1]
+    if nice:
+        words.append(f"nice {nice}")
+    if priority:
+        words.append(f"priority {priority}")
+    words += [f"{name} {value}" for name, value in zip(("runtime", "deadline", "period"), times, strict=True) if value]
+    words += [name.removeprefix("SCHED_FLAG_") for name, bit in process.SCHEDULER_FLAGS.items() if flags & bit]
+    return "  ".join(words)
+
+
+def _io_priority(op: Op) -> str:
+    return f"{op.s1}  {op.a & (1 << process.IO_CLASS_SHIFT) - 1}"
+
+
+def _memory_policy(op: Op) -> str:
+    flags = [name.removeprefix("MPOL_F_") for name, bit in memory_policy.FLAGS.items() if op.a & bit]
+    nodes = f"nodes {op.s2}" if op.s2 else ""
+    return "  ".join(word for word in (op.s1, nodes, *flags) if word)
+
+
 def _limit(value: int) -> str:
     return "infinity" if value == (1 << 64) - 1 else str(value)
 
@@ -267,6 +289,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "exec": lambda op: " ".join(op.argv or ()),
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
     "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
+    "ioprio_set": _io_priority,
     "join_keyring": _first,
     "join_namespace": _first,
     "join_rdt_group": lambda op: op.s1 + (f" and mon_groups/{op.s2}" if op.s2 else ""),
@@ -293,6 +316,9 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_null": _first,
     "open_rootfs": _first,
     "open_tree": _open_tree,
+    "sched_setattr": _scheduler,
+    "set_io_priority": _io_priority,
+    "set_memory_policy": _memory_policy,
     "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
@@ -312,6 +338,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "set_pdeathsig": lambda op: "KILL" if op.a else "off",
     "set_personality": _first,
     "set_propagation": _set_propagation,
+    "set_scheduler": _scheduler,
     "set_umask": lambda op: "the caller's" if op.a < 0 else f"{op.a:04o}",
     "symlink": lambda op: f"{op.s2} → {op.s1}" + (f"  if {op.s3} exists" if op.s3 else ""),
     "sync": lambda op: SYNC_NAMES[op.a],

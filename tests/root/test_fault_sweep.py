@@ -73,7 +73,10 @@ def properties(bundle):
     bundle.linux["personality"] = {"domain": "LINUX32"}
     bundle.linux["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
     bundle.linux["seccomp"] = SECCOMP
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_PREFERRED"}
     bundle.process |= {"noNewPrivileges": True, "cwd": "/made", "env": ["PATH=/bin"]}
+    bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 1}
+    bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 5}
     bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 7, "additionalGids": [5]}
     bundle.process["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]}
 

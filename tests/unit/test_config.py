@@ -82,6 +82,7 @@ def filtered(**values: Any) -> dict[str, Any]:
 OR_A_NAMESPACE = "or a namespace of type user in /linux/namespaces"
 AS_A_PAIR = "the id mappings of a mount come as a pair"
 IDMAP = {"uidMappings": [mapping(0, 1, 1)], "gidMappings": [mapping(0, 2, 1)]}
+DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 1024}
 MAPPED = {"linux__uidMappings": [mapping(0, 1, 1)], "linux__gidMappings": [mapping(0, 1, 1)]}
 
 # Every message of the schema and of each check: (config, its problems)
@@ -259,23 +260,32 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(process__scheduler={"policy": "SCHED_OTHER", "nice": 20}),
-        [
-            "/process/scheduler: the scheduler of the process is not supported by this version of pyoci",
-            "/process/scheduler/nice: expected an integer from -20 to 19, found 20",
-        ],
+        ["/process/scheduler/nice: expected an integer from -20 to 19, found 20"],
     ),
     (
         changed(process__ioPriority={"class": "IOPRIO_CLASS_BE", "priority": 8}),
-        [
-            "/process/ioPriority: the I/O priority of the process is not supported by this version of pyoci",
-            "/process/ioPriority/priority: expected an integer from 0 to 7, found 8",
-        ],
+        ["/process/ioPriority/priority: expected an integer from 0 to 7, found 8"],
     ),
     (
         changed(process__ioPriority={"class": "IOPRIO_CLASS_BE"}),
+        ['/process/ioPriority: missing the required property "priority"'],
+    ),
+    (
+        changed(process__ioPriority={"class": "IOPRIO_CLASS_NONE", "priority": 0}),
         [
-            '/process/ioPriority: missing the required property "priority"',
-            "/process/ioPriority: the I/O priority of the process is not supported by this version of pyoci",
+            (
+                '/process/ioPriority/class: expected "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE" or "IOPRIO_CLASS_IDLE", '
+                'found the string "IOPRIO_CLASS_NONE"'
+            )
+        ],
+    ),
+    (
+        changed(process__scheduler=DEADLINE, hooks={"startContainer": [{"path": "/x"}]}),
+        [
+            (
+                "/process/scheduler: a process with SCHED_DEADLINE can't run the startContainer hooks without "
+                "SCHED_FLAG_RESET_ON_FORK"
+            )
         ],
     ),
     # namespaces
@@ -458,10 +468,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(linux__memoryPolicy={"flags": ["MPOL_F_STATIC_NODES"]}),
-        [
-            '/linux/memoryPolicy: missing the required property "mode"',
-            "/linux/memoryPolicy: a NUMA memory policy is not supported by this version of pyoci",
-        ],
+        ['/linux/memoryPolicy: missing the required property "mode"'],
     ),
     (
         changed(linux__intelRdt={"closID": "a/b", "schemata": ["x", "y\nz"]}),
@@ -672,6 +679,13 @@ GOOD = [
         },
     ),
     filtered(defaultErrnoRet=1, listenerPath="x", listenerMetadata="x"),
+    changed(process__scheduler=DEADLINE),
+    changed(
+        process__scheduler={**DEADLINE, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+        hooks={"startContainer": [{"path": "/x"}]},
+    ),
+    changed(process__ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
+    changed(linux__memoryPolicy={"mode": "MPOL_PREFERRED", "nodes": "0-3, 32767"}),
     device(type="p"),
     rule(),
     rule(type="a", major=-1, minor=-1, access="rrw"),
@@ -870,7 +884,6 @@ def test_process_json() -> None:
         '/cwd: expected an absolute path, found the string "x"',
         '/user: missing the required property "gid"',
         "/scheduler: SCHED_FIFO takes a priority from 1 to 99, found 0",
-        "/scheduler: the scheduler of the process is not supported by this version of pyoci",
     ]
     assert ["/env/0: expected a string, found 1"] == [m for m in problems(document, config.load_process) if "env" in m]
     del document["env"]
@@ -1018,9 +1031,6 @@ def test_sysctl_namespace(key: str, namespace: str) -> None:
 def test_nothing_unsupported_is_ignored() -> None:
     """Each property that waits for its implementation is refused, none dropped silently."""
     for document in (
-        changed(process__scheduler={"policy": "SCHED_BATCH"}),
-        changed(process__ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
-        changed(linux__memoryPolicy={"mode": "MPOL_LOCAL"}),
         filtered(defaultAction="SCMP_ACT_NOTIFY"),
     ):
         found = problems(document)
@@ -1028,6 +1038,8 @@ def test_nothing_unsupported_is_ignored() -> None:
         assert found
         assert all(message.endswith("is not supported by this version of pyoci") for message in found)
 
+
+# ── Scheduler and memory policy ────────────────────────────────────────────────────────────────────────
 
 SCHEDULERS = [
     ({"policy": "SCHED_RR", "priority": 100}, "/priority: SCHED_RR takes a priority from 1 to 99, found 100"),
@@ -1043,6 +1055,11 @@ POLICIES = [
     ({"mode": "MPOL_BIND"}, ": MPOL_BIND needs nodes"),
     ({"mode": "MPOL_BIND", "nodes": ""}, "/nodes: MPOL_BIND needs nodes"),
     ({"mode": "MPOL_LOCAL", "nodes": "0"}, '/nodes: MPOL_LOCAL takes no nodes, found the string "0"'),
+    ({"mode": "MPOL_BIND", "nodes": "1,5-32768"}, '/nodes: expected nodes from 0 to 32767, found the string "1,5-32768"'),
+    (
+        {"mode": "MPOL_LOCAL", "flags": ["MPOL_F_STATIC_NODES"]},
+        "/flags: MPOL_LOCAL without nodes takes neither MPOL_F_RELATIVE_NODES nor MPOL_F_STATIC_NODES",
+    ),
     ({"mode": "MPOL_BIND", "nodes": "x"}, '/nodes: expected a list of nodes such as 0-3,7, found the string "x"'),
     (
         {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]},
@@ -1061,8 +1078,8 @@ POLICIES = [
     + [(checks.check_memory_policy, *case) for case in POLICIES],
     ids=[case[1] for case in (*SCHEDULERS, *POLICIES)],
 )
-def test_rules_of_what_comes_next(check: Any, value: Any, message: str) -> None:
-    """The kernel's rules for what is not supported yet stand already."""
+def test_rules_of_the_kernel(check: Any, value: Any, message: str) -> None:
+    """What it would refuse for certain is refused before anything is made."""
     said: list[str] = []
     check(value, "", lambda where, text: said.append(f"{where}: {text}"))
 

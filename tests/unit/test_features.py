@@ -11,7 +11,7 @@ from referencing.jsonschema import DRAFT4
 
 from pyoci import cli, features, template
 from pyoci.errors import PyociError
-from pyoci.plan import mounts, seccomp
+from pyoci.plan import memory_policy, mounts, seccomp
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("PYOCI_SHARED", ROOT.parent / "shared"))
@@ -92,6 +92,8 @@ def test_lists_are_the_tables_of_the_code(document):
     assert set(seccomp.ACTIONS) == set(document["linux"]["seccomp"]["actions"])
     assert set(seccomp.OPERATORS) == set(document["linux"]["seccomp"]["operators"])
     assert set(seccomp.FLAGS) == set(document["linux"]["seccomp"]["knownFlags"])
+    assert set(memory_policy.MODES) == set(document["linux"]["memoryPolicy"]["modes"])
+    assert set(memory_policy.FLAGS) == set(document["linux"]["memoryPolicy"]["flags"])
     assert 41 == len(document["linux"]["capabilities"])
 
 

@@ -8,7 +8,7 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.errors import ConfigError
-from pyoci.plan import compiler, devices, mounts, namespaces, operations, process, seccomp, show
+from pyoci.plan import compiler, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import Op, encode
 
@@ -87,7 +87,8 @@ def test_goldens_show_every_verb() -> None:
     shown = {op.verb for name in NAMES for op in compiled(name).child()}
     shown |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).child()}
 
-    assert {"move_root", "set_rlimit"} == set(operations.VERBS[1:]) - shown
+    special = {"move_root", "set_rlimit", "set_scheduler", "set_io_priority"}
+    assert special == set(operations.VERBS[1:]) - shown
 
 
 def test_parent_verbs_are_all_known() -> None:
@@ -296,6 +297,53 @@ def test_pids_limit_waits_until_all_processes_of_the_set_up_were_cloned() -> Non
     plan = compiled("resources")
 
     assert ["pids.max"] == [op.s1 for op in plan.at[operations.READY] if op.verb == "write_cgroup"]
+
+
+@pytest.mark.parametrize("host", [compiler.Host(capabilities=~(1 << 23)), compiler.Host(user_namespace=True)])
+def test_priorities_where_the_runtime_may_not_set_them(host: compiler.Host) -> None:
+    """Without CAP_SYS_NICE of the initial user namespace the process itself does what any process may, of itself."""
+    document, _ = config.load((PLANS / "process.json").read_bytes())
+    document["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
+    child = [op.verb for op in plan.child()]
+    first = child.index("set_memory_policy")
+
+    assert ["set_memory_policy", "set_scheduler", "set_io_priority", "sync", "wait_start"] == child[first : first + 5]
+    assert not {"sched_setattr", "ioprio_set"} & {op.verb for op in plan.parent()}
+    assert "SCHED_BATCH  nice 5" in show.text(plan)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "shown", "packed"),
+    [
+        ({"policy": "SCHED_OTHER", "nice": -20}, "SCHED_OTHER  nice -20", (0, 0, -20, 0, 0, 0, 0)),
+        ({"policy": "SCHED_RR", "priority": 99}, "SCHED_RR  priority 99", (2, 0, 0, 99, 0, 0, 0)),
+        (
+            {"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 2**63 - 1, "flags": ["SCHED_FLAG_DL_OVERRUN"]},
+            "SCHED_DEADLINE  runtime 1024  deadline 9223372036854775807  DL_OVERRUN",
+            (6, 4, 0, 0, 1024, 2**63 - 1, 0),
+        ),
+    ],
+)
+def test_scheduler(scheduler: dict[str, object], shown: str, packed: tuple[int, ...]) -> None:
+    """struct sched_attr, and how it is printed."""
+    (op,) = process.priorities({"scheduler": scheduler}, by_runtime=True)
+
+    assert (56, *packed, 0, 0) == process.SCHED_ATTR.unpack(op.blob)
+    assert shown == show.phrase(op)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "bits"),
+    [("0", [0]), ("0-3, 7", [0, 1, 2, 3, 7]), ("64", [64]), ("1023", [1023]), ("32767", [32767]), ("2-2,1", [1, 2])],
+)
+def test_nodes_of_a_memory_policy(nodes: str, bits: list[int]) -> None:
+    """A mask of whole words, as long as it must be."""
+    op = memory_policy.set_memory_policy({"mode": "MPOL_BIND", "nodes": nodes})
+
+    assert sum(1 << bit for bit in bits) == int.from_bytes(op.blob, "little")
+    assert len(op.blob) % 8 == 0
+    assert 8 * len(op.blob) == op.b
 
 
 def test_limits_where_the_runtime_may_not_set_them() -> None:
