@@ -70,7 +70,7 @@ cdef extern from *:
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
     long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
     long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction, SYS_mount, SYS_umount2
-    long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy
+    long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy, SYS_ptrace
 
     int AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS
     int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
@@ -230,6 +230,7 @@ cdef enum:
     KEYCTL_JOIN_SESSION_KEYRING = 1
     SECCOMP_SET_MODE_FILTER = 1
     IOPRIO_WHO_PROCESS = 1
+    PTRACE_GET_SYSCALL_INFO = 0x420E
 
     PROC_SUPER_MAGIC = 0x9FA0
     SYSFS_MAGIC = 0x62656572

@@ -124,6 +124,36 @@ def ioprio_set(int pid, int priority):
         raise failure()
 
 
+SECCOMP = SYS_seccomp
+
+
+def ptrace(int request, int pid, unsigned long data=0):
+    """ptrace(2), for requests that neither have an address nor return anything."""
+    if syscall(SYS_ptrace, request, pid, NULL, data) < 0:
+        raise failure()
+
+
+cdef struct SyscallInfo:  # ptrace_syscall_info, as far as entry and exit have something in common
+    uint8_t place
+    uint8_t padding[3]
+    uint32_t arch
+    uint64_t instruction_pointer
+    uint64_t stack_pointer
+    int64_t value
+    uint64_t arguments[6]
+
+
+def syscall_info(int pid):
+    """PTRACE_GET_SYSCALL_INFO of a tracee that stands at a system call: (1, its number) at the entry, (2, what it returned)
+    at the exit.
+    """
+    cdef SyscallInfo info
+    memset(&info, 0, sizeof(info))
+    if syscall(SYS_ptrace, PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) < 0:
+        raise failure()
+    return info.place, info.value
+
+
 def channel():
     """A connected pair of SOCK_SEQPACKET sockets, close-on-exec."""
     cdef int fds[2]
@@ -146,8 +176,8 @@ cdef extern from *:
     #include <string.h>
     #include <sys/socket.h>
 
-    /* Connect to a listening AF_UNIX stream socket by path and send `data` with one descriptor. */
-    static int pyoci_send_fd(int sock, const char *data, size_t size, int fd) {
+    /* Send `data`, or what there is room for, with one descriptor: how many bytes went. */
+    static ssize_t pyoci_send_fd(int sock, const char *data, size_t size, int fd) {
         struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
         struct msghdr message;
@@ -162,7 +192,7 @@ cdef extern from *:
         c->cmsg_type = SCM_RIGHTS;
         c->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(c), &fd, sizeof(int));
-        return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size ? 0 : -1;
+        return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 
     static int pyoci_connect(const char *path) {
@@ -180,8 +210,10 @@ cdef extern from *:
         return sock;
     }
     """
-    int pyoci_send_fd(int sock, const char *data, size_t size, int fd) nogil
+    ssize_t pyoci_send_fd(int sock, const char *data, size_t size, int fd) nogil
     int pyoci_connect(const char *path) nogil
+    ssize_t pyoci_send "send"(int sock, const void *data, size_t size, int flags) nogil
+    int MSG_NOSIGNAL, MSG_DONTWAIT
 
 
 def connect_unix(path):
@@ -194,9 +226,19 @@ def connect_unix(path):
 
 
 def send_fd(int sock, bytes data, int fd):
-    """One message: `data` and one descriptor (SCM_RIGHTS)."""
-    if pyoci_send_fd(sock, data, len(data), fd) < 0:
+    """One message of `data` and one descriptor (SCM_RIGHTS): how many bytes of it there was room for."""
+    cdef ssize_t sent = pyoci_send_fd(sock, data, len(data), fd)
+    if sent < 0:
         raise failure()
+    return sent
+
+
+def send(int sock, bytes data):
+    """send(2), which neither waits nor signals: how many bytes there was room for."""
+    cdef ssize_t sent = pyoci_send(sock, <const char *>data, <size_t>len(data), MSG_NOSIGNAL | MSG_DONTWAIT)
+    if sent < 0:
+        raise failure()
+    return sent
 
 
 cdef struct Vectors:

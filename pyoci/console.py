@@ -1,17 +1,16 @@
-"""Terminals: sending one to the engine's console socket, and relaying one between the caller and a foreground `run`."""
+"""Terminals: who needs one at the other end, and relaying one between the caller and a foreground `run`."""
 
 import fcntl
 import posix
 import select
 
 from pyoci import _native
-from pyoci.errors import PyociError, SetupError, reason
+from pyoci.errors import PyociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.launch import Launch
 
-_LONGEST_PATH = 107  # of a socket address
 SIGCHLD, SIGWINCH = 17, 28
 # Not forwarded: they speak of the runtime itself.
 _OWN_SIGNALS = frozenset((SIGCHLD, SIGWINCH, 9, 19))
@@ -28,32 +27,6 @@ def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> N
         )
     if socket and not terminal:
         raise PyociError("cannot use --console-socket: process.terminal is not true", where="/process/terminal")
-
-
-def send(path: str, fd: int, data: bytes, what: str) -> None:
-    """Send one message with one descriptor to the AF_UNIX stream socket at `path`. Never waits for the other side."""
-    try:
-        sock = _connect(path)
-    except OSError as error:
-        raise SetupError(f"cannot connect to {what} {path}: {reason(error.errno or 0)}") from error
-    try:
-        _native.send_fd(sock, data, fd)
-    except OSError as error:
-        raise SetupError(f"cannot send to {what} {path}: {reason(error.errno or 0)}") from error
-    finally:
-        posix.close(sock)
-
-
-def _connect(path: str) -> int:
-    """A path that is too long for a socket address is reached through a descriptor of its directory."""
-    if len(path.encode("utf-8", "surrogateescape")) <= _LONGEST_PATH:
-        return _native.connect_unix(path)
-    directory, _, name = path.rpartition("/")
-    fd = posix.open(directory or "/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        return _native.connect_unix(f"/proc/self/fd/{fd}/{name}")
-    finally:
-        posix.close(fd)
 
 
 class Foreground:

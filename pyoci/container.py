@@ -288,7 +288,10 @@ class Container:
         except OSError as error:
             raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
         try:
-            self._send_go()
+            if self._record["listener"]:
+                self._go_traced(self._record["listener"])
+            else:
+                self._send_go()
             data = _read_to_end(results)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
@@ -324,6 +327,26 @@ class Container:
             raise
         posix.write(go, b"\1")
         posix.close(go)
+
+    def _go_traced(self, listener: "dict[str, str]") -> None:
+        """Its filter has a listener: the agent gets it before the process goes on."""
+        from pyoci.listener import Tracee, process_state
+
+        pid = self._record["pid"]
+        pidfd = open_process(self._record)
+        if pidfd < 0:
+            return
+        tracee = Tracee(pid, pidfd)
+        try:
+            tracee.hold()
+            self._send_go()
+            message = process_state(state_document(self._record, "created"), pid, listener["metadata"])
+            tracee.hand_over(listener["path"], message)
+        except BaseException:
+            tracee.kill()
+            raise
+        finally:
+            posix.close(pidfd)
 
     def _run_poststart(self) -> None:
         entries = self._record["hooks"].get("poststart", [])

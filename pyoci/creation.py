@@ -24,6 +24,7 @@ from pyoci.plan.operations import (
     EXEC_FIFO,
     HOOK_STATE,
     HOOKS,
+    LISTENER,
     READY,
     RESULT_FIFO,
     START_STATE,
@@ -246,6 +247,7 @@ class _Creation:
             "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
             "cgroup": fs.NoCgroup().to_dict(),
             "rdt": {},
+            "listener": _listener(self.plan),
             "startOps": {
                 str(index): {
                     "verb": op.verb,
@@ -266,7 +268,7 @@ class _Creation:
         }
         for op in self.plan.init:
             if op.verb == "load_seccomp":
-                kept["seccomp"] = {"flags": op.b, "notify": bool(op.c)}
+                kept["seccomp"] = {"flags": op.b}
                 directory.keep(state.SECCOMP, op.blob)
         directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
 
@@ -301,10 +303,14 @@ def _mention(error: BaseException, left: "list[str]") -> None:
 
 def send_to_engine(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
     """What the engine takes over: the terminal's master, a pidfd."""
+    if not console_socket and not pidfd_socket:
+        return
+    from pyoci import sockets
+
     if console_socket:
-        console.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
+        sockets.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
     if pidfd_socket:
-        console.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
+        sockets.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
 
 
 def write_pid_file(path: str, pid: int) -> None:
@@ -328,6 +334,13 @@ def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":
         if op.verb == "wait_start":
             return ops[index:]
     return []
+
+
+def _listener(plan: "Plan") -> "dict[str, str]":
+    """Where `start` will have to send the listener of the seccomp filter, if it has one, and what to say with it."""
+    for op in plan.at.get(LISTENER, ()):
+        return {"path": op.s1, "metadata": op.s2}
+    return {}
 
 
 def _inner_pid(pid: int) -> int:

@@ -11,6 +11,7 @@ from pyoci import console, files
 from pyoci.bundle import read_config
 from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
+from pyoci.container import state_document
 from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
 from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.host import probe
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.container import Container
+    from pyoci.listener import Tracee
     from pyoci.log import Log
 
 _FIRST_FD = 3
@@ -174,9 +176,11 @@ class _Execution:
         self._namespaces = _foreign_namespaces(self._record["pid"])
         seccomp = kept.get("seccomp")
         filter_ = None
+        self._tracee: Tracee | None = None
         if seccomp:
             program = container.seccomp_program()
             filter_ = Filter(program, seccomp["flags"], [], len(program) // 8)
+        self._has_listener = filter_ is not None and filter_.notify
         rdt = self._record["rdt"].get("joined", ())
         running = Running(self._record["id"], self._namespaces, kept["linux"], filter_, rdt)
         self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
@@ -212,8 +216,14 @@ class _Execution:
                         self.foreground = console.Foreground(subreaper=False)
                         self.foreground.fit(launch)
                     send_to_engine(launch, console_socket, pidfd_socket)
+                    if self._has_listener:
+                        self._hold(launch)
 
-            launch.converse(at)
+            def after(point: int) -> None:
+                if point == READY and self._tracee is not None:
+                    self._hand_over(self._tracee, launch.pid)
+
+            launch.converse(at, after)
             if pid_file:
                 write_pid_file(pid_file, launch.pid)
         except BaseException:
@@ -238,6 +248,21 @@ class _Execution:
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
         if wait_ended(self._init, 0):
             raise StatusError("cannot exec in a stopped container")
+
+
+    def _hold(self, launch: Launch) -> None:
+        """Its filter has a listener: the agent gets it before the process goes on."""
+        from pyoci.listener import Tracee
+
+        self._tracee = Tracee(launch.pid, launch.pidfd)
+        self._tracee.hold()
+
+    def _hand_over(self, tracee: "Tracee", pid: int) -> None:
+        from pyoci.listener import process_state
+
+        listener = self._record["listener"]
+        state = state_document(self._record, self._container.status())
+        tracee.hand_over(listener["path"], process_state(state, pid, listener["metadata"]))
 
 
 def _foreign_namespaces(pid: int) -> "list[str]":

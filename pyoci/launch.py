@@ -161,9 +161,9 @@ class Launch:
         for op in self.plan.meanwhile:
             self._run(op)
 
-    def converse(self, at: "Callable[[int], None]") -> None:
+    def converse(self, at: "Callable[[int], None]", after: "Callable[[int], None] | None" = None) -> None:
         """Answer the child at each synchronisation point until it is created, or runs its program. `at` is told each
-        point first.
+        point first, and `after` when the child has been answered.
 
         Raises what the child reports, or what a parent's operation raises.
         """
@@ -175,10 +175,7 @@ class Launch:
             kind, index, step, error, detail, payload = record
             if kind == CLONED:
                 self._adopt(detail)
-                at(INIT)
-                for op in self.plan.at.get(INIT, ()):
-                    self._run(op)
-                self._answer()
+                self._reach(INIT, at)
             elif kind == FAILED:
                 op = self.plan.child()[index]
                 if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
@@ -189,10 +186,9 @@ class Launch:
             elif kind == SYNC:
                 if detail == CONSOLE:
                     self.console = _native.pidfd_getfd(self.pidfd, step)
-                at(detail)
-                for op in self.plan.at.get(detail, ()):
-                    self._run(op)
-                self._answer()
+                self._reach(detail, at)
+                if after is not None:
+                    after(detail)
                 if detail == CREATED:
                     return
 
@@ -260,6 +256,13 @@ class Launch:
             raise self._ended()
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         return kind, index, step, error, detail, data[RECORD.size : RECORD.size + length]
+
+    def _reach(self, point: int, at: "Callable[[int], None]") -> None:
+        """The child is there: our part of the point, and the answer."""
+        at(point)
+        for op in self.plan.at.get(point, ()):
+            self._run(op)
+        self._answer()
 
     def _answer(self) -> None:
         """Let the child go on. Raises SetupError if it has ended."""

@@ -347,6 +347,12 @@ def is_exiting(pid: int) -> bool:
     return not fields or bool(int(fields[6]) & _PF_EXITING)
 
 
+def parent(pid: int) -> int:
+    """The process that will be told of the end of `pid`; 0 if there is no such process, or none that we could see."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
 def _stat(pid: int) -> "list[bytes]":
     """The fields of /proc/PID/stat from the third one on, the process' state; none if there is no such process."""
     try:
@@ -363,14 +369,17 @@ def boot_id() -> str:
 
 _TYPES = {
     "annotations": dict, "bootId": str, "bundle": str, "cgroup": dict, "created": str, "fifos": list, "hooks": dict,
-    "id": str, "owner": str, "pid": int, "process": list, "rdt": dict, "rootfs": str, "sharesPids": bool,
-    "startOps": dict, "startTime": int, "status": str,
+    "id": str, "listener": dict, "owner": str, "pid": int, "process": list, "rdt": dict, "rootfs": str,
+    "sharesPids": bool, "startOps": dict, "startTime": int, "status": str,
 }  # fmt: skip
 
 
 def _is_record(record: "dict[str, Any]") -> bool:
     """Whether everything is there and of its type; the pid is one, or -1 for a process that was not there yet."""
     if any(type(record.get(key)) is not kind for key, kind in _TYPES.items()):
+        return False
+    listener = record["listener"]
+    if listener and any(type(listener.get(key)) is not str for key in ("path", "metadata")):
         return False
     pid: int = record["pid"]
     return pid == -1 or 0 < pid < 1 << 31

@@ -22,7 +22,8 @@ Options stand before ID. The exit status is the program's, 128 + N if signal N e
 could not be run.""",
     "start": """\
 The container must be in the status `created`. Returns when the program has been executed; if that fails, it
-says why, and the container is destroyed.""",
+says why, and the container is destroyed. With SCMP_ACT_NOTIFY in its seccomp profile, the agent at listenerPath
+must be there by now: it gets the listener before anything is done under the filter.""",
     "run": """\
 Passes signals on to the program, and returns its exit status, or 128 + N if signal N ended it. With --detach
 it returns 0 as soon as the program runs.""",

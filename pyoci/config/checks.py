@@ -40,6 +40,7 @@ MAX_ARGUMENT = 128 * 1024
 MAX_INT64 = 2**63 - 1
 
 MAX_NODE = 32767  # of the largest node mask that the kernel takes, a page
+NOTIFY = "SCMP_ACT_NOTIFY"
 
 # ── Top ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -584,9 +585,14 @@ def check_unified(files: "Object", at: str, say: "Say") -> None:
 def check_seccomp(seccomp: "Object", at: str, say: "Say") -> None:
     """linux.seccomp, except which system calls exist."""
     check_errno(seccomp, "defaultErrnoRet", seccomp["defaultAction"], at, say)
-    if "listenerMetadata" in seccomp and "listenerPath" not in seccomp:
+    listener = seccomp.get("listenerPath")
+    if "listenerMetadata" in seccomp and not listener:
         say(f"{at}/listenerMetadata", '"listenerMetadata" must not be set without "listenerPath"')
+    if seccomp["defaultAction"] == NOTIFY and not listener:
+        say(f"{at}/defaultAction", f'{NOTIFY} needs "listenerPath": nobody would be notified')
     for i, rule in enumerate(up_to(MAX_SYSCALLS, seccomp.get("syscalls", []), f"{at}/syscalls", say)):
+        if rule["action"] == NOTIFY and not listener:
+            say(f"{at}/syscalls/{i}/action", f'{NOTIFY} needs "listenerPath": nobody would be notified')
         check_errno(rule, "errnoRet", rule["action"], f"{at}/syscalls/{i}", say)
         for j, argument in enumerate(rule.get("args", ())):
             if argument["index"] > 5:
@@ -637,18 +643,6 @@ def is_list(text: str) -> bool:
     return True
 
 
-# ── What this version can't do ──────────────────────────────────────────────────────────────────────────
-# Whatever we would have to ignore silently is an error.
-
-
-def refuse_notify(seccomp: "Object", at: str, say: "Say") -> None:
-    places = [(f"{at}/defaultAction", seccomp["defaultAction"])]
-    places += [(f"{at}/syscalls/{i}/action", rule["action"]) for i, rule in enumerate(seccomp.get("syscalls", []))]
-    for place, action in places:
-        if action == "SCMP_ACT_NOTIFY":
-            say(place, "the action SCMP_ACT_NOTIFY is not supported by this version of pyoci")
-
-
 # ── Which check reads what ──────────────────────────────────────────────────────────────────────────────
 
 SECTIONS: "tuple[tuple[str, Check], ...]" = (
@@ -680,7 +674,6 @@ SECTIONS: "tuple[tuple[str, Check], ...]" = (
     ("/linux/intelRdt", check_intel_rdt),
     ("/linux/devices", check_devices),
     ("/linux/seccomp", check_seccomp),
-    ("/linux/seccomp", refuse_notify),
     ("/linux/resources/devices", check_device_rules),
     ("/linux/resources/memory", check_memory),
     ("/linux/resources/cpu", check_cpu),

@@ -7,7 +7,7 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 from pyoci.cgroups import device_filter, resources
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.plan.operations import CREATED, INIT, READY, Op, Plan
+from pyoci.plan.operations import CREATED, INIT, LISTENER, READY, Op, Plan
 from pyoci.plan.paths import join
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def _init(
 ) -> "Iterator[Op]":
     linux = config.get("linux", {})
     program = config.get("process", {})
-    filter_ = _seccomp(plan, linux, host)
+    filter_ = _seccomp(plan, linux, host, options)
 
     if own.has("mount"):
         yield from rootfs.prepare_rootfs(rootfs_path(config, options))
@@ -217,11 +217,15 @@ def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":
         yield memory_policy.set_memory_policy(linux["memoryPolicy"])
 
 
-def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host) -> "seccomp.Filter | None":
+def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host, options: Options) -> "seccomp.Filter | None":
     if not linux.get("seccomp"):
         return None
     compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
     plan.warnings.extend(compiled.warnings)
+    if compiled.notify:
+        path = join(options.bundle, linux["seccomp"]["listenerPath"])
+        metadata = linux["seccomp"].get("listenerMetadata", "")
+        plan.at[LISTENER] = [Op("send_listener", f"{seccomp.WHERE}/listenerPath", path, metadata)]
     return compiled
 
 

@@ -39,17 +39,19 @@ PARENT_VERBS = (
     "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup", "attach_device_filter",
     "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps",
     "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console",
-    "sched_setattr", "ioprio_set", "prlimit", "commit", "open_container", "open_container_root", "set_affinity",
-    "enter_cgroup", "verify_namespaces",
+    "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container", "open_container_root",
+    "set_affinity", "enter_cgroup", "verify_namespaces",
 )  # fmt: skip
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
 # INIT is no question of init, but the news of it: a bootstrap process has cloned it. BORN is before the first child
-# does anything: it waits for the parent only where the plan has something to do then.
+# does anything: it waits for the parent only where the plan has something to do then. At LISTENER it says nothing
+# either: whoever starts it has stopped it (pyoci.listener).
 BORN = -1
-INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES = range(8)
+INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES, LISTENER = range(9)
 SYNC_NAMES = {
     0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created", 7: "net-devices",
+    8: "listener",
 }  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.

@@ -7,7 +7,7 @@ ABI is always covered, one that isn't gets KILL, names that nobody knows are ski
 
 from pyoci.errors import PyociError
 from pyoci.plan._syscalls import NAMES
-from pyoci.plan.bpf import IF_EQUAL, WORD, Assembler, Decisions
+from pyoci.plan.bpf import IF_EQUAL, RETURN, WORD, Assembler, Decisions
 from pyoci.plan.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x8000_0000,
     "SCMP_ACT_TRAP": 0x0003_0000,
     "SCMP_ACT_ERRNO": 0x0005_0000,
+    "SCMP_ACT_NOTIFY": 0x7FC0_0000,
     "SCMP_ACT_TRACE": 0x7FF0_0000,
     "SCMP_ACT_LOG": 0x7FFC_0000,
     "SCMP_ACT_ALLOW": 0x7FFF_0000,
@@ -36,14 +37,17 @@ BAD_ABI = ACTIONS["SCMP_ACT_KILL"]
 # Actions with an errno, and the greatest: the kernel cuts the former at MAX_ERRNO, a tracer gets 16 bits.
 LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 EPERM = 1
-# With these as default, a system call that the profile does not know goes through.
-PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+# With these as default, a system call that the profile does not know goes through, or another decides about it.
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
 
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
 }
+NEW_LISTENER = 8
+TSYNC_ESRCH = 0x10
 
 # Offsets in struct seccomp_data.
 NR = 0
@@ -66,17 +70,21 @@ class Filter:
     """A compiled `linux.seccomp`.
 
     `program` is an array of struct sock_filter with `instructions` entries, `flags` are for seccomp(2), which
-    loads it, `warnings` for the log, each with its JSON pointer. `notify`: the filter needs a listener.
+    loads it, `warnings` for the log, each with its JSON pointer.
     """
 
-    __slots__ = ("flags", "instructions", "notify", "program", "warnings")
+    __slots__ = ("flags", "instructions", "program", "warnings")
 
     def __init__(self, program: bytes, flags: int, warnings: list[str], instructions: int) -> None:
         self.program = program
         self.flags = flags
         self.warnings = warnings
         self.instructions = instructions
-        self.notify = False
+
+    @property
+    def notify(self) -> bool:
+        """Whether somebody will be asked about some system call: seccomp(2) returns a listener."""
+        return bool(self.flags & NEW_LISTENER)
 
 
 def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
@@ -87,11 +95,10 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     """
     if arch not in MACHINES:
         raise PyociError(f"cannot compile a seccomp filter: machine {arch} is not supported", where=WHERE)
-    if "listenerMetadata" in seccomp and "listenerPath" not in seccomp:
+    if "listenerMetadata" in seccomp and not seccomp.get("listenerPath"):
         where = f"{WHERE}/listenerMetadata"
         raise PyociError("cannot use listenerMetadata: there is no listenerPath", where=where)
     default = _action(seccomp, "defaultAction", "defaultErrnoRet", WHERE)
-    flags = _flags(seccomp.get("flags"))
     stub = seccomp["defaultAction"] not in PERMISSIVE and default != RETURN_ENOSYS
     own, *others = MACHINES[arch]
     listed = seccomp.get("architectures", ())
@@ -115,6 +122,10 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     if instructions > LARGEST_PROGRAM:
         reason = f"it has {instructions} instructions, the kernel takes {LARGEST_PROGRAM}"
         raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
+    notify = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32 in program.code
+    if notify and not seccomp.get("listenerPath"):
+        raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
+    flags = _flags(seccomp.get("flags"), notify=notify)
     return Filter(program.bytes(), flags, warnings, instructions)
 
 
@@ -133,8 +144,6 @@ def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> 
 
 def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) -> int:
     name = owner[key]
-    if name == "SCMP_ACT_NOTIFY":
-        raise PyociError("cannot use SCMP_ACT_NOTIFY: it is not supported yet", where=f"{where}/{key}")
     if name not in ACTIONS:
         raise PyociError(f"cannot use seccomp action {name}: it is not known", where=f"{where}/{key}")
     errno = owner.get(errno_key)
@@ -151,18 +160,20 @@ def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) ->
     return ACTIONS[name] | errno
 
 
-def _flags(names: "Sequence[str] | None") -> int:
+def _flags(names: "Sequence[str] | None", *, notify: bool) -> int:
+    flags = NEW_LISTENER if notify else 0
     # Without `flags` the peers set SPEC_ALLOW: no mitigations of speculation for the filter's sake.
     if names is None:
-        return FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
-    flags = 0
+        return flags | FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     for i, name in enumerate(names):
         where = f"{WHERE}/flags/{i}"
-        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not notify:
             raise PyociError(f"cannot use {name}: no rule has SCMP_ACT_NOTIFY", where=where)
         if name not in FLAGS:
             raise PyociError(f"cannot use seccomp flag {name}: it is not known", where=where)
         flags |= FLAGS[name]
+    if notify and flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
+        flags |= TSYNC_ESRCH  # what seccomp(2) returns can't be both a listener and a thread
     return flags
 
 

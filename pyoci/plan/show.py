@@ -14,6 +14,7 @@ from pyoci.plan.operations import (
     FIRST_SLOT,
     INHERIT_MODE,
     INIT,
+    LISTENER,
     SYNC_NAMES,
     Op,
     Plan,
@@ -31,7 +32,12 @@ _ATTRIBUTE_NAMES = (
     (0x80, "NODIRATIME"), (0x200000, "NOSYMFOLLOW"),
 )  # fmt: skip
 _PROPAGATION_NAMES = {1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}
-_SECCOMP_FLAGS = ((1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x20, "WAIT_KILLABLE_RECV"))
+_SECCOMP_FLAGS = (
+    (1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x10, "TSYNC_ESRCH"),
+    (0x20, "WAIT_KILLABLE_RECV"),
+)  # fmt: skip
+# Where the runtime acts without being asked.
+_POINTS = {"clone_init": INIT, "load_seccomp": LISTENER}
 _LONGEST = 64
 
 
@@ -121,7 +127,7 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
 
 def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
     yield str(index), op.verb, phrase(op), op.where
-    point = INIT if op.verb == "clone_init" else op.a if op.verb in ("sync", "open_console") else BORN
+    point = _POINTS.get(op.verb, op.a if op.verb in ("sync", "open_console") else BORN)
     for parent in plan.at.get(point, ()) if point != BORN else ():
         yield "", f"  runtime: {parent.verb}", phrase(parent), parent.where
 
@@ -317,6 +323,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_rootfs": _first,
     "open_tree": _open_tree,
     "sched_setattr": _scheduler,
+    "send_listener": _first,
     "set_io_priority": _io_priority,
     "set_memory_policy": _memory_policy,
     "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",

@@ -81,12 +81,20 @@ def properties(bundle):
     bundle.process["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]}
 
 
+def notification(bundle):
+    """A filter with a listener, which the sweep's socket takes."""
+    listener = {"listenerPath": str(bundle.folder.parent / "console")}
+    rules = [*SECCOMP["syscalls"], {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
+    bundle.linux["seccomp"] = {**SECCOMP, **listener, "syscalls": rules}
+    bundle.hook("startContainer", "true")
+
+
 SECCOMP = {
     "defaultAction": "SCMP_ACT_ALLOW",
     "architectures": ["SCMP_ARCH_X86_64"],
     "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
 }
-CONFIGS = [docker, hooks, terminal, user_namespace, bootstrap, properties]
+CONFIGS = [docker, hooks, terminal, user_namespace, bootstrap, properties, notification]
 
 
 @pytest.fixture
@@ -125,6 +133,8 @@ class Sweep:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self.socket.accept()
+                while connection.recv(4096):
+                    pass
                 connection.close()
 
     def create(self):

@@ -238,6 +238,8 @@ WRONG: "dict[str, dict[str, Any]]" = {
     "process": {"process": 5},
     "annotations": {"annotations": 5},
     "operations": {"startOps": 5},
+    "listener": {"listener": [1]},
+    "listener members": {"listener": {"path": 5, "metadata": ""}},
 }
 
 
@@ -426,7 +428,7 @@ def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
         "pyoci": 1, "id": attack.id, "status": "created", "pid": -1, "startTime": 0, "bootId": "", "bundle": "/",
         "rootfs": "/", "created": "", "owner": "", "annotations": {}, "process": [], "rdt": {}, "sharesPids": False,
         "hooks": {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {marker}"]}]},
-        "cgroup": {"driver": "disabled"}, "startOps": {},
+        "cgroup": {"driver": "disabled"}, "listener": {}, "startOps": {},
     }  # fmt: skip
     (place / "state.json").write_text(json.dumps(record))
     os.chown(place, 1234, 1234)

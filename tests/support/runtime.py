@@ -340,7 +340,8 @@ def _children() -> list[int]:
     """Every child of this process, zombies too."""
     found: list[int] = []
     for task in Path("/proc/self/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text().split())
     return found
 
 

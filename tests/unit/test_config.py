@@ -618,8 +618,17 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         ['/linux/seccomp/listenerMetadata: "listenerMetadata" must not be set without "listenerPath"'],
     ),
     (
-        filtered(syscalls=[{"names": ["x"], "action": "SCMP_ACT_NOTIFY"}], listenerPath="/x"),
-        ["/linux/seccomp/syscalls/0/action: the action SCMP_ACT_NOTIFY is not supported by this version of pyoci"],
+        filtered(
+            defaultAction="SCMP_ACT_NOTIFY",
+            syscalls=[{"names": ["x"], "action": "SCMP_ACT_ALLOW"}, {"names": ["x"], "action": "SCMP_ACT_NOTIFY"}],
+            listenerPath="",
+            listenerMetadata="x",
+        ),
+        [
+            '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath": nobody would be notified',
+            '/linux/seccomp/syscalls/1/action: SCMP_ACT_NOTIFY needs "listenerPath": nobody would be notified',
+            '/linux/seccomp/listenerMetadata: "listenerMetadata" must not be set without "listenerPath"',
+        ],
     ),
     (
         filtered(syscalls=[{"names": ["x"], "action": "SCMP_ACT_ALLOW"}] * 8193),
@@ -679,6 +688,7 @@ GOOD = [
         },
     ),
     filtered(defaultErrnoRet=1, listenerPath="x", listenerMetadata="x"),
+    filtered(defaultAction="SCMP_ACT_NOTIFY", listenerPath="x"),
     changed(process__scheduler=DEADLINE),
     changed(
         process__scheduler={**DEADLINE, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
@@ -1023,20 +1033,6 @@ def test_sysctl_path(key: str, path: str) -> None:
 def test_sysctl_namespace(key: str, namespace: str) -> None:
     """What may be set is what a namespace isolates."""
     assert namespace == names.sysctl_namespace(names.sysctl_path(key))
-
-
-# ── What this version can't do ──────────────────────────────────────────────────────────────────────────
-
-
-def test_nothing_unsupported_is_ignored() -> None:
-    """Each property that waits for its implementation is refused, none dropped silently."""
-    for document in (
-        filtered(defaultAction="SCMP_ACT_NOTIFY"),
-    ):
-        found = problems(document)
-
-        assert found
-        assert all(message.endswith("is not supported by this version of pyoci") for message in found)
 
 
 # ── Scheduler and memory policy ────────────────────────────────────────────────────────────────────────

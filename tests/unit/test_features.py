@@ -111,12 +111,23 @@ def test_supported_flags_are_known(document):
     assert set(listed["supportedFlags"]) <= set(listed["knownFlags"])
 
 
+def test_all_that_the_specification_names_is_listed(document):
+    """Every action and flag of seccomp, every mode and flag of a memory policy."""
+    schema = json.loads((ROOT / "specs/config.schema.json").read_text())["$defs"]
+    policy = schema["linux"]["properties"]["memoryPolicy"]["properties"]
+    listed = document["linux"]
+
+    assert set(schema["seccompAction"]["enum"]) == set(listed["seccomp"]["actions"])
+    assert set(schema["seccompFlag"]["enum"]) == set(listed["seccomp"]["supportedFlags"])
+    assert set(policy["mode"]["enum"]) == set(listed["memoryPolicy"]["modes"])
+    assert set(policy["flags"]["items"]["enum"]) == set(listed["memoryPolicy"]["flags"])
+
+
 def test_what_is_not_there_is_not_claimed(document):
     """Engines act on these: containerd refuses nothing that they promise."""
     linux = document["linux"]
 
     assert {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True} == linux["cgroup"]
-    assert "SCMP_ACT_NOTIFY" not in linux["seccomp"]["actions"]
 
 
 def test_idmapped_mounts_are_claimed(document):

@@ -313,6 +313,40 @@ def test_flags(flags: list[str] | None, value: int) -> None:
     assert made.notify is False
 
 
+NOTIFY = {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [
+        (None, 4 | 8),
+        ([], 8),
+        (["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], 8 | 0x20),
+        (["SECCOMP_FILTER_FLAG_TSYNC"], 1 | 8 | 0x10),
+    ],
+)
+def test_flags_with_a_listener(flags: list[str] | None, value: int) -> None:
+    """NEW_LISTENER if a call may be notified; the kernel wants TSYNC_ESRCH with it and TSYNC."""
+    given = {} if flags is None else {"flags": flags}
+    made = seccomp.compile_filter(profile(NOTIFY, listenerPath="/run/agent.sock", **given), "x86_64")
+    assert value == made.flags
+    assert made.notify is True
+
+
+def test_notify() -> None:
+    """A rule, and the default, which then holds for every number: an agent that decides knows more than we do."""
+    made = compiled(profile(allow("read"), NOTIFY, listenerPath="/x"))
+    assert (ALLOW, 0x7FC0_0000, EPERM) == (call(made, "read"), call(made, "mkdir"), call(made, "open"))
+    made = compiled({"defaultAction": "SCMP_ACT_NOTIFY", "syscalls": [allow("read")], "listenerPath": "/x"})
+    assert (ALLOW, 0x7FC0_0000, 0x7FC0_0000) == (call(made, "read"), call(made, "mkdir"), call(made, "statx"))
+
+
+@pytest.mark.parametrize("rules", [[{**NOTIFY, "names": ["nonsense"]}], [allow("mkdir"), NOTIFY]])
+def test_nobody_will_be_notified(rules: list[dict[str, Any]]) -> None:
+    """A rule that never decides makes no listener."""
+    assert seccomp.compile_filter(profile(*rules, listenerPath="/nowhere"), "x86_64").notify is False
+
+
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "errno with an action that has none": (
         {"defaultAction": "SCMP_ACT_KILL", "syscalls": [allow("read", errnoRet=1)]},
@@ -354,13 +388,17 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
         profile(listenerMetadata="x"),
         "/linux/seccomp/listenerMetadata: cannot use listenerMetadata: there is no listenerPath",
     ),
-    "notify": (
-        profile({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath="/run/agent.sock"),
-        "/linux/seccomp/syscalls/0/action: cannot use SCMP_ACT_NOTIFY: it is not supported yet",
+    "notify without a listener": (
+        profile(NOTIFY),
+        "/linux/seccomp: cannot use SCMP_ACT_NOTIFY: there is no listenerPath",
     ),
-    "notify as default": (
+    "notify as default without a listener": (
         {"defaultAction": "SCMP_ACT_NOTIFY"},
-        "/linux/seccomp/defaultAction: cannot use SCMP_ACT_NOTIFY: it is not supported yet",
+        "/linux/seccomp: cannot use SCMP_ACT_NOTIFY: there is no listenerPath",
+    ),
+    "errno with notify": (
+        profile({**NOTIFY, "errnoRet": 1}, listenerPath="/run/agent.sock"),
+        "/linux/seccomp/syscalls/0/errnoRet: cannot use errnoRet: SCMP_ACT_NOTIFY has no errno",
     ),
     "contradiction": (
         profile(

@@ -42,7 +42,7 @@ def load(made: seccomp.Filter) -> None:
     program = SockFprog(made.instructions, made.program)
     if LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    if LIBC.syscall(number("seccomp"), SECCOMP_SET_MODE_FILTER, made.flags, ctypes.byref(program)):
+    if LIBC.syscall(number("seccomp"), SECCOMP_SET_MODE_FILTER, made.flags, ctypes.byref(program)) < 0:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
@@ -111,12 +111,15 @@ def test_x32_is_killed_unless_listed() -> None:
     assert os.WTERMSIG(status) == signal.SIGSYS
 
 
+@pytest.mark.parametrize("notify", [False, True])
 @pytest.mark.parametrize("flags", [None, [], *[[flag] for flag in seccomp.FLAGS]], ids=str)
-def test_kernel_takes_the_flags(flags: list[str] | None) -> None:
-    """Each flag by itself, none, and the default."""
+def test_kernel_takes_the_flags(flags: list[str] | None, notify: bool) -> None:
+    """Each flag by itself, none, and the default; with a listener, too."""
     profile: dict[str, Any] = {"defaultAction": "SCMP_ACT_ALLOW"}
     if flags is not None:
         profile["flags"] = flags
+    if notify or flags == ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]:
+        profile |= {"listenerPath": "/x", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]}
     assert confined(profile, lambda: 0) == 0
 
 

@@ -64,6 +64,7 @@ def profiles(draw: st.DrawFn, machine: str) -> dict[str, Any]:
         rules.append(rule)
     abis = draw(st.lists(st.sampled_from(seccomp_model.MACHINES[machine]), unique=True))
     profile: dict[str, Any] = {"defaultAction": draw(st.sampled_from(sorted(seccomp.ACTIONS))), "syscalls": rules}
+    profile["listenerPath"] = "/run/agent.sock"
     if abis:
         profile["architectures"] = [seccomp_model.ARCHITECTURES[abi] for abi in abis]
     return profile

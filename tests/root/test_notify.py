@@ -1,0 +1,502 @@
+"""SCMP_ACT_NOTIFY: the agent gets the listener before the container does anything under its filter."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pyoci import sockets
+from pyoci.container import Container
+from pyoci.errors import SetupError
+from pyoci.plan._syscalls import COLUMNS, NAMES
+from tests.root.test_crash import Moments, assert_removable, settle
+from tests.support.agent import ARCHITECTURE, Agent
+from tests.support.runtime import PATIENCE, status_of, wait_for
+
+pytestmark = pytest.mark.root
+
+WHERE = "/linux/seccomp/listenerPath"
+MKDIR = ("mkdir", "mkdirat")
+# What the process and the hooks that it forks call under the filter, and what a filter had better not ask about.
+SETS = {
+    "program": ["execve"],
+    "descriptors": ["close", "close_range", "dup2", "dup3", "fcntl", "pipe2"],
+    "transfers": ["read", "write", "writev", "sendmsg", "sendto", "recvmsg", "ioctl"],
+    "credentials": ["capset", "capget", "prctl"],
+    "children": ["clone", "clone3", "fork", "vfork", "wait4", "waitid", "kill", "setpgid", "poll", "ppoll"],
+    "filters": ["seccomp", "pidfd_getfd", "ptrace"],
+    "ends": ["exit", "exit_group"],
+}
+
+
+@pytest.fixture
+def agent(runtime):
+    """An agent that lets everything continue, until the test says otherwise."""
+    with Agent(runtime.folder / "agent") as made:
+        yield made
+
+
+def notify(bundle, path, *names, **more):
+    """The agent is asked about these system calls, everything else is allowed."""
+    known = [name for name in names if COLUMNS[ARCHITECTURE][NAMES.index(name)] >= 0]
+    rules = [{"names": known, "action": "SCMP_ACT_NOTIFY"}]
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": str(path), "syscalls": rules, **more
+    }  # fmt: skip
+    return bundle
+
+
+# --- what the agent gets, and what it can do with it
+
+
+def test_answers_of_an_agent(runtime, bundle, agent):
+    """It lets one call continue, and decides the errno of another."""
+    answers = [None, errno.EDQUOT]
+    agent.answer = lambda _: answers.pop(0)
+    notify(bundle, agent.path, *MKDIR).shell("mkdir /one && ls -d /one; mkdir /two; ls -d /two")
+    result = runtime.run()
+    assert "/one\n" == result.out
+    assert "mkdir: can't create directory '/two': Disk quota exceeded" in result.err, result
+    assert 2 == len(agent.calls)
+    assert set(MKDIR) >= set(agent.calls)
+
+
+@pytest.mark.parametrize("no_new_privileges", [False, True])
+@pytest.mark.parametrize("user_namespace", [False, True], ids=["", "userns"])
+def test_process_state(runtime, bundle, agent, no_new_privileges, user_namespace):
+    """The message is what the specification says; it comes when the filter is loaded, in start (SEC-21 to SEC-24)."""
+    bundle.config["annotations"] = {"k": "v"}
+    bundle.process["noNewPrivileges"] = no_new_privileges
+    if user_namespace:
+        bundle.in_user_namespace()
+    notify(bundle, agent.path, *MKDIR, listenerMetadata="é\n").program("sleep", 100)
+    runtime.create()
+    assert [] == agent.states
+    runtime.start()
+    state = runtime.state()
+    wait_for(lambda: agent.states)
+    common = {key: state[key] for key in ("ociVersion", "id", "pid", "bundle", "annotations")}
+    assert [
+        {
+            "ociVersion": "1.3.0",
+            "fds": ["seccompFd"],
+            "pid": state["pid"],
+            "metadata": "é\n",
+            "state": {**common, "status": "created"},
+        }
+    ] == agent.states
+    status = status_of(state["pid"])
+    assert ("2", "1", "0") == (status["Seccomp"], status["Seccomp_filters"], status["TracerPid"])
+    assert str(int(no_new_privileges)) == status["NoNewPrivs"]
+    assert ["0", "1", "2"] == sorted(os.listdir(f"/proc/{state['pid']}/fd"))
+
+
+def test_no_metadata(runtime, bundle, agent):
+    """What there is none of is not in the message."""
+    notify(bundle, agent.path, *MKDIR).program("true")
+    assert 0 == runtime.run().status
+    wait_for(lambda: agent.states)
+    assert {"ociVersion", "fds", "pid", "state"} == agent.states[0].keys()
+
+
+def test_large_message(runtime, bundle, agent):
+    """More than a socket holds at once."""
+    notify(bundle, agent.path, *MKDIR, listenerMetadata="x" * 2_000_000).program("true")
+    assert 0 == runtime.run().status
+    wait_for(lambda: agent.states)
+    assert "x" * 2_000_000 == agent.states[0]["metadata"]
+
+
+def test_path_in_the_bundle(runtime, bundle, monkeypatch):
+    """A relative path counts from the bundle, wherever start is called; it may be longer than a socket's address."""
+    folder = bundle.folder / ("long" * 30)
+    folder.mkdir()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(folder)
+        agent = Agent(Path("agent"))
+    with agent:
+        notify(bundle, f"{folder.name}/agent", *MKDIR).program("true")
+        runtime.create(cwd=bundle.folder)
+        assert 0 == runtime("start", runtime.id, cwd="/").status
+        wait_for(lambda: agent.states)
+
+
+def test_bundle_is_not_read_again(runtime, bundle, agent):
+    """What the config says after create is of no account."""
+    notify(bundle, agent.path, *MKDIR, listenerMetadata="before").program("true")
+    runtime.create()
+    notify(bundle, "/nowhere", *MKDIR, listenerMetadata="after").write()
+    runtime.start()
+    wait_for(lambda: agent.states)
+    assert "before" == agent.states[0]["metadata"]
+
+
+@pytest.mark.parametrize("flags", [[], ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]], ids=["", "killable"])
+def test_wait_killable(runtime, bundle, agent, flags):
+    """A signal breaks a call off that the agent works on; not with this flag."""
+    notify(bundle, agent.path, "chdir", flags=flags)
+    bundle.shell("trap 'signalled=1' USR1; cd /tmp; cd /tmp; echo $signalled; exec sleep 100")
+    runtime.create()
+    pid = runtime.pid()
+
+    def answer(_):
+        if len(agent.calls) == 1:
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(0.1)
+
+    agent.answer = answer
+    runtime.start()
+    wait_for(runtime.output)
+    assert "1\n" == runtime.output()
+    assert bool(flags) != ("Interrupted system call" in (runtime.folder / "err").read_text())
+
+
+def test_listener_is_ignored_without_notify(runtime, bundle):
+    """Even a dead path (SEC-20)."""
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere", "listenerMetadata": "x",
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+    }  # fmt: skip
+    assert "ran\n" == runtime.shell("echo ran")
+
+
+def test_path_is_needed(runtime, bundle):
+    """NOTIFY without anybody to notify."""
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_NOTIFY"}
+    assert '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath"' in runtime.create_fails()
+
+
+# --- exec
+
+
+def test_exec(runtime, bundle, agent):
+    """Each process loads the filter, and the agent gets a listener for each, with the pid of that process."""
+    notify(bundle, agent.path, *MKDIR, listenerMetadata="m").program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    state = runtime.state()
+    result = runtime("exec", runtime.id, "sh", "-c", "mkdir /one && echo made; grep Seccomp_f /proc/self/status")
+    assert (0, "made\nSeccomp_filters:\t1\n") == (result.status, result.out), result
+    first, second = agent.states
+    assert (state["pid"], "created") == (first["pid"], first["state"]["status"])
+    assert second["pid"] != state["pid"]
+    assert second == {**first, "pid": second["pid"], "state": {**first["state"], "status": "running"}}
+    assert 1 == len(agent.calls)
+
+
+@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.parametrize("options", [[], ["--detach"]], ids=["", "detached"])
+def test_exec_is_notified(runtime, bundle, agent, kind, options):
+    """Whatever call of the process' set-up the agent has to answer, it gets there."""
+    notify(bundle, agent.path, *SETS[kind]).program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    with (runtime.folder / "exec").open("wb") as out:
+        words = [*options, "--pid-file", runtime.folder / "pid", runtime.id, "sh", "-c", "echo ran > /marker"]
+        command = runtime.command("exec", *words)
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=PATIENCE, check=True)
+    if options:  # it is an orphan, of this process
+        assert 0 == os.waitpid(int((runtime.folder / "pid").read_text()), 0)[1]
+    assert (bundle.rootfs / "marker").exists()
+    assert "" == (runtime.folder / "exec").read_text()
+
+
+def test_exec_without_an_agent(runtime, bundle):
+    """exec fails, and nothing is left of the process; the container goes on."""
+    with Agent(runtime.folder / "agent") as agent:
+        notify(bundle, agent.path, *MKDIR).program("sleep", 100)
+        runtime.create()
+        runtime.start()
+    for options in ([], ["--detach"]):
+        message = runtime.fails("exec", *options, runtime.id, "sh", "-c", "echo ran > /marker; sleep 100")
+        assert f"{WHERE}: cannot connect to seccomp agent {agent.path}: connection refused" == message
+    assert not (bundle.rootfs / "marker").exists()
+    assert [runtime.pid()] == json.loads(runtime("ps", "--format", "json", runtime.id).out)
+    assert "running" == runtime.state()["status"]
+
+
+def test_exec_is_refused_by_the_agent(runtime, bundle, agent):
+    """execve fails as the agent says, and so does exec."""
+    notify(bundle, agent.path, "execve").program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    agent.answer = lambda _: errno.EACCES
+    result = runtime("exec", runtime.id, "/bin/true")
+    assert 0 != result.status
+    assert 'exec: "/bin/true": permission denied' in result.err
+
+
+# --- nothing that the process does under the filter may wait for somebody who is not there
+
+
+@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.parametrize("no_new_privileges", [False, True])
+def test_own_calls_are_notified(runtime, bundle, agent, kind, no_new_privileges):
+    """Whatever call of the container's own set-up the agent has to answer, it gets there."""
+    bundle.process["noNewPrivileges"] = no_new_privileges
+    bundle.hook("startContainer", "mkdir /hook").hook("startContainer", "mkdir /another")
+    notify(bundle, agent.path, *SETS[kind])
+    assert "/hook\nran\n" == runtime.shell("ls -d /hook; echo ran")
+    assert agent.calls or kind == "filters"
+    assert 3 <= agent.calls.count("execve") or kind != "program"
+    assert ("capset" in agent.calls) == (kind == "credentials" and not no_new_privileges)
+
+
+def test_everything_is_notified(runtime, bundle, agent):
+    """NOTIFY as the default action."""
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": str(agent.path)}
+    bundle.hook("startContainer", "mkdir /hook")
+    assert "ran\n" == runtime.shell("test -d /hook && echo ran")
+    assert {"capset", "clone", "execve", "close", "write", "exit_group"} <= set(agent.calls)
+
+
+def test_hooks_are_notified(runtime, bundle, agent):
+    """startContainer hooks run under the filter, and the agent has it by then."""
+    bundle.hook("startContainer", "mkdir /hook")
+    notify(bundle, agent.path, *MKDIR)
+    agent.answer = lambda _: errno.EXDEV
+    bundle.program("true")
+    runtime.create()
+    message = runtime.fails("start", runtime.id)
+    assert "/hooks/startContainer/0: hook /bin/sh exited with status 1" in message
+    assert "Invalid cross-device link" in message
+    runtime.assert_gone()
+
+
+def test_agent_refuses_the_program(runtime, bundle, agent):
+    """execve fails as the agent says, and so does start."""
+    notify(bundle, agent.path, "execve").program("/bin/true")
+    agent.answer = lambda _: errno.EACCES
+    runtime.create()
+    assert 'exec: "/bin/true": permission denied' in runtime.fails("start", runtime.id)
+    runtime.assert_gone()
+
+
+def test_agent_that_ends(runtime, bundle):
+    """When no listener is left, the call that waits and those that come get ENOSYS from the kernel."""
+    with Agent(runtime.folder / "agent") as agent:
+        notify(bundle, agent.path, *MKDIR)
+        bundle.shell("while ! test -e /gone; do sleep 0.01; done; mkdir /x; echo $?")
+        runtime.create()
+        runtime.start()
+        wait_for(lambda: agent.states)
+    (bundle.rootfs / "gone").touch()
+    wait_for(runtime.output)
+    assert "1\n" == runtime.output()
+    assert "Function not implemented" in (runtime.folder / "err").read_text()
+
+
+# --- agents that are not there
+
+
+def no_socket(path, _):
+    pass
+
+
+def no_listener(path, _):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def a_file(path, _):
+    path.touch()
+
+
+def another_type(path, stack):
+    stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(str(path))
+
+
+def full(path, stack):
+    """Its queue of connections is full."""
+    made = stack.enter_context(socket.socket(socket.AF_UNIX))
+    made.bind(str(path))
+    made.listen(0)
+    stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+
+
+NOBODY = {
+    no_socket: "no such file or directory",
+    no_listener: "connection refused",
+    a_file: "connection refused",
+    another_type: "protocol wrong type for socket",
+    full: "resource temporarily unavailable",
+}
+
+
+@pytest.mark.parametrize("nobody", NOBODY, ids=lambda nobody: nobody.__name__)
+def test_nobody_listens(runtime, bundle, nobody):
+    """start fails at once, nothing has run under the filter, the container is destroyed."""
+    path = runtime.folder / "agent"
+    bundle.hook("startContainer", "touch /ran").hook("poststart", f"touch {bundle.rootfs}/ran")
+    bundle.hook("poststop", f"touch {bundle.folder}/stopped")
+    notify(bundle, path, *MKDIR).shell("touch /ran")
+    runtime.create()
+    with contextlib.ExitStack() as stack:
+        nobody(path, stack)
+        message = runtime.fails("start", runtime.id, timeout=5)
+    assert f"{WHERE}: cannot connect to seccomp agent {path}: {NOBODY[nobody]}" == message
+    runtime.assert_gone()
+    assert not (bundle.rootfs / "ran").exists()
+    assert (bundle.folder / "stopped").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"]])
+def test_nobody_listens_to_run(runtime, bundle, options):
+    """Nor is anything left by run, whose child the process is."""
+    notify(bundle, "/nowhere", *MKDIR).shell("touch /ran")
+    message = runtime.create_fails(*options, verb="run")
+    assert f"{WHERE}: cannot connect to seccomp agent /nowhere: no such file or directory" == message
+    assert not (bundle.rootfs / "ran").exists()
+
+
+def test_agent_does_not_read(tmp_path, monkeypatch):
+    """One who takes the connection and reads nothing is not waited for for ever."""
+    monkeypatch.setattr(sockets, "PATIENCE", 0.2)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "agent"))
+        made.listen()
+        with pytest.raises(SetupError, match=r"cannot send to seccomp agent .*: connection timed out"):
+            sockets.send(str(tmp_path / "agent"), 0, b"x" * 1_000_000, "seccomp agent", WHERE)
+
+
+def test_agent_closes_the_connection(tmp_path):
+    """Before it has read everything."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "agent"))
+        made.listen()
+
+        def close():
+            made.accept()[0].close()
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        with pytest.raises(SetupError, match=r"cannot send to seccomp agent .*: (broken pipe|connection reset by peer)"):
+            sockets.send(str(tmp_path / "agent"), 0, b"x" * 1_000_000, "seccomp agent", WHERE)
+        closer.join()
+
+
+def test_without_the_capability(runtime, bundle, agent):
+    """The listener is another process', which takes CAP_SYS_PTRACE: the error says so."""
+    notify(bundle, agent.path, *MKDIR).shell("touch /ran")
+    runtime.create()
+    run = runtime.command
+    runtime.command = lambda *words: ["setpriv", "--bounding-set", "-sys_ptrace", *run(*words)]
+    message = runtime.fails("start", runtime.id)
+    assert f"{WHERE}: cannot get the listener of the seccomp filter: operation not permitted" in message
+    assert "hint: it takes CAP_SYS_PTRACE" in message
+    runtime.assert_gone()
+    assert [] == agent.states
+
+
+# --- the process while start holds it
+
+
+def test_start_is_killed(runtime, bundle, agent):
+    """The container is still created, or stopped, or the agent has the listener: it never runs without one."""
+    moments = Moments(runtime)
+    notify(bundle, agent.path, "chdir").shell("cd /tmp; echo ran > marker; exec sleep 100")
+    marker = bundle.rootfs / "tmp/marker"
+    runtime.create()
+    points = moments.of("start", runtime.id, first=r"flock")
+    assert_removable(runtime)
+
+    # each system call of the process makes the same three, some hundred times in all
+    points = [moment for moment in points if moment[0] not in ("waitid", "ptrace") or moment[1] % 25 < 2]
+
+    def outcome():
+        """created, stopped, or running with an agent; what is about to be killed runs for another moment."""
+        wait_for(lambda: settle(runtime) != "running" or agent.states)
+        return settle(runtime)
+
+    seen = set()
+    for moment in points:
+        marker.unlink(missing_ok=True)
+        agent.states.clear()
+        runtime.create()
+        moments.kill(moment, "start", runtime.id)
+        status = outcome()
+        seen.add(status)
+        if status == "created":
+            assert not agent.states, moment
+            runtime.start()
+        if status in ("created", "running"):
+            wait_for(marker.exists, moment)
+        else:
+            assert "stopped" == status
+            assert not marker.exists(), moment
+        assert_removable(runtime)
+    assert {"created", "stopped", "running"} == seen
+
+
+def test_stopped_process(runtime, bundle, agent):
+    """One that somebody has stopped stays so, and start waits until it goes on."""
+    notify(bundle, agent.path, *MKDIR).program("sleep", 100)
+    runtime.create()
+    pid = runtime.pid()
+    os.kill(pid, signal.SIGSTOP)
+    start = subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        start.wait(0.3)
+    assert [] == agent.states
+    os.kill(pid, signal.SIGCONT)
+    assert 0 == start.wait(PATIENCE)
+    assert "running" == runtime.state()["status"]
+
+
+def test_signals_meanwhile(runtime, bundle, agent):
+    """A signal that the process gets while it is held is its own affair."""
+    notify(bundle, agent.path, *MKDIR).program("sleep", 100)
+    for _ in range(5):
+        runtime.create()
+        pid = runtime.pid()
+        start = subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL)
+        while start.poll() is None:
+            os.kill(pid, signal.SIGWINCH)
+        assert 0 == start.returncode
+        assert "running" == runtime.state()["status"]
+        runtime.delete("--force")
+
+
+def test_process_is_killed_meanwhile(runtime, bundle):
+    """start says so, and nothing is left."""
+    notify(bundle, "/nowhere", *MKDIR).program("sleep", 100)
+    runtime.create()
+    pid = runtime.pid()
+    os.kill(pid, signal.SIGSTOP)
+    start = subprocess.Popen(
+        runtime.command("start", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: status_of(pid)["TracerPid"] == str(start.pid))
+    os.kill(pid, signal.SIGKILL)
+    assert re.search("was killed before it ran|no such process", start.communicate(timeout=PATIENCE)[1])
+    assert 1 == start.returncode
+    runtime.assert_gone()
+
+
+def test_its_parent_hears_of_its_end(runtime, bundle):
+    """The library kills a process which is not its own, and goes on living: the parent is told nevertheless."""
+    notify(bundle, "/nowhere", *MKDIR).program("sleep", 100).write()
+    script = (
+        "import ctypes, os, subprocess, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); "
+        "subprocess.run(sys.argv[1:], check=True); print('created', flush=True); print(os.wait()[1])"
+    )
+    command = runtime.command("create", "--bundle", bundle.folder, runtime.id)
+    parent = subprocess.Popen([sys.executable, "-c", script, *command], stdout=subprocess.PIPE, text=True)
+    assert "created\n" == parent.stdout.readline()
+    container = Container.load(runtime.id, root=str(runtime.root))
+    with pytest.raises(SetupError, match="cannot connect to seccomp agent"):
+        container.start()
+    container.close()
+    assert ([parent.stdout], [], []) == select.select([parent.stdout], [], [], PATIENCE)
+    assert f"{int(signal.SIGKILL)}\n" == parent.communicate(timeout=PATIENCE)[0]
