@@ -249,7 +249,6 @@ class _Execution:
         if wait_ended(self._init, 0):
             raise StatusError("cannot exec in a stopped container")
 
-
     def _hold(self, launch: Launch) -> None:
         """Its filter has a listener: the agent gets it before the process goes on."""
         from pyoci.listener import Tracee

@@ -322,7 +322,9 @@ def test_mount_label_of_devices_that_the_policy_does_not_know(runtime, bundle, e
     """In a user namespace their filesystem is the first one to be made."""
     bundle.in_user_namespace()
     bundle.linux["mountLabel"] = UNKNOWN
-    why = f"cannot make a tmpfs for devices with the SELinux label `{UNKNOWN}`: the loaded policy does not know the label"
+    why = (
+        f"cannot make a tmpfs for devices with the SELinux label `{UNKNOWN}`: the loaded policy does not know the label"
+    )
     assert f"/linux/mountLabel: {why}" == runtime.create_fails()
 
 

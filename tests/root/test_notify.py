@@ -381,7 +381,9 @@ def test_agent_closes_the_connection(tmp_path):
 
         closer = threading.Thread(target=close)
         closer.start()
-        with pytest.raises(SetupError, match=r"cannot send to seccomp agent .*: (broken pipe|connection reset by peer)"):
+        with pytest.raises(
+            SetupError, match=r"cannot send to seccomp agent .*: (broken pipe|connection reset by peer)"
+        ):
             sockets.send(str(tmp_path / "agent"), 0, b"x" * 1_000_000, "seccomp agent", WHERE)
         closer.join()
 

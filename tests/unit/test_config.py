@@ -1051,7 +1051,10 @@ POLICIES = [
     ({"mode": "MPOL_BIND"}, ": MPOL_BIND needs nodes"),
     ({"mode": "MPOL_BIND", "nodes": ""}, "/nodes: MPOL_BIND needs nodes"),
     ({"mode": "MPOL_LOCAL", "nodes": "0"}, '/nodes: MPOL_LOCAL takes no nodes, found the string "0"'),
-    ({"mode": "MPOL_BIND", "nodes": "1,5-32768"}, '/nodes: expected nodes from 0 to 32767, found the string "1,5-32768"'),
+    (
+        {"mode": "MPOL_BIND", "nodes": "1,5-32768"},
+        '/nodes: expected nodes from 0 to 32767, found the string "1,5-32768"',
+    ),
     (
         {"mode": "MPOL_LOCAL", "flags": ["MPOL_F_STATIC_NODES"]},
         "/flags: MPOL_LOCAL without nodes takes neither MPOL_F_RELATIVE_NODES nor MPOL_F_STATIC_NODES",

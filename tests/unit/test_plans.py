@@ -453,7 +453,8 @@ CHOWN, FOWNER, MKNOD = 0, 3, 27
 
 
 @pytest.mark.parametrize(
-    "host", [compiler.Host(user_namespace=True), *(compiler.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))]
+    "host",
+    [compiler.Host(user_namespace=True), *(compiler.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))],
 )
 def test_devices_are_bound_where_the_runtime_can_make_none(host: compiler.Host) -> None:
     """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
