@@ -363,7 +363,7 @@ def test_much_input_that_is_echoed(runtime, terminal):
 def test_signal_while_nobody_reads(runtime, bundle):
     """A signal gets to a program whose output is not taken, and what it wrote arrives once it is."""
     bundle.process["terminal"] = True
-    bundle.shell("trap 'exit 9' TERM; while true; do echo 0123456789; done")
+    bundle.shell("trap 'exit 9' TERM; while true; do echo 0123456789; done & wait")
     bundle.write()
     command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
