@@ -289,7 +289,7 @@ class Container:
             raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
         try:
             if self._record["listener"]:
-                self._go_traced(self._record["listener"])
+                self._send_go_traced(self._record["listener"])
             else:
                 self._send_go()
             data = _read_to_end(results)
@@ -310,7 +310,8 @@ class Container:
                 raise explain({"process": {"args": self._record["process"]}}, op, step, error_number, detail, payload)
             succeeded = succeeded or kind == _EXEC
             data = data[_RECORD.size + length :]
-        if not succeeded:
+        # the record of a program that runs may have gone to a start that was killed
+        if not succeeded and not self._lives():
             raise SetupError("cannot start the container: its first process was killed before it ran the program")
         try:
             posix.unlink(state.EXEC_FIFO, dir_fd=self._directory.fd)
@@ -328,7 +329,7 @@ class Container:
         posix.write(go, b"\1")
         posix.close(go)
 
-    def _go_traced(self, listener: "dict[str, str]") -> None:
+    def _send_go_traced(self, listener: "dict[str, str]") -> None:
         """Its filter has a listener: the agent gets it before the process goes on."""
         from pyoci.listener import Tracee, process_state
 
@@ -338,7 +339,11 @@ class Container:
             return
         tracee = Tracee(pid, pidfd)
         try:
+            if tracee.has_listener():  # a start that was killed has given it to the agent
+                return
             tracee.hold()
+            if not self._waits():
+                tracee.release()
             self._send_go()
             message = process_state(state_document(self._record, "created"), pid, listener["metadata"])
             tracee.hand_over(listener["path"], message)
@@ -347,6 +352,20 @@ class Container:
             raise
         finally:
             posix.close(pidfd)
+
+    def _lives(self) -> bool:
+        """Whether the process has not even begun to end."""
+        pidfd = open_process(self._record)
+        if pidfd < 0:
+            return False
+        posix.close(pidfd)
+        return not is_exiting(self._record["pid"])
+
+    def _waits(self) -> bool:
+        try:
+            return self._directory.awaits_start()
+        except BrokenPipeError:
+            return False
 
     def _run_poststart(self) -> None:
         entries = self._record["hooks"].get("poststart", [])

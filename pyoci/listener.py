@@ -33,8 +33,8 @@ _ENDED = -1
 class Tracee:
     """A process that waits for a word before it loads its filter, held until the agent has the listener.
 
-    Between `hold` and the word to go nothing of it runs; it goes on for good when `hand_over` returns. If this very
-    process ends before, so does it.
+    `hold` stops it, `hand_over` has it go on to where it has the filter, and then for good. If this very process ends
+    before, so does it.
     """
 
     def __init__(self, pid: int, pidfd: int) -> None:
@@ -44,8 +44,15 @@ class Tracee:
         self._stop = _ENDED
         self._call = -1
 
+    def has_listener(self) -> bool:
+        """Whether it has its filter already, and not its program yet."""
+        try:
+            return self._found() >= 0
+        except OSError:
+            return False
+
     def hold(self) -> None:
-        """Begin to trace it. Raises SetupError."""
+        """Stop it where it waits, or in front of its next system call. Raises SetupError."""
         try:
             _native.ptrace(_SEIZE, self._pid)
             if wait_ended(self._pidfd, 0):  # what was seized may be another process of this pid
@@ -54,9 +61,13 @@ class Tracee:
             _native.ptrace(_INTERRUPT, self._pid)
             self._stop = self._wait()
             _native.ptrace(_SETOPTIONS, self._pid, _TRACESYSGOOD | _EXITKILL)
-            self._resume()
         except OSError as error:
             raise _failure(error) from error
+
+    def release(self) -> None:
+        """Let it go on, as if nothing had been."""
+        _native.ptrace(_DETACH, self._pid)
+        self._held = False
 
     def kill(self) -> None:
         """It was not handed over: it ends before it has done anything under the filter."""
@@ -80,14 +91,14 @@ class Tracee:
                 sockets.send(path, listener, message, "seccomp agent", WHERE)
             finally:
                 posix.close(listener)
-            _native.ptrace(_DETACH, self._pid)
-            self._held = False
+            self.release()
         except OSError as error:
             raise _failure(error) from error
 
     def _await_filter(self) -> int:
         """The listener's number in the process, which stands at the exit of seccomp(2) then; -1 if it has ended."""
         while True:
+            self._resume()
             self._stop = self._wait()
             if self._stop == _ENDED:
                 return -1
@@ -95,7 +106,6 @@ class Tracee:
                 number = self._returned()
                 if number >= 0:
                     return number
-            self._resume()
 
     def _returned(self) -> int:
         """What seccomp(2) returns, if that is where the process stands; else -1."""

@@ -429,16 +429,37 @@ def test_start_is_killed(runtime, bundle, agent):
         moments.kill(moment, "start", runtime.id)
         status = outcome()
         seen.add(status)
-        if status == "created":
-            assert not agent.states, moment
+        if status == "created":  # even with its filter, until it has its program
             runtime.start()
         if status in ("created", "running"):
             wait_for(marker.exists, moment)
+            assert 1 == len(agent.states)
         else:
             assert "stopped" == status
             assert not marker.exists(), moment
         assert_removable(runtime)
     assert {"created", "stopped", "running"} == seen
+
+
+def test_start_is_taken_up(runtime, bundle, agent):
+    """One that is killed when the agent has the listener: the next waits for the program, and sends nothing."""
+    go = threading.Event()
+    agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
+    notify(bundle, agent.path, "execve").program("sleep", 100)
+    bundle.hook("poststart", f"touch {runtime.folder}/poststart")
+    runtime.create()
+    with subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL) as start:
+        wait_for(lambda: agent.calls)
+        start.kill()
+    assert "created" == runtime.state()["status"]
+    with subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL) as start:
+        with pytest.raises(subprocess.TimeoutExpired):
+            start.wait(0.3)
+        go.set()
+        assert 0 == start.wait(PATIENCE)
+    assert "running" == runtime.state()["status"]
+    assert (1, ["execve"]) == (len(agent.states), agent.calls)
+    assert (runtime.folder / "poststart").exists()
 
 
 def test_stopped_process(runtime, bundle, agent):
