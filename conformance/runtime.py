@@ -182,8 +182,11 @@ class Runtime:
         container = Container(self, id or self.new_id(), bundle, self.folder)
         self.containers.append(container)
         words = ["create", "--bundle", str(bundle.folder), *map(str, options), container.id]
-        with container.out_path.open("wb") as out, container.err_path.open("wb") as err:
-            options_ = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **more}
+        # not /dev/null, which is the host's: a runtime may give standard streams to the container's user
+        nothing = self.folder / "nothing"
+        nothing.touch()
+        with container.out_path.open("wb") as out, container.err_path.open("wb") as err, nothing.open("rb") as empty:
+            options_ = {"stdin": empty, "stdout": out, "stderr": err, **more}
             process = subprocess.Popen([*self.words, "--root", str(self.root), *words], **options_)
             try:
                 status = process.wait(PATIENCE)

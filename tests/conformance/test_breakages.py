@@ -148,7 +148,11 @@ BREAKAGES = [
     ),
     (
         "the mode of a device is always 0666",
-        *("plan/devices.py", 'device.get("fileMode", 0o666)', "0o666"),
+        *(
+            "plan/devices.py",
+            'mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)',
+            "mode = NODE_TYPES[kind] | 0o666",
+        ),
         ["DEV-06"],
     ),
     (
@@ -182,8 +186,8 @@ BREAKAGES = [
         ["SEC-06"],
     ),
     (
-        "an errno is taken with any action",
-        *("config/checks.py", 'if action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):', "if not action:"),
+        "a default errno is EPERM whatever is asked for",
+        *("plan/seccomp.py", "    errno = owner.get(errno_key)\n", "    errno = None\n"),
         ["SEC-02"],
     ),
     (

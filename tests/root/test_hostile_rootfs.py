@@ -80,8 +80,8 @@ def test_mount_destination_climbs_out(attack: Attack, run: Run, destination: str
     (attack.rootfs / "a/loop2").mkdir()
     (attack.rootfs / "target").mkdir()
     (attack.rootfs / "a/deep").mkdir()
-    attack.config["mounts"].append(mount(destination, "tmpfs", "mode=711"))
-    attack.shell("awk '$3 == \"tmpfs\" && $4 ~ /mode=711/ {print $2}' /proc/mounts")
+    attack.config["mounts"].append(mount(destination, "tmpfs", "mode=701"))
+    attack.shell("awk '$3 == \"tmpfs\" && $4 ~ /mode=701/ {print $2}' /proc/mounts")
     result = run(attack)
     assert 0 == result.status, result
     assert {
