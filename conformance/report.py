@@ -141,7 +141,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
                 lines.append(_line(f"{row} | {about.level} | {about.what}", signs))
     lines += ["", "## Failures"]
     for name in names:
-        failed = [row for row, outcome in outcomes[name].items() if outcome in (FAIL, ERROR)]
+        failed = [row for row, outcome in outcomes[name].items() if outcome == FAIL]
         lines += ["", f"### {name}", ""]
         lines += [_failure(name, row, merged[name]) for row in failed] or ["None."]
     lines += ["", "## What no test can reach", "", "| row | why |", "|-|-|"]
@@ -152,7 +152,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
 
 
 def _failure(name: str, row: str, cases: "list[dict[str, Any]]") -> str:
-    told = [c for c in cases if c["row"] == row and c["outcome"] in (FAIL, ERROR)]
+    told = [c for c in cases if c["row"] == row and c["outcome"] == FAIL]
     sentence = FINDINGS.get((row, name)) or "; ".join(
         dict.fromkeys(f"{c['sentence']} Seen: {c['message']}" for c in told)
     )
@@ -175,9 +175,10 @@ def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
 
 
 def _count(outcomes: "list[str]") -> str:
-    passed, failed = outcomes.count(PASS), outcomes.count(FAIL) + outcomes.count(ERROR)
-    rest = len(outcomes) - passed - failed
-    return f"{passed}/{passed + failed}" + (f", {failed} ✗" if failed else "") + (f", {rest} –" if rest else "")
+    passed, failed, errors = (outcomes.count(kind) for kind in (PASS, FAIL, ERROR))
+    rest = len(outcomes) - passed - failed - errors
+    more = [f"{number} {sign}" for number, sign in ((failed, "✗"), (errors, "!"), (rest, "–")) if number]
+    return ", ".join([f"{passed}/{passed + failed}", *more])
 
 
 def _head(first: str, names: "list[str]") -> str:

@@ -216,7 +216,7 @@ CG-05 Y an invalid cgroupsPath is refused
 CG-06 M missing cgroups are made
 CG-07 M resources unset: limits stay
 CG-08 Y more controllers than needed
-CG-10 S the cgroup belongs to the container's user
+CG-10 Y the cgroup belongs to the container's user
 CG-11 S! ownership changes without a new cgroup namespace
 CG-12 S ownership changes if and only if the cgroup is mounted read-write at /sys/fs/cgroup
 CG-13 S only the files that may be delegated change hands
@@ -327,4 +327,25 @@ UNREACHABLE = {
     "CG-08": "it allows, and asks nothing",
     "PROC-41": "it is for processes that are added to a container, for which the specification has no operation",
     "PROC-42": "it is for processes that are added to a container, for which the specification has no operation",
+}
+
+# The version of the specification that introduced what a row is about, if it is later than 1.0.2.
+SINCE = {
+    **dict.fromkeys(
+        (
+            *("PROC-21", "PROC-30", "PROC-31", "PROC-32", "PROC-33", "PROC-35", "UTS-02", "TIME-01"),
+            *("CG-10", "CG-11", "CG-12", "CG-13", "CG-32", "CG-33", "CG-34", "CG-42"),
+            *("SEC-20", "SEC-21", "SEC-22", "SEC-23", "SEC-24"),
+        ),
+        (1, 1, 0),
+    ),
+    **dict.fromkeys(("MNT-02", "MNT-09", "MNT-10", "MNT-11"), (1, 2, 0)),
+    "PROC-40": (1, 2, 1),
+    **dict.fromkeys(
+        (
+            *("LIFE-09", "CG-40", "MPOL-01", "MPOL-02", "MPOL-03", "RDT-03", "RDT-07", "RDT-12"),
+            *(f"NET-0{number}" for number in range(1, 8)),
+        ),
+        (1, 3, 0),
+    ),
 }

@@ -181,7 +181,8 @@ class Runtime:
         bundle.write()
         container = Container(self, id or self.new_id(), bundle, self.folder)
         self.containers.append(container)
-        words = ["create", "--bundle", str(bundle.folder), *map(str, options), container.id]
+        given = [] if "--bundle" in options else ["--bundle", bundle.folder]
+        words = [str(word) for word in ("create", *given, *options, container.id)]
         # not /dev/null, which is the host's: a runtime may give standard streams to the container's user
         nothing = self.folder / "nothing"
         nothing.touch()

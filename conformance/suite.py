@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conformance import cases, host
-from conformance.rows import ROWS
-from conformance.runtime import Failure, end_children
+from conformance.rows import ROWS, SINCE
+from conformance.runtime import Failure, Runtime, end_children
 from conformance.trial import Trial
 
 if TYPE_CHECKING:
@@ -123,12 +123,13 @@ def run(
     try:
         probe = build_probe(base)
         host.syscalls()  # asked of the compiler once, for all cases
+        claimed = newest(command_line)
         waiting = list(reversed(wanted))
         running: dict[int, Worker] = {}
         with selectors.DefaultSelector() as selector:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    worker = Worker(waiting.pop(), command_line, base, probe)
+                    worker = Worker(waiting.pop(), command_line, base, probe, claimed)
                     running[worker.fd] = worker
                     selector.register(worker.fd, selectors.EVENT_READ)
                 for key, _ in selector.select(0.2):
@@ -147,6 +148,15 @@ def run(
     return [results[case.name] for case in wanted]
 
 
+def newest(command_line: str) -> "tuple[int, ...] | None":
+    """The newest version of the specification that the runtime says it implements, in `features`; None if it does not."""
+    try:
+        text = Runtime(command_line, Path("/nonexistent"), "").features()["ociVersionMax"]
+        return tuple(map(int, text.partition("-")[0].partition("+")[0].split(".")))
+    except (Failure, host.Missing, KeyError, ValueError, OSError, AttributeError):
+        return None
+
+
 def adopt_orphans() -> None:
     """What a runtime leaves becomes our child: a container's first process, or what should not be there."""
     host.LIBC.prctl(host.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -155,8 +165,11 @@ def adopt_orphans() -> None:
 class Worker:
     """A process that runs one case."""
 
-    def __init__(self, case: Case, command_line: str, base: Path, probe: Path) -> None:
+    def __init__(
+        self, case: Case, command_line: str, base: Path, probe: Path, claimed: "tuple[int, ...] | None"
+    ) -> None:
         self.case = case
+        self.claimed = claimed
         self.started = time.monotonic()
         self.folder = base / case.name
         self._data = b""
@@ -191,6 +204,12 @@ class Worker:
         if not self._data:
             return Result(self.case, ERROR, "the suite's own process died", seconds)
         outcome, message, left_behind = json.loads(self._data)
+        if outcome == FAIL and self.claimed and self.claimed < SINCE.get(self.case.row, (1, 0, 0)):
+            # what it fails to do is an unknown property to it, which it has to ignore
+            outcome, message = (
+                MISSING,
+                f"the runtime claims version {'.'.join(map(str, self.claimed))} alone: {message}",
+            )
         return Result(self.case, outcome, message, seconds, left_behind)
 
     def _kill(self) -> None:

@@ -104,6 +104,7 @@ class Trial:
         container = self.runtime.create(bundle or self.bundle, *options, ok=False, **more)
         if container.created.status == 0:
             raise Failure(f"`create` succeeded{', ' + why if why else ''}")
+        no_crash(container.created)
         self._note_traces(before, container.id, "create")
         return container.created
 
@@ -175,6 +176,7 @@ class Trial:
             if container.lines:
                 raise Failure(f"`start` failed, and yet the program ran{', ' + why if why else ''}")
             container.delete("--force", ok=False)
+        no_crash(done)
         self._note_traces(before, container.id, done.words[0])
         return done
 
@@ -354,6 +356,12 @@ class Console:
                 return [json.loads(line) for line in text.splitlines()]
             text += part
         raise Failure(f"the terminal was not closed; it said {text[-300:]!r}")
+
+
+def no_crash(done: Done) -> None:
+    """To die of a signal is no refusal."""
+    if done.status < 0:
+        raise Failure(f"`{done.words[0]}` was killed by signal {-done.status}")
 
 
 def mounts(text: str) -> "dict[str, dict[str, Any]]":

@@ -121,7 +121,6 @@ def OP_06(t: Trial) -> None:
             "with a mount option that is wrong": lambda b: b.mount("/tmp", "tmpfs", "tmpfs", "size=banana"),
             "with a bind source that is missing": lambda b: b.bind(t.folder / "missing", "/tmp"),
             "with a file as network namespace": lambda b: b.namespace("network", t.probe),
-            "with a sysctl of another's namespace": lambda b: b.set("/linux/sysctl", {"vm.swappiness": "1"}),
             "with a sysctl value that is wrong": lambda b: b.set("/linux/sysctl", {"net.ipv4.ip_forward": "banana"}),
             "with a cgroup file that is missing": lambda b: b.set(
                 "/linux/resources", {"unified": {"pids.banana": "1"}}

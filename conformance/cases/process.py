@@ -317,31 +317,27 @@ def PROC_20_in_a_user_namespace(t: Trial) -> None:
 
 
 def PROC_21(t: Trial) -> None:
-    """A capability that nobody knows is a warning; the others are granted."""
+    """A capability that nobody knows is no error; the others are granted. (How a warning is shown is not specified.)"""
     wanted = sets(bounding="CHOWN", permitted="CHOWN", effective="CHOWN")
     for names in wanted.values():
         names.append("CAP_CONFORMANCE")
     t.bundle.process["capabilities"] = wanted
-    t.runtime.words.append("--debug")  # what is told without is not specified
     container = t.create()
     container.start()
     t.equal(bits("CHOWN"), container.tells("report")["capabilities"]["effective"], "effective set")
-    t.true("CAP_CONFORMANCE" in container.errors(), "no warning that mentions CAP_CONFORMANCE")
 
 
 def PROC_21_ungrantable(t: Trial) -> None:
-    """A capability that the runtime itself lacks is a warning; the others are granted."""
+    """A capability that the runtime itself lacks should be no error; the others are granted."""
     t.bundle.process["capabilities"] = sets(bounding="CHOWN SYSLOG", permitted="CHOWN SYSLOG", effective="CHOWN SYSLOG")
 
     def drop() -> None:
         host.check(host.LIBC.prctl(PR_CAPBSET_DROP, host.CAP["SYSLOG"], 0, 0, 0), "prctl")
 
-    t.runtime.words.append("--debug")
     container = t.create(preexec_fn=drop)
     container.start()
     found = container.tells("report")["capabilities"]
     t.equal((bits("CHOWN"), bits("CHOWN")), (found["bounding"], found["effective"]), "bounding and effective set")
-    t.true("CAP_SYSLOG" in container.errors(), "no warning that mentions CAP_SYSLOG")
 
 
 def PROC_22(t: Trial) -> None:
