@@ -77,6 +77,7 @@ cdef enum:  # of an operation
 
 cdef enum:
     SYNC_CREATED = 6
+    NR_OPEN = 1 << 20  # no descriptor has a greater number, unless the host's limit was raised
     HOOK_TIMED_OUT = 1 << 30
     ON_NOEXEC_MOUNT = 1 << 16  # beside the mode of a program that may not be executed
     ST_NOEXEC = 8  # of statfs(2)
@@ -1669,9 +1670,10 @@ cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
 
 cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
     # Contract: from fd a on, only the channel, the two FIFOs, the state for the startContainer hook, and slot b unless it
-    # is 0, stay open.
+    # is 0, stay open. Below, from 3 on, those that are the caller's to pass on: what the runtime has opened among them, where
+    # the caller had nothing, would be closed by execve, and that is too late.
     cdef int kept[6]
-    cdef int i, j, n = 0, swap
+    cdef int i, j, n = 0, swap, flags
     cdef unsigned int first = <unsigned int>op.a
     if not ctx.started:
         kept[0] = ctx.channel
@@ -1690,6 +1692,15 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
             kept[j] = kept[j - 1]
             kept[j - 1] = swap
             j -= 1
+    for i in range(3, <int>first if first < NR_OPEN else NR_OPEN):
+        flags = fcntl(i, F_GETFD)
+        if flags < 0 or not flags & FD_CLOEXEC:
+            continue
+        for j in range(n):
+            if kept[j] == i:
+                break
+        else:
+            close(i)
     for i in range(n):
         if kept[i] < 0 or <unsigned int>kept[i] < first:
             continue

@@ -91,7 +91,10 @@ class Container:
             awaits_start = False
         if awaits_start:
             return "creating" if self._record["status"] == "creating" and self._directory.is_locked() else "created"
-        return "paused" if self._cgroup().frozen() else "running"
+        cgroup = self._cgroup()
+        frozen = cgroup.frozen()
+        cgroup.close()
+        return "paused" if frozen else "running"
 
     def state(self) -> "dict[str, Any]":
         """The state document (runtime.md "State"), with runc's additions: rootfs, created, owner."""
@@ -209,7 +212,14 @@ class Container:
         try:
             if self.status() == "stopped":
                 raise StatusError("container not running")
-            update(self._cgroup(), resources)
+            cgroup = self._cgroup()
+            try:
+                update(cgroup, resources)
+            finally:
+                cgroup.close()
+                # what a cgroup that was there before gets back has become more
+                self._record["cgroup"] = cgroup.to_dict()
+                self._directory.save(self._record)
         finally:
             self._directory.close()
 

@@ -40,13 +40,13 @@ def follow(id: str, record: "dict[str, Any]", cgroup: "Cgroup | NoCgroup", inter
                 due += interval
                 continue
             ready = {fd for fd, _ in poll.poll(left * 1000)}
+            if pidfd in ready:
+                return
             if memory in ready:
                 posix.pread(memory, 4096, 0)  # arms it again
                 before, killed = killed, _killed(cgroup)
                 if killed > before:
                     _print({"type": "oom", "id": id})
-            if pidfd in ready:
-                return
     finally:
         posix.close(pidfd)
         if memory >= 0:

@@ -229,6 +229,8 @@ class _Execution:
         except BaseException:
             launch.abort()
             raise
+        finally:
+            posix.close(self._init)
         launch.close()
         return launch
 

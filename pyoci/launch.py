@@ -173,7 +173,12 @@ class Launch:
             if record is None:
                 return
             kind, index, step, error, detail, payload = record
-            if kind == CLONED:
+            if (
+                kind == CLONED
+                and self.plan.bootstrap
+                and len(self._children) == 1
+                and state.parent(detail) == posix.getpid()
+            ):
                 self._adopt(detail)
                 self._reach(INIT, at)
             elif kind == FAILED:
@@ -550,7 +555,7 @@ def _lacking_namespace(config: "dict[str, Any]") -> "SetupError | None":
     """The error for the first namespace of a type that this kernel was built without."""
     names = {"network": "net", "mount": "mnt"}
     have = posix.listdir("/proc/self/ns")
-    for index, entry in enumerate(config["linux"]["namespaces"]):
+    for index, entry in enumerate(config.get("linux", {}).get("namespaces", ())):
         kind = entry["type"]
         if names.get(kind, kind) not in have:
             text = f"cannot make a {kind} namespace: this kernel has none"

@@ -473,7 +473,13 @@ class Cgroup:
     # Limits
 
     def _check_usage(self, write: "Write") -> None:
-        if int(write.value) < (usage := int(_read(self.dirfd, write.usage))):
+        try:
+            usage = int(_read(self.dirfd, write.usage))
+        except OSError as error:
+            if _errno(error) not in GONE:
+                raise self._failure(f"read {write.usage} of", error) from error
+            return  # nothing is counted
+        if int(write.value) < usage:
             raise CgroupError(f"cannot set {write.file} to {write.value}: {usage} are in use", where=write.where)
 
     def _apply(self, write: "Write") -> None:

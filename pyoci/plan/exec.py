@@ -113,7 +113,9 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
         yield Op("set_home", "/process/env", a=uid)
     if not process.get("terminal"):
         yield Op("chown_stdio", "/process/user/uid", a=uid)
-    capabilities = parts.Capabilities(process, host.capabilities, seccomp=container.seccomp is not None)
+    grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
+    capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
+    plan.warnings.extend(capabilities.warnings)
     yield from parts.credentials(process, capabilities)
     yield from parts.program(process, env, preserve_fds)
     plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]

@@ -243,6 +243,15 @@ def test_no_descriptor_of_ours_goes_along(box):
     os.close(read)
 
 
+def test_holes_among_kept_descriptors_are_not_filled_by_ours(box):
+    """What the runtime has open by then has a number among those; it is no way to a program (CVE-2024-21626)."""
+    box.start()
+
+    for number in range(3, 23):
+        message = box.fails("--preserve-fds", "20", "--", f"/proc/self/fd/{number}/.")
+        assert "no such file or directory" in message, message
+
+
 def test_signals_are_default(box):
     """Python ignores SIGPIPE; a program must not."""
     box.start()
