@@ -92,6 +92,8 @@ class Tracee:
             finally:
                 posix.close(listener)
             self.release()
+        except ProcessLookupError:  # it ended in between
+            self._reap()
         except OSError as error:
             raise _failure(error) from error
 
