@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 MACHINES = {
     "host": ([], 1, []),
     "unified": ([VM / "unified"], 1, []),
-    "user-mode-linux": ([VM / "uml", "--timeout", "1800", "--"], 6, []),
-    # what no other machine has: these processors are emulated
+    # what no other machine has: there page faults cost most, and processors are emulated
+    "user-mode-linux": ([VM / "uml", "--timeout", "1200", "--"], 6, ["CG"]),
     "qemu-6.1": (
         [VM / "qemu", "--kernel", "6.1", "--timeout", "1200", "--"],
         12,
