@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -11,6 +12,7 @@ from conformance.rows import AREAS, ROWS, UNREACHABLE
 from conformance.suite import ERROR, FAIL, MISSING, PASS
 
 UNTESTED = "untested"
+LONGEST = 240  # of what was seen, in the document
 WORSE = (ERROR, FAIL, PASS, MISSING, UNTESTED)  # which of several outcomes counts for a row
 SIGNS = {PASS: "✓", FAIL: "✗", MISSING: "–", ERROR: "!", UNTESTED: " "}
 
@@ -125,7 +127,9 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     ]
     for name in names:
         runs = [d for d in documents if name_of(d) == name]
-        where = ", ".join(f"{d['machine']} (Linux {d['kernel']}, {d['seconds']:.0f} s)" for d in runs)
+        where = ", ".join(
+            f"{d['machine']} (Linux {'.'.join(d['kernel'].split('.')[:2])}, {d['seconds']:.0f} s)" for d in runs
+        )
         lines.append(f"| {name} | {runs[0]['version']} | {where} |")
     lines += ["", "## Counts", "", _head("area", names), _rule(names)]
     for area, title in AREAS.items():
@@ -143,7 +147,8 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     for name in names:
         failed = [row for row, outcome in outcomes[name].items() if outcome == FAIL]
         lines += ["", f"### {name}", ""]
-        lines += [_failure(name, row, merged[name]) for row in failed] or ["None."]
+        version = next(d["version"] for d in documents if name_of(d) == name)
+        lines += [_failure(name, version, row, merged[name]) for row in failed] or ["None."]
     lines += ["", "## What no test can reach", "", "| row | why |", "|-|-|"]
     lines += [f"| {row} | {why} |" for row, why in UNREACHABLE.items()]
     lines += ["", "## What these machines lack", ""]
@@ -151,12 +156,20 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure(name: str, row: str, cases: "list[dict[str, Any]]") -> str:
+def _failure(name: str, version: str, row: str, cases: "list[dict[str, Any]]") -> str:
     told = [c for c in cases if c["row"] == row and c["outcome"] == FAIL]
-    sentence = FINDINGS.get((row, name)) or "; ".join(
-        dict.fromkeys(f"{c['sentence']} Seen: {c['message']}" for c in told)
-    )
-    return f"- **{row}** ({ROWS[row].spec}): {sentence}".replace("\n", " ")
+    seen = "; ".join(dict.fromkeys(_short(c["message"]) for c in told[:3]))
+    sentence = FINDINGS.get((row, name), "")
+    about = sentence.partition(" ")[0]
+    if about[:1].isdigit() and f" {about}." not in version:  # of another version
+        sentence = ""
+    what = sentence or " ".join(dict.fromkeys(c["sentence"] for c in told[:3]))
+    return f"- **{row}** ({ROWS[row].spec}): {what} Seen: {seen}".replace("\n", " ")
+
+
+def _short(message: str) -> str:
+    message = re.sub(r"/\S*?/conformance-\w+", "…", message)  # the folder of this very run
+    return message if len(message) <= LONGEST else message[:LONGEST] + "…"
 
 
 def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
