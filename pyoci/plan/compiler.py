@@ -142,18 +142,12 @@ def _init(
     if not program:
         yield from _without_process(options)
         return
-    yield from process.security_labels(program)
-    env = process.environment(program)
-    uid = program.get("user", {}).get("uid", 0)
-    if process.variable(env, "HOME") is None:
-        yield Op("set_home", "/process/env", a=uid)
-    if not program.get("terminal"):
-        yield Op("chown_stdio", "/process/user/uid", a=uid)
-    grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities  # who enters a new one has them all
+    # who enters a user namespace has every capability there
+    grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities
     capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
     plan.warnings.extend(capabilities.warnings)
-    yield from process.credentials(program, capabilities)
-    yield from process.program(program, env, options.preserve_fds)
+    env = process.environment(program)
+    yield from process.settle(program, env, capabilities, options.preserve_fds)
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
     yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)

@@ -106,18 +106,11 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     if not process.get("execCPUAffinity"):
         yield Op("reset_affinity")
     yield from compiler.personality(container.linux)
-    yield from parts.security_labels(process)
-    env = parts.environment(process)
-    uid = process.get("user", {}).get("uid", 0)
-    if parts.variable(env, "HOME") is None:
-        yield Op("set_home", "/process/env", a=uid)
-    if not process.get("terminal"):
-        yield Op("chown_stdio", "/process/user/uid", a=uid)
     grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
     plan.warnings.extend(capabilities.warnings)
-    yield from parts.credentials(process, capabilities)
-    yield from parts.program(process, env, preserve_fds)
+    env = parts.environment(process)
+    yield from parts.settle(process, env, capabilities, preserve_fds)
     plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
     settings = compiler.settings(plan, process, container.linux, host)
     yield sync(READY)

@@ -164,6 +164,20 @@ class Capabilities:
         )
 
 
+def settle(
+    process: "dict[str, Any]", env: "list[str]", capabilities: Capabilities, preserve_fds: int
+) -> "Iterator[Op]":
+    """From the runtime to the container's user, with the program found: what create and exec have in common."""
+    yield from security_labels(process)
+    uid = process.get("user", {}).get("uid", 0)
+    if variable(env, "HOME") is None:
+        yield Op("set_home", "/process/env", a=uid)
+    if not process.get("terminal"):
+        yield Op("chown_stdio", "/process/user/uid", a=uid)
+    yield from credentials(process, capabilities)
+    yield from program(process, env, preserve_fds)
+
+
 def credentials(process: "dict[str, Any]", capabilities: Capabilities) -> "Iterator[Op]":
     """Bounding set, groups, ids, working directory, capability sets: the order in which each is still allowed."""
     user = process.get("user", {})
@@ -260,6 +274,7 @@ __all__ = [
     "program",
     "rlimits",
     "security_labels",
+    "settle",
     "start",
     "variable",
 ]
