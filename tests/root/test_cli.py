@@ -414,7 +414,8 @@ def test_too_many_descriptors_to_preserve(runtime):
 def test_list(runtime):
     """Ours, in order; what other runtimes keep in the same root, and rubbish, is passed over."""
     runtime.write("sleep", "100")
-    for name in ("b", "a"):
+    a, b = f"list-a-{os.getpid()}", f"list-b-{os.getpid()}"
+    for name in (b, a):
         runtime("create", "-b", runtime.bundle, name)
     (runtime.root / "runc1").mkdir()
     (runtime.root / "runc1/state.json").write_text('{"id": "runc1", "init_process_pid": 1}')
@@ -422,9 +423,9 @@ def test_list(runtime):
     (runtime.root / "file").write_text("")
     listed = json.loads(runtime("list", "--format", "json")[1])
 
-    assert (0, "a\nb\n", "") == runtime("list", "-q")
-    assert [("a", "created", "root"), ("b", "created", "root")] == [(s["id"], s["status"], s["owner"]) for s in listed]
-    assert runtime("list")[1].startswith("ID          PID         STATUS      BUNDLE")
+    assert (0, f"{a}\n{b}\n", "") == runtime("list", "-q")
+    assert [(a, "created", "root"), (b, "created", "root")] == [(s["id"], s["status"], s["owner"]) for s in listed]
+    assert runtime("list")[1].split()[:4] == ["ID", "PID", "STATUS", "BUNDLE"]
     assert (runtime.root / "runc1/state.json").exists()
 
 
