@@ -184,13 +184,13 @@ class _Creation:
         launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount)
         directory = Directory.claim(self.root, self.id)
         try:
-            self._keep_for_exec(directory)
             self._open_descriptors(directory, launch)
             if self.options.cgroup_manager == "cgroupfs":
                 path = self.config.get("linux", {}).get("cgroupsPath", "")
                 record["cgroup"] = fs.Cgroup.planned(path, self.id, self.host.cgroup_mount).to_dict()
             record["rdt"] = launch.plan_rdt()
-            directory.save(record)
+            directory.save(record)  # before anything that takes time: until then nobody can say what this is
+            self._keep_for_exec(directory)
             launch.prepare()
             record |= launch.to_dict()
             launch.clone()
