@@ -153,7 +153,7 @@ def newest(command_line: str) -> "tuple[int, ...] | None":
     try:
         text = Runtime(command_line, Path("/nonexistent"), "").features()["ociVersionMax"]
         return tuple(map(int, text.partition("-")[0].partition("+")[0].split(".")))
-    except (Failure, host.Missing, KeyError, ValueError, OSError, AttributeError):
+    except (Failure, host.Missing, KeyError, ValueError, OSError, AttributeError, subprocess.TimeoutExpired):
         return None
 
 

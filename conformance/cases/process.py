@@ -317,7 +317,7 @@ def PROC_20_in_a_user_namespace(t: Trial) -> None:
 
 
 def PROC_21(t: Trial) -> None:
-    """A capability that nobody knows is no error; the others are granted. (How a warning is shown is not specified.)"""
+    """A capability that nobody knows is no error; the others are granted; how a warning is shown is not specified."""
     wanted = sets(bounding="CHOWN", permitted="CHOWN", effective="CHOWN")
     for names in wanted.values():
         names.append("CAP_CONFORMANCE")
