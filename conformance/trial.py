@@ -241,13 +241,6 @@ class Trial:
                 raise Failure(f"{what} did not happen within {patience:.0f} s")
             time.sleep(0.005)
 
-    def warns(self, done: Done, what: str) -> None:
-        """The command went well and said something about `what`."""
-        if done.status != 0:
-            raise Failure(str(done))
-        if what not in done.err + done.out:
-            raise Failure(f"no warning that mentions {what}")
-
     def stopped(self, container: Container, patience: float = 10) -> None:
         """Wait until `state` says so."""
         self.wait_for(lambda: container.state()["status"] == "stopped", "status stopped", patience)

@@ -196,8 +196,7 @@ class Container:
 
     def pids(self) -> "list[int]":
         """Every process of the container, as this process numbers them, its first one ahead. Raises StatusError."""
-        if self.status() == "stopped":
-            raise StatusError("container not running")
+        self._require_process()
         first = self._record["pid"]
         return [first, *sorted(pid for pid in self._cgroup().pids() if pid != first)]
 
@@ -210,8 +209,7 @@ class Container:
 
         self._lock()
         try:
-            if self.status() == "stopped":
-                raise StatusError("container not running")
+            self._require_process()
             cgroup = self._cgroup()
             try:
                 update(cgroup, resources)
@@ -227,16 +225,14 @@ class Container:
         """What the container uses: an event of type `stats`. Raises StatusError."""
         from pyoci import events
 
-        if self.status() == "stopped":
-            raise StatusError("container not running")
+        self._require_process()
         return events.statistics(self._directory.id, self._cgroup())
 
     def follow(self, interval: float) -> None:
         """Print its events, and every `interval` seconds its statistics, until it has stopped. Raises StatusError."""
         from pyoci import events
 
-        if self.status() == "stopped":
-            raise StatusError("container not running")
+        self._require_process()
         events.follow(self._directory.id, self._record, self._cgroup(), interval)
 
     # --- for exec
@@ -362,6 +358,10 @@ class Container:
             raise
         finally:
             posix.close(pidfd)
+
+    def _require_process(self) -> None:
+        if self.status() == "stopped":
+            raise StatusError(_NOT_RUNNING["stopped"])
 
     def _lives(self) -> bool:
         """Whether the process has not even begun to end."""

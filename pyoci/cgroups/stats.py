@@ -28,10 +28,10 @@ IO_LISTS = (
 def statistics(read: "Read", page_sizes: "list[str]") -> "dict[str, Any]":
     """The `data` of an event of type `stats`. `page_sizes` are those that hugetlb has: `2MB`, …"""
     return {
-        "cpu": _cpu(flat(read("cpu.stat"))) | _pressure("psi", read("cpu.pressure")),
+        "cpu": _cpu(flat(read("cpu.stat"))) | _pressure(read("cpu.pressure")),
         "memory": _memory(read),
         "pids": {"current": _number(read("pids.current")), "limit": _limit(read("pids.max"), unlimited=0)},
-        "blkio": _io(read("io.stat")) | _pressure("psi", read("io.pressure")),
+        "blkio": _io(read("io.stat")) | _pressure(read("io.pressure")),
         "hugetlb": {size: _hugetlb(read, size) for size in page_sizes},
         "intel_rdt": {},
         "network_interfaces": None,
@@ -76,7 +76,7 @@ def _memory(read: "Read") -> "dict[str, Any]":
         "kernel": {"usage": raw.get("kernel", 0), "limit": UNLIMITED, "failcnt": 0},
         "kernelTCP": {"usage": raw.get("sock", 0), "limit": UNLIMITED, "failcnt": 0},
         "raw": raw,
-    } | _pressure("psi", read("memory.pressure"))
+    } | _pressure(read("memory.pressure"))
 
 
 def _io(text: str) -> "dict[str, Any]":
@@ -98,14 +98,14 @@ def _hugetlb(read: "Read", size: str) -> "dict[str, int]":
     return {"usage": _number(read(f"{prefix}.current")), "max": _limit(read(f"{prefix}.max")), "failcnt": failures}
 
 
-def _pressure(name: str, text: str) -> "dict[str, Any]":
+def _pressure(text: str) -> "dict[str, Any]":
     """Lines `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`; nothing where the kernel does not count it."""
     found: dict[str, Any] = {}
     for line in text.splitlines():
         kind, *pairs = line.split()
         values = dict(pair.split("=", 1) for pair in pairs)
         found[kind] = {key: int(value) if key == "total" else float(value) for key, value in values.items()}
-    return {name: found} if found else {}
+    return {"psi": found} if found else {}
 
 
 def _number(text: str) -> int:
