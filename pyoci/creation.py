@@ -190,11 +190,11 @@ class _Creation:
                 record["cgroup"] = fs.Cgroup.planned(path, self.id, self.host.cgroup_mount).to_dict()
             record["rdt"] = launch.plan_rdt()
             directory.save(record)  # before anything that takes time: until then nobody can say what this is
-            self._keep_for_exec(directory)
             launch.prepare()
             record |= launch.to_dict()
             launch.clone()
             self._remember(directory, launch, record)
+            self._keep_for_exec(directory)  # while the child works
             launch.meanwhile()
             record |= launch.to_dict()  # with the device filter's number, and what is kept of the cgroup from now on
 

@@ -218,6 +218,8 @@ def write_script(output: Path) -> None:
 
 # struct elf64_phdr: type, flags, offset, virtual and physical address, sizes in the file and in memory, alignment.
 SEGMENT = struct.Struct("<IIQQQQQQ")
+# Of the image: its own, and where it keeps the pages that commands write to.
+ADDRESSES = struct.Struct("<QQ")
 PT_LOAD, PT_DYNAMIC, PF_W = 1, 2, 2
 # Of .dynamic: a tag and its value.
 ENTRY = struct.Struct("<QQ")
@@ -232,15 +234,11 @@ def put_image(executable: Path) -> bool:
 
     False if there can be no image: this Python loads from files what the hot path needs.
     """
-    image = executable.with_name(executable.name + ".image")
-    image.unlink(missing_ok=True)
-    status = subprocess.call([executable, image], env={}, stdin=subprocess.DEVNULL)
-    if status == NO_IMAGE:
+    made = executable.with_name(executable.name + ".image")
+    image = _run_for(executable, made)
+    if image is None:
         return False
-    if status != 0:
-        raise RuntimeError(f"cannot make the image of {executable}: status {status}")
-    made = image.read_bytes()
-    image.unlink()
+    first, touched = ADDRESSES.unpack_from(image)
     elf = bytearray(executable.read_bytes())
     segments = _segments(elf)
     _, (_, _, offset, *_) = segments[PT_DYNAMIC, 0]
@@ -249,13 +247,32 @@ def put_image(executable: Path) -> bool:
     ENTRY.pack_into(elf, offset, entry[0], 0)
 
     at, (kind, flags, offset, virtual, physical, _, in_memory, alignment) = segments[PT_LOAD, PF_W]
-    relocated = struct.unpack_from("<Q", made)[0] - virtual  # what the dynamic linker writes stays as it was
-    content = elf[offset : offset + relocated] + made[8:]
+    relocated = first - virtual  # what the dynamic linker writes stays as it was
+    content = elf[offset : offset + relocated] + image[ADDRESSES.size :]
     SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
     struct.pack_into("<Q", elf, 40, 0)
     struct.pack_into("<HHH", elf, 58, 0, 0, 0)
-    executable.write_bytes(elf[:offset] + content)
+    elf[offset:] = content
+    executable.write_bytes(elf)
+
+    pages = _run_for(executable, made) or b""
+    place = offset + touched - virtual
+    elf[place : place + len(pages)] = pages
+    executable.write_bytes(elf)
     return True
+
+
+def _run_for(executable: Path, made: Path) -> bytes | None:
+    """What the unfinished executable writes about itself to the file `made`; None if it can have no image."""
+    made.unlink(missing_ok=True)
+    status = subprocess.call([executable, made, HERE / "docker.json"], env={}, stdin=subprocess.DEVNULL)
+    if status == NO_IMAGE:
+        return None
+    if status != 0:
+        raise RuntimeError(f"cannot make the image of {executable}: status {status}")
+    content = made.read_bytes()
+    made.unlink()
+    return content
 
 
 def _segments(elf: bytearray) -> "dict[tuple[int, int], tuple[int, tuple[int, ...]]]":

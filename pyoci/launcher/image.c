@@ -8,6 +8,8 @@
  * each pointer in the image leads into the image or into the executable. Pointers to the shared C library are none of Python's:
  * the dynamic linker writes them, into a part of .data that it relocates, and into copies of variables that it makes, anew in
  * each process. What else a process has of its own is set by image_resume.
+ *
+ * The build then runs the executable a second time, for a rehearsal that tells which pages of the image a command writes to.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -21,14 +23,24 @@
 
 #include "image.h"
 
-enum { MEMORY = 16 << 20, PAGE = 4096, HEADER = 16 };
+enum { MEMORY = 16 << 20, PAGE = 4096, HEADER = 16, CLASSES = 32, RUNS = 256, GAP = 4 };
 
 /* In .data, for this file is linked last: the end of .bss shall be the part of the memory that nobody has used. */
 #define IN_DATA __attribute__((section(".data")))
 static bool writing IN_DATA, written IN_DATA;
 static PyThreadState *thread IN_DATA;
 static size_t used IN_DATA;
+static void *freed[CLASSES] IN_DATA;
 static char memory[MEMORY] __attribute__((aligned(PAGE)));
+
+/* Pages of the image, in runs, that the rehearsal wrote to; -1 runs before it. The gaps in a run are short: it is cheaper to
+ * have them than to leave them out. */
+static struct {
+    int64_t runs;
+    struct {
+        uint64_t first, pages;
+    } run[RUNS];
+} touched IN_DATA = {.runs = -1};
 
 extern char __data_start[], _end[];
 
@@ -49,7 +61,7 @@ static void *take(size_t size, size_t alignment)
 }
 
 /* The linker gives us Python's calls of these four; the C library's own calls stay its own. A block of the image has its
- * size in front of it, and is never given back. */
+ * size in front of it, a power of two, and is used again for one of that size as long as the image is being made. */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
@@ -59,11 +71,25 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void __wrap_free(void *block);
 
+static int class_of(size_t size)
+{
+    return size <= HEADER ? 4 : 64 - __builtin_clzll(size - 1);
+}
+
 void *__wrap_malloc(size_t size)
 {
     if (!writing)
         return __real_malloc(size);
-    char *block = size < MEMORY ? take(HEADER + size, HEADER) : NULL;
+    if (size > MEMORY)
+        return NULL;
+    int class = class_of(size);
+    char *block = freed[class];
+    if (block != NULL) {
+        freed[class] = *(void **)block;
+        return block;
+    }
+    size = (size_t)1 << class;
+    block = take(HEADER + size, HEADER);
     if (block == NULL)
         return NULL;
     memcpy(block, &size, sizeof size);
@@ -75,23 +101,43 @@ void *__wrap_calloc(size_t count, size_t size)
     if (!writing)
         return __real_calloc(count, size);
     size_t whole;
-    return __builtin_mul_overflow(count, size, &whole) ? NULL : __wrap_malloc(whole); /* never used before, so zero */
+    void *block = __builtin_mul_overflow(count, size, &whole) ? NULL : __wrap_malloc(whole);
+    return block == NULL ? NULL : memset(block, 0, whole);
+}
+
+static size_t size_of(const void *block)
+{
+    size_t size;
+    memcpy(&size, (const char *)block - HEADER, sizeof size);
+    return size;
 }
 
 void *__wrap_realloc(void *block, size_t size)
 {
     if (!is_in_image(block))
         return block == NULL ? __wrap_malloc(size) : __real_realloc(block, size);
-    size_t before;
-    memcpy(&before, (char *)block - HEADER, sizeof before);
+    size_t before = size_of(block);
+    if (size <= before)
+        return block;
     void *moved = __wrap_malloc(size);
-    return moved == NULL ? NULL : memcpy(moved, block, before < size ? before : size);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, before);
+    __wrap_free(block);
+    return moved;
 }
 
 void __wrap_free(void *block)
 {
-    if (!is_in_image(block))
+    if (!is_in_image(block)) {
         __real_free(block);
+        return;
+    }
+    if (!writing)
+        return;
+    int class = class_of(size_of(block));
+    *(void **)block = freed[class];
+    freed[class] = block;
 }
 
 /* Python's small objects live in arenas, which would come from mmap(2). */
@@ -120,10 +166,13 @@ void image_begin(void)
     PyObject_SetArenaAllocator(&arenas);
 }
 
-/* The file has the address of its first byte, 8 bytes, then the bytes up to the last one that is not zero. */
+/* The file has two addresses, that of its first byte and that of `touched`, 8 bytes each, then the bytes up to the last one
+ * that is not zero. */
 bool image_write(const char *path)
 {
+    PyGC_Enable(); /* it collects nothing while it is disabled */
     PyGC_Collect();
+    PyGC_Disable();
     thread = PyEval_SaveThread();
     writing = false;
     written = true;
@@ -134,9 +183,47 @@ bool image_write(const char *path)
     const char *end = _end;
     while (end > __data_start && end[-1] == 0)
         end--;
-    uint64_t address = (uintptr_t)__data_start;
+    uint64_t addresses[] = {(uintptr_t)__data_start, (uintptr_t)&touched};
     size_t size = (size_t)(end - __data_start);
-    bool done = fwrite(&address, sizeof address, 1, file) == 1 && fwrite(__data_start, 1, size, file) == size;
+    bool done = fwrite(addresses, sizeof addresses, 1, file) == 1 && fwrite(__data_start, 1, size, file) == size;
+    return fclose(file) == 0 && done;
+}
+
+static uintptr_t first_page(void) { return (uintptr_t)__data_start & ~(uintptr_t)(PAGE - 1); }
+
+static size_t pages(void) { return ((uintptr_t)memory + used + PAGE - 1 - first_page()) / PAGE; }
+
+/* By /proc/PID/pagemap: a page is present (bit 63) and not the file's (bit 61) once it was written to. */
+static void note_touched(const uint64_t *pagemap, size_t count)
+{
+    for (size_t page = 0; page < count; page++) {
+        if ((pagemap[page] >> 61 & 5) != 4)
+            continue;
+        int64_t last = touched.runs - 1;
+        if (last >= 0 && (page - touched.run[last].first - touched.run[last].pages < GAP || touched.runs == RUNS)) {
+            touched.run[last].pages = page + 1 - touched.run[last].first;
+        } else {
+            touched.run[touched.runs].first = page;
+            touched.run[touched.runs].pages = 1;
+            touched.runs++;
+        }
+    }
+}
+
+/* Writes `touched` to a new file, for its place in the image. Where the kernel does not tell, no page is known. */
+bool image_write_touched(const char *path)
+{
+    size_t count = pages(), size = count * sizeof(uint64_t);
+    uint64_t *pagemap = malloc(size);
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    off_t at = (off_t)(first_page() / PAGE * sizeof(uint64_t));
+    touched.runs = 0;
+    if (pagemap != NULL && fd >= 0 && pread(fd, pagemap, size, at) == (ssize_t)size)
+        note_touched(pagemap, count);
+    FILE *file = fopen(path, "wbx");
+    if (file == NULL)
+        return false;
+    bool done = fwrite(&touched, sizeof touched, 1, file) == 1;
     return fclose(file) == 0 && done;
 }
 
@@ -144,14 +231,18 @@ bool image_write(const char *path)
 
 bool image_is_there(void) { return written; }
 
-/* One call for all the pages of the image that Python is about to write to: a fault for each would take longer. Only
+bool image_is_rehearsed(void) { return touched.runs >= 0; }
+
+/* A call for each run of pages that Python is about to write to: a fault for each page would take longer. Only
  * Linux 5.14 knows it; without it the faults are taken. */
 static void populate(void)
 {
 #ifdef MADV_POPULATE_WRITE
-    uintptr_t start = (uintptr_t)__data_start & ~(uintptr_t)(PAGE - 1);
-    uintptr_t end = ((uintptr_t)memory + used + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    madvise((void *)start, end - start, MADV_POPULATE_WRITE);
+    for (int64_t i = 0; i < touched.runs; i++) {
+        uintptr_t start = first_page() + touched.run[i].first * PAGE;
+        if (madvise((void *)start, touched.run[i].pages * PAGE, MADV_POPULATE_WRITE) != 0)
+            break;
+    }
 #endif
 }
 

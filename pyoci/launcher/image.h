@@ -13,7 +13,13 @@ void image_begin(void);
 /* Writes the image to a new file; Python can't be used any more. */
 bool image_write(const char *path);
 
-/* Makes the Python of the image this process's own. A command that enters a container writes to most of its memory,
+/* Whether the image knows which of its pages commands write to. */
+bool image_is_rehearsed(void);
+
+/* After a rehearsal in a process that began with the image: writes what it needs to know of it to a new file. */
+bool image_write_touched(const char *path);
+
+/* Makes the Python of the image this process's own. A command that enters a container writes to much of its memory,
  * and its children run no Python. */
 bool image_resume(bool enters_container);
 

@@ -278,24 +278,34 @@ static bool start_python(int argc, char **argv)
 }
 
 #if PYOCI_IMAGE
-/* The build runs us with the path of a file for the image; the exit status. */
+static bool call_launcher(const char *function, const char *argument)
+{
+    PyObject *launcher = PyImport_ImportModule("pyoci.launcher");
+    PyObject *nothing = launcher ? PyObject_CallMethod(launcher, function, "s", argument) : NULL;
+    if (nothing == NULL)
+        PyErr_Print();
+    Py_XDECREF(nothing);
+    Py_XDECREF(launcher);
+    return nothing != NULL;
+}
+
+/* The build runs us with the path of a file for the image and that of a config; the exit status. */
 static int make_image(int argc, char **argv)
 {
     installed_path[0] = '\0';
     image_begin();
-    if (argc != 2 || !start_python(1, (char *[]){"pyoci", NULL}))
+    if (argc != 3 || !start_python(1, (char *[]){"pyoci", NULL}) || !call_launcher("preload", argv[2]))
         return EXIT_FAILURE;
-    PyObject *launcher = PyImport_ImportModule("pyoci.launcher");
-    PyObject *nothing = launcher ? PyObject_CallMethod(launcher, "preload", NULL) : NULL;
-    if (nothing == NULL) {
-        PyErr_Print();
-        return EXIT_FAILURE;
-    }
-    Py_DECREF(nothing);
-    Py_DECREF(launcher);
     if (completed) /* for a module from a file, whose code and data are elsewhere */
         return PYOCI_NO_IMAGE;
     return image_write(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* And then with the same again, for a rehearsal. */
+static int rehearse(int argc, char **argv)
+{
+    bool done = argc == 3 && image_resume(false) && call_launcher("rehearse", argv[2]) && image_write_touched(argv[1]);
+    return done ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 #endif
 
@@ -335,6 +345,8 @@ int main(int argc, char **argv)
 #if PYOCI_IMAGE
     if (!image_is_there())
         return make_image(argc, argv);
+    if (!image_is_rehearsed())
+        return rehearse(argc, argv);
     if (!image_resume(enters_container(argc, argv)) || !tell_who_we_are()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;

@@ -12,6 +12,7 @@ from pyoci import config
 from pyoci.plan.seccomp import compile_filter
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
+PACKAGE = BENCH.parent / "pyoci"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_a_life_is_the_sum_of_its_parts(compare: Any) -> None:
 
 def test_each_operation_finds_what_it_needs(compare: Any, tmp_path: Path) -> None:
     """Whatever is prepared starts without a container, and every word of the table becomes a command."""
-    bench = compare.Bench(tmp_path, (BENCH / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
+    bench = compare.Bench(tmp_path, (PACKAGE / "launcher" / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
     for words, steps, program in compare.OPERATIONS.values():
         script = bench.preparation("pyoci", steps, program)
         assert script.startswith(f"/usr/bin/pyoci --root {tmp_path}/root-pyoci delete --force one 2>/dev/null; ")
@@ -57,7 +58,7 @@ def test_each_operation_finds_what_it_needs(compare: Any, tmp_path: Path) -> Non
 
 def test_config_is_one_that_runs(compare: Any, tmp_path: Path) -> None:
     """docker.json is filled in completely, passes validation and needs no warning, its seccomp profile neither."""
-    compare.Bench(tmp_path, (BENCH / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
+    compare.Bench(tmp_path, (PACKAGE / "launcher" / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
     data = (tmp_path / "pyoci-sleep" / "config.json").read_bytes()
     assert b"@" not in data
     assert ["/bin/sleep", "1000"] == json.loads(data)["process"]["args"]

@@ -1,0 +1,32 @@
+"""What commands do before they touch the host, for the build of the executable to rehearse (image.c)."""
+
+import posix
+
+from pyoci import cli, options
+from pyoci import config as configuration
+from pyoci.config.jsonio import dumps, loads
+from pyoci.plan.compiler import Host, Options, compile_container
+from pyoci.plan.operations import encode
+from pyoci.plan.seccomp import MACHINES
+
+
+def any_command() -> None:
+    """Parse a command line, write a container's record and read it."""
+    given = options.Values()
+    options.parse(cli.GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
+    record = {"id": "id", "pid": 1, "cgroup": {"path": "/id", "files": {}}, "args": ["sh"], "paused": False}
+    loads(dumps(record).encode())
+
+
+def create(file: str) -> None:
+    """Read, validate, compile and encode the config in `file`."""
+    fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
+    text = posix.read(fd, posix.fstat(fd).st_size)
+    posix.close(fd)
+    arch = posix.uname().machine
+    config, _warnings = configuration.load(text)
+    if arch not in MACHINES:
+        config["linux"].pop("seccomp")
+    plan = compile_container(config, Host(arch, "/sys/fs/cgroup", capabilities=(1 << 41) - 1), Options("/bundle", "id"))
+    encode(plan.child())
+    loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
