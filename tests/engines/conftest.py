@@ -1,0 +1,100 @@
+"""What the tests of all engines have in common: where they run, what they leave behind, what they found.
+
+Outside of an engine's machine only test_engines.py is collected; inside of it only the engine's own folder. A row of
+docs/engines.md is a test: its docstring is the feature.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engines import ENGINES, RESULTS
+from tests.support.leaks import Leaks
+
+INSIDE = os.environ.get("PYOCI_ENGINE")
+collect_ignore = ["test_engines.py"] if INSIDE else list(ENGINES)
+CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The runtime that the engine uses."""
+    parser.addoption("--runtime", default="pyoci", choices=["pyoci", "runc"], help="the engine's default runtime")
+    parser.addoption("--endurance", action="store_true", help="with all repetitions")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers, and the report."""
+    config.addinivalue_line("markers", "needs(controller…): the cgroup v2 controllers that the feature is made of")
+    config.addinivalue_line("markers", "differs(sentence): in what way, seen from the engine, pyoci is not runc")
+    if INSIDE:
+        config.pluginmanager.register(Report(config), "engine-report")
+
+
+@pytest.hookimpl(tryfirst=True)  # before may_skip is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what this machine has not what it takes for."""
+    present = CONTROLLERS.read_text().split() if CONTROLLERS.exists() else []
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            missing = [controller for controller in marker.args if controller not in present]
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"the controller {' and '.join(missing)} in cgroup v2"))
+                item.add_marker(pytest.mark.may_skip("tested where the controller is"))
+
+
+class Report:
+    """Collects the rows, and prints them as the last line of the run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            parameters = item.callspec.id if hasattr(item, "callspec") else ""
+            title = (item.function.__doc__ or item.name).splitlines()[0].rstrip(".")
+            self.rows[item.nodeid] = {
+                "engine": INSIDE,
+                "machine": os.environ.get("PYOCI_ENGINE_MACHINE", "host"),
+                "kernel": ".".join(platform.release().split(".")[:2]),
+                "runtime": self.config.getoption("--runtime"),
+                "feature": f"{title} ({parameters})" if parameters else title,
+                "result": "works",
+                "note": " ".join(marker.args[0] for marker in item.iter_markers("differs")),
+            }
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        row = self.rows[report.nodeid]
+        if report.failed:
+            row["result"] = "fails"
+        elif report.skipped:
+            row["result"], row["note"] = "needs", report.longrepr[2].removeprefix("Skipped: ")
+
+    def pytest_unconfigure(self) -> None:
+        version = getattr(self.config, "engine_version", "")
+        print("\n" + RESULTS + json.dumps([{**row, "version": version} for row in self.rows.values()]))
+
+
+@pytest.fixture(scope="session")
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The name of the runtime that the engine uses."""
+    return request.config.getoption("--runtime")
+
+
+@pytest.fixture(scope="session")
+def endurance(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for all repetitions."""
+    return request.config.getoption("--endurance")
+
+
+@pytest.fixture
+def leaks() -> Iterator[Leaks]:
+    """After the test, the machine is what it was: processes, mounts, cgroups, states, descriptors of daemons."""
+    leaks = Leaks()
+    yield leaks
+    leaks.assert_none()

@@ -1,0 +1,35 @@
+"""A dockerd for all tests, and for each test one that is empty, before and after."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import Docker
+from tests.support.leaks import Leaks
+
+
+@pytest.fixture(scope="session")
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, runtime: str) -> Iterator[Docker]:
+    """With the configuration that we recommend, and the image `busybox`."""
+    docker = Docker(tmp_path_factory.mktemp("engine"), runtime)
+    request.config.engine_version = docker.version()
+    docker.import_busybox()
+    docker("run", "--rm", "busybox", "true")  # the first makes what stays: the parent of all cgroups
+    yield docker
+    docker.stop()
+
+
+@pytest.fixture
+def docker(daemon: Docker) -> Iterator[Docker]:
+    """Without containers; what the test leaves is removed, and then nothing is left of it."""
+    leaks = Leaks(states=(daemon.states,))
+    yield daemon
+    daemon.remove_all()
+    leaks.assert_none()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """On the host, for containers to see."""
+    return tmp_path

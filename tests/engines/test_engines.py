@@ -1,0 +1,82 @@
+"""Each engine passes its tests with pyoci as its runtime; what they are is in the folder of its name."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import engines
+from tests.support.machine import run
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+LEAK = """
+import os, subprocess
+from pathlib import Path
+from tests.support import leaks
+leaks.PATIENCE = 0.5
+before = leaks.Leaks(states=(Path("/run/states"),), daemons=(os.getpid(),))
+before.assert_none()
+subprocess.check_call("(sleep 99 &) ; mkdir -p /sys/fs/cgroup/x /run/states/x; mount -t tmpfs x /mnt", shell=True)
+held = open("/etc/passwd")
+print(*before.left(), sep="\\n")
+"""
+
+
+def test_machine():
+    """It passes on a command's output and status, is apart, and leaves nothing."""
+    begun = cgroups()
+    script = "echo out; echo err >&2; pyoci --version; ls /sys/class/net; ps -A -o comm | grep -c -e python -e pytest; exit 7"
+
+    status, out, err = run(engines.MACHINE, "sid", "procps", "--", "sh", "-c", script)
+
+    assert (7, "err\n") == (status, err)
+    assert ["out", "lo", "0"] == [
+        line for line in out.splitlines() if not line.startswith(("pyoci version", "spec", "commit"))
+    ]
+    assert begun == cgroups()
+
+
+def test_machine_ends():
+    """With the one who asked for it."""
+    begun = cgroups()
+    machine = subprocess.Popen(
+        [engines.MACHINE, "sid", "procps", "--", "sh", "-c", "echo; exec sleep 4321"], stdout=subprocess.PIPE
+    )
+    assert machine.stdout is not None
+    machine.stdout.readline()
+
+    machine.terminate()
+
+    machine.wait(30)
+    assert b"" == machine.stdout.read()
+    machine.stdout.close()
+    assert begun == cgroups()
+
+
+def test_leaks():
+    """A process, a mount, a cgroup, a state, a descriptor that is left is told."""
+    status, out, err = run(engines.MACHINE, "sid", *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT)
+
+    assert (0, "") == (status, err)
+    cgroup, descriptor, mount, process, state = out.splitlines()
+    assert ["cgroup /sys/fs/cgroup/x", "mount /mnt", "state /run/states/x"] == [cgroup, mount, state]
+    assert descriptor.endswith(": /etc/passwd")
+    assert "sleep" == process.split()[2]
+
+
+def cgroups() -> set[Path]:
+    """Those that machines have."""
+    return set(Path("/sys/fs/cgroup").rglob("pyoci-engines.*"))
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_engine(pyoci, engine):
+    """In one machine, with one start of its daemons."""
+    run = engines.run(engine)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert [] == [row for row in run.rows if row["result"] == "fails"]
+    assert 5 < len(run.rows)

@@ -1,0 +1,124 @@
+"""A program that serves until it is told to end, and the engines' clients."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE = 30  # seconds
+
+
+def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait for it; fail if it does not come."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"not within {patience} s: {what}"
+        time.sleep(0.02)
+
+
+class Daemon:
+    """A server in the background, with its output in a file."""
+
+    def __init__(self, log: Path, *command: str | Path, environment: dict[str, str] | None = None) -> None:
+        self.command = command
+        self.log = log
+        self.environment = {**os.environ, **(environment or {})}
+        self.process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or once more."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def await_answer(self, *probe: str | Path) -> None:
+        """Wait until this command succeeds."""
+
+        def answers() -> bool:
+            assert self.process.poll() is None, f"{self.command[0]} ended:\n{self.log.read_text()[-5000:]}"
+            return subprocess.run(probe, capture_output=True, check=False, env=self.environment).returncode == 0
+
+        until(answers, f"{self.command[0]} serves")
+
+    def kill(self) -> None:
+        """As if it had crashed."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """As an operator stops it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+
+
+class Terminal:
+    """A command on a terminal of its own, as a person has one."""
+
+    def __init__(self, *command: str | Path, rows: int = 24, columns: int = 80) -> None:
+        self.output = b""
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            # the size is there before anybody asks for it
+            termios.tcsetwinsize(0, (rows, columns))
+            os.execvp(command[0], list(map(str, command)))
+        self.status: int | None = None
+
+    def resize(self, rows: int, columns: int) -> None:
+        """The kernel tells the foreground processes of it."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text: str) -> None:
+        """What a person types; "\\r" is Enter."""
+        os.write(self.master, text.encode())
+
+    def expect(self, text: str) -> str:
+        """All the output up to this text, which is taken from what is expected next."""
+        end = time.monotonic() + PATIENCE
+        while text.encode() not in self.output:
+            assert time.monotonic() < end, f"no {text!r} in {self.output!r}"
+            assert self._read(end - time.monotonic()), f"no {text!r} before the end, but {self.output!r}"
+        before, _, self.output = self.output.partition(text.encode())
+        return before.decode()
+
+    def wait(self) -> int:
+        """The exit status, after all output."""
+        end = time.monotonic() + PATIENCE
+        while self._read(end - time.monotonic()):
+            assert time.monotonic() < end, f"it does not end: {self.output!r}"
+        os.close(self.master)
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def end(self) -> None:
+        """Leave nothing of it, whatever happened."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self.master)
+            self.status = -signal.SIGKILL
+
+    def _read(self, patience: float) -> bool:
+        if select.select([self.master], [], [], max(0, patience))[0]:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # EIO: nobody holds the other side
+                return False
+            self.output += data
+            return bool(data)
+        return True

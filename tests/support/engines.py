@@ -1,0 +1,74 @@
+"""Real engines with pyoci as their runtime: where they run, and what a run of their tests says.
+
+The tests of an engine lie in a folder of its name in tests/engines. They run inside a Debian that has it, apart from this
+host, as tests/engines/machine makes it; `Run` starts them from outside.
+"""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+MACHINE = CHECKOUT / "tests/engines/machine"
+RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
+
+SUITE = "sid"  # has the newest versions
+COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
+# The engines, and the packages that have them and what they use.
+ENGINES = {
+    "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
+}
+
+
+@dataclass
+class Run:
+    """What a run of an engine's tests came to.
+
+    `rows` are the features: {engine, version, machine, runtime, feature, result, note}, where `result` is "works",
+    "fails" or "needs", and `note` says what is needed, or in what way it differs.
+    """
+
+    status: int
+    output: str
+    rows: list[dict[str, Any]]
+
+
+def run(
+    engine: str,
+    *arguments: str,
+    runtime: str = "pyoci",
+    machine: tuple[str | Path, ...] = (),
+    name: str = "host",
+    timeout: float = 3600,
+) -> Run:
+    """Run an engine's tests.
+
+    Args:
+        engine: Its name in `ENGINES`.
+        arguments: Passed to pytest.
+        runtime: The engine's runtime: pyoci or runc.
+        machine: The command, if any, that runs another command on the machine that is to be used, such as tests/vm/uml.
+        name: The machine's name in the rows.
+        timeout: Seconds.
+    """
+    command = [
+        *(*machine, MACHINE, SUITE, *COMMON, *ENGINES[engine], "--"),
+        *("python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
+        *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
+    ]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYOCI_ENGINE": engine, "PYOCI_ENGINE_MACHINE": name}
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        cwd=CHECKOUT,
+        env=environment,
+        timeout=timeout,
+    )
+    output, _, results = done.stdout.partition(RESULTS)
+    return Run(done.returncode, output, json.loads(results.splitlines()[0]) if results else [])

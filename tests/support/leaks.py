@@ -1,0 +1,76 @@
+"""What is left on a machine: nothing that was not there before may be there after a test.
+
+The machine is one as tests/engines/machine makes it: everything that it has belongs to the test and its engine.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+PATIENCE = 20  # seconds: engines clean up behind the answer to a command
+# Where runtimes keep the states of containers, beside what an engine adds.
+STATES = ["/run/pyoci", "/run/runc", "/run/containerd/runc", "/run/user"]
+
+
+def processes() -> Iterator[tuple[int, str, str]]:
+    """Each process: its number, when it started, its command."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                name, _, rest = (folder / "stat").read_text().rpartition(")")
+            except OSError:
+                continue  # it has just ended
+            yield int(folder.name), rest.split()[19], name.partition("(")[2]
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What a process holds open, by kind: a path, or such as `socket`, `anon_inode:[eventpoll]`."""
+    found: Counter[str] = Counter()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        found[target if target.startswith(("/", "anon_inode:")) else target.partition(":")[0]] += 1
+    return found
+
+
+class Leaks:
+    """The state of the machine at one time, and whether it is that again."""
+
+    def __init__(self, states: tuple[Path, ...] = (), daemons: tuple[int, ...] = ()) -> None:
+        """Take down what is there.
+
+        Args:
+            states: More folders with one entry for each container.
+            daemons: Processes whose descriptors count, too.
+        """
+        self.states = [*map(Path, STATES), *states]
+        self.daemons = daemons
+        self.before = self.now()
+
+    def now(self) -> Counter[str]:
+        """All there is, as one bag of lines."""
+        found = Counter(f"process {pid} {name} (started {started})" for pid, started, name in processes())
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            found[f"mount {line.split()[4]}"] += 1
+        found.update(f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup"))
+        for folder in self.states:
+            if folder.exists():
+                found.update(f"state {entry}" for entry in folder.rglob("*") if entry.is_dir())
+        for pid in self.daemons:
+            found.update({f"descriptor of {pid}: {what}": count for what, count in descriptors(pid).items()})
+        return found
+
+    def left(self) -> list[str]:
+        """What was not there before, after giving it time to go away."""
+        end = time.monotonic() + PATIENCE
+        while (left := self.now() - self.before) and time.monotonic() < end:
+            time.sleep(0.05)
+        return sorted(left.elements())
+
+    def assert_none(self) -> None:
+        """Fail with the list of what is left."""
+        assert [] == self.left()
