@@ -47,7 +47,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
     VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES, VERB_SET_SCHEDULER, VERB_SET_IO_PRIORITY
-    VERB_SET_MEMORY_POLICY
+    VERB_SET_MEMORY_POLICY, VERB_CLONE_ROOTFS, VERB_CLONE_TREE, VERB_CLONE_DEVICE
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -60,7 +60,7 @@ VERBS = (
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy",
+    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -68,7 +68,6 @@ cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations 
     SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY
 
 cdef enum:  # of an operation
-    TARGET_FILE = 1        # a missing mount target is made as a file, not a directory
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
     TARGET_PROC = 4        # the target is /proc: only the root of a procfs may go there
     TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
@@ -130,6 +129,7 @@ cdef struct Context:
     int told
     int held
     int payload_length
+    int passed  # a descriptor that goes with the next record, or -1
     Record record  # and what goes with it, in one piece
     char payload[HOOK_OUTPUT]
     char program[PATH_SIZE]
@@ -147,8 +147,13 @@ cdef int report(Context *ctx, uint32_t kind, int step, int error) noexcept nogil
     ctx.record.detail = <uint32_t>ctx.detail
     ctx.record.length = <uint32_t>ctx.payload_length
     cdef int fd = ctx.slots[SLOT_RESULT_FIFO] if ctx.started else ctx.channel
-    # write, which a seccomp filter is more likely to allow than writev
-    cdef ssize_t n = write(fd, &ctx.record, sizeof(Record) + <size_t>ctx.payload_length)
+    cdef size_t size = sizeof(Record) + <size_t>ctx.payload_length
+    cdef ssize_t n
+    if ctx.passed >= 0:
+        n = pyoci_send_fd(fd, <const char *>&ctx.record, size, ctx.passed)
+    else:
+        n = write(fd, &ctx.record, size)  # which a seccomp filter is more likely to allow than another call
+    ctx.passed = -1
     ctx.payload_length = 0
     ctx.detail = 0
     return 0 if n > 0 else -1
@@ -580,6 +585,59 @@ cdef int do_set_mount_attributes(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
+cdef int clone_mount(const char *path, unsigned int flags) noexcept nogil:
+    return <int>syscall(SYS_open_tree, AT_FDCWD, path, flags | <unsigned int>OPEN_TREE_CLONE | <unsigned int>O_CLOEXEC)
+
+
+cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: slot a is a clone of the mounts at s1, a directory and no symlink, which get nothing back from the host's.
+    # By this process, where the runtime is no root: it is root of the user namespace to which its copy of the mounts belongs.
+    cdef int directory = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    if directory < 0:
+        return STEP_OPENAT
+    ctx.slots[op.a] = <int>syscall(SYS_open_tree, directory, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
+    close(directory)
+    if ctx.slots[op.a] < 0:
+        return STEP_OPEN_TREE
+    return STEP_MOUNT_SETATTR if set_attributes(ctx.slots[op.a], "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) < 0 else 0
+
+
+cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: slot a is a clone of the mount at s1, with bit 0 of the flags of those below it, too; with bit 1 a slave of
+    # the host's. It has attributes b set and c cleared, and all of the clone the lower half of d set, the upper one cleared.
+    cdef uint64_t all_set = <uint32_t>op.d, all_clear = <uint64_t>op.d >> 32
+    cdef unsigned int all = <unsigned int>AT_EMPTY_PATH | <unsigned int>AT_RECURSIVE
+    cdef int tree = clone_mount(ctx.pool + op.s1, AT_RECURSIVE if op.flags & 1 else 0)
+    if tree < 0:
+        return STEP_OPEN_TREE
+    ctx.slots[op.a] = tree
+    if op.flags & 2 and set_attributes(tree, "", all, 0, 0, MS_SLAVE) < 0:
+        return STEP_MOUNT_SETATTR
+    if (all_set or all_clear) and set_attributes(tree, "", all, all_set, all_clear, 0) < 0:
+        return STEP_MOUNT_SETATTR
+    if (op.b or op.c) and set_attributes(tree, "", AT_EMPTY_PATH, <uint64_t>op.b, <uint64_t>op.c, 0) < 0:
+        return STEP_MOUNT_SETATTR
+    return 0
+
+
+cdef int do_clone_device(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: slot a is a clone of the host's node s1, which is device b:c of type s2; it shares nothing with the host's.
+    cdef stat_t st
+    cdef mode_t kind = S_IFBLK if (ctx.pool + op.s2)[0] == c'b' else S_IFCHR
+    cdef int tree = clone_mount(ctx.pool + op.s1, AT_SYMLINK_NOFOLLOW)
+    if tree < 0:
+        return STEP_OPEN_TREE
+    ctx.slots[op.a] = tree
+    if set_attributes(tree, "", AT_EMPTY_PATH, 0, 0, MS_PRIVATE) < 0:
+        return STEP_MOUNT_SETATTR
+    if fstat(tree, &st) < 0:
+        return STEP_FSTAT
+    if st.st_mode & S_IFMT != kind or major(st.st_rdev) != op.b or minor(st.st_rdev) != op.c:
+        set_errno(ENODEV)
+        return STEP_OTHER_NODE
+    return 0
+
+
 cdef int do_attach_rootfs(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the tree that the runtime cloned from root.path is attached on root.path of this mount namespace,
     # where createContainer hooks look for it. The slot stays the root directory's descriptor.
@@ -611,14 +669,14 @@ cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexce
     return open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
 
 
-cdef int open_target(Context *ctx, const Op *op, const char *path, int *existed, int *step) noexcept nogil:
-    """The mount point, resolved once; refused where a mount would deceive the rest of the set-up (H5)."""
+cdef int open_target(Context *ctx, const Op *op, const char *path, bint directory, int *existed, int *step) noexcept nogil:
+    """The mount point, resolved once, made if it is missing; refused where a mount would deceive the rest of the set-up (H5)."""
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
     cdef int fd = -1
     if op.flags & TARGET_REAL:
         fd = open_real(rootfs, path, existed, step)
     else:
-        fd = make_in_root(rootfs, path, not op.flags & TARGET_FILE, existed, step)
+        fd = make_in_root(rootfs, path, directory, existed, step)
     if fd < 0:
         return -1
     if is_same_file(fd, rootfs):
@@ -648,10 +706,15 @@ cdef int attach(int tree, int target) noexcept nogil:
 
 
 cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the source was cloned, with its attributes set, before the first mount; it is attached as it is.
-    cdef int existed = 0, step = 0, done
+    # Contract: the source was cloned, with its attributes set, before the first mount; it is attached as it is. A mount
+    # point that is missing is made like it. The detail of a failure is 1 if the source is no directory.
+    cdef stat_t source
+    cdef int existed = 0, step = 0, done, target
     cdef int tree = ctx.slots[op.a]
-    cdef int target = open_target(ctx, op, ctx.pool + op.s1, &existed, &step)
+    if fstat(tree, &source) < 0:
+        return STEP_FSTAT
+    ctx.detail = source.st_mode & S_IFMT != S_IFDIR
+    target = open_target(ctx, op, ctx.pool + op.s1, not ctx.detail, &existed, &step)
     if target < 0:
         return step
     if op.flags & TARGET_PROC and not is_proc_root(tree):
@@ -659,7 +722,10 @@ cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
         return STEP_NOT_PROC
     done = attach(tree, target)
     close(target)
-    return STEP_MOVE_MOUNT if done < 0 else 0
+    if done < 0:
+        return STEP_MOVE_MOUNT
+    ctx.detail = 0
+    return 0
 
 
 cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noexcept nogil:
@@ -720,7 +786,7 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
     # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
     # of the user namespace whose id mapping the mount gets, 0 for none.
     cdef int existed = 0, step = 0, fs, tree, target
-    target = open_target(ctx, op, ctx.pool + op.s3, &existed, &step)
+    target = open_target(ctx, op, ctx.pool + op.s3, True, &existed, &step)
     if target < 0:
         return step
     fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
@@ -1241,7 +1307,8 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
         return STEP_FCHOWNAT
     ctx.slots[SLOT_CONSOLE] = peer
     ctx.detail = <int>op.a
-    report(ctx, RECORD_SYNC, master, 0)
+    ctx.passed = master
+    report(ctx, RECORD_SYNC, 0, 0)
     if not hear_parent(ctx):
         _exit(1)
     close(master)
@@ -2057,6 +2124,12 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         # the root of the mount namespace that was joined: beneath it paths of the container are resolved
         ctx.slots[SLOT_ROOTFS] = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
         return STEP_OPENAT if ctx.slots[SLOT_ROOTFS] < 0 else 0
+    if code == VERB_CLONE_ROOTFS:
+        return do_clone_rootfs(ctx, op)
+    if code == VERB_CLONE_TREE:
+        return do_clone_tree(ctx, op)
+    if code == VERB_CLONE_DEVICE:
+        return do_clone_device(ctx, op)
     if code == VERB_TAKE_TERMINAL:
         return do_take_terminal(ctx, op)
     if code == VERB_RESET_SIGNALS:

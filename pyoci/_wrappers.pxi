@@ -195,6 +195,27 @@ cdef extern from *:
         return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 
+    /* Receive one message and the descriptor that came with it, close-on-exec, or -1. */
+    static ssize_t pyoci_receive_fd(int sock, char *data, size_t size, int *fd) {
+        struct iovec iov = { .iov_base = data, .iov_len = size };
+        union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
+        struct msghdr message;
+        ssize_t n;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = &iov;
+        message.msg_iovlen = 1;
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof control.space;
+        *fd = -1;
+        do {
+            n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+        } while (n < 0 && errno == EINTR);
+        struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
+        if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+            memcpy(fd, CMSG_DATA(c), sizeof(int));
+        return n;
+    }
+
     static int pyoci_connect(const char *path) {
         struct sockaddr_un address;
         memset(&address, 0, sizeof address);
@@ -211,6 +232,7 @@ cdef extern from *:
     }
     """
     ssize_t pyoci_send_fd(int sock, const char *data, size_t size, int fd) nogil
+    ssize_t pyoci_receive_fd(int sock, char *data, size_t size, int *fd) nogil
     int pyoci_connect(const char *path) nogil
     ssize_t pyoci_send "send"(int sock, const void *data, size_t size, int flags) nogil
     int MSG_NOSIGNAL, MSG_DONTWAIT
@@ -231,6 +253,19 @@ def send_fd(int sock, bytes data, int fd):
     if sent < 0:
         raise failure()
     return sent
+
+
+def receive_fd(int sock, size_t size):
+    """One message of at most `size` bytes, and the descriptor that came with it (SCM_RIGHTS), -1 if none did."""
+    cdef int fd = -1
+    cdef ssize_t received
+    cdef bytearray data = bytearray(size)
+    cdef char *buffer = data
+    with nogil:
+        received = pyoci_receive_fd(sock, buffer, size, &fd)
+    if received < 0:
+        raise failure()
+    return bytes(data[:received]), fd
 
 
 def send(int sock, bytes data):
@@ -284,6 +319,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         ctx.vectors = table
         ctx.channel = channel_fd
         ctx.held = held
+        ctx.passed = -1
         memset(&args, 0, sizeof(args))
         args.flags = clone_flags | CLONE_PIDFD
         args.pidfd = <uint64_t><intptr_t>&pidfd

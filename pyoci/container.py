@@ -137,8 +137,7 @@ class Container:
         ended.
         """
         record = self._require_record()
-        if all:
-            self._cgroup().kill(signal)
+        if all and self._cgroup().kill(signal):
             return
         pidfd = open_process(record)
         if pidfd < 0:

@@ -162,15 +162,20 @@ class _Creation:
         if self.listen_fds:
             env = self.config.setdefault("process", {}).setdefault("env", [])
             env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
+        self.host = probe()
+        cgroups_path = self.config.get("linux", {}).get("cgroupsPath", "")
+        without = ""
+        if cgroup_manager == "cgroupfs" and self.host.rootless:
+            without = fs.refusal(cgroups_path, self.id, self.host.cgroup_mount)
         self.options = Options(
             self.bundle,
             self.id,
             preserve_fds=self.preserve_fds,
             no_pivot=no_pivot,
             new_keyring=new_keyring,
-            cgroup_manager=cgroup_manager,
+            cgroup_manager="disabled" if without else cgroup_manager,
+            no_cgroup=without,
         )
-        self.host = probe()
         self.plan = compile_container(self.config, self.host, self.options)
         for warning in self.plan.warnings:
             self.log.warning(warning)
@@ -181,7 +186,7 @@ class _Creation:
         """Claim the id, make the container, commit. On any failure everything is taken back."""
         occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
-        launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount)
+        launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount, rootless=self.host.rootless)
         directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)
@@ -191,6 +196,8 @@ class _Creation:
             record["rdt"] = launch.plan_rdt()
             directory.save(record)  # before anything that takes time: until then nobody can say what this is
             launch.prepare()
+            for warning in launch.cgroup.warnings:
+                self.log.warning(warning)
             record |= launch.to_dict()
             launch.clone()
             self._remember(directory, launch, record)

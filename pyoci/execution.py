@@ -14,7 +14,7 @@ from pyoci.config.jsonio import dumps
 from pyoci.container import state_document
 from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
 from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
-from pyoci.host import probe
+from pyoci.host import may_set_groups, probe
 from pyoci.launch import Launch
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import INIT, READY
@@ -182,8 +182,17 @@ class _Execution:
             filter_ = Filter(program, seccomp["flags"], [], len(program) // 8)
         self._has_listener = filter_ is not None and filter_.notify
         rdt = self._record["rdt"].get("joined", ())
-        running = Running(self._record["id"], self._namespaces, kept["linux"], filter_, rdt)
-        self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
+        running = Running(
+            self._record["id"],
+            self._namespaces,
+            kept["linux"],
+            filter_,
+            rdt,
+            annotations=self._record["annotations"],
+            setgroups=may_set_groups(self._record["pid"]),
+        )
+        self._host = probe()
+        self.plan = compile_exec(self.process, running, self._host, preserve_fds=self._preserve_fds)
         for warning in (*warnings, *self.plan.warnings):
             log.warning(warning)
 
@@ -243,8 +252,11 @@ class _Execution:
         return root
 
     def _verify(self, launch: Launch) -> None:
-        """It is where the container's first process is: in each namespace, and that one still lives."""
-        for kind in self._namespaces:
+        """It is where the container's first process is: in each namespace, and that one still lives.
+
+        Only root may look at a process that is not dumpable; others have the kernel's word for it.
+        """
+        for kind in self._namespaces if self._host.may_mount else ():
             name = _NAMESPACES[kind]
             if _inode(f"/proc/{launch.pid}/ns/{name}") != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")

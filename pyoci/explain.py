@@ -9,7 +9,7 @@ from pyoci import _native
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.hooks import failure
 from pyoci.plan.mounts import idmap_where, option_where
-from pyoci.plan.operations import SYNC_NAMES, TARGET_FILE, Op
+from pyoci.plan.operations import CLONES, SYNC_NAMES, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,19 +56,20 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
         where = option_where(config, op, detail)
     if op.verb == "mount" and step == "mount_setattr":
         where = idmap_where(config, op)
-    why = _CHECKS.get(step) or (reason(error) if step in _LIKE_THE_RUNTIME else f"{step}: {reason(error)}")
+    why = _CHECKS.get(step) or (reason(error) if _like_the_runtime(op, step) else f"{step}: {reason(error)}")
     if step in ("write", "fsconfig", "fsetxattr"):
         why = unknown_label(where, error) or why
     if payload and op.verb in ("mount", "remount"):
         why += f" ({_kernel_message(payload)})"
-    hint = _hint(op, step, error)
+    hint = _hint(op, step, error, detail)
     if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
         hint = f"the option is {op.options[detail - 1]}"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
 
 
-# Steps of what the runtime does itself if it may: the words are the same, whoever it was.
-_LIKE_THE_RUNTIME = ("", "prlimit", "sched_setattr", "ioprio_set")
+def _like_the_runtime(op: Op, step: str) -> bool:
+    """Whether it is something that the runtime does itself if it may: the words are the same, whoever it was."""
+    return step in ("", "prlimit", "sched_setattr", "ioprio_set") or op.verb in CLONES.values()
 
 
 def unknown_label(where: str, error: int) -> str:
@@ -196,6 +197,9 @@ def _label(op: Op) -> str:
 
 
 _PHRASES = {
+    "clone_rootfs": "use root filesystem {}",
+    "clone_tree": "use mount source {}",
+    "clone_device": "bind device {}",
     "set_hostname": "set hostname {}",
     "set_domainname": "set domainname {}",
     "mask_path": "mask {}",
@@ -260,7 +264,9 @@ _PROCESS_HINTS = {
 }
 
 
-def _hint(op: Op, step: str, error: int) -> str:
+def _hint(op: Op, step: str, error: int, detail: int) -> str:
+    if op.verb in CLONES.values():
+        return clone_hint(op, error)
     if step == "fsopen" and error == errno.ENODEV:
         return f"this kernel has no filesystem of type {op.s1}"
     if op.verb == "mount" and op.s1 == "sysfs" and error == errno.EPERM:
@@ -272,7 +278,7 @@ def _hint(op: Op, step: str, error: int) -> str:
     if (op.verb, error) in _PROCESS_HINTS:
         return _PROCESS_HINTS[op.verb, error]
     if step == "move_mount" and error == errno.ENOTDIR and op.verb in ("bind_mount", "mount"):
-        if op.verb == "bind_mount" and op.flags & TARGET_FILE:
+        if op.verb == "bind_mount" and detail:
             return f"{op.s2} is a file, and {op.s1} of the container a directory"
         what, target = (op.s2, op.s1) if op.verb == "bind_mount" else (f"a new {op.s1}", op.s3)
         return f"{what} is a directory, and {target} of the container a file"
@@ -283,6 +289,17 @@ def _hint(op: Op, step: str, error: int) -> str:
     if op.verb == "set_no_new_privs" or (op.verb == "load_seccomp" and error == errno.EINVAL):
         return "the kernel does not know a flag or action of the filter"
     return ""
+
+
+def clone_hint(op: Op, error: int) -> str:
+    """Why a mount of the host can't be cloned, or not with these attributes."""
+    if error == errno.EINVAL and not op.flags & 1:
+        return "in a user namespace, what has mounts below it can be bound with them only: rbind"
+    if error != errno.EPERM:
+        return ""
+    if op.b or op.c or op.d:
+        return "what the host has set of ro, nosuid, nodev, noexec and the access times is locked in a user namespace"
+    return "it takes a mount namespace of one's own user namespace"
 
 
 def idmap_hint(error: int) -> str:

@@ -17,7 +17,10 @@ def probe(*, as_root: bool = False) -> Host:
         posix.uname().machine,
         _cgroup_mount(),
         capabilities=grantable_capabilities(as_root=as_root),
+        uid=0 if as_root else posix.geteuid(),
+        gid=0 if as_root else posix.getegid(),
         user_namespace=uid_map != _WHOLE_RANGE,
+        setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=_exists("/sys/fs/selinux/enforce"),
     )
@@ -39,6 +42,14 @@ def grantable_capabilities(*, as_root: bool = False) -> int:
             name, _, value = line.partition(b":")
             sets[name] = int(value.strip(), 16)
     return sets[b"CapBnd"] if as_root else sets[b"CapPrm"] & sets[b"CapBnd"]
+
+
+def may_set_groups(pid: "int | str") -> bool:
+    """Whether the user namespace of a process lets it, in principle, set its groups."""
+    try:
+        return files.read(f"/proc/{pid}/setgroups").strip() != b"deny"
+    except OSError:
+        return True  # a kernel without user namespaces
 
 
 def _flag(path: str, value: bytes) -> bool:

@@ -19,7 +19,7 @@ from pyoci.plan.operations import (
     BORN,
     BUNDLE,
     CHANNEL,
-    CONSOLE,
+    CLONES,
     CREATED,
     EXEC_FIFO,
     FIRST_SLOT,
@@ -61,11 +61,20 @@ class Launch:
     `console` is the master of its terminal, -1 if it has none.
     """
 
-    def __init__(self, plan: Plan, config: "dict[str, Any]", container_id: str, cgroup_mount: str = "") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        config: "dict[str, Any]",
+        container_id: str,
+        cgroup_mount: str = "",
+        *,
+        rootless: bool = False,
+    ) -> None:
         self.plan = plan
         self.config = config
         self.id = container_id
         self._cgroup_mount = cgroup_mount
+        self._rootless = rootless
         self.slots = [-1] * plan.slots
         self.cgroup: Cgroup | NoCgroup = NoCgroup()
         self.rdt: resctrl.Group | None = None
@@ -189,8 +198,6 @@ class Launch:
             elif kind == EXEC:
                 executes = True
             elif kind == SYNC:
-                if detail == CONSOLE:
-                    self.console = _native.pidfd_getfd(self.pidfd, step)
                 self._reach(detail, at)
                 if after is not None:
                     after(detail)
@@ -252,9 +259,11 @@ class Launch:
         if the child ended without a record.
         """
         try:
-            data = posix.read(self._channel, 8192)
+            data, passed = _native.receive_fd(self._channel, 8192)
         except ConnectionResetError:  # it was killed before it had read our answer
-            data = b""
+            data, passed = b"", -1
+        if passed >= 0:
+            self.console = passed
         if not data:
             if may_end:
                 return None
@@ -332,8 +341,6 @@ class Launch:
             _native.mount_setattr(fd, True, recursive_set, recursive_clear, 0)
         if op.b or op.c:
             _native.mount_setattr(fd, False, op.b, op.c, 0)
-        if posix.fstat(fd).st_mode & S_IFMT != S_IFDIR:
-            self._target_is_file(op.a)
 
     def _make_user_namespace(self, op: Op) -> None:
         """A process is born in it, waits until its maps are written and the namespace is held, and ends."""
@@ -359,13 +366,6 @@ class Launch:
 
     def _idmap_tree(self, op: Op) -> None:
         _native.idmap(self.slots[op.a], bool(op.c), self.slots[op.b])
-
-    def _target_is_file(self, slot: int) -> None:
-        """A missing mount point is made like the source: only now is known what that is."""
-        for op in self.plan.init:
-            if op.verb == "bind_mount" and op.a == slot:
-                op.flags |= 1
-                return
 
     def _make_device_filesystem(self, op: Op) -> None:
         """It belongs to the runtime's user namespace, so its nodes work; container root has to get through to them."""
@@ -431,7 +431,7 @@ class Launch:
 
     def _make_cgroup(self, _op: Op) -> None:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
-        self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount)
+        self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount, rootless=self._rootless)
 
     def _enter_cgroup(self, _op: Op) -> None:
         self.cgroup.add(self.pid)
@@ -452,6 +452,14 @@ class Launch:
 
     def _write_id_maps(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/{op.s1}", op.s2.encode("ascii"))
+
+    def _deny_setgroups(self, _op: Op) -> None:
+        files.write(f"/proc/{self.pid}/setgroups", b"deny")
+
+    def _run_id_mapper(self, op: Op) -> None:
+        from pyoci import id_mappers  # only for who is not root
+
+        id_mappers.run(op, self.pid)
 
     def _write_time_offsets(self, op: Op) -> None:
         files.write(f"/proc/{self.pid}/timens_offsets", op.s1.encode("ascii"))
@@ -535,6 +543,8 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "make_monitoring_group": Launch._in_rdt_group,
     "join_rdt_group": Launch._in_rdt_group,
     "write_id_maps": Launch._write_id_maps,
+    "deny_setgroups": Launch._deny_setgroups,
+    "run_id_mapper": Launch._run_id_mapper,
     "write_time_offsets": Launch._write_time_offsets,
     "write_oom_score_adj": Launch._write_oom_score_adj,
     "move_net_device": Launch._move_net_device,
@@ -582,6 +592,7 @@ _PHRASES = {
     "enter_cgroup": "move the container's first process into its cgroup",
     "chown_cgroup": "give the container's user its cgroup",
     "write_id_maps": "write {1}",
+    "deny_setgroups": "deny setgroups in the user namespace",
     "write_time_offsets": "set clock offsets",
     "write_oom_score_adj": "set the OOM score adjustment",
     "move_net_device": "move network device {1}",
@@ -599,8 +610,8 @@ def _hint(op: Op, error: OSError) -> str:
         return "raising a hard limit needs CAP_SYS_RESOURCE"
     if op.verb == "write_oom_score_adj" and isinstance(error, PermissionError):
         return "lowering it needs CAP_SYS_RESOURCE"
-    if op.verb in ("open_rootfs", "open_tree") and error.errno == errno.EPERM:
-        return "to mount anything takes CAP_SYS_ADMIN: is this root?"
+    if op.verb in CLONES:
+        return explain.clone_hint(op, error.errno or 0)
     if op.verb == "idmap_tree":
         return explain.idmap_hint(error.errno or 0)
     if op.verb == "make_user_namespace" and error.errno == errno.ENOSPC:

@@ -98,7 +98,10 @@ class Directory:
         try:
             root_fd = open_root(root, make=True)
         except OSError as error:
-            raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
+            hint = ""
+            if error.errno == errno.EACCES and posix.geteuid() != 0:
+                hint = "a user without privileges sets XDG_RUNTIME_DIR, or --root"
+            raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}", hint=hint) from error
         try:
             posix.mkdir(id, 0o700, dir_fd=root_fd)
         except FileExistsError as error:

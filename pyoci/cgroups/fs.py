@@ -122,10 +122,37 @@ def cgroup_path(cgroups_path: str, id: str) -> str:
 
 def _own_parent() -> str:
     """The parent of the caller's own cgroup as a path from the mount, "" when it is the root."""
+    parent = _own_path().rpartition("/")[0]
+    return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
+
+
+def _own_path() -> str:
+    """The caller's own cgroup as a path from the mount."""
     for line in _read_file("/proc/self/cgroup").split("\n"):
         if line.startswith("0::"):
-            parent = line[3:].rpartition("/")[0]
-            return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
+            return line[3:]
+    return ""
+
+
+def refusal(cgroups_path: str, id: str, mount: str) -> str:
+    """Why a process that is not root of the host may not make this cgroup and put a process into it; "" if it may.
+
+    What it takes (cgroups(7), "Delegation"): to write to the directory above, and to the cgroup.procs of the cgroup
+    that both the new one and the process' own lie in.
+    """
+    if not mount:
+        return "no cgroup2 file system is mounted"
+    path = cgroup_path(cgroups_path, id)
+    above = path
+    while above and not _is_there(mount + above):
+        above = above.rpartition("/")[0]
+    own = _own_path()
+    common = path
+    while common and not f"{own}/".startswith(f"{common}/"):
+        common = common.rpartition("/")[0]
+    for file in (f"{mount}{above}", f"{mount}{common}/cgroup.procs"):
+        if not posix.access(file, posix.W_OK, effective_ids=True):
+            return f"{file} is not this user's to write to"
     return ""
 
 
@@ -139,9 +166,13 @@ class Cgroup:
     filter_id the device program in a cgroup that was there before, to be taken off again; else 0
     before    in such a cgroup, what its files held until we wrote them
     owners    likewise, whose they were ("." is the directory)
+    rootless  its maker is not root of the host: controllers that it was not given are done without, with a warning
     """
 
-    __slots__ = ("_dirfd", "before", "created", "filter_id", "inode", "mount", "owners", "path", "warnings")
+    __slots__ = (
+        *("_dirfd", "_lost", "before", "created", "filter_id", "inode", "mount", "owners", "path", "rootless"),
+        "warnings",
+    )
 
     driver = "cgroupfs"
 
@@ -154,10 +185,14 @@ class Cgroup:
         self.before: dict[str, str] = {}
         self.owners: dict[str, int] = {}
         self.warnings: list[str] = []
+        self.rootless = False
+        self._lost: set[str] = set()
         self._dirfd = -1
 
     @classmethod
-    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "Cgroup":
+    def create(
+        cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "", *, rootless: bool = False
+    ) -> "Cgroup":
         """Make the cgroup with every controller that `writes` needs.
 
         An existing one is taken as it is if it is empty and not frozen. Raises `CgroupError`, with the pointer
@@ -165,6 +200,7 @@ class Cgroup:
         """
         path = cgroup_path(cgroups_path, id)
         cgroup = cls(mount or find_mount(), path, [])
+        cgroup.rootless = rootless
         try:
             line = cgroup._make_directories()
             try:
@@ -239,7 +275,8 @@ class Cgroup:
             if write.usage:
                 self._check_usage(write)
         for write in writes:
-            self._apply(write)
+            if write.controller not in self._lost:
+                self._apply(write)
 
     def add(self, pid: int) -> None:
         """Move a process here."""
@@ -278,6 +315,10 @@ class Cgroup:
                 posix.chown(name, uid, -1, dir_fd=self.dirfd, follow_symlinks=False)
             except FileNotFoundError:
                 pass  # a controller that this cgroup does not have
+            except PermissionError:
+                if not self.rootless:
+                    raise
+                return  # an id of others, which only root may give something to
 
     def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
         """Load and attach a program of `device_filter.compile_rules`; b"" allows everything: nothing to attach.
@@ -445,6 +486,9 @@ class Cgroup:
         available = _read_words(line[0], "cgroup.controllers")
         for name in needed:
             if name not in available:
+                if self.rootless:
+                    self._do_without(name, writes)
+                    continue
                 raise _no_controller(
                     name, self.mount, next(w.where for w in writes if w.controller == name and not w.default)
                 )
@@ -462,6 +506,9 @@ class Cgroup:
             except OSError as error:
                 if tolerant:
                     return
+                if self.rootless and _errno(error) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+                    self._do_without(name, writes)
+                    return
                 where = next(w.where for w in writes if w.controller == name)
                 place = "/".join(parts[: depth + 1]) or "/"
                 raise CgroupError(
@@ -469,6 +516,14 @@ class Cgroup:
                     where=where,
                     hint=ENABLE_HINTS.get(_errno(error), ""),
                 ) from error
+
+    def _do_without(self, controller: str, writes: "list[Write]") -> None:
+        self._lost.add(controller)
+        self.warnings += [
+            f"{write.where}: ignored: the cgroup controller {controller} is not delegated to this user"
+            for write in writes
+            if write.controller == controller and not write.default
+        ]
 
     # Limits
 
@@ -653,7 +708,15 @@ class NoCgroup:
         self.warnings: list[str] = []
 
     @classmethod
-    def create(cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "") -> "NoCgroup":  # noqa: ARG003
+    def create(
+        cls,
+        cgroups_path: str,  # noqa: ARG003
+        id: str,  # noqa: ARG003
+        writes: "list[Write]",  # noqa: ARG003
+        mount: str = "",  # noqa: ARG003
+        *,
+        rootless: bool = False,  # noqa: ARG003
+    ) -> "NoCgroup":
         """Nothing to make."""
         return cls()
 

@@ -7,7 +7,7 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 from pyoci.cgroups import device_filter, resources
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.plan.operations import CREATED, INIT, LISTENER, READY, Op, Plan
+from pyoci.plan.operations import CLONES, CREATED, ID_MAPS, INIT, LISTENER, READY, Op, Plan
 from pyoci.plan.paths import join
 
 TYPE_CHECKING = False
@@ -20,11 +20,14 @@ class Host:
     """Facts about this host that a plan depends on.
 
     `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
-    what this process may grant; `user_namespace` whether it runs in one; `apparmor` and `selinux` whether the LSM is
-    enabled.
+    what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
+    `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled.
     """
 
-    __slots__ = ("apparmor", "arch", "capabilities", "cgroup_mount", "selinux", "user_namespace")
+    __slots__ = (
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "selinux", "setgroups", "uid"),
+        "user_namespace",
+    )
 
     def __init__(
         self,
@@ -32,22 +35,39 @@ class Host:
         cgroup_mount: str = "/sys/fs/cgroup",
         *,
         capabilities: int = (1 << 41) - 1,
+        uid: int = 0,
+        gid: int = 0,
         user_namespace: bool = False,
+        setgroups: bool = True,
         apparmor: bool = False,
         selinux: bool = False,
     ) -> None:
         self.arch = arch
         self.cgroup_mount = cgroup_mount
         self.capabilities = capabilities
+        self.uid = uid
+        self.gid = gid
         self.user_namespace = user_namespace
+        self.setgroups = setgroups
         self.apparmor = apparmor
         self.selinux = selinux
 
+    @property
+    def may_mount(self) -> bool:
+        """Whether this process has power over its own mounts; who has not, needs a user namespace for a container."""
+        return bool(self.capabilities & process.CAP_SYS_ADMIN)
+
+    @property
+    def rootless(self) -> bool:
+        """Whether it has no power over the host: what the host refuses, such as a cgroup, it does without."""
+        return self.user_namespace or not self.may_mount
+
 
 class Options:
-    """What the command line adds to the config. `bundle` is absolute."""
+    """What the command line adds to the config. `bundle` is absolute; `no_cgroup` says why `cgroup_manager` had to be
+    disabled, if it had."""
 
-    __slots__ = ("bundle", "cgroup_manager", "container_id", "new_keyring", "no_pivot", "preserve_fds")
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "preserve_fds")
 
     def __init__(
         self,
@@ -58,6 +78,7 @@ class Options:
         no_pivot: bool = False,
         new_keyring: bool = True,
         cgroup_manager: str = "cgroupfs",
+        no_cgroup: str = "",
     ) -> None:
         self.bundle = bundle
         self.container_id = container_id
@@ -65,6 +86,7 @@ class Options:
         self.no_pivot = no_pivot
         self.new_keyring = new_keyring
         self.cgroup_manager = cgroup_manager
+        self.no_cgroup = no_cgroup
 
 
 def compile_container(config: "dict[str, Any]", host: Host, options: Options) -> Plan:
@@ -73,28 +95,62 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     linux = config.get("linux", {})
     own = namespaces.Namespaces(linux)
     check_labels(config, host)
+    if not host.may_mount and not (own.own_user and own.has("mount")):
+        raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
+    mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
 
     rootfs.open_rootfs(plan, rootfs_path(config, options))
     plan.init.append(Op("set_pdeathsig", a=9))
     if own.needs_bootstrap:
         plan.bootstrap.append(Op("set_pdeathsig", a=9))
-        plan.bootstrap.append(Op("set_dumpable", a=0))
-    plan.init.append(Op("set_dumpable", a=0))
+    # files of a process that is not dumpable are root's: a runtime that is not has to write to them before
+    late = not host.may_mount and "user" in own.new
+    if not late:
+        (plan.bootstrap if own.needs_bootstrap else plan.init).append(Op("set_dumpable", a=0))
+    if own.needs_bootstrap:
+        plan.init.append(Op("set_dumpable", a=0))
     plan.init.append(Op("setsid"))
-    namespaces.enter_namespaces(plan, linux, own)
-    plan.init.extend(_init(plan, config, host, options, own))
+    namespaces.enter_namespaces(plan, own, mapper, dumpable=late)
+    place = len(plan.init)
+    plan.init.extend(_init(plan, config, host, options, own, mapper))
+    if not host.may_mount:
+        plan.init[place:place] = _clone_mounts(plan)
     hooks.later_hooks(plan, config)
-    _cgroup(plan, linux, options)
+    _cgroup(plan, linux, options, host)
     if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
-        _of_init(plan, own).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+        early = plan.at[ID_MAPS] if late else _of_init(plan, own)
+        early.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
     if "intelRdt" in linux:
         from pyoci.plan import intel_rdt  # most containers have none
 
         intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
     return plan
+
+
+_NEEDS_USER_NAMESPACE = (
+    "cannot make a container without a user and a mount namespace of its own: this takes CAP_SYS_ADMIN "
+    "(`pyoci spec --rootless` writes a config for a user without privileges)"
+)
+
+
+def _clone_mounts(plan: Plan) -> "list[Op]":
+    """What the runtime clones of the host's mounts if it may, to be cloned by the container's first process."""
+    cloned = []
+    for op in list(plan.before):
+        if op.verb == "open_null":
+            clone = Op("clone_device", op.where, op.s1, "c", a=op.a, b=1, c=3)
+        elif op.verb in CLONES:
+            clone = Op(CLONES[op.verb], op.where, op.s1, op.s2, a=op.a, b=op.b, c=op.c, d=op.d, flags=op.flags)
+        elif op.verb in ("make_user_namespace", "idmap_tree"):
+            raise ConfigError([Problem(op.where, "cannot map the ids of a mount: it takes CAP_SYS_ADMIN on the host")])
+        else:
+            continue
+        plan.before.remove(op)
+        cloned.append(clone)
+    return cloned
 
 
 def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
@@ -103,7 +159,12 @@ def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
 
 
 def _init(
-    plan: Plan, config: "dict[str, Any]", host: Host, options: Options, own: "namespaces.Namespaces"
+    plan: Plan,
+    config: "dict[str, Any]",
+    host: Host,
+    options: Options,
+    own: "namespaces.Namespaces",
+    mapper: "namespaces.Mapper",
 ) -> "Iterator[Op]":
     linux = config.get("linux", {})
     program = config.get("process", {})
@@ -147,7 +208,10 @@ def _init(
     capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
     plan.warnings.extend(capabilities.warnings)
     env = process.environment(program)
-    yield from process.settle(program, env, capabilities, options.preserve_fds)
+    groups = process.Groups(
+        program, allowed=host.setgroups and not mapper.denies_setgroups, annotations=config.get("annotations", {})
+    )
+    yield from process.settle(program, env, capabilities, groups, options.preserve_fds)
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
     yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)
@@ -223,13 +287,14 @@ def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host, options: Options) 
     return compiled
 
 
-def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
+def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -> None:
     """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
     limits = linux.get("resources", {})
     plan.writes = resources.writes(limits)
     if options.cgroup_manager == "disabled":
         if plan.writes:
-            plan.warnings.append("linux.resources has no effect: the cgroup manager is disabled")
+            why = options.no_cgroup or "the cgroup manager is disabled"
+            plan.warnings.append(f"/linux/resources: ignored: the container gets no cgroup: {why}")
         return
     path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
     plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path))
@@ -239,6 +304,8 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options) -> None:
             plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
         else:
             plan.meanwhile.append(op)
+    if host.rootless:
+        return  # only the host's root may load a device filter; nobody else can make a device either
     program = device_filter.compile_rules(limits.get("devices", []))
     if program:
         size = len(program) // 8

@@ -25,10 +25,10 @@ class Running:
 
     `id` names its session keyring. `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
-    has none; `rdt` its resource groups.
+    has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
     """
 
-    __slots__ = ("id", "linux", "namespaces", "rdt", "seccomp")
+    __slots__ = ("annotations", "id", "linux", "namespaces", "rdt", "seccomp", "setgroups")
 
     def __init__(
         self,
@@ -37,12 +37,17 @@ class Running:
         linux: "dict[str, Any]",
         seccomp: "Filter | None" = None,
         rdt: "Sequence[str]" = (),
+        *,
+        annotations: "dict[str, str] | None" = None,
+        setgroups: bool = True,
     ) -> None:
         self.id = id
         self.namespaces = namespaces
         self.linux = linux
         self.seccomp = seccomp
         self.rdt = rdt
+        self.annotations = annotations or {}
+        self.setgroups = setgroups
 
 
 def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
@@ -55,7 +60,11 @@ def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *,
         plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
     adjustment = process.get("oomScoreAdj")
     if adjustment is not None:
-        plan.at[INIT] = [Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment)]
+        if not host.may_mount and BORN not in plan.at:
+            plan.at[BORN] = [Op("enter_cgroup")]
+        # whoever is not root may write only to the files of a process that is dumpable
+        point = INIT if host.may_mount else BORN
+        plan.at.setdefault(point, []).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
     if container.rdt:
         plan.at.setdefault(INIT, []).append(
             Op("join_rdt_group", "", " and ".join(path or "/" for path in container.rdt))
@@ -110,7 +119,8 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
     plan.warnings.extend(capabilities.warnings)
     env = parts.environment(process)
-    yield from parts.settle(process, env, capabilities, preserve_fds)
+    groups = parts.Groups(process, allowed=container.setgroups, annotations=container.annotations)
+    yield from parts.settle(process, env, capabilities, groups, preserve_fds)
     plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
     settings = compiler.settings(plan, process, container.linux, host)
     yield sync(READY)

@@ -12,7 +12,6 @@ from pyoci.plan.operations import (
     INHERIT_MODE,
     READONLY_AT_LAST,
     TARGET_BELOW_PROC,
-    TARGET_FILE,
     TARGET_PROC,
     TARGET_REAL,
     Op,
@@ -347,4 +346,4 @@ def idmap_where(config: "dict[str, Any]", op: Op) -> str:
     return Mount(config["mounts"][index], index).idmap_where
 
 
-__all__ = ["MOUNT_OPTIONS", "TARGET_FILE", "Mount", "compile_mounts", "finish_mounts", "idmap_where", "option_where"]
+__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts", "idmap_where", "option_where"]

@@ -21,6 +21,8 @@ CLONE_FLAGS = {
     "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
 }  # fmt: skip
 
+CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
+
 # A joined user namespace first: the others are joined with its rights. Mount last: paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
@@ -29,6 +31,7 @@ class Namespaces:
     """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
 
     def __init__(self, linux: "dict[str, Any]") -> None:
+        self.linux = linux
         self.new: list[str] = []
         self.joined: dict[str, tuple[str, str]] = {}
         self.where: dict[str, str] = {}
@@ -61,9 +64,43 @@ class Namespaces:
         return kind in self.where
 
 
-def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> None:
-    """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself."""
-    joins = _joins(plan, linux, namespaces)
+class Mapper:
+    """Who writes the id mappings of a new user namespace. `uid`, `gid` and `capabilities` are the runtime's.
+
+    Without CAP_SETUID and CAP_SETGID the kernel takes one line only, that maps the user's own id; for others there are
+    the set-user-ID programs newuidmap and newgidmap, which know what the administrator has assigned to whom.
+    """
+
+    def __init__(self, linux: "dict[str, Any]", namespaces: Namespaces, uid: int, gid: int, capabilities: int) -> None:
+        self._linux = linux
+        new = "user" in namespaces.new
+        self._programs = {
+            "uid": new and not (capabilities & CAP_SETUID or self._only("uid", uid)),
+            "gid": new and not (capabilities & CAP_SETGID or self._only("gid", gid)),
+        }
+        # the price of mapping one's own group: it can't be given up, if it is there to deny something
+        self.denies_setgroups = new and not capabilities & CAP_SETGID and not self._programs["gid"]
+
+    def _only(self, kind: str, id: int) -> bool:
+        mappings = self._linux.get(f"{kind}Mappings", ())
+        return len(mappings) == 1 and mappings[0]["size"] == 1 and bool(mappings[0]["hostID"] == id)
+
+    def operations(self) -> "Iterator[Op]":
+        """What the runtime does once the namespace is there."""
+        if self.denies_setgroups:
+            yield Op("deny_setgroups", "/linux/gidMappings")
+        for kind, by_program in self._programs.items():
+            lines = id_map(self._linux.get(f"{kind}Mappings", ()))
+            verb, name = ("run_id_mapper", f"new{kind}map") if by_program else ("write_id_maps", f"{kind}_map")
+            yield Op(verb, f"/linux/{kind}Mappings", name, lines)
+
+
+def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool) -> None:
+    """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
+
+    `dumpable`: the first process still is, until its ids are mapped.
+    """
+    joins = _joins(plan, namespaces)
     for kind in namespaces.made_by_clone():
         plan.clone_flags |= CLONE_FLAGS[kind]
     first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
@@ -73,8 +110,10 @@ def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespac
         first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind != "mount")
         first.append(Op("unshare", namespaces.where["user"], "user", a=CLONE_FLAGS["user"]))
     if "user" in namespaces.new:
-        plan.at[ID_MAPS] = list(_id_maps(linux))
+        plan.at[ID_MAPS] = list(mapper.operations())
         first.append(sync(ID_MAPS, "/linux/uidMappings"))
+        if dumpable:
+            first.append(Op("set_dumpable", a=0))
     if namespaces.needs_bootstrap:
         plan.bootstrap.extend(_bootstrap(plan, namespaces, joins))
     for kind in _JOIN_ORDER:
@@ -84,8 +123,9 @@ def enter_namespaces(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespac
         plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
 
 
-def _joins(plan: "Plan", linux: "dict[str, Any]", namespaces: Namespaces) -> "dict[str, Op]":
+def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
     """One operation for each namespace to join; the runtime opens them all before anything is entered."""
+    linux = namespaces.linux
     joins: dict[str, Op] = {}
     # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
     changed = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
@@ -121,12 +161,6 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> 
         if kind in joins:
             yield joins.pop(kind)
     yield Op("clone_init", "/linux/namespaces")
-
-
-def _id_maps(linux: "dict[str, Any]") -> "Iterator[Op]":
-    for kind in ("uid", "gid"):
-        lines = id_map(linux.get(f"{kind}Mappings", ()))
-        yield Op("write_id_maps", f"/linux/{kind}Mappings", f"{kind}_map", lines)
 
 
 def id_map(mappings: "Iterable[dict[str, Any]]") -> str:

@@ -29,7 +29,7 @@ VERBS = (
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy",
+    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 
@@ -37,11 +37,14 @@ CODES = {verb: code for code, verb in enumerate(VERBS)}
 PARENT_VERBS = (
     "open_rootfs", "open_tree", "make_user_namespace", "idmap_tree", "make_device_filesystem", "make_device",
     "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup", "attach_device_filter",
-    "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps",
-    "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook", "send_console",
-    "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container", "open_container_root",
-    "set_affinity", "enter_cgroup", "verify_namespaces",
+    "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps", "deny_setgroups",
+    "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
+    "send_console", "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container",
+    "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces",
 )  # fmt: skip
+
+# What the container's first process clones by itself where the runtime has no power over mounts, by the runtime's verb.
+CLONES = {"open_rootfs": "clone_rootfs", "open_tree": "clone_tree", "open_device": "clone_device"}
 
 # Synchronisation points: the child says that it is there and waits; the parent does its part and answers.
 # INIT is no question of init, but the news of it: a bootstrap process has cloned it. BORN is before the first child
@@ -60,7 +63,7 @@ CREATE_STATE = 11  # only this side knows it by number
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
-TARGET_FILE, TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 1, 2, 4, 8, 16, 32
+TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 2, 4, 8, 16, 32
 READONLY_AT_LAST = 64  # the compiler's own: a filesystem that is writable until every mount point exists
 
 

@@ -9,6 +9,7 @@ that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
 import _struct
 
 from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
+from pyoci.errors import ConfigError, Problem
 from pyoci.plan.operations import CONSOLE, CREATED, READY, Op, sync
 
 TYPE_CHECKING = False
@@ -39,6 +40,8 @@ SCHED_ATTR = _struct.Struct("=IIQiIQQQII")
 # linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 IO_CLASS_SHIFT = 13
+
+KEEP_GROUPS = "run.oci.keep_original_groups"  # of crun; Podman's --group-add keep-groups
 
 
 def mask(names: "list[str]") -> int:
@@ -164,8 +167,25 @@ class Capabilities:
         )
 
 
+class Groups:
+    """Supplementary groups. They are not `allowed` to be set in some user namespaces (user_namespaces(7)): there the
+    runtime's stay, which are nobody's inside; so they do at the wish of crun's annotation.
+
+    Raises ConfigError if groups are asked for that can't be had.
+    """
+
+    __slots__ = ("gids", "kept")
+
+    def __init__(self, process: "dict[str, Any]", *, allowed: bool, annotations: "dict[str, str]") -> None:
+        self.gids: list[int] = process.get("user", {}).get("additionalGids", [])
+        self.kept = not allowed or annotations.get(KEEP_GROUPS) == "1"
+        if self.gids and not allowed:
+            text = "cannot set supplementary groups: the user namespace denies it (user_namespaces(7), setgroups)"
+            raise ConfigError([Problem("/process/user/additionalGids", text)])
+
+
 def settle(
-    process: "dict[str, Any]", env: "list[str]", capabilities: Capabilities, preserve_fds: int
+    process: "dict[str, Any]", env: "list[str]", capabilities: Capabilities, groups: Groups, preserve_fds: int
 ) -> "Iterator[Op]":
     """From the runtime to the container's user, with the program found: what create and exec have in common."""
     yield from security_labels(process)
@@ -174,18 +194,18 @@ def settle(
         yield Op("set_home", "/process/env", a=uid)
     if not process.get("terminal"):
         yield Op("chown_stdio", "/process/user/uid", a=uid)
-    yield from credentials(process, capabilities)
+    yield from credentials(process, capabilities, groups)
     yield from program(process, env, preserve_fds)
 
 
-def credentials(process: "dict[str, Any]", capabilities: Capabilities) -> "Iterator[Op]":
+def credentials(process: "dict[str, Any]", capabilities: Capabilities, groups: Groups) -> "Iterator[Op]":
     """Bounding set, groups, ids, working directory, capability sets: the order in which each is still allowed."""
     user = process.get("user", {})
     if process.get("noNewPrivileges"):
         yield Op("set_no_new_privs", "/process/noNewPrivileges")
     yield Op("drop_bounding", "/process/capabilities/bounding", a=capabilities.bounding)
-    groups = user.get("additionalGids", [])
-    yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups), a=len(groups))
+    if not groups.kept:
+        yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups.gids), a=len(groups.gids))
     yield Op("set_ids", "/process/user", a=user.get("uid", 0), b=user.get("gid", 0))
     yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
     yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
@@ -264,6 +284,7 @@ def enter_program(
 
 __all__ = [
     "Capabilities",
+    "Groups",
     "console",
     "credentials",
     "enter_program",

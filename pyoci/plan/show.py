@@ -276,6 +276,10 @@ def _limit(value: int) -> str:
     return "infinity" if value == (1 << 64) - 1 else str(value)
 
 
+def _id_map(op: Op) -> str:
+    return f"{op.s1} = {', '.join(op.s2.split(chr(10))[:-1])}"
+
+
 def _first(op: Op) -> str:
     return op.s1
 
@@ -286,6 +290,9 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
     "attach_rootfs": _first,
     "bind_device": _first,
+    "clone_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
+    "clone_rootfs": _first,
+    "clone_tree": _open_tree,
     "bind_mount": lambda op: f"{op.s2} → {op.s1}",
     "chdir": _first,
     "chown_cgroup": lambda op: f"uid {op.a}" + (" of the container's user namespace" if op.b else ""),
@@ -353,7 +360,8 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "verify_namespaces": _first,
     "write_attr": lambda op: f"/proc/{op.s1} = {op.s2}",
     "write_cgroup": lambda op: f"{op.s1} = {op.s2}",
-    "write_id_maps": lambda op: f"{op.s1} = {', '.join(op.s2.split(chr(10))[:-1])}",
+    "write_id_maps": _id_map,
+    "run_id_mapper": _id_map,
     "write_oom_score_adj": lambda op: str(op.a),
     "write_schemata": _first,
     "write_sysctl": lambda op: f"/proc/{op.s1} = {op.s2}",

@@ -197,7 +197,8 @@ class Runtime:
         wait_for(lambda: self.state(id).get("status") == status, f"not {status}")
 
     def delete(self, *options: str, id: str = "") -> None:
-        assert (0, "", "") == tuple(self("delete", *options, id or self.id))
+        result = self("delete", *options, id or self.id)
+        assert (0, "", "") == tuple(result), result
 
     def record(self, id: str = "") -> dict[str, Any]:
         """state.json as the runtime wrote it."""
@@ -269,6 +270,15 @@ class Host:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+    def ours(self, pid: int) -> None:
+        """A process of the test's own, which is to live longer than its containers."""
+        self._children.add(pid)
+
+    def reap(self) -> None:
+        """Reap what has ended, as an engine does with the processes of its `exec --detach`."""
+        for pid in set(_children()) - self._children:
+            os.waitpid(pid, os.WNOHANG)
 
     # --- what it looks at
 

@@ -17,6 +17,7 @@ NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
 
 
 EXEC = PLANS / "exec"
+PLAIN_USER = compiler.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
 EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
 
 
@@ -48,7 +49,7 @@ def compiled(name: str, **options: object) -> operations.Plan:
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
     return compiler.compile_container(
         document,
-        compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
+        PLAIN_USER if name == "rootless" else compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
         compiler.Options("/bundle", "box", **options),
     )
 
@@ -75,7 +76,7 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     """An operation without a JSON pointer is one that every container has."""
     everywhere = {
         "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "make_device", "open_device", "symlink",
-        "reset_affinity", "sync", "close_fds", "wait_start", "commit",
+        "clone_device", "reset_affinity", "sync", "close_fds", "wait_start", "commit",
     }  # fmt: skip
     plan = compiled(name)
 
@@ -249,7 +250,9 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         ]
         linux = {"namespaces": entries, "timeOffsets": {"monotonic": {"secs": 1}} if not joined & 1 else {}}
         plan = operations.Plan()
-        namespaces.enter_namespaces(plan, linux, namespaces.Namespaces(linux))
+        own = namespaces.Namespaces(linux)
+        mapper = namespaces.Mapper(linux, own, 0, 0, process.ALL_CAPABILITIES)
+        namespaces.enter_namespaces(plan, own, mapper, dumpable=False)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
         for op in plan.child():
             if op.verb == "join_namespace":

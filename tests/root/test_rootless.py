@@ -1,0 +1,396 @@
+"""Without power over the host: as a plain user, and as root of an engine's user namespace."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.root.test_console import ConsoleSocket
+from tests.support.rootless import FIRST, UID, Inside, Plain
+from tests.support.runtime import cgroup_mount, mount_points, parse_status, wait_for
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def plain(pyoci, tmp_path, bundle, host_clean):
+    """The runtime of a plain user, whose containers are deleted afterwards."""
+    made = Plain(pyoci, tmp_path, bundle, host_clean)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def host_mount(tmp_path):
+    """A mount of the host that a user namespace made later gets locked."""
+    path = tmp_path / "locked"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec,noatime,mode=755", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture(params=["ranges", "one id"])
+def engine(request, pyoci, tmp_path, bundle, host_mount, host_clean):
+    """The runtime as root of a user namespace: one with many ids, and one with a single one, which denies setgroups."""
+    made = Inside(pyoci, tmp_path, bundle, host_clean, denies_setgroups=request.param == "one id")
+    yield made
+    made.clean_up()
+    made.end()
+
+
+@pytest.fixture
+def cgroup(host_clean):
+    """A cgroup that was delegated to the user, and one in it for what the user runs."""
+    top = Path(cgroup_mount()) / f"{host_clean.token}-user"
+    (top / "session").mkdir(parents=True)
+    for path in (top, *(top / name for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads"))):
+        os.chown(path, UID, UID)
+    for path in (top / "session", top / "session/cgroup.procs"):
+        os.chown(path, UID, UID)
+    yield top
+    (top / "session").rmdir()
+    top.rmdir()
+
+
+# --- a plain user
+
+
+def test_config_that_spec_writes(plain):
+    """`spec --rootless` writes a config that this user can run; container root is the user."""
+    (plain.bundle.folder / "config.json").unlink(missing_ok=True)
+    subprocess.run(plain.as_user(plain.executable, "spec", "--rootless"), cwd=plain.bundle.folder, check=True)
+    written = json.loads((plain.bundle.folder / "config.json").read_text())
+    assert written["process"]["terminal"]
+    written["process"]["terminal"] = False
+    plain.bundle.config = written
+    assert f"0 {UID} 1" == " ".join(plain.shell("cat /proc/self/uid_map").split())
+
+
+def test_life_of_a_container(plain):
+    """create, state, start, exec, kill, delete; the state lies in the user's runtime directory."""
+    plain.bundle.shell("trap 'exit 3' TERM; while :; do sleep 0.05; done")
+    plain.create()
+    assert [plain.id] == [path.name for path in (plain.runtime_dir / "pyoci").iterdir()]
+    assert "created" == plain.state()["status"]
+    plain.start()
+    assert "running" == plain.state()["status"]
+    result = plain("exec", plain.id, "sh", "-c", "echo $$; id -u; exit 7")
+    assert (7, "") == (result.status, result.err)
+    assert "0" == result.out.split()[1]
+    result = plain("exec", plain.id, "/nothing")
+    assert 255 == result.status
+    assert "no such file or directory" in result.err
+    assert (0, "", "") == tuple(plain("kill", plain.id, "TERM"))
+    plain.wait("stopped")
+    plain.delete()
+
+
+def test_ranges_are_mapped_by_newuidmap(plain):
+    """Several ranges: the programs of the package uidmap write them, and groups can be set."""
+    plain.map_ranges()
+    plain.bundle.process["user"] = {"uid": 5, "gid": 6, "additionalGids": [7, 8]}
+    out = plain.shell("id -u; id -g; cat /proc/self/status")
+    status = parse_status(out.partition("Name:")[1] + out.partition("Name:")[2])
+    assert ["5", "6"] == out.split()[:2]
+    assert "7 8" == status["Groups"]
+
+
+def test_exec_into_a_container_with_ranges(plain):
+    """Another user than container root; oomScoreAdj goes for this process, too."""
+    plain.map_ranges()
+    plain.bundle.process["oomScoreAdj"] = 300
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    plain.start()
+    result = plain("exec", "--user", "9:10", plain.id, "sh", "-c", "id -u; id -g; cat /proc/self/oom_score_adj")
+    assert (0, "9\n10\n300\n", "") == tuple(result)
+    assert "300" == Path(f"/proc/{plain.pid()}/oom_score_adj").read_text().strip()
+    plain.delete("--force")
+
+
+def test_container_root_is_another_than_the_user(plain):
+    """Nothing of the user's is mapped: container root is the first of the assigned ids."""
+    plain.map_ranges((0, FIRST, 1000))
+    for path in (plain.bundle.rootfs, *plain.bundle.rootfs.rglob("*")):
+        os.chown(path, FIRST, FIRST, follow_symlinks=False)
+    plain.bundle.process["oomScoreAdj"] = 200
+    assert "0\n200\n" == plain.shell("id -u; cat /proc/self/oom_score_adj")
+
+
+def test_range_that_is_not_the_users(plain):
+    """newuidmap refuses: its words, and the key that asked for it."""
+    plain.map_ranges((0, UID, 1), (1, 1000, 10))
+    message = plain.create_fails()
+    assert (
+        "/linux/uidMappings: cannot map ids with /usr/bin/newuidmap: uid range [1-11) -> [1000-1010) not allowed"
+        in message
+    )
+    assert "/etc/subuid" in message
+
+
+def test_no_newuidmap(plain, tmp_path):
+    """Where the programs are missing, the message says what they are and where they were looked for."""
+    (tmp_path / "empty").mkdir()
+    layer = tmp_path / "empty"
+    plain.before = f"""
+        mount -t tmpfs tmpfs {layer}
+        mkdir {layer}/upper {layer}/work
+        mknod {layer}/upper/newuidmap c 0 0
+        mount -t overlay -o lowerdir=/usr/bin,upperdir={layer}/upper,workdir={layer}/work overlay /usr/bin
+    """
+    plain.map_ranges()
+    message = plain.create_fails()
+    assert "/linux/uidMappings: cannot map ids: newuidmap is not installed" in message
+    assert "package uidmap" in message
+
+
+def test_groups_that_can_not_be_set(plain):
+    """With its own group alone a user may not set others: the key that asks for them is named."""
+    plain.bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [0]}
+    message = plain.create_fails()
+    assert message.startswith(
+        "/process/user/additionalGids: cannot set supplementary groups: the user namespace denies it"
+    )
+
+
+def test_no_user_namespace(plain):
+    """What can't work is said before anything is made, and what to do."""
+    plain.bundle.linux["namespaces"] = [n for n in plain.bundle.linux["namespaces"] if n["type"] != "user"]
+    for kind in ("uidMappings", "gidMappings"):
+        del plain.bundle.linux[kind]
+    message = plain.create_fails()
+    assert "/linux/namespaces: cannot make a container without a user and a mount namespace of its own" in message
+    assert "pyoci spec --rootless" in message
+
+
+def test_terminal(plain, tmp_path):
+    """Through a console socket, of the first process and of another one."""
+    plain.map_ranges()
+    plain.bundle.process["terminal"] = True
+    plain.bundle.shell("tty; sleep 1000")
+    first, second = (ConsoleSocket(tmp_path / name) for name in ("first", "second"))
+    for path in ("first", "second"):
+        os.chown(tmp_path / path, UID, UID)
+    plain.create("--console-socket", tmp_path / "first")
+    first.receive()
+    plain.start()
+    first.until("/dev/pts/0")
+    done = plain(
+        "exec", "--detach", "--tty", "--console-socket", tmp_path / "second", plain.id, "sh", "-c", "tty; id -u"
+    )
+    assert (0, "", "") == tuple(done)
+    second.receive()
+    assert ["/dev/pts/1", "0"] == second.read().split()
+    first.close()
+    second.close()
+    plain.host.reap()  # the kernel does not let the first process of a pid namespace go before
+    plain.delete("--force")
+
+
+def test_binds(plain, tmp_path):
+    """Sources are the user's to bind: a folder, and a file whose mount point is missing; their attributes hold."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("content")
+    plain.bundle.mount("/folder", "bind", "rbind", "ro", "nosuid", source=source)
+    plain.bundle.mount("/new/file", "bind", "bind", source=source / "file")
+    out = plain.shell("cat /folder/file /new/file; echo; cat /proc/self/mountinfo")
+    mounts = mount_points(out.partition("\n")[2])
+    assert "contentcontent" == out.partition("\n")[0]
+    assert {"ro", "nosuid"} <= mounts["/folder"].options
+
+
+def test_source_that_is_missing(plain, tmp_path):
+    """The message is the one that root gets."""
+    plain.bundle.mount("/folder", "bind", "rbind", source=tmp_path / "nothing")
+    message = plain.create_fails()
+    assert message == (
+        f"/mounts/{len(plain.bundle.config['mounts']) - 1}/source: cannot use mount source {tmp_path}/nothing: "
+        "no such file or directory"
+    )
+
+
+def test_limits_without_a_cgroup(plain):
+    """The user has none to put limits on: the container runs, and the log says what is lost and why."""
+    plain.bundle.linux["resources"]["pids"] = {"limit": 10}
+    plain.bundle.linux["cgroupsPath"] = f"/{plain.host.token}"
+    plain.bundle.shell("echo ran")
+    result = plain.run()
+    assert (0, "ran\n") == (result.status, result.out)
+    warnings = [json.loads(line)["msg"] for line in plain.log.read_text().splitlines()]
+    assert any("/linux/resources: ignored: the container gets no cgroup:" in text for text in warnings), warnings
+
+
+def test_no_limits_and_no_cgroup(plain):
+    """Nothing is lost, so nothing is said. The container can be killed, but not paused."""
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    plain.start()
+    assert not plain.log.exists() or "ignored" not in plain.log.read_text()
+    assert "cannot freeze container" in plain.fails("pause", plain.id)
+    assert (0, "", "") == tuple(plain("kill", "--all", plain.id, "KILL"))
+    plain.wait("stopped")
+
+
+def test_delegated_cgroup(plain, cgroup):
+    """A cgroup of its own beside the user's: it can be paused, and goes with the container."""
+    plain.cgroup = str(cgroup / "session")
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    plain.start()
+    assert f"0::/{cgroup.name}/{plain.id}\n" in Path(f"/proc/{plain.pid()}/cgroup").read_text()
+    assert (0, "", "") == tuple(plain("pause", plain.id))
+    assert "paused" == plain.state()["status"]
+    assert (0, "", "") == tuple(plain("resume", plain.id))
+    plain.delete("--force")
+    assert not (cgroup / plain.id).exists()
+
+
+def test_controller_that_was_not_delegated(plain, cgroup):
+    """The cgroup is there, the controller is not: that limit is lost, with a warning."""
+    plain.cgroup = str(cgroup / "session")
+    os.chown(cgroup / "cgroup.subtree_control", 0, 0)
+    plain.bundle.linux["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 2 << 20}]
+    plain.bundle.shell("echo ran")
+    result = plain.run()
+    assert (0, "ran\n") == (result.status, result.out)
+    assert "the cgroup controller hugetlb is not delegated to this user" in plain.log.read_text()
+
+
+def test_killed_while_it_creates(plain):
+    """Whenever the runtime is killed, `delete --force` removes what is left."""
+    plain.map_ranges()
+    plain.bundle.program("sleep", 1000)
+    plain.bundle.write()
+    for milliseconds in range(0, 60, 4):
+        create = subprocess.Popen(
+            plain.command("create", "--bundle", plain.bundle.folder, plain.id),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(milliseconds / 1000)
+        create.kill()
+        create.wait()
+        plain.delete("--force")
+        plain.assert_gone()
+
+
+def test_default_root_without_a_runtime_directory(plain):
+    """Without XDG_RUNTIME_DIR the state would go to /run, which is not the user's: the message says what to set."""
+    words = plain.as_user(
+        plain.executable, "create", "--bundle", plain.bundle.folder, plain.id, environment=["XDG_RUNTIME_DIR="]
+    )
+    plain.bundle.write()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert 1 == done.returncode
+    assert "/run/pyoci: permission denied" in done.stderr
+    assert "XDG_RUNTIME_DIR" in done.stderr
+
+
+# --- an engine
+
+
+def test_life_in_an_engine(engine):
+    """create, start, exec, kill, delete by root of a user namespace, with devices, masks and a terminal's place."""
+    engine.bundle.shell("echo x > /dev/null; ls /dev; exec sleep 1000")
+    engine.create()
+    engine.start()
+    wait_for(lambda: "zero" in engine.output())
+    assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx"} <= set(engine.output().split())
+    result = engine("exec", engine.id, "sh", "-c", "id -u; head -c 3 /dev/zero | wc -c; exit 4")
+    assert (4, "0\n3\n", "") == tuple(result)
+    assert (0, "", "") == tuple(engine("kill", engine.id, "KILL"))
+    engine.wait("stopped")
+    engine.delete()
+
+
+def test_limits_in_an_engine(engine):
+    """The engine's limits are lost if it was given no cgroup."""
+    engine.bundle.linux["resources"]["memory"] = {"limit": 1 << 28}
+    engine.bundle.linux["cgroupsPath"] = f"/{engine.host.token}"
+    engine.bundle.shell("echo ran")
+    result = engine.run()
+    assert (0, "ran\n") == (result.status, result.out)
+    assert "/linux/resources: ignored: the container gets no cgroup" in engine.log.read_text()
+
+
+def test_attributes_that_are_locked(engine, host_mount):
+    """What the host has mounted without devices or set-user-ID programs stays so, whatever else is changed of it."""
+    locked = host_mount
+    engine.bundle.mount("/one", "bind", "rbind", "ro", source=locked)
+    engine.bundle.mount("/two", "bind", "bind", "rprivate", source=locked)
+    engine.bundle.mount("/three", "bind", "bind", "nosuid", "nodev", "noexec", "ro", source=locked)
+    mounts = mount_points(engine.shell("cat /proc/self/mountinfo"))
+    for target in ("/one", "/two", "/three"):
+        assert {"nosuid", "nodev", "noexec", "noatime"} <= mounts[target].options
+    assert {"ro"} == {"ro", "rw"} & mounts["/one"].options
+    assert {"rw"} == {"ro", "rw"} & mounts["/two"].options
+
+
+def test_attribute_that_can_not_be_had(engine, host_mount):
+    """What asks for one that is locked gets an error, as the kernel has it, not a mount that is another."""
+    engine.bundle.mount("/one", "bind", "bind", "exec", source=host_mount)
+    message = engine.create_fails()
+    assert f"cannot use mount source {host_mount}: operation not permitted" in message
+    assert "is locked in a user namespace" in message
+
+
+def test_user_namespace_in_an_engines(engine):
+    """Podman's --userns: mappings are relative to the engine's, and nobody has to write them but the runtime."""
+    if engine.denies_setgroups:
+        maps = [{"containerID": 0, "hostID": 0, "size": 1}]
+    else:
+        maps = [{"containerID": 0, "hostID": 1, "size": 1000}, {"containerID": 1000, "hostID": 0, "size": 1}]
+    engine.bundle.namespace("user")
+    engine.bundle.linux["uidMappings"] = engine.bundle.linux["gidMappings"] = maps
+    owner = UID if engine.denies_setgroups else FIRST + 1
+    for path in (engine.bundle.rootfs, *engine.bundle.rootfs.rglob("*")):
+        os.chown(path, owner, owner, follow_symlinks=False)
+    engine.bundle.shell("id -u; exec sleep 1000")
+    engine.create()
+    pid = engine.pid()
+    outside = [line.split() for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines()]
+    assert ["0", str(owner)] == outside[0][:2]
+    engine.start()
+    result = engine("exec", engine.id, "id", "-u")
+    assert (0, "0\n", "") == tuple(result)
+    engine.delete("--force")
+
+
+def test_state_root_of_an_engine(engine, tmp_path):
+    """The user's runtime directory if there is one; rootful Podman passes an empty one, and then it is /run/pyoci."""
+    directory = tmp_path / "xdg"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, *[UID if engine.denies_setgroups else FIRST] * 2)
+    engine.bundle.program("sleep", 1000)
+    engine.bundle.write()
+    command = engine.inside("env", f"XDG_RUNTIME_DIR={directory}", engine.executable)
+    subprocess.run([*command, "create", "--bundle", engine.bundle.folder, engine.id],
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+    assert [engine.id] == [path.name for path in (directory / "pyoci").iterdir()]
+    subprocess.run([*command, "delete", "--force", engine.id], check=True)
+    done = subprocess.run(
+        engine.inside("env", "XDG_RUNTIME_DIR=", engine.executable, "state", engine.id),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"container `{engine.id}` does not exist" in done.stderr
+
+
+def test_groups_that_are_kept(engine):
+    """Podman's --group-add keep-groups: the runtime's groups stay."""
+    engine.bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    engine.bundle.shell("exec sleep 1000")
+    engine.bundle.write()
+    groups = "" if engine.denies_setgroups else "7 9"
+    words = engine.command("create", "--bundle", engine.bundle.folder, engine.id)
+    if groups:
+        at = words.index(engine.executable)
+        words[at:at] = ["setpriv", "--groups", groups.replace(" ", ",")]
+    subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    engine.start()
+    status = parse_status(Path(f"/proc/{engine.pid()}/status").read_text())
+    assert groups == " ".join(str(int(gid) - FIRST) for gid in status["Groups"].split())
+    engine.delete("--force")
