@@ -65,7 +65,7 @@ VERBS = (
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
-    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY
+    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_FILTER
 
 cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
@@ -1736,10 +1736,10 @@ cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
 
 
 cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: from fd a on, only the channel, the two FIFOs, the state for the startContainer hook, and slot b unless it
-    # is 0, stay open. Below, from 3 on, those that are the caller's to pass on: what the runtime has opened among them, where
-    # the caller had nothing, would be closed by execve, and that is too late.
-    cdef int kept[6]
+    # Contract: from fd a on, only the channel, the two FIFOs, the state for the startContainer hook, the seccomp filter, and
+    # slot b unless it is 0, stay open. Below, from 3 on, those that are the caller's to pass on: what the runtime has opened
+    # among them, where the caller had nothing, would be closed by execve, and that is too late.
+    cdef int kept[7]
     cdef int i, j, n = 0, swap, flags
     cdef unsigned int first = <unsigned int>op.a
     if not ctx.started:
@@ -1748,7 +1748,8 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
         n = 2
     kept[n] = ctx.slots[SLOT_RESULT_FIFO]
     kept[n + 1] = ctx.slots[SLOT_START_STATE]
-    n += 2
+    kept[n + 2] = ctx.slots[SLOT_FILTER]
+    n += 3
     if op.b:
         kept[n] = ctx.slots[op.b]
         n += 1
@@ -2145,14 +2146,22 @@ cdef struct sock_fprog:
 
 
 cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: s1 is an array of a instructions compiled by the runtime; b are the flags of seccomp(2).
+    # Contract: s1 is an array of a instructions compiled by the runtime, or they are in the file in slot d; b are the flags
+    # of seccomp(2).
+    cdef char content[BPF_MAXINSNS * 8 + 1]
+    cdef ssize_t size = op.a * 8
     cdef sock_fprog program
-    if op.a > BPF_MAXINSNS:  # and 16 bits would hold less of it
+    program.filter = ctx.pool + op.s1
+    if op.d:
+        size = pread(ctx.slots[op.d], content, sizeof(content), 0)
+        program.filter = content
+    if size < 0:
+        return STEP_SECCOMP
+    if size > BPF_MAXINSNS * 8:  # and 16 bits would hold less of it
         set_errno(E2BIG)
         return STEP_SECCOMP
     tell_exec(ctx)
-    program.length = <unsigned short>op.a
-    program.filter = ctx.pool + op.s1
+    program.length = <unsigned short>(size // 8)
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:
         return STEP_SECCOMP
     return 0

@@ -201,8 +201,8 @@ class _Creation:
             record |= launch.to_dict()
             launch.clone()
             self._remember(directory, launch, record)
-            self._keep_for_exec(directory)  # while the child works
             launch.meanwhile()
+            self._keep_for_exec(directory)  # while the child works
             record |= launch.to_dict()  # with the device filter's number, and what is kept of the cgroup from now on
 
             def at(point: int) -> None:
@@ -276,7 +276,7 @@ class _Creation:
         for op in self.plan.init:
             if op.verb == "load_seccomp":
                 kept["seccomp"] = {"flags": op.b}
-                directory.keep(state.SECCOMP, op.blob)
+                directory.keep(state.SECCOMP, op.blob or (self.plan.filter.program if self.plan.filter else b""))
         directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
 
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:

@@ -179,7 +179,7 @@ class _Execution:
         self._tracee: Tracee | None = None
         if seccomp:
             program = container.seccomp_program()
-            filter_ = Filter(program, seccomp["flags"], [], len(program) // 8)
+            filter_ = Filter(seccomp["flags"], program=program)
         self._has_listener = filter_ is not None and filter_.notify
         rdt = self._record["rdt"].get("joined", ())
         running = Running(

@@ -22,6 +22,7 @@ from pyoci.plan.operations import (
     CLONES,
     CREATED,
     EXEC_FIFO,
+    FILTER,
     FIRST_SLOT,
     HOOK_STATE,
     ID_MAPS,
@@ -140,6 +141,8 @@ class Launch:
     def _clone(self, cgroup_fd: int, *, held: bool = False) -> bool:
         """Clone the first child, which waits for a word from us if it is `held`. Whether it was killed at once."""
         ops, pool, vectors = encode(self.plan.child())
+        if self.plan.filter is not None and self.slots[FILTER] < 0:
+            self.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         self._channel, child_end = _native.channel()
         self.slots[CHANNEL] = child_end
         flags = self.plan.clone_flags
@@ -445,6 +448,10 @@ class Launch:
     def _chown_cgroup(self, op: Op) -> None:
         self.cgroup.delegate(_host_id(files.read(f"/proc/{self.pid}/uid_map"), op.a) if op.b else op.a)
 
+    def _write_filter(self, _: Op) -> None:
+        if self.plan.filter is not None:
+            posix.write(self.slots[FILTER], self.plan.filter.program)
+
     def _in_rdt_group(self, op: Op) -> None:
         """The four operations of `pyoci.resctrl`; plan_rdt came first."""
         if self.rdt is not None:
@@ -547,6 +554,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "run_id_mapper": Launch._run_id_mapper,
     "write_time_offsets": Launch._write_time_offsets,
     "write_oom_score_adj": Launch._write_oom_score_adj,
+    "write_filter": Launch._write_filter,
     "move_net_device": Launch._move_net_device,
     "run_host_hook": Launch._run_host_hook,
     "prlimit": Launch._prlimit,

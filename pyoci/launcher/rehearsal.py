@@ -29,4 +29,5 @@ def create(file: str) -> None:
         config["linux"].pop("seccomp")
     plan = compile_container(config, Host(arch, "/sys/fs/cgroup", capabilities=(1 << 41) - 1), Options("/bundle", "id"))
     encode(plan.child())
+    plan.complete()
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())

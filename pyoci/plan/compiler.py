@@ -280,6 +280,9 @@ def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host, options: Options) 
         return None
     compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
     plan.warnings.extend(compiled.warnings)
+    if not compiled.is_compiled:
+        plan.filter = compiled
+        plan.meanwhile.append(Op("write_filter", seccomp.WHERE))
     if compiled.notify:
         path = join(options.bundle, linux["seccomp"]["listenerPath"])
         metadata = linux["seccomp"].get("listenerMetadata", "")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pyoci.cgroups.resources import Write
+    from pyoci.plan.seccomp import Filter
 
 # The order is the executor's enum; tests/native compares them.
 VERBS = (
@@ -40,7 +41,7 @@ PARENT_VERBS = (
     "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps", "deny_setgroups",
     "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
     "send_console", "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container",
-    "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces",
+    "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
 )  # fmt: skip
 
 # What the container's first process clones by itself where the runtime has no power over mounts, by the runtime's verb.
@@ -58,8 +59,9 @@ SYNC_NAMES = {
 }  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.
-ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL, PROC, PTY, MASK_DIRECTORY = range(11)
-CREATE_STATE = 11  # only this side knows it by number
+ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL = range(8)
+PROC, PTY, MASK_DIRECTORY, FILTER = range(8, 12)
+CREATE_STATE = 12  # only this side knows it by number
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
@@ -132,12 +134,13 @@ class Plan:
     `poststart`  what `start` runs once the program runs; create keeps it in the state
     `poststop`   what `delete` runs once the container is gone; kept likewise
     `slots`      how many descriptors the plan numbers
+    `filter`     a seccomp filter that is still to be compiled, for `write_filter`
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
     `warnings`   what the person should know; nothing depends on it
     """
 
     __slots__ = (
-        "at", "before", "bootstrap", "clone_flags", "init", "meanwhile", "poststart", "poststop", "slots",
+        "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop", "slots",
         "warnings", "writes",
     )  # fmt: skip
 
@@ -153,11 +156,19 @@ class Plan:
         self.slots = FIRST_SLOT
         self.warnings: list[str] = []
         self.writes: list[Write] = []
+        self.filter: Filter | None = None
 
     def new_slot(self) -> int:
         """The number of a descriptor that did not exist before."""
         self.slots += 1
         return self.slots - 1
+
+    def complete(self) -> None:
+        """Compute now what the runtime would compute meanwhile: for those who look at the plan and don't run it."""
+        if self.filter is not None:
+            for op in (*self.meanwhile, *self.init):
+                if op.verb in ("write_filter", "load_seccomp"):
+                    op.a = self.filter.instructions
 
     def child(self) -> list[Op]:
         """What the executor runs, in order; a record's `op` is an index into this list."""

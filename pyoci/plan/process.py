@@ -10,7 +10,7 @@ import _struct
 
 from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.errors import ConfigError, Problem
-from pyoci.plan.operations import CONSOLE, CREATED, READY, Op, sync
+from pyoci.plan.operations import CONSOLE, CREATED, FILTER, READY, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,8 +274,10 @@ def enter_program(
         lacking = capabilities.late & ~capabilities.effective
         if lacking:
             yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
-        size = len(seccomp.program) // 8
-        yield Op("load_seccomp", "/linux/seccomp", blob=seccomp.program, a=size, b=seccomp.flags)
+        if seccomp.is_compiled:
+            yield Op("load_seccomp", "/linux/seccomp", blob=seccomp.program, a=seccomp.instructions, b=seccomp.flags)
+        else:
+            yield Op("load_seccomp", "/linux/seccomp", b=seccomp.flags, d=FILTER)
         if lacking:
             yield capabilities.apply("/process/capabilities")
     yield from hooks

@@ -12,7 +12,7 @@ from pyoci.plan.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from pyoci.plan.bpf import Range
@@ -47,6 +47,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
 }
 NEW_LISTENER = 8
+_RETURN_NOTIFY = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32
 TSYNC_ESRCH = 0x10
 
 # Offsets in struct seccomp_data.
@@ -67,19 +68,44 @@ MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
 
 
 class Filter:
-    """A compiled `linux.seccomp`.
+    """A checked `linux.seccomp`. `flags` are for seccomp(2), `warnings` for the log, each with its JSON pointer.
 
-    `program` is an array of struct sock_filter with `instructions` entries, `flags` are for seccomp(2), which
-    loads it, `warnings` for the log, each with its JSON pointer.
+    `program`, if it is not there yet, is compiled when it is first asked for.
     """
 
-    __slots__ = ("flags", "instructions", "program", "warnings")
+    __slots__ = ("_compile", "_program", "flags", "warnings")
 
-    def __init__(self, program: bytes, flags: int, warnings: list[str], instructions: int) -> None:
-        self.program = program
+    def __init__(
+        self,
+        flags: int,
+        warnings: "Sequence[str]" = (),
+        *,
+        program: bytes = b"",
+        code: "Callable[[], bytes] | None" = None,
+    ) -> None:
         self.flags = flags
         self.warnings = warnings
-        self.instructions = instructions
+        self._program = program
+        self._compile = code
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether asking for the program takes no time any more."""
+        return bool(self._program)
+
+    @property
+    def program(self) -> bytes:
+        """An array of struct sock_filter, which seccomp(2) loads. Raises PyociError if rules contradict each other, or
+        if there are too many for the kernel.
+        """
+        if not self._program and self._compile is not None:
+            self._program = self._compile()
+        return self._program
+
+    @property
+    def instructions(self) -> int:
+        """How many there are in `program`."""
+        return len(self.program) // 8
 
     @property
     def notify(self) -> bool:
@@ -90,8 +116,12 @@ class Filter:
 def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     """The filter that `linux.seccomp` asks for on a machine `arch` (uname -m: x86_64 or aarch64).
 
-    Raises PyociError, with its place, for what the schema can't tell: an errno with an action that has none,
-    an argument that does not exist, rules that contradict each other, a program too long for the kernel.
+    Everything is checked here but what compiling shows. That takes half a millisecond, so whoever is in a hurry asks
+    for the program when there is time. Only where a system call may be notified it is compiled at once: whether one
+    will be decides about the flags.
+
+    Raises PyociError, with its place, for what the schema can't tell: an errno with an action that has none, an
+    argument that does not exist.
     """
     if arch not in MACHINES:
         raise PyociError(f"cannot compile a seccomp filter: machine {arch} is not supported", where=WHERE)
@@ -104,8 +134,24 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     listed = seccomp.get("architectures", ())
     abis = [own, *(abi for abi in others if abi.name in listed)]
     warnings: list[str] = []
-    rules = _rules(seccomp.get("syscalls", ()), default, warnings)
+    syscalls = seccomp.get("syscalls", ())
+    rules = _rules(syscalls, default, warnings)
 
+    def code() -> bytes:
+        return _code(abis, rules, default, stub=stub)
+
+    asks = "SCMP_ACT_NOTIFY"
+    if seccomp["defaultAction"] != asks and all(rule["action"] != asks for rule in syscalls):
+        return Filter(_flags(seccomp.get("flags"), notify=False), warnings, code=code)
+    program = code()
+    notify = _RETURN_NOTIFY in memoryview(program).cast("Q")
+    if notify and not seccomp.get("listenerPath"):
+        raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
+    return Filter(_flags(seccomp.get("flags"), notify=notify), warnings, program=program)
+
+
+def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> bytes:
+    own = abis[0]
     decisions = Decisions()
     tables = [Table(abi, rules, default, decisions, stub=stub) for abi in abis]
     program = Assembler(decisions)
@@ -122,11 +168,7 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
     if instructions > LARGEST_PROGRAM:
         reason = f"it has {instructions} instructions, the kernel takes {LARGEST_PROGRAM}"
         raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
-    notify = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32 in program.code
-    if notify and not seccomp.get("listenerPath"):
-        raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
-    flags = _flags(seccomp.get("flags"), notify=notify)
-    return Filter(program.bytes(), flags, warnings, instructions)
+    return program.bytes()
 
 
 def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> None:

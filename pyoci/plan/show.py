@@ -43,6 +43,7 @@ _LONGEST = 64
 
 def text(plan: Plan) -> str:
     """The plan for people."""
+    plan.complete()
     rows: list[Row | str] = list(_rows(plan))
     widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
     lines: list[str] = []
@@ -77,6 +78,7 @@ def _put(lines: "list[str]", word: str) -> "list[str]":
 
 def as_json(plan: Plan) -> str:
     """The plan for programs: every operation as an object, in the order of `text`."""
+    plan.complete()
     document = {
         "cloneFlags": _clone_flags(plan.clone_flags),
         "before": [_object(op) for op in plan.before],
@@ -308,6 +310,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "join_rdt_group": lambda op: op.s1 + (f" and mon_groups/{op.s2}" if op.s2 else ""),
     "label_mount": lambda op: f"{op.s2} = {op.s1}",
     "load_seccomp": _seccomp,
+    "write_filter": _seccomp,
     "make_cgroup": _first,
     "make_device": _make_device,
     "make_device_filesystem": lambda op: "tmpfs" + (f"  (context={op.s1})" if op.s1 else ""),
