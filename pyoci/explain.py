@@ -281,7 +281,8 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
         if op.verb == "bind_mount" and detail:
             return f"{op.s2} is a file, and {op.s1} of the container a directory"
         what, target = (op.s2, op.s1) if op.verb == "bind_mount" else (f"a new {op.s1}", op.s3)
-        return f"{what} is a directory, and {target} of the container a file"
+        # not the other way round: engines take `is a directory` for a program that is one
+        return f"{target} of the container is a file, and {what} a directory"
     if step == "mkdirat" and error == errno.EROFS:
         return "the mount point is missing and the filesystem is read-only"
     if step in ("mkdirat", "openat") and error == errno.EEXIST:

@@ -255,7 +255,7 @@ ERRORS = [
         folder_on_file,
         (
             "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory "
-            ".hint: a new tmpfs is a directory, and /etc/passwd of the container a file."
+            ".hint: /etc/passwd of the container is a file, and a new tmpfs a directory."
         ),
     ),
     (
