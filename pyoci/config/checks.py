@@ -162,7 +162,8 @@ def check_arguments(process: "Object", at: str, say: "Say") -> None:
     if not process.get("args"):
         say(f"{at}/args" if "args" in process else at, 'expected "args" with at least one entry')
     elif not process["args"][0]:
-        say(f"{at}/args/0", mismatch("the name of a program", ""))
+        # with the words that tell engines of a program that is not there
+        say(f"{at}/args/0", mismatch("the name of a program", "") + ": executable file not found in $PATH")
     total = 0
     for name in ("args", "env"):
         for i, string in enumerate(up_to(MAX_STRINGS, process.get(name, []), f"{at}/{name}", say)):

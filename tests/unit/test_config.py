@@ -82,6 +82,7 @@ def filtered(**values: Any) -> dict[str, Any]:
 OR_A_NAMESPACE = "or a namespace of type user in /linux/namespaces"
 AS_A_PAIR = "the id mappings of a mount come as a pair"
 IDMAP = {"uidMappings": [mapping(0, 1, 1)], "gidMappings": [mapping(0, 2, 1)]}
+NOT_FOUND = "executable file not found in $PATH"
 DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 1024}
 MAPPED = {"linux__uidMappings": [mapping(0, 1, 1)], "linux__gidMappings": [mapping(0, 1, 1)]}
 
@@ -187,7 +188,10 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     (changed(process__cwd="tmp"), ['/process/cwd: expected an absolute path, found the string "tmp"']),
     (changed(process__args=REMOVED), ['/process: expected "args" with at least one entry']),
     (changed(process__args=[]), ['/process/args: expected "args" with at least one entry']),
-    (changed(process__args=[""]), ["/process/args/0: expected the name of a program, found an empty string"]),
+    (
+        changed(process__args=[""]),
+        [f"/process/args/0: expected the name of a program, found an empty string: {NOT_FOUND}"],
+    ),
     (changed(process__args="sh"), ['/process/args: expected an array, found the string "sh"']),
     (changed(process__env=["=x"]), ['/process/env/0: expected a variable as NAME=VALUE, found the string "=x"']),
     (changed(process__env=["X"]), ['/process/env/0: expected a variable as NAME=VALUE, found the string "X"']),
