@@ -14,6 +14,11 @@ USERS = "root:x:0:0:root:/root:/bin/sh\njoan:x:1000:1001:Joan:/tmp:/bin/sh\n"
 GROUPS = "root:x:0:\njoan:x:1001:\nusers:x:100:joan\nwheel:x:2000:joan\n"
 
 
+def capabilities(status: str) -> int:
+    """The effective set in the text of /proc/self/status."""
+    return int(status.partition("CapEff:\t")[2].split()[0], 16)
+
+
 class Docker:
     """A daemon and its client; `docker("run", …)` is a command that must succeed, and gives what it prints."""
 

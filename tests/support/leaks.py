@@ -73,4 +73,5 @@ class Leaks:
 
     def assert_none(self) -> None:
         """Fail with the list of what is left."""
-        assert [] == self.left()
+        left = self.left()
+        assert not left, "left:\n" + "\n".join(left)

@@ -15,7 +15,9 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     docker = Docker(tmp_path_factory.mktemp("engine"), runtime)
     request.config.engine_version = docker.version()
     docker.import_busybox()
-    docker("run", "--rm", "busybox", "true")  # the first makes what stays: the parent of all cgroups
+    docker(
+        "run", "--rm", "--network", "host", "busybox", "true"
+    )  # the first makes what stays: the parent of all cgroups
     yield docker
     docker.stop()
 
