@@ -28,6 +28,7 @@ PRELOADED = (
     "pyoci.cli",
     "pyoci.console",
     "pyoci.creation",
+    "pyoci.execution",
     "pyoci.config._validator",
     "pyoci.config.checks",
     "pyoci.cgroups.device_filter",

@@ -6,6 +6,7 @@ from pyoci import cli, options
 from pyoci import config as configuration
 from pyoci.config.jsonio import dumps, loads
 from pyoci.plan.compiler import Host, Options, compile_container
+from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import encode
 from pyoci.plan.seccomp import MACHINES
 
@@ -19,7 +20,7 @@ def any_command() -> None:
 
 
 def create(file: str) -> None:
-    """Read, validate, compile and encode the config in `file`."""
+    """Read, validate, compile and encode the config in `file`, and an exec of its process."""
     fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
     text = posix.read(fd, posix.fstat(fd).st_size)
     posix.close(fd)
@@ -27,7 +28,10 @@ def create(file: str) -> None:
     config, _warnings = configuration.load(text)
     if arch not in MACHINES:
         config["linux"].pop("seccomp")
-    plan = compile_container(config, Host(arch, "/sys/fs/cgroup", capabilities=(1 << 41) - 1), Options("/bundle", "id"))
+    host = Host(arch, "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
+    plan = compile_container(config, host, Options("/bundle", "id"))
     encode(plan.child())
     plan.complete()
+    running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
+    encode(compile_exec(config["process"], running, host).child())
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
