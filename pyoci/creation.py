@@ -272,6 +272,7 @@ class _Creation:
         kept: dict[str, Any] = {
             "process": self.config.get("process", {}),
             "linux": {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
+            "keyring": self.options.new_keyring,
         }
         for op in self.plan.init:
             if op.verb == "load_seccomp":

@@ -190,6 +190,7 @@ class _Execution:
             rdt,
             annotations=self._record["annotations"],
             setgroups=may_set_groups(self._record["pid"]),
+            keyring=kept["keyring"],
         )
         self._host = probe()
         self.plan = compile_exec(self.process, running, self._host, preserve_fds=self._preserve_fds)

@@ -26,9 +26,10 @@ class Running:
     `id` names its session keyring. `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
     has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
+    `keyring`: it has a session keyring of its own.
     """
 
-    __slots__ = ("annotations", "id", "linux", "namespaces", "rdt", "seccomp", "setgroups")
+    __slots__ = ("annotations", "id", "keyring", "linux", "namespaces", "rdt", "seccomp", "setgroups")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Running:
         *,
         annotations: "dict[str, str] | None" = None,
         setgroups: bool = True,
+        keyring: bool = True,
     ) -> None:
         self.id = id
         self.namespaces = namespaces
@@ -48,6 +50,7 @@ class Running:
         self.rdt = rdt
         self.annotations = annotations or {}
         self.setgroups = setgroups
+        self.keyring = keyring
 
 
 def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
@@ -109,8 +112,9 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     yield Op("open_root")
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         yield Op("open_proc", "/process")
-    yield from parts.key_label(process)
-    yield Op("join_keyring", "", f"_ses.{container.id}")
+    if container.keyring:
+        yield from parts.key_label(process)
+        yield Op("join_keyring", "", f"_ses.{container.id}")
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
         yield Op("reset_affinity")

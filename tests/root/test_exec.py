@@ -74,6 +74,17 @@ class Box:
 # --- where it runs
 
 
+@pytest.mark.skipif(not Path("/proc/keys").exists(), reason="a kernel without keyrings")
+@pytest.mark.parametrize("options", [(), ("--no-new-keyring",)], ids=" ".join)
+def test_session_keyring_is_the_container_s(box, options):
+    """Also where that is the caller's, as create was told."""
+    box.bundle.linux["maskedPaths"] = []
+    box.runtime.create(*options)
+    box.runtime.start()
+    rings = [line for line in box.shell("cat /proc/keys").splitlines() if f"_ses.{box.runtime.id}" in line]
+    assert bool(rings) is not bool(options)
+
+
 def test_it_is_where_the_first_process_is(box):
     """In every namespace, in the cgroup, and beneath the same root."""
     box.bundle.linux["namespaces"] = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
