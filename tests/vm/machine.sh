@@ -12,11 +12,12 @@ usage() {
 take() {
     local names=$1
     shift
-    verbose=
+    verbose='' systemd=''
     while [ $# -gt 0 ]; do
         case $1 in
             --) shift && break ;;
             --verbose) verbose=1 && shift ;;
+            --systemd) systemd=1 && shift ;;
             --*)
                 [[ " $names " == *" ${1#--} "* && $# -gt 1 ]] || usage
                 printf -v "${1#--}" %s "$2"
@@ -52,7 +53,8 @@ prepare() {
     trap clean EXIT
     trap 'exit 130' INT TERM HUP
     touch "$job/stdout" "$job/stderr"
-    cp "$here/guest" "$job/guest" # it is read as the machine boots: this copy can't be edited meanwhile
+    cp "$here"/{guest,guest-systemd,work} "$job/" # they are read as the machine boots: these copies can't be edited meanwhile
+    [ -z "$systemd" ] || touch "$job/systemd"
     local name
     {
         for name in $(compgen -e | grep -E '^(CI$|PYTHON|PYTEST_|PYOCI)' || true); do
