@@ -57,7 +57,7 @@ GLOBAL_OPTIONS = (
     Option("log-format", "FORMAT", "format of the log: text (default) or json"),
     Option("log-level", "LEVEL", "least important messages to write: error, warning, info or debug"),
     Option("debug", "", "the same as --log-level debug"),
-    Option("cgroup-manager", "NAME", "cgroupfs (default), or disabled for no cgroup; systemd is refused so far"),
+    Option("cgroup-manager", "NAME", "cgroupfs (default); systemd: a unit of systemd's; or disabled for no cgroup"),
     Option("systemd-cgroup", "", "the same as --cgroup-manager systemd"),
     *HELP,
     Option("version v V", "", "show the version"),

@@ -403,6 +403,7 @@ class Container:
                 raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
         # before the first process was cloned the cgroup was only planned: nobody in it is ours
         cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
+        self.warnings.extend(cgroup.warnings)
         if self._record["rdt"]:
             from pyoci import resctrl
 

@@ -19,6 +19,7 @@ from pyoci.names import check_id
 from pyoci.plan.compiler import Options, compile_container, rootfs_path
 from pyoci.plan.operations import (
     BUNDLE,
+    CGROUP,
     CREATE_STATE,
     CREATED,
     EXEC_FIFO,
@@ -157,8 +158,6 @@ class _Creation:
 
     def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
         """The plan, and whatever it warns about."""
-        if cgroup_manager == "systemd":
-            raise PyociError("cannot use cgroup manager systemd: not supported by this version of pyoci")
         if self.listen_fds:
             env = self.config.setdefault("process", {}).setdefault("env", [])
             env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
@@ -190,9 +189,7 @@ class _Creation:
         directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)
-            if self.options.cgroup_manager == "cgroupfs":
-                path = self.config.get("linux", {}).get("cgroupsPath", "")
-                record["cgroup"] = fs.Cgroup.planned(path, self.id, self.host.cgroup_mount).to_dict()
+            record["cgroup"] = launch.plan_cgroup()
             record["rdt"] = launch.plan_rdt()
             directory.save(record)  # before anything that takes time: until then nobody can say what this is
             launch.prepare()
@@ -219,7 +216,12 @@ class _Creation:
                     record.update(launch.to_dict(settled=True))
                     self._commit(directory, record, pid_file)
 
-            launch.converse(at)
+            def after(point: int) -> None:
+                if point == CGROUP:  # of whoever is killed from here on, more than the first process may be left
+                    record.update(launch.to_dict())
+                    directory.save(record)
+
+            launch.converse(at, after)
             directory.unlock()
         except BaseException as error:
             _mention(error, launch.abort())

@@ -15,8 +15,8 @@ OLDEST_SPEC = "1.0.0"
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-UNSAFE_ANNOTATIONS: "tuple[str, ...]" = ()
-"""The annotations of a config that change what pyoci does: none."""
+UNSAFE_ANNOTATIONS = ("org.systemd.property.",)
+"""The annotations of a config that change what pyoci does, by their names or the beginnings of them."""
 
 
 def document() -> "dict[str, Any]":
@@ -43,7 +43,7 @@ def _linux() -> "dict[str, Any]":
     return {
         "namespaces": sorted(CLONE_FLAGS),
         "capabilities": list(CAPABILITIES),
-        "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "cgroup": {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},

@@ -23,7 +23,16 @@ def probe(*, as_root: bool = False) -> Host:
         setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=_exists("/sys/fs/selinux/enforce"),
+        user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
     )
+
+
+def _has_user_manager(*, in_namespace: bool) -> bool:
+    """Whether the systemd to ask is the user's: for whoever is not root, and for root in a user namespace of such a
+    one's, whom only the environment tells from root in a machine's."""
+    environment = posix.environ
+    session = environment.get(b"XDG_RUNTIME_DIR") or environment.get(b"DBUS_SESSION_BUS_ADDRESS")
+    return posix.geteuid() != 0 or bool(in_namespace and session)
 
 
 def _cgroup_mount() -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci import resctrl
+    from pyoci.cgroups.units import Property
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
@@ -86,6 +87,7 @@ class Launch:
         self._channel = -1
         self._network = -1
         self._moved: list[dict[str, Any]] = []
+        self._properties: list[Property] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
 
@@ -98,6 +100,18 @@ class Launch:
                 self.rdt = resctrl.Group.planned(op)
                 return self.rdt.to_dict()
         return {}
+
+    def plan_cgroup(self) -> "dict[str, Any]":
+        """What this will make in the cgroup hierarchy, for the record."""
+        path = self.config.get("linux", {}).get("cgroupsPath", "")
+        for op in self.plan.parent():
+            if op.verb == "make_cgroup":
+                return Cgroup.planned(path, self.id, self._cgroup_mount).to_dict()
+            if op.verb == "start_unit":
+                from pyoci.cgroups.systemd import Unit  # only its driver pays for it
+
+                self.cgroup = Unit.of(path, self.id, self._cgroup_mount, user=bool(op.a))
+        return self.cgroup.to_dict()
 
     def to_dict(self, *, settled: bool = False) -> "dict[str, Any]":
         """What of the record is about what was made on the host; `settled`: what of it goes with the container, which
@@ -124,7 +138,8 @@ class Launch:
                 self._run(op)
             self._answer()
             return
-        cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) else -1
+        # a unit's comes later, with the process
+        cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) and self.cgroup.inode else -1
         if self._clone(cgroup_fd) and cgroup_fd >= 0:
             self._bury()
             self._clone(-1, held=True)
@@ -436,6 +451,19 @@ class Launch:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount, rootless=self._rootless)
 
+    def _set_property(self, op: Op) -> None:
+        self._properties.append(self.plan.properties[op.a])
+
+    def _start_unit(self, _op: Op) -> None:
+        """plan_cgroup came first, for this one and the next two."""
+        self.cgroup.request(self.pid, self._properties)  # type: ignore[union-attr]
+
+    def _await_unit(self, _op: Op) -> None:
+        self.cgroup.settle(self.pid, self.plan.writes)  # type: ignore[union-attr]
+
+    def _change_property(self, op: Op) -> None:
+        self.cgroup.set_properties([self.plan.properties[op.a]])  # type: ignore[union-attr]
+
     def _enter_cgroup(self, _op: Op) -> None:
         self.cgroup.add(self.pid)
 
@@ -565,6 +593,10 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_container": Launch._elsewhere,
     "open_container_root": Launch._elsewhere,
     "set_affinity": Launch._set_affinity,
+    "set_property": Launch._set_property,
+    "start_unit": Launch._start_unit,
+    "await_unit": Launch._await_unit,
+    "change_property": Launch._change_property,
     "verify_namespaces": Launch._elsewhere,
 }
 

@@ -17,7 +17,7 @@ def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
     Raises SetupError for `where`, in which `what` is a name for the peer.
     """
     try:
-        sock = _connect(path)
+        sock = connect(path)
     except OSError as error:
         raise SetupError(f"cannot connect to {what} {path}: {reason(error.errno or 0)}", where=where) from error
     try:
@@ -28,8 +28,9 @@ def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
         posix.close(sock)
 
 
-def _connect(path: str) -> int:
-    """A path that is too long for a socket address is reached through a descriptor of its directory."""
+def connect(path: str) -> int:
+    """A stream socket, which never blocks, connected to `path`. One that is too long for a socket address is reached
+    through a descriptor of its directory. Raises OSError."""
     if len(path.encode("utf-8", "surrogateescape")) <= _LONGEST_PATH:
         return _native.connect_unix(path)
     directory, _, name = path.rpartition("/")
@@ -51,4 +52,4 @@ def _send_all(sock: int, fd: int, data: bytes) -> None:
         data = data[_native.send(sock, data) :]
 
 
-__all__ = ["send"]
+__all__ = ["connect", "send"]

@@ -235,7 +235,7 @@ class Cgroup:
         try:
             fd = _open_below(self.mount, path)
         except OSError as error:
-            raise CgroupError(f"cannot use cgroup {path}: {reason(_errno(error))}") from error
+            raise CgroupError(f"cannot use cgroup {path}: {reason(errno_of(error))}") from error
         found = Cgroup(self.mount, path, [], posix.fstat(fd).st_ino)
         found._dirfd = fd
         return found
@@ -282,6 +282,13 @@ class Cgroup:
         """Move a process here."""
         _write(self.dirfd, "cgroup.procs", str(pid).encode())
 
+    def fitted(self, writes: "list[Write]") -> "list[Write]":
+        """`writes` as a manager of the cgroup would have them: here, the same."""
+        return writes
+
+    def tell(self, writes: "list[Write]") -> None:
+        """Tell a manager of the cgroup what was written: here is none."""
+
     def enable(self, writes: "list[Write]") -> None:
         """Enable the controllers of `writes` in a cgroup that exists."""
         line: list[int] = []
@@ -301,7 +308,7 @@ class Cgroup:
         try:
             return _read(self.dirfd, name).decode("utf-8", "surrogateescape")
         except OSError as error:
-            if _errno(error) in (*GONE, errno.EOPNOTSUPP):
+            if errno_of(error) in (*GONE, errno.EOPNOTSUPP):
                 return ""
             raise self._failure(f"read {name} of", error) from error
 
@@ -341,7 +348,7 @@ class Cgroup:
             if self.path not in self.created:
                 self.filter_id = _native.bpf_prog_id(program_fd)
         except OSError as error:
-            raise CgroupError(f"cannot attach device filter: {reason(_errno(error))}", where=where) from error
+            raise CgroupError(f"cannot attach device filter: {reason(errno_of(error))}", where=where) from error
         finally:
             posix.close(program_fd)
 
@@ -354,7 +361,7 @@ class Cgroup:
                 for parent, name in _below(top):
                     found += _read_pids(parent, f"{name}/cgroup.procs")
         except (OSError, CgroupError) as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise
             return []
         return found
@@ -365,7 +372,7 @@ class Cgroup:
             asked = _read(self.dirfd, "cgroup.freeze").startswith(b"1")
             return asked or b"frozen 1" in _read(self.dirfd, "cgroup.events")
         except (OSError, CgroupError) as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise
             return False
 
@@ -390,7 +397,7 @@ class Cgroup:
                         raise
             self._signal(signal)
         except (OSError, CgroupError) as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise
         return True
 
@@ -444,9 +451,9 @@ class Cgroup:
                     raise
                 if error.errno not in GONE or not path or attempt == WALK_ATTEMPTS - 1:
                     raise CgroupError(
-                        f"cannot create cgroup {self.path}: {reason(_errno(error))}",
+                        f"cannot create cgroup {self.path}: {reason(errno_of(error))}",
                         where=PATH_POINTER,
-                        hint=MKDIR_HINTS.get(_errno(error), ""),
+                        hint=MKDIR_HINTS.get(errno_of(error), ""),
                     ) from error
         raise AssertionError("unreachable")
 
@@ -506,15 +513,15 @@ class Cgroup:
             except OSError as error:
                 if tolerant:
                     return
-                if self.rootless and _errno(error) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+                if self.rootless and errno_of(error) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
                     self._do_without(name, writes)
                     return
                 where = next(w.where for w in writes if w.controller == name)
                 place = "/".join(parts[: depth + 1]) or "/"
                 raise CgroupError(
-                    f"cannot enable controller {name} in cgroup {place}: {reason(_errno(error))}",
+                    f"cannot enable controller {name} in cgroup {place}: {reason(errno_of(error))}",
                     where=where,
-                    hint=ENABLE_HINTS.get(_errno(error), ""),
+                    hint=ENABLE_HINTS.get(errno_of(error), ""),
                 ) from error
 
     def _do_without(self, controller: str, writes: "list[Write]") -> None:
@@ -531,7 +538,7 @@ class Cgroup:
         try:
             usage = int(_read(self.dirfd, write.usage))
         except OSError as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise self._failure(f"read {write.usage} of", error) from error
             return  # nothing is counted
         if int(write.value) < usage:
@@ -552,7 +559,7 @@ class Cgroup:
                 self._apply(write.otherwise)
                 return
             raise CgroupError(
-                f"cannot write `{write.value}` to {write.file} of cgroup {self.path}: {reason(_errno(error))}",
+                f"cannot write `{write.value}` to {write.file} of cgroup {self.path}: {reason(errno_of(error))}",
                 where=write.where,
                 hint="this kernel has no such file" if missing else "",
             ) from error
@@ -631,7 +638,7 @@ class Cgroup:
                 self.dirfd  # noqa: B018  only if it is still ours
             parent = _open_below(self.mount, parent_path)
         except (OSError, CgroupError) as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise
             return
         try:
@@ -667,7 +674,7 @@ class Cgroup:
                     posix.close(program_fd)
             self._restore()
         except (OSError, CgroupError) as error:
-            if _errno(error) not in GONE:
+            if errno_of(error) not in GONE:
                 raise
 
     def _restore(self) -> None:
@@ -692,7 +699,7 @@ class Cgroup:
         return CgroupError(f"cannot remove cgroup {self.path}: it still has processes: {some}")
 
     def _failure(self, verb: str, error: OSError) -> CgroupError:
-        return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(_errno(error))}")
+        return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(errno_of(error))}")
 
 
 class NoCgroup:
@@ -742,6 +749,13 @@ class NoCgroup:
     def enable(self, writes: "list[Write]") -> None:
         """There is nothing to limit."""
 
+    def fitted(self, writes: "list[Write]") -> "list[Write]":
+        """The same."""
+        return writes
+
+    def tell(self, writes: "list[Write]") -> None:
+        """There is nobody to tell."""
+
     def read(self, name: str) -> str:  # noqa: ARG002
         """There are no files."""
         return ""
@@ -783,6 +797,10 @@ MANAGERS: "dict[str, type[Cgroup | NoCgroup]]" = {"cgroupfs": Cgroup, "disabled"
 
 def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
     """The cgroup that some manager's `to_dict` described."""
+    if record["driver"] == "systemd":
+        from pyoci.cgroups.systemd import Unit  # only what is one pays for it
+
+        return Unit.from_dict(record)
     if record["driver"] not in MANAGERS:
         raise CgroupError(f"cannot use cgroup manager {record['driver']}: this pyoci does not have it")
     return MANAGERS[record["driver"]].from_dict(record)
@@ -966,7 +984,7 @@ def _below(top: int) -> "Iterator[tuple[int, str]]":
 # The rest
 
 
-def _errno(error: BaseException) -> int:
+def errno_of(error: BaseException) -> int:
     """The errno of an OSError, or of the one that caused a CgroupError; 0 if there is none."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return cause.errno or 0 if isinstance(cause, OSError) else 0
@@ -999,4 +1017,4 @@ def _verdict(program: bytes, error: OSError) -> str:
         pass
     lines = log.rstrip(b"\0\n").decode("utf-8", "replace").split("\n")
     said = [line for line in lines if line and not line.startswith("processed ")]
-    return reason(_errno(error)) + (f" ({said[-1]})" if said else "")
+    return reason(errno_of(error)) + (f" ({said[-1]})" if said else "")

@@ -49,6 +49,18 @@ class Write:
         self.usage = usage
         self.after_clone = after_clone
 
+    def with_value(self, value: str) -> "Write":
+        """The same with another value."""
+        return Write(
+            self.file,
+            value,
+            self.where,
+            default=self.default,
+            otherwise=self.otherwise,
+            usage=self.usage,
+            after_clone=self.after_clone,
+        )
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Write) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 

@@ -20,7 +20,7 @@ def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> None:
 
     Device rules are left alone: engines send the container's whole `linux.resources`.
     """
-    wanted = conversion.writes(_completed(cgroup, resources), "")
+    wanted = cgroup.fitted(conversion.writes(_completed(cgroup, resources), ""))
     cgroup.enable(wanted)
     undo: list[Write] = []
     for write in wanted:
@@ -31,6 +31,10 @@ def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> None:
             raise _taken_back(cgroup, undo, error) from error
         if before is not None:
             undo.append(before)
+    try:
+        cgroup.tell(wanted)
+    except CgroupError as error:
+        raise _taken_back(cgroup, undo, error) from error
     for warning in cgroup.warnings:
         raise CgroupError(f"cannot update: {warning}")
 

@@ -7,7 +7,7 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 from pyoci.cgroups import device_filter, resources
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.plan.operations import CLONES, CREATED, ID_MAPS, INIT, LISTENER, READY, Op, Plan
+from pyoci.plan.operations import CGROUP, CLONES, CREATED, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
 from pyoci.plan.paths import join
 
 TYPE_CHECKING = False
@@ -21,11 +21,12 @@ class Host:
 
     `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
     what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
-    `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled.
+    `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
+    `user_manager` whether a unit is for the user's systemd to make, not for the system's.
     """
 
     __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "selinux", "setgroups", "uid"),
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "selinux", "setgroups", "uid", "user_manager"),
         "user_namespace",
     )
 
@@ -41,6 +42,7 @@ class Host:
         setgroups: bool = True,
         apparmor: bool = False,
         selinux: bool = False,
+        user_manager: bool = False,
     ) -> None:
         self.arch = arch
         self.cgroup_mount = cgroup_mount
@@ -51,6 +53,7 @@ class Host:
         self.setgroups = setgroups
         self.apparmor = apparmor
         self.selinux = selinux
+        self.user_manager = user_manager
 
     @property
     def may_mount(self) -> bool:
@@ -116,7 +119,12 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     if not host.may_mount:
         plan.init[place:place] = _clone_mounts(plan)
     hooks.later_hooks(plan, config)
-    _cgroup(plan, linux, options, host)
+    if options.cgroup_manager == "systemd":
+        from pyoci.plan import unit  # loaded by those who need it
+
+        unit.compile_unit(plan, config, host, options.container_id, _of_init(plan, own))
+    else:
+        _cgroup(plan, linux, options, host)
     if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
@@ -169,6 +177,10 @@ def _init(
     linux = config.get("linux", {})
     program = config.get("process", {})
     filter_ = _seccomp(plan, linux, host, options)
+    early = options.cgroup_manager != "systemd"
+
+    if early:
+        yield from namespaces.cgroup_namespace(own)
 
     if own.has("mount"):
         yield from rootfs.prepare_rootfs(rootfs_path(config, options))
@@ -182,7 +194,7 @@ def _init(
         yield from process.key_label(program)
         yield Op("join_keyring", "", f"_ses.{options.container_id}")
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
-    yield from mount_ops
+    yield from mount_ops if early else _mounts_in_unit(mount_ops, own)
     yield from devices.compile_devices(plan, config, _nodes_of(own, host))
     if linux.get("netDevices"):
         from pyoci.plan import net_devices  # most containers have none
@@ -215,6 +227,17 @@ def _init(
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
     yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)
+
+
+def _mounts_in_unit(mount_ops: "list[Op]", own: "namespaces.Namespaces") -> "Iterator[Op]":
+    """systemd makes the cgroup while the process mounts: it waits for that as late as it can, ahead of a file system
+    that shows the cgroup."""
+    shows = (n for n, op in enumerate(mount_ops) if op.verb == "mount" and op.s1 == "cgroup2")
+    first = next(shows, len(mount_ops))
+    yield from mount_ops[:first]
+    yield sync(CGROUP, "/linux/cgroupsPath")
+    yield from namespaces.cgroup_namespace(own)
+    yield from mount_ops[first:]
 
 
 def personality(linux: "dict[str, Any]") -> "Iterator[Op]":
@@ -307,6 +330,11 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -
             plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
         else:
             plan.meanwhile.append(op)
+    filter_devices(plan, limits, plan.meanwhile, host)
+
+
+def filter_devices(plan: Plan, limits: "dict[str, Any]", early: "list[Op]", host: Host) -> None:
+    """The device filter, `early` if it can be."""
     if host.rootless:
         return  # only the host's root may load a device filter; nobody else can make a device either
     program = device_filter.compile_rules(limits.get("devices", []))
@@ -315,7 +343,7 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -
         op = Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size)
         # the filter is for the container's programs: the device of a filesystem that the config mounts is opened before
         late = any(other.verb == "mount" and any("=/" in option for option in other.options) for other in plan.init)
-        (plan.at.setdefault(READY, []) if late else plan.meanwhile).append(op)
+        (plan.at.setdefault(READY, []) if late else early).append(op)
 
 
 def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:

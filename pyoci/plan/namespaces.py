@@ -119,8 +119,12 @@ def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, du
     for kind in _JOIN_ORDER:
         if kind in joins:
             plan.init.append(joins[kind])
+
+
+def cgroup_namespace(namespaces: Namespaces) -> "Iterator[Op]":
+    """A cgroup namespace of the container's own, to be made once its first process is in its cgroup."""
     if "cgroup" in namespaces.new:
-        plan.init.append(Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"]))
+        yield Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"])
 
 
 def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":

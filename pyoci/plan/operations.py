@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pyoci.cgroups.resources import Write
+    from pyoci.cgroups.units import Property
     from pyoci.plan.seccomp import Filter
 
 # The order is the executor's enum; tests/native compares them.
@@ -42,6 +43,7 @@ PARENT_VERBS = (
     "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
     "send_console", "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container",
     "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
+    "set_property", "start_unit", "await_unit", "change_property",
 )  # fmt: skip
 
 # What the container's first process clones by itself where the runtime has no power over mounts, by the runtime's verb.
@@ -52,10 +54,10 @@ CLONES = {"open_rootfs": "clone_rootfs", "open_tree": "clone_tree", "open_device
 # does anything: it waits for the parent only where the plan has something to do then. At LISTENER it says nothing
 # either: whoever starts it has stopped it (pyoci.listener).
 BORN = -1
-INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES, LISTENER = range(9)
+INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES, LISTENER, CGROUP = range(10)
 SYNC_NAMES = {
     0: "init", 1: "id-maps", 2: "time-offsets", 3: "hooks", 4: "console", 5: "ready", 6: "created", 7: "net-devices",
-    8: "listener",
+    8: "listener", 9: "cgroup",
 }  # fmt: skip
 
 # Descriptors that both sides know by number; a plan's own come after.
@@ -136,11 +138,13 @@ class Plan:
     `slots`      how many descriptors the plan numbers
     `filter`     a seccomp filter that is still to be compiled, for `write_filter`
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
+    `properties` the unit's, under the systemd driver, which `set_property` and `change_property` number
     `warnings`   what the person should know; nothing depends on it
     """
 
     __slots__ = (
-        "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop", "slots",
+        "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop",
+        "properties", "slots",
         "warnings", "writes",
     )  # fmt: skip
 
@@ -157,6 +161,7 @@ class Plan:
         self.warnings: list[str] = []
         self.writes: list[Write] = []
         self.filter: Filter | None = None
+        self.properties: list[Property] = []
 
     def new_slot(self) -> int:
         """The number of a descriptor that did not exist before."""

@@ -289,6 +289,8 @@ def _first(op: Op) -> str:
 _HOW = ("  which exists", "  a new one", "  unless it exists")  # plan/intel_rdt.py: FIND, MAKE, FIND_OR_MAKE
 
 _PHRASES: "dict[str, Callable[[Op], str]]" = {
+    "await_unit": _first,
+    "change_property": lambda op: f"{op.s1} = {op.s2}",
     "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
     "attach_rootfs": _first,
     "bind_device": _first,
@@ -336,6 +338,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "send_listener": _first,
     "set_io_priority": _io_priority,
     "set_memory_policy": _memory_policy,
+    "set_property": lambda op: f"{op.s1} = {op.s2}",
     "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
@@ -357,6 +360,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "set_propagation": _set_propagation,
     "set_scheduler": _scheduler,
     "set_umask": lambda op: "the caller's" if op.a < 0 else f"{op.a:04o}",
+    "start_unit": lambda op: f"{op.s1} in {op.s2}" + (" of the user's systemd" if op.a else ""),
     "symlink": lambda op: f"{op.s2} → {op.s1}" + (f"  if {op.s3} exists" if op.s3 else ""),
     "sync": lambda op: SYNC_NAMES[op.a],
     "unshare": _first,

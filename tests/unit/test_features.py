@@ -127,7 +127,7 @@ def test_what_is_not_there_is_not_claimed(document):
     """Engines act on these: containerd refuses nothing that they promise."""
     linux = document["linux"]
 
-    assert {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True} == linux["cgroup"]
+    assert {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True} == linux["cgroup"]
 
 
 def test_idmapped_mounts_are_claimed(document):

@@ -46,7 +46,10 @@ def test_plan_of_exec_is_the_golden_one(name: str) -> None:
 
 
 def compiled(name: str, **options: object) -> operations.Plan:
-    """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle."""
+    """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle; `systemd.json` is for the
+    manager of its name."""
+    if name == "systemd":
+        options.setdefault("cgroup_manager", "systemd")
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
     return compiler.compile_container(
         document,
@@ -255,7 +258,7 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         mapper = namespaces.Mapper(linux, own, 0, 0, process.ALL_CAPABILITIES)
         namespaces.enter_namespaces(plan, own, mapper, dumpable=False)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
-        for op in plan.child():
+        for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux))):
             if op.verb == "join_namespace":
                 flags.append(op.b)
             elif op.verb == "unshare":

@@ -1,0 +1,339 @@
+"""The `systemd` driver: systemd makes a unit for the container, and a cgroup for the unit, once it has a process.
+
+    unit = Unit.of(cgroups_path, id, mount, user=…)          nothing is made yet
+    unit.request(pid, properties)                            systemd is asked, and goes to work
+    … the process sets itself up meanwhile, up to its cgroup namespace …
+    unit.settle(pid, writes)                                 it is in its cgroup
+    unit.apply(writes), …                                    as with the `fs` driver
+    unit.destroy(kill=True)
+
+Limits are told to systemd, which would otherwise undo them when it reloads, and written to the files as the `fs` driver
+writes them, since systemd has no property for all of them. Device rules are an eBPF program of our own alone: systemd
+leaves such programs as they are, but would replace one of its own by what it knows (decision 8).
+"""
+
+import posix
+import time
+
+from pyoci import bus, dbus, files
+from pyoci.bus import Bus, BusError
+from pyoci.cgroups import units
+from pyoci.cgroups.fs import GONE, PATIENCE, Cgroup, errno_of, find_mount
+from pyoci.errors import CgroupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyoci.cgroups.resources import Write
+    from pyoci.cgroups.units import Property
+
+JOB_PATIENCE = 30.0  # seconds for systemd to make or to stop a unit
+
+SYSTEMD = "org.freedesktop.systemd1"
+MANAGER_PATH, MANAGER = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
+NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+class Unit(Cgroup):
+    """A container's cgroup that is a unit of systemd's.
+
+    name     the unit: `docker-4f1e….scope`
+    user     whether it is one of the user's systemd, not of the system's
+    address  of the bus that this one is on
+    """
+
+    __slots__ = ("_is_made", "_is_recorded", "_jobs", "_properties", "_request", "_systemd", "address", "name", "user")
+
+    driver = "systemd"
+
+    def __init__(self, mount: str, path: str, inode: int, name: str, address: str, *, user: bool) -> None:
+        super().__init__(mount, path, [path], inode)
+        self.name = name
+        self.address = address
+        self.user = user
+        self._systemd: Bus | None = None
+        self._request = 0  # the number of the call that asks for the unit, while it is not answered
+        self._is_made = inode > 0  # by us
+        self._is_recorded = False
+        self._jobs: dict[str, tuple[str, str]] = {}  # job: sender, result
+        self._properties: list[Property] = []
+
+    @classmethod
+    def of(cls, cgroups_path: str, id: str, mount: str, *, user: bool) -> "Unit":
+        """The unit for `linux.cgroupsPath` of container `id`, which does not exist yet. Raises `CgroupError`.
+
+        `path` is a guess until it does: systemd may be in a cgroup of its own.
+        """
+        name = units.parse_path(cgroups_path, id, user=user)
+        address = bus.user_bus() if user else bus.system_bus()
+        return cls(mount or find_mount(), name.path, 0, name.unit, address, user=user)
+
+    @classmethod
+    def from_dict(cls, record: "dict[str, Any]") -> "Unit":
+        """The unit that `to_dict` described."""
+        unit = cls(record["mount"], record["path"], record["inode"], record["unit"], record["bus"], user=record["user"])
+        unit.before, unit.owners = record["before"], record["owners"]
+        unit._is_recorded = True
+        return unit
+
+    def to_dict(self) -> "dict[str, Any]":
+        """What later commands need to find it again, as JSON values."""
+        return {**super().to_dict(), "unit": self.name, "bus": self.address, "user": self.user}
+
+    # Making it
+
+    def request(self, pid: int, properties: "list[Property]") -> None:
+        """Ask systemd for the unit, with `pid` in it; `settle` waits for the answer. Raises `CgroupError`."""
+        self._properties = properties
+        self._systemd = self._connect()
+        newest = max((each.since for each in properties), default=0)
+        if newest and (version := self._version()) < newest:
+            self._properties = [each for each in properties if each.since <= version]
+        self._ask(pid)
+
+    def _ask(self, pid: int) -> None:
+        systemd = self._connected()
+        given = [(each.name, each.value) for each in self._properties]
+        if not self.name.endswith(".slice"):
+            given.insert(0, ("PIDs", dbus.Variant("au", [pid])))
+        signature = "ssa(sv)a(sa(sv))"
+        self._request = systemd.send(
+            MANAGER_PATH, MANAGER, "StartTransientUnit", signature, self.name, "replace", given, []
+        )
+        systemd.flush()
+
+    def settle(self, pid: int, writes: "list[Write]") -> None:
+        """Wait until the unit is there and `pid` in its cgroup, which gets the controllers that `writes` need.
+
+        Raises `CgroupError`; the process may be in the cgroup then, or not.
+        """
+        try:
+            reply = self._answer()
+        except BusError as error:
+            if error.name != UNIT_EXISTS:
+                raise self._refused("start", error) from error
+            reply = self._start_again(pid)
+        self._finish(reply, "start")
+        if self.name.endswith(".slice"):
+            self.path = self._control_group()
+            self._identify()
+            self.add(pid)
+        else:
+            self.path = _cgroup_of(pid)
+            if self.path.rpartition("/")[2] != self.name:
+                raise CgroupError(
+                    f"cannot use unit {self.name}: systemd has put the process into {self.path}",
+                    where=units.PATH_POINTER,
+                )
+            self._identify()
+            others = [other for other in self.pids() if other != pid]
+            if others:
+                raise CgroupError(f"cannot use cgroup {self.path}: it has processes already", where=units.PATH_POINTER)
+        self.created = [self.path]
+        self.enable(writes)
+        self._hang_up()
+
+    def _answer(self) -> dbus.Message:
+        """What systemd says to being asked for the unit, which is ours to stop if it agrees. Raises BusError."""
+        request, self._request = self._request, 0
+        reply = self._connected().reply(request)
+        self._is_made = True
+        return reply
+
+    def _start_again(self, pid: int) -> dbus.Message:
+        """A unit of the name that has failed is still known: forgotten, it may be made anew. Once."""
+        systemd = self._connected()
+        try:
+            systemd.call(MANAGER_PATH, MANAGER, "ResetFailedUnit", "s", self.name)
+        except BusError as error:
+            if error.name != NO_SUCH_UNIT:
+                raise self._refused("reset", error) from error
+        self._ask(pid)
+        try:
+            return self._answer()
+        except BusError as error:
+            raise self._refused("start", error) from error
+
+    def _identify(self) -> None:
+        """From now on it is this very cgroup."""
+        try:
+            self.inode = posix.stat(self.mount + self.path, follow_symlinks=False).st_ino
+        except OSError as error:
+            raise self._failure("open", error) from error
+
+    def _control_group(self) -> str:
+        reply = self._connected().call(MANAGER_PATH, MANAGER, "GetUnit", "s", self.name)
+        found = self._connected().call(reply.body[0], PROPERTIES, "Get", "ss", f"{SYSTEMD}.Slice", "ControlGroup")
+        path: str = found.body[0].value
+        return path
+
+    # Limits
+
+    def fitted(self, writes: "list[Write]") -> "list[Write]":
+        """`writes` with quotas as systemd writes them, which counts them by a second and not by the period."""
+        period = self.read("cpu.max").strip().partition(" ")[2]
+        whole = [
+            w.with_value(f"{w.value} {period}") if w.file == "cpu.max" and " " not in w.value else w for w in writes
+        ]
+        return units.rounded(whole if period else writes)
+
+    def tell(self, writes: "list[Write]") -> None:
+        """Tell systemd what was written. Raises `CgroupError`, and has told nothing then."""
+        self.set_properties(list(units.properties(writes)))
+
+    def close(self) -> None:
+        """Give the descriptors back, but for a connection on which an answer is to come."""
+        super().close()
+        if not self._request:
+            self._hang_up()
+
+    def set_properties(self, properties: "list[Property]") -> None:
+        """Change properties of the unit, until the next boot at most. Raises `CgroupError`: none has changed then."""
+        given = [(each.name, each.value) for each in properties if not each.since or each.since <= self._version()]
+        if not given:
+            return
+        try:
+            self._connected().call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", self.name, True, given)
+        except BusError as error:
+            raise self._refused("set properties of", error, properties) from error
+
+    # The end
+
+    def destroy(self, *, kill: bool = False, timeout: float = PATIENCE) -> None:
+        """Kill what is inside if asked to, stop the unit, and remove what is left of the cgroup. Raises `CgroupError`
+        when processes remain.
+
+        A cgroup that is gone took its unit along: systemd is not even asked, and another unit of the name is let be.
+        Where systemd does not answer, that is a warning: an empty unit goes by itself.
+        """
+        try:
+            if self.inode:
+                if self._is_gone():
+                    self.close()
+                    return
+                if kill:
+                    self.kill()
+                    self._await_empty(timeout)
+            if kill and self._is_recorded and not self.inode:
+                self._is_made = self._is_abandoned()
+            self._stop()
+        finally:
+            self._hang_up()
+        if self.inode:
+            super().destroy(kill=kill, timeout=timeout)
+
+    def _is_abandoned(self) -> bool:
+        """Whether there is a unit of the name in which nobody is: its runtime was killed while it waited for the unit,
+        and the process with it, which systemd would never see end as it was never in the cgroup."""
+        try:
+            self._connected().call(MANAGER_PATH, MANAGER, "GetUnit", "s", self.name)
+        except CgroupError:
+            return False
+        try:
+            remains = self.at(self.path)
+        except CgroupError as error:
+            return errno_of(error) in GONE
+        try:
+            return "populated 0" in remains.read("cgroup.events")
+        finally:
+            remains.close()
+
+    def _is_gone(self) -> bool:
+        try:
+            return self.dirfd < 0
+        except CgroupError as error:
+            if errno_of(error) not in GONE:
+                raise
+            return True
+
+    def _await_empty(self, timeout: float) -> None:
+        try:
+            if not self._wait(b"populated 0", time.monotonic() + timeout):
+                raise self._still_populated()
+        except (OSError, CgroupError) as error:
+            if errno_of(error) not in GONE:
+                raise
+
+    def _stop(self) -> None:
+        """Stop the unit if it is ours, and wait for it."""
+        try:
+            if self._request:
+                self._answer()
+            if self._is_made:
+                reply = self._connected().call(MANAGER_PATH, MANAGER, "StopUnit", "ss", self.name, "replace")
+                self._finish(reply, "stop")
+        except BusError as error:
+            # another's, which is why ours could not be started; or gone meanwhile, as it was empty
+            if self._is_made and error.name != NO_SUCH_UNIT:
+                self.warnings.append(str(self._refused("stop", error)))
+        except CgroupError as error:
+            self.warnings.append(str(error))
+
+    # Talking to systemd
+
+    def _connect(self) -> Bus:
+        what = "the user's systemd" if self.user else "systemd"
+        connection = Bus(self.address, SYSTEMD, what, time.monotonic() + JOB_PATIENCE)
+        connection.listen(
+            f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved',arg2='{self.name}'",
+            self._hear,
+        )
+        return connection
+
+    def _connected(self) -> Bus:
+        if self._systemd is None:
+            self._systemd = self._connect()
+        return self._systemd
+
+    def _hang_up(self) -> None:
+        if self._systemd is not None:
+            self._systemd.close()
+            self._systemd = None
+
+    def _hear(self, signal: dbus.Message) -> None:
+        if signal.fields.get(dbus.MEMBER) == "JobRemoved" and len(signal.body) == 4:
+            _, job, _, result = signal.body
+            self._jobs[job] = (signal.fields.get(dbus.SENDER, ""), result)
+
+    def _finish(self, reply: dbus.Message, verb: str) -> None:
+        """Wait for the job that systemd has queued. Raises `CgroupError` unless it is done."""
+        job, sender = reply.body[0], reply.fields.get(dbus.SENDER, "")
+        self._connected().wait(lambda: self._jobs.get(job, ("", ""))[0] == sender and job in self._jobs)
+        result = self._jobs[job][1]
+        if result != "done":
+            raise CgroupError(
+                f"cannot {verb} unit {self.name}: the job's result is {result}",
+                where=units.PATH_POINTER,
+                hint=f"see `systemctl {'--user ' if self.user else ''}status {self.name}`",
+            )
+
+    def _refused(self, verb: str, error: BusError, properties: "list[Property] | None" = None) -> CgroupError:
+        """systemd's own words, and the place in the config if they name a property of it."""
+        where = units.PATH_POINTER
+        for each in properties or self._properties:
+            if each.where and each.name in str(error):
+                where = each.where
+        return CgroupError(f"cannot {verb} unit {self.name}: {error.message}", where=where)
+
+    def _version(self) -> int:
+        reply = self._connected().call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, "Version")
+        digits = ""
+        for character in str(reply.body[0].value).removeprefix("v"):
+            if not character.isdigit():
+                break
+            digits += character
+        return int(digits or "0")
+
+
+def _cgroup_of(pid: int) -> str:
+    """Where a process is, as a path from the mount."""
+    for line in files.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
+        if line.startswith("0::"):
+            return line[3:]
+    raise CgroupError(f"cannot find the cgroup of process {pid}: it is not in the v2 hierarchy")
+
+
+__all__ = ["Unit"]

@@ -1,0 +1,280 @@
+"""D-Bus messages: values to bytes, and back. Pure.
+
+Implements "Type System", "Marshaling" and "Message Format" of the D-Bus Specification for a client that calls methods
+and hears signals: no descriptors. A value is what its type says: str for `s`, `o` and `g`, bool, int or float for
+numbers, bytes or a list for an array, a dict for an array of entries, a tuple for a struct, a `Variant` for a value
+that carries its type.
+"""
+
+import _struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
+
+_Unfit: "type[Exception]" = _struct.error  # type: ignore[attr-defined]
+
+# Header fields, with their types.
+PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
+_FIELD_TYPES = {
+    PATH: "o", INTERFACE: "s", MEMBER: "s", ERROR_NAME: "s", REPLY_SERIAL: "u", DESTINATION: "s", SENDER: "s",
+    SIGNATURE: "g",
+}  # fmt: skip
+
+LARGEST = 1 << 27  # bytes of a message
+_LARGEST_ARRAY = 1 << 26
+_DEEPEST = 32  # arrays, and as many structs
+
+# type: format, size (which is the alignment, too)
+_FIXED = {
+    "y": ("B", 1), "b": ("I", 4), "n": ("h", 2), "q": ("H", 2), "i": ("i", 4), "u": ("I", 4), "x": ("q", 8),
+    "t": ("Q", 8), "d": ("d", 8), "h": ("I", 4),
+}  # fmt: skip
+_ALIGNMENT = {kind: size for kind, (_, size) in _FIXED.items()} | {
+    "s": 4, "o": 4, "g": 1, "v": 1, "a": 4, "(": 8, "{": 8,
+}  # fmt: skip
+_STRUCTS = {order: {kind: _struct.Struct(order + code) for kind, (code, _) in _FIXED.items()} for order in ("<", ">")}
+
+
+class Variant:
+    """A value together with its type."""
+
+    __slots__ = ("signature", "value")
+
+    def __init__(self, signature: str, value: "Any") -> None:
+        self.signature = signature
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Variant) and (self.signature, self.value) == (other.signature, other.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Variant({self.signature!r}, {self.value!r})"
+
+
+class Message:
+    """A message that has come: its kind, its serial number, its header fields by number, and the values of its body."""
+
+    __slots__ = ("body", "fields", "kind", "serial")
+
+    def __init__(self, kind: int, serial: int, fields: "dict[int, Any]", body: "list[Any]") -> None:
+        self.kind = kind
+        self.serial = serial
+        self.fields = fields
+        self.body = body
+
+
+class MalformedMessage(Exception):
+    """What has come is no D-Bus message."""
+
+
+def encode(kind: int, serial: int, fields: "dict[int, Any]", signature: str = "", *body: "Any") -> bytes:
+    """A message in little endian. Raises ValueError for a value that is not of its type."""
+    content = bytearray()
+    for type_, value in zip(types(signature), body, strict=True):
+        _put(content, type_, value)
+    if signature:
+        fields = {**fields, SIGNATURE: signature}
+    header = bytearray((ord("l"), kind, 0, 1))
+    _put(header, "u", len(content))
+    _put(header, "u", serial)
+    _put(header, "a(yv)", [(code, Variant(_FIELD_TYPES[code], value)) for code, value in fields.items()])
+    _pad(header, 8)
+    return bytes(header + content)
+
+
+def decode(data: bytes) -> "tuple[Message, int] | None":
+    """The first message of `data`, and how many bytes it took; None if it is not all there.
+
+    Raises MalformedMessage. A value of a body that comes after a descriptor's index is as any other.
+    """
+    if len(data) < 16:
+        return None
+    if data[0] not in b"lB" or data[3] != 1:
+        raise MalformedMessage("neither of an endianness nor of a version that there is")
+    reader = _Reader(data, "<" if data[0] == ord("l") else ">")
+    reader.at = 4
+    length, serial, fields_length = reader.fixed("u"), reader.fixed("u"), reader.fixed("u")
+    start = 16 + fields_length + -(16 + fields_length) % 8
+    end = start + length
+    if end > LARGEST:
+        raise MalformedMessage("too long")
+    if len(data) < end:
+        return None
+    reader.at = 12
+    reader.end = end
+    try:
+        fields = {code: value.value for code, value in reader.value("a(yv)")}
+        reader.at = start
+        body = [reader.value(type_) for type_ in types(fields.get(SIGNATURE, ""))]
+    except (ValueError, IndexError, _Unfit, TypeError) as error:
+        raise MalformedMessage(str(error)) from error
+    return Message(data[1], serial, fields, body), end
+
+
+def types(signature: str) -> "Iterator[str]":
+    """The complete types of a signature, one after the other. Raises ValueError."""
+    at = 0
+    while at < len(signature):
+        end = _end_of_type(signature, at)
+        yield signature[at:end]
+        at = end
+
+
+def _end_of_type(signature: str, at: int, depth: int = 0) -> int:
+    if at >= len(signature) or depth > 2 * _DEEPEST:
+        raise ValueError(f"`{signature}` is no signature")
+    kind = signature[at]
+    if kind in _FIXED or kind in "sogv":
+        return at + 1
+    if kind == "a" and signature[at + 1 : at + 2] == "{":
+        key = _end_of_type(signature, at + 2, depth + 1)
+        end = _end_of_type(signature, key, depth + 1)
+        if signature[end : end + 1] == "}" and signature[at + 2] not in "av(":
+            return end + 1
+    elif kind == "a":
+        return _end_of_type(signature, at + 1, depth + 1)
+    elif kind == "(":
+        end = at + 1
+        while signature[end : end + 1] != ")":
+            end = _end_of_type(signature, end, depth + 1)
+        if end > at + 1:
+            return end + 1
+    raise ValueError(f"`{signature}` is no signature")
+
+
+def _pad(buffer: bytearray, alignment: int) -> None:
+    buffer.extend(bytes(-len(buffer) % alignment))
+
+
+def _put(buffer: bytearray, type_: str, value: "Any") -> None:
+    """Append a value of a complete type."""
+    kind = type_[0]
+    _pad(buffer, _ALIGNMENT[kind])
+    if kind in _FIXED:
+        try:
+            buffer.extend(_STRUCTS["<"][kind].pack(value))
+        except _Unfit as error:
+            raise ValueError(f"{value!r} is not of type {kind}: {error}") from error
+    elif kind in "so":
+        data = _text(value, kind)
+        buffer.extend(_STRUCTS["<"]["u"].pack(len(data)) + data + b"\0")
+    elif kind == "g":
+        data = _text(value, kind)
+        buffer.extend(bytes((len(data),)) + data + b"\0")
+    elif kind == "v":
+        _put(buffer, "g", value.signature)
+        _put(buffer, value.signature, value.value)
+    elif kind == "(":
+        for member, part in zip(types(type_[1:-1]), value, strict=True):
+            _put(buffer, member, part)
+    else:
+        _put_array(buffer, type_[1:], value)
+
+
+def _text(value: str, kind: str) -> bytes:
+    data = value.encode()
+    if b"\0" in data or (kind == "g" and len(data) > 255):
+        raise ValueError(f"{value!r} is not of type {kind}")
+    return data
+
+
+def _put_array(buffer: bytearray, element: str, values: "Iterable[Any]") -> None:
+    at = len(buffer)
+    buffer.extend(bytes(4))
+    _pad(buffer, _ALIGNMENT[element[0]])
+    start = len(buffer)
+    if element == "y":
+        buffer.extend(values)
+    elif element[0] == "{":
+        key, value = types(element[1:-1])
+        for entry in values.items():  # type: ignore[attr-defined]
+            _pad(buffer, 8)
+            _put(buffer, key, entry[0])
+            _put(buffer, value, entry[1])
+    else:
+        for value in values:
+            _put(buffer, element, value)
+    if len(buffer) - start > _LARGEST_ARRAY:
+        raise ValueError("an array is too long")
+    buffer[at : at + 4] = _STRUCTS["<"]["u"].pack(len(buffer) - start)
+
+
+class _Reader:
+    """Values out of a message, one after the other."""
+
+    def __init__(self, data: bytes, order: str) -> None:
+        self.data = data
+        self.at = 0
+        self.end = len(data)
+        self._structs = _STRUCTS[order]
+
+    def fixed(self, kind: str) -> "Any":
+        format_ = self._structs[kind]
+        self._align(format_.size)
+        at = self._advance(format_.size)
+        return format_.unpack_from(self.data, at)[0]
+
+    def value(self, type_: str, depth: int = 0) -> "Any":
+        kind = type_[0]
+        if depth > 2 * _DEEPEST:
+            raise ValueError("nested too deep")
+        if kind == "b":
+            return bool(self.fixed("u"))
+        if kind in _FIXED:
+            return self.fixed(kind)
+        if kind in "so":
+            return self._string(self.fixed("u"))
+        if kind == "g":
+            return self._string(self.fixed("y"))
+        if kind == "v":
+            signature = self.value("g")
+            (only,) = types(signature)
+            return Variant(only, self.value(only, depth + 1))
+        if kind == "(":
+            self._align(8)
+            return tuple(self.value(member, depth + 1) for member in types(type_[1:-1]))
+        return self._array(type_[1:], depth + 1)
+
+    def _array(self, element: str, depth: int) -> "Any":
+        length = self.fixed("u")
+        self._align(_ALIGNMENT[element[0]])
+        if length > _LARGEST_ARRAY or self.at + length > self.end:
+            raise ValueError("an array is too long")
+        end = self.at + length
+        if element == "y":
+            return self.data[self._advance(length) : end]
+        found: list[Any] = []
+        while self.at < end:
+            if element[0] == "{":
+                self._align(8)
+                found.append(tuple(self.value(part, depth + 1) for part in types(element[1:-1])))
+            else:
+                found.append(self.value(element, depth))
+        if self.at != end:
+            raise ValueError("an array is not as long as it says")
+        return dict(found) if element[0] == "{" else found
+
+    def _string(self, length: int) -> str:
+        at = self._advance(length + 1)
+        if self.data[at + length]:
+            raise ValueError("a string does not end where it should")
+        return self.data[at : at + length].decode()
+
+    def _align(self, alignment: int) -> None:
+        self.at += -self.at % alignment
+
+    def _advance(self, size: int) -> int:
+        at = self.at
+        self.at += size
+        if self.at > self.end:
+            raise ValueError("it ends too early")
+        return at
+
+
+__all__ = ["MalformedMessage", "Message", "Variant", "decode", "encode", "types"]

@@ -1,0 +1,53 @@
+"""The systemd driver → operations: a unit with its properties, and the moment at which its cgroup has to be there.
+
+systemd needs a process to make a unit, and takes some milliseconds: it is asked as soon as the container's first
+process exists, which goes on up to its cgroup namespace meanwhile.
+"""
+
+from pyoci.cgroups import resources, units
+from pyoci.plan.compiler import filter_devices
+from pyoci.plan.operations import CGROUP, READY, Op
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyoci.plan.compiler import Host
+    from pyoci.plan.operations import Plan
+
+
+def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, of_init: "list[Op]") -> None:
+    """Ask for the unit in `of_init`, where the first process is known; limit its cgroup once it is there.
+
+    Raises `CgroupError` with the pointer of a path, limit or annotation that can't be had.
+    """
+    linux = config.get("linux", {})
+    limits = linux.get("resources", {})
+    name = units.parse_path(linux.get("cgroupsPath", ""), id, user=host.user_manager)
+    plan.writes = units.rounded(resources.writes(limits))
+    early = units.base(name, id)
+    late: list[units.Property] = []
+    hooked = any(op.verb == "run_hook" for op in plan.init)  # not before every process of the set-up was cloned
+    for write in plan.writes:
+        (late if hooked and write.controller == "pids" else early).extend(units.properties([write]))
+    early += units.annotated(config.get("annotations", {}))
+    plan.properties = [*early, *late]
+    asking = [_property("set_property", plan, index) for index in range(len(early))]
+    asking.append(Op("start_unit", units.PATH_POINTER, name.unit, name.slice, a=host.user_manager))
+    of_init[:0] = asking
+
+    there, ready = plan.at.setdefault(CGROUP, []), plan.at.setdefault(READY, [])
+    there.append(Op("await_unit", units.PATH_POINTER, name.unit))
+    for index, write in enumerate(plan.writes):
+        op = Op("write_cgroup", write.where, write.file, write.value, a=index)
+        (ready if write.controller == "pids" else there).append(op)
+    ready.extend(_property("change_property", plan, index) for index in range(len(early), len(plan.properties)))
+    filter_devices(plan, limits, there, host)
+
+
+def _property(verb: str, plan: "Plan", index: int) -> Op:
+    one = plan.properties[index]
+    return Op(verb, one.where, one.name, one.text, a=index)
+
+
+__all__ = ["compile_unit"]

@@ -1,0 +1,443 @@
+"""The systemd driver, with a real systemd: tests/vm runs this where one is the first process."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import Runtime, wait_for
+
+HERE = os.path.exists("/run/systemd/system") and os.access("/run/dbus/system_bus_socket", os.W_OK)
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.may_skip("needs systemd as the first process: tests/vm runs it in such machines"),
+    pytest.mark.skipif(not HERE, reason="needs a machine whose first process is systemd"),
+]
+MIB = 1 << 20
+CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split() if HERE else []
+
+
+def needs(*names):
+    reason = f"needs {' '.join(names)} in cgroup v2"
+    return pytest.mark.skipif(not set(names) <= set(CONTROLLERS), reason=reason)
+
+
+class Systemd(Runtime):
+    """Create and run get --systemd-cgroup, other commands don't: as engines do it."""
+
+    def command(self, *words):
+        driver = ["--systemd-cgroup"] if words[0] in ("create", "run") else []
+        return [*super().command()[:1], *driver, *super().command(*words)[1:]]
+
+    def assert_gone(self, id=""):
+        super().assert_gone(id)
+        assert {} == show(f"docker-{id or self.id}.scope")
+
+
+@pytest.fixture
+def runtime(pyoci, tmp_path, bundle, host_clean):
+    made = Systemd(pyoci, tmp_path, bundle, host_clean)
+    bundle.linux["cgroupsPath"] = f"system.slice:docker:{made.id}"
+    yield made
+    made.clean_up()
+    assert "" == systemctl("list-units", "--all", "--plain", "--no-legend", f"*{host_clean.token}*")
+
+
+def systemctl(*words):
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout
+
+
+def show(unit):
+    """The properties of a unit; {} if there is no such."""
+    properties = dict(line.partition("=")[::2] for line in systemctl("show", unit).splitlines())
+    return {} if properties["LoadState"] == "not-found" else properties
+
+
+def running(runtime, bundle, script="exec sleep 100"):
+    bundle.shell(script)
+    runtime.create()
+    runtime.start()
+
+
+def cgroup(runtime):
+    record = runtime.record()["cgroup"]
+    return Path(record["mount"] + record["path"])
+
+
+def scope(runtime):
+    return f"docker-{runtime.id}.scope"
+
+
+# --- a life
+
+
+def test_a_life(runtime, bundle):
+    """Its first process is in the scope when create returns; the later commands need no --systemd-cgroup."""
+    bundle.shell("cat /proc/self/cgroup; exec sleep 100")
+    runtime.create()
+
+    unit = show(scope(runtime))
+    path = f"/system.slice/{scope(runtime)}"
+    assert path in Path(f"/proc/{runtime.pid()}/cgroup").read_text()
+    assert ("active", "system.slice", path, "yes", "no") == tuple(
+        unit[name] for name in ("ActiveState", "Slice", "ControlGroup", "Delegate", "DefaultDependencies")
+    )
+    assert f"container {runtime.id}" == unit["Description"]
+    assert ["yes"] * 4 == [unit[f"{kind}Accounting"] for kind in ("CPU", "Memory", "IO", "Tasks")]
+
+    runtime.start()
+    wait_for(runtime.output)
+    assert "0::/" in runtime.output().splitlines()
+    assert "running" == runtime.state()["status"]
+    for verb, status in (("pause", "paused"), ("resume", "running")):
+        assert (0, "", "") == tuple(runtime(verb, runtime.id))
+        assert status == runtime.state()["status"]
+    assert [runtime.pid()] == json.loads(runtime("ps", "--format", "json", runtime.id).out)
+    inside = runtime("exec", runtime.id, "/bin/sh", "-c", "cat /proc/self/cgroup")
+    assert "0::/" in inside.out.splitlines()
+    assert (0, "", "") == tuple(runtime("kill", runtime.id, "KILL"))
+    runtime.wait("stopped")
+    runtime.delete()
+    runtime.assert_gone()
+
+
+def test_a_program_that_ends_takes_its_scope_along(runtime, bundle):
+    """`run` in the foreground, again and again with one name."""
+    for _ in range(5):
+        assert "hello\n" == runtime.shell("echo hello")
+        runtime.assert_gone()
+
+
+def test_the_cgroup_mount_shows_the_scope_alone(runtime, bundle):
+    """The cgroup namespace is rooted in the final cgroup."""
+    out = runtime.shell("grep ' /sys/fs/cgroup ' /proc/self/mountinfo; cat /sys/fs/cgroup/cgroup.procs")
+
+    mount, *pids = out.splitlines()
+    assert "/" == mount.split()[3]
+    assert "1" in pids
+
+
+def test_without_a_path(runtime, bundle):
+    """A scope in system.slice, named after the runtime and the container."""
+    del bundle.linux["cgroupsPath"]
+    running(runtime, bundle)
+
+    assert f"/system.slice/pyoci-{runtime.id}.scope" == runtime.record()["cgroup"]["path"]
+    assert "active" == show(f"pyoci-{runtime.id}.scope")["ActiveState"]
+
+
+def test_a_slice_in_a_slice(runtime, bundle):
+    """As Kubernetes nests pods: dashes are levels."""
+    top = f"t{runtime.host.token[1:]}"
+    bundle.linux["cgroupsPath"] = f"{top}-pod1.slice:cri-containerd:{runtime.id}"
+    running(runtime, bundle)
+
+    assert f"/{top}.slice/{top}-pod1.slice/cri-containerd-{runtime.id}.scope" == runtime.record()["cgroup"]["path"]
+    runtime.delete("--force")
+    systemctl("stop", f"{top}.slice")
+
+
+def test_a_name_that_is_a_slice(runtime, bundle):
+    """The unit is the slice itself; the process is moved in."""
+    top = f"t{runtime.host.token[1:]}"
+    bundle.linux["cgroupsPath"] = f"system.slice:docker:{top}.slice"
+    running(runtime, bundle)
+
+    assert f"/{top}.slice" == runtime.record()["cgroup"]["path"]
+    assert f"0::/{top}.slice" in Path(f"/proc/{runtime.pid()}/cgroup").read_text().splitlines()
+    runtime.delete("--force")
+    assert {} == show(f"{top}.slice") or "inactive" == show(f"{top}.slice")["ActiveState"]
+
+
+@pytest.mark.parametrize(
+    "namespaces",
+    [["user"], ["pid"], ["time"]],
+)
+def test_with_a_bootstrap_process_and_user_namespaces(runtime, bundle, namespaces):
+    """However the first process comes about, it ends up in the scope."""
+    (kind,) = namespaces
+    if kind == "user":
+        bundle.in_user_namespace()
+    elif kind == "pid":
+        bundle.namespace("pid", "/proc/self/ns/pid")
+    elif os.path.exists("/proc/self/ns/time"):
+        bundle.namespace("time")
+        bundle.linux["timeOffsets"] = {"monotonic": {"secs": 5}}
+    running(runtime, bundle)
+
+    assert f"0::/system.slice/{scope(runtime)}" in Path(f"/proc/{runtime.pid()}/cgroup").read_text().splitlines()
+    runtime.delete("--force")
+    runtime.assert_gone()
+
+
+def test_hooks_see_the_final_cgroup(runtime, bundle):
+    """createRuntime hooks come when the process is where it will stay."""
+    out = runtime.folder / "seen"
+    script = f"""pid=$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/'); cat /proc/$pid/cgroup >{out}"""
+    bundle.hook("createRuntime", script)
+    running(runtime, bundle)
+
+    assert f"0::/system.slice/{scope(runtime)}" in out.read_text().splitlines()
+
+
+# --- limits
+
+
+@needs("memory", "cpu", "pids")
+def test_limits_are_properties_and_files(runtime, bundle):
+    """What the config limits is in both, and a reload of systemd leaves it."""
+    bundle.linux["resources"] |= {
+        "memory": {"limit": 64 * MIB, "swap": 64 * MIB, "reservation": 32 * MIB},
+        "cpu": {"shares": 512, "quota": 33333, "period": 100000},
+        "pids": {"limit": 50},
+    }
+    running(runtime, bundle)
+
+    def check():
+        unit = show(scope(runtime))
+        assert [str(64 * MIB), "0", str(32 * MIB)] == [unit[f"Memory{name}"] for name in ("Max", "SwapMax", "Low")]
+        assert ("59", "340ms", "50") == (unit["CPUWeight"], unit["CPUQuotaPerSecUSec"], unit["TasksMax"])
+        files = {"memory.max": str(64 * MIB), "memory.low": str(32 * MIB), "cpu.weight": "59", "pids.max": "50"}
+        files["cpu.max"] = "34000 100000"
+        assert files == {name: (cgroup(runtime) / name).read_text().strip() for name in files}
+
+    check()
+    systemctl("daemon-reload")
+    check()
+
+
+@needs("memory", "cpu", "pids")
+def test_update_sets_properties_and_files(runtime, bundle):
+    """A quota alone keeps the period, as everywhere; a reload leaves it."""
+    bundle.linux["resources"] |= {"cpu": {"quota": 20000, "period": 50000}}
+    running(runtime, bundle)
+
+    words = ["--memory", str(80 * MIB), "--cpu-quota", "30001", "--pids-limit", "20"]
+    assert (0, "", "") == tuple(runtime("update", *words, runtime.id))
+
+    systemctl("daemon-reload")
+    unit = show(scope(runtime))
+    assert (str(80 * MIB), "610ms", "20") == (unit["MemoryMax"], unit["CPUQuotaPerSecUSec"], unit["TasksMax"])
+    assert "30500 50000" == (cgroup(runtime) / "cpu.max").read_text().strip()
+    assert str(80 * MIB) == (cgroup(runtime) / "memory.max").read_text().strip()
+    assert "20" == (cgroup(runtime) / "pids.max").read_text().strip()
+
+
+@needs("pids")
+def test_a_limit_of_processes_does_not_hinder_hooks(runtime, bundle):
+    """createContainer hooks fork in the cgroup before the limit holds."""
+    bundle.linux["resources"]["pids"] = {"limit": 1}
+    bundle.hook("createContainer", "(:); (:)")
+    running(runtime, bundle)
+
+    assert "1" == show(scope(runtime))["TasksMax"]
+    assert "1" == (cgroup(runtime) / "pids.max").read_text().strip()
+
+
+def test_devices_stay_filtered_after_a_reload(runtime, bundle):
+    """The program is ours alone: systemd has no policy to replace it by."""
+    bundle.linux["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
+    script = "mknod /dev/disk b 254 0; while :; do head -c1 /dev/disk >/new 2>&1; mv /new /seen; sleep 0.1; done"
+    running(runtime, bundle, script)
+    seen = bundle.rootfs / "seen"
+
+    def is_refused():
+        return seen.exists() and "not permitted" in seen.read_text()
+
+    wait_for(is_refused)
+    systemctl("daemon-reload")
+    seen.unlink()
+    wait_for(is_refused)
+    assert "auto" == show(scope(runtime))["DevicePolicy"]
+
+
+def test_annotations_are_properties(runtime, bundle):
+    """As CRI-O and Podman send them."""
+    bundle.config["annotations"] = {
+        "org.systemd.property.TimeoutStopUSec": "uint64 10000000",
+        "org.systemd.property.RuntimeMaxSec": "1000.5",
+        "org.systemd.property.After": "['dbus.service']",
+        "org.systemd.property.DefaultDependencies": "true",
+        "org.systemd.property.KillSignal": "15",
+        "org.systemd.property.Description": "'mine'",
+        "org.systemd.propertyx": "false",
+    }
+    running(runtime, bundle)
+
+    unit = show(scope(runtime))
+    assert ("10s", "16min 40.500000s", "yes", "mine") == tuple(
+        unit[name] for name in ("TimeoutStopUSec", "RuntimeMaxUSec", "DefaultDependencies", "Description")
+    )
+    assert "dbus.service" in unit["After"].split()
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/docker/x", "the systemd driver takes SLICE:PREFIX:NAME"),
+        ("a:b", "the systemd driver takes SLICE:PREFIX:NAME"),
+        ("a.slice:b:c:d", "the systemd driver takes SLICE:PREFIX:NAME"),
+        ("a:b:c", "a is not the name of a slice"),
+        ("a/b.slice:b:c", "a/b.slice is not the name of a slice"),
+        ("a--b.slice:b:c", "a--b.slice is not the name of a slice"),
+        ("system.slice:docker:", "it has no name"),
+        ("system.slice:docker:../x", "docker-../x.scope is not the name of a unit"),
+    ],
+)
+def test_paths_that_are_none(runtime, bundle, path, why):
+    bundle.linux["cgroupsPath"] = path
+
+    assert f"/linux/cgroupsPath: cannot use cgroup path {path!r}: {why}" == runtime.create_fails()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("KillSignal", "15 16", "cannot set property KillSignal to `15 16`: unexpected `16` after the value"),
+        ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopUSec to `'x'`: not a number of seconds"),
+        (
+            "ExecStartPre",
+            "'/bin/true'",
+            "cannot start unit UNIT: Cannot set property ExecStartPre, or unknown property",
+        ),
+    ],
+)
+def test_properties_that_are_none(runtime, bundle, name, text, why):
+    """The annotation is named."""
+    bundle.config["annotations"] = {f"org.systemd.property.{name}": text}
+
+    message = runtime.create_fails()
+
+    assert f"/annotations/org.systemd.property.{name}: {why.replace('UNIT', scope(runtime))}" == message
+
+
+def test_a_failed_unit_of_the_name_is_forgotten(runtime, bundle):
+    """It stays known to systemd until it is reset."""
+    subprocess.run(
+        ["systemd-run", "--scope", "--quiet", f"--unit={scope(runtime)}", "-p", "RuntimeMaxSec=1", "sleep", "30"],
+        check=False,
+    )
+    wait_for(lambda: show(scope(runtime)).get("ActiveState") == "failed")
+
+    running(runtime, bundle)
+
+    assert "active" == show(scope(runtime))["ActiveState"]
+
+
+def test_a_unit_that_is_in_use_is_left_alone(runtime, bundle):
+    """It is somebody else's: nothing of it is stopped or removed."""
+    other = subprocess.Popen(["systemd-run", "--scope", "--quiet", f"--unit={scope(runtime)}", "sleep", "100"])
+    try:
+        wait_for(lambda: show(scope(runtime)).get("ActiveState") == "active")
+        bundle.write()
+
+        message = runtime.fails("create", "--bundle", bundle.folder, runtime.id)
+
+        assert re.search(
+            f"cannot start unit {scope(runtime)}: Unit {scope(runtime)} (already exists|was already)", message
+        )
+        assert other.poll() is None
+        assert "active" == show(scope(runtime))["ActiveState"]
+    finally:
+        other.kill()
+        other.wait()
+        wait_for(lambda: not show(scope(runtime)))
+
+
+def test_a_unit_that_is_frozen_or_stopped_by_hand(runtime, bundle):
+    """`systemctl stop` ends the container, which can be deleted then."""
+    running(runtime, bundle, "trap 'exit 0' TERM; sleep 100 & wait")
+
+    systemctl("stop", scope(runtime))
+
+    runtime.wait("stopped")
+    runtime.delete()
+    runtime.assert_gone()
+
+
+def test_a_paused_container_is_deleted_by_force(runtime, bundle):
+    running(runtime, bundle)
+    assert (0, "", "") == tuple(runtime("pause", runtime.id))
+
+    runtime.delete("--force")
+
+    runtime.assert_gone()
+
+
+def test_create_fails_late(runtime, bundle):
+    """The scope is gone with everything else."""
+    bundle.program("/bin/nothing-of-the-kind")
+
+    assert "no such file or directory" in runtime.create_fails()
+
+
+def test_create_is_killed_at_any_time(runtime, bundle):
+    """`delete --force` removes what is there, and so does systemd what nobody is in."""
+    bundle.write()
+    for milliseconds in range(0, 24, 2):
+        create = subprocess.Popen(
+            runtime.command("create", "--bundle", bundle.folder, runtime.id),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(milliseconds / 1000)
+        create.kill()
+        create.wait()
+        runtime.delete("--force")
+        wait_for(lambda: not show(scope(runtime)), "the scope stays")
+        wait_for(lambda: not runtime.host.cgroups(runtime.id), "the cgroup stays")
+
+
+def test_many_at_once(runtime, bundle):
+    """Thirty containers, in ten threads."""
+    bundle.shell("exit 7")
+    folders = []
+    for number in range(30):
+        folder = runtime.folder / f"many-{number}"
+        folder.mkdir()
+        config = {
+            **bundle.config,
+            "linux": {**bundle.linux, "cgroupsPath": f"system.slice:docker:{runtime.id}-{number}"},
+        }
+        config["root"] = {"path": str(bundle.rootfs)}
+        (folder / "config.json").write_text(json.dumps(config))
+        folders.append(folder)
+    found = {}
+
+    def work(first):
+        for number in range(first, 30, 10):
+            found[number] = runtime("run", "--bundle", folders[number], f"{runtime.id}-{number}", timeout=120)
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {7} == {result.status for result in found.values()}, found
+    assert {""} == {result.err for result in found.values()}
+
+
+def test_a_systemd_that_is_busy_is_waited_for(runtime, bundle):
+    """A stopped bus goes on after two seconds: so does create."""
+    bus = int(show("dbus.service")["MainPID"])
+    bundle.shell("exec sleep 100")
+    os.kill(bus, signal.SIGSTOP)
+    timer = threading.Timer(2, os.kill, (bus, signal.SIGCONT))
+    timer.start()
+    try:
+        runtime.create()
+    finally:
+        timer.join()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(bus, signal.SIGCONT)
+    assert "created" == runtime.state()["status"]
