@@ -171,6 +171,8 @@ COMMANDS = {
             Option("memory-reservation", "BYTES", "memory that is not taken while others can be found"),
             Option("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
             Option("pids-limit", "N", "limit of processes and threads, -1 for none"),
+            Option("l3-cache-schema", "LINE", "lines of the schemata file of its resource group, such as L3:0=7f"),
+            Option("mem-bw-schema", "LINE", "the same for memory bandwidth, such as MB:0=50"),
             Option("kernel-memory", "BYTES", "not in cgroup v2", hidden=True),
             Option("kernel-memory-tcp", "BYTES", "not in cgroup v2", hidden=True),
         ),

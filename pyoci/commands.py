@@ -157,7 +157,8 @@ def update(call: Call) -> int:
 
     name = call.options.text("resources")
     resources = load_resources(_read_input(name)) if name else limits.from_options(call.options)
-    _load(call, call.id).update(resources)
+    schemas = {key: text for key, option in limits.SCHEMAS.items() if (text := call.options.text(option))}
+    _load(call, call.id).update(resources, schemas)
     return 0
 
 

@@ -19,6 +19,7 @@ from pyoci.state import Directory, is_exiting, open_process, open_root, send_sig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from pyoci.cgroups import fs
@@ -199,19 +200,30 @@ class Container:
         first = self._record["pid"]
         return [first, *sorted(pid for pid in self._cgroup().pids() if pid != first)]
 
-    def update(self, resources: "dict[str, Any]") -> None:
-        """Change limits: `resources` is a valid `linux.resources`, and what it does not name stays.
+    def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
+        """Change limits: `resources` is a valid `linux.resources`, and what it does not name stays. `schemas` are
+        properties of `linux.intelRdt`, lines for the schemata of the container's resource group.
 
-        Raises CgroupError, and then the limits are what they were; StatusError if the container has stopped.
+        Raises CgroupError or SetupError, and then the limits are what they were; StatusError if the container has
+        stopped.
         """
         from pyoci.cgroups.update import update
 
         self._lock()
         try:
             self._require_process()
+            undo = None
+            if schemas:
+                from pyoci import resctrl
+
+                undo = resctrl.change(self._record["rdt"], schemas)
             cgroup = self._cgroup()
             try:
                 update(cgroup, resources)
+            except BaseException:
+                if undo is not None:
+                    undo()
+                raise
             finally:
                 cgroup.close()
                 # what a cgroup that was there before gets back has become more

@@ -25,6 +25,8 @@ OPTIONS = {
     "memory-swap": ("memory", "swap", "size"),
     "pids-limit": ("pids", "limit", "number"),
 }
+# property of linux.intelRdt: option
+SCHEMAS = {"l3CacheSchema": "l3-cache-schema", "memBwSchema": "mem-bw-schema"}
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 

@@ -22,6 +22,7 @@ from pyoci.state import is_exiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pyoci.plan.operations import Op
@@ -204,6 +205,41 @@ def join(record: "dict[str, Any]", pid: int) -> None:
             files.write(f"{path}/tasks", f"{pid}\n".encode("ascii"))
         except OSError as error:
             raise _failure(mount, f"write {pid} to {path}/tasks", WHERE, error) from error
+
+
+def change(record: "dict[str, Any]", schemas: "Mapping[str, str]") -> "Callable[[], None]":
+    """Write lines, by property, to the schemata of the group that `settled` names; what puts them back.
+
+    Raises SetupError, and then nothing has changed.
+    """
+    if not record:
+        raise SetupError("cannot change a resource group: the container has none", where=WHERE)
+    try:
+        mount, group = record["mount"], record["joined"][0]
+    except (KeyError, TypeError, IndexError) as error:
+        raise StateError(_FOREIGN) from error
+    path = "/".join(part for part in (mount, group, "schemata") if part)
+    where = WHERE
+    before = b""
+
+    def undo() -> None:
+        for line in before.splitlines():
+            try:
+                files.write(path, line.strip() + b"\n")
+            except OSError:  # it was there a moment ago: whoever has changed the group meanwhile has the last word
+                continue
+
+    try:
+        before = files.read(path)
+        for name, lines in schemas.items():
+            where = f"{WHERE}/{name}"
+            for line in lines.strip("\n").split("\n"):
+                files.write(path, line.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError as error:
+        failure = _failure(mount, f"change {path}", where, error)
+        undo()
+        raise failure from error
+    return undo
 
 
 def _failure(mount: str, what: str, where: str, error: OSError, hint: str = "") -> SetupError:

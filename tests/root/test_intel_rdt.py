@@ -286,3 +286,31 @@ def test_behind_a_process_in_between(runtime, bundle, resctrl, tmp_path):
     assert "7\n" == runtime.shell("echo 7")
     state, pid = seen.read_text().splitlines()
     assert json.loads(state)["pid"] == int(pid)
+
+
+@needs_fuse
+def test_update(runtime, bundle, resctrl):
+    """The lines are written to the container's group: all of them and the limits, or nothing."""
+    bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=7f", "memBwSchema": "MB:0=20"}
+    runtime.create()
+    schemata = f"{runtime.id}/schemata"
+
+    assert (0, "", "") == tuple(
+        runtime("update", "--l3-cache-schema", "L3:1=3f", "--mem-bw-schema=MB:0=70", runtime.id)
+    )
+    changed = resctrl.read(schemata)
+    assert ["L3:0=7f;1=3f", "MB:0=70;1=100"] == sorted(changed.replace(" ", "").split())
+    message = runtime.fails("update", "--l3-cache-schema", "L3:0=1", "--mem-bw-schema", "MB:0=900", runtime.id)
+    assert message.startswith("/linux/intelRdt/memBwSchema: cannot change ")
+    assert changed == resctrl.read(schemata)
+    message = runtime.fails("update", "--l3-cache-schema", "L3:0=1", "--cpu-rt-period", "1", runtime.id)
+    assert message.startswith("/cpu/realtimePeriod: ")
+    assert changed == resctrl.read(schemata)
+
+
+def test_update_without_a_group(runtime, bundle):
+    """There is nothing to change."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    message = runtime.fails("update", "--l3-cache-schema", "L3:0=1", runtime.id)
+    assert "/linux/intelRdt: cannot change a resource group: the container has none" == message
