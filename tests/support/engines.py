@@ -18,8 +18,21 @@ RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 SUITE = "sid"  # has the newest versions
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines, and the packages that have them and what they use.
+_PODMAN = [
+    "podman",
+    "buildah",
+    "crun",
+    "netavark",
+    "aardvark-dns",
+    "passt",
+    "uidmap",
+    "catatonit",
+    "nftables",
+    "iproute2",
+]
 ENGINES = {
     "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
+    "podman": _PODMAN,
 }
 
 

@@ -1,0 +1,173 @@
+"""Podman and Buildah, root's and a user's, with all that is theirs in a folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from tests.support import rootfs
+from tests.support.daemon import Terminal, until
+from tests.support.docker import GROUPS, USERS
+from tests.support.engines import CHECKOUT
+
+CONFIGURATION = CHECKOUT / "contrib/podman/pyoci.conf"
+UID = 1000  # of the user of a Podman without root
+# What the machine lacks: systemd, a controller, a capability. Images are nobody else's.
+MACHINE = """
+[containers]
+pids_limit = 0
+default_ulimits = ["nofile=1024:1024", "nproc=10000:10000"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+healthcheck_events = false
+"""
+STORAGE = """
+[storage]
+driver = "overlay"
+graphroot = "{folder}/storage"
+runroot = "{folder}/run"
+"""
+PRIVATE = {
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:x:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\n",
+    "group": f"root:x:0:\nuser:x:{UID}:\nwheel:x:2000:user\n",
+    "subuid": "user:100000:65536\ncontainers:1000000:1048576\n",
+    "subgid": "user:100000:65536\ncontainers:1000000:1048576\n",
+}
+
+
+def prepare_machine(folder: Path) -> None:
+    """Users, their ids, and a /dev/shm: the machine's own, not the Debian's or the host's. To be done once."""
+    folder.mkdir()
+    for name, content in PRIVATE.items():
+        (folder / name).write_text(content)
+        subprocess.check_call(["mount", "--bind", folder / name, f"/etc/{name}"])
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm"])
+    (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc/containers"])
+    (Path("/etc/containers") / "policy.json").write_text((folder / "policy.json").read_text())
+    os.mknod(folder / "tun", 0o20666, os.makedev(10, 200))  # the host's may be root's alone
+    (folder / "tun").chmod(0o666)
+    subprocess.check_call(["mount", "--bind", folder / "tun", "/dev/net/tun"])
+    for path in list(folder.parents)[:-2]:
+        path.chmod(0o711)  # the user has to get through to what is its own
+    cgroups = Path("/sys/fs/cgroup")
+    for controller in (cgroups / "cgroup.controllers").read_text().split():
+        (cgroups / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+class Podman:
+    """`podman("run", …)` is a command that must succeed, and gives what it prints. With `user`, it is a user's."""
+
+    program = "podman"
+
+    def __init__(self, folder: Path, runtime: str, *, user: bool = False) -> None:
+        self.folder = folder
+        self.folder.mkdir()
+        self.runtime = runtime
+        self.user = user
+        (folder / "containers.conf").write_text(MACHINE)
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
+        override = CONFIGURATION
+        if runtime != "pyoci":
+            override = folder / "runtime.conf"
+            override.write_text(f'[engine]\nruntime = "{runtime}"\n')
+        self.environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(folder / "home"),
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_CONF_OVERRIDE": str(override),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "TMPDIR": str(folder),
+        }
+        (folder / "home").mkdir()
+        self.states = Path("/run/pyoci")
+        if user:
+            self.runtime_dir = Path(f"/run/user/{UID}")
+            self.runtime_dir.mkdir(parents=True, exist_ok=True)
+            self.environment["XDG_RUNTIME_DIR"] = str(self.runtime_dir)
+            self.states = self.runtime_dir / "pyoci"
+            for path in (folder, folder / "home", self.runtime_dir):
+                os.chown(path, UID, UID)
+            self.runtime_dir.chmod(0o700)
+
+    def command(self, *arguments: object) -> list[str]:
+        """The whole command line."""
+        as_user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--groups=2000"] if self.user else []
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return ["env", "-i", "-C", str(self.folder), *variables, *as_user, self.program, *map(str, arguments)]
+
+    def __call__(self, *arguments: object, status: int = 0, input: str | None = None, timeout: float = 120) -> str:
+        """Run it; what it prints on both streams if it must fail, on standard output otherwise."""
+        done = self.run(*arguments, input=input, timeout=timeout)
+        assert status == done.returncode, (
+            f"{self.program} {' '.join(map(str, arguments))}: status {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return (done.stdout + done.stderr if status else done.stdout).strip()
+
+    def run(
+        self, *arguments: object, input: str | None = None, timeout: float = 120, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it, whatever comes of it."""
+        feed = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        command = self.command(*arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **feed, **options)
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Run it beside the test."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def terminal(self, *arguments: object, **size: int) -> Terminal:
+        """Run it on a terminal."""
+        return Terminal(*self.command(*arguments), **size)
+
+    def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
+        """What it knows of a container, or another object."""
+        found = json.loads(self("inspect", "--type", kind, name))
+        return found[0] if isinstance(found, list) else found
+
+    def state(self, name: str) -> str:
+        """A container's status: running, exited…"""
+        return self.inspect(name)["State"]["Status"]
+
+    def await_state(self, name: str, status: str) -> None:
+        """Until a container has this status."""
+        until(lambda: self.state(name) == status, f"{name} is {status}")
+
+    def await_logs(self, name: str, text: str) -> None:
+        """Until a container has printed this."""
+        until(lambda: text in self("logs", name), f"{name} prints {text!r}")
+
+    def import_busybox(self) -> None:
+        """The image `busybox`."""
+        root = rootfs.busybox(self.folder / "busybox")
+        (root / "etc/passwd").write_text(USERS)
+        (root / "etc/group").write_text(GROUPS)
+        (root / "tmp").chmod(0o1777)
+        archive = self.folder / "busybox.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(root, ".")
+        archive.chmod(0o644)
+        self("import", "--quiet", "--change", "CMD sh", "--change", "ENV PATH=/bin", archive, "busybox")
+
+    def remove_all(self) -> None:
+        """Whatever a test left to be removed: pods, containers, volumes, secrets."""
+        self("pod", "rm", "--all", "--force", "--time", "0")
+        self("rm", "--all", "--force", "--volumes", "--time", "0")
+        self("volume", "prune", "--force")
+        self("secret", "rm", "--all")
+        if self.user:  # what it leaves of a container that failed, with any runtime
+            shutil.rmtree(self.runtime_dir / "libpod/tmp/persist", ignore_errors=True)
+
+    def version(self) -> str:
+        """Its own."""
+        return self("version", "--format", "{{.Client.Version}}")
