@@ -85,6 +85,7 @@ cdef enum:
     BPF_MAXINSNS = 4096
     HOOK_OUTPUT = 3072
     PATH_SIZE = 4096
+    MAX_LINKS = 40  # as the kernel follows
     COPY_UP_DEPTH = 64
     NODE_MASK = 4096  # bytes: the largest mask of nodes that the kernel takes
 
@@ -256,15 +257,16 @@ cdef int open_made(int parent, const char *name) noexcept nogil:
     return fd
 
 
-cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed, int *step) noexcept nogil:
+cdef int make_in_root(int rootfs, const char *path, bint directory, int links, int *existed, int *step) noexcept nogil:
     """O_PATH descriptor of `path` in the root filesystem; missing directories, and the last file, are made.
 
     Each component is made with one mkdirat or openat(O_EXCL | O_NOFOLLOW) in a directory held by descriptor,
-    and reopened with O_NOFOLLOW: a symlink planted in between is refused, never followed out.
+    and reopened with O_NOFOLLOW: a symlink planted in between is refused, never followed out. As many as `links`
+    symlinks may lead to what is to be made, as the /etc/resolv.conf of many images does; it is made inside of the root.
     """
     cdef char prefix[PATH_SIZE]
     cdef char saved
-    cdef size_t n = strlen(path), i, begin
+    cdef size_t n = strlen(path), i = 0, begin
     cdef int parent, fd, file
     existed[0] = 1
     step[0] = STEP_OPENAT2
@@ -282,7 +284,6 @@ cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed
     parent = open_in_root(rootfs, "/", O_PATH | O_DIRECTORY, 0)
     if parent < 0:
         return -1
-    i = 0
     while True:
         while i < n and prefix[i] == c'/':
             i += 1
@@ -296,6 +297,20 @@ cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed
         step[0] = STEP_OPENAT2
         fd = open_in_root(rootfs, prefix, O_PATH, 0)
         if fd < 0 and errno == ENOENT and is_plain_name(prefix + begin):
+            prefix[i] = saved
+            if links > 0 and replace_link(parent, prefix, begin, i):
+                close(parent)
+                links -= 1
+                if errno or not links:
+                    set_errno(errno if errno else ELOOP)
+                    return -1
+                n = strlen(prefix)
+                i = 0
+                parent = open_in_root(rootfs, "/", O_PATH | O_DIRECTORY, 0)
+                if parent < 0:
+                    return -1
+                continue
+            prefix[i] = 0
             if i >= n and not directory:
                 step[0] = STEP_OPENAT
                 file = openat(parent, prefix + begin, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, <mode_t>0o644)
@@ -317,6 +332,30 @@ cdef int make_in_root(int rootfs, const char *path, bint directory, int *existed
         prefix[i] = saved
 
 
+cdef bint replace_link(int parent, char *path, size_t begin, size_t end) noexcept nogil:
+    """Whether the component of `path` from `begin` to `end`, which is in `parent`, is a symlink: it is then replaced by the
+    link's target, which if absolute starts `path` anew, and errno is 0, or ENAMETOOLONG.
+    """
+    cdef char link[PATH_SIZE]
+    cdef char saved = path[end]
+    cdef size_t rest = strlen(path + end)
+    cdef ssize_t n
+    path[end] = 0
+    n = readlinkat(parent, path + begin, link, sizeof(link))
+    path[end] = saved
+    if n < 0:
+        return False
+    if n > 0 and link[0] == c'/':
+        begin = 0
+    set_errno(0)
+    if n == 0 or begin + <size_t>n + rest + 1 > PATH_SIZE:
+        set_errno(ENAMETOOLONG)
+        return True
+    memmove(path + begin + n, path + end, rest + 1)
+    memcpy(path + begin, link, <size_t>n)
+    return True
+
+
 cdef int open_parent(int rootfs, const char *path, char *buffer, char **name, int *step) noexcept nogil:
     """Descriptor of the directory that holds the last component of `path`, made if missing; the component in `name`."""
     cdef int start = 0, existed
@@ -330,7 +369,7 @@ cdef int open_parent(int rootfs, const char *path, char *buffer, char **name, in
     if start <= 1:
         return open_in_root(rootfs, "/", O_PATH | O_DIRECTORY, 0)
     buffer[start - 1] = 0
-    return make_in_root(rootfs, buffer, True, &existed, step)
+    return make_in_root(rootfs, buffer, True, 0, &existed, step)
 
 
 cdef int is_same_file(int first, int second) noexcept nogil:
@@ -661,7 +700,7 @@ cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexce
     existed[0] = 1
     if fd >= 0 or errno != ENOENT:
         return fd
-    fd = make_in_root(rootfs, path, True, existed, step)
+    fd = make_in_root(rootfs, path, True, 0, existed, step)
     if fd < 0:
         return -1
     close(fd)
@@ -676,7 +715,7 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, bint director
     if op.flags & TARGET_REAL:
         fd = open_real(rootfs, path, existed, step)
     else:
-        fd = make_in_root(rootfs, path, directory, existed, step)
+        fd = make_in_root(rootfs, path, directory, MAX_LINKS, existed, step)
     if fd < 0:
         return -1
     if is_same_file(fd, rootfs):
@@ -1048,7 +1087,7 @@ cdef int do_bind_device(Context *ctx, const Op *op) noexcept nogil:
     # Contract: in a user namespace mknod is not possible: the clone of a node that the runtime made, or of the host's, is
     # attached on a file.
     cdef int existed = 0, step = 0, done
-    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, False, &existed, &step)
+    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, False, 0, &existed, &step)
     if target < 0:
         return step
     if is_same_file(target, ctx.slots[op.a]):
@@ -1319,7 +1358,7 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
 cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
     # Contract: /dev/console is a bind mount of the terminal, which is then taken.
     cdef int existed = 0, step = 0, tree
-    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, &existed, &step)
+    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, 0, &existed, &step)
     if target < 0:
         return step
     if on_procfs(target):
@@ -1441,7 +1480,7 @@ cdef int do_set_ambient(Context *ctx, const Op *op) noexcept nogil:
 cdef int do_make_directory(Context *ctx, const Op *op) noexcept nogil:
     # Contract: process.cwd exists; a directory that is missing is made, inside the root.
     cdef int existed = 0, step = 0
-    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, True, &existed, &step)
+    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, True, 0, &existed, &step)
     if fd < 0:
         # a user's directory that this process may not search is left to chdir, which is made as that user
         return 0 if errno == EACCES or errno == EEXIST else step

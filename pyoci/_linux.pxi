@@ -4,7 +4,7 @@
 from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, EISDIR, ELOOP
 from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOEXEC, ENOSYS, ENOTDIR, EPERM, EPIPE, EOPNOTSUPP, ETIMEDOUT
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, intptr_t
-from libc.string cimport memcmp, memcpy, memset, strchr, strcmp, strlen, strncmp
+from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strcmp, strlen, strncmp
 
 cdef extern from *:
     """

@@ -262,6 +262,36 @@ def test_destinations(runtime, bundle):
     assert {"/relative", "/doubled/slash", "/real/below", "/real2"} <= points.keys()
 
 
+def test_destination_is_a_link_to_nothing(runtime, bundle):
+    """What an image's link leads to is made where it leads: /etc/resolv.conf of a Debian with systemd-resolved."""
+    rootfs = bundle.rootfs
+    (rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (rootfs / "jump").symlink_to("/tmp/foo/bar")
+    (rootfs / "etc/hosts").symlink_to("/jump/baz/hosts")
+    (rootfs / "data").symlink_to("../../../srv/data")
+    (bundle.folder / "file").write_text("content\n")
+    for destination in ("/etc/resolv.conf", "/etc/hosts"):
+        bundle.mount(destination, "bind", "bind", source="file")
+    bundle.mount("/data/below", "tmpfs")
+    points, out = mounted(runtime, "cat /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf /tmp/foo/bar/baz/hosts")
+    assert 3 * "content\n" == out
+    assert {"/run/systemd/resolve/stub-resolv.conf", "/tmp/foo/bar/baz/hosts", "/srv/data/below"} <= points.keys()
+
+
+def test_destination_is_a_link_in_a_circle(runtime, bundle):
+    """Links that lead to each other are an error; one that climbs out of what is made stays inside."""
+    (bundle.rootfs / "one").symlink_to("two")
+    (bundle.rootfs / "two").symlink_to("one")
+    (bundle.rootfs / "three").symlink_to("missing/../../../four")
+    bundle.mount("/one", "tmpfs").write()
+    result = runtime.run()
+    assert 1 == result.status
+    assert "cannot mount tmpfs on /one: openat2: too many levels of symbolic links" in result.err
+    bundle.without_mount("/one").mount("/three", "tmpfs")
+    points, _ = mounted(runtime)
+    assert "/four" in points
+
+
 def test_sources(runtime, bundle):
     """Relative to the bundle; a file on a file that is made; whatever `type` says, bind makes a bind mount."""
     (bundle.folder / "dir").mkdir()
