@@ -395,10 +395,12 @@ cdef extern from *:
     """
     int c_signalfd "signalfd"(int fd, const sigset_t *mask, int flags) nogil
     int SFD_CLOEXEC
+    ctypedef unsigned int tcflag_t
     cdef struct termios:
-        pass
+        tcflag_t c_oflag
     int tcgetattr(int fd, termios *attributes) nogil
     int tcsetattr(int fd, int actions, const termios *attributes) nogil
+    int ONLCR
     void cfmakeraw(termios *attributes) nogil
     int TCSANOW
     unsigned long TIOCGWINSZ
@@ -431,6 +433,14 @@ def make_raw(int fd):
 def restore_terminal(int fd, bytes attributes):
     """Give a terminal the attributes that `make_raw` returned. A terminal that has gone is no error."""
     tcsetattr(fd, TCSANOW, <termios *><char *>attributes)
+
+
+def keep_newlines(int fd):
+    """Let a terminal write the newlines of its programs as they are, without carriage returns; nothing if it can't."""
+    cdef termios attributes
+    if tcgetattr(fd, &attributes) == 0:
+        attributes.c_oflag &= ~<tcflag_t>ONLCR
+        tcsetattr(fd, TCSANOW, &attributes)
 
 
 def copy_window_size(int source, int target):

@@ -41,11 +41,14 @@ class Foreground:
         self._signals = _native.signalfd()
         self._saved: bytes | None = None
 
-    @staticmethod
-    def fit(launch: "Launch") -> None:
-        """Make the container's terminal as large as the caller's, before the program asks."""
-        if launch.console >= 0:
-            _native.copy_window_size(0, launch.console)
+    def prepare(self, launch: "Launch") -> None:
+        """Make the container's terminal as large as the caller's, before the program asks.
+
+        Where the caller reads the output from a pipe or a file, lines end in it as the program ends them, as with runc.
+        """
+        if launch.console >= 0 and not posix.isatty(1):
+            _native.keep_newlines(launch.console)
+        self._fit(launch)
 
     def wait(self, launch: "Launch") -> int:
         """Until the program ends: its exit status, 128 + n if signal n ended it."""
@@ -74,10 +77,15 @@ class Foreground:
             _native.restore_terminal(0, self._saved)
             self._saved = None
 
+    @staticmethod
+    def _fit(launch: "Launch") -> None:
+        if launch.console >= 0:
+            _native.copy_window_size(0, launch.console)
+
     def _forward(self, launch: "Launch") -> None:
         signal = int.from_bytes(posix.read(self._signals, 128)[:4], "little")
         if signal == SIGWINCH:
-            self.fit(launch)
+            self._fit(launch)
         elif signal not in _OWN_SIGNALS:
             try:
                 _native.pidfd_send_signal(launch.pidfd, signal)

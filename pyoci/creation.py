@@ -98,7 +98,7 @@ def run(
         if not detach:
             # not before: while the container is made a signal ends this process, and with it a hook that never does
             foreground = console.Foreground(subreaper=not no_subreaper)
-            foreground.fit(launch)
+            foreground.prepare(launch)
         container.start()
     except BaseException:
         _give_up(container, launch)

@@ -224,7 +224,8 @@ class _Execution:
                     self._verify(launch)
                     if foreground:
                         self.foreground = console.Foreground(subreaper=False)
-                        self.foreground.fit(launch)
+                        if not console_socket:
+                            self.foreground.prepare(launch)
                     send_to_engine(launch, console_socket, pidfd_socket)
                     if self._has_listener:
                         self._hold(launch)

@@ -371,9 +371,9 @@ def test_signal_while_nobody_reads(runtime, bundle):
         time.sleep(0.5)  # until the pipe is full, and the terminal's buffer
         process.terminate()
         wait_for(lambda: runtime.state().get("status", "stopped") == "stopped")
-        *lines, last = process.stdout.read().decode().split("\r\n")
+        *lines, last = process.stdout.read().decode().split("\n")
         assert {"0123456789"} == set(lines)
-        assert "0123456789\r".startswith(last)
+        assert "0123456789".startswith(last)
         assert 9 == process.wait(PATIENCE)
     runtime.assert_gone()
 
@@ -431,8 +431,27 @@ def test_start_fails_in_a_terminal(runtime, bundle, terminal):
 
 
 def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
-    """The caller has pipes: the container has its terminal all the same."""
+    """The caller has pipes: the container has its terminal all the same; scripts find no carriage returns in its output."""
     bundle.process["terminal"] = True
     bundle.shell("tty; echo x")
     result = runtime.run()
-    assert (0, "/dev/pts/0\r\nx\r\n") == (result.status, result.out)
+    assert (0, "/dev/pts/0\nx\n") == (result.status, result.out)
+
+
+def test_exec_foreground_without_a_terminal_of_ones_own(runtime, bundle):
+    """The same of one more process."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    result = runtime("exec", "--tty", runtime.id, "sh", "-c", "tty; echo x")
+    assert (0, "/dev/pts/0\nx\n") == (result.status, result.out)
+
+
+def test_lines_on_a_terminal(runtime, terminal):
+    """A terminal gets its carriage returns."""
+    sitting = terminal("echo one; echo two; stty -a | grep -o ' onlcr'")
+    seen = b""
+    while b" onlcr\r\n" not in seen:
+        seen += os.read(sitting.master, 4096)
+    assert b"one\r\ntwo\r\n" in seen
+    assert 0 == sitting.wait()
