@@ -217,12 +217,22 @@ def pack_groups(groups: "list[int]") -> bytes:
 
 
 def environment(process: "dict[str, Any]") -> "list[str]":
-    """`process.env` as it is: the last of equal names counts to the program, as with any environ."""
-    return list(process.get("env", ()))
+    """`process.env`, of equal names the last one only: some programs would take the first of them, others the last.
+
+    An empty HOME is none, as for the peers.
+    """
+    last: dict[str, str] = {}
+    for entry in process.get("env", ()):
+        name = entry.partition("=")[0]
+        last.pop(name, None)
+        last[name] = entry
+    if last.get("HOME") == "HOME=":
+        del last["HOME"]
+    return list(last.values())
 
 
 def variable(env: "list[str]", name: str) -> "str | None":
-    """The value of a variable in `env`, the first one as getenv(3) finds it."""
+    """The value of a variable in `env`."""
     prefix = name + "="
     for entry in env:
         if entry.startswith(prefix):

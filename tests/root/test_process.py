@@ -282,6 +282,13 @@ def test_environment(runtime, bundle):
     assert "PATH=/bin\0B=2\0A=ä\n=x\0EMPTY=\0HOME=/h\0" == result.out
 
 
+def test_environment_with_equal_names(runtime, bundle):
+    """The last of them counts, whether the program looks for the first or the last; it is there once."""
+    bundle.process["env"] = ["ONE=1", "PATH=/nowhere", "HOME=/a", "ONE=2", "PATH=/bin", "ONE=", "HOME=/b", "ONEMORE=x"]
+    bundle.program("cat", "/proc/self/environ")
+    assert "PATH=/bin\0ONE=\0HOME=/b\0ONEMORE=x\0" == runtime.run().out
+
+
 def test_no_environment(runtime, bundle):
     """Without env there is HOME alone; without PATH only a path with a slash can be run."""
     del bundle.process["env"]
@@ -293,10 +300,12 @@ def test_no_environment(runtime, bundle):
 
 @pytest.mark.parametrize(("uid", "home"), [(0, "/root"), (1000, "/home/user"), (77, "/")])
 def test_home(runtime, bundle, uid, home):
-    """HOME from the container's passwd; `/` for a user it does not know."""
+    """HOME from the container's passwd, also if the config has an empty one; `/` for a user it does not know."""
     (bundle.rootfs / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nu:x:1000:1000::/home/user:/bin/sh\n")
     bundle.process["env"] = ["PATH=/bin"]
     bundle.process["user"] = {"uid": uid, "gid": 0}
+    assert f"{home}\n" == runtime.shell("echo $HOME")
+    bundle.process["env"] = ["HOME=/set", "PATH=/bin", "HOME="]
     assert f"{home}\n" == runtime.shell("echo $HOME")
 
 
