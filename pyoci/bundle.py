@@ -18,6 +18,7 @@ _KINDS = {
 }  # fmt: skip
 _FORMAT = 0o170000
 _REGULAR = 0o100000
+_FIFO = 0o010000
 
 
 def read_config(bundle: str, name: str = "config.json") -> bytes:
@@ -38,6 +39,35 @@ def read_config(bundle: str, name: str = "config.json") -> bytes:
         raise PyociError(f"cannot read {path}: {reason(error.errno or 0)}") from error
     finally:
         posix.close(config_fd)
+
+
+def read_given(path: str) -> bytes:
+    """The bytes of a file that the command line names: a regular one, or a pipe such as a shell makes of `<(command)`.
+
+    Raises PyociError as `read_config` does.
+    """
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise PyociError(f"cannot read {path}: there is no such file") from error
+    except OSError as error:
+        raise PyociError(f"cannot read {path}: {reason(error.errno or 0)}") from error
+    except ValueError as error:
+        raise PyociError(f"cannot read {path!r}: the path has a NUL") from error
+    try:
+        return read_pipe(fd, path) if posix.fstat(fd).st_mode & _FORMAT == _FIFO else _read_regular(fd, path)
+    except OSError as error:
+        raise PyociError(f"cannot read {path}: {reason(error.errno or 0)}") from error
+    finally:
+        posix.close(fd)
+
+
+def read_pipe(fd: int, name: str) -> bytes:
+    """All that is written to a pipe, which `name` is to the user. Raises PyociError, OSError."""
+    data = _read_all(fd, LARGEST + 1)
+    if len(data) > LARGEST:
+        raise PyociError(f"cannot read {name}: it is larger than {LARGEST >> 20} MiB")
+    return data
 
 
 def _open_bundle(bundle: str) -> int:
@@ -89,7 +119,7 @@ def _read_regular(config_fd: int, path: str) -> bytes:
 
 
 def _read_all(fd: int, most: int) -> bytes:
-    """Up to `most` bytes: one more than the file has, so that growth shows."""
+    """Up to `most` bytes: one more than there may be, so that more shows."""
     chunks: list[bytes] = []
     while most > 0 and (chunk := posix.read(fd, most)):
         chunks.append(chunk)

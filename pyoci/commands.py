@@ -350,15 +350,9 @@ def _matching(call: Call) -> "list[str]":
 
 def _read_input(name: str) -> bytes:
     """The file `name`, or standard input if it is `-`."""
-    from pyoci.bundle import LARGEST, read_config
+    from pyoci.bundle import read_given, read_pipe
 
-    if name != "-":
-        folder, _, last = _absolute(name).rpartition("/")
-        return read_config(folder or "/", last)
-    data = b""
-    while (part := posix.read(0, 65536)) and len(data) <= LARGEST:
-        data += part
-    return data
+    return read_pipe(0, "standard input") if name == "-" else read_given(_absolute(name))
 
 
 def _config_file(call: Call) -> str:

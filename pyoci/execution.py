@@ -8,7 +8,7 @@ import posix
 
 from pyoci import config as configuration
 from pyoci import console, files
-from pyoci.bundle import read_config
+from pyoci.bundle import read_given
 from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
 from pyoci.container import state_document
@@ -89,6 +89,10 @@ class Changes:
         if self.capabilities:
             sets = process.get("capabilities", {})
             added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
+            # as in runc: across the execve of a user other than root only ambient capabilities last
+            heritable = [name for name in self.capabilities if name in sets.get("inheritable", [])]
+            if heritable:
+                added["ambient"] = [*sets.get("ambient", []), *heritable]
             changed["capabilities"] = {**sets, **added}
         others = {"cwd": self.cwd, "apparmorProfile": self.apparmor, "selinuxLabel": self.label}
         changed |= {name: value for name, value in others.items() if value is not None}
@@ -146,8 +150,7 @@ def _check_status(status: str, *, ignore_paused: bool) -> None:
 
 
 def _read_process(path: str) -> "tuple[bytes, str]":
-    folder, _, name = path.rpartition("/")
-    return read_config(folder or "/", name), name
+    return read_given(path), path.rpartition("/")[2]
 
 
 def _changed(changes: Changes, process: "dict[str, Any]") -> bytes:
@@ -306,6 +309,8 @@ def _cgroup(container: "Container", pid: int, below: str) -> "fs.Cgroup | fs.NoC
     own = container.cgroup()
     if not isinstance(own, fs.Cgroup):
         return own
+    if below and not below.strip("/"):
+        return own  # at any rate, it says
     if below:
         path = "/" + below.strip("/")
         if any(part in ("", ".", "..") for part in path[1:].split("/")):

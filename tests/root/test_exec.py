@@ -206,11 +206,51 @@ def test_options_change_the_process(box):
     assert (1 << 5 | 1 << 0 | 1 << 7) == int(caps, 16)
 
 
+def test_a_variable_replaces_the_containers(box):
+    """It is there once: some programs would look at the first of two, others at the last."""
+    box.bundle.process["env"] = ["PATH=/bin", "A=1", "HOME=/tmp"]
+    box.start()
+
+    environment = box.exec("-e", "A=2", "-e", "HOME=", "--", "cat", "/proc/self/environ").out
+
+    assert ["A=2", "HOME=/root", "PATH=/bin"] == sorted(environment.strip("\0").split("\0"))
+
+
+def test_added_capabilities_that_may_be_inherited_are_ambient(box):
+    """A program of a user other than root has them, then."""
+    box.bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    box.bundle.process["capabilities"] = {
+        "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"],
+        "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"],
+        "ambient": ["CAP_CHOWN"],
+    }
+    box.start()
+
+    status = box.shell("cat /proc/self/status", "--cap", "CAP_SYSLOG", "--cap", "CAP_NET_RAW")
+
+    assert ["CapInh: 400000001", "CapAmb: 400000001", "CapEff: 400000001"] == [
+        f"{name}: {int(line(name, status).split()[1], 16):x}" for name in ("CapInh", "CapAmb", "CapEff")
+    ]
+
+
 def test_options_of_the_program_are_the_programs(box):
     """Those of exec end at the id."""
     box.start()
 
     assert "-c --user\n" == box.exec("echo", "-c", "--user").out
+
+
+def test_a_process_by_a_pipe(box):
+    """What a shell makes of `--process <(command)`."""
+    box.start()
+    reader, writer = os.pipe()
+    os.write(writer, box.process(args=["echo", "hello"]).read_bytes())
+    os.close(writer)
+
+    result = box.runtime("exec", "--process", f"/dev/fd/{reader}", box.runtime.id, pass_fds=[reader])
+
+    assert (0, "hello\n", "") == tuple(result)
 
 
 def test_a_process_by_file(box):
@@ -577,6 +617,7 @@ def test_a_cgroup_below_the_containers(box):
         )
         wait_for((below / "cgroup.procs").read_text)
         out.communicate()
+        assert 0 == box.exec("--cgroup", "/", "--", "true").status
         assert "expected a path below the container's" in box.fails("--cgroup", "../x", "--", "true")
         assert "no such file or directory" in box.fails("--cgroup", "nosuch", "--", "true")
     finally:
@@ -601,6 +642,8 @@ def test_a_container_that_manages_its_own_cgroups(box):
     result = box.exec("true")
 
     assert 0 == result.status, result
+    if controllers:
+        assert "device or resource busy" in box.fails("--cgroup", "/", "--", "true")
 
 
 def test_many_at_a_time(box):

@@ -3,12 +3,13 @@
 import os
 import re
 import socket
+import subprocess
 import time
 
 import pytest
 
 from pyoci import bundle as bundle_module
-from pyoci.bundle import LARGEST, read_config
+from pyoci.bundle import LARGEST, read_config, read_given, read_pipe
 from pyoci.errors import PyociError
 
 
@@ -181,3 +182,31 @@ def test_no_descriptor_is_left_open(tmp_path):
 def test_messages_have_the_house_style(tmp_path):
     """`cannot <verb> <object>: <reason>`, without a full stop."""
     assert re.fullmatch(r"cannot \w+ .+: .+[^.]", refusal(tmp_path))
+
+
+def test_a_pipe_that_the_command_line_names():
+    """A shell's `<(command)`: it is read to its end, but not for ever."""
+    reader, writer = os.pipe()
+    os.write(writer, b'{"a"')
+    os.write(writer, b": 1}")
+    os.close(writer)
+    assert b'{"a": 1}' == read_given(f"/dev/fd/{reader}")
+    os.close(reader)
+
+    reader, writer = os.pipe()
+    with subprocess.Popen(["cat", "/dev/zero"], stdout=writer):
+        os.close(writer)
+        with pytest.raises(PyociError, match="cannot read it: it is larger than 16 MiB"):
+            read_pipe(reader, "it")
+        os.close(reader)
+
+
+def test_a_file_that_the_command_line_names(tmp_path):
+    """A link is followed; what is no file is named."""
+    (tmp_path / "real").write_bytes(b"{}")
+    (tmp_path / "link").symlink_to("real")
+
+    assert b"{}" == read_given(f"{tmp_path}/link")
+    for path, why in (("none", "there is no such file"), ("", "it is a folder, not a regular file")):
+        with pytest.raises(PyociError, match=why):
+            read_given(f"{tmp_path}/{path}")
