@@ -1490,9 +1490,23 @@ cdef int do_make_directory(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the working directory is s1 and lies below `/`: a leaked directory of the host would show as
-    # "(unreachable)" (CVE-2024-21626).
+    # "(unreachable)" (CVE-2024-21626). Where this process may not enter it, as on NFS or FUSE, user a and group b do.
     cdef char cwd[PATH_SIZE]
-    if chdir(ctx.pool + op.s1) < 0:
+    cdef int done = chdir(ctx.pool + op.s1), error
+    cdef long uid, gid
+    if done < 0 and errno == EACCES:
+        # the group first: without the user's capabilities it can't be changed any more
+        gid = syscall(SYS_setfsgid, <gid_t>op.b)
+        uid = syscall(SYS_setfsuid, <uid_t>op.a)
+        done = chdir(ctx.pool + op.s1)
+        error = errno
+        syscall(SYS_setfsuid, <uid_t>uid)
+        syscall(SYS_setfsgid, <gid_t>gid)
+        # a change of credentials clears both
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        set_errno(error)
+    if done < 0:
         return STEP_CHDIR
     if syscall(SYS_getcwd, cwd, sizeof(cwd)) < 0:
         return STEP_GETCWD

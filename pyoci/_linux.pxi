@@ -68,7 +68,8 @@ cdef extern from *:
     long SYS_openat2, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick
     long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
-    long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
+    long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups
+    long SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
     long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction, SYS_mount, SYS_umount2
     long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy, SYS_ptrace
 

@@ -1,7 +1,7 @@
 """`process` → operations: terminal, limits, credentials, the program. The order is the point of this module.
 
 Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in
-create: the program is looked up and the working directory entered as the container's user. The seccomp filter is
+create: the working directory is entered, and the program looked up as the container's user. The seccomp filter is
 loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
 that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
 """
@@ -187,28 +187,31 @@ class Groups:
 def settle(
     process: "dict[str, Any]", env: "list[str]", capabilities: Capabilities, groups: Groups, preserve_fds: int
 ) -> "Iterator[Op]":
-    """From the runtime to the container's user, with the program found: what create and exec have in common."""
+    """From the runtime to the container's user, with the program found: what create and exec have in common.
+
+    Bounding set, groups, working directory, ids, capability sets: the order in which each is still allowed. Working
+    directory and program are looked for when no directory of the host is open any more, so that no path leads out by
+    /proc/self/fd; that the program exists and is the user's to use is known in create, as engines need it.
+    """
     yield from security_labels(process)
-    uid = process.get("user", {}).get("uid", 0)
+    user = process.get("user", {})
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
     if variable(env, "HOME") is None:
         yield Op("set_home", "/process/env", a=uid)
     if not process.get("terminal"):
         yield Op("chown_stdio", "/process/user/uid", a=uid)
-    yield from credentials(process, capabilities, groups)
-    yield from program(process, env, preserve_fds)
-
-
-def credentials(process: "dict[str, Any]", capabilities: Capabilities, groups: Groups) -> "Iterator[Op]":
-    """Bounding set, groups, ids, working directory, capability sets: the order in which each is still allowed."""
-    user = process.get("user", {})
     if process.get("noNewPrivileges"):
         yield Op("set_no_new_privs", "/process/noNewPrivileges")
     yield Op("drop_bounding", "/process/capabilities/bounding", a=capabilities.bounding)
     if not groups.kept:
         yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups.gids), a=len(groups.gids))
-    yield Op("set_ids", "/process/user", a=user.get("uid", 0), b=user.get("gid", 0))
+    yield Op("close_fds", a=3 + preserve_fds)
+    # before the ids: who may not enter it may yet be meant to work there, as a user other than root in /root
+    yield Op("chdir", "/process/cwd", process["cwd"], a=uid, b=gid)
+    yield Op("set_ids", "/process/user", a=uid, b=gid)
     yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
     yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
+    yield Op("find_program", "/process/args/0", process["args"][0], variable(env, "PATH") or "")
 
 
 def pack_groups(groups: "list[int]") -> bytes:
@@ -238,17 +241,6 @@ def variable(env: "list[str]", name: str) -> "str | None":
         if entry.startswith(prefix):
             return entry[len(prefix) :]
     return None
-
-
-def program(process: "dict[str, Any]", env: "list[str]", preserve_fds: int) -> "Iterator[Op]":
-    """The working directory and the program exist and are the user's to use: known in create, as engines need it.
-
-    They are looked for when no directory of the host is open any more, so that no path leads out by /proc/self/fd.
-    """
-    yield Op("close_fds", a=3 + preserve_fds)
-    yield Op("chdir", "/process/cwd", process["cwd"])
-    path = variable(env, "PATH")
-    yield Op("find_program", "/process/args/0", process["args"][0], path or "")
 
 
 def start(
@@ -298,13 +290,11 @@ __all__ = [
     "Capabilities",
     "Groups",
     "console",
-    "credentials",
     "enter_program",
     "environment",
     "key_label",
     "mask",
     "priorities",
-    "program",
     "rlimits",
     "security_labels",
     "settle",

@@ -24,7 +24,7 @@ ALLOWED = frozenset(
     syscall __errno_location close open openat read write pread lseek ioctl fcntl dup2 pipe2 poll socket
     fstat fstatat fstatfs mkdirat mknodat symlinkat readlinkat fchownat fchown fchmod fchmodat fchdir chdir chroot umask
     setns unshare setsid setpgid sendmsg kill waitpid execve _exit prctl personality clock_gettime sigaction sigemptyset
-    sigprocmask memset memcpy memcmp strlen strchr strcmp gnu_dev_makedev gnu_dev_major gnu_dev_minor
+    sigprocmask memset memcpy memmove memcmp strlen strchr strcmp gnu_dev_makedev gnu_dev_major gnu_dev_minor
     """.split()
 )
 HARDENING = frozenset(("__stack_chk_fail",))  # the compiler's own; it ends the process

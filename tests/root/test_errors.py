@@ -153,7 +153,8 @@ def cwd_below_a_file(bundle):
 
 
 def cwd_is_closed(bundle):
-    (bundle.rootfs / "closed").mkdir(mode=0o700)
+    bundle.in_user_namespace()
+    (bundle.rootfs / "closed").mkdir(mode=0o700)  # the host's root's: nobody in the container owns it
     bundle.process["cwd"] = "/closed"
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
     bundle.process["capabilities"] = {}

@@ -358,6 +358,34 @@ def test_working_directory_of_a_user(runtime, bundle):
     assert "/mine\n" == runtime.shell("pwd")
 
 
+def test_working_directory_that_the_user_may_not_enter(runtime, bundle):
+    """/root of a container whose user is another: the program begins there, as with the peers."""
+    (bundle.rootfs / "root").mkdir(exist_ok=True)
+    (bundle.rootfs / "root").chmod(0o700)
+    bundle.process["cwd"] = "/root"
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.process["capabilities"] = {}
+    assert "/root\nls: .: Permission denied\n" == runtime.shell("pwd; ls . 2>&1 || true").replace("can't open '.'", ".")
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o700, (1000, 7)), (0o070, (5, 1000)), (0o070, (5, 1001))])
+def test_working_directory_that_only_the_user_may_enter(runtime, bundle, mode, owner):
+    """As with NFS or FUSE, root's capabilities do not count: then the user's ids and groups do."""
+    (bundle.rootfs / "mine").mkdir()
+    (bundle.rootfs / "mine").chmod(mode)
+    os.chown(bundle.rootfs / "mine", *owner)
+    bundle.process["cwd"] = "/mine"
+    bundle.process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [1001]}
+    bundle.process["capabilities"] = {}
+    bundle.shell("pwd; grep -E '^(Uid|Gid)' /proc/self/status")
+    bundle.write()
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command += runtime.command("--cgroup-manager", "disabled", "run", "--bundle", bundle.folder, runtime.id)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["/mine", "Uid:", *["1000"] * 4, "Gid:", *["1000"] * 4] == done.stdout.split()
+
+
 def test_working_directory_on_a_mount(runtime, bundle):
     """It is entered after the mounts."""
     bundle.mount("/mnt", "tmpfs", "size=64k")
