@@ -193,8 +193,6 @@ class _Creation:
             record["rdt"] = launch.plan_rdt()
             directory.save(record)  # before anything that takes time: until then nobody can say what this is
             launch.prepare()
-            for warning in launch.cgroup.warnings:
-                self.log.warning(warning)
             record |= launch.to_dict()
             launch.clone()
             self._remember(directory, launch, record)

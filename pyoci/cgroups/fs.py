@@ -55,6 +55,7 @@ MKDIR_HINTS = {
     errno.EROFS: "the cgroup2 mount is read-only here",
 }
 ENABLE_HINTS = {
+    errno.EACCES: "it is not delegated to this user (cgroups(7), Delegation)",
     errno.EBUSY: "a cgroup with processes of its own can't have limited children; move them into a child",
     errno.ENOENT: "its parent does not have the controller to give",
     errno.EOPNOTSUPP: "it is a threaded cgroup",
@@ -166,11 +167,11 @@ class Cgroup:
     filter_id the device program in a cgroup that was there before, to be taken off again; else 0
     before    in such a cgroup, what its files held until we wrote them
     owners    likewise, whose they were ("." is the directory)
-    rootless  its maker is not root of the host: controllers that it was not given are done without, with a warning
+    rootless  its maker is not root of the host, and may not give it to every user
     """
 
     __slots__ = (
-        *("_dirfd", "_lost", "before", "created", "filter_id", "inode", "mount", "owners", "path", "rootless"),
+        *("_dirfd", "before", "created", "filter_id", "inode", "mount", "owners", "path", "rootless"),
         "warnings",
     )
 
@@ -186,7 +187,6 @@ class Cgroup:
         self.owners: dict[str, int] = {}
         self.warnings: list[str] = []
         self.rootless = False
-        self._lost: set[str] = set()
         self._dirfd = -1
 
     @classmethod
@@ -275,8 +275,7 @@ class Cgroup:
             if write.usage:
                 self._check_usage(write)
         for write in writes:
-            if write.controller not in self._lost:
-                self._apply(write)
+            self._apply(write)
 
     def add(self, pid: int) -> None:
         """Move a process here."""
@@ -493,9 +492,6 @@ class Cgroup:
         available = _read_words(line[0], "cgroup.controllers")
         for name in needed:
             if name not in available:
-                if self.rootless:
-                    self._do_without(name, writes)
-                    continue
                 raise _no_controller(
                     name, self.mount, next(w.where for w in writes if w.controller == name and not w.default)
                 )
@@ -513,9 +509,6 @@ class Cgroup:
             except OSError as error:
                 if tolerant:
                     return
-                if self.rootless and errno_of(error) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
-                    self._do_without(name, writes)
-                    return
                 where = next(w.where for w in writes if w.controller == name)
                 place = "/".join(parts[: depth + 1]) or "/"
                 raise CgroupError(
@@ -523,14 +516,6 @@ class Cgroup:
                     where=where,
                     hint=ENABLE_HINTS.get(errno_of(error), ""),
                 ) from error
-
-    def _do_without(self, controller: str, writes: "list[Write]") -> None:
-        self._lost.add(controller)
-        self.warnings += [
-            f"{write.where}: ignored: the cgroup controller {controller} is not delegated to this user"
-            for write in writes
-            if write.controller == controller and not write.default
-        ]
 
     # Limits
 

@@ -251,14 +251,13 @@ def test_delegated_cgroup(plain, cgroup):
 
 
 def test_controller_that_was_not_delegated(plain, cgroup):
-    """The cgroup is there, the controller is not: that limit is lost, with a warning."""
+    """The cgroup is there, the controller is not: the limit can't be had, as for root; nothing is left."""
     plain.cgroup = str(cgroup / "session")
     os.chown(cgroup / "cgroup.subtree_control", 0, 0)
     plain.bundle.linux["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 2 << 20}]
-    plain.bundle.shell("echo ran")
-    result = plain.run()
-    assert (0, "ran\n") == (result.status, result.out)
-    assert "the cgroup controller hugetlb is not delegated to this user" in plain.log.read_text()
+    message = plain.create_fails()
+    assert f"cannot enable controller hugetlb in cgroup /{cgroup.name}: permission denied" in message
+    assert "it is not delegated to this user" in message
 
 
 def test_killed_while_it_creates(plain):

@@ -33,6 +33,7 @@ _PODMAN = [
 ENGINES = {
     "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
     "podman": _PODMAN,
+    "buildah": _PODMAN,
 }
 
 

@@ -32,7 +32,7 @@ graphroot = "{folder}/storage"
 runroot = "{folder}/run"
 """
 PRIVATE = {
-    "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:x:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\n",
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:x:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
     "group": f"root:x:0:\nuser:x:{UID}:\nwheel:x:2000:user\n",
     "subuid": "user:100000:65536\ncontainers:1000000:1048576\n",
     "subgid": "user:100000:65536\ncontainers:1000000:1048576\n",
@@ -147,12 +147,16 @@ class Podman:
         """Until a container has printed this."""
         until(lambda: text in self("logs", name), f"{name} prints {text!r}")
 
-    def import_busybox(self) -> None:
-        """The image `busybox`."""
+    def _busybox(self) -> Path:
         root = rootfs.busybox(self.folder / "busybox")
         (root / "etc/passwd").write_text(USERS)
         (root / "etc/group").write_text(GROUPS)
         (root / "tmp").chmod(0o1777)
+        return root
+
+    def import_busybox(self) -> None:
+        """The image `busybox`."""
+        root = self._busybox()
         archive = self.folder / "busybox.tar"
         with tarfile.open(archive, "w") as tar:
             tar.add(root, ".")
@@ -171,3 +175,25 @@ class Podman:
     def version(self) -> str:
         """Its own."""
         return self("version", "--format", "{{.Client.Version}}")
+
+
+class Buildah(Podman):
+    """The same of Buildah, which has no daemon either."""
+
+    program = "buildah"
+
+    def import_busybox(self) -> None:
+        """The image `busybox`."""
+        root = self._busybox()
+        name = self("from", "scratch")
+        self("add", "--quiet", name, root, "/")
+        self("config", "--cmd", "sh", "--env", "PATH=/bin", name)
+        self("commit", "--quiet", "--rm", name, "busybox")
+
+    def remove_all(self) -> None:
+        """Whatever a test left to be removed: working containers."""
+        self("rm", "--all")
+
+    def version(self) -> str:
+        """Its own."""
+        return self("version").partition("Version:")[2].split()[0]

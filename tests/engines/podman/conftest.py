@@ -21,8 +21,9 @@ def _ready(podman: Podman) -> Podman:
     podman.import_busybox()
     # the first makes what stays: storage, locks, networks, the process that keeps a user's namespaces
     podman("run", "--rm", "busybox", "true")
-    if not podman.user:
-        podman("run", "--rm", "--cgroups=split", "busybox", "true")  # puts the machine's own processes elsewhere
+    podman("pod", "create", "--name", "first")
+    podman("run", "--rm", "--pod", "first", "busybox", "true")
+    podman.remove_all()
     return podman
 
 

@@ -3,10 +3,32 @@
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import until
+from tests.support.podman import UID
+
+
+@pytest.fixture
+def delegated():
+    """A cgroup that is the user's, and one in it for what the user runs."""
+    top = Path("/sys/fs/cgroup/user")
+    (top / "session").mkdir(parents=True)
+    for folder in (top, top / "session"):
+        for path in (folder, *(folder / f"cgroup.{name}" for name in ("procs", "subtree_control", "threads"))):
+            os.chown(path, UID, UID)
+    yield top
+    until(lambda: "populated 0" in (top / "cgroup.events").read_text(), "everything in it has ended")
+    for folder, _, _ in os.walk(top, topdown=False):
+        os.rmdir(folder)
+
+
+def in_cgroup(cgroup, command):
+    """What a command prints that runs in this cgroup."""
+    enter = f'echo $$ >{cgroup}/cgroup.procs; exec "$@"'
+    return subprocess.check_output(["sh", "-c", enter, "sh", *command], text=True).strip()
 
 
 def field(podman, name, *options):
@@ -185,10 +207,12 @@ def test_cgroups_disabled(either):
     either("stop", "--time", "0", "box")
 
 
-def test_cgroups_split(podman):
+def test_cgroups_split(podman, delegated):
     """run --cgroups=split: below that of Podman's caller."""
-    podman("run", "-d", "--name", "box", "--cgroups=split", "--cgroupns=host", "busybox", "sleep", "99")
-    assert "/libpod-payload-" in podman("exec", "box", "cat", "/proc/self/cgroup")
+    options = ["--cgroups=split", "--cgroupns=host"]
+    in_cgroup(delegated / "session", podman.command("run", "-d", "--name", "box", *options, "busybox", "sleep", "99"))
+    assert "0::/user/session/libpod-payload-" in podman("exec", "box", "cat", "/proc/self/cgroup")
+    podman("rm", "--force", "--time", "0", "box")
 
 
 def with_descriptor(number, path, command):
@@ -302,3 +326,19 @@ def test_idmapped_volume(podman):
     os.chown(folder / "file", 5, 6)
     options = ["--userns=auto", "-v", f"{folder}:/data:idmap"]
     assert "5 6" == podman("run", "--rm", *options, "busybox", "stat", "-c", "%u %g", "/data/file")
+
+
+def test_delegated_cgroup(rootless, delegated):
+    """run and pause, by a user to whom a cgroup is delegated."""
+
+    def inside(*arguments):
+        return in_cgroup(delegated / "session", rootless.command(*arguments))
+
+    inside("run", "-d", "--name", "box", "--cgroupns=host", "busybox", "sleep", "99")
+    assert "0::/user/" in inside("exec", "box", "cat", "/proc/self/cgroup")
+    assert 1 == len([folder for folder in delegated.iterdir() if len(folder.name) == 64])
+    inside("pause", "box")
+    assert "paused" == rootless.state("box")
+    inside("unpause", "box")
+    inside("rm", "--force", "--time", "0", "box")
+    assert [] == [folder for folder in delegated.iterdir() if len(folder.name) == 64]

@@ -11,6 +11,7 @@ metadata:
   name: shop
 spec:
   restartPolicy: Never
+  securityContext: {runAsUser: 1000}
   volumes:
     - name: shared
       emptyDir: {}
@@ -19,7 +20,7 @@ spec:
       image: localhost/busybox
       command: [sh, -c, "echo sold >/data/file; exec sleep 99"]
       volumeMounts: [{name: shared, mountPath: /data}]
-      securityContext: {runAsUser: 1000, capabilities: {drop: [all]}}
+      securityContext: {capabilities: {drop: [all]}}
     - name: reader
       image: localhost/busybox
       command: [sh, -c, "until cat /data/file; do sleep 0.1; done; exec sleep 99"]

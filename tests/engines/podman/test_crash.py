@@ -1,0 +1,105 @@
+"""conmon is killed in the middle of things; Podman recovers."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.support.daemon import until
+from tests.support.leaks import processes
+
+
+def conmons():
+    """The processes of that name."""
+    return {pid for pid, _, name in processes() if name == "conmon"}
+
+
+def kill_conmon(podman, arguments, known, delay):
+    """Run Podman, and kill the conmon that it starts, `delay` seconds later."""
+    command = podman.start(*arguments)
+    new = set()
+    while not new and command.poll() is None:
+        new = conmons() - known
+    time.sleep(delay)
+    for pid in conmons() - known:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    try:
+        command.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        command.communicate()
+
+
+@pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15])
+def test_conmon_is_killed_in_create(either, delay):
+    """kill -9 of conmon while the container is made, then rm --force."""
+    kill_conmon(either, ["run", "--name", "box", "busybox", "sleep", "99"], set(), delay)
+
+    either("rm", "--force", "--time", "0", "box")
+    # the name is free, and the container is made anew
+    assert "well" == either("run", "--rm", "--name", "box", "busybox", "echo", "well")
+
+
+def test_conmon_is_killed_while_a_hook_runs(podman):
+    """kill -9 of conmon while a createRuntime hook runs: the hook and what was made end with it."""
+    hooks = podman.folder / "slow"
+    hooks.mkdir(exist_ok=True)
+    (hooks / "slow.json").write_text(
+        '{"version": "1.0.0", "hook": {"path": "/bin/sleep", "args": ["sleep", "77"]},'
+        ' "when": {"always": true}, "stages": ["createRuntime"]}'
+    )
+
+    def hook_runs():
+        for pid, _, name in processes():
+            if name == "sleep":
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if b"77" in file.read():
+                        return True
+        return False
+
+    command = podman.start("--hooks-dir", hooks, "run", "--name", "box", "busybox", "true")
+    until(hook_runs, "the hook runs")
+    for pid in conmons():
+        os.kill(pid, signal.SIGKILL)
+    command.communicate(timeout=30)
+
+    until(lambda: not hook_runs(), "the hook has ended")
+    podman("rm", "--force", "--time", "0", "box")
+
+
+@pytest.mark.parametrize("delay", [0, 0.01, 0.02, 0.04, 0.1])
+def test_conmon_is_killed_in_exec(podman, delay):
+    """kill -9 of conmon while another process is made; the container goes on."""
+    podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
+
+    kill_conmon(podman, ["exec", "box", "sleep", "88"], conmons(), delay)
+
+    assert "well" == podman("exec", "box", "echo", "well")
+    podman("rm", "--force", "--time", "0", "box")
+
+
+def test_conmon_of_a_container_that_runs_is_killed(either):
+    """kill -9 of the conmon of a container that runs: it can be stopped and removed."""
+    either("run", "-d", "--name", "box", "busybox", "sleep", "99")
+    for pid in conmons():
+        os.kill(pid, signal.SIGKILL)
+
+    either("rm", "--force", "--time", "0", "box")
+
+
+def test_many_in_a_row(podman, endurance):
+    """run --rm, again and again."""
+    for number in range(200 if endurance else 5):
+        assert str(number) == podman("run", "--rm", "busybox", "echo", number)
+
+
+def test_many_at_once(podman, endurance):
+    """run --rm, many at once."""
+    commands = [podman.start("run", "--rm", "busybox", "echo", n) for n in range(50 if endurance else 5)]
+    for number, command in enumerate(commands):
+        assert f"{number}\n" == command.communicate(timeout=300)[0]
