@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from conformance import report, suite
-from conformance.rows import ROWS, UNREACHABLE
+from conformance.rows import ROWS, SPARED, UNREACHABLE
 from conformance.runtime import version
 
 
@@ -24,9 +24,11 @@ def main() -> int:
     wanted = suite.collect(options.id)
     if options.list:
         for case in wanted:
-            print(f"{case.name:40} {ROWS[case.row].level:3} {case.sentence}")
+            print(f"{case.name:40} {case.level:3} {case.sentence}")
         for row, why in UNREACHABLE.items():
             print(f"{row:40} {ROWS[row].level:3} no test: {why}")
+        for row, why in SPARED.items():
+            print(f"{row:40} {ROWS[row].level:3} not all: {why}")
         return 0
     if not wanted:
         print(f"conformance: no case is named {', '.join(options.id)}", file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import host
+from conformance.told import heard_lines
 
 PROGRAM = "/probe"
 KINDS = (
@@ -193,7 +194,7 @@ class Bundle:
         log = log or self.folder / "hooks.log"
         if not log.exists():
             return []
-        return [json.loads(line) for line in log.read_text().splitlines()]
+        return heard_lines(log.read_text().splitlines(), "what hooks wrote")
 
     def write(self) -> None:
         """config.json. A test that wants other bytes writes them itself: config is then None."""

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import signal
+import socket
 import struct
 import subprocess
 from contextlib import contextmanager
@@ -172,6 +173,27 @@ def require_namespace(name: str) -> None:
         raise Missing(f"the kernel has no {name} namespaces")
 
 
+@cache
+def new_network() -> "frozenset[str]":
+    """The devices that a new network namespace has here: lo, and whatever else this kernel makes of itself."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            unshare(CLONE_NEWNET)
+            os.write(write, " ".join(name for _, name in socket.if_nameindex()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        names = pipe.read().decode().split()
+    if os.waitpid(pid, 0)[1]:
+        raise Missing("no new network namespace can be made")
+    return frozenset(names)
+
+
 def works(function: "Callable[[], object]") -> bool:
     """Whether this can be done here, tried in a child."""
     pid = os.fork()
@@ -195,8 +217,22 @@ def sched_setattr(policy: int, runtime: int = 0, deadline: int = 0, period: int 
 
 
 def require_scheduler(policy: int, **values: int) -> None:
-    if not works(lambda: sched_setattr(policy, **values)):
-        raise Missing(f"this process can't have the scheduling policy {policy}")
+    """This process can have the policy, in a cgroup of its own too: there a kernel may have no real time to give."""
+    name = f"conformance-scheduler-{os.getpid()}"
+
+    def act() -> None:
+        if is_unified():
+            (cgroup_mount() / name / "cgroup.procs").write_text("0")
+        sched_setattr(policy, **values)
+
+    if is_unified():
+        (cgroup_mount() / name).mkdir()
+    try:
+        if not works(act):
+            raise Missing(f"a process in a cgroup can't have the scheduling policy {policy}")
+    finally:
+        if is_unified():
+            (cgroup_mount() / name).rmdir()
 
 
 def require_idmap(folder: Path) -> None:
@@ -329,6 +365,19 @@ def is_lsm(name: str) -> bool:
             and os.path.exists("/sys/module/apparmor/parameters/enabled")
             and (Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y")
         )
+
+
+def require_selinux(label: str) -> None:
+    """SELinux is active, with a policy that knows this label."""
+    if not is_lsm("selinux"):
+        raise Missing("SELinux is not active")
+    fs = Path("/sys/fs/selinux")
+    if not (fs / "class").is_dir() or not os.listdir(fs / "class"):
+        raise Missing("SELinux has no policy")
+    try:
+        (fs / "context").write_text(label)
+    except OSError:
+        raise Missing(f"the policy of SELinux has no {label}") from None
 
 
 def domain_name() -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import host
+from conformance.runtime import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +32,6 @@ RECEIVE, SEND, IS_VALID, ADD_FD = (
 )  # _IOWR('!', 0, struct seccomp_notif) …
 CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 NOTIFICATION, RESPONSE, ADDED = struct.Struct("=QII iI Q 6Q"), struct.Struct("=Qq iI"), struct.Struct("=QIIII")
-PATIENCE = 20  # seconds for what a runtime sends
 
 
 class Call:

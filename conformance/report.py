@@ -5,16 +5,16 @@ import os
 import platform
 import re
 from typing import Any
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
-from conformance.findings import FINDINGS
-from conformance.rows import AREAS, ROWS, UNREACHABLE
-from conformance.suite import ERROR, FAIL, MISSING, PASS
+from conformance.findings import finding
+from conformance.rows import AREAS, ROWS, SPARED, UNREACHABLE
+from conformance.suite import ERROR, FAIL, MISSING, PASS, UNMET
 
 UNTESTED = "untested"
 LONGEST = 240  # of what was seen, in the document
-WORSE = (ERROR, FAIL, PASS, MISSING, UNTESTED)  # which of several outcomes counts for a row
-SIGNS = {PASS: "✓", FAIL: "✗", MISSING: "–", ERROR: "!", UNTESTED: " "}
+WORSE = (ERROR, FAIL, UNMET, PASS, MISSING, UNTESTED)  # which of several outcomes counts for a row
+SIGNS = {PASS: "✓", FAIL: "✗", UNMET: "~", MISSING: "–", ERROR: "!", UNTESTED: " "}
 
 
 def outcome_of(outcomes: "list[str]") -> str:
@@ -58,30 +58,31 @@ def as_table(documents: "list[dict[str, Any]]") -> str:
     lines = [f"{'row':12} {'  '.join(f'{name:^{width}}' for name in names)}", *lines, ""]
     for document in documents:
         for case in document["cases"]:
-            if case["outcome"] in (FAIL, ERROR):
-                lines.append(f"{name_of(document)}: {case['name']}: {case['sentence']}\n    {case['message']}")
+            if case["outcome"] in (FAIL, ERROR, UNMET):
+                level = "should: " if case["outcome"] == UNMET else ""
+                lines.append(f"{name_of(document)}: {case['name']}: {level}{case['sentence']}\n    {case['message']}")
     for document, found in zip(documents, outcomes, strict=True):
-        counts = {kind: sum(found[row] == kind for row in tried) for kind in (PASS, FAIL, ERROR, MISSING)}
+        counts = {kind: sum(found[row] == kind for row in tried) for kind in (PASS, FAIL, UNMET, ERROR, MISSING)}
         told = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
         lines.append(f"{name_of(document)}: {len(tried)} rows: {told}; {document['seconds']:.0f} s")
     return "\n".join(lines) + "\n"
 
 
 def as_tap(documents: "list[dict[str, Any]]") -> str:
-    """TAP version 13, a test for each case of each runtime."""
+    """TAP version 13, a test for each case of each runtime; what is recommended and not done is a TODO."""
     lines = []
     for document in documents:
         for case in document["cases"]:
-            ok = "not ok" if case["outcome"] in (FAIL, ERROR) else "ok"
-            skip = f" # SKIP {case['message']}" if case["outcome"] == MISSING else ""
-            lines.append(f"{ok} {len(lines) + 1} - {name_of(document)} {case['name']}: {case['sentence']}{skip}")
+            ok = "not ok" if case["outcome"] in (FAIL, ERROR, UNMET) else "ok"
+            directive = {MISSING: f" # SKIP {case['message']}", UNMET: " # TODO recommended"}.get(case["outcome"], "")
+            lines.append(f"{ok} {len(lines) + 1} - {name_of(document)} {case['name']}: {case['sentence']}{directive}")
             if ok == "not ok":
                 lines[-1] += "\n  ---\n  message: " + json.dumps(case["message"]) + "\n  ..."
     return "\n".join(["TAP version 13", f"1..{len(lines)}", *lines]) + "\n"
 
 
 def as_junit(documents: "list[dict[str, Any]]") -> str:
-    """JUnit's XML: a suite for each runtime."""
+    """JUnit's XML: a suite for each runtime. It knows no recommendations: what is not done of them is output."""
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>"]
     for document in documents:
         cases = document["cases"]
@@ -95,6 +96,7 @@ def as_junit(documents: "list[dict[str, Any]]") -> str:
                 FAIL: f"<failure message={quoteattr(case['message'])}/>",
                 ERROR: f"<error message={quoteattr(case['message'])}/>",
                 MISSING: f"<skipped message={quoteattr(case['message'])}/>",
+                UNMET: f"<system-out>{escape('recommended, and not done: ' + case['message'])}</system-out>",
             }.get(case["outcome"], "")
             at = f"classname={quoteattr(case['row'])} name={quoteattr(case['name'])}"
             lines.append(f'<testcase {at} time="{case["seconds"]}">{inside}</testcase>')
@@ -120,7 +122,8 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
         "",
         "Made by `python3 -m conformance`; see [conformance/README.md](../conformance/README.md). Rows are requirements of the",
         "OCI runtime specification 1.3; M must, S should, E must fail, W must warn, Y may.",
-        "✓ passed, ✗ failed, – this machine lacks what the row needs, blank: no test.",
+        "✓ passed, ✗ failed, ~ something is not done that is recommended, and no more, – not judged: the machine lacks what the",
+        "row needs, or the runtime makes no use of what it may do; blank: no test.",
         "",
         "| runtime | version | machines |",
         "|-|-|-|",
@@ -136,7 +139,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
         rows = [row for row in ROWS if ROWS[row].area == area]
         lines.append(_line(title, [_count([outcomes[name][row] for row in rows]) for name in names]))
     lines.append(_line("**all**", [f"**{_count(list(outcomes[name].values()))}**" for name in names]))
-    lines += ["", "Passed of those judged; then failed, and how many could not be judged.", "", "## Rows"]
+    lines += ["", "Passed of those judged; then failed, not as recommended, and not judged.", "", "## Rows"]
     for area, title in AREAS.items():
         lines += ["", f"### {title}", "", _head("row |  | requirement", names), "|-" * (3 + len(names)) + "|"]
         for row, about in ROWS.items():
@@ -145,10 +148,16 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
                 lines.append(_line(f"{row} | {about.level} | {about.what}", signs))
     lines += ["", "## Failures"]
     for name in names:
-        failed = [row for row, outcome in outcomes[name].items() if outcome == FAIL]
-        lines += ["", f"### {name}", ""]
         version = next(d["version"] for d in documents if name_of(d) == name)
-        lines += [_failure(name, version, row, merged[name]) for row in failed] or ["None."]
+        lines += ["", f"### {name}", ""]
+        failed = [row for row, outcome in outcomes[name].items() if outcome == FAIL]
+        lines += [_failure(version, row, merged[name], FAIL) for row in failed] or ["None."]
+        unmet = [row for row in ROWS if any(c["row"] == row and c["outcome"] == UNMET for c in merged[name])]
+        if unmet:
+            lines += ["", "Recommended, and not done:", ""]
+            lines += [_failure(version, row, merged[name], UNMET) for row in unmet]
+    lines += ["", "## What is not asked", "", "| row | why the suite asks for less than the words do |", "|-|-|"]
+    lines += [f"| {row} | {why} |" for row, why in SPARED.items()]
     lines += ["", "## What no test can reach", "", "| row | why |", "|-|-|"]
     lines += [f"| {row} | {why} |" for row, why in UNREACHABLE.items()]
     lines += ["", "## What these machines lack", ""]
@@ -156,13 +165,10 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure(name: str, version: str, row: str, cases: "list[dict[str, Any]]") -> str:
-    told = [c for c in cases if c["row"] == row and c["outcome"] == FAIL]
+def _failure(version: str, row: str, cases: "list[dict[str, Any]]", outcome: str) -> str:
+    told = [c for c in cases if c["row"] == row and c["outcome"] == outcome]
     seen = "; ".join(dict.fromkeys(_short(c["message"]) for c in told[:3]))
-    sentence = FINDINGS.get((row, name), "")
-    about = sentence.partition(" ")[0]
-    if about[:1].isdigit() and f" {about}." not in version:  # of another version
-        sentence = ""
+    sentence = finding(version, row) if outcome == FAIL or ROWS[row].level.startswith("S") else ""
     what = sentence or " ".join(dict.fromkeys(c["sentence"] for c in told[:3]))
     return f"- **{row}** ({ROWS[row].spec}): {what} Seen: {seen}".replace("\n", " ")
 
@@ -188,10 +194,12 @@ def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
 
 
 def _count(outcomes: "list[str]") -> str:
-    passed, failed, errors = (outcomes.count(kind) for kind in (PASS, FAIL, ERROR))
-    rest = len(outcomes) - passed - failed - errors
-    more = [f"{number} {sign}" for number, sign in ((failed, "✗"), (errors, "!"), (rest, "–")) if number]
-    return ", ".join([f"{passed}/{passed + failed}", *more])
+    counts = {kind: outcomes.count(kind) for kind in (FAIL, UNMET, ERROR)}
+    passed = outcomes.count(PASS)
+    judged = passed + counts[FAIL] + counts[UNMET]
+    counts[MISSING] = len(outcomes) - judged - counts[ERROR]
+    more = [f"{number} {SIGNS[kind]}" for kind, number in counts.items() if number]
+    return ", ".join([f"{passed}/{judged}", *more])
 
 
 def _head(first: str, names: "list[str]") -> str:

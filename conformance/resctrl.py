@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import host, notify
+from conformance.runtime import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class Resctrl:
             for file, text in files.items():
                 (ROOT / name / file).write_text(f"{text}\n")
         self._fill(ROOT)
-        self._seen: set[int] = set()
+        self._families: list[tuple[str, set[int]]] = []  # of processes, whenever a `tasks` was opened to write to it
         notify.watch(t.runtime, t.probe, WATCHED, self._answer)
 
     def _mount(self, fs: Path) -> None:
@@ -88,15 +89,23 @@ class Resctrl:
         """Names of the monitoring groups in a group."""
         return sorted(path.name for path in (ROOT / group / MON_GROUPS).iterdir())
 
+    def drop(self, name: str) -> None:
+        """Remove a group that a runtime has left."""
+        shutil.rmtree(ROOT / name)
+
     def holds(self, group: str, container: "Container") -> bool:
-        """Whether the container's first process is in a group: itself, or because it was made by one that was, and has gone."""
+        """Whether the container's first process is in a group: itself, or because one was that had it made, as children are
+        in the group of their parent. That one lived, and was the runtime's, when the runtime opened `tasks`, and the
+        container's process did not exist yet.
+        """
         tasks = ROOT / group.strip("/") / "tasks"
         pids = {int(word) for word in tasks.read_text().split()} if tasks.exists() else set()
-        return container.pid in pids or any(not Path(f"/proc/{pid}").exists() for pid in pids - self._seen)
+        before = [family for path, family in self._families if path == str(tasks) and container.pid not in family]
+        return container.pid in pids or any(pids & family for family in before)
 
     def forget(self) -> None:
         """Processes written until now are of no interest."""
-        self._seen = {int(word) for tasks in ROOT.rglob("tasks") for word in tasks.read_text().split()}
+        self._families.clear()
 
     def written(self, group: str) -> "list[str]":
         """The lines that were written to its `schemata`, in order."""
@@ -186,6 +195,7 @@ class Resctrl:
             text = self._schemata(group)
         elif below and writes:
             if os.path.basename(path) == "tasks" and os.path.exists(path):
+                self._families.append((path, set(descendants(os.getpid()))))
                 self._give(call, os.open(path, os.O_WRONLY | os.O_APPEND), cloexec=cloexec)
             else:
                 call.fail(errno.EACCES if os.path.exists(path) else errno.EPERM if flags & os.O_CREAT else errno.ENOENT)

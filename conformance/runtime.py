@@ -1,6 +1,6 @@
 """A runtime as its command line shows it: create, start, state, kill, delete, with a state root of its own."""
 
-import json
+import contextlib
 import os
 import shlex
 import signal
@@ -11,12 +11,9 @@ from typing import Any
 
 from conformance import host
 from conformance.bundle import Bundle
+from conformance.told import Failure, Late, heard_lines, heard_object
 
 PATIENCE = 15 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one command, or one change of status
-
-
-class Failure(Exception):
-    """The runtime breaks a requirement: how, in a sentence."""
 
 
 class Done:
@@ -43,9 +40,11 @@ class Container:
         self.runtime = runtime
         self.id = id
         self.bundle = bundle
+        self._before = set(children())
         self.out_path = folder / f"{id}.out"
         self.err_path = folder / f"{id}.err"
         self.created: Done
+        self.gone = False  # nothing is left to be cleaned up
         self._status: int | None = None
         self._pid = 0
 
@@ -55,27 +54,51 @@ class Container:
         if ok:
             self.pid  # noqa: B018 - known from now on, even if the program ends at once
         done = self.runtime.command("start", self.id)
-        return expect_ok(done, "start") if ok else done
+        return expect_ok(done) if ok else done
 
     def state(self) -> "dict[str, Any]":
         """The state document of a container that exists."""
-        done = expect_ok(self.runtime.command("state", self.id), "state")
-        try:
-            document = json.loads(done.out)
-        except ValueError:
-            raise Failure(f"`state` does not print JSON but {done.out[:200]!r}") from None
-        return document
+        done = expect_ok(self.runtime.command("state", self.id))
+        return heard_object(done.out, "what `state` prints")
 
     def exists(self) -> bool:
         return self.runtime.command("state", self.id).status == 0
 
     def kill(self, name: str = "KILL", *, ok: bool = True) -> Done:
         done = self.runtime.command("kill", self.id, name)
-        return expect_ok(done, "kill") if ok else done
+        return expect_ok(done) if ok else done
 
-    def delete(self, *options: str, ok: bool = True) -> Done:
-        done = self.runtime.command("delete", *options, self.id)
-        return expect_ok(done, "delete") if ok else done
+    def delete(self, *, ok: bool = True) -> Done:
+        done = self.runtime.command("delete", self.id)
+        self.gone = done.status == 0
+        return expect_ok(done) if ok else done
+
+    def stop(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.pid  # noqa: B018 - known from now on
+        self.kill()
+        self.wait()
+        self.stopped()
+
+    def end(self) -> None:
+        """Stop and delete it: with the specification's own operations, since runtimes need have no others."""
+        self.stop()
+        self.delete()
+
+    def clear(self) -> None:
+        """The same for a container of which nobody knows how far it came: whatever fails is of no interest."""
+        try:
+            self.end()
+        except Failure:
+            self.delete(ok=False)
+
+    def stopped(self) -> None:
+        """Wait until `state` says so."""
+        deadline = time.monotonic() + PATIENCE
+        while (status := self.state()["status"]) != "stopped":
+            if time.monotonic() > deadline:
+                raise Failure(f"status stopped did not come within {PATIENCE:.0f} s: it is {status!r}")
+            time.sleep(0.005)
 
     # --- what it does
 
@@ -83,14 +106,26 @@ class Container:
     def pid(self) -> int:
         """The first process, as the host numbers it."""
         if not self._pid:
-            self._pid = int(self.state()["pid"])
+            self._pid = self._orphan()
+        if not self._pid:
+            pid = self.state()["pid"]
+            if type(pid) is not int or pid <= 0:
+                raise Failure(f"pid is {pid!r}")
+            self._pid = pid
         return self._pid
 
-    def wait(self, patience: float = PATIENCE) -> int:
+    def _orphan(self) -> int:
+        """Its first process without asking the runtime: the one child that we have since create whose root is the bundle's."""
+        found = [
+            pid for pid in children() if pid not in self._before and is_same(f"/proc/{pid}/root", self.bundle.rootfs)
+        ]
+        return found[0] if len(found) == 1 else 0
+
+    def wait(self) -> int:
         """The exit status of its first process, 128 + n if signal n ended it. It is our child: we are the subreaper."""
         if self._status is None:
             pid = self.pid
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + PATIENCE
             while True:
                 try:
                     found, status = os.waitpid(pid, os.WNOHANG)
@@ -100,7 +135,7 @@ class Container:
                     self._status = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                     return self._status
                 if time.monotonic() > deadline:
-                    raise Failure(f"the program did not end within {patience:.0f} s; it wrote {self.output()[-300:]!r}")
+                    raise Failure(f"the program did not end within {PATIENCE:.0f} s; it wrote {self.output()[-300:]!r}")
                 time.sleep(0.002)
         return self._status
 
@@ -110,15 +145,11 @@ class Container:
     @property
     def lines(self) -> "list[dict[str, Any]]":
         """What the probe has told so far, whole lines."""
-        lines = self.output().split("\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
-            raise Failure(f"the program's output is not what it writes: {self.output()[:300]!r}") from None
+        return heard_lines(self.output().split("\n")[:-1], "the program's output")
 
-    def tells(self, op: str, patience: float = PATIENCE) -> "dict[str, Any]":
+    def tells(self, op: str) -> "dict[str, Any]":
         """Wait until the probe has told of this operation; the first such line."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while True:
             for line in self.lines:
                 if line["op"] == op:
@@ -132,11 +163,17 @@ class Container:
 
     def file(self, name: str) -> str:
         """/proc/PID/NAME of its first process."""
-        return Path(f"/proc/{self.pid}/{name}").read_text()
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            raise Failure(f"there is no process {self.pid}") from None
 
     def namespace(self, kind: str) -> str:
         """`kind` as in /proc/PID/ns."""
-        return os.readlink(f"/proc/{self.pid}/ns/{kind}")
+        try:
+            return os.readlink(f"/proc/{self.pid}/ns/{kind}")
+        except (FileNotFoundError, ProcessLookupError):
+            raise Failure(f"there is no process {self.pid}") from None
 
     def cgroup(self) -> Path:
         """Its cgroup v2 directory on the host. Missing if the runtime uses v1 here and left it in our own."""
@@ -170,7 +207,7 @@ class Runtime:
                 **options,
             )
         except subprocess.TimeoutExpired as late:
-            raise Failure(f"`{text[0]}` did not end within {late.timeout:.0f} s") from None
+            raise Late(f"`{text[0]}` did not end within {late.timeout:.0f} s") from None
         return Done(text, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def new_id(self) -> str:
@@ -194,25 +231,29 @@ class Runtime:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                raise Failure(f"`create` did not end within {PATIENCE:.0f} s") from None
+                raise Late(f"`create` did not end within {PATIENCE:.0f} s") from None
         container.created = Done(words, status, "", container.errors() + container.output())
         if ok:
-            expect_ok(container.created, "create")
+            expect_ok(container.created)
         return container
 
     def features(self) -> "dict[str, Any]":
         """The features document. Missing if the runtime has no such command: it is optional."""
-        done = subprocess.run([*self.words, "features"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        words = [*self.words, "features"]
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Late(f"`features` did not end within {late.timeout:.0f} s") from None
         if done.returncode:
             raise host.Missing("the runtime has no `features`")
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            raise Failure(f"`features` does not print JSON but {done.stdout[:200]!r}") from None
+        return heard_object(done.stdout, "what `features` prints")
 
     def clean_up(self) -> None:
-        """`delete --force` of everything, and then by hand whatever that left: the runtime may have crashed."""
-        names = {container.id for container in self.containers}
+        """`delete --force` of everything, and the rest by hand: the runtime may have crashed, or not know the option."""
+        end_children()  # the first process of a pid namespace would wait for those of others in it until we reap them
+        names = {container.id for container in self.containers if not container.gone}
         if self.root.is_dir():
             names |= {path.name for path in self.root.iterdir() if path.is_dir()}
         for name in sorted(name for name in names if name and "/" not in name and not name.startswith(".")):
@@ -228,6 +269,14 @@ class Runtime:
         for path in leftover_cgroups(self.prefix):
             kill_cgroup(path)
         end_children()
+
+
+def is_same(one: object, other: object) -> bool:
+    """Whether both paths lead to one file, and there is such a file."""
+    try:
+        return os.path.samefile(str(one), str(other))
+    except (OSError, ValueError):
+        return False
 
 
 def absolute(words: "list[str]") -> "list[str]":
@@ -251,7 +300,7 @@ def version(command_line: str) -> str:
     return (done.stdout.splitlines() or ["?"])[0]
 
 
-def expect_ok(done: Done, what: str) -> Done:
+def expect_ok(done: Done) -> Done:
     if done.status != 0:
         raise Failure(str(done))
     return done
@@ -293,15 +342,27 @@ def children() -> "list[int]":
     return found
 
 
+def descendants(pid: int) -> "list[int]":
+    """Its children, theirs, and so on."""
+    found = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
+    return found
+
+
 def end_children() -> None:
     """Kill and reap whatever became ours."""
-    for _ in range(50):
-        pids = children()
-        if not pids:
-            return
+    deadline = time.monotonic() + PATIENCE
+    while (pids := children()) and time.monotonic() < deadline:
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
+        # whichever ends first: the first process of a pid namespace waits for others in it, of which some are ours
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+        time.sleep(0.002)

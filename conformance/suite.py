@@ -1,7 +1,8 @@
 """Runs cases: each in a process and a mount namespace of its own, some at a time, and cleans up after each.
 
 A case is a function in one of the modules of `cases/`: its name begins with the id of the row it judges (`MNT_10`,
-`MNT_10_without_mappings`), its docstring says the requirement in a sentence, and it gets a `Trial`.
+`MNT_10_without_mappings`), its docstring says the requirement in a sentence, and it gets a `Trial`. It asks for as much as
+its row does, unless it is marked to ask for more or less (`must`, `should`).
 """
 
 import ctypes
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from conformance import cases, host
 from conformance.rows import ROWS, SINCE
-from conformance.runtime import Failure, Runtime, end_children
-from conformance.trial import Trial
+from conformance.runtime import Runtime, descendants, end_children
+from conformance.told import Failure
+from conformance.trial import SEMVER, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 TIME = 90 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one case, cleaning up included
 
-PASS, FAIL, MISSING, ERROR = "pass", "fail", "missing", "error"
+PASS, FAIL, UNMET, MISSING, ERROR = "pass", "fail", "unmet", "missing", "error"
 
 
 class Case:
@@ -42,11 +44,12 @@ class Case:
         self.row = "-".join(self.name.split("_")[:2])
         self.sentence = " ".join((function.__doc__ or "").split())
         self.function = function
+        self.level: str = getattr(function, "level", ROWS[self.row].level if self.row in ROWS else "?")
 
 
 class Result:
-    """How a case ended: `outcome` (pass, fail, missing, error), why, and after how many seconds; and what the runtime left
-    behind when it refused what it had to refuse.
+    """How a case ended: `outcome` (pass, fail, unmet, missing, error), why, and after how many seconds; and what the runtime
+    left behind when it refused what it had to refuse.
     """
 
     def __init__(self, case: Case, outcome: str, message: str, seconds: float, left_behind: str = "") -> None:
@@ -62,6 +65,7 @@ class Result:
             return [self.to_dict()]
         more = {
             "row": "ERR-01",
+            "level": ROWS["ERR-01"].level,
             "name": f"ERR_01_in_{self.case.name}",
             "sentence": "What fails leaves nothing behind.",
             "outcome": FAIL,
@@ -73,6 +77,7 @@ class Result:
     def to_dict(self) -> "dict[str, Any]":
         return {
             "row": self.case.row,
+            "level": self.case.level,
             "name": self.case.name,
             "sentence": self.case.sentence,
             "outcome": self.outcome,
@@ -123,13 +128,13 @@ def run(
     try:
         probe = build_probe(base)
         host.syscalls()  # asked of the compiler once, for all cases
-        claimed = newest(command_line)
+        document = features(command_line)
         waiting = list(reversed(wanted))
         running: dict[int, Worker] = {}
         with selectors.DefaultSelector() as selector:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    worker = Worker(waiting.pop(), command_line, base, probe, claimed)
+                    worker = Worker(waiting.pop(), command_line, base, probe, document)
                     running[worker.fd] = worker
                     selector.register(worker.fd, selectors.EVENT_READ)
                 for key, _ in selector.select(0.2):
@@ -148,13 +153,18 @@ def run(
     return [results[case.name] for case in wanted]
 
 
-def newest(command_line: str) -> "tuple[int, ...] | None":
-    """The newest version of the specification that the runtime says it implements, in `features`; None if it does not."""
+def features(command_line: str) -> "dict[str, Any]":
+    """What the runtime says of itself in `features`; empty if it says nothing: it need not."""
     try:
-        text = Runtime(command_line, Path("/nonexistent"), "").features()["ociVersionMax"]
-        return tuple(map(int, text.partition("-")[0].partition("+")[0].split(".")))
-    except (Failure, host.Missing, KeyError, ValueError, OSError, AttributeError, subprocess.TimeoutExpired):
-        return None
+        return Runtime(command_line, Path("/nonexistent"), "").features()
+    except (Failure, host.Missing, OSError):
+        return {}
+
+
+def newest(document: "dict[str, Any]") -> "tuple[int, ...] | None":
+    """The newest version of the specification that the runtime says it implements; None if it does not."""
+    match = SEMVER.fullmatch(str(document.get("ociVersionMax")))
+    return tuple(int(number) for number in match.group(1, 2, 3)) if match else None
 
 
 def adopt_orphans() -> None:
@@ -165,11 +175,9 @@ def adopt_orphans() -> None:
 class Worker:
     """A process that runs one case."""
 
-    def __init__(
-        self, case: Case, command_line: str, base: Path, probe: Path, claimed: "tuple[int, ...] | None"
-    ) -> None:
+    def __init__(self, case: Case, command_line: str, base: Path, probe: Path, document: "dict[str, Any]") -> None:
         self.case = case
-        self.claimed = claimed
+        self.claimed = newest(document)
         self.started = time.monotonic()
         self.folder = base / case.name
         self._data = b""
@@ -182,7 +190,9 @@ class Worker:
             os.close(self.fd)
             code = 70
             try:
-                os.write(write, json.dumps(judge(case, command_line, self.folder, probe)).encode())
+                told = json.dumps(judge(case, command_line, self.folder, probe, document))
+                with open(write, "wb") as pipe:
+                    pipe.write(told.encode())
                 code = 0
             finally:
                 os._exit(code)
@@ -210,6 +220,8 @@ class Worker:
                 MISSING,
                 f"the runtime claims version {'.'.join(map(str, self.claimed))} alone: {message}",
             )
+        if outcome == FAIL and self.case.level.startswith("S"):
+            outcome = UNMET
         return Result(self.case, outcome, message, seconds, left_behind)
 
     def _kill(self) -> None:
@@ -227,18 +239,9 @@ class Worker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def descendants(pid: int) -> "list[int]":
-    found = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    except OSError:
-        pass
-    return found
-
-
-def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[str, str, str]":
+def judge(
+    case: Case, command_line: str, folder: Path, probe: Path, document: "dict[str, Any]"
+) -> "tuple[str, str, str]":
     """Run a case in this process: (outcome, message, what was left behind)."""
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -248,7 +251,7 @@ def judge(case: Case, command_line: str, folder: Path, probe: Path) -> "tuple[st
     # a mount of its own, so that a case can make it shared
     host.mount(str(folder), folder, "", host.MS_BIND)
     prefix = f"conf-{case.name.lower().replace('_', '-')}-{os.getpid()}"
-    trial = Trial(command_line, folder, probe, prefix)
+    trial = Trial(command_line, folder, probe, prefix, document)
     outcome, message = PASS, ""
     try:
         case.function(trial)

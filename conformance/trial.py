@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from conformance import host
 from conformance.bundle import Bundle
-from conformance.runtime import PATIENCE, Container, Done, Failure, Runtime, children, leftover_cgroups
+from conformance.runtime import PATIENCE, Container, Done, Runtime, children, leftover_cgroups
+from conformance.told import Failure, heard_lines, heard_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,10 @@ class Trial:
     namespace of the trial's own, and is cleaned up afterwards whatever happened.
     """
 
-    def __init__(self, command_line: str, folder: Path, probe: Path, prefix: str) -> None:
+    def __init__(
+        self, command_line: str, folder: Path, probe: Path, prefix: str, features: "dict[str, Any] | None" = None
+    ) -> None:
+        self.features = features or {}  # what the runtime says of itself
         self.folder = folder
         self.probe = probe
         self.bundle = Bundle(folder / "bundle", probe)
@@ -70,10 +74,7 @@ class Trial:
 
     def stop(self, container: Container) -> None:
         """Kill it, and wait until it is gone."""
-        container.pid  # noqa: B018 - known from now on
-        container.kill()
-        container.wait()
-        self.stopped(container)
+        container.stop()
 
     def report(self, **more: Any) -> "dict[str, Any]":
         """What the program finds itself to be."""
@@ -105,8 +106,33 @@ class Trial:
         if container.created.status == 0:
             raise Failure(f"`create` succeeded{', ' + why if why else ''}")
         no_crash(container.created)
-        self._note_traces(before, container.id, "create")
+        self._note_traces(before, container, "create")
         return container.created
+
+    # --- what a runtime may do or leave
+
+    def once(self, what: str, find: "Callable[[], Any]") -> Any:
+        """What `find` has found of this runtime, here or in the trial of another case, as JSON keeps it."""
+        path = self.folder.parent / f"found-{what}"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            pass
+        found = find()
+        new = path.with_name(f"{path.name}-{os.getpid()}")  # whoever reads finds all of it
+        new.write_text(json.dumps(found))
+        new.rename(path)
+        return found
+
+    def require_type(self, kind: str) -> None:
+        """A type of namespaces that the host has, and the runtime supports: it should, but it need not."""
+        host.require_namespace(host.NAMESPACES[kind][0])
+        try:
+            listed = kind in self.features["linux"]["namespaces"]
+        except (KeyError, TypeError, Failure):
+            listed = True  # it does not say, and so it is judged
+        if not listed:
+            raise host.Missing(f"the runtime does not support {kind} namespaces")
 
     # --- what is around the container
 
@@ -146,7 +172,7 @@ class Trial:
 
     def assert_no_traces(self, before: "dict[str, Any]", id: str, what: str) -> None:
         """Nothing came with an operation that failed. Processes get a moment to be gone: the kernel needs one."""
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + PATIENCE / 5
         while True:
             for pid in set(children()) - set(before["processes"]):
                 try:
@@ -175,15 +201,16 @@ class Trial:
                 raise Failure(f"`create` and `start` succeeded{', ' + why if why else ''}")
             if container.lines:
                 raise Failure(f"`start` failed, and yet the program ran{', ' + why if why else ''}")
-            container.delete("--force", ok=False)
+            container.clear()
         no_crash(done)
-        self._note_traces(before, container.id, done.words[0])
+        self._note_traces(before, container, done.words[0])
         return done
 
-    def _note_traces(self, before: "dict[str, Any]", id: str, what: str) -> None:
+    def _note_traces(self, before: "dict[str, Any]", container: Container, what: str) -> None:
         """What a refusal leaves behind speaks against ERR-01, not against the row whose value was refused."""
         try:
-            self.assert_no_traces(before, id, what)
+            self.assert_no_traces(before, container.id, what)
+            container.gone = True
         except Failure as failure:
             self.left_behind.append(str(failure).replace(self.runtime.prefix, "ID"))
 
@@ -217,10 +244,7 @@ class Trial:
         if len(found) != 1:
             raise Failure(f"the {name} hook ran {len(found)} times, not once")
         line = found[0]
-        try:
-            line["state"] = json.loads(line["stdin"].encode("latin-1"))
-        except ValueError:
-            raise Failure(f"the {name} hook's standard input is not JSON but {line['stdin'][:200]!r}") from None
+        line["state"] = heard_object(line["stdin"].encode("latin-1"), f"the {name} hook's standard input")
         return line
 
     # --- saying what is wrong
@@ -233,17 +257,17 @@ class Trial:
         if not condition:
             raise Failure(message)
 
-    def wait_for(self, condition: Any, what: str, patience: float = 10) -> None:
+    def wait_for(self, condition: Any, what: str) -> None:
         """Wait until something holds; Failure if it does not come."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise Failure(f"{what} did not happen within {patience:.0f} s")
+                raise Failure(f"{what} did not happen within {PATIENCE:.0f} s")
             time.sleep(0.005)
 
-    def stopped(self, container: Container, patience: float = 10) -> None:
+    def stopped(self, container: Container) -> None:
         """Wait until `state` says so."""
-        self.wait_for(lambda: container.state()["status"] == "stopped", "status stopped", patience)
+        container.stopped()
 
 
 class Mount(str):
@@ -256,6 +280,18 @@ class Mount(str):
 
     def __hash__(self) -> int:
         return hash(tuple(self.split()[:4]))
+
+
+def must(case: "Callable[[Trial], None]") -> "Callable[[Trial], None]":
+    """A case that tells what the specification demands, though its row is one of what it recommends or allows."""
+    case.level = "M"  # type: ignore[attr-defined]
+    return case
+
+
+def should(case: "Callable[[Trial], None]") -> "Callable[[Trial], None]":
+    """A case that tells what the specification recommends: a runtime that does not do it fails no row."""
+    case.level = "S"  # type: ignore[attr-defined]
+    return case
 
 
 def change(pointer: str, value: object) -> "tuple[str, Callable[[Bundle], None]]":
@@ -346,7 +382,7 @@ class Console:
             except OSError:  # EIO: the other end is closed
                 part = b""
             if not part:
-                return [json.loads(line) for line in text.splitlines()]
+                return heard_lines(text.decode(errors="replace").splitlines(), "what the terminal said")
             text += part
         raise Failure(f"the terminal was not closed; it said {text[-300:]!r}")
 
@@ -378,4 +414,4 @@ def mounts(text: str) -> "dict[str, dict[str, Any]]":
     return found
 
 
-__all__ = ["SEMVER", "STATES", "Failure", "Trial", "change", "faults", "host", "mounts"]
+__all__ = ["SEMVER", "STATES", "Failure", "Trial", "change", "faults", "host", "mounts", "must", "should"]

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 from conformance.runtime import Container, leftover_cgroups
-from conformance.trial import Failure, Trial, change, host
+from conformance.told import Late
+from conformance.trial import Failure, Trial, change, host, must, should
 
 MIB = 1 << 20
 
@@ -44,16 +46,16 @@ class Uses:
     """Which version of cgroups the runtime uses for a controller; Missing if the controller is in no hierarchy of its own."""
 
     def __init__(self, t: Trial, v2: str, v1: str = "") -> None:
-        container = t.create()
-        self.v1 = bool(v1) and v1_path(container, v1) is not None
-        is_v2 = uses_v2(container)
-        container.delete("--force")
-        self.controller = v1 if self.v1 else v2
-        if not self.v1 and not is_v2:
-            fail_on_v2(container)
-            raise host.Missing(f"the runtime uses cgroup v1 here, which has no {v1 or v2} controller")
-        if not self.v1:
+        if host.is_unified():
             host.require_controller(v2)
+        found = hierarchies(t)
+        self.v1 = bool(v1) and any(v1 in names.split(",") for names in found) and v1_mount(v1) is not None
+        self.controller = v1 if self.v1 else v2
+        if self.v1:
+            return
+        if found != [""]:
+            raise host.Missing(f"the runtime uses cgroup v1 here, which has no {v1 or v2} controller")
+        host.require_controller(v2)
 
     def folder(self, container: Container) -> Path:
         if not self.v1:
@@ -78,24 +80,23 @@ class Uses:
         return path
 
 
-def uses_v2(container: Container) -> bool:
-    """Whether it is in cgroup v2 and in no hierarchy of v1: those who use v1 may join v2 beside."""
-    return set(moved(container)) == {""}
+def hierarchies(t: Trial) -> "list[str]":
+    """In which hierarchies the runtime gives a container a cgroup of its own, as `moved` names them."""
 
+    def look() -> "list[str]":
+        bundle = t.another_bundle("bundle-for-cgroups")
+        bundle.linux["cgroupsPath"] = f"/{t.runtime.prefix}-look"
+        found = sorted(moved(t.create(bundle=bundle)))
+        if not found and host.is_unified():  # where there is no v1, that is nobody's choice of it
+            raise Failure("a container with a cgroupsPath has no cgroup of its own")
+        return found
 
-def fail_on_v2(container: Container) -> None:
-    """Where there is no v1, a container without a cgroup of its own is nobody's choice of v1."""
-    if host.is_unified():
-        raise Failure(f"container {container.id} has no cgroup of its own")
+    return list(t.once("hierarchies", look))
 
 
 def require_v2(t: Trial) -> None:
-    """The runtime uses cgroup v2 here."""
-    container = t.create()
-    found = uses_v2(container)
-    container.delete("--force")
-    if not found:
-        fail_on_v2(container)
+    """The runtime uses cgroup v2 here, and no hierarchy of v1: those who use v1 may join v2 beside."""
+    if hierarchies(t) != [""]:
         raise host.Missing("the runtime uses cgroup v1 here")
 
 
@@ -118,8 +119,17 @@ def expect(
 # --- fitness and path
 
 
+def unfit(t: Trial, what: str) -> None:
+    """Whether a cgroup is fit is the runtime's to look at, or not; if it does, create fails."""
+    before = t.traces()
+    container = t.create(ok=False)
+    if container.created.status == 0:
+        raise host.Missing(f"the runtime does not look whether a cgroup is {what}, as it may")
+    t.assert_no_traces(before, container.id, "create")
+
+
 def CG_01(t: Trial) -> None:
-    """A cgroup that is frozen is refused, and left as it is, or the container runs in it all the same."""
+    """A cgroup that is frozen may be refused; it is left as it is then."""
     name = f"{t.runtime.prefix}-frozen"
     frozen = host.cgroup_mount() / name
     frozen.mkdir()
@@ -130,14 +140,10 @@ def CG_01(t: Trial) -> None:
         (mount / name / "freezer.state").write_text("FROZEN")
     t.bundle.linux["cgroupsPath"] = f"/{name}"
     try:
-        before = t.traces()
-        container = t.runtime.create(t.bundle, ok=False)
-        if container.created.status == 0:
-            container.start()
-            t.equal(0, container.wait(), "the program's end")
-        else:
-            t.assert_no_traces(before, container.id, "create")
-            t.true(frozen.is_dir(), "the cgroup that was refused is gone")
+        unfit(t, "frozen")
+        t.true(frozen.is_dir(), "the cgroup that was refused is gone")
+    except Late:
+        raise host.Missing("the runtime does not look whether a cgroup is frozen, as it may, and waits") from None
     finally:
         with contextlib.suppress(OSError):
             (frozen / "cgroup.freeze").write_text("0")
@@ -147,24 +153,32 @@ def CG_01(t: Trial) -> None:
 
 
 def CG_01_inhabited(t: Trial) -> None:
-    """A cgroup with somebody else in it is refused, or the container runs in it; the other is left alone in any case."""
+    """A cgroup with somebody else in it may be refused; both are left alone then."""
     name = f"{t.runtime.prefix}-shared"
     folder = host.cgroup_mount() / name
     folder.mkdir()
     pid = os.fork()
     if pid == 0:
-        import signal
-
         signal.pause()
         os._exit(0)
     (folder / "cgroup.procs").write_text(str(pid))
     t.bundle.linux["cgroupsPath"] = f"/{name}"
-    container = t.runtime.create(t.bundle, ok=False)
-    if container.created.status == 0:
-        container.start()
-        t.equal(0, container.wait(), "the program's end")
-        container.delete()
+    unfit(t, "empty")
     t.equal((0, 0), os.waitpid(pid, os.WNOHANG), "whether the other process ended")
+
+
+def own_places(container: Container) -> "set[str]":
+    """Where the container is, in each hierarchy; not where its caller is."""
+    places = set(moved(container).values())
+    if not places:
+        raise Failure("the container has no cgroup of its own")
+    return places
+
+
+def assert_at(t: Trial, container: Container, path: str) -> None:
+    """The container is in this cgroup, or in one that the runtime has made in it: how it names them is its own affair."""
+    astray = {place for place in own_places(container) if place != path and not place.startswith(f"{path}/")}
+    t.equal(set(), astray, f"cgroups of the container that are not {path}")
 
 
 def CG_02(t: Trial) -> None:
@@ -172,50 +186,42 @@ def CG_02(t: Trial) -> None:
     path = f"/{t.runtime.prefix}/deep/er"
     t.bundle.linux["cgroupsPath"] = path
     container = t.running()
-    t.equal({path}, set(moved(container).values()), "the cgroups of the container")
-    t.true(moved(container), "the container has no cgroup of its own")
+    assert_at(t, container, path)
     if "" in moved(container):
         t.true((host.cgroup_mount() / path[1:]).is_dir(), f"there is no {path} below the mount point")
 
 
-def CG_02_relative(t: Trial) -> None:
-    """A relative cgroupsPath stands below a place that the runtime chooses."""
-    path = f"{t.runtime.prefix}/relative"
-    t.bundle.linux["cgroupsPath"] = path
-    container = t.running()
-    places = set(moved(container).values())
-    t.true(
-        places and all(place.endswith(f"/{path}") for place in places),
-        f"the container is in {places or 'no cgroup of its own'}",
-    )
+def assert_same_place(t: Trial, path: str) -> None:
+    """Two containers of two bundles, one after the other, are in the same cgroups."""
+    found = []
+    for number in range(2):
+        bundle = t.another_bundle(f"bundle-{number}")
+        bundle.linux["cgroupsPath"] = path
+        bundle.program("pause")
+        container = t.create(bundle=bundle)
+        found.append(moved(container))
+        own_places(container)
+        container.end()
+    t.equal(found[0], found[1], f"the place of {path} for another container")
 
 
 def CG_03(t: Trial) -> None:
     """The same cgroupsPath is the same place for another container, of another bundle."""
-    for path in (f"/{t.runtime.prefix}/same", f"{t.runtime.prefix}/same-relative"):
-        found = []
-        for number in range(2):
-            bundle = t.another_bundle(f"bundle-{number}-{path.count('relative')}")
-            bundle.linux["cgroupsPath"] = path
-            container = t.running(bundle=bundle)
-            found.append(moved(container))
-            container.delete("--force")
-        t.equal(found[0], found[1], f"the place of {path} for another container")
+    assert_same_place(t, f"/{t.runtime.prefix}/same")
 
 
-def CG_04(t: Trial) -> None:
-    """Without cgroupsPath two containers are in two cgroups, which go with them."""
-    first, second = t.running(), t.running()
-    places = [set(moved(container).values()) for container in (first, second)]
-    if not all(places):
-        raise Failure("a container has no cgroup of its own")
-    t.true(not places[0] & places[1], f"both containers are in {places[0] & places[1]}")
-    in_v2 = [container.cgroup() for container in (first, second) if "" in moved(container)]
-    for container in (first, second):
-        container.delete("--force")
-    t.equal([], [str(path) for path in in_v2 if path.exists()], "the cgroups that are left")
+def CG_03_relative(t: Trial) -> None:
+    """So it is with a relative one, wherever the runtime puts it, unless it is refused."""
+    path = f"{t.runtime.prefix}/same-relative"
+    t.bundle.linux["cgroupsPath"] = path
+    container = t.create(ok=False)
+    if container.created.status:
+        raise host.Missing("the runtime considers a relative cgroupsPath to be invalid, as it may")
+    container.end()
+    assert_same_place(t, path)
 
 
+@must
 def CG_05(t: Trial) -> None:
     """A cgroupsPath that leads out of the mount point is refused, or stays inside."""
     for path in (
@@ -232,7 +238,6 @@ def CG_05(t: Trial) -> None:
         else:
             places = set(moved(container).values())
             t.true(all(".." not in place for place in places), f"with {path} the container is in {places}")
-            container.delete("--force")
         outside = [str(place) for place in Path("/sys/fs").glob(f"{t.runtime.prefix}*")]
         t.equal([], outside, "what was made outside")
 
@@ -243,13 +248,10 @@ def CG_06(t: Trial) -> None:
     t.bundle.linux["cgroupsPath"] = path
     t.equal([], leftover_cgroups(t.runtime.prefix), "the cgroups beforehand")
     container = t.running()
-    t.true([place for place in leftover_cgroups(t.runtime.prefix) if str(place).endswith(path)], f"there is no {path}")
-    container.kill()
-    container.wait()
-    container.delete()
-    t.equal(
-        [], [str(place) for place in leftover_cgroups(t.runtime.prefix) if str(place).endswith(path)], "what is left"
-    )
+    assert_at(t, container, path)
+    container.end()
+    left = [str(place) for place in leftover_cgroups(t.runtime.prefix) if str(place).endswith(path)]
+    t.equal([], left, "what is left")
 
 
 def CG_07(t: Trial) -> None:
@@ -272,12 +274,10 @@ def CG_07(t: Trial) -> None:
         if resources is not None:
             t.bundle.linux["resources"] = resources
         container = t.running()
-        t.equal({f"/{name}"}, set(moved(container).values()), "the container's cgroups")
+        assert_at(t, container, f"/{name}")
         for file, value in limits.items():
             t.equal(value, file.read_text().strip(), f"{file.name} with resources {resources}")
-        container.kill()
-        container.wait()
-        container.delete()
+        container.end()
         for file, value in limits.items():
             file.parent.mkdir(exist_ok=True)
             file.write_text(value)
@@ -304,6 +304,7 @@ def changed(folder: Path) -> None:
         raise host.Missing("the runtime leaves the cgroup to root")
 
 
+@should
 def CG_10(t: Trial) -> None:
     """The cgroup belongs to the host's uid of the container's user, who can make a cgroup of its own in it."""
     owned(t)
@@ -317,6 +318,7 @@ def CG_10(t: Trial) -> None:
     t.equal([None, None], [line.get("error") for line in container.lines[:2]], "what the program gets")
 
 
+@should
 def CG_10_user_namespace(t: Trial) -> None:
     """In a user namespace the owner is the uid that the container's user has on the host."""
     owned(t)
@@ -364,31 +366,47 @@ def CG_13(t: Trial) -> None:
     judge_owners(t, listed)
 
 
-def judge_owners(t: Trial, listed: "list[str]") -> None:
+def judge_owners(t: Trial, listed: "list[str]", *, others: bool = True) -> None:
+    """The directory and these files of it are the user's; `others` are not."""
     folder = t.running().cgroup()
     changed(folder)
     t.equal(1234, folder.stat().st_uid, "the owner of the directory")
     owners = {entry.name: entry.stat().st_uid for entry in os.scandir(folder) if entry.is_file()}
     for name, uid in owners.items():
-        t.equal(1234 if name in listed else 0, uid, f"the owner of {name}")
+        if name in listed or others:
+            t.equal(1234 if name in listed else 0, uid, f"the owner of {name}")
 
 
 def CG_13_other_list(t: Trial) -> None:
-    """It is the kernel's list that counts; names in it of which there is no file do no harm."""
+    """It is the kernel's list that counts."""
     owned(t)
-    host.require_file("/sys/kernel/cgroup/delegate", "the kernel has no /sys/kernel/cgroup/delegate")
-    listed = t.folder / "delegate"
-    listed.write_text("cgroup.procs\ncgroup.freeze\nno.such.file\n")
-    host.mount(str(listed), "/sys/kernel/cgroup/delegate", "", host.MS_BIND)
+    other_list(t, "cgroup.procs", "cgroup.freeze")
     judge_owners(t, ["cgroup.procs", "cgroup.freeze"])
 
 
+def other_list(t: Trial, *names: str) -> None:
+    """The kernel says that these files may be delegated."""
+    host.require_file("/sys/kernel/cgroup/delegate", "the kernel has no /sys/kernel/cgroup/delegate")
+    listed = t.folder / "delegate"
+    listed.write_text("".join(f"{name}\n" for name in names))
+    host.mount(str(listed), "/sys/kernel/cgroup/delegate", "", host.MS_BIND)
+
+
+@must
+def CG_13_missing_file(t: Trial) -> None:
+    """Names in the kernel's list of which there is no file do no harm."""
+    owned(t)
+    other_list(t, "cgroup.procs", "no.such.file")
+    t.running()
+
+
+@must
 def CG_13_no_list(t: Trial) -> None:
     """Without the kernel's list it is cgroup.procs, cgroup.subtree_control and cgroup.threads."""
     owned(t)
     if os.path.isdir("/sys/kernel/cgroup"):
         host.mount("conformance", "/sys/kernel/cgroup", "tmpfs")
-    judge_owners(t, ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"])
+    judge_owners(t, ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"], others=False)
 
 
 # --- devices. 60 to 63 are majors for experiments: with no driver, open(2) says ENXIO if the cgroup lets it
@@ -513,36 +531,38 @@ def CG_30(t: Trial) -> None:
 
 
 def CG_31(t: Trial) -> None:
-    """memory.limit, reservation and swap are the hard limit, the soft limit, and memory and swap together."""
+    """memory.limit and swap are the hard limit, and that of memory and swap together."""
     uses = Uses(t, "memory", "memory")
     expect(
         t,
         uses,
-        {"memory": {"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB}},
-        {"memory.max": str(64 * MIB), "memory.low": str(32 * MIB), "memory.swap.max": str(32 * MIB)},
-        {
-            "memory.limit_in_bytes": str(64 * MIB),
-            "memory.soft_limit_in_bytes": str(32 * MIB),
-            "memory.memsw.limit_in_bytes": str(96 * MIB),
-        },
+        {"memory": {"limit": 64 * MIB, "swap": 96 * MIB}},
+        {"memory.max": str(64 * MIB), "memory.swap.max": str(32 * MIB)},
+        {"memory.limit_in_bytes": str(64 * MIB), "memory.memsw.limit_in_bytes": str(96 * MIB)},
     )
+
+
+def CG_31_reservation(t: Trial) -> None:
+    """memory.reservation is the soft limit; cgroup v2 has two that it may be converted to."""
+    uses = Uses(t, "memory", "memory")
+    wanted = str(32 * MIB)
+    t.bundle.linux["resources"] = {"memory": {"limit": 64 * MIB, "reservation": 32 * MIB}}
+    folder = uses.folder(t.running())
+    names = ("memory.soft_limit_in_bytes",) if uses.v1 else ("memory.low", "memory.high")
+    found = {name: (folder / name).read_text().strip() for name in names}
+    t.true(wanted in found.values(), f"none of the soft limits is {wanted}: {found}")
 
 
 def CG_31_unlimited(t: Trial) -> None:
     """-1 takes a limit away."""
     uses = Uses(t, "memory", "memory")
     if uses.v1:
-        uses.made(t, memory__limit_in_bytes=str(64 * MIB), memory__soft_limit_in_bytes=str(32 * MIB))
+        uses.made(t, memory__limit_in_bytes=str(64 * MIB))
     else:
-        uses.made(t, memory__max=str(64 * MIB), memory__low=str(32 * MIB))
+        uses.made(t, memory__max=str(64 * MIB))
     none = str(2**63 // os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PAGE_SIZE") - os.sysconf("SC_PAGE_SIZE"))
-    expect(
-        t,
-        uses,
-        {"memory": {"limit": -1, "reservation": -1}},
-        {"memory.max": "max", "memory.low": "max"},
-        {"memory.limit_in_bytes": none, "memory.soft_limit_in_bytes": none},
-    )
+    # not reservation: what of v2 has no soft limit is open, since its limits are of another kind
+    expect(t, uses, {"memory": {"limit": -1}}, {"memory.max": "max"}, {"memory.limit_in_bytes": none})
 
 
 def CG_31_no_swap(t: Trial) -> None:
@@ -570,6 +590,7 @@ def CG_31_in_force(t: Trial) -> None:
     t.equal(9, large.get("signal"), "how a process ends that uses 256 MiB of 48")
 
 
+@must
 def CG_32(t: Trial) -> None:
     """With checkBeforeUpdate a limit above the usage is set; one below it is refused, or it is set too."""
     uses = Uses(t, "memory", "memory")
@@ -583,7 +604,7 @@ def CG_32(t: Trial) -> None:
 
 
 def CG_33(t: Trial) -> None:
-    """cpu.burst is what may be used on top of the quota, and at most the quota."""
+    """cpu.burst is what may be used on top of the quota."""
     uses = Uses(t, "cpu", "cpu")
     expect(
         t,
@@ -592,7 +613,6 @@ def CG_33(t: Trial) -> None:
         {"cpu.max.burst": "20000"},
         {"cpu.cfs_burst_us": "20000"},
     )
-    t.each_refused(dict([change("/linux/resources/cpu", {"quota": 50000, "period": 100000, "burst": 60000})]))
 
 
 def CG_34(t: Trial) -> None:
@@ -690,15 +710,12 @@ def CG_38_wrong(t: Trial) -> None:
 
 def CG_39(t: Trial) -> None:
     """network.classID and priorities are set in cgroup v1; with v2 they are an error."""
-    container = t.create()
-    is_v2 = uses_v2(container)
-    has_v1 = v1_path(container, "net_cls") and v1_path(container, "net_prio")
-    container.delete("--force")
-    if is_v2:
+    found = hierarchies(t)
+    if found == [""]:
         wrong = ({"classID": 1048577}, {"priorities": [{"name": "lo", "priority": 5}]})
         t.each_refused(dict(change("/linux/resources/network", value) for value in wrong))
         return
-    if not has_v1:
+    if not {"net_cls", "net_prio"} <= {name for names in found for name in names.split(",")}:
         raise host.Missing("cgroup v1 has no net_cls and net_prio controllers")
     t.bundle.linux["resources"] = {"network": {"classID": 1048577, "priorities": [{"name": "lo", "priority": 5}]}}
     container = t.running()
@@ -732,12 +749,13 @@ def CG_40_unlimited(t: Trial) -> None:
     t.bundle.linux["resources"] = {"pids": {}}
     container = t.running()
     t.equal("77", (uses.folder(container) / "pids.max").read_text().strip(), "pids.max without a limit")
-    container.delete("--force")
+    container.end()
     with contextlib.suppress(FileExistsError):
         uses.made(t, pids__max="77")
     expect(t, uses, {"pids": {"limit": -1}}, {"pids.max": "max"}, {"pids.max": "max"})
 
 
+@should
 def CG_40_zero(t: Trial) -> None:
     """0 is a limit: the process can have no children."""
     uses = Uses(t, "pids", "pids")
@@ -873,7 +891,6 @@ def CG_45_shares(t: Trial) -> None:
         t.bundle.linux["resources"] = {"cpu": {"shares": share}}
         container = t.create()
         weights.append(int((uses.folder(container) / ("cpu.shares" if uses.v1 else "cpu.weight")).read_text()))
-        container.delete("--force")
     if uses.v1:
         t.equal(shares, weights, "cpu.shares")
     t.equal(sorted(set(weights)), weights, f"the weights for shares of {shares}, which must rise,")

@@ -137,7 +137,7 @@ def DEV_07(t: Trial) -> None:
 
 def DEV_07_in_a_user_namespace(t: Trial) -> None:
     """They are ids of the container's user namespace."""
-    host.require_namespace("user")
+    t.require_type("user")
     t.bundle.user_namespace()
     device(t, "/dev/owned", uid=5, gid=6)
     line = t.ask("stat", "/dev/owned")
@@ -171,7 +171,7 @@ def DEV_09(t: Trial) -> None:
 
 def DEV_09_in_a_user_namespace(t: Trial) -> None:
     """The default devices are there and can be used in a user namespace too."""
-    host.require_namespace("user")
+    t.require_type("user")
     t.bundle.user_namespace()
     DEV_09(t)
 

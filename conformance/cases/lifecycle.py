@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from conformance.bundle import KINDS
-from conformance.runtime import Container, Failure
+from conformance.runtime import Container, Failure, is_same
 from conformance.trial import Trial
 
 CREATE = KINDS[:3]
@@ -21,7 +21,7 @@ def LIFE_01(t: Trial) -> None:
         container.start()
         container.wait()
         t.equal([text], [line["text"] for line in container.lines], f"what container {container.id} told")
-        t.true(os.path.samefile(container.bundle.folder, container.state()["bundle"]), "the state names another bundle")
+        t.true(is_same(container.bundle.folder, container.state()["bundle"]), "the state names another bundle")
 
 
 def LIFE_02(t: Trial) -> None:
@@ -60,9 +60,7 @@ def assert_not_started(t: Trial, container: Container) -> None:
     """The program has not run, and is not about to: the process runs another one for a moment that would suffice."""
     until = time.monotonic() + 0.1
     while time.monotonic() < until:
-        program = os.stat(t.bundle.rootfs / "probe")
-        found = os.stat(f"/proc/{container.pid}/exe")
-        if (program.st_dev, program.st_ino) == (found.st_dev, found.st_ino):
+        if is_same(t.bundle.rootfs / "probe", f"/proc/{container.pid}/exe"):
             raise Failure("the program runs before start")
         time.sleep(0.01)
     t.equal("created", container.state().get("status"), "status after create")

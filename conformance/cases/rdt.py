@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conformance.resctrl import Resctrl
-from conformance.trial import Trial, change, host
+from conformance.trial import Trial, change, host, must
 
 
 def RDT_01(t: Trial) -> None:
@@ -40,7 +40,6 @@ def RDT_03(t: Trial) -> None:
     t.true(resctrl.holds("", container), "the process is not in the default group")
     t.equal([], resctrl.groups(), "the groups made")
     t.equal([], resctrl.written(""), "what was written to the default group's schemata")
-    container.delete("--force")
     t.bundle.linux["intelRdt"] = {"closID": "named", "l3CacheSchema": "L3:0=f"}
     container = t.running()
     t.equal(["named"], resctrl.groups(), "the groups made")
@@ -60,6 +59,7 @@ def RDT_04(t: Trial) -> None:
         t.true(resctrl.holds(container.id, container), "the process is not in the group")
 
 
+@must
 def RDT_05(t: Trial) -> None:
     """l3CacheSchema is written to the group."""
     resctrl = Resctrl(t)
@@ -180,7 +180,7 @@ def RDT_11(t: Trial) -> None:
     t.equal(["named", "theirs"], resctrl.groups(), "the groups that are left")
 
 
-def RDT_11_failure(t: Trial) -> None:
+def ERR_01_resctrl_group(t: Trial) -> None:
     """A create that fails later on leaves no group that it has made, and the others."""
     resctrl = Resctrl(t)
     resctrl.make("theirs")
@@ -213,12 +213,15 @@ def RDT_12(t: Trial) -> None:
 
 
 def RDT_12_failure(t: Trial) -> None:
-    """A monitoring group that can't be made is an error, and what was made before is gone."""
+    """A monitoring group that can't be made is an error."""
     resctrl = Resctrl(t, deny=lambda name: "mon_groups" in name)
     for entry in ({"closID": "/"}, {"l3CacheSchema": "L3:0=f"}, {"closID": "named", "l3CacheSchema": "L3:0=f"}):
         t.bundle.linux["intelRdt"] = {**entry, "enableMonitoring": True}
         t.refused(why=f"with {entry} and no monitoring group to be had")
-        t.equal([], resctrl.groups(), "the groups that are left")
+        if resctrl.groups():
+            t.left_behind.append(f"`create` left the group {', '.join(resctrl.groups())}, with {entry}")
+            for name in resctrl.groups():
+                resctrl.drop(name)
 
 
 def RDT_13(t: Trial) -> None:
