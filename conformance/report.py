@@ -183,7 +183,7 @@ def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
     for row in ROWS:
         if any(outcomes[name][row] == MISSING for name in names):
             reasons = dict.fromkeys(
-                case["message"]
+                _reason(case["message"])
                 for name in names
                 for case in merged[name]
                 if case["row"] == row and case["outcome"] == MISSING
@@ -191,6 +191,12 @@ def _lacking(outcomes: Any, merged: Any, names: "list[str]") -> "list[str]":
             who = "" if all(outcomes[name][row] == MISSING for name in names) else " (some runtimes)"
             lines.append(f"- {row}{who}: {'; '.join(reasons)}")
     return lines or ["Nothing."]
+
+
+def _reason(message: str) -> str:
+    """Why a row was not judged, without what was seen of a property that the runtime does not claim to know."""
+    claim, colon, _ = message.partition(" alone: ")
+    return f"{claim} alone" if colon else _short(message)
 
 
 def _count(outcomes: "list[str]") -> str:

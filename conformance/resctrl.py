@@ -196,7 +196,9 @@ class Resctrl:
         elif below and writes:
             if os.path.basename(path) == "tasks" and os.path.exists(path):
                 self._families.append((path, set(descendants(os.getpid()))))
-                self._give(call, os.open(path, os.O_WRONLY | os.O_APPEND), cloexec=cloexec)
+                fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+                os.write(fd, b"\n")  # a number is whole without a newline: the kernel takes one from each write(2)
+                self._give(call, fd, cloexec=cloexec)
             else:
                 call.fail(errno.EACCES if os.path.exists(path) else errno.EPERM if flags & os.O_CREAT else errno.ENOENT)
             return

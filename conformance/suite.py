@@ -214,7 +214,11 @@ class Worker:
         if not self._data:
             return Result(self.case, ERROR, "the suite's own process died", seconds)
         outcome, message, left_behind = json.loads(self._data)
-        if outcome == FAIL and self.claimed and self.claimed < SINCE.get(self.case.row, (1, 0, 0)):
+        if (
+            outcome == FAIL
+            and self.claimed
+            and self.claimed < SINCE.get(self.case.name, SINCE.get(self.case.row, (1, 0, 0)))
+        ):
             # what it fails to do is an unknown property to it, which it has to ignore
             outcome, message = (
                 MISSING,

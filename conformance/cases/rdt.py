@@ -33,17 +33,22 @@ def RDT_02_without_resctrl(t: Trial) -> None:
 
 
 def RDT_03(t: Trial) -> None:
-    """closID names the group, and / the default one."""
+    """closID names the group."""
+    resctrl = Resctrl(t)
+    t.bundle.linux["intelRdt"] = {"closID": "named", "l3CacheSchema": "L3:0=f"}
+    container = t.running()
+    t.equal(["named"], resctrl.groups(), "the groups made")
+    t.true(resctrl.holds("named", container), "the process is not in the group")
+
+
+def RDT_03_default(t: Trial) -> None:
+    """The closID / is the default group."""
     resctrl = Resctrl(t)
     t.bundle.linux["intelRdt"] = {"closID": "/"}
     container = t.running()
     t.true(resctrl.holds("", container), "the process is not in the default group")
     t.equal([], resctrl.groups(), "the groups made")
     t.equal([], resctrl.written(""), "what was written to the default group's schemata")
-    t.bundle.linux["intelRdt"] = {"closID": "named", "l3CacheSchema": "L3:0=f"}
-    container = t.running()
-    t.equal(["named"], resctrl.groups(), "the groups made")
-    t.true(resctrl.holds("named", container), "the process is not in the group")
 
 
 def RDT_04(t: Trial) -> None:
@@ -103,7 +108,15 @@ def RDT_07_wrong(t: Trial) -> None:
 
 
 def RDT_08(t: Trial) -> None:
-    """l3CacheSchema is written first, then memBwSchema, then schemata, whatever their order in the config."""
+    """l3CacheSchema is written first, then memBwSchema, whatever their order in the config."""
+    resctrl = Resctrl(t)
+    t.bundle.linux["intelRdt"] = {"memBwSchema": "MB:0=70", "l3CacheSchema": "L3:0=3f", "closID": "group"}
+    t.running()
+    t.equal(["L3:0=3f", "MB:0=70"], resctrl.written("group"), "what was written to schemata, in order")
+
+
+def RDT_08_schemata(t: Trial) -> None:
+    """schemata is written last."""
     resctrl = Resctrl(t)
     t.bundle.linux["intelRdt"] = {
         "schemata": ["MB:0=20", "L3:0=7"],

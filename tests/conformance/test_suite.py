@@ -11,7 +11,7 @@ import pytest
 
 from conformance import report, suite
 from conformance.findings import FINDINGS, finding
-from conformance.rows import ROWS, SPARED, UNREACHABLE
+from conformance.rows import ROWS, SINCE, SPARED, UNREACHABLE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -55,6 +55,11 @@ def test_every_row_has_a_case_or_a_reason_not_to():
 
     assert set(ROWS) - judged == set(UNREACHABLE)
     assert set(SPARED) <= judged
+
+
+def test_what_is_newer_than_others_is_a_row_or_a_case():
+    """A name that nothing has any more would say nothing."""
+    assert set(SINCE) <= set(ROWS) | {case.name for case in suite.collect()}
 
 
 def test_every_case_says_what_it_requires():
