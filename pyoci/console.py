@@ -10,6 +10,7 @@ from pyoci.errors import PyociError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.launch import Launch
+    from pyoci.notify import Relay
 
 SIGCHLD, SIGWINCH = 17, 28
 # Not forwarded: they speak of the runtime itself.
@@ -50,8 +51,8 @@ class Foreground:
             _native.keep_newlines(launch.console)
         self._fit(launch)
 
-    def wait(self, launch: "Launch") -> int:
-        """Until the program ends: its exit status, 128 + n if signal n ended it."""
+    def wait(self, launch: "Launch", notify: "Relay | None" = None) -> int:
+        """Until the program ends: its exit status, 128 + n if signal n ended it. `notify` is told when it is ready."""
         relay = None
         if launch.console >= 0:
             self._saved = _native.make_raw(0)
@@ -59,7 +60,12 @@ class Foreground:
         try:
             while True:
                 wanted = {self._signals: select.POLLIN, launch.pidfd: select.POLLIN}
+                if notify is not None:
+                    wanted[notify.fd] = select.POLLIN
                 ready = _poll({**wanted, **relay.wanted()} if relay else wanted)
+                if notify is not None and notify.fd in ready and notify.pass_on():
+                    notify.close()
+                    notify = None
                 if self._signals in ready:
                     self._forward(launch)
                 if relay:

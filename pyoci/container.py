@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pyoci.cgroups import fs
     from pyoci.execution import Changes
+    from pyoci.notify import Relay
 
 
 SPEC_VERSION = "1.3.0"
@@ -43,6 +44,7 @@ class Container:
         self._directory = directory
         self._record = record
         self.warnings: list[str] = []
+        self.notify: Relay | None = None
 
     @classmethod
     def create(cls, id: str, **options: "Any") -> "Container":
@@ -105,8 +107,11 @@ class Container:
             **{key: self._record[key] for key in ("rootfs", "created", "owner")},
         }
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Run the program of a created container.
+
+        Where create and this have NOTIFY_SOCKET in their environment, it comes back when the program says that it is
+        ready, or has ended; without `wait` at once, and `notify` is for the caller to relay.
 
         Raises StatusError; SetupError or HookError if a startContainer hook, the program's execve or a poststart hook
         fails: the container is then destroyed, its poststop hooks have run.
@@ -118,6 +123,7 @@ class Container:
                 raise StatusError(_CANNOT_START[status])
             if not self._record["process"]:
                 raise StatusError("cannot start the container: config.json has no process", where="/process")
+            self.notify = self._notify_relay()
             try:
                 self._start_program()
                 self._run_poststart()
@@ -126,6 +132,24 @@ class Container:
                 raise
         finally:
             self._directory.close()
+        if self.notify is not None and wait:
+            self._await_readiness(self.notify)
+
+    def _notify_relay(self) -> "Relay | None":
+        if not self._record.get("notify") or not posix.environ.get(b"NOTIFY_SOCKET"):
+            return None
+        from pyoci import notify  # engines keep this to themselves
+
+        return notify.Relay(self._directory, notify.upstream())
+
+    def _await_readiness(self, relay: "Relay") -> None:
+        pidfd = open_process(self._record)
+        try:
+            if pidfd >= 0:
+                relay.wait(self._record["pid"], pidfd)
+                posix.close(pidfd)
+        finally:
+            relay.close()
 
     def exec(self, wanted: "str | Changes", **options: "Any") -> int:
         """See `pyoci.execution.execute`, which takes the same arguments."""

@@ -99,14 +99,14 @@ def run(
             # not before: while the container is made a signal ends this process, and with it a hook that never does
             foreground = console.Foreground(subreaper=not no_subreaper)
             foreground.prepare(launch)
-        container.start()
+        container.start(wait=foreground is None)
     except BaseException:
         _give_up(container, launch)
         _warn(container, log)
         raise
     if foreground is None:
         return 0
-    status = foreground.wait(launch)
+    status = foreground.wait(launch, container.notify)
     if not keep:
         container.delete(force=True)
         _warn(container, log)
@@ -148,6 +148,11 @@ class _Creation:
         self.config, warnings = configuration.load(read_config(directory, name), name)
         for warning in warnings:
             log.warning(warning)
+        self.notifies = bool(posix.environ.get(b"NOTIFY_SOCKET")) and "process" in self.config
+        if self.notifies:
+            from pyoci import notify  # engines keep this to themselves
+
+            notify.configure(self.config, f"{root}/{id}/{state.NOTIFY}")
         self.plan: Plan
         self.hooks_began = False
 
@@ -251,6 +256,7 @@ class _Creation:
             "annotations": config.get("annotations", {}),
             "hooks": kept,
             "process": config.get("process", {}).get("args", []),
+            "notify": self.notifies,
             "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
             "cgroup": fs.NoCgroup().to_dict(),
             "rdt": {},
@@ -282,6 +288,8 @@ class _Creation:
 
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
+        if self.notifies:
+            directory.make_notify_folder()
         if HOOKS in self.plan.at:
             launch.slots[HOOK_STATE] = hooks.state_file()
             launch.slots[BUNDLE] = open_bundle(self.bundle)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
 FOR_EXEC, SECCOMP = "exec.json", "seccomp"  # what only exec reads: settings as JSON, the compiled filter
-_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP))
+NOTIFY, NOTIFY_SOCKET = "notify", "notify.sock"  # the folder with the container's socket for sd_notify
+_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP, NOTIFY))
 LOCK_PATIENCE = 10  # seconds
 _PF_EXITING = 4
 _SIGKILL = 9
@@ -294,9 +295,22 @@ class Directory:
                 posix.unlink(name, dir_fd=self.fd)
             except FileNotFoundError:
                 continue
-            except IsADirectoryError:  # of somebody who knows better; with something inside it stays, and we say so
-                posix.rmdir(name, dir_fd=self.fd)
+            except IsADirectoryError:  # with more inside, of somebody who knows better, it stays, and we say so
+                self._remove_folder(name)
         posix.rmdir(self.id, dir_fd=self._root_fd)
+
+    def _remove_folder(self, name: str) -> None:
+        if name == NOTIFY:
+            try:
+                posix.unlink(f"{NOTIFY}/{NOTIFY_SOCKET}", dir_fd=self.fd)
+            except FileNotFoundError:
+                pass
+        posix.rmdir(name, dir_fd=self.fd)
+
+    def make_notify_folder(self) -> None:
+        """Where the container will find its socket. Anybody may pass: what of it the container sees is read-only."""
+        posix.mkdir(NOTIFY, 0o700, dir_fd=self.fd)
+        posix.chmod(NOTIFY, 0o755, dir_fd=self.fd)
 
     def close(self) -> None:
         """Give up the lock and the descriptors; a second time is no error."""

@@ -89,6 +89,7 @@ their program, or 128 + N if signal N ended it; when `exec` itself fails it is 2
 
 - **XDG_RUNTIME_DIR**: where states are kept by default, for a caller who is not root, or is root in a user namespace.
 - **LISTEN_FDS**, **LISTEN_PID**: descriptors that systemd passes to the container's program.
+- **NOTIFY_SOCKET**: where systemd is told that the container's program is ready (sd_notify(3)); **start** waits for that.
 
 ## FILES
 

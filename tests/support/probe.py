@@ -1,18 +1,18 @@
-"""Builds probe.c, once for each version of it: in a machine under emulation a compiler takes half a minute."""
+"""Builds probe.c and its like, once for each version: in a machine under emulation a compiler takes half a minute."""
 
 import os
 import subprocess
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("probe.c")
-PROGRAM = SOURCE.parents[2] / "build" / "probe"
+HERE = Path(__file__).parent
 
 
-def build() -> Path:
+def build(name: str = "probe") -> Path:
     """The program below build/."""
-    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < SOURCE.stat().st_mtime:
-        PROGRAM.parent.mkdir(exist_ok=True)
-        unfinished = PROGRAM.with_suffix(f".{os.getpid()}")
-        subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", unfinished, SOURCE], check=True)
-        unfinished.rename(PROGRAM)
-    return PROGRAM
+    source, program = HERE / f"{name}.c", HERE.parents[1] / "build" / name
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(exist_ok=True)
+        unfinished = program.with_suffix(f".{os.getpid()}")
+        subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", unfinished, source], check=True)
+        unfinished.rename(program)
+    return program
