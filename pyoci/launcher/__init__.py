@@ -32,7 +32,9 @@ PRELOADED = (
     "pyoci.config._validator",
     "pyoci.config.checks",
     "pyoci.cgroups.device_filter",
+    "pyoci.cgroups.systemd",
     "pyoci.hooks",
+    "pyoci.plan.unit",
     "pyoci.signals",
 )
 

@@ -2,13 +2,17 @@
 
 import posix
 
-from pyoci import cli, options
+from pyoci import cli, dbus, options
 from pyoci import config as configuration
 from pyoci.config.jsonio import dumps, loads
 from pyoci.plan.compiler import Host, Options, compile_container
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import encode
 from pyoci.plan.seccomp import MACHINES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def any_command() -> None:
@@ -34,4 +38,14 @@ def create(file: str) -> None:
     plan.complete()
     running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
     encode(compile_exec(config["process"], running, host).child())
+    _unit(config, host)
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
+
+
+def _unit(config: "dict[str, Any]", host: Host) -> None:
+    """Compile for the systemd driver, and put what it asks for into a message."""
+    linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
+    plan = compile_container({**config, "linux": linux}, host, Options("/bundle", "id", cgroup_manager="systemd"))
+    given = [(each.name, each.value) for each in plan.properties]
+    fields = {dbus.PATH: "/", dbus.INTERFACE: "x.y", dbus.MEMBER: "z", dbus.DESTINATION: "x.y"}
+    dbus.decode(dbus.encode(dbus.CALL, 1, fields, "ssa(sv)a(sa(sv))", "unit", "replace", given, []))
