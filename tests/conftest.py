@@ -48,7 +48,7 @@ class NoSilentSkips:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         yield
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self.skipped:
             terminalreporter.section("skipped, but must run here", red=True)
             for nodeid in self.skipped:
