@@ -254,13 +254,27 @@ class _Parser:
         return _ESCAPES.get(character, character)
 
 
+_OF_PATHS = frozenset("/_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+
+
 def _string(text: str) -> _Literal:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("a string with a character that D-Bus does not have")
+
     def build(signature: str) -> str:
         if signature not in ("s", "o", "g"):
             raise ValueError(f"a string where a value of type `{signature}` belongs")
+        if signature == "g":
+            list(types(text))
+        elif signature == "o" and text != "/" and not _is_path(text):
+            raise ValueError(f"`{text}` is not an object path")
         return text
 
     return _Literal("s", build)
+
+
+def _is_path(text: str) -> bool:
+    return text[:1] == "/" and text[-1] != "/" and "//" not in text and _OF_PATHS.issuperset(text)
 
 
 def _only(signature: str, value: "Any") -> "Callable[[str], Any]":

@@ -1,0 +1,320 @@
+"""The systemd driver against a systemd that a test plays: slow, refusing, lying."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pyoci import bus, dbus
+from pyoci.bus import Bus
+from pyoci.cgroups import systemd, units
+from pyoci.cgroups.systemd import Unit
+from pyoci.errors import CgroupError
+
+JOB = "/org/freedesktop/systemd1/job/7"
+
+
+class Systemd:
+    """One connection: `answers` holds, by method, what to do with a call of it; every call is in `calls`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.calls: list[dbus.Message] = []
+        self.answers: dict[str, list[object]] = {"Hello": [(":1.9",)], "AddMatch": [()]}
+        self.greeting = b"DATA\r\nOK 00112233445566778899aabbccddeeff\r\n"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._connections: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        return f"unix:path={self.path}"
+
+    def names(self) -> list[str]:
+        return [call.fields[dbus.MEMBER] for call in self.calls]
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        data = b""
+        while b"BEGIN\r\n" not in data:
+            more = connection.recv(4096)
+            if not more:
+                return
+            data += more
+        assert data.startswith(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
+        connection.sendall(self.greeting)
+        data = data.partition(b"BEGIN\r\n")[2]
+        while True:
+            while (found := dbus.decode(data)) is not None:
+                message, size = found
+                data = data[size:]
+                self.calls.append(message)
+                for answer in self.answers.get(message.fields[dbus.MEMBER], []):
+                    self._answer(connection, message, answer)
+            more = connection.recv(4096)
+            if not more:
+                return
+            data += more
+
+    def _answer(self, connection: socket.socket, call: dbus.Message, answer: object) -> None:
+        if callable(answer):
+            answer = answer(call)
+        if isinstance(answer, bytes):
+            connection.sendall(answer)
+        elif isinstance(answer, str):
+            fields = {dbus.REPLY_SERIAL: call.serial, dbus.ERROR_NAME: answer, dbus.SENDER: ":1.0"}
+            connection.sendall(dbus.encode(dbus.ERROR, 1, fields, "s", "It is so."))
+        elif isinstance(answer, tuple):
+            signature = "".join("o" if value.startswith("/") else "s" for value in answer)
+            fields = {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}
+            connection.sendall(dbus.encode(dbus.RETURN, 1, fields, signature, *answer))
+
+
+def removed(result: str = "done", *, job: str = JOB, sender: str = ":1.0") -> bytes:
+    fields = {dbus.PATH: "/org/freedesktop/systemd1", dbus.INTERFACE: systemd.MANAGER, dbus.MEMBER: "JobRemoved"}
+    return dbus.encode(dbus.SIGNAL, 1, {**fields, dbus.SENDER: sender}, "uoss", 7, job, "x-y.scope", result)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    monkeypatch.setattr(systemd, "JOB_PATIENCE", 0.5)
+    made = Systemd(tmp_path / "bus")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def unit(fake, monkeypatch):
+    """A unit that has been asked for nothing yet. What is of the kernel is left out."""
+    monkeypatch.setattr(systemd, "_cgroup_of", lambda _: "/a.slice/x-y.scope")
+    for name in ("_identify", "enable"):
+        monkeypatch.setattr(Unit, name, lambda *_: None)
+    monkeypatch.setattr(Unit, "pids", lambda *_: [42])
+    made = Unit("/nowhere", "/a.slice/x-y.scope", 0, "x-y.scope", fake.address, user=False)
+    yield made
+    made._hang_up()
+
+
+def start(unit: Unit) -> None:
+    unit.request(42, units.base(units.parse_path("a.slice:x:y", "y", user=False), "y"))
+    unit.settle(42, [])
+
+
+def test_a_unit_is_started(fake, unit):
+    """With the process in it; everything that needs no answer goes ahead of it."""
+    fake.answers["StartTransientUnit"] = [(JOB,), removed()]
+
+    start(unit)
+
+    assert ["Hello", "AddMatch", "StartTransientUnit"] == fake.names()
+    name, mode, properties, others = fake.calls[-1].body
+    assert ("x-y.scope", "replace", []) == (name, mode, others)
+    assert {"PIDs": [42], "Slice": "a.slice", "Delegate": True}.items() <= {n: v.value for n, v in properties}.items()
+
+
+def test_a_job_may_be_done_before_the_answer(fake, unit):
+    fake.answers["StartTransientUnit"] = [removed(), (JOB,)]
+
+    start(unit)
+
+
+@pytest.mark.parametrize("lie", [removed(job="/other"), removed(sender=":1.66")], ids=["job", "sender"])
+def test_only_systemd_ends_a_job(fake, unit, lie):
+    """Whoever is on the bus may send us signals."""
+    fake.answers["StartTransientUnit"] = [(JOB,), lie]
+
+    with pytest.raises(CgroupError, match="no answer in time"):
+        start(unit)
+
+
+@pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
+def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, method):
+    """Wherever it stops. What is left of the unit is not waited for once more."""
+    fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
+    if method == "Hello":
+        fake.greeting = b""
+    before = time.monotonic()
+
+    with pytest.raises(CgroupError, match="cannot talk to systemd: no answer in time"):
+        start(unit)
+    unit.destroy(kill=True)
+
+    assert 0.4 < time.monotonic() - before < 1.5
+
+
+def test_a_job_that_fails(fake, unit):
+    fake.answers["StartTransientUnit"] = [(JOB,), removed("failed")]
+
+    with pytest.raises(CgroupError) as caught:
+        start(unit)
+
+    assert "cannot start unit x-y.scope: the job's result is failed" == caught.value.message
+    assert "see `systemctl status x-y.scope`" == caught.value.hint
+
+
+def test_a_failed_unit_of_the_name_is_reset_once(fake, unit):
+    answers = iter((systemd.UNIT_EXISTS, (JOB,)))
+    fake.answers["StartTransientUnit"] = [lambda _: next(answers), removed()]
+    fake.answers["ResetFailedUnit"] = [()]
+
+    start(unit)
+
+    assert ["StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"] == fake.names()[2:]
+
+
+def test_a_unit_of_another_is_not_stopped(fake, unit):
+    """It is there still after it was reset: it is in use."""
+    fake.answers["StartTransientUnit"] = [systemd.UNIT_EXISTS]
+    fake.answers["ResetFailedUnit"] = [systemd.NO_SUCH_UNIT]
+
+    with pytest.raises(CgroupError, match=r"cannot start unit x-y\.scope: It is so"):
+        start(unit)
+    unit.destroy(kill=True)
+
+    assert 2 == fake.names().count("StartTransientUnit")
+    assert "StopUnit" not in fake.names()
+
+
+def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake, unit):
+    """Nobody has looked at the answer yet."""
+    fake.answers["StartTransientUnit"] = [(JOB,)]
+    fake.answers["StopUnit"] = [(JOB,), removed()]
+    unit.request(42, [])
+    unit.close()
+
+    unit.destroy(kill=True)
+
+    assert "StopUnit" == fake.names()[-1]
+    assert [] == unit.warnings
+
+
+def test_properties_of_a_later_systemd_are_left_out(fake, unit):
+    """It would refuse the unit as a whole."""
+    fake.answers["Get"] = [lambda call: version(call, "252.38-1~deb12u1")]
+    fake.answers["StartTransientUnit"] = [(JOB,), removed()]
+
+    unit.request(
+        42, [units.Property("OOMPolicy", "s", "kill", since=253), units.Property("CPUWeight", "t", 0, since=252)]
+    )
+    unit.settle(42, [])
+
+    assert ["PIDs", "CPUWeight"] == [name for name, _ in fake.calls[-1].body[2]]
+
+
+def version(call: dbus.Message, text: str) -> bytes:
+    fields = {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}
+    return dbus.encode(dbus.RETURN, 1, fields, "v", dbus.Variant("s", text))
+
+
+def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
+    fields = {dbus.ERROR_NAME: "org.freedesktop.DBus.Error.PropertyReadOnly", dbus.SENDER: ":1.0"}
+    text = "Cannot set property ExecStart, or unknown property."
+    fake.answers["StartTransientUnit"] = [
+        lambda call: dbus.encode(dbus.ERROR, 1, {**fields, dbus.REPLY_SERIAL: call.serial}, "s", text)
+    ]
+
+    unit.request(42, [units.Property("ExecStart", "s", "x", "/annotations/y")])
+    with pytest.raises(CgroupError) as caught:
+        unit.settle(42, [])
+
+    assert "/annotations/y" == caught.value.where
+    assert "cannot start unit x-y.scope: Cannot set property ExecStart, or unknown property" == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("greeting", "why"),
+    [
+        (b"REJECTED EXTERNAL\r\n", "permission denied"),
+        (b"ERROR\r\n", "permission denied"),
+        (b"x" * 20000, "malformed message: a line is too long"),
+        (b"OK x\r\n" + b"z" * 64, "malformed message: neither of an endianness nor of a version that there is"),
+    ],
+)
+def test_a_bus_that_is_none(fake, unit, greeting, why):
+    fake.greeting = greeting
+
+    with pytest.raises(CgroupError, match=f"cannot talk to systemd: {why}"):
+        start(unit)
+
+
+def test_a_bus_that_hangs_up(fake, unit):
+    fake.answers["StartTransientUnit"] = [lambda _: fake._connections[-1].shutdown(socket.SHUT_RDWR)]
+
+    with pytest.raises(CgroupError, match="cannot talk to systemd: connection reset by peer"):
+        start(unit)
+
+
+# --- addresses
+
+
+def connected(address: str) -> Bus:
+    made = Bus(address, "", "systemd", time.monotonic() + 1)
+    made.close()
+    return made
+
+
+def test_addresses(tmp_path):
+    """The first that takes us; escapes; paths too long for a socket's address."""
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    directory = os.open(folder, os.O_RDONLY)
+    server = Systemd(Path("/proc/self/fd") / str(directory) / "a b")
+    long = f"{folder}/a%20b"
+    try:
+        for address in (f"unix:path={long}", f"tcp:host=x;unix:path=/none;unix:path={long},guid=00"):
+            connected(address)
+    finally:
+        server.close()
+        os.close(directory)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("unix:path=/none", "no such file or directory"),
+        ("tcp:host=localhost,port=1", "protocol not supported"),
+        ("unix:abstract=/tmp/x", "protocol not supported"),
+        ("unix:path=/%zz", "invalid argument"),
+        ("unix:path=/%0", "invalid argument"),
+        ("unix:path=/a%00b", "invalid argument"),
+        ("", "protocol not supported"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address, why):
+    with pytest.raises(CgroupError, match=f"cannot connect to systemd at .*: {why}"):
+        connected(address)
+
+
+def test_where_the_user_bus_is(monkeypatch):
+    """As the environment says, or beside the user's other sockets: later commands have nothing but XDG_RUNTIME_DIR."""
+    environment = {b"DBUS_SESSION_BUS_ADDRESS": b"unix:path=/x", b"XDG_RUNTIME_DIR": b"/run/user/1 2"}
+    monkeypatch.setattr("posix.environ", environment)
+
+    assert "unix:path=/x" == bus.user_bus()
+    del environment[b"DBUS_SESSION_BUS_ADDRESS"]
+    assert "unix:path=/run/user/1%202/bus" == bus.user_bus()
+    del environment[b"XDG_RUNTIME_DIR"]
+    with pytest.raises(CgroupError, match="neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS is set"):
+        bus.user_bus()

@@ -1,0 +1,200 @@
+"""`linux.cgroupsPath`, files and annotations as units and properties."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyoci.cgroups import gvariant, resources, units
+from pyoci.cgroups.resources import Write
+from pyoci.dbus import Variant
+from pyoci.errors import CgroupError
+
+INFINITY = (1 << 64) - 1
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "slice_", "cgroup"),
+    [
+        ("system.slice:docker:4f1e", "docker-4f1e.scope", "system.slice", "/system.slice/docker-4f1e.scope"),
+        ("", "pyoci-box.scope", "system.slice", "/system.slice/pyoci-box.scope"),
+        (":crio:1", "crio-1.scope", "system.slice", "/system.slice/crio-1.scope"),
+        ("a-b-c.slice:x:y", "x-y.scope", "a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice/x-y.scope"),
+        ("-.slice:x:y", "x-y.scope", "-.slice", "/x-y.scope"),
+        ("system.slice::y", "-y.scope", "system.slice", "/system.slice/-y.scope"),
+        ("system.slice:x:a-b.slice", "a-b.slice", "system.slice", "/a.slice/a-b.slice"),
+        ("kubepods-pod1_2.slice:cri-containerd:x@y", "cri-containerd-x@y.scope", "kubepods-pod1_2.slice",
+         "/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-x@y.scope"),
+    ],
+)  # fmt: skip
+def test_paths(path, unit, slice_, cgroup):
+    """As runc and systemd have it."""
+    name = units.parse_path(path, "box", user=False)
+
+    assert (unit, slice_, cgroup) == (name.unit, name.slice, name.path)
+
+
+def test_the_users_slice():
+    assert "/user.slice/libpod-x.scope" == units.parse_path(":libpod:x", "x", user=True).path
+
+
+@pytest.mark.parametrize(
+    "path", ["/a", "a:b", "a:b:c:d", "a:b:c", ".slice:b:c", "--.slice:b:c", "a-.slice:b:c", "-a.slice:b:c", "a.slice:b:",
+             "a.slice:b:c/d", "a.slice:b:c d", "a.slice:b:\n", "a.slice/b.slice:c:d", "system.slice:b:" + "x" * 250,
+             "../x.slice:b:c", "système.slice:b:c", "system.slice:b:-.slice-.slice", "system.slice:b:x-.slice"]
+)  # fmt: skip
+def test_paths_that_are_none(path):
+    """The error names linux.cgroupsPath and says what it is."""
+    with pytest.raises(CgroupError) as caught:
+        units.parse_path(path, "box", user=False)
+
+    assert "/linux/cgroupsPath" == caught.value.where
+    assert repr(path) in caught.value.message
+
+
+# --- properties
+
+
+def properties(limits):
+    """name: value of the properties for a linux.resources, which are written in the same way."""
+    writes = units.rounded(resources.writes(limits))
+    return {each.name: each.value.value for each in units.properties(writes)}
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"memory": {"limit": 1 << 20}}, {"MemoryMax": 1 << 20}),
+        ({"memory": {"limit": -1}}, {"MemoryMax": INFINITY, "MemorySwapMax": INFINITY}),
+        ({"memory": {"limit": 100, "swap": 300, "reservation": 50}}, {"MemoryMax": 100, "MemorySwapMax": 200, "MemoryLow": 50}),
+        ({"cpu": {"shares": 1024}}, {"CPUWeight": 100}),
+        ({"cpu": {"quota": 50000}}, {"CPUQuotaPerSecUSec": 500_000, "CPUQuotaPeriodUSec": 100_000}),
+        ({"cpu": {"quota": 33333, "period": 50000}}, {"CPUQuotaPerSecUSec": 670_000, "CPUQuotaPeriodUSec": 50_000}),
+        ({"cpu": {"quota": -1, "period": 50000}}, {"CPUQuotaPerSecUSec": INFINITY, "CPUQuotaPeriodUSec": 50_000}),
+        ({"cpu": {"idle": 1}}, {"CPUWeight": 0}),
+        ({"cpu": {"idle": 0}}, {}),
+        ({"cpu": {"cpus": "0-1,9", "mems": "0"}}, {"AllowedCPUs": b"\x03\x02", "AllowedMemoryNodes": b"\x01"}),
+        ({"pids": {"limit": 10}}, {"TasksMax": 10}),
+        ({"pids": {"limit": -1}}, {"TasksMax": INFINITY}),
+        ({"pids": {"limit": 0}}, {"TasksMax": 1}),
+        ({"blockIO": {"weight": 10}}, {"IOWeight": 1}),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 500}]}}, {}),
+        ({"unified": {"memory.high": "10M", "memory.min": "0", "memory.oom.group": "1"}},
+         {"MemoryHigh": 10 << 20, "MemoryMin": 0, "OOMPolicy": "kill"}),
+        ({"unified": {"memory.oom.group": "0", "cpu.max": "max"}},
+         {"OOMPolicy": "continue", "CPUQuotaPerSecUSec": INFINITY, "CPUQuotaPeriodUSec": 100_000}),
+        ({"unified": {"io.weight": "default 50", "pids.max": "max", "hugetlb.2MB.max": "0"}}, {"IOWeight": 50, "TasksMax": INFINITY}),
+        ({"unified": {"io.weight": "8:0 50", "cpuset.cpus": ""}}, {"AllowedCPUs": b""}),
+        ({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}, {}),
+    ],
+)  # fmt: skip
+def test_limits(limits, expected):
+    assert expected == properties(limits)
+
+
+@given(st.integers(1000, 10**9), st.integers(1000, 10**6))
+def test_the_quota_that_is_written_is_systemds_own(quota, period):
+    """Rounded up to 10 ms of a second, by at most that; told again it does not move."""
+    (write,) = units.rounded([Write("cpu.max", f"{quota} {period}", "")])
+    written = int(write.value.split()[0])
+    per_second = next(units.properties([write])).value.value
+
+    assert 0 == per_second % 10_000
+    assert quota - 1 <= written <= quota + period // 100 + 1
+    assert per_second * period // 1_000_000 == written
+    assert [write] == units.rounded([write])
+
+
+@pytest.mark.parametrize(
+    "file", ["memory.max = x", "memory.max = -1", "memory.high = 99999999999999999999", "cpu.max = 1 2 3", "cpu.max = -5",
+             "cpuset.cpus = 3-1", "cpuset.cpus = a", "cpuset.mems = 99999999", "cpu.max = 1 0"]
+)  # fmt: skip
+def test_values_that_systemd_could_not_be_told(file):
+    name, _, value = file.partition(" = ")
+    with pytest.raises(CgroupError) as caught:
+        list(units.properties([Write(name, value, "/linux/resources/unified/x")]))
+
+    assert "/linux/resources/unified/x" == caught.value.where
+
+
+def test_a_slice_is_wanted_and_not_delegated():
+    """It can't be in a slice other than its name says, and has no processes to delegate to."""
+    slice_ = {each.name for each in units.base(units.parse_path("a.slice:x:b.slice", "x", user=False), "x")}
+    scope = {each.name for each in units.base(units.parse_path("a.slice:x:y", "x", user=False), "x")}
+
+    assert {"Slice", "Delegate"} == scope - slice_
+    assert {"Wants"} == slice_ - scope
+
+
+# --- annotations
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("KillSignal", "15", ("KillSignal", "i", 15)),
+        ("TimeoutStopUSec", "uint64 5", ("TimeoutStopUSec", "t", 5)),
+        ("TimeoutStopSec", "90", ("TimeoutStopUSec", "t", 90_000_000)),
+        ("TimeoutStopSec", "uint64 90", ("TimeoutStopUSec", "t", 90_000_000)),
+        ("TimeoutStopSec", "1.5", ("TimeoutStopUSec", "t", 1_500_000)),
+        ("CPUQuotaPerSecUSec", "uint64 10000", ("CPUQuotaPerSecUSec", "t", 10_000)),
+        ("After", "['a.service', 'b.service']", ("After", "as", ["a.service", "b.service"])),
+        ("DefaultDependencies", "true", ("DefaultDependencies", "b", True)),
+        ("CollectMode", "'inactive'", ("CollectMode", "s", "inactive")),
+    ],
+)
+def test_annotations(name, text, expected):
+    (found,) = units.annotated({"other": "x", f"org.systemd.property.{name}": text, "org.systemd.property.": "y"})
+
+    assert expected == (found.name, found.value.signature, found.value.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("KillSignal", ""), ("KillSignal", "15 x"), ("kill", "1"), ("A b", "1"), ("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"),
+     ("TimeoutStopSec", "true"), ("TimeoutStopSec", "uint64 18446744073709551615"), ("TimeoutStopSec", "inf"), ("A/b", "1")],
+)  # fmt: skip
+def test_annotations_that_are_none(name, text):
+    """The error names the annotation."""
+    with pytest.raises(CgroupError) as caught:
+        units.annotated({f"org.systemd.property.{name}": text})
+
+    assert f"/annotations/org.systemd.property.{name.replace('/', '~1')}" == caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "value"),
+    [
+        ("'a'", "s", "a"), ('"a\'b"', "s", "a'b"), (r"'\u00e9\n\\\''", "s", "é\n\\'"), ("true", "b", True),
+        ("1", "i", 1), ("-0x10", "i", -16), ("010", "i", 8), ("1e3", "d", 1000.0), ("1.", "d", 1.0),
+        ("byte 255", "y", 255), ("int16 -5", "n", -5), ("uint64 18446744073709551615", "t", INFINITY), ("double 1", "d", 1.0),
+        ("objectpath '/a'", "o", "/a"), ("signature 's'", "g", "s"), ("b'ab'", "ay", b"ab\0"),
+        ("[1, 2]", "ai", [1, 2]), ("[uint64 1, 2]", "at", [1, 2]), ("[]", "as", []), ("@as []", "as", []), ("@t 5", "t", 5),
+        ("('a', 1)", "(si)", ("a", 1)), ("[('a', uint64 1)]", "a(st)", [("a", 1)]), ("@a(st) [('a', 1)]", "a(st)", [("a", 1)]),
+        ("<'a'>", "v", Variant("s", "a")), ("{'a': 1}", "a{si}", {"a": 1}), ("@a{sv} {}", "a{sv}", {}),
+        ("{'a': <1>}", "a{sv}", {"a": Variant("i", 1)}), (" [ 'a' ,'b',] ", "as", ["a", "b"]),
+    ],
+)  # fmt: skip
+def test_values_in_text(text, signature, value):
+    assert Variant(signature, value) == gvariant.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "'", "'a", "x", "1x", "[1, 'a']", "byte 256", "uint32 -1", "[1", "(1", "()", "{}", "{'a' 1}", "@zz 1", "@s 1",
+             "uint64", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]", r"'\u00g0'", "99999999999", "<", "09", "objectpath 'a'", "signature 'z'", r"'\ud800'", r"'\u0000'", "just 1", "nothing"]
+)  # fmt: skip
+def test_values_that_are_none(text):
+    with pytest.raises(ValueError):
+        gvariant.parse(text)
+
+
+@given(st.text(max_size=30) | st.text("[](){}<>@',\": 0123456789asuint6.b\\", max_size=30))
+def test_any_text_is_a_value_or_is_refused(text):
+    """No accident, whatever an annotation holds."""
+    try:
+        found = gvariant.parse(text)
+    except ValueError:
+        return
+    assert isinstance(found, Variant)
