@@ -49,7 +49,7 @@ class Daemon:
         """Wait until this command succeeds."""
 
         def answers() -> bool:
-            assert self.process.poll() is None, f"{self.command[0]} ended:\n{self.log.read_text()[-5000:]}"
+            assert self.process.poll() is None, f"{self.command[0]} ended:\n{self.log.read_text()[-1500:]}"
             return subprocess.run(probe, capture_output=True, check=False, env=self.environment).returncode == 0
 
         until(answers, f"{self.command[0]} serves")

@@ -1,11 +1,12 @@
 """Docker, with its daemon on private sockets and in a private folder, and its client."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.support import rootfs
+from tests.support import leaks, rootfs
 from tests.support.daemon import Daemon, Terminal, until
 from tests.support.engines import CHECKOUT
 
@@ -22,23 +23,30 @@ def capabilities(status: str) -> int:
 class Docker:
     """A daemon and its client; `docker("run", …)` is a command that must succeed, and gives what it prints."""
 
-    def __init__(self, folder: Path, runtime: str, name: str = "docker", *options: str) -> None:
+    def __init__(self, folder: Path, runtime: str, *options: str, wrapper: tuple[str, ...] = ()) -> None:
         """Start a daemon.
 
         Args:
             folder: For all that is its own.
             runtime: The default runtime.
-            name: Of what is its own in `folder`.
             options: More of the daemon's.
+            wrapper: A command that runs the daemon in its place, such as unshare.
         """
-        self.folder = folder / name
+        self.folder = folder / "docker"
         self.folder.mkdir()
         self.runtime = runtime
         self.client = ["docker", "--host", f"unix://{self.folder}/docker.sock"]
         self.states = self.folder / "exec/runtime-runc/moby"
         self.daemon = Daemon(
             self.folder / "log",
-            *("dockerd", "--config-file", self._configuration(), "--host", f"unix://{self.folder}/docker.sock"),
+            *(
+                *wrapper,
+                "dockerd",
+                "--config-file",
+                self._configuration(),
+                "--host",
+                f"unix://{self.folder}/docker.sock",
+            ),
             *("--exec-root", self.folder / "exec", "--data-root", self.folder / "data"),
             *("--pidfile", self.folder / "pid", *options),
             environment={
@@ -98,6 +106,7 @@ class Docker:
     def import_busybox(self) -> None:
         """The image `busybox`."""
         root = rootfs.busybox(self.folder / "busybox")
+        (root / "tmp").chmod(0o1777)
         (root / "etc/passwd").write_text(USERS)
         (root / "etc/group").write_text(GROUPS)
         archive = self.folder / "busybox.tar"
@@ -110,6 +119,33 @@ class Docker:
             self("rm", "--force", "--volumes", *containers)
         self("volume", "prune", "--all", "--force")
         self("network", "prune", "--force")
+
+    def daemons(self) -> tuple[int, ...]:
+        """dockerd, and its containerd."""
+        return self.daemon.pid, *leaks.children(self.daemon.pid)
+
+    def shim(self, name: str) -> int:
+        """The process that containerd has for a container."""
+        (pid,) = (
+            pid for pid, _, command in leaks.processes() if self.inspect(name)["State"]["Pid"] in leaks.children(pid)
+        )
+        return pid
+
+    def restart(self) -> None:
+        """Start the daemon once more."""
+        self.daemon.start()
+        self.await_daemon()
+
+    def collect_garbage(self) -> None:
+        """Have the daemon close what nobody uses. It must have been started with --debug."""
+        connection = socket.socket(socket.AF_UNIX)
+        with connection:
+            connection.connect(f"{self.folder}/docker.sock")
+            connection.sendall(b"GET /debug/pprof/heap?gc=1 HTTP/1.0\r\n\r\n")
+            answer = connection.recv(65536)
+            while connection.recv(65536):
+                pass
+        assert b" 200 OK" in answer.splitlines()[0]
 
     def version(self) -> str:
         """Of the daemon, and of the containerd that serves it."""

@@ -32,6 +32,7 @@ _PODMAN = [
 ]
 ENGINES = {
     "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
+    "containerd": ["containerd", "containernetworking-plugins", "iproute2", "python3-grpcio", "python3-grpc-tools"],
     "podman": _PODMAN,
     "buildah": _PODMAN,
 }
@@ -70,7 +71,7 @@ def run(
     """
     command = [
         *(*machine, MACHINE, SUITE, *COMMON, *ENGINES[engine], "--"),
-        *("python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
+        *("/usr/bin/python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
     ]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYOCI_ENGINE": engine, "PYOCI_ENGINE_MACHINE": name}

@@ -18,9 +18,8 @@ def case(what, status, message, *options, command=("true",), differs=""):
 
 
 @pytest.fixture(scope="module")
-def bad(daemon, tmp_path_factory):
+def bad(tmp_path_factory):
     """A folder of programs that can't be run."""
-    daemon("run", "--rm", "--runtime", "runc", "busybox", "true")  # leaves the parent of all cgroups
     folder = tmp_path_factory.mktemp("bad")
     (folder / "script").write_text("#!/none\n")
     (folder / "broken").write_bytes(b"\x7fELF not really")

@@ -1,0 +1,270 @@
+"""The CRI plugin, by the calls that the kubelet makes."""
+
+import json
+import uuid
+
+import pytest
+
+from tests.support.containerd import BUSYBOX, CriError
+from tests.support.daemon import until
+from tests.support.leaks import Leaks
+
+pytestmark = pytest.mark.needs("cpu")  # each pod has a share of the processor
+
+POD, CONTAINER, NODE = range(3)  # NamespaceMode
+CREATED, RUNNING, EXITED = range(3)  # ContainerState
+
+
+class Pod:
+    """A pod sandbox, and containers in it."""
+
+    def __init__(self, cri, handler, folder, **linux):
+        self.cri = cri
+        self.config = {
+            "metadata": {"name": "pod", "uid": uuid.uuid4().hex, "namespace": "test"},
+            "hostname": "pod",
+            "log_directory": str(folder),
+            "linux": linux,
+        }
+        self.id = cri("RunPodSandbox", config=self.config, runtime_handler=handler).pod_sandbox_id
+
+    def create(self, *command, name="box", **config):
+        """Create a container."""
+        what = {"metadata": {"name": name}, "image": {"image": BUSYBOX}, "command": command, "log_path": f"{name}.log"}
+        call = {"pod_sandbox_id": self.id, "config": {**what, **config}, "sandbox_config": self.config}
+        return self.cri("CreateContainer", **call).container_id
+
+    def run(self, *command, **config):
+        """Create and start a container."""
+        container = self.create(*command, **config)
+        self.cri("StartContainer", container_id=container)
+        return container
+
+    def status(self, container):
+        """A container's status."""
+        return self.cri("ContainerStatus", container_id=container).status
+
+    def exec(self, container, *command):
+        """(exit code, standard output, standard error)."""
+        done = self.cri("ExecSync", container_id=container, cmd=command, timeout=20)
+        return done.exit_code, done.stdout.decode(), done.stderr.decode()
+
+    def remove(self):
+        """Stop and remove it, with its containers."""
+        self.cri("StopPodSandbox", pod_sandbox_id=self.id)
+        self.cri("RemovePodSandbox", pod_sandbox_id=self.id)
+
+
+@pytest.fixture
+def make(daemon, interface, runtime, tmp_path):
+    """Make pods; at the end, nothing is left of them."""
+    Pod(interface, runtime, tmp_path).remove()  # the first makes what stays, such as the bridge of all pods
+    leaks = Leaks(states=(daemon.states,))
+    pods = []
+
+    def call(handler=runtime, **linux):
+        pods.append(Pod(interface, handler, tmp_path, **linux))
+        return pods[-1]
+
+    yield call
+    for pod in pods:
+        pod.remove()
+    leaks.assert_none()
+
+
+@pytest.fixture
+def pod(make):
+    """A pod."""
+    return make()
+
+
+def test_status(interface, runtime):
+    """Status: the runtime is ready, and what it can do."""
+    status = interface("Status", verbose=True)
+
+    assert {"RuntimeReady": True, "NetworkReady": True} == {
+        each.type: each.status for each in status.status.conditions if each.type.endswith("Ready")
+    }
+    (handler,) = (each for each in status.runtime_handlers if each.name == runtime)
+    assert (True, True) == (handler.features.recursive_read_only_mounts, handler.features.user_namespaces)
+    assert "/usr/local/bin/pyoci" in json.dumps(json.loads(status.info["config"]))
+
+
+def test_default(make, daemon):
+    """RunPodSandbox without a handler: the default runtime."""
+    if daemon.runtime == "runc":
+        pytest.skip("the configuration names pyoci")
+    pod = make(handler="")
+
+    assert (0, "pod\n", "") == pod.exec(pod.run("sleep", "99"), "hostname")
+
+
+def test_pod(pod, interface):
+    """RunPodSandbox: a network, an address."""
+    status = interface("PodSandboxStatus", pod_sandbox_id=pod.id).status
+
+    assert (0, "10.88.") == (status.state, status.network.ip[:6])
+    assert status.network.ip in pod.exec(pod.run("sleep", "99"), "ip", "addr")[1]
+
+
+def test_container(pod):
+    """CreateContainer, StartContainer: environment, working directory; its log and its exit code."""
+    config = {"working_dir": "/etc", "envs": [{"key": "A", "value": b"b"}]}
+    container = pod.create("sh", "-c", "pwd; echo $A; exit 3", **config)
+    assert CREATED == pod.status(container).state
+
+    pod.cri("StartContainer", container_id=container)
+
+    until(lambda: pod.status(container).state == EXITED, "it ends")
+    assert (3, "Error") == (pod.status(container).exit_code, pod.status(container).reason)
+    with open(f"{pod.config['log_directory']}/box.log", encoding="utf-8") as log:
+        assert ["/etc", "b"] == [line.split()[-1] for line in log]
+
+
+def test_exec_sync(pod):
+    """ExecSync: both streams, the exit code."""
+    container = pod.run("sleep", "99")
+
+    assert (5, "out\n", "err\n") == pod.exec(container, "sh", "-c", "echo out; echo err >&2; exit 5")
+    assert 127 == pod.exec(container, "sh", "-c", "none")[0]
+
+
+def test_exec_sync_program_is_missing(pod):
+    """ExecSync of a program that is not there."""
+    container = pod.run("sleep", "99")
+
+    with pytest.raises(CriError, match='exec: "none": executable file not found in \\$PATH'):
+        pod.exec(container, "none")
+
+
+def test_stop(pod):
+    """StopContainer, with a handler of SIGTERM and with the timeout; RemoveContainer."""
+    polite = pod.run("sh", "-c", "trap 'exit 9' TERM; while :; do sleep .1; done", name="polite")
+    rude = pod.run("sleep", "99", name="rude")
+    pod.exec(polite, "sleep", ".3")
+
+    pod.cri("StopContainer", container_id=polite, timeout=10)
+    pod.cri("StopContainer", container_id=rude, timeout=1)
+
+    assert (9, 137) == (pod.status(polite).exit_code, pod.status(rude).exit_code)
+    pod.cri("RemoveContainer", container_id=rude)
+
+
+def test_remove_while_it_runs(pod):
+    """RemoveContainer of one that runs."""
+    pod.cri("RemoveContainer", container_id=pod.run("sleep", "99"))
+
+
+def test_namespaces(pod):
+    """A pod's containers share its network, IPC and UTS namespaces, and have a PID namespace each."""
+    first, second = (pod.run("sleep", "99", name=name) for name in ("first", "second"))
+
+    def namespaces(container):
+        names = "net", "ipc", "uts", "pid", "mnt"
+        return [pod.exec(container, "readlink", f"/proc/self/ns/{name}")[1] for name in names]
+
+    one, other = namespaces(first), namespaces(second)
+    assert one[:3] == other[:3]
+    assert [True, True] == [a != b for a, b in zip(one[3:], other[3:], strict=True)]
+
+
+def test_shared_pid(make):
+    """A pod whose containers share its PID namespace."""
+    options = {"pid": POD}
+    pod = make(security_context={"namespace_options": options})
+    first = pod.run("sleep", "77", name="first", linux={"security_context": {"namespace_options": options}})
+    second = pod.run("sleep", "99", name="second", linux={"security_context": {"namespace_options": options}})
+
+    assert "sleep 77" in pod.exec(second, "ps")[1]
+    pod.cri("StopContainer", container_id=first, timeout=0)
+    assert RUNNING == pod.status(second).state
+
+
+def test_host_network(make):
+    """A pod on the host's network."""
+    pod = make(security_context={"namespace_options": {"network": NODE}})
+    container = pod.run("sleep", "99", linux={"security_context": {"namespace_options": {"network": NODE}}})
+
+    assert "cni0" in pod.exec(container, "ls", "/sys/class/net")[1]
+
+
+def test_user_namespace(make):
+    """A pod with a user namespace of its own: its root is not the host's."""
+    mapping = [{"host_id": 200000, "container_id": 0, "length": 65536}]
+    options = {"pid": CONTAINER, "userns_options": {"mode": POD, "uids": mapping, "gids": mapping}}
+    pod = make(security_context={"namespace_options": options})
+    container = pod.run("sleep", "99", linux={"security_context": {"namespace_options": options}})
+
+    assert "0     200000      65536" in pod.exec(container, "cat", "/proc/self/uid_map")[1]
+    assert (0, "0\n", "") == pod.exec(container, "stat", "-c", "%u", "/bin/sh")
+
+
+def test_security_context(pod):
+    """User, group, capabilities, read-only root, no_new_privs."""
+    context = {
+        "run_as_user": {"value": 1000},
+        "run_as_group": {"value": 1001},
+        "readonly_rootfs": True,
+        "no_new_privs": True,
+        "capabilities": {"drop_capabilities": ["ALL"]},
+    }
+    container = pod.run("sleep", "99", linux={"security_context": context})
+
+    assert "uid=1000 gid=1001" in pod.exec(container, "id")[1]
+    assert "Read-only file system" in pod.exec(container, "touch", "/tmp/x")[2]
+    status = pod.exec(container, "grep", "-E", "CapBnd|NoNewPrivs", "/proc/self/status")[1].split()
+    assert ["CapBnd:", "0000000000000000", "NoNewPrivs:", "1"] == status
+
+
+def test_mounts(pod, tmp_path):
+    """Mounts of the host, read-write and recursively read-only."""
+    (tmp_path / "file").write_text("host\n")
+    mounts = [
+        {"container_path": "/rw", "host_path": str(tmp_path)},
+        {"container_path": "/ro", "host_path": str(tmp_path), "readonly": True, "recursive_read_only": True},
+    ]
+    container = pod.run("sleep", "99", mounts=mounts)
+
+    assert (0, "host\n", "") == pod.exec(container, "cat", "/ro/file")
+    assert 0 == pod.exec(container, "touch", "/rw/new")[0]
+    assert "Read-only file system" in pod.exec(container, "touch", "/ro/new")[2]
+
+
+def test_program_is_missing(pod):
+    """StartContainer of a program that is not there."""
+    container = pod.create("none")
+
+    with pytest.raises(CriError, match='exec: "none": executable file not found in \\$PATH'):
+        pod.cri("StartContainer", container_id=container)
+    assert (EXITED, 128, "StartError") == (
+        pod.status(container).state,
+        pod.status(container).exit_code,
+        pod.status(container).reason,
+    )
+
+
+@pytest.mark.needs("cpu", "memory", "pids")
+def test_stats(pod):
+    """ContainerStats: processor time, memory."""
+    container = pod.run("sh", "-c", "while :; do :; done")
+
+    def stats():
+        return pod.cri("ContainerStats", container_id=container).stats
+
+    until(lambda: stats().cpu.usage_core_nano_seconds.value > 100_000_000, "it has used the processor")
+    assert stats().memory.usage_bytes.value > 0
+
+
+@pytest.mark.needs("cpu", "memory")
+def test_limits(pod):
+    """Limits, and UpdateContainerResources."""
+    limits = {"cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512, "memory_limit_in_bytes": 64 << 20}
+    container = pod.run("sleep", "99", linux={"resources": limits})
+
+    def files():
+        return [pod.exec(container, "cat", f"/sys/fs/cgroup/{name}")[1].strip() for name in ("cpu.max", "memory.max")]
+
+    assert ["50000 100000", str(64 << 20)] == files()
+    new = {"cpu_period": 100000, "cpu_quota": 25000, "memory_limit_in_bytes": 96 << 20}
+    pod.cri("UpdateContainerResources", container_id=container, linux=new)
+    assert ["25000 100000", str(96 << 20)] == files()

@@ -1,0 +1,150 @@
+"""ctr, containerd's own client."""
+
+import os
+import re
+import signal
+
+import pytest
+
+from tests.support.containerd import BUSYBOX
+from tests.support.daemon import until
+from tests.support.leaks import children, processes
+
+
+@pytest.fixture
+def run(ctr):
+    """ctr run, with the runtime's options."""
+
+    def call(*arguments, status=0, options=()):
+        return ctr("run", *ctr.options(), *options, BUSYBOX, *arguments, status=status)
+
+    return call
+
+
+@pytest.fixture
+def box(ctr, run):
+    """The name of a container that runs."""
+    run("box", "sleep", "99", options=["--detach"])
+    return "box"
+
+
+def status(ctr, name):
+    """A task's status."""
+    return re.search(rf"^{name}\s+\d+\s+(\w+)", ctr("tasks", "ls"), re.M)[1]
+
+
+def test_run(run):
+    """ctr run: output and exit status."""
+    assert "out" == run("box", "echo", "out", options=["--rm"])
+    run("box", "sh", "-c", "exit 7", options=["--rm"], status=7)
+
+
+def test_run_terminal(ctr):
+    """ctr run --tty."""
+    terminal = ctr.terminal("run", *ctr.options(), "--rm", "--tty", BUSYBOX, "box", "sh")
+    try:
+        terminal.expect("/ # ")
+        terminal.type("tty; exit 3\r")
+        terminal.expect("/dev/pts/0\r")
+        assert 3 == terminal.wait()
+    finally:
+        terminal.end()
+
+
+def test_exec(ctr, box):
+    """ctr tasks exec: output, exit status, user, working directory."""
+    assert "out" == ctr("tasks", "exec", "--exec-id", "e", box, "echo", "out")
+    assert "uid=1000 gid=1000" in ctr("tasks", "exec", "--exec-id", "e", "--user", "1000:1000", box, "id")
+    assert "/etc" == ctr("tasks", "exec", "--exec-id", "e", "--cwd", "/etc", box, "pwd")
+    ctr("tasks", "exec", "--exec-id", "e", box, "sh", "-c", "exit 5", status=5)
+
+
+def test_pause(ctr, box):
+    """ctr tasks pause and resume."""
+    ctr("tasks", "pause", box)
+    assert "PAUSED" == status(ctr, box)
+
+    ctr("tasks", "resume", box)
+    assert "RUNNING" == status(ctr, box)
+
+
+def test_kill(ctr, box):
+    """ctr tasks kill and delete."""
+    ctr("tasks", "kill", "--signal", "SIGKILL", box)
+    until(lambda: status(ctr, box) == "STOPPED", "it ends")
+
+    ctr("tasks", "delete", box)
+    ctr("containers", "delete", box)
+
+
+def test_kill_all(ctr, box):
+    """ctr tasks kill --all."""
+    ctr("tasks", "exec", "--detach", "--exec-id", "e", box, "sleep", "98")
+
+    ctr("tasks", "kill", "--all", "--signal", "SIGKILL", box)
+
+    until(lambda: status(ctr, box) == "STOPPED", "all of it ends")
+
+
+def test_delete_force(ctr, box):
+    """ctr tasks delete --force of one that runs."""
+    ctr("tasks", "delete", "--force", box)
+
+
+def test_ps(ctr, box):
+    """ctr tasks ps: the processes."""
+    ctr("tasks", "exec", "--detach", "--exec-id", "e", box, "sleep", "98")
+
+    until(lambda: len(ctr("tasks", "ps", box).splitlines()) == 3, "there are two, below a heading")
+
+
+def test_metrics(ctr, box):
+    """ctr tasks metrics."""
+    assert box in ctr("tasks", "metrics", box)
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expected"),
+    [
+        (["--read-only"], "touch /x 2>&1", "Read-only file system"),
+        (["--env", "A=b"], "echo $A", "b"),
+        (["--cwd", "/etc"], "pwd", "/etc"),
+        (["--user", "1000:1001"], "id", "uid=1000 gid=1001"),
+        (["--hostname", "name"], "hostname", "name"),
+        (["--privileged"], "mount -t tmpfs x /tmp && echo mounted", "mounted"),
+        (["--cap-add", "CAP_SYS_ADMIN"], "mount -t tmpfs x /tmp && echo mounted", "mounted"),
+        (
+            ["--mount", "type=bind,src=/usr,dst=/mnt,options=rbind:ro"],
+            "ls /mnt; touch /mnt/x 2>&1",
+            "Read-only file system",
+        ),
+        (["--device", "/dev/fuse"], "exec 3<>/dev/fuse && echo open", "open"),
+        (["--net-host"], "ls /sys/class/net | wc -l", ""),
+        (["--seccomp"], "grep Seccomp: /proc/self/status", "2"),
+        (["--no-pivot"], "echo here", "here"),
+        (["--cgroup", "/some/where"], "cat /proc/self/cgroup", "0::/some/where"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options(run, options, script, expected):
+    """ctr run, with options."""
+    assert expected in run("box", "sh", "-c", f"{script}; true", options=["--rm", *options])
+
+
+def test_program_is_missing(run):
+    """ctr run of a program that is not there."""
+    out = run("box", "none", options=["--rm"], status=1)
+
+    assert 'exec: "none": executable file not found in $PATH' in out
+    assert "OCI runtime create failed" in out
+
+
+def test_shim_is_killed(ctr, box):
+    """kill -9 of the shim: the task is gone, and so are its processes."""
+    pid = int(re.search(rf"^{box}\s+(\d+)", ctr("tasks", "ls"), re.M)[1])
+    (shim,) = (each for each, _, _ in processes() if pid in children(each))
+
+    os.kill(shim, signal.SIGKILL)
+
+    until(lambda: box not in ctr("tasks", "ls"), "the task is gone")
+    ctr("containers", "delete", box)

@@ -1,0 +1,155 @@
+"""Crashes: kill -9 of what runs containers, in the middle of what it does. The engine recovers, and nothing is left."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import until
+from tests.support.docker import Docker
+from tests.support.leaks import Leaks, processes
+
+STEPS = 6  # moments in the course of a command
+COURSE = 0.3  # seconds that a command takes, about
+
+
+@pytest.fixture
+def crashing(daemon, runtime, request):
+    """A dockerd of one's own, without networks, which may crash; at the end nothing is left."""
+    leaks = Leaks()
+    folder = Path(tempfile.mkdtemp(prefix="crash"))  # short: containerd's sockets have long names
+    options = ["--bridge", "none", "--iptables=false", "--ip6tables=false", *getattr(request, "param", [])]
+    # without networks it would take away the other's bridge
+    docker = Docker(folder, runtime, *options, wrapper=("unshare", "--net"))
+    docker.import_busybox()
+    docker.nap = str(9_000_000 + time.monotonic_ns() % 1_000_000)  # seconds, and how to know the containers' processes
+    yield docker
+    docker.remove_all()
+    docker.stop()
+    leaks.states.append(docker.states)
+    for line in (
+        Path("/proc/self/mountinfo").read_text().splitlines()
+    ):  # dockerd's own: it leaves them when it is killed
+        if str(folder) in line.split()[4]:
+            subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)
+    leaks.assert_none()
+
+
+def sleepers(docker):
+    """The containers' processes that live."""
+    return [
+        pid
+        for pid, _, name in processes()
+        if name == "sleep" and docker.nap in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+
+
+def kill(name):
+    """kill -9 of the newest process of this name; whether there was one."""
+    found = [(int(started), pid) for pid, started, command in processes() if command == name[:15]]
+    if found:
+        os.kill(max(found)[1], signal.SIGKILL)
+    return bool(found)
+
+
+def start(docker, *command):
+    """A client in the background."""
+    return subprocess.Popen([*docker.client, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def await_end(client):
+    """A client may wait for good for a container whose shim was killed."""
+    try:
+        client.wait(2)
+    except subprocess.TimeoutExpired:
+        client.kill()
+        client.wait()
+
+
+def test_daemon_is_killed(crashing):
+    """kill -9 of dockerd: another dockerd ends the containers, and starts them again."""
+    crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
+
+    crashing.daemon.kill()
+    crashing.restart()
+
+    crashing.await_state("box", "exited")
+    until(lambda: not sleepers(crashing), "its process is gone")
+    crashing("start", "box")
+    assert 1 == len(sleepers(crashing))
+
+
+@pytest.mark.parametrize("crashing", [["--live-restore"]], indirect=True, ids=["live-restore"])
+def test_daemon_is_killed_and_containers_go_on(crashing):
+    """kill -9 of dockerd: with --live-restore the containers go on, and another dockerd has them again."""
+    crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
+    before = sleepers(crashing)
+
+    crashing.daemon.kill()
+    crashing.restart()
+
+    assert ("running", before) == (crashing.state("box"), sleepers(crashing))
+    assert "hi" == crashing("exec", "box", "echo", "hi")
+    crashing("stop", "--time", "0", "box")
+
+
+def test_shim_is_killed(crashing):
+    """kill -9 of a container's shim: the container ends, and can be started again."""
+    crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
+
+    os.kill(crashing.shim("box"), signal.SIGKILL)
+
+    crashing.await_state("box", "exited")
+    until(lambda: not sleepers(crashing), "its process is gone")
+    crashing("start", "box")
+    assert "hi" == crashing("exec", "box", "echo", "hi")
+
+
+@pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", "runtime"])
+def test_killed_while_creating(crashing, victim, runtime, endurance):
+    """kill -9 at many moments of a `docker run`: then it can be removed, and another one runs."""
+    killed = 0
+    for step in range(STEPS * (8 if endurance else 1)):
+        client = start(
+            crashing, "run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap
+        )
+        time.sleep(COURSE * (step % STEPS) / STEPS)
+        if victim == "dockerd":
+            crashing.daemon.kill()
+            crashing.restart()
+            killed += 1
+        else:
+            name = runtime if victim == "runtime" else victim
+            end = time.monotonic() + COURSE
+            while time.monotonic() < end and not kill(name):
+                time.sleep(0.002)
+            killed += time.monotonic() < end
+        await_end(client)
+        crashing.run("rm", "-f", "box")
+        until(lambda: not sleepers(crashing), "its process is gone")
+        assert "hi" == crashing("run", "--rm", "busybox", "echo", "hi")
+    assert killed
+
+
+@pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", "runtime"])
+def test_killed_while_executing(crashing, victim, runtime, endurance):
+    """kill -9 at many moments of a `docker exec`: then the container can be restarted, and joined."""
+    crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", "999")
+    for step in range(STEPS * (8 if endurance else 1)):
+        client = start(crashing, "exec", "box", "sleep", crashing.nap)
+        time.sleep(COURSE / 2 * (step % STEPS) / STEPS)
+        if victim == "dockerd":
+            crashing.daemon.kill()
+            crashing.restart()
+        else:
+            kill(runtime if victim == "runtime" else victim)
+        if victim == "runtime":
+            assert "hi" == crashing("exec", "box", "echo", "hi")
+        await_end(client)  # what it began later would be in the next life
+        crashing("restart", "--time", "0", "box")
+        until(lambda: not sleepers(crashing), "its process is gone")
+        assert "hi" == crashing("exec", "box", "echo", "hi")

@@ -1,0 +1,165 @@
+"""containerd, on a private socket and in a private folder, with `ctr` and the interface that Kubernetes uses."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tests.support import image, rootfs
+from tests.support.daemon import Daemon, Terminal
+from tests.support.engines import CHECKOUT
+
+CONFIGURATION = CHECKOUT / "contrib/containerd/config.toml"
+PROTOCOL = CHECKOUT / "tests/engines/containerd/cri.proto"
+BUSYBOX, PAUSE = "localhost/busybox:latest", "localhost/pause:latest"
+OWN = """
+version = 3
+imports = ["{configuration}"]
+root = "{folder}/root"
+state = "{folder}/state"
+
+[grpc]
+address = "{folder}/socket"
+
+[ttrpc]
+address = "{folder}/socket.ttrpc"
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{folder}/net.d"
+"""
+NETWORK = """
+{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+    {"type": "bridge", "bridge": "cni0", "isGateway": true,
+     "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "dataDir": "FOLDER/addresses"}}]}
+"""
+
+
+class Containerd:
+    """A daemon, and `ctr`: `containerd("images", "ls")` is a command that must succeed, and gives what it prints."""
+
+    def __init__(self, folder: Path, runtime: str) -> None:
+        """Start it with the configuration that we recommend, beside what is a test's own."""
+        self.folder = folder
+        self.runtime = runtime
+        self.states = folder / "runtime"
+        (folder / "net.d").mkdir()
+        (folder / "net.d/10-pods.conflist").write_text(NETWORK.replace("FOLDER", str(folder)))
+        # By default each container of `ctr` has a share of the processor: that needs its controller.
+        self.shares = "cpu" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
+        (folder / "config.toml").write_text(OWN.format(configuration=CONFIGURATION, folder=folder, pause=PAUSE))
+        self.client = ["ctr", "--address", f"{folder}/socket"]
+        self.daemon = Daemon(folder / "log", "containerd", "--config", folder / "config.toml")
+        self.await_daemon()
+
+    def await_daemon(self) -> None:
+        """Until it answers."""
+        self.daemon.await_answer(*self.client, "version")
+
+    def import_images(self) -> None:
+        """busybox for `ctr` and for pods, and what holds a pod's namespaces."""
+        root = rootfs.busybox(self.folder / "busybox")
+        image.archive(self.folder / "busybox.tar", root, BUSYBOX, Cmd=["sh"])
+        image.archive(self.folder / "pause.tar", root, PAUSE, Entrypoint=["/bin/sleep", "1000000"])
+        self("images", "import", self.folder / "busybox.tar")
+        for name in "busybox", "pause":
+            self("--namespace", "k8s.io", "images", "import", self.folder / f"{name}.tar")
+
+    def __call__(self, *arguments: object, status: int = 0, timeout: float = 60) -> str:
+        """Run `ctr`; what it prints on both streams if it must fail, on standard output otherwise."""
+        command = [*self.client, *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+        assert status == done.returncode, f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}"
+        return (done.stdout + done.stderr if status else done.stdout).strip()
+
+    def options(self) -> list[str]:
+        """Those of `ctr run` that choose the runtime and where it keeps its state."""
+        binary = "/usr/local/bin/pyoci" if self.runtime == "pyoci" else "runc"
+        return [
+            "--runc-binary",
+            binary,
+            "--runc-root",
+            str(self.states),
+            *([] if self.shares else ["--cpu-shares", "0"]),
+        ]
+
+    def terminal(self, *arguments: object, **size: int) -> Terminal:
+        """Run `ctr` on a terminal."""
+        return Terminal(*self.client, *map(str, arguments), **size)
+
+    def version(self) -> str:
+        """The daemon's."""
+        return (
+            subprocess.check_output(["containerd", "--version"], text=True)
+            .split()[2]
+            .partition("~")[0]
+            .partition("+")[0]
+        )
+
+    def stop(self) -> None:
+        """End it."""
+        self.daemon.stop()
+
+
+class Cri:
+    """The Container Runtime Interface: `cri("RunPodSandbox", config=…)` is a call, and gives the answer."""
+
+    def __init__(self, containerd: Containerd) -> None:
+        generated = containerd.folder / "generated"
+        generated.mkdir()
+        paths = [f"-I{PROTOCOL.parent}", f"--python_out={generated}"]
+        subprocess.check_call([sys.executable, "-W", "ignore", "-m", "grpc_tools.protoc", *paths, PROTOCOL])
+        sys.path.insert(0, str(generated))
+        with warnings.catch_warnings():  # they are older than this Python
+            warnings.simplefilter("ignore")
+            import cri_pb2
+        self.types: Any = cri_pb2
+        # gRPC has threads of its own, and does not go with a process that forks
+        self.caller = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", CALLER, f"unix://{containerd.folder}/socket"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, method: str, **fields: Any) -> Any:
+        """Call a method, with the fields of its request; a `CriError` if the answer is one."""
+        assert self.caller.stdin
+        assert self.caller.stdout
+        called = self.types.DESCRIPTOR.services_by_name["RuntimeService"].methods_by_name[method]
+        request = getattr(self.types, called.input_type.name)(**fields)
+        print(method, request.SerializeToString().hex(), file=self.caller.stdin, flush=True)
+        kind, answer = json.loads(self.caller.stdout.readline())
+        if kind == "error":
+            raise CriError(answer)
+        return getattr(self.types, called.output_type.name).FromString(bytes.fromhex(answer))
+
+    def close(self) -> None:
+        """Hang up."""
+        self.caller.kill()
+        self.caller.communicate()
+
+
+class CriError(Exception):
+    """An answer of the Container Runtime Interface that is an error."""
+
+
+# Reads lines of a method and its request, writes lines of its answer.
+CALLER = """
+import grpc, json, sys
+channel = grpc.insecure_channel(sys.argv[1])
+for line in sys.stdin:
+    method, _, request = line.rstrip().partition(" ")
+    try:
+        answer = "answer", channel.unary_unary("/runtime.v1.RuntimeService/" + method)(bytes.fromhex(request), timeout=60).hex()
+    except grpc.RpcError as error:
+        answer = "error", error.details()
+    print(json.dumps(answer), flush=True)
+"""
