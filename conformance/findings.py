@@ -35,8 +35,8 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "go on as if it had succeeded."
         ),
         "LIFE-15": (
-            "after a startContainer or poststart hook that fails the container is still there; runtime.md, "
-            "Lifecycle: it goes on with steps 12 and 13, is destroyed, and poststop hooks run."
+            "after a startContainer hook that fails start succeeds, and the container is still there; runtime.md,"
+            " Lifecycle: it goes on with steps 12 and 13, is destroyed, and poststop hooks run."
         ),
         "OP-12": (
             "delete removes the container's cgroup even if it was there before create, and leaves the cgroups "
@@ -44,13 +44,13 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             " is not."
         ),
         "HOOK-01": (
-            "a hook may have a relative path, which depends on the working directory; config.md, POSIX-platform "
-            "Hooks: the path is absolute."
+            "a hook may have a relative path, which depends on the working directory, and a hook that runs after "
+            "create may have none; config.md, POSIX-platform Hooks: the path is required, and absolute."
         ),
         "HOOK-04": (
-            "a poststop hook may have a timeout of 0 or less, and start succeeds although a startContainer hook "
-            "exceeds its timeout; config.md, POSIX-platform Hooks: the timeout is more than 0, and then the hook "
-            "is aborted."
+            "a poststop hook may have a timeout of 0 or less, and one that exceeds its timeout makes delete fail;"
+            " start succeeds although a startContainer hook exceeds its timeout; config.md, POSIX-platform Hooks:"
+            " the timeout is more than 0, and then the hook is aborted."
         ),
         "HOOK-10": (
             "start succeeds although a startContainer hook can't be executed; runtime.md, Lifecycle, step 7: an error."
@@ -60,8 +60,8 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         ),
         "PROC-12": ("two limits of one type are accepted; config.md, POSIX process: such a config is an error."),
         "PROC-21": (
-            "create fails if the runtime itself lacks a capability; config.md, Linux Process: a capability that "
-            "can't be granted is logged as a warning."
+            "create fails if the runtime itself lacks a capability; config.md, Linux Process: the runtime should "
+            "not fail, but log a warning."
         ),
         "PROC-50": ("a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."),
         "PROC-51": (
@@ -72,8 +72,8 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "root without a path is accepted, and the bundle itself is the root; config.md, Root: path is required."
         ),
         "MNT-06": (
-            "defaults is handed to the filesystem, of which tmpfs refuses it, and ratime fails; config.md, Linux "
-            "mount options: defaults and all options of the table are the runtime's to apply."
+            "defaults is taken for an option of the filesystem, which a bind mount and a tmpfs refuse; config.md,"
+            " Linux mount options: it is the runtime's to know."
         ),
         "UM-01": ("a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."),
         "FD-02": (
@@ -98,10 +98,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "the schemata of a group that exists are overwritten, not compared; config-linux.md, IntelRdt: if "
             "they differ from those of the config, an error."
         ),
-        "RDT-11": (
-            "after a create that fails the group stays that it made for a closID; runtime.md, Errors: generating "
-            "an error leaves the environment as if the operation was never attempted."
-        ),
         "CG-12": (
             "without systemd the owner of the cgroup never changes; config-linux.md, Cgroup ownership: it should,"
             " if cgroup is mounted read-write."
@@ -123,10 +119,7 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "a weightDevice without weight and leafWeight is accepted; config-linux.md, Block IO: at least one of them."
         ),
         "CG-37": ("a throttle may lack its minor and its rate; config-linux.md, Block IO: they are required."),
-        "CG-38": (
-            "the limit of reservations is not set, and a hugepageLimits without limit is accepted; config-"
-            "linux.md, Huge page limits: reservation limits are used where the kernel has them."
-        ),
+        "CG-38": ("a hugepageLimits without limit is accepted; config-linux.md, Huge page limits: it is required."),
         "CG-39": (
             "with cgroup v2 network is ignored, also a priority without name or value; config-linux.md, Control "
             "groups: what can't be converted is an error."
@@ -167,17 +160,54 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "defaults is listed, and handed to the filesystem, of which tmpfs refuses it; features.md, "
             "mountOptions: the options are recognised by the runtime."
         ),
+        "ERR-01": (
+            "a create that fails leaves the resctrl group that it made for a closID; runtime.md, Errors: "
+            "generating an error leaves the environment as if the operation was never attempted."
+        ),
+        "ERR-02": (
+            "delete fails if a poststop hook does; runtime.md, Lifecycle, step 13: a failing poststop hook is "
+            "logged as a warning, and, Warnings: a warning does not change the flow of control."
+        ),
+        "ST-03": (
+            "poststart hooks run in create, with status created; runtime.md, Lifecycle: they run when the program"
+            " has been started, and so the status is running."
+        ),
+        "LIFE-14": (
+            "poststart hooks run in create, before the program; runtime.md, Lifecycle: after the program, in start."
+        ),
+        "HOOK-11": (
+            "poststart hooks run in create; config.md, POSIX-platform Hooks: after the program has been executed,"
+            " in start."
+        ),
+        "PROC-35": ("ioPriority may lack its priority; config.md, Linux Process: it is required."),
+        "DEV-07": (
+            "in a user namespace the host's node of the same path is bound, and if there is none, create fails; "
+            "config-linux.md, Devices: the devices listed must be available, with the owner that uid and gid "
+            "name."
+        ),
+        "PROP-01": (
+            "slave leaves the root private, and an empty value is taken; config-linux.md, Rootfs Mount "
+            "Propagation: the values are shared, slave, private and unbindable."
+        ),
+        "PROP-03": (
+            "with slave the root is private; config-linux.md, Rootfs Mount Propagation: it receives mounts from "
+            "the host."
+        ),
+        "PERS-02": (
+            "flags of a personality are ignored; config-linux.md, Personality: none is defined, and config.md: an"
+            " invalid value is an error."
+        ),
     },
     "crun 1.28": {
         "ERR-01": (
             "a create that fails, for instance since a namespace's path is missing, leaves the cgroup that it "
-            "made; runtime.md, Errors: generating an error leaves the environment as if the operation was never "
-            "attempted."
+            "made, a resctrl group, and a network device that it moved is lost; runtime.md, Errors: generating an"
+            " error leaves the environment as if the operation was never attempted."
         ),
         "EXT-02": (
-            "takes any rootfsPropagation and device type, and values of another JSON type, such as a string for "
-            "process.args, as if the property were not there; config.md, Extensibility: an invalid or unsupported"
-            " value is an error."
+            "any rootfsPropagation and device type is taken, and values of another JSON type, such as a string "
+            "for process.args, as if the property were not there; config.md, Extensibility: an invalid or "
+            "unsupported value is an error."
         ),
         "JSON-02": (
             "one of several members of one name counts, the others are ignored; glossary.md, JSON: objects do not"
@@ -208,21 +238,13 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "start does not wait for startContainer hooks, so that it succeeds although one fails; runtime.md, "
             "Lifecycle, step 7: if one fails, the runtime generates an error."
         ),
-        "LIFE-09": (
-            "start succeeds although a poststart hook fails, and the program runs on; runtime.md, Lifecycle, step"
-            " 9: the runtime generates an error and stops the container."
-        ),
         "LIFE-14": (
             "start does not wait for startContainer hooks, and runs poststart hooks before them; runtime.md, "
             "Lifecycle: first startContainer hooks, then the program, then poststart hooks."
         ),
         "LIFE-15": (
-            "after a hook that fails no poststop hook runs, and after a startContainer or poststart hook the "
-            "container is still there; runtime.md, Lifecycle: it goes on with steps 12 and 13."
-        ),
-        "OP-10": (
-            "kill with an unknown signal sends signal 0, which is none, and succeeds; runtime.md, Kill: the "
-            "signal that is specified is sent."
+            "after a hook of create that fails no poststop hook runs, and after a startContainer hook start "
+            "succeeds and the container is still there; runtime.md, Lifecycle: it goes on with steps 12 and 13."
         ),
         "OP-12": (
             "delete removes the container's cgroup even if it was there before create, and leaves the cgroups "
@@ -230,13 +252,13 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             " is not."
         ),
         "HOOK-01": (
-            "a relative path of a hook is taken if it happens to lead to a program; config.md, POSIX-platform "
-            "Hooks: the path is absolute."
+            "a relative path of a startContainer or poststop hook is taken; config.md, POSIX-platform Hooks: the "
+            "path is absolute."
         ),
         "HOOK-04": (
-            "a timeout of 0, of less, or that is a string is accepted, and start succeeds although a "
-            "startContainer or poststart hook exceeds its timeout; config.md, POSIX-platform Hooks: the timeout "
-            "is more than 0, and then the hook is aborted."
+            "a timeout of 0, or that is a string, is accepted, and of a poststop hook one below 0; start succeeds"
+            " although a startContainer hook exceeds its timeout; config.md, POSIX-platform Hooks: the timeout is"
+            " more than 0, and then the hook is aborted."
         ),
         "HOOK-06": (
             "the state that startContainer hooks get says that the bundle is /; and a hook that does not read its"
@@ -251,17 +273,14 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "platform Hooks: after the program has been executed."
         ),
         "PROC-01": (
-            "create without process is an internal error; config.md, Process: it is optional until start is called."
+            "start of a container without process succeeds; config.md, Process: it is required when start is called."
         ),
         "PROC-04": ("a relative cwd is accepted; config.md, Process: it is an absolute path."),
         "PROC-06": ("args may be missing; config.md, Process: at least one entry is required."),
         "PROC-12": ("two limits of one type are accepted; config.md, POSIX process: such a config is an error."),
         "PROC-21": (
-            "create fails if the runtime itself lacks a capability; config.md, Linux Process: a capability that "
-            "can't be granted is logged as a warning."
-        ),
-        "PROC-23": (
-            "an oomScoreAdj of 0 is ignored; config.md, Linux Process: if it is set, it is the value of oom_score_adj."
+            "create fails if the runtime itself lacks a capability; config.md, Linux Process: the runtime should "
+            "not fail, but log a warning."
         ),
         "PROC-50": ("a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."),
         "PROC-51": (
@@ -273,12 +292,10 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "integers."
         ),
         "MNT-06": (
-            "the later of two contradicting options does not win, silent, loud, iversion, noiversion and "
-            "nosymfollow are handed to the filesystem, rnoatime, ratime and rdiratime fail, shared and unbindable"
-            " are recursive, and two kinds of propagation fail; config.md, Linux mount options: each option does "
-            "what it does in mount(8)."
+            "on a new filesystem the later of two contradicting options does not win; silent, loud, iversion and "
+            "noiversion are handed to the filesystem; shared and unbindable are recursive, and two kinds of "
+            "propagation fail; config.md, Linux mount options: each option does what it does in mount(8)."
         ),
-        "NS-06": ("a type may be listed twice; config-linux.md, Namespaces: the runtime must generate an error."),
         "UM-01": ("a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."),
         "FD-02": (
             "the links are made without a procfs too; runtime-linux.md, Dev symbolic links: only if what they "
@@ -290,24 +307,18 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "it does not match the device, the runtime must generate an error."
         ),
         "DEV-05": ("major and minor may be missing, and are 0 then; config-linux.md, Devices: required unless p."),
-        "CG-01": (
-            "create waits for as long as the cgroup is frozen; in a cgroup that has processes of others it "
-            "starts, and delete kills them; runtime.md, Delete: what the container did not make is not deleted."
-        ),
         "CG-12": (
             "without a user namespace the owner never changes; config-linux.md, Cgroup ownership: it should, if "
             "cgroup is mounted read-write."
-        ),
-        "CG-13": (
-            "without a user namespace the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership."
         ),
         "CG-37": (
             "a throttle may lack its minor, and a negative rate is accepted; config-linux.md, Block IO: major, "
             "minor and rate are required, and rate is of type uint64."
         ),
         "CG-38": (
-            "the limit of reservations is not set, and a hugepageLimits without limit is accepted; config-"
-            "linux.md, Huge page limits: reservation limits are used where the kernel has them."
+            "the limit of reservations is not set, and a hugepageLimits without limit, or with one below 0, is "
+            "accepted; config-linux.md, Huge page limits: reservation limits are used where the kernel has them, "
+            "and limit is required, of type uint64."
         ),
         "CG-40": (
             "a pids.limit of 0 sets no limit; config-linux.md, PIDs: since 1.3, 0 is a limit and should be set as such."
@@ -342,6 +353,57 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "Seccomp: the path is ignored then."
         ),
         "SEC-24": ("listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set."),
+        "JSON-01": (
+            "bytes of config.json that are not UTF-8 are taken; glossary.md, JSON: all of the configuration is "
+            "encoded in UTF-8."
+        ),
+        "CFG-02": (
+            "a config for version 2.0.0 is accepted; config.md, Specification version: compatibility is within "
+            "one major version."
+        ),
+        "OP-08": (
+            "start of a container without process succeeds; runtime.md, Start: if process is not set, it "
+            "generates an error."
+        ),
+        "PROC-15": (
+            "an apparmorProfile is ignored where AppArmor is not active; config.md, Extensibility: a value that "
+            "is not supported is an error."
+        ),
+        "PROC-31": (
+            "a nice value out of range is taken, and another one is set; config.md, Extensibility: an invalid "
+            "value is an error."
+        ),
+        "PROC-35": ("ioPriority may lack its priority; config.md, Linux Process: it is required."),
+        "DEV-09": (
+            "with a terminal nothing is mounted on /dev/console; config-linux.md, Default Devices: the terminal "
+            "is bind mounted there."
+        ),
+        "CG-21": (
+            "a rule may have any type, and lack allow; config-linux.md, Allowed Device list: a, c or b, and allow"
+            " is required."
+        ),
+        "RDT-06": (
+            "any memBwSchema is written, with other resources and several lines; config-linux.md, IntelRdt: it "
+            "begins with MB: and has no newline."
+        ),
+        "RDT-09": (
+            "the schemata of a group that exists are compared only where the kernel does not indent their lines, "
+            "which it does on processors with CDP, and so any others are taken; config-linux.md, IntelRdt: if "
+            "they differ, an error."
+        ),
+        "FEAT-04": (
+            "features has properties of 1.2 and 1.3 of the specification, and claims 1.1 as the newest; "
+            "features.md, ociVersionMax: the document has no property that is newer."
+        ),
+        "CG-10": (
+            "in a user namespace the cgroup belongs to the root of it, whoever the container's user is; config-"
+            "linux.md, Cgroup ownership: the owner is the host's uid of process.user.uid."
+        ),
+        "FEAT-06": (
+            "rnodiratime, rdiratime, rnoatime, ratime, rstrictatime and rnostrictatime are listed, and "
+            "mount_setattr(2) refuses what they are turned into; features.md, mountOptions: the options are "
+            "recognised by the runtime."
+        ),
     },
 }
 

@@ -168,7 +168,8 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
 def _failure(version: str, row: str, cases: "list[dict[str, Any]]", outcome: str) -> str:
     told = [c for c in cases if c["row"] == row and c["outcome"] == outcome]
     seen = "; ".join(dict.fromkeys(_short(c["message"]) for c in told[:3]))
-    sentence = finding(version, row) if outcome == FAIL or ROWS[row].level.startswith("S") else ""
+    failed = any(c["row"] == row and c["outcome"] == FAIL for c in cases)
+    sentence = finding(version, row) if outcome == FAIL or not failed else ""  # which is about what is worse
     what = sentence or " ".join(dict.fromkeys(c["sentence"] for c in told[:3]))
     return f"- **{row}** ({ROWS[row].spec}): {what} Seen: {seen}".replace("\n", " ")
 
