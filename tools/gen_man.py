@@ -88,6 +88,8 @@ their program, or 128 + N if signal N ended it; when `exec` itself fails it is 2
 ## ENVIRONMENT
 
 - **XDG_RUNTIME_DIR**: where states are kept by default, for a caller who is not root, or is root in a user namespace.
+- **DBUS_SYSTEM_BUS_ADDRESS**, **DBUS_SESSION_BUS_ADDRESS**: the bus by which to find systemd, if it is not */run/dbus/system_bus_socket*,
+  and for a user *$XDG_RUNTIME_DIR/bus*.
 - **LISTEN_FDS**, **LISTEN_PID**: descriptors that systemd passes to the container's program.
 - **NOTIFY_SOCKET**: where systemd is told that the container's program is ready (sd_notify(3)); **start** waits for that.
 
@@ -96,9 +98,17 @@ their program, or 128 + N if signal N ended it; when `exec` itself fails it is 2
 - */run/pyoci*: the state of containers, one folder each.
 - *config.json*: the configuration, in a container's bundle.
 
+## SYSTEMD
+
+With **--systemd-cgroup**, `linux.cgroupsPath` is *SLICE:PREFIX:NAME*: the unit *PREFIX-NAME.scope* in *SLICE*, or the slice *NAME* if
+it ends in `.slice`; without one, *pyoci-ID.scope* in *system.slice*. Limits are properties of the unit and in its cgroup's files.
+An annotation `org.systemd.property.X` sets the unit's property *X* to a value in GVariant's text format: `'text'`, `true`,
+`uint64 5`, `['a.service']`; of *XSec* the value is in seconds. Root talks to the system's systemd, others to their own. Only **create** and
+**run** need the option: it is remembered. Whoever may write annotations may set any property that a scope has.
+
 ## SEE ALSO
 
-The OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>
+systemd.scope(5), systemd.resource-control(5), the OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>
 """
 
 

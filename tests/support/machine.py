@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-UML, QEMU, UNIFIED = (CHECKOUT / "tests/vm" / name for name in ("uml", "qemu", "unified"))
+UML, QEMU, UNIFIED, SYSTEMD = (CHECKOUT / "tests/vm" / name for name in ("uml", "qemu", "unified", "systemd"))
 
 
 def needs(program, package):

@@ -1,0 +1,83 @@
+"""The systemd driver where systemd is the first process: on the host's kernel in namespaces, and with every controller.
+
+`systemd`, and `--systemd` of the other machines, are the tools that this folder has for it.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import CHECKOUT, SYSTEMD, UML, environment, on_uml, pytest_command, run
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.may_skip("needs systemd and dbus-daemon"),
+    pytest.mark.skipif(
+        not os.path.exists("/lib/systemd/systemd") or not shutil.which("dbus-daemon"), reason="needs systemd and a bus"
+    ),
+]
+
+
+def test_the_machine_runs_a_command_as_a_service(tmp_path):
+    """Its folder, output and status; nothing of it is left on the host, whose mounts and cgroups are the same."""
+    script = (
+        "echo out; echo err >&2; cat /proc/1/comm; pwd; cat /proc/self/cgroup | grep 0::; ls /sys/fs/cgroup; exit 7"
+    )
+    before = Path("/proc/self/mountinfo").read_text()
+
+    status, out, err = run(SYSTEMD, "bash", "-c", script, cwd=tmp_path, env=environment(tmp_path))
+
+    assert (7, "err\n") == (status, err)
+    assert ["out", "systemd", str(tmp_path), "0::/system.slice/job.service"] == out.splitlines()[:4]
+    assert {"init.scope", "system.slice"} <= set(out.splitlines())
+    assert before == Path("/proc/self/mountinfo").read_text()
+    assert [] == list(tmp_path.iterdir())
+    mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
+    assert [] == list(Path(mount).glob("pyoci-systemd.*"))
+
+
+def test_the_machine_ends_after_its_time(tmp_path):
+    status, out, err = run(
+        SYSTEMD, "--timeout", "1", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path)
+    )
+
+    assert (124, "begun\n", "systemd: ended after 1 seconds\n") == (status, out, err)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_kernel_parameters_are_not_the_machines(tmp_path):
+    """But for the network's, which is its own."""
+    script = "echo 1 >/proc/sys/vm/overcommit_memory; echo 1 >/proc/sys/net/ipv4/ip_forward && echo written"
+
+    status, out, err = run(SYSTEMD, "sh", "-c", script, env=environment(tmp_path))
+
+    assert (0, "written\n") == (status, out)
+    assert "Read-only file system" in err
+
+
+def assert_the_driver_works(tmp_path, *machine):
+    """The output of its tests in a machine."""
+    command = [*machine, "--timeout", "900", *pytest_command(["test_systemd.py"])]
+
+    status, out, err = run(*command, cwd=CHECKOUT, env=environment(tmp_path))
+
+    assert 0 == status, out[-20_000:] + err
+    assert "test_a_life PASSED" in out
+    return out
+
+
+def test_the_systemd_driver(pyoci, tmp_path):
+    assert_the_driver_works(tmp_path, SYSTEMD)
+
+
+@on_uml
+def test_the_systemd_driver_with_every_controller(pyoci, tmp_path):
+    """This machine has what the host may have no controllers for."""
+    out = assert_the_driver_works(tmp_path, UML, "--systemd")
+
+    assert "test_update_sets_properties_and_files PASSED" in out
+    assert "SKIPPED" not in out
