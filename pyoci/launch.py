@@ -130,7 +130,8 @@ class Launch:
         """Clone the first child, straight into the cgroup; it starts to work at once.
 
         Where `cgroup.kill` was used before, in the cgroup or in the runtime's own, the kernel takes the child for one
-        of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved.
+        of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved. So is
+        one of a user's from outside of what is delegated to the user's systemd, which moves it.
         """
         if BORN in self.plan.at:
             self._clone(-1, held=True)
@@ -141,7 +142,8 @@ class Launch:
         # a unit's comes later, with the process
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) and self.cgroup.inode else -1
         if self._clone(cgroup_fd) and cgroup_fd >= 0:
-            self._bury()
+            if self._children:
+                self._bury()
             self._clone(-1, held=True)
             self._run(Op("enter_cgroup", "/linux/cgroupsPath"))
             self._answer()
@@ -154,7 +156,8 @@ class Launch:
         self._channel = self.pid = self.pidfd = -1
 
     def _clone(self, cgroup_fd: int, *, held: bool = False) -> bool:
-        """Clone the first child, which waits for a word from us if it is `held`. Whether it was killed at once."""
+        """Clone the first child, which waits for a word from us if it is `held`. Whether it has to be cloned again,
+        since it was killed at once, or may not be born in its cgroup."""
         ops, pool, vectors = encode(self.plan.child())
         if self.plan.filter is not None and self.slots[FILTER] < 0:
             self.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
@@ -168,6 +171,10 @@ class Launch:
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                 raise lacking from error
+            if cgroup_fd >= 0 and error.errno == errno.EACCES and self.cgroup.can_fetch:
+                posix.close(self._channel)
+                self._channel = -1
+                return True
             if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error

@@ -176,6 +176,7 @@ class Cgroup:
     )
 
     driver = "cgroupfs"
+    can_fetch = False  # whether somebody else moves processes here that this process may not move
 
     def __init__(self, mount: str, path: str, created: list[str], inode: int = 0, filter_id: int = 0) -> None:
         self.mount = mount
@@ -693,6 +694,7 @@ class NoCgroup:
     __slots__ = ("warnings",)
 
     driver = "disabled"
+    can_fetch = False
     dirfd = -1
     path = ""
 

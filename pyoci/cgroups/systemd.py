@@ -48,6 +48,7 @@ class Unit(Cgroup):
     __slots__ = ("_is_made", "_is_recorded", "_jobs", "_properties", "_request", "_systemd", "address", "name", "user")
 
     driver = "systemd"
+    can_fetch = True
 
     def __init__(self, mount: str, path: str, inode: int, name: str, address: str, *, user: bool) -> None:
         super().__init__(mount, path, [path], inode)
@@ -169,6 +170,16 @@ class Unit(Cgroup):
         found = self._connected().call(reply.body[0], PROPERTIES, "Get", "ss", f"{SYSTEMD}.Slice", "ControlGroup")
         path: str = found.body[0].value
         return path
+
+    def add(self, pid: int) -> None:
+        """Move a process here; systemd does it where this one may not."""
+        try:
+            super().add(pid)
+        except PermissionError:
+            try:
+                self._connected().call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", self.name, "", [pid])
+            except BusError as error:
+                raise self._refused("move a process to", error) from error
 
     # Limits
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -185,6 +186,66 @@ def test_hooks_see_the_final_cgroup(runtime, bundle):
     running(runtime, bundle)
 
     assert f"0::/system.slice/{scope(runtime)}" in out.read_text().splitlines()
+
+
+# --- a user's own
+
+
+USER, GROUP = 5, 60  # games, of every Debian
+
+
+@pytest.fixture
+def session(runtime, host_clean):
+    """How to run as a user whose systemd runs, from outside of what is delegated to it; `runtime` is the user's then."""
+    folder = Path(f"/run/session-{host_clean.token}")
+    folder.mkdir(mode=0o700)
+    runtime.executable = shutil.copy(runtime.executable, folder / "pyoci")
+    runtime.root, runtime.log = folder / "state", folder / "log.json"
+    os.chown(folder, USER, GROUP)
+    unit = f"session-{host_clean.token}.service"
+    options = [
+        f"--unit={unit}",
+        "--quiet",
+        f"--uid={USER}",
+        "--service-type=notify",
+        f"--setenv=XDG_RUNTIME_DIR={folder}",
+    ]
+    options += [
+        "--property=Delegate=yes",
+        "--property=KillMode=mixed",
+        "--property=DefaultDependencies=no",
+        f"--setenv=HOME={folder}",
+    ]
+    manager = ["/lib/systemd/systemd", "--user", "--unit=basic.target"]
+    subprocess.run(["systemd-run", *options, *manager], check=True)
+    wait_for((folder / "bus").exists, "no bus")
+    yield {"env": {"XDG_RUNTIME_DIR": str(folder)}, "user": USER, "group": GROUP, "extra_groups": []}
+    runtime.clean_up()
+    systemctl("stop", unit)
+    wait_for(lambda: not show(unit))
+    shutil.rmtree(folder)
+
+
+def test_a_users_container_is_a_unit_of_the_users_systemd(runtime, session, bundle):
+    """A whole life, with no more of the environment than engines leave."""
+    bundle.in_user_namespace(USER, 1)
+    bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": GROUP, "size": 1}]
+    bundle.linux["cgroupsPath"] = f"user.slice:libpod:{runtime.id}"
+    bundle.shell("exec sleep 100")
+    name = f"libpod-{runtime.id}.scope"
+
+    runtime.create(**session)
+
+    assert f"/user.slice/{name}" in Path(f"/proc/{runtime.record()['pid']}/cgroup").read_text()
+    assert USER == cgroup(runtime).stat().st_uid
+    for verb in ("start", "pause", "resume"):
+        assert (0, "", "") == tuple(runtime(verb, runtime.id, **session))
+    inside = runtime("exec", runtime.id, "/bin/sh", "-c", "cat /proc/self/cgroup", **session)
+    assert (0, "") == (inside.status, inside.err)
+    assert "0::/" in inside.out.splitlines()
+    path = cgroup(runtime)
+    assert (0, "", "") == tuple(runtime("delete", "--force", runtime.id, **session))
+    assert not path.exists()
 
 
 # --- limits
