@@ -302,6 +302,8 @@ class Launch:
         for op in self.plan.at.get(point, ()):
             self._run(op)
         self._answer()
+        for op in self.plan.after.get(point, ()):
+            self._run(op)
 
     def _answer(self) -> None:
         """Let the child go on. Raises SetupError if it has ended."""
@@ -458,11 +460,14 @@ class Launch:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount, rootless=self._rootless)
 
+    def _connect_systemd(self, _op: Op) -> None:
+        """plan_cgroup came first, as for the next ones."""
+        self.cgroup.connect()  # type: ignore[union-attr]
+
     def _set_property(self, op: Op) -> None:
         self._properties.append(self.plan.properties[op.a])
 
     def _start_unit(self, _op: Op) -> None:
-        """plan_cgroup came first, for this one and the next two."""
         self.cgroup.request(self.pid, self._properties)  # type: ignore[union-attr]
 
     def _await_unit(self, _op: Op) -> None:
@@ -600,6 +605,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "open_container": Launch._elsewhere,
     "open_container_root": Launch._elsewhere,
     "set_affinity": Launch._set_affinity,
+    "connect_systemd": Launch._connect_systemd,
     "set_property": Launch._set_property,
     "start_unit": Launch._start_unit,
     "await_unit": Launch._await_unit,

@@ -86,10 +86,13 @@ class Unit(Cgroup):
 
     # Making it
 
+    def connect(self) -> None:
+        """Have a connection for `request`. Raises `CgroupError`."""
+        self._connected().flush()
+
     def request(self, pid: int, properties: "list[Property]") -> None:
         """Ask systemd for the unit, with `pid` in it; `settle` waits for the answer. Raises `CgroupError`."""
         self._properties = properties
-        self._systemd = self._connect()
         newest = max((each.since for each in properties), default=0)
         if newest and (version := self._version()) < newest:
             self._properties = [each for each in properties if each.since <= version]

@@ -43,7 +43,7 @@ PARENT_VERBS = (
     "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
     "send_console", "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container",
     "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
-    "set_property", "start_unit", "await_unit", "change_property",
+    "connect_systemd", "set_property", "start_unit", "await_unit", "change_property",
 )  # fmt: skip
 
 # What the container's first process clones by itself where the runtime has no power over mounts, by the runtime's verb.
@@ -133,6 +133,7 @@ class Plan:
     `init`       operations of the container's first process; ends in `exec`
     `meanwhile`  parent operations that run beside the child's, done before its first question is answered
     `at`         parent operations by synchronisation point
+    `after`      likewise, what runs once the child was answered, beside its work
     `poststart`  what `start` runs once the program runs; create keeps it in the state
     `poststop`   what `delete` runs once the container is gone; kept likewise
     `slots`      how many descriptors the plan numbers
@@ -143,7 +144,7 @@ class Plan:
     """
 
     __slots__ = (
-        "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop",
+        "after", "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop",
         "properties", "slots",
         "warnings", "writes",
     )  # fmt: skip
@@ -155,6 +156,7 @@ class Plan:
         self.init: list[Op] = []
         self.meanwhile: list[Op] = []
         self.at: dict[int, list[Op]] = {}
+        self.after: dict[int, list[Op]] = {}
         self.poststart: list[Op] = []
         self.poststop: list[Op] = []
         self.slots = FIRST_SLOT
@@ -185,6 +187,7 @@ class Plan:
         yield from self.meanwhile
         for point in sorted(self.at):
             yield from self.at[point]
+            yield from self.after.get(point, ())
         yield from self.poststart
         yield from self.poststop
 

@@ -86,6 +86,7 @@ def as_json(plan: Plan) -> str:
         "bootstrap": [_object(op) for op in plan.bootstrap],
         "init": [_object(op) for op in plan.init],
         "at": {SYNC_NAMES[point]: [_object(op) for op in ops] for point, ops in sorted(plan.at.items())},
+        "after": {SYNC_NAMES[point]: [_object(op) for op in ops] for point, ops in sorted(plan.after.items())},
         "poststart": [_object(op) for op in plan.poststart],
         "poststop": [_object(op) for op in plan.poststop],
     }
@@ -132,6 +133,8 @@ def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
     point = _POINTS.get(op.verb, op.a if op.verb in ("sync", "open_console") else BORN)
     for parent in plan.at.get(point, ()) if point != BORN else ():
         yield "", f"  runtime: {parent.verb}", phrase(parent), parent.where
+    for parent in plan.after.get(point, ()):
+        yield "", f"  meanwhile: {parent.verb}", phrase(parent), parent.where
 
 
 def _object(op: Op) -> "dict[str, Any]":
@@ -290,6 +293,7 @@ _HOW = ("  which exists", "  a new one", "  unless it exists")  # plan/intel_rdt
 
 _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "await_unit": _first,
+    "connect_systemd": _first,
     "change_property": lambda op: f"{op.s1} = {op.s2}",
     "attach_device_filter": lambda op: f"{op.a} eBPF instructions",
     "attach_rootfs": _first,

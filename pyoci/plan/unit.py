@@ -36,8 +36,9 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     asking.append(Op("start_unit", units.PATH_POINTER, name.unit, name.slice, a=host.user_manager))
     of_init[:0] = asking
 
-    there, ready = plan.at.setdefault(CGROUP, []), plan.at.setdefault(READY, [])
-    there.append(Op("await_unit", units.PATH_POINTER, name.unit))
+    plan.before.append(Op("connect_systemd", units.PATH_POINTER, "the user's" if host.user_manager else "the system's"))
+    plan.at.setdefault(CGROUP, []).append(Op("await_unit", units.PATH_POINTER, name.unit))
+    there, ready = plan.after.setdefault(CGROUP, []), plan.at.setdefault(READY, [])
     for index, write in enumerate(plan.writes):
         op = Op("write_cgroup", write.where, write.file, write.value, a=index)
         (ready if write.controller == "pids" else there).append(op)
