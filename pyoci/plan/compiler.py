@@ -113,7 +113,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     if own.needs_bootstrap:
         plan.init.append(Op("set_dumpable", a=0))
     plan.init.append(Op("setsid"))
-    namespaces.enter_namespaces(plan, own, mapper, dumpable=late)
+    namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
     place = len(plan.init)
     plan.init.extend(_init(plan, config, host, options, own, mapper))
     if not host.may_mount:

@@ -23,7 +23,7 @@ CLONE_FLAGS = {
 
 CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
 
-# A joined user namespace first: the others are joined with its rights. Mount last: paths stay reachable.
+# Mount last: paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
 
@@ -95,19 +95,23 @@ class Mapper:
             yield Op(verb, f"/linux/{kind}Mappings", name, lines)
 
 
-def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool) -> None:
+def enter_namespaces(
+    plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool
+) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
 
-    `dumpable`: the first process still is, until its ids are mapped.
+    `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime may,
+    and does so before it enters a user namespace, which need not own the others; without privileges it has them from there.
     """
     joins = _joins(plan, namespaces)
     for kind in namespaces.made_by_clone():
         plan.clone_flags |= CLONE_FLAGS[kind]
     first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
+    if namespaces.joins_first or (privileged and "user" in joins):
+        first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind not in ("user", "mount"))
     if "user" in joins:
         first.append(joins.pop("user"))
     if namespaces.joins_first:
-        first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind != "mount")
         first.append(Op("unshare", namespaces.where["user"], "user", a=CLONE_FLAGS["user"]))
     if "user" in namespaces.new:
         plan.at[ID_MAPS] = list(mapper.operations())

@@ -307,8 +307,10 @@ def test_sysctl_of_no_namespace(runtime, bundle, key):
 
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "pid"])
-def test_joined_beside_a_new_user_namespace(runtime, bundle, kind):
-    """It belongs to the runtime's user namespace: with the rights of the new one nobody could join it (NS-07)."""
+@pytest.mark.parametrize("user", ["new", "joined"])
+def test_joined_beside_a_user_namespace(runtime, bundle, request, kind, user):
+    """It belongs to the runtime's user namespace: with the rights of the other one nobody could join it (NS-07)."""
+    other = request.getfixturevalue("other") if user == "joined" else 0
     options = {"network": "--net", "pid": "--pid"}
     holder = subprocess.Popen(
         ["unshare", options.get(kind, f"--{kind}"), "--fork", "--kill-child", "sleep", "100"], start_new_session=True
@@ -320,6 +322,9 @@ def test_joined_beside_a_new_user_namespace(runtime, bundle, kind):
         )
         pid = int(children.read_text())
         bundle.in_user_namespace().namespace(kind, f"/proc/{pid}/ns/{LINKS[kind]}")
+        if other:
+            del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+            join(bundle, other, "user")
         # filesystems that only the namespace's owner may mount
         bundle.without_mount({"network": "/sys", "pid": "/proc", "ipc": "/dev/mqueue"}.get(kind, ""), "/sys/fs/cgroup")
         bundle.mount("/proc", "none", "rbind", source="/proc")

@@ -256,7 +256,7 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         plan = operations.Plan()
         own = namespaces.Namespaces(linux)
         mapper = namespaces.Mapper(linux, own, 0, 0, process.ALL_CAPABILITIES)
-        namespaces.enter_namespaces(plan, own, mapper, dumpable=False)
+        namespaces.enter_namespaces(plan, own, mapper, dumpable=False, privileged=True)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
         for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux))):
             if op.verb == "join_namespace":
