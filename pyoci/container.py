@@ -158,22 +158,25 @@ class Container:
         return execute(self, wanted, **options)
 
     def kill(self, signal: int = SIGTERM, *, all: bool = False) -> None:
-        """Signal the container's process, or with `all` every process of its cgroup. Raises StatusError if it has
-        ended.
+        """Signal the container's process, or with `all` every process of its cgroup. SIGKILL without a pid namespace of
+        its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended.
         """
         record = self._require_record()
         if all and self._cgroup().kill(signal):
             return
+        left = signal == SIGKILL and record["sharesPids"]
         pidfd = open_process(record)
         if pidfd < 0:
+            if left and self._cgroup().pids() and self._cgroup().kill(signal):
+                return
             raise StatusError("container not running")
         try:
             if not send_signal(pidfd, signal):
                 raise StatusError("container not running")
         finally:
             posix.close(pidfd)
-        if signal == SIGKILL and record["sharesPids"]:
-            self._cgroup().kill(signal)  # no pid namespace ends with its init
+        if left:
+            self._cgroup().kill(signal)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or a created one after killing it; with `force` whatever it is.
@@ -219,10 +222,13 @@ class Container:
             self._directory.close()
 
     def pids(self) -> "list[int]":
-        """Every process of the container, as this process numbers them, its first one ahead. Raises StatusError."""
-        self._require_process()
+        """Every process of the container, as this process numbers them, its first one ahead; what it has left, if that has
+        ended.
+        """
+        stopped = self.status() == "stopped"
         first = self._record["pid"]
-        return [first, *sorted(pid for pid in self._cgroup().pids() if pid != first)]
+        others = sorted(pid for pid in self._cgroup().pids() if pid != first)
+        return others if stopped else [first, *others]
 
     def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
         """Change limits: `resources` is a valid `linux.resources`, and what it does not name stays. `schemas` are

@@ -312,7 +312,7 @@ def check_namespaces(config: "Object", at: str, say: "Say") -> None:
     seen: dict[str, int] = {}
     for i, namespace in enumerate(namespaces):
         check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)
-        if "path" in namespace:
+        if namespace.get("path"):  # an empty one is none: what is written by Go programs has them
             check_absolute(namespace["path"], f"{at}/linux/namespaces/{i}/path", say)
     for name in ("hostname", "domainname"):
         if config.get(name) and "uts" not in seen:

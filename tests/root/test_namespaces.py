@@ -83,6 +83,14 @@ def test_joined_in_any_order(runtime, bundle, other, order):
         assert found[kind] not in (theirs[kind], host[kind])
 
 
+def test_an_empty_path_is_none(runtime, bundle):
+    """The namespace is new, as without a path."""
+    for entry in bundle.linux["namespaces"]:
+        entry["path"] = ""
+    found, host = inside(runtime), namespaces_of("self")
+    assert {entry["type"] for entry in bundle.linux["namespaces"]} == {kind for kind in LINKS if found[kind] != host[kind]}
+
+
 @pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
 def test_joined_alone(runtime, bundle, tmp_path, kind):
     """Each type, from a container in the host's user namespace."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -106,6 +107,39 @@ def test_ps_lists_every_process(runtime, bundle):
     assert sorted(map(int, content(runtime, "cgroup.procs").split())) == sorted(pids)
 
 
+def test_ps_of_a_container_that_has_stopped(runtime, bundle):
+    """No process, which is no error; but what is left where no pid namespace has ended with the first one."""
+    running(runtime, bundle, "sleep 100")
+    runtime("kill", runtime.id, "KILL")
+    runtime.wait("stopped")
+    assert (0, "[]\n", "") == tuple(runtime("ps", "--format", "json", runtime.id))
+    runtime.delete()
+
+    left_alone(runtime, bundle)
+    (pid,) = json.loads(runtime("ps", "-f", "json", runtime.id).out)
+    assert str(pid) == content(runtime, "cgroup.procs")
+
+
+def left_alone(runtime, bundle):
+    """A container in the host's pid namespace whose first process has ended, and another one has not."""
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    running(runtime, bundle, "sleep 100 & wait")
+    wait_for(lambda: len(content(runtime, "cgroup.procs").split()) == 2)
+    os.kill(runtime.pid(), signal.SIGKILL)
+    runtime.wait("stopped")
+
+
+def test_kill_of_what_a_container_has_left(runtime, bundle):
+    """SIGKILL is for all of it, whether or not the first process is there; no other signal is, and a second one finds nobody."""
+    left_alone(runtime, bundle)
+
+    assert "container not running" == runtime.fails("kill", runtime.id, "TERM")
+    assert 0 == runtime("kill", runtime.id, "KILL").status
+
+    wait_for(lambda: content(runtime, "cgroup.procs") == "")
+    assert "container not running" == runtime.fails("kill", runtime.id, "KILL")
+
+
 @pytest.mark.may_skip("ps -ef needs the time of boot, which user-mode Linux does not tell")
 def test_ps_as_a_table(runtime, bundle):
     """The lines of ps(1), whatever its options, as long as there is a column PID."""
@@ -129,14 +163,6 @@ def test_ps_needs_the_column_pid(runtime, bundle):
 
     assert "no column PID" in runtime.fails("ps", runtime.id, "-o", "args")
     assert "cannot use format `xml`: expected table or json" in runtime.fails("ps", "-f", "xml", runtime.id)
-
-
-def test_ps_of_a_stopped_container(runtime, bundle):
-    """There is nothing to list."""
-    running(runtime, bundle, "true")
-    runtime.wait("stopped")
-
-    assert "container not running" == runtime.fails("ps", "--format", "json", runtime.id)
 
 
 # --- update
