@@ -71,6 +71,7 @@ cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
     TARGET_PROC = 4        # the target is /proc: only the root of a procfs may go there
     TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
+    ADD_HOME = 1           # a hook's environment is the program's
     COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
     INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
 
@@ -1889,15 +1890,20 @@ cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
+cdef void add_home(Context *ctx, char **envp) noexcept nogil:
+    """HOME, if set_home has found one, takes the place in a vector that is reserved for it before the NULL."""
+    if not ctx.have_home:
+        return
+    while envp[0] != NULL:
+        envp += 1
+    envp[0] = ctx.home
+    envp[1] = NULL
+
+
 cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
     # Contract: replaces this process by the program. a: index of argv, b: of envp, whose last place before the NULL is
     # reserved for HOME. The record tells `start` that everything else succeeded.
-    cdef char **envp = ctx.vectors + op.b
-    if ctx.have_home:
-        while envp[0] != NULL:
-            envp += 1
-        envp[0] = ctx.home
-        envp[1] = NULL
+    add_home(ctx, ctx.vectors + op.b)
     tell_exec(ctx)
     execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
     ctx.detail = ctx.program_kind
@@ -2033,9 +2039,11 @@ cdef int run_hook(const char *path, char **argv, char **envp, int cwd, int state
 cdef int do_run_hook(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s1 path, a argv, b envp, c timeout in ms, d slot of the state. A hook that fails is reported with its wait
     # status in the record's detail and what it wrote in the payload.
-    cdef int status = 0
+    cdef int status = 0, step
     cdef int cwd = -1 if ctx.started else ctx.slots[SLOT_BUNDLE]
-    cdef int step = run_hook(ctx.pool + op.s1, ctx.vectors + op.a, ctx.vectors + op.b, cwd, ctx.slots[op.d], op.c,
+    if op.flags & ADD_HOME:
+        add_home(ctx, ctx.vectors + op.b)
+    step = run_hook(ctx.pool + op.s1, ctx.vectors + op.a, ctx.vectors + op.b, cwd, ctx.slots[op.d], op.c,
                              ctx.payload, &ctx.payload_length, &status)
     if step:
         return step

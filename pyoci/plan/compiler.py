@@ -226,7 +226,7 @@ def _init(
     yield from process.settle(program, env, capabilities, groups, options.preserve_fds)
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
-    yield from process.start(program, env, hooks.start_hooks(config), filter_, capabilities, by_child)
+    yield from process.start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
 
 
 def _mounts_in_unit(mount_ops: "list[Op]", own: "namespaces.Namespaces") -> "Iterator[Op]":

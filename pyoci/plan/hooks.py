@@ -5,11 +5,11 @@ operations at the synchronisation point `hooks`. createContainer and startContai
 of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
 """
 
-from pyoci.plan.operations import CREATE_STATE, HOOKS, START_STATE, Op, sync
+from pyoci.plan.operations import ADD_HOME, CREATE_STATE, HOOKS, START_STATE, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from pyoci.plan.operations import Plan
@@ -49,19 +49,18 @@ def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
     ]
 
 
-def container_hooks(config: "dict[str, Any]", kind: str, slot: int) -> "list[Op]":
-    """Hooks that the child runs, with the state of `slot` on their stdin. Only what the config says is in their
-    environment.
-    """
+def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[Op]":
+    """Hooks that the child runs, with the state of `slot` on their stdin. One that has no `env` of its own gets this one."""
     return [
         Op(
             "run_hook",
             where,
             entry["path"],
             argv=_argv(entry),
-            envp=entry.get("env", []),
+            envp=entry.get("env", env),
             c=timeout_ms(entry),
             d=slot,
+            flags=0 if "env" in entry or not env else ADD_HOME,
         )
         for entry, where in _entries(config, kind)
     ]
@@ -77,9 +76,12 @@ def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
         yield from in_container
 
 
-def start_hooks(config: "dict[str, Any]") -> "list[Op]":
-    """startContainer: in the container, just before its program."""
-    return container_hooks(config, "startContainer", START_STATE)
+def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[Op]":
+    """startContainer: in the container, just before its program, whose environment these hooks share, as with runc.
+
+    The other hooks find their programs on the host: for them an environment of the image's making would be a way out.
+    """
+    return container_hooks(config, "startContainer", START_STATE, env)
 
 
 def later_hooks(plan: "Plan", config: "dict[str, Any]") -> None:

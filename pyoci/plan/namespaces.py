@@ -95,9 +95,7 @@ class Mapper:
             yield Op(verb, f"/linux/{kind}Mappings", name, lines)
 
 
-def enter_namespaces(
-    plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool
-) -> None:
+def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
 
     `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime may,

@@ -137,6 +137,18 @@ def test_argv_and_environment(runtime, bundle, kind):
     assert "A=1\nPATH=/bin:/usr/bin\nEMPTY=\nzero one two\n" == seen
 
 
+def test_environment_of_a_start_container_hook(runtime, bundle):
+    """Without `env` it is the program's, HOME included; with an empty one it is empty."""
+    script = {"path": "/bin/busybox", "args": ["sh", "-c", "/bin/cat < /proc/self/environ > /seen; true"]}
+    bundle.config["hooks"] = {"startContainer": [script]}
+    bundle.process["env"] = ["ONE=1", "ONE=two", "PATH=/bin"]
+    assert 0 == runtime.run(env={"RUNTIME": "1"}).status
+    assert "ONE=two\0PATH=/bin\0HOME=/root\0" == (bundle.rootfs / "seen").read_text()
+    bundle.config["hooks"] = {"startContainer": [{**script, "env": []}]}
+    assert 0 == runtime.run(env={"RUNTIME": "1"}).status
+    assert "" == (bundle.rootfs / "seen").read_text()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_descriptors_and_signals(runtime, bundle, kind):
     """A hook has its state, its output, and no descriptor more; no signal is ignored or blocked."""

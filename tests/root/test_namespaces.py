@@ -88,7 +88,9 @@ def test_an_empty_path_is_none(runtime, bundle):
     for entry in bundle.linux["namespaces"]:
         entry["path"] = ""
     found, host = inside(runtime), namespaces_of("self")
-    assert {entry["type"] for entry in bundle.linux["namespaces"]} == {kind for kind in LINKS if found[kind] != host[kind]}
+    assert {entry["type"] for entry in bundle.linux["namespaces"]} == {
+        kind for kind in LINKS if found[kind] != host[kind]
+    }
 
 
 @pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
