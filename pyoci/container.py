@@ -222,8 +222,8 @@ class Container:
             self._directory.close()
 
     def pids(self) -> "list[int]":
-        """Every process of the container, as this process numbers them, its first one ahead; what it has left, if that has
-        ended.
+        """Every process of the container, as this process numbers them, its first one ahead; if that has ended, what it
+        has left.
         """
         stopped = self.status() == "stopped"
         first = self._record["pid"]

@@ -14,7 +14,7 @@ from pyoci.config.jsonio import dumps
 from pyoci.container import Container, now, open_bundle, run_poststop, state_json
 from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
 from pyoci.host import probe
-from pyoci.launch import Launch
+from pyoci.launch import Launch, tracer
 from pyoci.names import check_id
 from pyoci.plan.compiler import Options, compile_container, rootfs_path
 from pyoci.plan.operations import (
@@ -190,7 +190,14 @@ class _Creation:
         """Claim the id, make the container, commit. On any failure everything is taken back."""
         occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
-        launch = Launch(self.plan, self.config, self.id, self.host.cgroup_mount, rootless=self.host.rootless)
+        launch = Launch(
+            self.plan,
+            self.config,
+            self.id,
+            self.host.cgroup_mount,
+            rootless=self.host.rootless,
+            trace=tracer(self.log),
+        )
         directory = Directory.claim(self.root, self.id)
         try:
             self._open_descriptors(directory, launch)

@@ -15,7 +15,7 @@ from pyoci.container import state_document
 from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
 from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.host import may_set_groups, probe
-from pyoci.launch import Launch
+from pyoci.launch import Launch, tracer
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import INIT, READY
 from pyoci.plan.seccomp import Filter
@@ -195,6 +195,7 @@ class _Execution:
             setgroups=may_set_groups(self._record["pid"]),
             keyring=kept["keyring"],
         )
+        self._log = log
         self._host = probe()
         self.plan = compile_exec(self.process, running, self._host, preserve_fds=self._preserve_fds)
         for warning in (*warnings, *self.plan.warnings):
@@ -211,7 +212,7 @@ class _Execution:
     ) -> Launch:
         """Clone the process and see it through to its program; on any failure it is killed."""
         occupy(_FIRST_FD, self._preserve_fds)
-        launch = Launch(self.plan, {"process": self.process}, self._record["id"])
+        launch = Launch(self.plan, {"process": self.process}, self._record["id"], trace=tracer(self._log))
         try:
             launch.cgroup = _cgroup(self._container, self._record["pid"], sub_cgroup)
             for op in self.plan.before:

@@ -9,7 +9,7 @@ from pyoci import _native
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.hooks import failure
 from pyoci.plan.mounts import idmap_where, option_where
-from pyoci.plan.operations import CLONES, SYNC_NAMES, Op
+from pyoci.plan.operations import CLONES, SYNC_NAMES, TARGET_REAL, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,6 +269,8 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
         return clone_hint(op, error)
     if step == "fsopen" and error == errno.ENODEV:
         return f"this kernel has no filesystem of type {op.s1}"
+    if op.flags & TARGET_REAL and step == "openat2" and error == errno.ELOOP:
+        return "it must be mounted on ordinary directory, through no symlink"
     if op.verb == "mount" and op.s1 == "sysfs" and error == errno.EPERM:
         return "sysfs needs a network namespace of the container's own"
     if op.verb == "mount" and step == "mount_setattr":

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from pyoci import resctrl
     from pyoci.cgroups.units import Property
+    from pyoci.log import Log
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
@@ -56,11 +57,24 @@ O_PATH = 0x200000
 S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 
 
+def tracer(log: "Log") -> "Callable[[Op], None] | None":
+    """What tells a log that wants to know (`--debug`) how far a launch has come: the last line is where it hangs."""
+    if not log.debugs:
+        return None
+    from pyoci.plan import show
+
+    def trace(op: Op) -> None:
+        log.debug(" ".join(filter(None, (op.where, op.verb, show.phrase(op)))))
+
+    return trace
+
+
 class Launch:
     """The parent's side of one plan.
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none.
+    `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before it
+    is done, and each point that the child reaches.
     """
 
     def __init__(
@@ -71,8 +85,10 @@ class Launch:
         cgroup_mount: str = "",
         *,
         rootless: bool = False,
+        trace: "Callable[[Op], None] | None" = None,
     ) -> None:
         self.plan = plan
+        self._trace = trace
         self.config = config
         self.id = container_id
         self._cgroup_mount = cgroup_mount
@@ -298,6 +314,8 @@ class Launch:
 
     def _reach(self, point: int, at: "Callable[[int], None]") -> None:
         """The child is there: our part of the point, and the answer."""
+        if self._trace is not None:
+            self._trace(sync(point))
         at(point)
         for op in self.plan.at.get(point, ()):
             self._run(op)
@@ -335,6 +353,8 @@ class Launch:
 
     def _run(self, op: Op) -> None:
         """Run one operation. An OSError becomes a SetupError that says where it came from."""
+        if self._trace is not None:
+            self._trace(op)
         try:
             _OPERATIONS[op.verb](self, op)
         except OSError as error:
@@ -672,4 +692,4 @@ def _hint(op: Op, error: OSError) -> str:
     return ""
 
 
-__all__ = ["EXEC_FIFO", "RESULT_FIFO", "START_STATE", "SYNC_NAMES", "CgroupError", "Launch"]
+__all__ = ["EXEC_FIFO", "RESULT_FIFO", "START_STATE", "SYNC_NAMES", "CgroupError", "Launch", "tracer"]

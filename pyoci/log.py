@@ -53,6 +53,11 @@ class Log:
         self._level = LEVELS[level or ("error" if self._sink else "warning")]
         self._quiet = quiet
 
+    @property
+    def debugs(self) -> bool:
+        """Whether debug messages are kept: what makes them may be expensive."""
+        return self._level == LEVELS["debug"]
+
     def error(self, message: str) -> None:
         """Report why the command failed: the same line in the log and on standard error."""
         if self._sink:

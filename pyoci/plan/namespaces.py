@@ -98,8 +98,8 @@ class Mapper:
 def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool) -> None:
     """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
 
-    `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime may,
-    and does so before it enters a user namespace, which need not own the others; without privileges it has them from there.
+    `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime
+    may, and does so before it enters a user namespace, which need not own the others; else it has the right from there.
     """
     joins = _joins(plan, namespaces)
     for kind in namespaces.made_by_clone():

@@ -485,6 +485,28 @@ def test_warnings_do_not_stain_the_containers_streams(runtime):
     assert any("CAP_NO_SUCH" in message for message in runtime.errors())
 
 
+def test_debug_tells_how_far_it_has_come(runtime):
+    """Each thing that the runtime does for a container, before it is done, and each point that the container reaches."""
+    runtime.write("sleep", "100")
+    log = runtime.folder / "debug.log"
+    words = [runtime.executable, "--root", runtime.root, "--log", log, "--log-format", "json", "--debug"]
+    for command in (["create", "-b", runtime.bundle, "c1"], ["start", "c1"], ["exec", "c1", "true"]):
+        with open(runtime.folder / "streams", "ab") as streams:
+            subprocess.run([*words, *command], stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, check=True)
+    assert "" == (runtime.folder / "streams").read_text()
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"debug"} == {entry["level"] for entry in told}
+    messages = [entry["msg"] for entry in told]
+    for message in (
+        f"/root/path open_rootfs {runtime.bundle}/rootfs",
+        "sync ready",
+        "sync created",
+        "verify_namespaces",
+    ):
+        assert any(text.startswith(message) for text in messages), messages
+    assert messages.index("sync ready") < messages.index("sync created")
+
+
 def test_an_empty_environment(runtime):
     """Podman calls delete with XDG_RUNTIME_DIR alone, CRI-O with little more."""
     runtime.write("true")
