@@ -269,12 +269,8 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
         return clone_hint(op, error)
     if step == "fsopen" and error == errno.ENODEV:
         return f"this kernel has no filesystem of type {op.s1}"
-    if op.flags & TARGET_REAL and step == "openat2" and error == errno.ELOOP:
-        return "it must be mounted on ordinary directory, through no symlink"
-    if op.verb == "mount" and op.s1 == "sysfs" and error == errno.EPERM:
-        return "sysfs needs a network namespace of the container's own"
-    if op.verb == "mount" and step == "mount_setattr":
-        return idmap_hint(error)
+    if op.verb in ("mount", "bind_mount") and (hint := _mount_hint(op, step, error)):
+        return hint
     if op.verb in ("set_scheduler", "set_io_priority"):
         return priority_hint(op, error)
     if (op.verb, error) in _PROCESS_HINTS:
@@ -292,6 +288,14 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
     if op.verb == "set_no_new_privs" or (op.verb == "load_seccomp" and error == errno.EINVAL):
         return "the kernel does not know a flag or action of the filter"
     return ""
+
+
+def _mount_hint(op: Op, step: str, error: int) -> str:
+    if op.flags & TARGET_REAL and step == "openat2" and error == errno.ELOOP:
+        return "it must be mounted on ordinary directory, through no symlink"
+    if op.s1 == "sysfs" and op.verb == "mount" and error == errno.EPERM:
+        return "sysfs needs a network namespace of the container's own"
+    return idmap_hint(error) if step == "mount_setattr" else ""
 
 
 def clone_hint(op: Op, error: int) -> str:

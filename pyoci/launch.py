@@ -73,8 +73,8 @@ class Launch:
     """The parent's side of one plan.
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before it
-    is done, and each point that the child reaches.
+    `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before
+    it is done, and each point that the child reaches.
     """
 
     def __init__(

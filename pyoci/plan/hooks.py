@@ -50,7 +50,7 @@ def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
 
 
 def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[Op]":
-    """Hooks that the child runs, with the state of `slot` on their stdin. One without an `env` of its own gets `env`."""
+    """Hooks that the child runs, with the state of `slot` on their stdin. One without `env` of its own gets `env`."""
     return [
         Op(
             "run_hook",

@@ -493,6 +493,7 @@ def test_debug_tells_how_far_it_has_come(runtime):
     for command in (["create", "-b", runtime.bundle, "c1"], ["start", "c1"], ["exec", "c1", "true"]):
         with open(runtime.folder / "streams", "ab") as streams:
             subprocess.run([*words, *command], stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, check=True)
+    assert (0, "", "") == runtime("delete", "--force", "c1")
     assert "" == (runtime.folder / "streams").read_text()
     told = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"debug"} == {entry["level"] for entry in told}
