@@ -127,6 +127,7 @@ class Resctrl:
         for line in self.written(group):
             resource, _, value = line.partition(":")
             found[resource.strip()] = value.strip()
+        # as wide as L3CODE, which is how the kernel indents where the processor has CDP, whether it is on or not
         return "".join(f"{resource:>6}:{value}\n" for resource, value in found.items())
 
     def _answer(self, call: notify.Call) -> None:

@@ -152,7 +152,7 @@ def test_what_a_runtime_writes_is_its_own_fault(lie, pyoci, tmp_path):
     found = outcomes(script(tmp_path, text), *rows)
 
     assert [] == [(name, message) for name, (outcome, message) in found.items() if outcome == suite.ERROR]
-    assert suite.FAIL == found["ST_08"][0]
+    assert suite.FAIL in {outcome for outcome, _ in found.values()}
 
 
 @needs_root
