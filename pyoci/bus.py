@@ -57,7 +57,11 @@ class Bus:
         try:
             self._fd = _connect(address, deadline)
         except OSError as error:
-            raise CgroupError(f"cannot connect to {what} at {address}: {reason(error.errno or 0)}") from error
+            why = _reason(error.errno or 0)
+            raise CgroupError(
+                f"cannot connect to {what} at {address}: {why}",
+                hint="cgroups without systemd: --cgroup-manager cgroupfs",
+            ) from error
         if name:
             self._send(*_THE_BUS, "Hello", destination=_THE_BUS[1])
 
@@ -107,7 +111,7 @@ class Bus:
         try:
             self._exchange()
         except (OSError, dbus.MalformedMessage) as error:
-            why = reason(error.errno or 0) if isinstance(error, OSError) else f"malformed message: {error}"
+            why = _reason(error.errno or 0) if isinstance(error, OSError) else f"malformed message: {error}"
             raise CgroupError(f"cannot talk to {self._what}: {why}") from error
 
     def _send(
@@ -164,6 +168,14 @@ class Bus:
         if message.kind in (dbus.RETURN, dbus.ERROR) and serial in self._unanswered:
             self._unanswered.discard(serial)
             self._replies[serial] = message
+
+
+# Engines take the kernel's words for these as being about the container's program.
+_WITHOUT = {errno.ENOENT: "there is no such socket", errno.EACCES: "it takes nobody of this user"}
+
+
+def _reason(error: int) -> str:
+    return _WITHOUT.get(error) or reason(error)
 
 
 def user_bus() -> str:

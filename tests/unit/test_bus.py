@@ -246,8 +246,8 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
 @pytest.mark.parametrize(
     ("greeting", "why"),
     [
-        (b"REJECTED EXTERNAL\r\n", "permission denied"),
-        (b"ERROR\r\n", "permission denied"),
+        (b"REJECTED EXTERNAL\r\n", "it takes nobody of this user"),
+        (b"ERROR\r\n", "it takes nobody of this user"),
         (b"x" * 20000, "malformed message: a line is too long"),
         (b"OK x\r\n" + b"z" * 64, "malformed message: neither of an endianness nor of a version that there is"),
     ],
@@ -293,7 +293,7 @@ def test_addresses(tmp_path):
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("unix:path=/none", "no such file or directory"),
+        ("unix:path=/none", "there is no such socket"),
         ("tcp:host=localhost,port=1", "protocol not supported"),
         ("unix:abstract=/tmp/x", "protocol not supported"),
         ("unix:path=/%zz", "invalid argument"),
