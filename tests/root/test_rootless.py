@@ -243,6 +243,12 @@ def test_delegated_cgroup(plain, cgroup):
     plain.create()
     plain.start()
     assert f"0::/{cgroup.name}/{plain.id}\n" in Path(f"/proc/{plain.pid()}/cgroup").read_text()
+    plain.bundle.process["oomScoreAdj"] = 100
+    process = {**plain.bundle.process, "args": ["cat", "/proc/self/cgroup", "/proc/self/oom_score_adj"]}
+    (plain.folder / "process.json").write_text(json.dumps(process))
+    result = plain("exec", "--process", plain.folder / "process.json", plain.id)
+    assert (0, "") == (result.status, result.err)
+    assert ["0::/", "100"] == [line for line in result.out.splitlines() if line.startswith(("0::", "100"))]
     assert (0, "", "") == tuple(plain("pause", plain.id))
     assert "paused" == plain.state()["status"]
     assert (0, "", "") == tuple(plain("resume", plain.id))
@@ -327,6 +333,14 @@ def test_attributes_that_are_locked(engine, host_mount):
         assert {"nosuid", "nodev", "noexec", "noatime"} <= mounts[target].options
     assert {"ro"} == {"ro", "rw"} & mounts["/one"].options
     assert {"rw"} == {"ro", "rw"} & mounts["/two"].options
+
+
+def test_remount_of_what_is_locked(engine, host_mount):
+    """A remount changes what it names, and nothing else."""
+    engine.bundle.mount("/one", "bind", "bind", source=host_mount)
+    engine.bundle.config["mounts"].append({"destination": "/one", "options": ["bind", "remount", "ro"]})
+    mounts = mount_points(engine.shell("cat /proc/self/mountinfo"))
+    assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= mounts["/one"].options
 
 
 def test_attribute_that_can_not_be_had(engine, host_mount):

@@ -40,11 +40,6 @@ def test_exec_in_a_missing_directory(podman):
     assert "no such file or directory" in said
 
 
-def test_directory_of_others(podman):
-    """run --workdir: one that the user may not enter."""
-    podman("run", "--rm", "--user", "1000", "--workdir", "/root/", "-v", "/root:/root", "busybox", "true", status=126)
-
-
 def test_user_that_does_not_exist(podman):
     """run and exec --user: a name that nobody has."""
     assert "unable to find user jack" in podman("run", "--rm", "--user", "jack", "busybox", "true", status=126)

@@ -283,6 +283,11 @@ def test_secrets(either):
     assert ["hidden", "hidden"] == out.split()
 
 
+def test_runtime_flag(podman):
+    """--runtime-flag: an option of the runtime's."""
+    assert "said" == podman("--runtime-flag", "debug", "run", "--rm", "busybox", "echo", "said")
+
+
 def test_log_driver_passthrough(podman):
     """run --log-driver passthrough: the streams of Podman itself."""
     assert "straight" == podman("run", "--rm", "--log-driver", "passthrough", "busybox", "echo", "straight")
