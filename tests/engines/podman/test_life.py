@@ -25,8 +25,9 @@ def test_run_terminal(either):
     terminal = either.terminal("run", "--rm", "-it", "busybox", rows=33, columns=99)
     try:
         terminal.expect("/ # ")
-        terminal.type("until [ \"$(stty size)\" = '33 99' ]; do sleep .1; done; tty; ls -l /dev/console\r")
-        assert re.search(r"/dev/pts/0\r\ncrw--w----\s+1 root\s+(5|tty)\s+136,\s+0 ", terminal.expect("/ # "))
+        terminal.type("until [ \"$(stty size)\" = '33 99' ]; do sleep .1; done; tty; ls -l /dev/console; echo en''d\r")
+        said = terminal.expect("\nend\r\n")
+        assert re.search(r"/dev/pts/0\r\ncrw--w----\s+1 root\s+(5|tty)\s+136,\s+0 ", said)
         terminal.resize(44, 111)
         terminal.type("until [ \"$(stty size)\" = '44 111' ]; do sleep .1; done; stty size\r")
         terminal.expect("\n44 111\r\n")
