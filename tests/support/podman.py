@@ -84,12 +84,12 @@ class Podman:
             "TMPDIR": str(folder),
         }
         (folder / "home").mkdir()
-        self.states = Path("/run/pyoci")
+        self.states = Path("/run") / runtime
         if user:
             self.runtime_dir = Path(f"/run/user/{UID}")
             self.runtime_dir.mkdir(parents=True, exist_ok=True)
             self.environment["XDG_RUNTIME_DIR"] = str(self.runtime_dir)
-            self.states = self.runtime_dir / "pyoci"
+            self.states = self.runtime_dir / runtime
             for path in (folder, folder / "home", self.runtime_dir):
                 os.chown(path, UID, UID)
             self.runtime_dir.chmod(0o700)
@@ -171,6 +171,17 @@ class Podman:
         self("secret", "rm", "--all")
         if self.user:  # what it leaves of a container that failed, with any runtime
             shutil.rmtree(self.runtime_dir / "libpod/tmp/persist", ignore_errors=True)
+
+    def delete_forgotten(self) -> None:
+        """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it."""
+        known = self("ps", "--all", "--quiet", "--no-trunc").split()
+        for path in self.states.iterdir() if self.states.exists() else ():
+            if path.name not in known and not path.name.startswith("."):
+                delete = [self.runtime, "--root", self.states, "delete", "--force", path.name]
+                if self.user:
+                    self("unshare", *delete)
+                else:
+                    subprocess.check_call(list(map(str, delete)))
 
     def version(self) -> str:
         """Its own."""

@@ -41,6 +41,7 @@ def test_conmon_is_killed_in_create(either, delay):
     kill_conmon(either, ["run", "--name", "box", "busybox", "sleep", "99"], set(), delay)
 
     either("rm", "--force", "--time", "0", "box")
+    either.delete_forgotten()
     # the name is free, and the container is made anew
     assert "well" == either("run", "--rm", "--name", "box", "busybox", "echo", "well")
 
