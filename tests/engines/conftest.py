@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The runtime that the engine uses."""
     parser.addoption("--runtime", default="pyoci", choices=["pyoci", "runc"], help="the engine's default runtime")
     parser.addoption("--endurance", action="store_true", help="with all repetitions")
+    parser.addoption("--needs", action="store_true", help="only what needs a controller")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,8 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before may_skip is looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine has not what it takes for."""
+    if INSIDE and config.getoption("--needs"):
+        items[:] = [item for item in items if any(item.iter_markers("needs"))]
     present = CONTROLLERS.read_text().split() if CONTROLLERS.exists() else []
     for item in items:
         for marker in item.iter_markers("needs"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
-from tests.support.machine import run
+from tests.support.machine import on_uml, run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -80,3 +80,13 @@ def test_engine(pyoci, engine):
     assert 0 == run.status, run.output[-30_000:]
     assert [] == [row for row in run.rows if row["result"] == "fails"]
     assert 5 < len(run.rows)
+
+
+@on_uml
+@pytest.mark.parametrize("engine", ["docker", "containerd"])
+def test_limits(pyoci, engine):
+    """What needs a controller that the host may lack."""
+    run = engines.run(engine, machine="uml")
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert {"works"} == {row["result"] for row in run.rows if "cpuset" not in row["feature"]}

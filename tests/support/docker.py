@@ -136,6 +136,14 @@ class Docker:
         self.daemon.start()
         self.await_daemon()
 
+    def remove_forgotten(self) -> None:
+        """Remove the tasks of its containerd that a daemon which was killed did not write down."""
+        ctr = ["ctr", "--address", f"{self.folder}/exec/containerd/containerd.sock", "--namespace", "moby"]
+        known = self("ps", "--all", "--quiet", "--no-trunc").split()
+        for task in subprocess.check_output([*ctr, "tasks", "ls", "--quiet"], text=True).split():
+            if task not in known:
+                subprocess.check_call([*ctr, "tasks", "delete", "--force", task])
+
     def collect_garbage(self) -> None:
         """Have the daemon close what nobody uses. It must have been started with --debug."""
         connection = socket.socket(socket.AF_UNIX)

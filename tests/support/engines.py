@@ -36,6 +36,12 @@ ENGINES = {
     "podman": _PODMAN,
     "buildah": _PODMAN,
 }
+# Where the tests can run, and the command that runs another one there.
+MACHINES: dict[str, tuple[str | Path, ...]] = {
+    "host": (),
+    "uml": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--"),
+    "qemu": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--"),
+}
 
 
 @dataclass
@@ -55,8 +61,7 @@ def run(
     engine: str,
     *arguments: str,
     runtime: str = "pyoci",
-    machine: tuple[str | Path, ...] = (),
-    name: str = "host",
+    machine: str = "host",
     timeout: float = 3600,
 ) -> Run:
     """Run an engine's tests.
@@ -65,16 +70,21 @@ def run(
         engine: Its name in `ENGINES`.
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
-        machine: The command, if any, that runs another command on the machine that is to be used, such as tests/vm/uml.
-        name: The machine's name in the rows.
+        machine: Its name in `MACHINES`. On others than the host only features that need a controller are tested.
         timeout: Seconds.
     """
     command = [
-        *(*machine, MACHINE, SUITE, *COMMON, *ENGINES[engine], "--"),
+        *(*MACHINES[machine], MACHINE, SUITE, *COMMON, *ENGINES[engine], "--"),
         *("/usr/bin/python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
+        *([] if machine == "host" else ["--needs"]),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
     ]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYOCI_ENGINE": engine, "PYOCI_ENGINE_MACHINE": name}
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYOCI_ENGINE": engine,
+        "PYOCI_ENGINE_MACHINE": machine,
+    }
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,

@@ -130,6 +130,7 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
             killed += time.monotonic() < end
         await_end(client)
         crashing.run("rm", "-f", "box")
+        crashing.remove_forgotten()
         until(lambda: not sleepers(crashing), "its process is gone")
         assert "hi" == crashing("run", "--rm", "busybox", "echo", "hi")
     assert killed
