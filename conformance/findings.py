@@ -404,6 +404,10 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "mount_setattr(2) refuses what they are turned into; features.md, mountOptions: the options are "
             "recognised by the runtime."
         ),
+        "NS-03": (
+            "a time namespace can be made, but not joined: create fails; config-linux.md, Namespaces: with a path"
+            " the process is placed in that namespace."
+        ),
     },
 }
 

@@ -131,8 +131,16 @@ class Trial:
             listed = kind in self.features["linux"]["namespaces"]
         except (KeyError, TypeError, Failure):
             listed = True  # it does not say, and so it is judged
-        if not listed:
-            raise host.Missing(f"the runtime does not support {kind} namespaces")
+        if not listed and not self.once(f"type-{kind}", lambda: self._takes(kind)):
+            raise host.Missing(f"the runtime does not support {kind} namespaces, as it should")
+
+    def _takes(self, kind: str) -> bool:
+        bundle = self.another_bundle(f"bundle-for-{kind}")
+        if kind == "user":
+            bundle.user_namespace()
+        else:
+            bundle.namespace(kind)
+        return self.create(bundle=bundle, ok=False).created.status == 0
 
     # --- what is around the container
 

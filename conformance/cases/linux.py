@@ -342,6 +342,8 @@ def MASK_02_relative(t: Trial) -> None:
 
 def LBL_01(t: Trial) -> None:
     """The container's mounts have the SELinux context of mountLabel."""
+    if not host.is_lsm("selinux"):
+        raise host.Missing("SELinux is not active")
     label = some_label()
     host.require_selinux(label)
     t.bundle.linux["mountLabel"] = label
