@@ -102,7 +102,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "without systemd the owner of the cgroup never changes; config-linux.md, Cgroup ownership: it should,"
             " if cgroup is mounted read-write."
         ),
-        "CG-13": ("without systemd the owner of the cgroup's files never changes; config-linux.md, Cgroup ownership."),
         "CG-20": (
             "a rule that denies a part of what a wildcard allows is refused with cgroup v2 too, where nothing "
             "stands against it; config-linux.md, Allowed Device list: the rules are applied in the order listed."
@@ -116,16 +115,14 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "network are ignored; config-linux.md, Control groups: what can't be converted is an error."
         ),
         "CG-36": (
-            "a weightDevice without weight and leafWeight is accepted; config-linux.md, Block IO: at least one of them."
+            "a weightDevice may lack both of its weights, its major or its minor; config-linux.md, Block IO: both"
+            " numbers are required, and at least one weight."
         ),
-        "CG-37": ("a throttle may lack its minor and its rate; config-linux.md, Block IO: they are required."),
+        "CG-37": ("a throttle may lack its minor; config-linux.md, Block IO: major, minor and rate are required."),
         "CG-38": ("a hugepageLimits without limit is accepted; config-linux.md, Huge page limits: it is required."),
         "CG-39": (
             "with cgroup v2 network is ignored, also a priority without name or value; config-linux.md, Control "
             "groups: what can't be converted is an error."
-        ),
-        "CG-40": (
-            "a pids.limit of 0 sets no limit; config-linux.md, PIDs: since 1.3, 0 is a limit and should be set as such."
         ),
         "CG-43": (
             "with cgroup v2 swappiness is ignored, even one above 100; config-linux.md, Memory: values are from 0"
@@ -196,6 +193,10 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         "PERS-02": (
             "flags of a personality are ignored; config-linux.md, Personality: none is defined, and config.md: an"
             " invalid value is an error."
+        ),
+        "CG-46": (
+            "with cgroup v2 realtimeRuntime and realtimePeriod are ignored; config-linux.md, Control groups: what"
+            " can't be converted is an error."
         ),
     },
     "crun 1.28": {
@@ -319,9 +320,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "the limit of reservations is not set, and a hugepageLimits without limit, or with one below 0, is "
             "accepted; config-linux.md, Huge page limits: reservation limits are used where the kernel has them, "
             "and limit is required, of type uint64."
-        ),
-        "CG-40": (
-            "a pids.limit of 0 sets no limit; config-linux.md, PIDs: since 1.3, 0 is a limit and should be set as such."
         ),
         "PROP-01": (
             "an unknown rootfsPropagation means private, and so does slave; config-linux.md, Rootfs Mount "
