@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the report."""
     config.addinivalue_line("markers", "needs(controller…): the cgroup v2 controllers that the feature is made of")
     config.addinivalue_line("markers", "differs(sentence): in what way, seen from the engine, pyoci is not runc")
+    config.addinivalue_line("markers", "compares: with pyoci only, since it uses both runtimes")
     if INSIDE:
         config.pluginmanager.register(Report(config), "engine-report")
 
@@ -41,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what this machine has not what it takes for."""
     if INSIDE and config.getoption("--needs"):
         items[:] = [item for item in items if any(item.iter_markers("needs"))]
+    if config.getoption("--runtime") == "runc":
+        items[:] = [item for item in items if not any(item.iter_markers("compares"))]
     present = CONTROLLERS.read_text().split() if CONTROLLERS.exists() else []
     for item in items:
         for marker in item.iter_markers("needs"):
@@ -73,6 +76,7 @@ class Report:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         row = self.rows[report.nodeid]
+        row.update(report.user_properties)
         if report.failed:
             row["result"] = "fails"
         elif report.skipped:

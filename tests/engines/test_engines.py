@@ -30,7 +30,7 @@ def test_machine():
     begun = cgroups()
     script = "echo out; echo err >&2; pyoci --version; ls /sys/class/net; ps -A -o comm | grep -c -e python -e pytest; exit 7"
 
-    status, out, err = run(engines.MACHINE, "sid", "procps", "--", "sh", "-c", script)
+    status, out, err = run(engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", script)
 
     assert (7, "err\n") == (status, err)
     assert ["out", "lo", "0"] == [
@@ -43,7 +43,7 @@ def test_machine_ends():
     """With the one who asked for it."""
     begun = cgroups()
     machine = subprocess.Popen(
-        [engines.MACHINE, "sid", "procps", "--", "sh", "-c", "echo; exec sleep 4321"], stdout=subprocess.PIPE
+        [engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", "echo; exec sleep 4321"], stdout=subprocess.PIPE
     )
     assert machine.stdout is not None
     machine.stdout.readline()
@@ -58,7 +58,9 @@ def test_machine_ends():
 
 def test_leaks():
     """A process, a mount, a cgroup, a state, a descriptor that is left is told."""
-    status, out, err = run(engines.MACHINE, "sid", *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT)
+    status, out, err = run(
+        engines.MACHINE, engines.STABLE, *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT
+    )
 
     assert (0, "") == (status, err)
     cgroup, descriptor, mount, process, state = out.splitlines()

@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
-SUITE = "sid"  # has the newest versions
+STABLE, NEWEST = "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines, and the packages that have them and what they use.
 _PODMAN = [
@@ -62,6 +62,7 @@ def run(
     *arguments: str,
     runtime: str = "pyoci",
     machine: str = "host",
+    suite: str = STABLE,
     timeout: float = 3600,
 ) -> Run:
     """Run an engine's tests.
@@ -71,10 +72,11 @@ def run(
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
         machine: Its name in `MACHINES`. On others than the host only features that need a controller are tested.
+        suite: The Debian that has the engine.
         timeout: Seconds.
     """
     command = [
-        *(*MACHINES[machine], MACHINE, SUITE, *COMMON, *ENGINES[engine], "--"),
+        *(*MACHINES[machine], MACHINE, suite, *COMMON, *ENGINES[engine], "--"),
         *("/usr/bin/python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
         *([] if machine == "host" else ["--needs"]),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
