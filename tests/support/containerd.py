@@ -11,11 +11,12 @@ from tests.support import image, rootfs
 from tests.support.daemon import Daemon, Terminal
 from tests.support.engines import CHECKOUT
 
-CONFIGURATION = CHECKOUT / "contrib/containerd/config.toml"
+CONFIGURATIONS = CHECKOUT / "contrib/containerd"
 PROTOCOL = CHECKOUT / "tests/engines/containerd/cri.proto"
 BUSYBOX, PAUSE = "localhost/busybox:latest", "localhost/pause:latest"
+# A test's own part of the configuration: beside what we recommend, for all versions, for containerd 1 and 2.
 OWN = """
-version = 3
+version = {format}
 imports = ["{configuration}"]
 root = "{folder}/root"
 state = "{folder}/state"
@@ -25,14 +26,25 @@ address = "{folder}/socket"
 
 [ttrpc]
 address = "{folder}/socket.ttrpc"
+"""
+PODS = {
+    1: """
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
 
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{folder}/net.d"
+""",
+    2: """
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{pause}"
 
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["/usr/lib/cni"]
 conf_dir = "{folder}/net.d"
-"""
+""",
+}
 NETWORK = """
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
     {"type": "bridge", "bridge": "cni0", "isGateway": true,
@@ -52,7 +64,9 @@ class Containerd:
         (folder / "net.d/10-pods.conflist").write_text(NETWORK.replace("FOLDER", str(folder)))
         # By default each container of `ctr` has a share of the processor: that needs its controller.
         self.shares = "cpu" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
-        (folder / "config.toml").write_text(OWN.format(configuration=CONFIGURATION, folder=folder, pause=PAUSE))
+        major = int(self.version().partition(".")[0])
+        own = {"format": major + 1, "configuration": CONFIGURATIONS / f"config-{major}.toml"}
+        (folder / "config.toml").write_text((OWN + PODS[major]).format(folder=folder, pause=PAUSE, **own))
         self.client = ["ctr", "--address", f"{folder}/socket"]
         self.daemon = Daemon(folder / "log", "containerd", "--config", folder / "config.toml")
         self.await_daemon()
