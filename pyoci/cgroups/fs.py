@@ -194,7 +194,7 @@ class Cgroup:
     def create(
         cls, cgroups_path: str, id: str, writes: "list[Write]", mount: str = "", *, rootless: bool = False
     ) -> "Cgroup":
-        """Make the cgroup with every controller that `writes` needs.
+        """Make the cgroup with every controller that `writes` needs, and what other controllers can be had.
 
         An existing one is taken as it is if it is empty and not frozen. Raises `CgroupError`, with the pointer
         of the path or of the limit, and leaves no directory behind.
@@ -207,6 +207,7 @@ class Cgroup:
             try:
                 cgroup._check_fitness(existed=path not in cgroup.created)
                 cgroup._enable(line, writes)
+                cgroup._enable_rest(line)
             finally:
                 for fd in line:
                     posix.close(fd)
@@ -499,6 +500,18 @@ class Cgroup:
         for name in (*needed, *spare):
             if name not in enabled and name in available:
                 self._enable_one(name, line, writes, tolerant=name in spare)
+
+    def _enable_rest(self, line: list[int]) -> None:
+        """Enable every other controller that can be had: what a container without limits uses is measured by them, and
+        one that manages cgroups of its own hands them on.
+        """
+        enabled = _read_words(self.dirfd, "cgroup.controllers")
+        rest = [name for name in _read_words(line[0], "cgroup.controllers") if name not in enabled]
+        for fd in line if rest else ():
+            given = _read_words(fd, "cgroup.subtree_control")
+            if not _try_enable(fd, [name for name in rest if name not in given]):
+                # one of them can't: a cgroup with processes of its own has some to give, and others not
+                rest = [name for name in rest if name in given or _try_enable(fd, [name])]
 
     def _enable_one(self, name: str, line: list[int], writes: "list[Write]", *, tolerant: bool) -> None:
         parts = self.path.split("/")
@@ -852,6 +865,16 @@ def _read_all(fd: int) -> bytes:
     while chunk := posix.read(fd, 65536):
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _try_enable(fd: int, controllers: "list[str]") -> bool:
+    """Enable controllers, all or none; whether it could be done."""
+    try:
+        if controllers:
+            _write(fd, "cgroup.subtree_control", " ".join(f"+{controller}" for controller in controllers).encode())
+    except OSError:
+        return False
+    return True
 
 
 def _read_words(dirfd: int, name: str) -> list[str]:

@@ -381,6 +381,31 @@ def test_hugepage_limits_are_written_through_enabled_ancestors(path):
     cgroup.destroy()
 
 
+@pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
+def test_every_controller_is_enabled(path):
+    """Also without limits: a container is measured by them, and gives them to cgroups of its own."""
+    cgroup = Cgroup.create(f"{path}/a/b", "id", [])
+
+    assert controllers() == (host(cgroup.path) / "cgroup.controllers").read_text().split()
+    cgroup.destroy()
+
+
+@pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
+def test_controllers_that_can_not_be_had_are_done_without(path):
+    """Below a cgroup with processes of its own there are only those that do not guard their domain: no limit asks for more."""
+    host(path).mkdir()
+    process = spawn(host(path))
+    try:
+        cgroup = Cgroup.create(f"{path}/leaf", "id", [])
+        found = (host(cgroup.path) / "cgroup.controllers").read_text().split()
+        cgroup.destroy()
+    finally:
+        end(process)
+        host(path).rmdir()
+
+    assert not {"memory", "hugetlb", "io"} & set(found)
+
+
 @pytest.mark.may_skip("user-mode Linux has no hugetlb controller")
 @pytest.mark.skipif("hugetlb" not in controllers(), reason="no hugetlb in cgroup v2")
 def test_an_unknown_page_size_is_an_error(path):
