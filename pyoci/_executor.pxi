@@ -1871,15 +1871,34 @@ cdef int do_set_rlimit(const Op *op) noexcept nogil:
     return STEP_PRLIMIT if syscall(SYS_prlimit64, 0, <int>op.a, limits, NULL) < 0 else 0
 
 
+cdef void end_on_signal(int signum) noexcept nogil:
+    _exit(128 + signum)
+
+
+cdef void heed_signals() noexcept nogil:
+    """The signals that ask a process to end, end this one: the kernel spares the first of a pid namespace otherwise."""
+    cdef sigaction_t action
+    cdef sigset_t none
+    memset(&action, 0, sizeof(action))
+    action.sa_handler = end_on_signal
+    sigaction(SIGINT, &action, NULL)
+    sigaction(SIGQUIT, &action, NULL)
+    sigaction(SIGTERM, &action, NULL)
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, NULL)
+
+
 cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
     # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
     # on the result FIFO carries the records, and its closing by execve tells success. The other one stays open until
-    # then, too: while startContainer hooks run, the container is still created.
+    # then, too: while startContainer hooks run, the container is still created. Until `start` there is nobody but this
+    # process whom a signal could be meant for.
     cdef char word
     cdef ssize_t n
     close(ctx.channel)
     ctx.channel = -1
     ctx.started = 1
+    heed_signals()
     while True:
         n = read(ctx.slots[SLOT_EXEC_FIFO], &word, 1)
         if n == 1:

@@ -151,7 +151,7 @@ cdef extern from *:
     int sigemptyset(sigset_t *set) nogil
     int sigfillset(sigset_t *set) nogil
     int sigprocmask(int how, const sigset_t *set, sigset_t *old) nogil
-    int SIG_SETMASK, SIGKILL, SIGCHLD, SIGPIPE
+    int SIG_SETMASK, SIGKILL, SIGCHLD, SIGPIPE, SIGINT, SIGQUIT, SIGTERM
     int kill(pid_t pid, int sig) nogil
     int setpgid(pid_t pid, pid_t pgid) nogil
     pid_t setsid() nogil

@@ -237,6 +237,31 @@ def test_exit_status_of_a_killed_init(runtime, bundle, number):
     assert 128 + number == runtime.run().status
 
 
+@pytest.mark.parametrize("own_pids", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_created_container_is_asked_to_end(runtime, bundle, number, own_pids):
+    """It does, though the first process of a pid namespace need not: nobody else is there to heed the signal. Others it
+    ignores; once started the program decides.
+    """
+    if not own_pids:
+        bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    bundle.program("sleep", 100)
+    runtime.create()
+    if own_pids:
+        assert 0 == runtime("kill", runtime.id, "USR1").status
+        assert "created" == runtime.state()["status"]
+    assert 0 == runtime("kill", runtime.id, number.name).status
+    runtime.wait("stopped")
+    assert "cannot start a container that has stopped" == runtime.fails("start", runtime.id)
+    runtime.delete()
+
+    if own_pids:
+        runtime.create()
+        runtime.start()
+        assert 0 == runtime("kill", runtime.id, number.name).status
+        assert "running" == runtime.state()["status"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH + 6])
 def test_signals_are_forwarded(runtime, bundle, number):
     """What run receives the program receives."""
