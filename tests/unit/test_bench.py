@@ -46,9 +46,14 @@ def test_a_life_is_the_sum_of_its_parts(compare: Any) -> None:
     assert "delete" == compare.table(times, {"pyoci": 0})[-2][0]
 
 
+def benchmark(compare: Any, folder: Path) -> Any:
+    config = (PACKAGE / "launcher" / "docker.json").read_text()
+    return compare.Bench(folder, config, {"pyoci": "/usr/bin/pyoci"}, systemd=False)
+
+
 def test_each_operation_finds_what_it_needs(compare: Any, tmp_path: Path) -> None:
     """Whatever is prepared starts without a container, and every word of the table becomes a command."""
-    bench = compare.Bench(tmp_path, (PACKAGE / "launcher" / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
+    bench = benchmark(compare, tmp_path)
     for words, steps, program in compare.OPERATIONS.values():
         script = bench.preparation("pyoci", steps, program)
         assert script.startswith(f"/usr/bin/pyoci --root {tmp_path}/root-pyoci delete --force one 2>/dev/null; ")
@@ -58,7 +63,7 @@ def test_each_operation_finds_what_it_needs(compare: Any, tmp_path: Path) -> Non
 
 def test_config_is_one_that_runs(compare: Any, tmp_path: Path) -> None:
     """docker.json is filled in completely, passes validation and needs no warning, its seccomp profile neither."""
-    compare.Bench(tmp_path, (PACKAGE / "launcher" / "docker.json").read_text(), {"pyoci": "/usr/bin/pyoci"})
+    benchmark(compare, tmp_path)
     data = (tmp_path / "pyoci-sleep" / "config.json").read_bytes()
     assert b"@" not in data
     assert ["/bin/sleep", "1000"] == json.loads(data)["process"]["args"]
