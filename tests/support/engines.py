@@ -87,7 +87,9 @@ def run(
         "PYOCI_ENGINE": engine,
         "PYOCI_ENGINE_MACHINE": machine,
     }
-    done = subprocess.run(
+    if machine != "host":  # it has no network to fetch packages by
+        subprocess.run([CHECKOUT / "tools/debian", suite, *COMMON, *ENGINES[engine], "--", "true"], check=True)
+    with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -95,7 +97,12 @@ def run(
         text=True,
         cwd=CHECKOUT,
         env=environment,
-        timeout=timeout,
-    )
-    output, _, results = done.stdout.partition(RESULTS)
-    return Run(done.returncode, output, json.loads(results.splitlines()[0]) if results else [])
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except BaseException:
+            process.terminate()  # the machine ends what is in it, which a killed one could not
+            process.communicate(timeout=60)
+            raise
+    output, _, results = said.partition(RESULTS)
+    return Run(process.returncode, output, json.loads(results.splitlines()[0]) if results else [])

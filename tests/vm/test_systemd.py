@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.may_skip("needs systemd and dbus-daemon"),
     pytest.mark.skipif(
         not os.path.exists("/lib/systemd/systemd") or not shutil.which("dbus-daemon"), reason="needs systemd and a bus"
     ),
