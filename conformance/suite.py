@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformance import cases, host
 from conformance.rows import ROWS, SINCE
-from conformance.runtime import Runtime, descendants, end_children
+from conformance.runtime import Runtime, descendants, end_children, kill_cgroup, leftover_cgroups
 from conformance.told import Failure
 from conformance.trial import SEMVER, Trial
 
@@ -237,10 +237,17 @@ class Worker:
             except ProcessLookupError:
                 pass
         os.waitpid(self.pid, 0)
+        for path in leftover_cgroups(prefix_of(self.case, self.pid)):
+            kill_cgroup(path)
 
     def close(self) -> None:
         os.close(self.fd)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def prefix_of(case: Case, pid: int) -> str:
+    """What all names begin with that a case, run by this process, gives to containers and cgroups."""
+    return f"conf-{case.name.lower().replace('_', '-')}-{pid}"
 
 
 def judge(
@@ -254,8 +261,7 @@ def judge(
     folder.mkdir(mode=0o711)
     # a mount of its own, so that a case can make it shared
     host.mount(str(folder), folder, "", host.MS_BIND)
-    prefix = f"conf-{case.name.lower().replace('_', '-')}-{os.getpid()}"
-    trial = Trial(command_line, folder, probe, prefix, document)
+    trial = Trial(command_line, folder, probe, prefix_of(case, os.getpid()), document)
     outcome, message = PASS, ""
     try:
         case.function(trial)
