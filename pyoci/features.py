@@ -15,7 +15,7 @@ OLDEST_SPEC = "1.0.0"
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-UNSAFE_ANNOTATIONS = ("org.systemd.property.",)
+UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
 """The annotations of a config that change what pyoci does, by their names or the beginnings of them."""
 
 

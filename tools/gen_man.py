@@ -106,6 +106,11 @@ An annotation `org.systemd.property.X` sets the unit's property *X* to a value i
 `uint64 5`, `['a.service']`; of *XSec* the value is in seconds. Root talks to the system's systemd, others to their own. Only **create** and
 **run** need the option: it is remembered. Whoever may write annotations may set any property that a scope has.
 
+## ANNOTATIONS
+
+Of `annotations` two change what pyoci does: `org.systemd.property.X`, see above, and `run.oci.keep_original_groups`. With the value
+`1` the process keeps the supplementary groups of whoever calls pyoci, in place of `process.user.additionalGids`.
+
 ## SEE ALSO
 
 systemd.scope(5), systemd.resource-control(5), the OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>

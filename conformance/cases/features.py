@@ -270,8 +270,9 @@ def FEAT_08(t: Trial) -> None:
         for name in known
         if not any(name == word or (word.endswith((".", "/")) and name.startswith(word)) for word in listed)
     ]
-    t.bundle.config["annotations"] = dict.fromkeys(innocent, "conformance")
-    t.report()
+    t.bundle.config["annotations"] = dict.fromkeys(innocent, "1")  # which switches on what is a switch
+    t.bundle.process["user"]["additionalGids"] = [12345]
+    t.equal([12345], t.report()["groups"], "supplementary groups")
 
 
 def FEAT_10(t: Trial) -> None:
