@@ -374,6 +374,7 @@ def _bundle(call: Call) -> str:
 
 
 def _plan_options(call: Call) -> "Options":
+    from pyoci import state
     from pyoci.plan.compiler import Options
 
     options = call.options
@@ -384,6 +385,7 @@ def _plan_options(call: Call) -> "Options":
         no_pivot=options.on("no-pivot"),
         new_keyring=not options.on("no-new-keyring"),
         cgroup_manager=call.cgroup_manager,
+        notify=state.notify_socket(call.root, "ID") if state.service_manager() else "",
     )
 
 

@@ -136,11 +136,12 @@ class Container:
             self._await_readiness(self.notify)
 
     def _notify_relay(self) -> "Relay | None":
-        if not self._record.get("notify") or not posix.environ.get(b"NOTIFY_SOCKET"):
+        manager = state.service_manager()
+        if not self._record.get("notify") or not manager:
             return None
         from pyoci import notify  # engines keep this to themselves
 
-        return notify.Relay(self._directory, notify.upstream())
+        return notify.Relay(self._directory, manager)
 
     def _await_readiness(self, relay: "Relay") -> None:
         pidfd = open_process(self._record)

@@ -17,6 +17,7 @@ from pyoci.host import probe
 from pyoci.launch import Launch, tracer
 from pyoci.names import check_id
 from pyoci.plan.compiler import Options, compile_container, rootfs_path
+from pyoci.plan.mounts import NOTIFY
 from pyoci.plan.operations import (
     BUNDLE,
     CGROUP,
@@ -148,12 +149,8 @@ class _Creation:
         self.config, warnings = configuration.load(read_config(directory, name), name)
         for warning in warnings:
             log.warning(warning)
-        self.notifies = bool(posix.environ.get(b"NOTIFY_SOCKET")) and "process" in self.config
-        if self.notifies:
-            from pyoci import notify  # engines keep this to themselves
-
-            notify.configure(self.config, f"{root}/{id}/{state.NOTIFY}")
         self.plan: Plan
+        self.notifies = False
         self.hooks_began = False
 
     @property
@@ -179,8 +176,10 @@ class _Creation:
             new_keyring=new_keyring,
             cgroup_manager="disabled" if without else cgroup_manager,
             no_cgroup=without,
+            notify=state.notify_socket(self.root, self.id) if state.service_manager() else "",
         )
         self.plan = compile_container(self.config, self.host, self.options)
+        self.notifies = any(op.where == NOTIFY for op in self.plan.init)
         for warning in self.plan.warnings:
             self.log.warning(warning)
 

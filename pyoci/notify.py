@@ -16,21 +16,10 @@ from pyoci.state import NOTIFY, NOTIFY_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.state import Directory
 
-_TARGET = "/run/notify"
 _BARRIER_PATIENCE = 30  # seconds that the service manager gets to take a message in
 _LARGEST = 4096
-
-
-def configure(config: "dict[str, Any]", source: str) -> None:
-    """Give the container of `config` the folder `source`, and its program the socket's name."""
-    options = ["bind", "nosuid", "noexec", "nodev", "ro"]
-    mount = {"destination": _TARGET, "type": "bind", "source": source, "options": options}
-    config.setdefault("mounts", []).append(mount)
-    config["process"].setdefault("env", []).append(f"NOTIFY_SOCKET={_TARGET}/{NOTIFY_SOCKET}")
 
 
 class Relay:
@@ -123,8 +112,3 @@ class Relay:
         poll.register(ours, 0)
         poll.poll(_BARRIER_PATIENCE * 1000)
         posix.close(ours)
-
-
-def upstream() -> str:
-    """The service manager's socket, "" if there is none to be told."""
-    return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")

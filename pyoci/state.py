@@ -33,6 +33,16 @@ _NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | p
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
+def service_manager() -> str:
+    """The socket of whoever wants to know when the container is ready (sd_notify(3)), "" if nobody does."""
+    return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
+
+
+def notify_socket(root: str, id: str) -> str:
+    """Where the container's own is, on the host."""
+    return f"{root}/{id}/{NOTIFY}/{NOTIFY_SOCKET}"
+
+
 def open_root(root: str, *, make: bool) -> int:
     """Descriptor of the directory that holds all containers.
 

@@ -67,10 +67,14 @@ class Host:
 
 
 class Options:
-    """What the command line adds to the config. `bundle` is absolute; `no_cgroup` says why `cgroup_manager` had to be
-    disabled, if it had."""
+    """What the command line and the environment add to the config. `bundle` is absolute; `no_cgroup` says why
+    `cgroup_manager` had to be disabled, if it had; `notify` is where the container's socket for sd_notify will be on
+    the host, in a folder of its own, "" if nobody wants to hear from it."""
 
-    __slots__ = ("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "preserve_fds")
+    __slots__ = (
+        *("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "notify"),
+        "preserve_fds",
+    )
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Options:
         new_keyring: bool = True,
         cgroup_manager: str = "cgroupfs",
         no_cgroup: str = "",
+        notify: str = "",
     ) -> None:
         self.bundle = bundle
         self.container_id = container_id
@@ -90,6 +95,7 @@ class Options:
         self.new_keyring = new_keyring
         self.cgroup_manager = cgroup_manager
         self.no_cgroup = no_cgroup
+        self.notify = notify
 
 
 def compile_container(config: "dict[str, Any]", host: Host, options: Options) -> Plan:
@@ -194,6 +200,9 @@ def _init(
         yield from process.key_label(program)
         yield Op("join_keyring", "", f"_ses.{options.container_id}")
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
+    notify = options.notify if program and own.has("mount") else ""
+    if notify:
+        mount_ops.append(mounts.mount_notify(plan, notify))
     yield from mount_ops if early else _mounts_in_unit(mount_ops, own)
     yield from devices.compile_devices(plan, config, _nodes_of(own, host))
     if linux.get("netDevices"):
@@ -219,7 +228,7 @@ def _init(
     grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities
     capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
     plan.warnings.extend(capabilities.warnings)
-    env = process.environment(program)
+    env = process.environment(program, mounts.notify_variable(notify) if notify else ())
     groups = process.Groups(
         program, allowed=host.setgroups and not mapper.denies_setgroups, annotations=config.get("annotations", {})
     )

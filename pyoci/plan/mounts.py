@@ -78,6 +78,9 @@ COVERED_PROC_FILES = (
     "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
 )  # fmt: skip
 
+NOTIFY = "NOTIFY_SOCKET"
+"""The `where` of what is due to this variable of the runtime's environment, and no property's."""
+_NOTIFY_TARGET = "/run/notify"
 
 # Their files get their SELinux labels from the policy: they exist before they are mounted, and refuse a context= then.
 _UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
@@ -190,6 +193,19 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
                 ops = list(_filesystem(plan, mount, given, users))
             made[mount.destination] = ops[0]
         yield from ops
+
+
+def mount_notify(plan: "Plan", socket: str) -> Op:
+    """The folder of the container's socket for sd_notify, over whatever the config mounts."""
+    folder = socket.rpartition("/")[0]
+    slot = plan.new_slot()
+    plan.before.append(Op("open_tree", NOTIFY, folder, a=slot, b=RDONLY | NOSUID | NODEV | NOEXEC, flags=2))
+    return Op("bind_mount", NOTIFY, _NOTIFY_TARGET, folder, a=slot)
+
+
+def notify_variable(socket: str) -> "list[str]":
+    """What tells the program of it."""
+    return [f"NOTIFY_SOCKET={_NOTIFY_TARGET}/{socket.rpartition('/')[2]}"]
 
 
 def has_writable_cgroup(config: "dict[str, Any]") -> bool:

@@ -14,7 +14,7 @@ from pyoci.plan.operations import CONSOLE, CREATED, FILTER, READY, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from pyoci.plan.seccomp import Filter
@@ -219,13 +219,13 @@ def pack_groups(groups: "list[int]") -> bytes:
     return b"".join(gid.to_bytes(4, "little") for gid in groups)
 
 
-def environment(process: "dict[str, Any]") -> "list[str]":
-    """`process.env`, of equal names the last one only: some programs would take the first of them, others the last.
+def environment(process: "dict[str, Any]", more: "Sequence[str]" = ()) -> "list[str]":
+    """`process.env` and `more`, of equal names the last one only: some programs would take the first, others the last.
 
     An empty HOME is none, as for the peers.
     """
     last: dict[str, str] = {}
-    for entry in process.get("env", ()):
+    for entry in (*process.get("env", ()), *more):
         name = entry.partition("=")[0]
         last.pop(name, None)
         last[name] = entry

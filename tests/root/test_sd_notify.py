@@ -1,11 +1,14 @@
 """sd_notify(3): a container tells the service manager of whoever runs it that it is ready."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +151,38 @@ def test_create_without_a_service_manager(runtime, bundle, manager):
     assert (0, "", "") == tuple(runtime("start", runtime.id, env=environment(manager)))
     runtime.wait("stopped")
     assert "\n" == runtime.output()
+
+
+def test_error_of_its_mount(runtime, bundle, manager):
+    """It is nothing of the config's, so the message names the variable."""
+    (bundle.rootfs / "run").mkdir(exist_ok=True)
+    (bundle.rootfs / "run/notify").write_text("")
+    bundle.shell("true")
+    bundle.write()
+    message = runtime.fails("create", "--bundle", bundle.folder, runtime.id, env=environment(manager))
+    assert re.fullmatch(r"NOTIFY_SOCKET: cannot bind \S+/notify on /run/notify: .*not a directory.*", message)
+
+
+def test_without_a_mount_namespace(runtime, bundle, manager):
+    """The mount would be the host's: there is none, and `start` does not wait."""
+    bundle.config["mounts"] = []
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "mount"]
+    for key in ("maskedPaths", "readonlyPaths", "rootfsPropagation"):
+        bundle.linux.pop(key, None)
+    bundle.program("/bin/sh", "-c", "echo =$NOTIFY_SOCKET=")
+    runtime.create(env=environment(manager))
+    assert (0, "", "") == tuple(runtime("start", runtime.id, env=environment(manager)))
+    runtime.wait("stopped")
+    assert "==\n" == runtime.output()
+    assert "/run/notify" not in Path("/proc/self/mountinfo").read_text()
+    assert not os.path.exists(bundle.rootfs / "run/notify")
+
+
+def test_plan_shows_it(runtime, bundle, manager):
+    """What create would do with it."""
+    bundle.shell("true")
+    bundle.write()
+    planned = json.loads(runtime("plan", "--json", bundle.folder, env=environment(manager)).out)
+    (op,) = [op for op in planned["init"] if op["where"] == "NOTIFY_SOCKET"]
+    assert op["object"].endswith("/ID/notify → /run/notify")
+    assert "NOTIFY_SOCKET" not in runtime("plan", bundle.folder).out

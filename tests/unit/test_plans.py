@@ -47,9 +47,11 @@ def test_plan_of_exec_is_the_golden_one(name: str) -> None:
 
 def compiled(name: str, **options: object) -> operations.Plan:
     """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle; `systemd.json` is for the
-    manager of its name."""
+    manager of its name, `sd-notify.json` for a service manager that listens."""
     if name == "systemd":
         options.setdefault("cgroup_manager", "systemd")
+    if name == "sd-notify":
+        options.setdefault("notify", "/run/pyoci/box/notify/notify.sock")
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
     return compiler.compile_container(
         document,
@@ -129,6 +131,27 @@ def test_disabled_cgroup_manager_plans_no_cgroup() -> None:
     ]
 
     assert [verbs, set()] == of_cgroups
+
+
+def test_the_program_is_told_of_its_notify_socket() -> None:
+    """In place of one that the config has, which would be another's."""
+    (exec_,) = [op for op in compiled("sd-notify").init if op.verb == "exec"]
+
+    assert ["NOTIFY_SOCKET=/run/notify/notify.sock"] == [v for v in exec_.envp if v.startswith("NOTIFY_SOCKET=")]
+
+
+@pytest.mark.parametrize("without", ["process", "namespaces"])
+def test_no_notify_socket_where_nobody_could_use_it(without: str) -> None:
+    """Without a program, and without a mount namespace, where the mount would be the host's."""
+    document, _ = config.load((PLANS / "no-mount-namespace.json").read_bytes())
+    if without == "process":
+        document, _ = config.load((PLANS / "sd-notify.json").read_bytes())
+        del document["process"]
+    options = compiler.Options("/bundle", "box", notify="/run/pyoci/box/notify/notify.sock")
+    plan = compiler.compile_container(document, compiler.Host(), options)
+
+    assert [] == [op for op in [*plan.child(), *plan.parent()] if op.where == mounts.NOTIFY]
+    assert [] == [v for op in plan.init for v in op.envp or () if v.startswith("NOTIFY_SOCKET=")]
 
 
 def test_labels_need_their_lsm() -> None:
