@@ -196,8 +196,7 @@ class _Execution:
             keyring=kept["keyring"],
         )
         self._log = log
-        self._host = probe()
-        self.plan = compile_exec(self.process, running, self._host, preserve_fds=self._preserve_fds)
+        self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
         for warning in (*warnings, *self.plan.warnings):
             log.warning(warning)
 
@@ -258,16 +257,17 @@ class _Execution:
         return root
 
     def _verify(self, launch: Launch) -> None:
-        """It is where the container's first process is: in each namespace, and that one still lives.
+        """The container's first process still lives, and where the plan says so, both are in the same namespaces."""
+        if any(op.verb == "verify_namespaces" for op in self.plan.at[READY]):
+            self._compare_namespaces(launch)
+        if wait_ended(self._init, 0):
+            raise StatusError("cannot exec in a stopped container")
 
-        Only root may look at a process that is not dumpable; others have the kernel's word for it.
-        """
-        for kind in self._namespaces if self._host.may_mount else ():
+    def _compare_namespaces(self, launch: Launch) -> None:
+        for kind in self._namespaces:
             name = _NAMESPACES[kind]
             if _inode(f"/proc/{launch.pid}/ns/{name}") != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
-        if wait_ended(self._init, 0):
-            raise StatusError("cannot exec in a stopped container")
 
     def _hold(self, launch: Launch) -> None:
         """Its filter has a listener: the agent gets it before the process goes on."""

@@ -45,6 +45,17 @@ def test_plan_of_exec_is_the_golden_one(name: str) -> None:
     assert golden.read_text() == printed
 
 
+@pytest.mark.parametrize(("host", "verified"), [(compiler.Host(), True), (PLAIN_USER, False)])
+def test_namespaces_are_verified_by_who_may_look_at_them(host: compiler.Host, verified: bool) -> None:
+    """The plan promises no comparison that a plain user could not make."""
+    process_, _ = config.load_process((EXEC / "process.json").read_bytes())
+    for label in ("apparmorProfile", "selinuxLabel"):
+        process_.pop(label, None)
+    plan = compile_exec(process_, Running("box", ["user", "mount"], {}), host)
+
+    assert verified == ("verify_namespaces" in [op.verb for op in plan.parent()])
+
+
 def compiled(name: str, **options: object) -> operations.Plan:
     """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle; `systemd.json` is for the
     manager of its name, `sd-notify.json` for a service manager that listens."""
