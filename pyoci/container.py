@@ -323,9 +323,9 @@ class Container:
 
     def _cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
         try:
-            from pyoci.cgroups import fs  # `state` of a stopped or a created container needs none of it
+            from pyoci import cgroups  # `state` of a stopped or a created container needs none of it
 
-            return fs.from_dict(self._record["cgroup"])
+            return cgroups.from_dict(self._record["cgroup"])
         except (KeyError, TypeError) as error:
             raise StateError(f"cannot use the cgroup in {state.RECORD}: it is not of this version") from error
 

@@ -792,20 +792,6 @@ class NoCgroup:
         """Nothing to remove."""
 
 
-MANAGERS: "dict[str, type[Cgroup | NoCgroup]]" = {"cgroupfs": Cgroup, "disabled": NoCgroup}
-
-
-def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
-    """The cgroup that some manager's `to_dict` described."""
-    if record["driver"] == "systemd":
-        from pyoci.cgroups.systemd import Unit  # only what is one pays for it
-
-        return Unit.from_dict(record)
-    if record["driver"] not in MANAGERS:
-        raise CgroupError(f"cannot use cgroup manager {record['driver']}: this pyoci does not have it")
-    return MANAGERS[record["driver"]].from_dict(record)
-
-
 def page_sizes() -> "list[str]":
     """The sizes of huge pages that hugetlb files are named after: `2MB`, `1GB`."""
     names = []

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from pyoci import _native
+from pyoci import _native, cgroups
 from pyoci.cgroups import fs
 from pyoci.cgroups.fs import Cgroup, NoCgroup
 from pyoci.cgroups.resources import writes
@@ -145,7 +145,7 @@ def test_a_new_cgroup_of_the_same_name_is_not_ours(path):
     host(path).mkdir()
     stranger = spawn(host(path))
     try:
-        loaded = fs.from_dict(record)
+        loaded = cgroups.from_dict(record)
         assert [] == loaded.pids()
         loaded.kill()
         loaded.destroy(kill=True)
@@ -161,7 +161,7 @@ def test_the_record_survives_json(path):
     cgroup = Cgroup.create(path, "id", [])
     record = json.loads(json.dumps(cgroup.to_dict()))
     cgroup.close()
-    loaded = fs.from_dict(record)
+    loaded = cgroups.from_dict(record)
 
     assert "cgroupfs" == record["driver"]
     assert record == loaded.to_dict()
@@ -172,7 +172,7 @@ def test_the_record_survives_json(path):
 def test_an_unknown_driver_is_an_error():
     """A state that a later version wrote."""
     with pytest.raises(CgroupError, match="cannot use cgroup manager other"):
-        fs.from_dict({"driver": "other"})
+        cgroups.from_dict({"driver": "other"})
 
 
 def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller():
@@ -654,7 +654,7 @@ def test_an_existing_cgroup_loses_its_processes_only_when_asked(path):
     cgroup.destroy()
     assert process.poll() is None
 
-    fs.from_dict(record).destroy(kill=True)
+    cgroups.from_dict(record).destroy(kill=True)
     assert -signal.SIGKILL == process.wait(timeout=5)
     assert host(path).exists()
 
@@ -714,7 +714,7 @@ def test_a_mount_that_is_covered_does_not_count(monkeypatch):
 def test_disabled_manager_does_nothing_and_says_what_is_lost():
     """Every limit and the device filter, but not what means nothing anyway."""
     resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024, "quota": -1}, "memory": {"limit": 9}}
-    cgroup = fs.MANAGERS["disabled"].create("/x", "id", writes(resources))
+    cgroup = NoCgroup.create("/x", "id", writes(resources))
     cgroup.apply(writes(resources))
     cgroup.attach_device_filter(b"12345678")
     cgroup.attach_device_filter(b"")
@@ -728,7 +728,7 @@ def test_disabled_manager_does_nothing_and_says_what_is_lost():
     assert -1 == cgroup.dirfd
     assert [] == cgroup.pids()
     assert not cgroup.kill()
-    assert isinstance(fs.from_dict(json.loads(json.dumps(cgroup.to_dict()))), NoCgroup)
+    assert isinstance(cgroups.from_dict(json.loads(json.dumps(cgroup.to_dict()))), NoCgroup)
     with pytest.raises(CgroupError, match="its cgroup manager is disabled"):
         cgroup.freeze()
     cgroup.destroy(kill=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyoci import _native
+from pyoci import _native, cgroups
 from pyoci.cgroups import fs
 from pyoci.cgroups.device_filter import compile_rules
 from pyoci.cgroups.fs import Cgroup
@@ -129,7 +129,7 @@ def test_filter_leaves_a_cgroup_that_was_there_before():
         cgroup.attach_device_filter(compile_rules([DENY_ALL]))
         assert 1 == attached(directory)
 
-        fs.from_dict(cgroup.to_dict()).destroy(kill=True)
+        cgroups.from_dict(cgroup.to_dict()).destroy(kill=True)
         assert 0 == attached(directory)
     finally:
         directory.rmdir()
