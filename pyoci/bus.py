@@ -45,6 +45,7 @@ class Bus:
     def __init__(self, address: str, name: str, what: str, deadline: float) -> None:
         self.address = address
         self.deadline = deadline
+        self._patience = deadline - time.monotonic()
         self._name = name
         self._what = what
         self._serial = 0
@@ -103,7 +104,8 @@ class Bus:
             poll.register(self._fd, select.POLLIN | (select.POLLOUT if self._out else 0))
             left = self.deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
-                raise CgroupError(f"cannot talk to {self._what}: no answer in time", hint="is it overloaded?")
+                why = f"no answer in {round(self._patience, 1):g} s"
+                raise CgroupError(f"cannot talk to {self._what}: {why}", hint="is it overloaded?")
             self.flush()
 
     def flush(self) -> None:
@@ -171,7 +173,7 @@ class Bus:
 
 
 # Engines take the kernel's words for these as being about the container's program.
-_WITHOUT = {errno.ENOENT: "there is no such socket", errno.EACCES: "it takes nobody of this user"}
+_WITHOUT = {errno.ENOENT: "there is no such socket", errno.EACCES: "it refuses this user"}
 
 
 def _reason(error: int) -> str:

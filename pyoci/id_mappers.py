@@ -40,7 +40,7 @@ def _find(op: "Op") -> str:
             continue
         return path
     raise SetupError(
-        f"cannot map ids: {op.s1} is not installed, which it takes to map others than one's own",
+        f"cannot map ids: {op.s1} is not installed; it is needed to map ids other than your own",
         where=op.where,
         hint=f"it is in the package uidmap, or shadow; looked for in {':'.join(_PATH)}",
     )

