@@ -2240,6 +2240,9 @@ cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     if size > BPF_MAXINSNS * 8:  # and 16 bits would hold less of it
         set_errno(E2BIG)
         return STEP_SECCOMP
+    if size == 0 or size % 8:
+        set_errno(EINVAL)
+        return STEP_SECCOMP
     tell_exec(ctx)
     program.length = <unsigned short>(size // 8)
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:

@@ -233,16 +233,27 @@ class _Creation:
             launch.converse(at, after)
             directory.unlock()
         except BaseException as error:
-            _mention(error, launch.abort())
-            launch.cgroup.destroy(kill=True)
-            directory.remove()
-            directory.close()
+            _mention(error, self._take_back(launch, directory))
             if self.hooks_began:  # what they set up on the host, such as a network, is for poststop hooks to take down
                 for warning in run_poststop(record):
                     self.log.warning(warning)
             raise
         launch.close()
         return Container(directory, record), launch
+
+    @staticmethod
+    def _take_back(launch: Launch, directory: Directory) -> "list[str]":
+        """Leave nothing of a container that could not be made. What stays is returned; `delete --force` knows of it."""
+        left = launch.abort()
+        told = len(launch.cgroup.warnings)
+        try:
+            launch.cgroup.destroy(kill=True)
+            directory.remove()
+        except (PyociError, OSError) as error:
+            left.append(str(error))
+        finally:
+            directory.close()
+        return left + launch.cgroup.warnings[told:]
 
     def _record(self) -> "dict[str, Any]":
         """What later commands need; they never read the bundle again."""

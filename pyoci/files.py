@@ -31,6 +31,12 @@ def write(path: str, data: bytes) -> None:
         posix.close(fd)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """However many write(2) it takes."""
+    while data:
+        data = data[posix.write(fd, data) :]
+
+
 def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> None:
     """Put `data` at `path` at once: a new file beside it, renamed over it."""
     directory, slash, name = path.rpartition("/")

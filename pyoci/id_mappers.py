@@ -7,11 +7,14 @@ administrator has assigned to whom.
 import posix
 
 from pyoci.errors import SetupError, reason
+from pyoci.state import send_signal, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.plan.operations import Op
 
+PATIENCE = 60  # seconds; it may have to ask a directory service for the user's ranges
+SIGKILL = 9
 # Engines run commands without any PATH. NixOS keeps such programs in the first one.
 _PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -48,20 +51,27 @@ def _find(op: "Op") -> str:
 
 def _run(program: str, arguments: "list[str]", op: "Op") -> "tuple[str, int]":
     """What it wrote, in one line, and its wait status."""
-    ours, its = posix.pipe2(posix.O_CLOEXEC)
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate((null, its, its))]
+    output = posix.memfd_create("output", posix.MFD_CLOEXEC)  # unlike a pipe, nobody can keep it open for ever
+    actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
     try:
-        child = posix.posix_spawn(program, arguments, {}, file_actions=actions)
-    except OSError as error:
-        posix.close(ours)
-        raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
+        try:
+            child = posix.posix_spawn(
+                program,
+                arguments,
+                {},
+                file_actions=[(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0), *actions],
+            )
+        except OSError as error:
+            raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
+        pidfd = posix.pidfd_open(child)
+        ended = wait_ended(pidfd, PATIENCE)
+        if not ended:
+            send_signal(pidfd, SIGKILL)
+        posix.close(pidfd)
+        _, status = posix.waitpid(child, 0)
+        if not ended:
+            raise SetupError(f"cannot map ids: {program} has not ended within {PATIENCE} seconds", where=op.where)
+        said = posix.pread(output, 4096, 0)
     finally:
-        posix.close(its)
-        posix.close(null)
-    said = b""
-    while part := posix.read(ours, 4096):
-        said = (said + part)[:4096]
-    posix.close(ours)
-    _, status = posix.waitpid(child, 0)
+        posix.close(output)
     return "; ".join(said.decode("utf-8", "backslashreplace").strip().splitlines()), status

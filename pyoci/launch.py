@@ -510,7 +510,7 @@ class Launch:
 
     def _write_filter(self, _: Op) -> None:
         if self.plan.filter is not None:
-            posix.write(self.slots[FILTER], self.plan.filter.program)
+            files.write_all(self.slots[FILTER], self.plan.filter.program)
 
     def _in_rdt_group(self, op: Op) -> None:
         """The four operations of `pyoci.resctrl`; plan_rdt came first."""

@@ -263,8 +263,7 @@ class Directory:
         try:
             fd = posix.open(name, _NEW_FILE, 0o600, dir_fd=self.fd)
             try:
-                while data:
-                    data = data[posix.write(fd, data) :]
+                files.write_all(fd, data)
             finally:
                 posix.close(fd)
         except OSError as error:
