@@ -16,6 +16,8 @@ MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
 STABLE, NEWEST = "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
+# Docker 26 of the stable release loses the output of one short container in a hundred on a busy machine, with runc as well.
+SUITES = {"docker": NEWEST}
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines, and the packages that have them and what they use.
 _PODMAN = [
@@ -62,7 +64,7 @@ def run(
     *arguments: str,
     runtime: str = "pyoci",
     machine: str = "host",
-    suite: str = STABLE,
+    suite: str | None = None,
     timeout: float = 3600,
 ) -> Run:
     """Run an engine's tests.
@@ -72,12 +74,21 @@ def run(
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
         machine: Its name in `MACHINES`. On others than the host only features that need a controller are tested.
-        suite: The Debian that has the engine.
+        suite: The Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """
     command = [
-        *(*MACHINES[machine], MACHINE, suite, *COMMON, *ENGINES[engine], "--"),
-        *("/usr/bin/python3", "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", "--runtime", runtime, *arguments),
+        *(*MACHINES[machine], MACHINE, suite or SUITES.get(engine, STABLE), *COMMON, *ENGINES[engine], "--"),
+        *(
+            "/usr/bin/python3",
+            "-m",
+            "pytest",
+            "--tb=short",
+            "-p",
+            "no:cacheprovider",
+            f"--runtime={runtime}",
+            *arguments,
+        ),
         *([] if machine == "host" else ["--needs"]),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
     ]
