@@ -25,35 +25,38 @@ print(*before.left(), sep="\\n")
 """
 
 
+def machine(script):
+    """A machine that runs a script, and the cgroup that it has."""
+    command = [engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return process, f"pyoci-engines.{process.pid}"
+
+
 def test_machine():
     """It passes on a command's output and status, is apart, and leaves nothing."""
-    begun = cgroups()
     script = "echo out; echo err >&2; pyoci --version; ls /sys/class/net; ps -A -o comm | grep -c -e python -e pytest; exit 7"
 
-    status, out, err = run(engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", script)
+    process, cgroup = machine(script)
 
-    assert (7, "err\n") == (status, err)
+    out, err = process.communicate(timeout=600)
+    assert (7, "err\n") == (process.returncode, err)
     assert ["out", "lo", "0"] == [
         line for line in out.splitlines() if not line.startswith(("pyoci version", "spec", "commit"))
     ]
-    assert begun == cgroups()
+    assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 
 def test_machine_ends():
     """With the one who asked for it."""
-    begun = cgroups()
-    machine = subprocess.Popen(
-        [engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", "echo; exec sleep 4321"], stdout=subprocess.PIPE
-    )
-    assert machine.stdout is not None
-    machine.stdout.readline()
+    process, cgroup = machine("echo begun; exec sleep 4321")
+    assert process.stdout
+    assert "begun\n" == process.stdout.readline()
+    assert 1 == len(list(Path("/sys/fs/cgroup").rglob(cgroup)))
 
-    machine.terminate()
+    process.terminate()
 
-    machine.wait(30)
-    assert b"" == machine.stdout.read()
-    machine.stdout.close()
-    assert begun == cgroups()
+    assert ("", "") == process.communicate(timeout=30)
+    assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 
 def test_leaks():
@@ -67,11 +70,6 @@ def test_leaks():
     assert ["cgroup /sys/fs/cgroup/x", "mount /mnt", "state /run/states/x"] == [cgroup, mount, state]
     assert descriptor.endswith(": /etc/passwd")
     assert "sleep" == process.split()[2]
-
-
-def cgroups() -> set[Path]:
-    """Those that machines have."""
-    return set(Path("/sys/fs/cgroup").rglob("pyoci-engines.*"))
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)

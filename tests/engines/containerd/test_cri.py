@@ -80,16 +80,17 @@ def pod(make):
     return make()
 
 
-def test_status(interface, runtime):
+def test_status(daemon, interface, runtime):
     """Status: the runtime is ready, and what it can do."""
     status = interface("Status", verbose=True)
 
     assert {"RuntimeReady": True, "NetworkReady": True} == {
         each.type: each.status for each in status.status.conditions if each.type.endswith("Ready")
     }
-    (handler,) = (each for each in status.runtime_handlers if each.name == runtime)
-    assert (True, True) == (handler.features.recursive_read_only_mounts, handler.features.user_namespaces)
     assert "/usr/local/bin/pyoci" in json.dumps(json.loads(status.info["config"]))
+    if not daemon.version().startswith("1."):  # which does not ask
+        (handler,) = (each for each in status.runtime_handlers if each.name == runtime)
+        assert (True, True) == (handler.features.recursive_read_only_mounts, handler.features.user_namespaces)
 
 
 def test_default(make, daemon):
