@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -271,14 +270,7 @@ def test_killed_while_it_creates(plain):
     plain.map_ranges()
     plain.bundle.program("sleep", 1000)
     plain.bundle.write()
-    for milliseconds in range(0, 60, 4):
-        create = subprocess.Popen(
-            plain.command("create", "--bundle", plain.bundle.folder, plain.id),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(milliseconds / 1000)
-        create.kill()
-        create.wait()
+    for _ in plain.creates_killed(15):
         plain.delete("--force")
         plain.assert_gone()
 

@@ -22,10 +22,13 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.support.hostile import docker_like
 from tests.support.rootfs import busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE = 20  # seconds for one command, or one change of a container's status
 PR_SET_CHILD_SUBREAPER = 36
@@ -224,6 +227,29 @@ class Runtime:
         message = self.fails(verb, "--bundle", self.bundle.folder, *options, self.id, **more)
         self.assert_gone()
         return message
+
+    def creates_killed(self, moments: int = 12) -> "Iterator[None]":
+        """kill -9 of `create` at so many moments of its course; each time the caller looks at what is left, and deletes
+        it. Fails if none of them hit it at its work.
+        """
+
+        def begin() -> "subprocess.Popen[bytes]":
+            words = self.command("create", "--bundle", self.bundle.folder, self.id)
+            null = subprocess.DEVNULL
+            return subprocess.Popen(words, stdin=null, stdout=null, stderr=null)
+
+        start = time.monotonic()
+        assert 0 == begin().wait(PATIENCE)
+        course = time.monotonic() - start
+        self.delete("--force")
+        hits = 0
+        for moment in range(moments):
+            create = begin()
+            time.sleep(course * moment / moments)
+            create.kill()
+            hits += create.wait() == -signal.SIGKILL and (self.root / self.id).exists()
+            yield
+        assert hits, "each came before or after what create does"
 
     def assert_gone(self, id: str = "") -> None:
         """Nothing of the container is left, without any `delete`."""

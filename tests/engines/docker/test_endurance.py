@@ -36,20 +36,20 @@ def at_once(docker, commands):
 
 
 def test_in_a_row(docker, level, endurance):
-    """200 times run --rm in a row leave nothing."""
+    """run --rm, many times in a row: nothing is left."""
     for number in range(200 if endurance else 20):
         assert str(number) == docker("run", "--rm", "busybox", "echo", number)
 
 
 def test_at_once(docker, level, endurance):
-    """50 times run --rm at once leave nothing."""
+    """run --rm, many at once: nothing is left."""
     count = 50 if endurance else 20
 
     assert (Counter({0: count}), "") == at_once(docker, [["run", "--rm", "busybox", "true"]] * count)
 
 
 def test_at_once_with_runc(docker, level, endurance):
-    """50 times run --rm at once, half of them with runc."""
+    """run --rm, many at once, half of them with runc."""
     count = 25 if endurance else 10
     commands = [["run", "--rm", "--runtime", runtime, "busybox", "true"] for runtime in ("pyoci", "runc")]
 
@@ -57,7 +57,7 @@ def test_at_once_with_runc(docker, level, endurance):
 
 
 def test_many_run(docker, level, endurance):
-    """30 containers at the same time, and each is found."""
+    """Many containers at the same time, and each is found."""
     names = [f"box{number}" for number in range(30 if endurance else 10)]
     assert (Counter({0: len(names)}), "") == at_once(
         docker, [["run", "-d", "--name", name, "busybox", "sleep", "1000"] for name in names]
@@ -68,7 +68,7 @@ def test_many_run(docker, level, endurance):
 
 
 def test_exec_in_a_row(docker, level, endurance):
-    """200 times exec in a row leave nothing."""
+    """exec, many times in a row: nothing is left."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "1000")
     docker("exec", "box", "true")
     shim = Leaks(daemons=(docker.shim("box"),), slack=15)
@@ -79,7 +79,7 @@ def test_exec_in_a_row(docker, level, endurance):
 
 
 def test_compose(docker, level, endurance, folder):
-    """20 times compose up and down leave nothing."""
+    """compose up and down, again and again: nothing is left."""
     (folder / "compose.yaml").write_text(COMPOSE)
     compose = ["compose", "--progress", "quiet", "--project-name", "project", "--file", folder / "compose.yaml"]
     for _ in range(20 if endurance else 2):

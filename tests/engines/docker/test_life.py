@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 
@@ -31,8 +30,8 @@ def test_run_terminal(docker):
         terminal.resize(44, 111)
         terminal.type("until [ \"$(stty size)\" = '44 111' ]; do sleep .1; done; stty size\r")
         terminal.expect("\n44 111\r\n")
-        terminal.type("sleep 99\r")
-        time.sleep(0.3)
+        terminal.type("sh -c \"echo beg''un; exec sleep 99\"\r")
+        terminal.expect("begun\r\n")
         terminal.type("\x03")
         terminal.type("echo status $?; exit 5\r")
         terminal.expect("status 130\r\n")

@@ -1,5 +1,6 @@
 """Crashes: kill -9 of what runs containers, in the middle of what it does. The engine recovers, and nothing is left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,11 +50,16 @@ def sleepers(docker):
 
 
 def kill(name):
-    """kill -9 of the newest process of this name; whether there was one."""
-    found = [(int(started), pid) for pid, started, command in processes() if command == name[:15]]
-    if found:
-        os.kill(max(found)[1], signal.SIGKILL)
-    return bool(found)
+    """kill -9 of the newest process of this name, which may be about to come; whether there was one."""
+    end = time.monotonic() + COURSE
+    while time.monotonic() < end:
+        found = [(int(started), pid) for pid, started, command in processes() if command == name[:15]]
+        if found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(max(found)[1], signal.SIGKILL)
+                return True
+        time.sleep(0.002)
+    return False
 
 
 def start(docker, *command):
@@ -123,11 +129,7 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
             crashing.restart()
             killed += 1
         else:
-            name = runtime if victim == "runtime" else victim
-            end = time.monotonic() + COURSE
-            while time.monotonic() < end and not kill(name):
-                time.sleep(0.002)
-            killed += time.monotonic() < end
+            killed += kill(runtime if victim == "runtime" else victim)
         await_end(client)
         crashing.run("rm", "-f", "box")
         crashing.remove_forgotten()
@@ -140,17 +142,20 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
 def test_killed_while_executing(crashing, victim, runtime, endurance):
     """kill -9 at many moments of a `docker exec`: then the container can be restarted, and joined."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", "999")
+    killed = 0
     for step in range(STEPS * (8 if endurance else 1)):
         client = start(crashing, "exec", "box", "sleep", crashing.nap)
         time.sleep(COURSE / 2 * (step % STEPS) / STEPS)
         if victim == "dockerd":
             crashing.daemon.kill()
             crashing.restart()
+            killed += 1
         else:
-            kill(runtime if victim == "runtime" else victim)
+            killed += kill(runtime if victim == "runtime" else victim)
         if victim == "runtime":
             assert "hi" == crashing("exec", "box", "echo", "hi")
         await_end(client)  # what it began later would be in the next life
         crashing("restart", "--time", "0", "box")
         until(lambda: not sleepers(crashing), "its process is gone")
         assert "hi" == crashing("exec", "box", "echo", "hi")
+    assert killed

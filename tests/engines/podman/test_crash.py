@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,22 +18,29 @@ def conmons():
 
 
 def kill_conmon(podman, arguments, known, delay):
-    """Run Podman, and kill the conmon that it starts, `delay` seconds later."""
+    """Run Podman, and kill the conmon that it starts, `delay` seconds later. Fails if there was none."""
     command = podman.start(*arguments)
     new = set()
     while not new and command.poll() is None:
         new = conmons() - known
     time.sleep(delay)
-    for pid in conmons() - known:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    killed = sum(kill(pid) for pid in conmons() - known)
     try:
         command.communicate(timeout=30)
     except subprocess.TimeoutExpired:
         command.kill()
         command.communicate()
+    assert killed, "no conmon lived to be killed"
+
+
+def kill(pid):
+    """kill -9; whether it lived."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 @pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15])
@@ -65,8 +73,7 @@ def test_conmon_is_killed_while_a_hook_runs(podman):
 
     command = podman.start("--hooks-dir", hooks, "run", "--name", "box", "busybox", "true")
     until(hook_runs, "the hook runs")
-    for pid in conmons():
-        os.kill(pid, signal.SIGKILL)
+    assert sum(map(kill, conmons()))
     command.communicate(timeout=30)
 
     until(lambda: not hook_runs(), "the hook has ended")
@@ -87,8 +94,7 @@ def test_conmon_is_killed_in_exec(podman, delay):
 def test_conmon_of_a_container_that_runs_is_killed(either):
     """kill -9 of the conmon of a container that runs: it can be stopped and removed."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
-    for pid in conmons():
-        os.kill(pid, signal.SIGKILL)
+    assert sum(map(kill, conmons()))
 
     either("rm", "--force", "--time", "0", "box")
 

@@ -1,7 +1,6 @@
 """The life of a container, from `podman run` to `podman rm`, root's and a user's."""
 
 import re
-import time
 
 import pytest
 
@@ -31,8 +30,8 @@ def test_run_terminal(either):
         terminal.resize(44, 111)
         terminal.type("until [ \"$(stty size)\" = '44 111' ]; do sleep .1; done; stty size\r")
         terminal.expect("\n44 111\r\n")
-        terminal.type("sleep 99\r")
-        time.sleep(0.3)
+        terminal.type("sh -c \"echo beg''un; exec sleep 99\"\r")
+        terminal.expect("begun\r\n")
         terminal.type("\x03")
         terminal.type("echo status $?; exit 5\r")
         terminal.expect("status 130\r\n")
@@ -201,10 +200,11 @@ def test_top(podman):
 
 def test_attach(podman):
     """attach: input and output."""
-    podman("run", "-dit", "--name", "box", "busybox", "sh", "-c", "read line; echo got $line; exit 6")
+    script = "while :; do echo here; sleep .1; done & read line; kill $!; echo got $line; exit 6"
+    podman("run", "-dit", "--name", "box", "busybox", "sh", "-c", script)
     terminal = podman.terminal("attach", "box")
     try:
-        time.sleep(0.5)
+        terminal.expect("here\r\n")
         terminal.type("this\r")
         terminal.expect("got this\r\n")
         terminal.wait()
