@@ -3,11 +3,14 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
 OCI = "application/vnd.oci.image"
+# Go's names where they are not the kernel's: what images are named after
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "loongarch64": "loong64"}
 
 
 def archive(path: Path, root: Path, name: str, **config: Any) -> None:
@@ -35,8 +38,9 @@ def archive(path: Path, root: Path, name: str, **config: Any) -> None:
             add(f"blobs/sha256/{checksum}", content)
             return {"mediaType": f"{OCI}.{kind}", "digest": f"sha256:{checksum}", "size": len(content)}
 
+        machine = os.uname().machine
         image = {
-            "architecture": "amd64",
+            "architecture": ARCHITECTURES.get(machine, machine),
             "os": "linux",
             "config": {"Env": ["PATH=/bin"], **config},
             "rootfs": {"type": "layers", "diff_ids": [digest]},
