@@ -1,7 +1,7 @@
 """A connection to a D-Bus: to a bus, or to a program that speaks it without one. Nobody is waited for without an end.
 
 Implements "Authentication Protocol" and "Server Addresses" of the D-Bus Specification. What does not depend on an
-answer is sent ahead of it: the whole of a conversation with systemd takes two turns.
+answer is sent ahead of it.
 """
 
 import errno

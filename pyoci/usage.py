@@ -23,7 +23,8 @@ could not be run.""",
     "start": """\
 The container must be in the status `created`. Returns when the program has been executed; if that fails, it
 says why, and the container is destroyed. With SCMP_ACT_NOTIFY in its seccomp profile, the agent at listenerPath
-must be there by now: it gets the listener before anything is done under the filter.""",
+must be there by now: it gets the listener before anything is done under the filter. Where `create` and
+`start` have NOTIFY_SOCKET in their environment, it returns when the program says that it is ready, or ends.""",
     "run": """\
 Passes signals on to the program, and returns its exit status, or 128 + N if signal N ended it. With --detach
 it returns 0 as soon as the program runs.""",
@@ -31,7 +32,9 @@ it returns 0 as soon as the program runs.""",
 The document is the specification's: ociVersion, id, status, pid, bundle, annotations; and rootfs, created,
 owner as runc has them. The status is creating, created, running or stopped.""",
     "kill": """\
-SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options stand before ID.""",
+SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options stand before ID. It goes to
+the first process. KILL of a container that has no pid namespace of its own goes to all in its cgroup, also
+when the first has ended, since the others do not end with it.""",
     "delete": """\
 A created container is killed first; one that runs is only deleted with --force. The poststop hooks run, and
 one that fails is no error.""",
@@ -41,7 +44,7 @@ Returns when every process is stopped. The container's status is then `paused`."
 The container must be paused.""",
     "ps": """\
 Shows the lines of ps(1) for processes of the container; PS-OPTIONs are handed to it (default: -ef). With
---format json the pids alone, as the caller sees them.""",
+--format json the pids alone, as the caller sees them. Of a stopped container there are none, which is no error.""",
     "update": """\
 What is not given stays as it is; with --resources other options are not looked at, and device rules are left
 alone. If the kernel refuses a limit, those changed before it get their old values back.""",
