@@ -108,6 +108,17 @@ def as_json(documents: "list[dict[str, Any]]") -> str:
     return json.dumps(documents, indent=1) + "\n"
 
 
+LEGEND = (
+    "# Conformance",
+    "",
+    "Made by `python3 -m conformance`; see [conformance/README.md](../conformance/README.md). Rows are requirements of the",
+    "OCI runtime specification 1.3; M must, S should, E must fail, W must warn, Y may.",
+    "✓ passed, ✗ failed, ~ something is not done that is recommended, and no more, – not judged: the machine lacks what the",
+    "row needs, or the runtime makes no use of what it may do; blank: no test.",
+)
+"""How a report in Markdown begins: what its signs mean."""
+
+
 def as_markdown(documents: "list[dict[str, Any]]") -> str:
     """docs/conformance.md: rows beside runtimes, counts for each area, a sentence on every failure, what no test reaches.
 
@@ -118,12 +129,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     merged = {name: [case for d in documents if name_of(d) == name for case in d["cases"]] for name in names}
     outcomes = {name: rows_of(cases) for name, cases in merged.items()}
     lines = [
-        "# Conformance",
-        "",
-        "Made by `python3 -m conformance`; see [conformance/README.md](../conformance/README.md). Rows are requirements of the",
-        "OCI runtime specification 1.3; M must, S should, E must fail, W must warn, Y may.",
-        "✓ passed, ✗ failed, ~ something is not done that is recommended, and no more, – not judged: the machine lacks what the",
-        "row needs, or the runtime makes no use of what it may do; blank: no test.",
+        *LEGEND,
         "",
         "| runtime | version | machines |",
         "|-|-|-|",
