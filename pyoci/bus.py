@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 _THE_BUS = ("/org/freedesktop/DBus", "org.freedesktop.DBus")
+_PROPERTIES = "org.freedesktop.DBus.Properties"
 
 # EXTERNAL without an identity: the peer asks the kernel who we are. In a user namespace our own word would be wrong.
 _AUTHENTICATION = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
 _LONGEST_LINE = 16384
+# Bytes of a message that anybody here could have asked for: larger ones are another's, who only keeps us busy.
+_LARGEST = 65536
 
 
 class BusError(CgroupError):
@@ -54,6 +57,8 @@ class Bus:
         self._greeted = False
         self._replies: dict[int, Message] = {}
         self._unanswered: set[int] = set()
+        self._skipped = 0  # bytes of a message that are still to come, for nobody
+        self._signal: dict[int, Any] = {}  # the header fields of those to hear
         self._hear: Callable[[Message], None] = lambda _: None
         try:
             self._fd = _connect(address, deadline)
@@ -72,29 +77,52 @@ class Bus:
             posix.close(self._fd)
             self._fd = -1
 
-    def listen(self, rule: str, hear: "Callable[[Message], None]") -> None:
-        """Have `hear` called for signals, of which a bus passes on those of a match rule."""
+    def listen(
+        self, path: str, interface: str, member: str, signature: str, hear: "Callable[[Message], None]", rule: str = ""
+    ) -> None:
+        """Have `hear` called for one kind of signal, of which a bus passes on those that `rule` leaves of them.
+
+        Whoever is on the bus may send one of it straight to us: `hear` has to look at its sender.
+        """
+        self._signal = {dbus.PATH: path, dbus.INTERFACE: interface, dbus.MEMBER: member, dbus.SIGNATURE: signature}
         self._hear = hear
         if self._name:
-            self._send(*_THE_BUS, "AddMatch", "s", rule, destination=_THE_BUS[1])
+            kind = f"type='signal',sender='{self._name}',path='{path}',interface='{interface}',member='{member}'"
+            self._send(*_THE_BUS, "AddMatch", "s", kind + rule, destination=_THE_BUS[1])
 
     def send(self, path: str, interface: str, member: str, signature: str = "", *arguments: "Any") -> int:
         """Call a method, once there is something to wait for; the number of the call."""
         return self._send(path, interface, member, signature, *arguments, destination=self._name)
 
-    def reply(self, serial: int) -> "Message":
-        """The answer to a call. Raises BusError, or CgroupError if there is none in time."""
+    def reply(self, serial: int, signature: "str | None" = None) -> "Message":
+        """The answer to a call, of this signature if there is one to expect.
+
+        Raises BusError, or CgroupError if there is none in time or it is of another signature.
+        """
         self.wait(lambda: serial in self._replies)
         message = self._replies.pop(serial)
         if message.kind == dbus.ERROR:
             text = message.body[0] if message.body and isinstance(message.body[0], str) else ""
             name = message.fields.get(dbus.ERROR_NAME, "")
             raise BusError(name, text.rstrip(".") or name)
+        if signature is not None and message.fields.get(dbus.SIGNATURE, "") != signature:
+            raise self._odd_answer()
         return message
 
-    def call(self, path: str, interface: str, member: str, signature: str = "", *arguments: "Any") -> "Message":
-        """Call a method and wait for its answer. Raises BusError, CgroupError."""
-        return self.reply(self.send(path, interface, member, signature, *arguments))
+    def call(self, path: str, interface: str, member: str, signature: str = "", *arguments: "Any") -> None:
+        """Call a method and wait until it is done. Raises BusError, CgroupError."""
+        self.reply(self.send(path, interface, member, signature, *arguments))
+
+    def get(self, path: str, interface: str, name: str) -> str:
+        """A property whose value is a string. Raises BusError, CgroupError."""
+        value = self.reply(self.send(path, _PROPERTIES, "Get", "ss", interface, name), "v").body[0]
+        if value.signature != "s":
+            raise self._odd_answer()
+        text: str = value.value
+        return text
+
+    def _odd_answer(self) -> CgroupError:
+        return CgroupError(f"cannot talk to {self._what}: its answer is not of the type that it should be")
 
     def wait(self, done: "Callable[[], bool]") -> None:
         """Exchange messages until it is `done`. Raises CgroupError when the deadline comes first, or the other side
@@ -104,9 +132,12 @@ class Bus:
             poll.register(self._fd, select.POLLIN | (select.POLLOUT if self._out else 0))
             left = self.deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
-                why = f"no answer in {round(self._patience, 1):g} s"
-                raise CgroupError(f"cannot talk to {self._what}: {why}", hint="is it overloaded?")
+                raise self._late()
             self.flush()
+
+    def _late(self) -> CgroupError:
+        why = f"no answer in {round(self._patience, 1):g} s"
+        return CgroupError(f"cannot talk to {self._what}: {why}", hint="is it overloaded?")
 
     def flush(self) -> None:
         """Exchange what can be at once. Raises CgroupError."""
@@ -140,13 +171,26 @@ class Bus:
             return
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "")
-        self._in += data
-        if not self._greeted and not self._greet():
-            return
-        while (found := dbus.decode(self._in)) is not None:
-            message, size = found
-            self._in = self._in[size:]
-            self._take(message)
+        skipped = min(self._skipped, len(data))
+        self._skipped -= skipped
+        self._in += data[skipped:]
+        if self._greeted or self._greet():
+            self._take_all()
+
+    def _take_all(self) -> None:
+        """Take every message that is all there: in time that grows with their bytes, and not past the deadline."""
+        at = 0
+        while size := dbus.size(self._in, at):
+            if time.monotonic() > self.deadline:
+                raise self._late()
+            if size <= _LARGEST:
+                found = dbus.decode(self._in[at : at + size], self._is_wanted)
+                if found is None:
+                    break
+                self._take(found[0])
+            at += size
+        self._skipped += max(at - len(self._in), 0)
+        self._in = self._in[at:]
 
     def _greet(self) -> bool:
         """Whether the other side has taken us in: it answers `DATA` and `OK GUID`."""
@@ -162,14 +206,21 @@ class Bus:
             raise dbus.MalformedMessage("a line is too long")
         return False
 
+    def _is_wanted(self, head: "Message") -> bool:
+        """Whether it is an answer to a call, or a signal to hear."""
+        if head.kind == dbus.SIGNAL:
+            return bool(self._signal) and self._signal.items() <= head.fields.items()
+        return head.kind in (dbus.RETURN, dbus.ERROR) and head.fields.get(dbus.REPLY_SERIAL) in self._unanswered
+
     def _take(self, message: "Message") -> None:
+        if not self._is_wanted(message):
+            return
         if message.kind == dbus.SIGNAL:
             self._hear(message)
             return
-        serial = message.fields.get(dbus.REPLY_SERIAL)
-        if message.kind in (dbus.RETURN, dbus.ERROR) and serial in self._unanswered:
-            self._unanswered.discard(serial)
-            self._replies[serial] = message
+        serial = message.fields[dbus.REPLY_SERIAL]
+        self._unanswered.discard(serial)
+        self._replies[serial] = message
 
 
 # Engines take the kernel's words for these as being about the container's program.

@@ -10,7 +10,7 @@ import _struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
@@ -25,6 +25,7 @@ _FIELD_TYPES = {
 }  # fmt: skip
 
 LARGEST = 1 << 27  # bytes of a message
+_FIXED_HEADER = 16  # bytes that every message has
 _LARGEST_ARRAY = 1 << 26
 _DEEPEST = 32  # arrays, and as many structs
 
@@ -88,33 +89,58 @@ def encode(kind: int, serial: int, fields: "dict[int, Any]", signature: str = ""
     return bytes(header + content)
 
 
-def decode(data: bytes) -> "tuple[Message, int] | None":
+def size(data: bytes, at: int = 0) -> int:
+    """How many bytes the message takes that begins there; 0 if too little of it is there to tell.
+
+    Raises MalformedMessage.
+    """
+    start, length = _extent(data, at) if len(data) - at >= _FIXED_HEADER else (0, 0)
+    return start + length
+
+
+def decode(data: bytes, wanted: "Callable[[Message], bool]" = lambda _: True) -> "tuple[Message, int] | None":
     """The first message of `data`, and how many bytes it took; None if it is not all there.
 
+    Whoever likes may send us a message: the body of one that is not `wanted`, which its header tells, is left alone.
     Raises MalformedMessage. A value of a body that comes after a descriptor's index is as any other.
     """
-    if len(data) < 16:
+    end = size(data)
+    if not end or len(data) < end:
         return None
-    if data[0] not in b"lB" or data[3] != 1:
-        raise MalformedMessage("neither of an endianness nor of a version that there is")
-    reader = _Reader(data, "<" if data[0] == ord("l") else ">")
-    reader.at = 4
-    length, serial, fields_length = reader.fixed("u"), reader.fixed("u"), reader.fixed("u")
-    start = 16 + fields_length + -(16 + fields_length) % 8
-    end = start + length
-    if end > LARGEST:
-        raise MalformedMessage("too long")
-    if len(data) < end:
-        return None
-    reader.at = 12
+    reader = _Reader(data, _order(data))
     reader.end = end
+    reader.at = 8
     try:
-        fields = {code: value.value for code, value in reader.value("a(yv)")}
-        reader.at = start
-        body = [reader.value(type_) for type_ in types(fields.get(SIGNATURE, ""))]
+        message = Message(data[1], reader.fixed("u"), dict(_fields(reader)), [])
+        reader.at, _ = _extent(data, 0)
+        if wanted(message):
+            message.body = [reader.value(type_) for type_ in types(message.fields.get(SIGNATURE, ""))]
     except (ValueError, IndexError, _Unfit, TypeError) as error:
         raise MalformedMessage(str(error)) from error
-    return Message(data[1], serial, fields, body), end
+    return message, end
+
+
+def _extent(data: bytes, at: int) -> "tuple[int, int]":
+    """How many bytes the header of a message takes, and its body."""
+    if data[at] not in b"lB" or data[at + 3] != 1:
+        raise MalformedMessage("neither of an endianness nor of a version that there is")
+    read = _STRUCTS[_order(data, at)]["u"].unpack_from
+    length, fields_length = read(data, at + 4)[0], read(data, at + 12)[0]
+    start = 16 + fields_length + -(16 + fields_length) % 8
+    if start + length > LARGEST:
+        raise MalformedMessage("too long")
+    return start, length
+
+
+def _order(data: bytes, at: int = 0) -> str:
+    return "<" if data[at] == ord("l") else ">"
+
+
+def _fields(reader: "_Reader") -> "Iterator[tuple[int, Any]]":
+    for code, value in reader.value("a(yv)"):
+        if value.signature != _FIELD_TYPES.get(code, value.signature):
+            raise ValueError(f"header field {code} is not of its type")
+        yield code, value.value
 
 
 def types(signature: str) -> "Iterator[str]":
@@ -277,4 +303,4 @@ class _Reader:
         return at
 
 
-__all__ = ["MalformedMessage", "Message", "Variant", "decode", "encode", "types"]
+__all__ = ["MalformedMessage", "Message", "Variant", "decode", "encode", "size", "types"]

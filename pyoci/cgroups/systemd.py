@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from pyoci.cgroups.units import Property
 
 JOB_PATIENCE = 30.0  # seconds for systemd to make or to stop a unit
+# Of jobs, the latest: more than come at once, so that none is lost before it is known which one to wait for.
+_MOST_RESULTS = 1024
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER_PATH, MANAGER = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
-PROPERTIES = "org.freedesktop.DBus.Properties"
 UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 
@@ -45,7 +46,10 @@ class Unit(Cgroup):
     address  of the bus that this one is on
     """
 
-    __slots__ = ("_is_made", "_is_recorded", "_jobs", "_properties", "_request", "_systemd", "address", "name", "user")
+    __slots__ = (
+        *("_is_made", "_is_recorded", "_properties", "_request", "_results", "_systemd"),
+        *("address", "name", "user"),
+    )
 
     driver = "systemd"
     can_fetch = True
@@ -59,7 +63,7 @@ class Unit(Cgroup):
         self._request = 0  # the number of the call that asks for the unit, while it is not answered
         self._is_made = inode > 0  # by us
         self._is_recorded = False
-        self._jobs: dict[str, tuple[str, str]] = {}  # job: sender, result
+        self._results: dict[tuple[str, str], str] = {}  # of jobs on the unit, by who has told of it and the job
         self._properties: list[Property] = []
 
     @classmethod
@@ -143,7 +147,7 @@ class Unit(Cgroup):
     def _answer(self) -> dbus.Message:
         """What systemd says to being asked for the unit, which is ours to stop if it agrees. Raises BusError."""
         request, self._request = self._request, 0
-        reply = self._connected().reply(request)
+        reply = self._connected().reply(request, "o")
         self._is_made = True
         return reply
 
@@ -169,10 +173,10 @@ class Unit(Cgroup):
             raise self._failure("open", error) from error
 
     def _control_group(self) -> str:
-        reply = self._connected().call(MANAGER_PATH, MANAGER, "GetUnit", "s", self.name)
-        found = self._connected().call(reply.body[0], PROPERTIES, "Get", "ss", f"{SYSTEMD}.Slice", "ControlGroup")
-        path: str = found.body[0].value
-        return path
+        systemd = self._connected()
+        reply = systemd.reply(systemd.send(MANAGER_PATH, MANAGER, "GetUnit", "s", self.name), "o")
+        kind = "Slice" if self.name.endswith(".slice") else "Scope"
+        return systemd.get(reply.body[0], f"{SYSTEMD}.{kind}", "ControlGroup")
 
     def add(self, pid: int) -> None:
         """Move a process here; systemd does it where this one may not."""
@@ -277,8 +281,9 @@ class Unit(Cgroup):
             if self._request:
                 self._answer()
             if self._is_made:
-                reply = self._connected().call(MANAGER_PATH, MANAGER, "StopUnit", "ss", self.name, "replace")
-                self._finish(reply, "stop")
+                systemd = self._connected()
+                job = systemd.send(MANAGER_PATH, MANAGER, "StopUnit", "ss", self.name, "replace")
+                self._finish(systemd.reply(job, "o"), "stop")
         except BusError as error:
             # another's, which is why ours could not be started; or gone meanwhile, as it was empty
             if self._is_made and error.name != NO_SUCH_UNIT:
@@ -291,10 +296,7 @@ class Unit(Cgroup):
     def _connect(self) -> Bus:
         what = "the user's systemd" if self.user else "systemd"
         connection = Bus(self.address, SYSTEMD, what, time.monotonic() + JOB_PATIENCE)
-        connection.listen(
-            f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved',arg2='{self.name}'",
-            self._hear,
-        )
+        connection.listen(MANAGER_PATH, MANAGER, "JobRemoved", "uoss", self._hear, f",arg2='{self.name}'")
         return connection
 
     def _connected(self) -> Bus:
@@ -308,15 +310,19 @@ class Unit(Cgroup):
             self._systemd = None
 
     def _hear(self, signal: dbus.Message) -> None:
-        if signal.fields.get(dbus.MEMBER) == "JobRemoved" and len(signal.body) == 4:
-            _, job, _, result = signal.body
-            self._jobs[job] = (signal.fields.get(dbus.SENDER, ""), result)
+        """Who is systemd shows when it answers: the words of all who say such things are kept apart."""
+        _, job, name, result = signal.body
+        if name != self.name:
+            return
+        self._results[signal.fields.get(dbus.SENDER, ""), job] = result
+        if len(self._results) > _MOST_RESULTS:
+            del self._results[next(iter(self._results))]
 
     def _finish(self, reply: dbus.Message, verb: str) -> None:
         """Wait for the job that systemd has queued. Raises `CgroupError` unless it is done."""
-        job, sender = reply.body[0], reply.fields.get(dbus.SENDER, "")
-        self._connected().wait(lambda: self._jobs.get(job, ("", ""))[0] == sender and job in self._jobs)
-        result = self._jobs[job][1]
+        awaited = (reply.fields.get(dbus.SENDER, ""), reply.body[0])
+        self._connected().wait(lambda: awaited in self._results)
+        result = self._results[awaited]
         if result != "done":
             raise CgroupError(
                 f"cannot {verb} unit {self.name}: the job's result is {result}",
@@ -333,9 +339,8 @@ class Unit(Cgroup):
         return CgroupError(f"cannot {verb} unit {self.name}: {error.message}", where=where)
 
     def _version(self) -> int:
-        reply = self._connected().call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, "Version")
         digits = ""
-        for character in str(reply.body[0].value).removeprefix("v"):
+        for character in self._connected().get(MANAGER_PATH, MANAGER, "Version").removeprefix("v"):
             if not character.isdigit():
                 break
             digits += character

@@ -92,9 +92,15 @@ class Systemd:
             connection.sendall(dbus.encode(dbus.RETURN, 1, fields, signature, *answer))
 
 
-def removed(result: str = "done", *, job: str = JOB, sender: str = ":1.0") -> bytes:
+def removed(result: str = "done", *, job: str = JOB, sender: str = ":1.0", **fields: str) -> bytes:
+    return signal(sender, "uoss", 7, job, "x-y.scope", result, **fields)
+
+
+def signal(sender: str, signature: str, *body: object, **others: str) -> bytes:
+    """JobRemoved, with other header fields or a body that it does not have."""
     fields = {dbus.PATH: "/org/freedesktop/systemd1", dbus.INTERFACE: systemd.MANAGER, dbus.MEMBER: "JobRemoved"}
-    return dbus.encode(dbus.SIGNAL, 1, {**fields, dbus.SENDER: sender}, "uoss", 7, job, "x-y.scope", result)
+    fields |= {getattr(dbus, name.upper()): value for name, value in others.items()}
+    return dbus.encode(dbus.SIGNAL, 1, {**fields, dbus.SENDER: sender}, signature, *body)
 
 
 @pytest.fixture
@@ -145,13 +151,132 @@ def test_a_job_may_be_done_before_the_answer(fake, unit):
     start(unit)
 
 
-@pytest.mark.parametrize("lie", [removed(job="/other"), removed(sender=":1.66")], ids=["job", "sender"])
+LIES = {
+    "job": removed(job="/other"),
+    "sender": removed(sender=":1.66"),
+    "path": removed(path="/other"),
+    "interface": removed(interface="org.freedesktop.systemd1.Other"),
+    "unit": signal(":1.0", "uoss", 7, JOB, "other.scope", "done"),
+    "types": signal(":1.0", "asasasas", [], [JOB], ["x-y.scope"], ["done"]),
+    "length": signal(":1.0", "uos", 7, JOB, "x-y.scope"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 def test_only_systemd_ends_a_job(fake, unit, impatient, lie):
     """Whoever is on the bus may send us signals."""
     fake.answers["StartTransientUnit"] = [(JOB,), lie]
 
     with pytest.raises(CgroupError, match=r"no answer in 0\.5 s"):
         start(unit)
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_what_others_say_changes_nothing(fake, unit, lie):
+    """Neither ahead of systemd's word nor after it, nor when the unit is stopped."""
+    fake.answers["StartTransientUnit"] = [lie, removed(), lie, removed("failed", sender=":1.66"), (JOB,)]
+    fake.answers["StopUnit"] = [lie, (f"{JOB}1",), lie, removed(job=f"{JOB}1"), lie]
+
+    start(unit)
+    unit.destroy(kill=True)
+
+    assert [] == unit.warnings
+    assert "StopUnit" == fake.names()[-1]
+
+
+def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
+    """It is kept whatever others have said before, and of theirs no more than a number."""
+    flood = b"".join(removed(job=f"/j{n}", sender=":1.66") for n in range(2000))
+    fake.answers["StartTransientUnit"] = [
+        lambda call: b"".join((flood, answered(call, "o", JOB), removed(), flood[:50000]))
+    ]
+
+    start(unit)
+
+    assert len(unit._results) <= 1024
+
+
+def test_bodies_that_nobody_asked_for_are_not_looked_at(fake, unit, monkeypatch):
+    """They may be large, and of many small values; and come in pieces."""
+    read = []
+    value = dbus._Reader.value
+    monkeypatch.setattr(
+        dbus._Reader, "value", lambda self, type_, *rest: read.append(type_) or value(self, type_, *rest)
+    )
+    large = signal(":1.66", "a(ybnq)", [(1, True, 2, 3)] * 100_000)
+    small = signal(":1.66", "a(ybnq)", [(1, True, 2, 3)] * 1000)
+    huge_but_fit = signal(":1.66", "uoss", 7, "/j" + "x" * 200_000, "x-y.scope", "done")
+    fake.answers["StartTransientUnit"] = [small, large + small, (JOB,), huge_but_fit, removed()]
+
+    start(unit)
+
+    assert "a(ybnq)" not in read
+    assert [(":1.0", JOB)] == list(unit._results)
+
+
+def test_a_flood_without_an_end_ends_at_the_deadline(fake, unit, impatient):
+    flood = removed(job="/other", sender=":1.66") * 500
+    stop = time.monotonic() + 3
+
+    def pour(call):
+        with contextlib.suppress(OSError):
+            while time.monotonic() < stop:
+                fake._connections[-1].sendall(flood)
+        return b""
+
+    fake.answers["StartTransientUnit"] = [pour]
+    before = time.monotonic()
+
+    with pytest.raises(CgroupError, match="no answer in"):
+        start(unit)
+
+    assert time.monotonic() - before < 1.5
+
+
+def test_the_deadline_holds_while_messages_are_taken(fake):
+    """However many have come at once."""
+    made = Bus(fake.address, "", "systemd", time.monotonic() + 10)
+    made._greeted, made._in, made.deadline = True, removed() * 3, time.monotonic() - 1
+
+    with pytest.raises(CgroupError, match="no answer in"):
+        made._take_all()
+    made.close()
+
+
+@pytest.mark.parametrize("answer", [(), ("x",), (JOB, "x"), lambda call: answered(call, "as", [JOB])])
+@pytest.mark.parametrize("method", ["StartTransientUnit", "StopUnit", "GetUnit"])
+def test_answers_of_other_types_are_errors(fake, unit, method, answer):
+    fake.answers["StartTransientUnit"] = [(JOB,), removed()]
+    fake.answers[method] = [answer]
+    odd = "cannot talk to systemd: its answer is not of the type that it should be"
+
+    def everything():
+        start(unit)
+        unit.destroy(kill=True)
+        assert [odd] == unit.warnings
+        unit._control_group()
+
+    if method == "StopUnit":
+        fake.answers["GetUnit"] = [(JOB,)]
+        fake.answers["Get"] = [lambda call: version(call, "/a")]
+        everything()
+    else:
+        with pytest.raises(CgroupError, match=odd):
+            unit._control_group() if method == "GetUnit" else start(unit)
+
+
+@pytest.mark.parametrize(
+    ("signature", "value"), [("", None), ("s", "252"), ("v", dbus.Variant("u", 252)), ("v", dbus.Variant("as", []))]
+)
+def test_properties_of_other_types_are_errors(fake, unit, signature, value):
+    fake.answers["Get"] = [lambda call: answered(call, signature, *([] if value is None else [value]))]
+
+    with pytest.raises(CgroupError, match="its answer is not of the type that it should be"):
+        unit._version()
+
+
+def answered(call: dbus.Message, signature: str, *body: object) -> bytes:
+    return dbus.encode(dbus.RETURN, 1, {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}, signature, *body)
 
 
 @pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
@@ -229,8 +354,7 @@ def test_properties_of_a_later_systemd_are_left_out(fake, unit):
 
 
 def version(call: dbus.Message, text: str) -> bytes:
-    fields = {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}
-    return dbus.encode(dbus.RETURN, 1, fields, "v", dbus.Variant("s", text))
+    return answered(call, "v", dbus.Variant("s", text))
 
 
 def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
