@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import select
@@ -12,6 +13,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 30  # seconds
 
@@ -64,6 +66,52 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(PATIENCE)
+
+
+class Client:
+    """A program whose commands the tests run: `client("run", …)` must succeed, and gives what it prints."""
+
+    program: str
+
+    def command(self, *arguments: object) -> list[str]:
+        """The whole command line."""
+        raise NotImplementedError
+
+    def __call__(self, *arguments: object, status: int = 0, input: str | None = None, timeout: float = 120) -> str:
+        """Run it; what it prints on both streams if it must fail, on standard output otherwise."""
+        done = self.run(*arguments, input=input, timeout=timeout)
+        assert status == done.returncode, (
+            f"{self.program} {' '.join(map(str, arguments))}: status {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return (done.stdout + done.stderr if status else done.stdout).strip()
+
+    def run(
+        self, *arguments: object, input: str | None = None, timeout: float = 120, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it, whatever comes of it."""
+        feed = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        command = self.command(*arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **feed, **options)
+
+    def terminal(self, *arguments: object, **size: int) -> "Terminal":
+        """Run it on a terminal."""
+        return Terminal(*self.command(*arguments), **size)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What it knows of a container."""
+        return json.loads(self("inspect", name))[0]
+
+    def state(self, name: str) -> str:
+        """A container's status: running, exited…"""
+        return self.inspect(name)["State"]["Status"]
+
+    def await_state(self, name: str, status: str) -> None:
+        """Until a container has this status."""
+        until(lambda: self.state(name) == status, f"{name} is {status}")
+
+    def await_logs(self, name: str, text: str) -> None:
+        """Until a container has printed this."""
+        until(lambda: text in self("logs", name), f"{name} prints {text!r}")
 
 
 class Terminal:

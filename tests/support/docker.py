@@ -4,10 +4,9 @@ import json
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from tests.support import leaks, rootfs
-from tests.support.daemon import Daemon, Terminal, until
+from tests.support.daemon import Client, Daemon
 from tests.support.engines import CHECKOUT
 
 CONFIGURATION = CHECKOUT / "contrib/docker/daemon.json"
@@ -20,8 +19,10 @@ def capabilities(status: str) -> int:
     return int(status.partition("CapEff:\t")[2].split()[0], 16)
 
 
-class Docker:
+class Docker(Client):
     """A daemon and its client; `docker("run", …)` is a command that must succeed, and gives what it prints."""
+
+    program = "docker"
 
     def __init__(self, folder: Path, runtime: str, *options: str, wrapper: tuple[str, ...] = ()) -> None:
         """Start a daemon.
@@ -67,41 +68,9 @@ class Docker:
         """Until it answers."""
         self.daemon.await_answer(*self.client, "version")
 
-    def __call__(self, *arguments: object, status: int = 0, input: str | None = None, timeout: float = 120) -> str:
-        """Run the client; what it prints on both streams if it must fail, on standard output otherwise."""
-        done = self.run(*arguments, input=input, timeout=timeout)
-        assert status == done.returncode, (
-            f"docker {' '.join(map(str, arguments))}: status {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        return (done.stdout + done.stderr if status else done.stdout).strip()
-
-    def run(
-        self, *arguments: object, input: str | None = None, timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        """Run the client, whatever comes of it."""
-        command = [*self.client, *map(str, arguments)]
-        feed = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **feed)
-
-    def terminal(self, *arguments: object, **size: int) -> Terminal:
-        """Run the client on a terminal."""
-        return Terminal(*self.client, *map(str, arguments), **size)
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        """What the daemon knows of a container, or another object."""
-        return json.loads(self("inspect", name))[0]
-
-    def state(self, name: str) -> str:
-        """A container's status: running, exited…"""
-        return self.inspect(name)["State"]["Status"]
-
-    def await_state(self, name: str, status: str) -> None:
-        """Until a container has this status."""
-        until(lambda: self.state(name) == status, f"{name} is {status}")
-
-    def await_logs(self, name: str, text: str) -> None:
-        """Until a container has printed this."""
-        until(lambda: text in self("logs", name), f"{name} prints {text!r}")
+    def command(self, *arguments: object) -> list[str]:
+        """The client's."""
+        return [*self.client, *map(str, arguments)]
 
     def import_busybox(self) -> None:
         """The image `busybox`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import rootfs
-from tests.support.daemon import Terminal, until
+from tests.support.daemon import Client
 from tests.support.docker import GROUPS, USERS
 from tests.support.engines import CHECKOUT
 
@@ -59,7 +59,7 @@ def prepare_machine(folder: Path) -> None:
         (cgroups / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
-class Podman:
+class Podman(Client):
     """`podman("run", …)` is a command that must succeed, and gives what it prints. With `user`, it is a user's."""
 
     program = "podman"
@@ -100,22 +100,6 @@ class Podman:
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         return ["env", "-i", "-C", str(self.folder), *variables, *as_user, self.program, *map(str, arguments)]
 
-    def __call__(self, *arguments: object, status: int = 0, input: str | None = None, timeout: float = 120) -> str:
-        """Run it; what it prints on both streams if it must fail, on standard output otherwise."""
-        done = self.run(*arguments, input=input, timeout=timeout)
-        assert status == done.returncode, (
-            f"{self.program} {' '.join(map(str, arguments))}: status {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        return (done.stdout + done.stderr if status else done.stdout).strip()
-
-    def run(
-        self, *arguments: object, input: str | None = None, timeout: float = 120, **options: Any
-    ) -> subprocess.CompletedProcess[str]:
-        """Run it, whatever comes of it."""
-        feed = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        command = self.command(*arguments)
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **feed, **options)
-
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Run it beside the test."""
         return subprocess.Popen(
@@ -126,26 +110,10 @@ class Podman:
             text=True,
         )
 
-    def terminal(self, *arguments: object, **size: int) -> Terminal:
-        """Run it on a terminal."""
-        return Terminal(*self.command(*arguments), **size)
-
     def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
         """What it knows of a container, or another object."""
         found = json.loads(self("inspect", "--type", kind, name))
         return found[0] if isinstance(found, list) else found
-
-    def state(self, name: str) -> str:
-        """A container's status: running, exited…"""
-        return self.inspect(name)["State"]["Status"]
-
-    def await_state(self, name: str, status: str) -> None:
-        """Until a container has this status."""
-        until(lambda: self.state(name) == status, f"{name} is {status}")
-
-    def await_logs(self, name: str, text: str) -> None:
-        """Until a container has printed this."""
-        until(lambda: text in self("logs", name), f"{name} prints {text!r}")
 
     def _busybox(self) -> Path:
         root = rootfs.busybox(self.folder / "busybox")
