@@ -121,7 +121,7 @@ def test_metrics(ctr, box):
         (["--device", "/dev/fuse"], "exec 3<>/dev/fuse && echo open", "open"),
         (["--net-host"], "ls /sys/class/net | wc -l", ""),
         (["--seccomp"], "grep Seccomp: /proc/self/status", "2"),
-        (["--cgroup", "/some/where"], "cat /proc/self/cgroup", "0::/some/where"),
+        (["--cgroup", "/default/where"], "cat /proc/self/cgroup", "0::/default/where"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -115,6 +115,7 @@ def test_shim_is_killed(crashing):
     assert "hi" == crashing("exec", "box", "echo", "hi")
 
 
+@pytest.mark.differs("runc, when it is killed on the way, may leave a cgroup or a process for good.")
 @pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", "runtime"])
 def test_killed_while_creating(crashing, victim, runtime, endurance):
     """kill -9 at many moments of a `docker run`: then it can be removed, and another one runs."""
