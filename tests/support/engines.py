@@ -77,8 +77,9 @@ def run(
         suite: The Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """
+    debian = suite or SUITES.get(engine, STABLE)
     command = [
-        *(*MACHINES[machine], MACHINE, suite or SUITES.get(engine, STABLE), *COMMON, *ENGINES[engine], "--"),
+        *(*MACHINES[machine], MACHINE, debian, *COMMON, *ENGINES[engine], "--"),
         *(
             "/usr/bin/python3",
             "-m",
@@ -99,7 +100,7 @@ def run(
         "PYOCI_ENGINE_MACHINE": machine,
     }
     if machine != "host":  # it has no network to fetch packages by
-        subprocess.run([CHECKOUT / "tools/debian", suite, *COMMON, *ENGINES[engine], "--", "true"], check=True)
+        subprocess.run([CHECKOUT / "tools/debian", debian, *COMMON, *ENGINES[engine], "--", "true"], check=True)
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
