@@ -12,7 +12,6 @@ writes them, since systemd has no property for all of them. Device rules are an 
 leaves such programs as they are, but would replace one of its own by what it knows (decision 8).
 """
 
-import posix
 import time
 
 from pyoci import bus, dbus, files
@@ -127,7 +126,7 @@ class Unit(Cgroup):
         self._finish(reply, "start")
         if self.name.endswith(".slice"):
             self.path = self._control_group()
-            self._identify()
+            self._claim(pid)
             self.add(pid)
         else:
             self.path = _cgroup_of(pid)
@@ -136,10 +135,7 @@ class Unit(Cgroup):
                     f"cannot use unit {self.name}: systemd has put the process into {self.path}",
                     where=units.PATH_POINTER,
                 )
-            self._identify()
-            others = [other for other in self.pids() if other != pid]
-            if others:
-                raise CgroupError(f"cannot use cgroup {self.path}: it has processes already", where=units.PATH_POINTER)
+            self._claim(pid)
         self.created = [self.path]
         self.enable(writes)
         self._hang_up()
@@ -165,12 +161,16 @@ class Unit(Cgroup):
         except BusError as error:
             raise self._refused("start", error) from error
 
-    def _identify(self) -> None:
-        """From now on it is this very cgroup."""
+    def _claim(self, pid: int) -> None:
+        """From now on it is this very cgroup, and what is in it is ours to kill: nobody is yet but `pid`."""
+        found = super().at(self.path)
         try:
-            self.inode = posix.stat(self.mount + self.path, follow_symlinks=False).st_ino
-        except OSError as error:
-            raise self._failure("open", error) from error
+            if any(other != pid for other in found.pids()):
+                self._is_made = False  # nor is the unit ours to stop, with strangers in it: it ends with them
+                raise CgroupError(f"cannot use cgroup {self.path}: it has processes already", where=units.PATH_POINTER)
+        finally:
+            found.close()
+        self.inode = found.inode
 
     def _control_group(self) -> str:
         systemd = self._connected()
@@ -245,19 +245,23 @@ class Unit(Cgroup):
 
     def _is_abandoned(self) -> bool:
         """Whether there is a unit of the name in which nobody is: its runtime was killed while it waited for the unit,
-        and the process with it, which systemd would never see end as it was never in the cgroup."""
+        and the process with it, which systemd would never see end as it was never in the cgroup.
+
+        The path in the record is a guess, with another cgroup there, or none: the unit's own is asked for.
+        """
         try:
-            self._connected().call(MANAGER_PATH, MANAGER, "GetUnit", "s", self.name)
+            path = self._control_group()
+            return bool(path) and not self._has_processes(path)
         except CgroupError:
             return False
+
+    def _has_processes(self, path: str) -> bool:
+        """Whether somebody is in a cgroup. Raises `CgroupError` if it can't be told, as when it is not there."""
+        found = super().at(path)
         try:
-            remains = self.at(self.path)
-        except CgroupError as error:
-            return errno_of(error) in GONE
-        try:
-            return "populated 0" in remains.read("cgroup.events")
+            return "populated 0" not in found.read("cgroup.events")
         finally:
-            remains.close()
+            found.close()
 
     def _is_gone(self) -> bool:
         try:

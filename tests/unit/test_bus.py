@@ -11,7 +11,7 @@ import pytest
 
 from pyoci import bus, dbus
 from pyoci.bus import Bus
-from pyoci.cgroups import systemd, units
+from pyoci.cgroups import fs, systemd, units
 from pyoci.cgroups.systemd import Unit
 from pyoci.errors import CgroupError
 
@@ -46,8 +46,9 @@ class Systemd:
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
         self._thread.join(10)
+        for connection in self._connections:  # the last of them may have been taken only now
+            connection.close()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -92,8 +93,10 @@ class Systemd:
             connection.sendall(dbus.encode(dbus.RETURN, 1, fields, signature, *answer))
 
 
-def removed(result: str = "done", *, job: str = JOB, sender: str = ":1.0", **fields: str) -> bytes:
-    return signal(sender, "uoss", 7, job, "x-y.scope", result, **fields)
+def removed(
+    result: str = "done", *, job: str = JOB, sender: str = ":1.0", unit: str = "x-y.scope", **fields: str
+) -> bytes:
+    return signal(sender, "uoss", 7, job, unit, result, **fields)
 
 
 def signal(sender: str, signature: str, *body: object, **others: str) -> bytes:
@@ -120,9 +123,8 @@ def impatient(monkeypatch):
 def unit(fake, monkeypatch):
     """A unit that has been asked for nothing yet. What is of the kernel is left out."""
     monkeypatch.setattr(systemd, "_cgroup_of", lambda _: "/a.slice/x-y.scope")
-    for name in ("_identify", "enable"):
+    for name in ("_claim", "enable"):
         monkeypatch.setattr(Unit, name, lambda *_: None)
-    monkeypatch.setattr(Unit, "pids", lambda *_: [42])
     made = Unit("/nowhere", "/a.slice/x-y.scope", 0, "x-y.scope", fake.address, user=False)
     yield made
     made._hang_up()
@@ -236,7 +238,8 @@ def test_a_flood_without_an_end_ends_at_the_deadline(fake, unit, impatient):
 def test_the_deadline_holds_while_messages_are_taken(fake):
     """However many have come at once."""
     made = Bus(fake.address, "", "systemd", time.monotonic() + 10)
-    made._greeted, made._in, made.deadline = True, removed() * 3, time.monotonic() - 1
+    made.wait(lambda: made._greeted)
+    made._in, made.deadline = removed() * 3, time.monotonic() - 1
 
     with pytest.raises(CgroupError, match="no answer in"):
         made._take_all()
@@ -325,6 +328,80 @@ def test_a_unit_of_another_is_not_stopped(fake, unit):
 
     assert 2 == fake.names().count("StartTransientUnit")
     assert "StopUnit" not in fake.names()
+
+
+@pytest.fixture
+def in_cgroup(fake, tmp_path, monkeypatch):
+    """A unit of a slice or a scope whose cgroup, which is a folder, has processes."""
+    killed = []
+    monkeypatch.setattr(systemd, "_cgroup_of", lambda _: "/a.slice/x-y.scope")
+    monkeypatch.setattr(Unit, "enable", lambda *_: None)
+    monkeypatch.setattr(Unit, "add", lambda *_: None)
+    monkeypatch.setattr(fs.Cgroup, "kill", lambda self, *_: bool(killed.append(self.path)))
+    fake.answers["GetUnit"] = [(JOB,)]
+    fake.answers["Get"] = [lambda call: answered(call, "v", dbus.Variant("s", "/a.slice/x-y.scope"))]
+
+    def make(name, *pids, below=()):
+        fake.answers["StartTransientUnit"] = [(JOB,), removed(unit=name)]
+        folder = tmp_path / "cgroup/a.slice/x-y.scope"
+        for each, inside in ((folder, pids), (folder / "below", below)):
+            each.mkdir(parents=True)
+            (each / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in inside))
+        return Unit(str(tmp_path / "cgroup"), "/a.slice/x-y.scope", 0, name, fake.address, user=False)
+
+    make.killed = killed
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "pids", "below"), [("x-y.scope", [42, 43], []), ("x-y.scope", [42], [43]), ("x-y.slice", [], [43])]
+)
+def test_a_cgroup_with_strangers_in_it_is_not_taken(fake, in_cgroup, name, pids, below):
+    """Nor are they killed when create fails, neither by us nor by systemd."""
+    unit = in_cgroup(name, *pids, below=below)
+
+    with pytest.raises(CgroupError, match=r"cannot use cgroup /a\.slice/x-y\.scope: it has processes already"):
+        start(unit)
+    unit.destroy(kill=True)
+
+    assert 0 == unit.inode
+    assert [] == in_cgroup.killed
+    assert "StopUnit" not in fake.names()
+
+
+def test_a_cgroup_of_ones_own_is_taken(in_cgroup):
+    unit = in_cgroup("x-y.scope", 42)
+
+    start(unit)
+    unit.close()
+
+    assert os.stat(f"{unit.mount}{unit.path}").st_ino == unit.inode
+
+
+@pytest.mark.parametrize(
+    ("path", "events", "stopped"),
+    [
+        ("/real.scope", "populated 0\nfrozen 0\n", True),
+        ("/real.scope", "populated 1\nfrozen 0\n", False),
+        ("/real.scope", "", False),
+        ("/elsewhere.scope", "populated 0\nfrozen 0\n", False),
+        ("", "populated 0\nfrozen 0\n", False),
+    ],
+)
+def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(fake, tmp_path, path, events, stopped):
+    """Whatever is at the path that was guessed, or isn't: the unit of that name may be somebody's."""
+    for name, content in (("real.scope", events), ("guess.scope", "populated 0\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.events").write_text(content)
+    fake.answers["GetUnit"] = [(JOB,)]
+    fake.answers["Get"] = [lambda call: version(call, path)]
+    fake.answers["StopUnit"] = [(JOB,), removed()]
+    for guess in ("/guess.scope", "/none.scope"):
+        planned = Unit(str(tmp_path), guess, 0, "x-y.scope", fake.address, user=False)
+
+        Unit.from_dict(planned.to_dict()).destroy(kill=True)
+
+    assert (2 if stopped else 0) == fake.names().count("StopUnit")
 
 
 def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake, unit):
