@@ -42,6 +42,7 @@ class Systemd:
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
