@@ -104,7 +104,8 @@ With **--systemd-cgroup**, `linux.cgroupsPath` is *SLICE:PREFIX:NAME*: the unit 
 it ends in `.slice`; without one, *pyoci-ID.scope* in *system.slice*. Limits are properties of the unit and in its cgroup's files.
 An annotation `org.systemd.property.X` sets the unit's property *X* to a value in GVariant's text format: `'text'`, `true`,
 `uint64 5`, `['a.service']`; of *XSec* the value is in seconds. Root talks to the system's systemd, others to their own. Only **create** and
-**run** need the option: it is remembered. Whoever may write annotations may set any property that a scope has.
+**run** need the option: it is remembered. Properties that would reach out of the container are refused: of its
+processes, place and owner, of delegation and devices, and those that start or stop other units or act on the host.
 
 ## ANNOTATIONS
 

@@ -275,6 +275,39 @@ _PROPERTIES = {
 }
 
 
+# Who may annotate a container need not be who may do such things to the host.
+_OTHERS = "it would reach other units"
+_HOST = "it would act on the host"
+_OURS = "what is in a container's cgroup, and whose it is, is not for an annotation to say"
+_REFUSED = {
+    _OURS: (
+        *("PIDs", "PIDFDs", "Slice", "Id", "Names", "Controller", "ControlGroup", "User", "Group", "AddRef"),
+        *("AllowUserManager", "PAMName", "Transient"),
+    ),
+    _OTHERS: (
+        *("Requires", "RequiresOverridable", "RequiredBy", "RequiredByOverridable", "RequiresMountsFor"),
+        *("Wants", "WantedBy", "WantsMountsFor", "BindsTo", "BoundBy", "Upholds", "UpheldBy", "ConsistsOf"),
+        *("RequisiteOf", "RequisiteOverridable", "RequisiteOfOverridable", "Conflicts", "ConflictedBy"),
+        *("StopPropagatedFrom", "ReloadPropagatedFrom", "JoinsNamespaceOf", "References", "ReferencedBy"),
+        *("InSlice", "SliceOf", "Sockets", "Unit", "Service"),
+    ),
+    _HOST: ("BPFProgram", "IPIngressFilterPath", "IPEgressFilterPath", "NFTSet"),
+}
+_REFUSED_STARTS = {
+    "Delegate": _OURS, "Device": _OURS, "On": _OTHERS, "Propagates": _OTHERS, "Trigger": _OTHERS, "Exec": _HOST,
+}  # fmt: skip
+_REFUSED_ENDS = {"Action": _HOST, "ActionExitStatus": _HOST, "RebootArgument": _HOST}  # FailureAction may be `reboot`
+
+
+def _refused(name: str) -> str:
+    """Why a property is not set for an annotation; "" if it is. What is not known here is systemd's to judge."""
+    for why, names in _REFUSED.items():
+        if name in names:
+            return why
+    starts = [why for start, why in _REFUSED_STARTS.items() if name.startswith(start)]
+    return (starts + [why for end, why in _REFUSED_ENDS.items() if name.endswith(end)] + [""])[0]
+
+
 def annotated(annotations: "dict[str, str]") -> "list[Property]":
     """The properties that `org.systemd.property.NAME` annotations ask for. Raises `CgroupError` with their pointer."""
     return [
@@ -289,6 +322,8 @@ def _annotated(name: str, text: str, where: str) -> Property:
 
     if name[0] not in _UPPER or not _ALPHANUMERIC.issuperset(name):
         raise CgroupError(f"cannot set property {name}: not the name of one", where=where)
+    if why := _refused(name):
+        raise CgroupError(f"cannot set property {name}: {why}", where=where)
     try:
         value = parse(text)
     except ValueError as error:

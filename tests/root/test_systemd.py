@@ -165,7 +165,9 @@ def test_a_name_that_is_a_slice(runtime, bundle):
             "time",
             marks=[
                 pytest.mark.may_skip("user-mode Linux has no time namespaces"),
-                pytest.mark.skipif(not os.path.lexists("/proc/self/ns/time"), reason="this kernel has no time namespaces"),
+                pytest.mark.skipif(
+                    not os.path.lexists("/proc/self/ns/time"), reason="this kernel has no time namespaces"
+                ),
             ],
         ),
     ],
@@ -375,10 +377,12 @@ def test_paths_that_are_none(runtime, bundle, path, why):
         ("KillSignal", "15 16", "cannot set property KillSignal to `15 16`: unexpected `16` after the value"),
         ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopSec to `'x'`: not a number of seconds"),
         (
-            "ExecStartPre",
+            "NoSuchThing",
             "'/bin/true'",
-            "cannot start unit UNIT: Cannot set property ExecStartPre, or unknown property",
+            "cannot start unit UNIT: Cannot set property NoSuchThing, or unknown property",
         ),
+        ("ExecStartPre", "'/bin/true'", "cannot set property ExecStartPre: it would act on the host"),
+        ("Wants", "['rescue.target']", "cannot set property Wants: it would reach other units"),
     ],
 )
 def test_properties_that_are_none(runtime, bundle, name, text, why):
@@ -388,6 +392,22 @@ def test_properties_that_are_none(runtime, bundle, name, text, why):
     message = runtime.create_fails()
 
     assert f"/annotations/org.systemd.property.{name}: {why.replace('UNIT', scope(runtime))}" == message
+
+
+def test_an_annotation_moves_nobody_into_the_container(runtime, bundle):
+    """Where a create that fails would kill them."""
+    other = subprocess.Popen(["sleep", "100"])
+    before = Path(f"/proc/{other.pid}/cgroup").read_text()
+    try:
+        bundle.config["annotations"] = {"org.systemd.property.PIDs": f"[uint32 {other.pid}]"}
+
+        assert "/annotations/org.systemd.property.PIDs: cannot set property PIDs: " in runtime.create_fails()
+
+        assert before == Path(f"/proc/{other.pid}/cgroup").read_text()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_a_failed_unit_of_the_name_is_forgotten(runtime, bundle):

@@ -167,6 +167,35 @@ def test_annotations_that_are_none(name, text):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["PIDs", "PIDFDs", "Slice", "Controller", "User", "Group", "Delegate", "DelegateControllers", "DelegateSubgroup", "DevicePolicy",
+     "DeviceAllow", "Wants", "Requires", "BindsTo", "Upholds", "RequiredBy", "WantedBy", "UpheldBy", "Conflicts", "RequiresMountsFor",
+     "OnFailure", "OnSuccess", "OnFailureJobMode", "Triggers", "TriggeredBy", "PropagatesStopTo", "PropagatesReloadTo", "JoinsNamespaceOf",
+     "FailureAction", "SuccessAction", "SuccessActionExitStatus", "JobTimeoutAction", "JobTimeoutRebootArgument", "RebootArgument",
+     "StartLimitAction", "ExecStart", "ExecStartPre", "ExecStopPost", "BPFProgram", "IPIngressFilterPath", "NFTSet", "AddRef"],
+)  # fmt: skip
+def test_properties_that_reach_out_of_the_container_are_refused(name):
+    """Whatever their value: other processes would be moved, and killed, or other units be started."""
+    for text in ("[uint32 1]", "'x'", "true"):
+        with pytest.raises(CgroupError, match=f"cannot set property {name}: ") as caught:
+            units.annotated({f"org.systemd.property.{name}": text})
+
+        assert f"/annotations/org.systemd.property.{name}" == caught.value.where
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["KillSignal", "KillMode", "SendSIGHUP", "FinalKillSignal", "TimeoutStopUSec", "RuntimeMaxUSec", "DefaultDependencies", "After", "Before",
+     "PartOf", "Requisite", "Description", "Documentation", "CollectMode", "OOMPolicy", "ManagedOOMPreference", "ManagedOOMMemoryPressure",
+     "MemoryMax", "MemoryZSwapMax", "CPUWeight", "CPUQuotaPerSecUSec", "AllowedCPUs", "AllowedMemoryNodes", "IOWeight", "TasksMax",
+     "IOReadBandwidthMax", "TasksAccounting", "IPAccounting", "IPAddressDeny", "RestrictNetworkInterfaces", "SocketBindDeny",
+     "StopWhenUnneeded", "JobTimeoutUSec", "CoredumpReceive", "SomethingOfALaterSystemd"],
+)  # fmt: skip
+def test_properties_of_the_unit_alone_are_set(name):
+    assert [name] == [found.name for found in units.annotated({f"org.systemd.property.{name}": "true"})]
+
+
+@pytest.mark.parametrize(
     ("text", "signature", "value"),
     [
         ("'a'", "s", "a"), ('"a\'b"', "s", "a'b"), (r"'\u00e9\n\\\''", "s", "é\n\\'"), ("true", "b", True),
