@@ -152,23 +152,23 @@ def types(signature: str) -> "Iterator[str]":
         at = end
 
 
-def _end_of_type(signature: str, at: int, depth: int = 0) -> int:
-    if at >= len(signature) or depth > 2 * _DEEPEST:
+def _end_of_type(signature: str, at: int, arrays: int = 0, structs: int = 0) -> int:
+    if at >= len(signature) or max(arrays, structs) > _DEEPEST:
         raise ValueError(f"`{signature}` is no signature")
     kind = signature[at]
     if kind in _FIXED or kind in "sogv":
         return at + 1
     if kind == "a" and signature[at + 1 : at + 2] == "{":
-        key = _end_of_type(signature, at + 2, depth + 1)
-        end = _end_of_type(signature, key, depth + 1)
+        key = _end_of_type(signature, at + 2, arrays + 1, structs)
+        end = _end_of_type(signature, key, arrays + 1, structs)
         if signature[end : end + 1] == "}" and signature[at + 2] not in "av(":
             return end + 1
     elif kind == "a":
-        return _end_of_type(signature, at + 1, depth + 1)
+        return _end_of_type(signature, at + 1, arrays + 1, structs)
     elif kind == "(":
         end = at + 1
         while signature[end : end + 1] != ")":
-            end = _end_of_type(signature, end, depth + 1)
+            end = _end_of_type(signature, end, arrays, structs + 1)
         if end > at + 1:
             return end + 1
     raise ValueError(f"`{signature}` is no signature")

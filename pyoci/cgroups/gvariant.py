@@ -23,6 +23,7 @@ _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _NUMBER = frozenset("+-.0123456789abcdefxABCDEFX")
 _DEEPEST = 16
+_LONGEST_TYPE = 255
 
 
 def parse(text: str) -> Variant:
@@ -31,7 +32,14 @@ def parse(text: str) -> Variant:
     literal = parser.literal()
     if parser.peek():
         raise ValueError(f"unexpected `{text[parser.at :]}` after the value")
+    return _with_type(literal)
+
+
+def _with_type(literal: "_Literal") -> Variant:
     signature = literal.type_()
+    if len(signature) > _LONGEST_TYPE:
+        raise ValueError(f"its type is longer than {_LONGEST_TYPE} characters")
+    list(types(signature))  # which of parts that are types may not be one
     return Variant(signature, literal.as_(signature))
 
 
@@ -91,8 +99,7 @@ class _Parser:
             self.at += 1
             inner = self.literal()
             self._expect(">")
-            value = Variant(inner.type_(), inner.as_(inner.type_()))
-            literal = _Literal("v", _only("v", value), "v")
+            literal = _Literal("v", _only("v", _with_type(inner)), "v")
         elif character == "@":
             literal = self._annotated()
         elif character and (character in "+-." or character.isdigit()):
@@ -159,13 +166,16 @@ class _Parser:
         if not keys:
             raise ValueError("an empty dictionary needs its type, such as `@a{sv} {}`")
 
+        if len(kind := _common(keys)) != 1 or kind == "v":
+            raise ValueError(f"a dictionary's keys can't be of type `{kind}`")
+
         def build(signature: str) -> "Any":
             if signature[:2] != "a{":
                 raise ValueError(f"a dictionary where a value of type `{signature}` belongs")
             key, value = types(signature[2:-1])
             return {k.as_(key): v.as_(value) for k, v in zip(keys, values, strict=True)}
 
-        return _Literal(f"a{{{_common(keys)}{_common(values)}}}", build)
+        return _Literal(f"a{{{kind}{_common(values)}}}", build)
 
     def _annotated(self) -> _Literal:
         """`@TYPE VALUE`."""
@@ -218,7 +228,10 @@ class _Parser:
 
         def build(signature: str) -> "Any":
             if signature == "d":
-                return float(integer)
+                try:
+                    return float(integer)
+                except OverflowError:
+                    raise ValueError(f"{integer} is too large for type `d`") from None
             least, most = _RANGES.get(signature, (0, -1))
             if not least <= integer <= most:
                 raise ValueError(f"{integer} is not of type `{signature}`")

@@ -1,9 +1,10 @@
 """`linux.cgroupsPath`, files and annotations as units and properties."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pyoci import dbus
 from pyoci.cgroups import gvariant, resources, units
 from pyoci.cgroups.resources import Write
 from pyoci.dbus import Variant
@@ -221,11 +222,40 @@ def test_values_that_are_none(text):
         gvariant.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{[1]: 2}", "a dictionary's keys can't be of type `ai`"),
+        ("{('a', 1): 2}", "a dictionary's keys can't be of type `(si)`"),
+        ("{<1>: 2}", "a dictionary's keys can't be of type `v`"),
+        ("{{'a': 1}: 2}", "a dictionary's keys can't be of type `a{si}`"),
+        ("double 1" + "0" * 400, "too large for type `d`"),
+        ("[1.5, 1" + "0" * 400 + "]", "too large for type `d`"),
+        ("(" + "1," * 300 + ")", "its type is longer than 255 characters"),
+        ("<(" + "1," * 300 + ")>", "its type is longer than 255 characters"),
+        ("[<(" + "1," * 300 + ")>]", "its type is longer than 255 characters"),
+        ("@" + "a" * 33 + "s []", "is no signature"),
+        ("@" + "(" * 33 + "s" + ")" * 33 + " 1", "is no signature"),
+    ],
+)
+def test_values_that_d_bus_does_not_have(text, why):
+    """The error is clear, and of the annotation."""
+    with pytest.raises(CgroupError) as caught:
+        units.annotated({"org.systemd.property.X": text})
+
+    assert "/annotations/org.systemd.property.X" == caught.value.where
+    assert why in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
 @given(st.text(max_size=30) | st.text("[](){}<>@',\": 0123456789asuint6.b\\", max_size=30))
+@example("{[1]: 2}")
+@example("double 1" + "0" * 400)
+@example("(" + "1," * 300 + ")")
 def test_any_text_is_a_value_or_is_refused(text):
-    """No accident, whatever an annotation holds."""
+    """No accident, whatever an annotation holds: what is a value can be sent."""
     try:
         found = gvariant.parse(text)
     except ValueError:
         return
-    assert isinstance(found, Variant)
+    dbus.encode(dbus.CALL, 1, {dbus.PATH: "/", dbus.MEMBER: "M"}, "v", found)
