@@ -400,9 +400,11 @@ def test_an_annotation_moves_nobody_into_the_container(runtime, bundle):
     before = Path(f"/proc/{other.pid}/cgroup").read_text()
     try:
         bundle.config["annotations"] = {"org.systemd.property.PIDs": f"[uint32 {other.pid}]"}
+        bundle.write()
 
-        assert "/annotations/org.systemd.property.PIDs: cannot set property PIDs: " in runtime.create_fails()
+        message = runtime.fails("create", "--bundle", bundle.folder, runtime.id)
 
+        assert message.startswith("/annotations/org.systemd.property.PIDs: cannot set property PIDs: ")
         assert before == Path(f"/proc/{other.pid}/cgroup").read_text()
         assert other.poll() is None
     finally:
