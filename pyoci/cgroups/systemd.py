@@ -141,9 +141,14 @@ class Unit(Cgroup):
         self._hang_up()
 
     def _answer(self) -> dbus.Message:
-        """What systemd says to being asked for the unit, which is ours to stop if it agrees. Raises BusError."""
-        request, self._request = self._request, 0
-        reply = self._connected().reply(request, "o")
+        """What systemd says to being asked for the unit, which is ours to stop if it agrees. Raises BusError, or
+        `CgroupError` if it says nothing: it may yet."""
+        try:
+            reply = self._connected().reply(self._request, "o")
+        except BusError:
+            self._request = 0
+            raise
+        self._request = 0
         self._is_made = True
         return reply
 
@@ -280,20 +285,44 @@ class Unit(Cgroup):
                 raise
 
     def _stop(self) -> None:
-        """Stop the unit if it is ours, and wait for it."""
+        """Stop the unit if it is ours, and wait for it, but not past the deadline."""
         try:
             if self._request:
                 self._answer()
             if self._is_made:
-                systemd = self._connected()
-                job = systemd.send(MANAGER_PATH, MANAGER, "StopUnit", "ss", self.name, "replace")
-                self._finish(systemd.reply(job, "o"), "stop")
+                self._finish(self._connected().reply(self._ask_to_stop(), "o"), "stop")
         except BusError as error:
             # another's, which is why ours could not be started; or gone meanwhile, as it was empty
             if self._is_made and error.name != NO_SUCH_UNIT:
                 self.warnings.append(str(self._refused("stop", error)))
         except CgroupError as error:
-            self.warnings.append(str(error))
+            self.warnings.append(f"unit {self.name} may be left behind: {error}")
+            if self._request:
+                self._stop_unheard()
+
+    def _ask_to_stop(self) -> int:
+        """It is sent even after the deadline."""
+        systemd = self._connected()
+        call = systemd.send(MANAGER_PATH, MANAGER, "StopUnit", "ss", self.name, "replace")
+        systemd.flush()
+        return call
+
+    def _stop_unheard(self) -> None:
+        """systemd may make the unit after all: it is to stop it then. Nobody waits for that.
+
+        Where somebody is in its cgroup, who can't be ours as those are killed, the answer would be that there is such a
+        unit already.
+        """
+        self._request = 0
+        try:
+            if self._has_processes(self.path):
+                return
+        except CgroupError:
+            pass  # no such cgroup, yet
+        try:
+            self._ask_to_stop()
+        except CgroupError:
+            pass  # a warning was given
 
     # Talking to systemd
 

@@ -14,6 +14,7 @@ from pyoci.bus import Bus
 from pyoci.cgroups import fs, systemd, units
 from pyoci.cgroups.systemd import Unit
 from pyoci.errors import CgroupError
+from tests.support.runtime import wait_for
 
 JOB = "/org/freedesktop/systemd1/job/7"
 
@@ -256,7 +257,7 @@ def test_answers_of_other_types_are_errors(fake, unit, method, answer):
     def everything():
         start(unit)
         unit.destroy(kill=True)
-        assert [odd] == unit.warnings
+        assert [f"unit x-y.scope may be left behind: {odd}"] == unit.warnings
         unit._control_group()
 
     if method == "StopUnit":
@@ -295,6 +296,36 @@ def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, im
     unit.destroy(kill=True)
 
     assert 0.4 < time.monotonic() - before < 20
+
+
+@pytest.mark.parametrize("method", ["StartTransientUnit", "JobRemoved"])
+def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, method):
+    """systemd works off what it is asked in that order; nobody waits for it once more."""
+    fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
+    with pytest.raises(CgroupError, match="no answer in"):
+        start(unit)
+    before = time.monotonic()
+
+    unit.destroy(kill=True)
+
+    assert time.monotonic() - before < 0.4
+    wait_for(lambda: "StopUnit" == fake.names()[-1])
+    why = "cannot talk to systemd: no answer in 0.5 s (hint: is it overloaded?)"
+    assert [f"unit x-y.scope may be left behind: {why}"] == unit.warnings
+
+
+def test_a_unit_of_another_is_not_stopped_when_systemd_says_nothing(fake, unit, impatient, tmp_path):
+    """Ours was killed: whoever is where it would be is somebody else, and the answer would have been a refusal."""
+    (tmp_path / "a.slice/x-y.scope").mkdir(parents=True)
+    (tmp_path / "a.slice/x-y.scope/cgroup.events").write_text("populated 1\nfrozen 0\n")
+    unit.mount = str(tmp_path)
+    with pytest.raises(CgroupError, match="no answer in"):
+        start(unit)
+
+    unit.destroy(kill=True)
+    time.sleep(0.2)
+
+    assert "StopUnit" not in fake.names()
 
 
 def test_a_job_that_fails(fake, unit):
