@@ -386,7 +386,10 @@ class Cgroup:
         self._set_frozen(False, timeout)
 
     def kill(self, signal: int = SIGKILL) -> bool:
-        """Send `signal` to every process inside. True: they were all reached, even those just being forked."""
+        """Send `signal` to every process inside. True: they were all reached, even those just being forked; False: the
+        cgroup is only planned, and the caller has to signal the processes that it knows."""
+        if not self.inode:
+            return False
         try:
             if signal == SIGKILL:
                 try:

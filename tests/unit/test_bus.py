@@ -2,17 +2,20 @@
 
 import contextlib
 import os
+import signal as signal_
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from pyoci import bus, dbus
+from pyoci import bus, dbus, state
 from pyoci.bus import Bus
 from pyoci.cgroups import fs, systemd, units
 from pyoci.cgroups.systemd import Unit
+from pyoci.container import Container
 from pyoci.errors import CgroupError
 from tests.support.runtime import wait_for
 
@@ -501,6 +504,23 @@ def test_a_bus_that_hangs_up(fake, unit):
 
     with pytest.raises(CgroupError, match="cannot talk to systemd: connection reset by peer"):
         start(unit)
+
+
+@pytest.mark.parametrize("everyone", [True, False])
+def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
+    """While systemd is waited for, the record has nothing but a plan of the cgroup."""
+    planned = Unit("/sys/fs/cgroup", "/a.slice/x-y.scope", 0, "x-y.scope", "unix:path=/none", user=False)
+    child = subprocess.Popen(["sleep", "100"])
+    try:
+        record = {"pid": child.pid, "startTime": state.start_time(child.pid), "bootId": state.boot_id()}
+        record |= {"sharesPids": False, "cgroup": planned.to_dict()}
+
+        Container(None, record).kill(signal_.SIGTERM, all=everyone)
+
+        assert -signal_.SIGTERM == child.wait(10)
+    finally:
+        child.kill()
+        child.wait()
 
 
 # --- addresses
