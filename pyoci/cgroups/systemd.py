@@ -188,10 +188,20 @@ class Unit(Cgroup):
         try:
             super().add(pid)
         except PermissionError:
-            try:
-                self._connected().call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", self.name, "", [pid])
-            except BusError as error:
-                raise self._refused("move a process to", error) from error
+            self.fetch(pid, "")
+
+    def fetch(self, pid: int, below: str) -> None:
+        """Have systemd move a process to the unit's cgroup or one `below` it, "/a/b". Raises `CgroupError`."""
+        try:
+            self._connected().call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", self.name, below, [pid])
+        except BusError as error:
+            raise self._refused("move a process to", error) from error
+
+    def at(self, path: str) -> Cgroup:
+        """The cgroup at `path`, which is below this one and exists. Raises `CgroupError`."""
+        found = super().at(path)
+        found.close()
+        return _Below(self, path, found.inode)
 
     # Limits
 
@@ -378,6 +388,30 @@ class Unit(Cgroup):
                 break
             digits += character
         return int(digits or "0")
+
+
+class _Below(Cgroup):
+    """A cgroup in that of a unit: the container has made it."""
+
+    __slots__ = ("_unit",)
+
+    can_fetch = True
+
+    def __init__(self, unit: Unit, path: str, inode: int) -> None:
+        super().__init__(unit.mount, path, [], inode)
+        self._unit = unit
+
+    def add(self, pid: int) -> None:
+        """Move a process here; systemd does it where this one may not."""
+        try:
+            super().add(pid)
+        except PermissionError:
+            self._unit.fetch(pid, self.path.removeprefix(self._unit.path))
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        super().close()
+        self._unit.close()
 
 
 def _cgroup_of(pid: int) -> str:

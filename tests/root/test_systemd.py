@@ -254,6 +254,13 @@ def test_a_users_container_is_a_unit_of_the_users_systemd(runtime, session, bund
     assert (0, "") == (inside.status, inside.err)
     assert "0::/" in inside.out.splitlines()
     path = cgroup(runtime)
+    below = path / "below"
+    below.mkdir()
+    for each in (below, below / "cgroup.procs"):
+        os.chown(each, USER, GROUP)
+    inside = runtime("exec", "--cgroup", "below", runtime.id, "/bin/sh", "-c", "cat /proc/self/cgroup", **session)
+    assert (0, "") == (inside.status, inside.err)
+    assert "0::/below" in inside.out.splitlines()
     assert (0, "", "") == tuple(runtime("delete", "--force", runtime.id, **session))
     assert not path.exists()
 

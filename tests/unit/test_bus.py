@@ -506,6 +506,26 @@ def test_a_bus_that_hangs_up(fake, unit):
         start(unit)
 
 
+def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, monkeypatch):
+    """Of a container that manages its own cgroups, in which the processes are then."""
+    unit = in_cgroup("x-y.scope", 42, below=[])
+    fake.answers["AttachProcessesToUnit"] = [()]
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(fs.Cgroup, "add", refuse)
+    below = unit.at(unit.path + "/below")
+    assert below.can_fetch
+    assert os.fstat(below.dirfd).st_ino == below.inode
+
+    below.add(43)
+    below.close()
+
+    assert ["x-y.scope", "/below", [43]] == fake.calls[-1].body
+    assert unit._systemd is None
+
+
 @pytest.mark.parametrize("everyone", [True, False])
 def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
     """While systemd is waited for, the record has nothing but a plan of the cgroup."""
