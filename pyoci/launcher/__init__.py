@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 # The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
 ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 
-# Modules that the image has loaded, besides those that they import. Whatever a hot command needs is among them:
-# tests/native/test_image.py.
+# Modules that the image has loaded, besides those that they import: whatever a hot command needs (tests/native/test_image.py).
+# What an ordinary create needs lies together.
 PRELOADED = (
     "pyoci.cli",
     "pyoci.console",
     "pyoci.creation",
-    "pyoci.execution",
     "pyoci.config._validator",
     "pyoci.config.checks",
     "pyoci.cgroups.device_filter",
-    "pyoci.cgroups.systemd",
     "pyoci.hooks",
-    "pyoci.plan.unit",
     "pyoci.signals",
+    "pyoci.execution",
+    "pyoci.cgroups.systemd",
+    "pyoci.plan.unit",
 )
 
 _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
@@ -62,21 +62,21 @@ def preload(config: str) -> None:
     for name in PRELOADED:
         if _imp.is_frozen(name):
             __import__(name)
-    rehearse(config, times=20)  # specialised after 16, counting the warm-up of a loop
+    for _ in range(20):  # CPython specialises code after 16 times, counting the warm-up of a loop
+        rehearse(config, everything=True)
 
 
-def rehearse(config: str, times: int = 1) -> None:
-    """Do what commands do before they touch the host, `times` over.
+def rehearse(config: str, *, everything: bool = False) -> None:
+    """Do what commands do before they touch the host.
 
-    CPython specialises code that has run a few times: done before the image is written, that is for every process. Done
-    once in a process that began with the image, it shows which pages `create` writes to.
+    Done before the image is written, it warms up `everything` for every process. Done once in a process that began with
+    the image, it shows which pages an ordinary `create` writes to.
     """
     if _imp.is_frozen("pyoci.launcher.rehearsal"):  # not so in a test's package
         from pyoci.launcher import rehearsal
 
-        for _ in range(times):
-            rehearsal.any_command()
-            rehearsal.create(config)
+        rehearsal.any_command()
+        rehearsal.create(config, everything=everything)
 
 
 def _install_finder() -> None:

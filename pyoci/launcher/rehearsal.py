@@ -23,8 +23,10 @@ def any_command() -> None:
     loads(dumps(record).encode())
 
 
-def create(file: str) -> None:
-    """Read, validate, compile and encode the config in `file`, and an exec of its process."""
+def create(file: str, *, everything: bool) -> None:
+    """Read, validate, compile and encode the config in `file`; with `everything` an exec of its process, and what is
+    asked of systemd.
+    """
     fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
     text = posix.read(fd, posix.fstat(fd).st_size)
     posix.close(fd)
@@ -36,10 +38,11 @@ def create(file: str) -> None:
     plan = compile_container(config, host, Options("/bundle", "id"))
     encode(plan.child())
     plan.complete()
-    running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
-    encode(compile_exec(config["process"], running, host).child())
-    _unit(config, host)
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
+    if everything:
+        running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
+        encode(compile_exec(config["process"], running, host).child())
+        _unit(config, host)
 
 
 def _unit(config: "dict[str, Any]", host: Host) -> None:
