@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
 ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 
-# Modules that the image has loaded, besides those that they import: whatever a hot command needs (tests/native/test_image.py).
-# What an ordinary create needs lies together.
+# Modules that the image has loaded, besides those that they import. Whatever a hot command needs is among them
+# (tests/native/test_image.py); what an ordinary create needs lies together.
 PRELOADED = (
     "pyoci.cli",
     "pyoci.console",
