@@ -32,6 +32,13 @@ def machine(script):
     return process, f"pyoci-engines.{process.pid}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def debian():
+    """The stable Debian is there: making it is told on standard error."""
+    packages = [*engines.COMMON, "procps", "iproute2"]
+    subprocess.run([engines.CHECKOUT / "tools/debian", engines.STABLE, *packages, "--", "true"], check=True)
+
+
 def test_machine():
     """It passes on a command's output and status, is apart, and leaves nothing."""
     script = "echo out; echo err >&2; pyoci --version; ls /sys/class/net; ps -A -o comm | grep -c -e python -e pytest; exit 7"
