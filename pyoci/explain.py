@@ -152,7 +152,7 @@ ON_NOEXEC_MOUNT = 1 << 16
 _FORMATS = {
     FILE_SCRIPT: "its `#!` line names no interpreter",
     FILE_ELF: "its ELF header is broken, or this kernel runs no programs of this class",
-    FILE_PLAIN: "a script needs a `#!` line",
+    FILE_PLAIN: "it is neither a program for this machine nor a script with a `#!` line",
     FILE_EMPTY: "the file is empty",
 }
 _MACHINES = {

@@ -338,7 +338,7 @@ def test_program_disappears_before_start(runtime, bundle):
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (b"echo hi\n", "a script needs a `#!` line"),
+        (b"echo hi\n", "it is neither a program for this machine nor a script with a `#!` line"),
         (b"", "the file is empty"),
         (b"#!\n", "its `#!` line names no interpreter"),
         (b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x16\0" + bytes(64), "the program was made for s390x"),
