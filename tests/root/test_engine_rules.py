@@ -41,13 +41,6 @@ def cwd_is_a_file(bundle):
     bundle.process["cwd"] = "/etc/passwd"
 
 
-def cwd_is_closed(bundle):
-    (bundle.rootfs / "closed").mkdir(mode=0o700)
-    bundle.process["cwd"] = "/closed"
-    bundle.process["user"] = {"uid": 1000, "gid": 1000}
-    bundle.process["capabilities"] = {}
-
-
 def no_source(bundle):
     bundle.mount("/mnt", "bind", "rbind", source="/no/such")
 
@@ -94,7 +87,6 @@ FAULTS = [
     (below_a_file, 127, 125, 126),
     (without_interpreter, 127, 127, 127),
     (cwd_is_a_file, 127, 125, 126),
-    (cwd_is_closed, 126, 126, 126),
     (no_source, 127, 127, 127),
     (folder_on_a_file, 127, 125, 126),
     (file_on_a_folder, 127, 125, 126),
