@@ -94,7 +94,7 @@ class Container:
             awaits_start = False
         if awaits_start:
             return "creating" if self._record["status"] == "creating" and self._directory.is_locked() else "created"
-        cgroup = self._cgroup()
+        cgroup = self.cgroup()
         frozen = cgroup.frozen()
         cgroup.close()
         return "paused" if frozen else "running"
@@ -163,12 +163,12 @@ class Container:
         its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended.
         """
         record = self._require_record()
-        if all and self._cgroup().kill(signal):
+        if all and self.cgroup().kill(signal):
             return
         left = signal == SIGKILL and record["sharesPids"]
         pidfd = open_process(record)
         if pidfd < 0:
-            if left and self._cgroup().pids() and self._cgroup().kill(signal):
+            if left and (cgroup := self.cgroup()).pids() and cgroup.kill(signal):
                 return
             raise StatusError("container not running")
         try:
@@ -177,7 +177,7 @@ class Container:
         finally:
             posix.close(pidfd)
         if left:
-            self._cgroup().kill(signal)
+            self.cgroup().kill(signal)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or a created one after killing it; with `force` whatever it is.
@@ -207,7 +207,7 @@ class Container:
             status = self.status()
             if status != "running":
                 raise StatusError(_NOT_RUNNING.get(status, f"cannot pause a container that is {status}"))
-            self._cgroup().freeze()
+            self.cgroup().freeze()
         finally:
             self._directory.close()
 
@@ -218,7 +218,7 @@ class Container:
             status = self.status()
             if status != "paused":
                 raise StatusError(_NOT_RUNNING.get(status, "container not paused"))
-            self._cgroup().thaw()
+            self.cgroup().thaw()
         finally:
             self._directory.close()
 
@@ -228,7 +228,7 @@ class Container:
         """
         stopped = self.status() == "stopped"
         first = self._record["pid"]
-        others = sorted(pid for pid in self._cgroup().pids() if pid != first)
+        others = sorted(pid for pid in self.cgroup().pids() if pid != first)
         return others if stopped else [first, *others]
 
     def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
@@ -248,7 +248,7 @@ class Container:
                 from pyoci import resctrl
 
                 undo = resctrl.change(self._record["rdt"], schemas)
-            cgroup = self._cgroup()
+            cgroup = self.cgroup()
             try:
                 update(cgroup, resources)
             except BaseException:
@@ -268,14 +268,14 @@ class Container:
         from pyoci import events
 
         self._require_process()
-        return events.statistics(self._directory.id, self._cgroup())
+        return events.statistics(self._directory.id, self.cgroup())
 
     def follow(self, interval: float) -> None:
         """Print its events, and every `interval` seconds its statistics, until it has stopped. Raises StatusError."""
         from pyoci import events
 
         self._require_process()
-        events.follow(self._directory.id, self._record, self._cgroup(), interval)
+        events.follow(self._directory.id, self._record, self.cgroup(), interval)
 
     # --- for exec
 
@@ -285,8 +285,13 @@ class Container:
         return self._require_record()
 
     def cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
-        """Where its processes are."""
-        return self._cgroup()
+        """Where its processes are. Raises StateError."""
+        try:
+            from pyoci import cgroups  # `state` of a stopped or a created container needs none of it
+
+            return cgroups.from_dict(self._record["cgroup"])
+        except (KeyError, TypeError) as error:
+            raise StateError(f"cannot use the cgroup in {state.RECORD}: it is not of this version") from error
 
     def kept_for_exec(self) -> "dict[str, Any]":
         """The container's `process`, and what else of its config every process of it gets. Raises StateError."""
@@ -320,14 +325,6 @@ class Container:
                 raise ContainerNotFound(f"container `{self._directory.id}` does not exist")
             self._record = self._directory.load()
         return self._record
-
-    def _cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
-        try:
-            from pyoci import cgroups  # `state` of a stopped or a created container needs none of it
-
-            return cgroups.from_dict(self._record["cgroup"])
-        except (KeyError, TypeError) as error:
-            raise StateError(f"cannot use the cgroup in {state.RECORD}: it is not of this version") from error
 
     def _start_program(self) -> None:
         """One byte to exec.fifo; then what comes out of result.fifo until execve, or death, closes it."""
@@ -437,7 +434,7 @@ class Container:
     def _destroy(self) -> None:
         """Kill what lives, remove what create made, then the poststop hooks. Raises if one of them stays."""
         pidfd = open_process(self._record)
-        cgroup = self._cgroup()
+        cgroup = self.cgroup()
         if pidfd >= 0:
             send_signal(pidfd, SIGKILL)
             ended = wait_ended(pidfd, PATIENCE)

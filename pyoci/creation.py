@@ -24,6 +24,7 @@ from pyoci.plan.operations import (
     CREATE_STATE,
     CREATED,
     EXEC_FIFO,
+    FILTER,
     HOOK_STATE,
     HOOKS,
     LISTENER,
@@ -150,13 +151,17 @@ class _Creation:
         for warning in warnings:
             log.warning(warning)
         self.plan: Plan
-        self.notifies = False
         self.hooks_began = False
 
     @property
     def terminal(self) -> bool:
         """Whether the program gets a terminal."""
         return bool(self.config.get("process", {}).get("terminal"))
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the container gets a socket for sd_notify."""
+        return any(op.where == NOTIFY for op in self.plan.init)
 
     def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
         """The plan, and whatever it warns about."""
@@ -179,7 +184,6 @@ class _Creation:
             notify=state.notify_socket(self.root, self.id) if state.service_manager() else "",
         )
         self.plan = compile_container(self.config, self.host, self.options)
-        self.notifies = any(op.where == NOTIFY for op in self.plan.init)
         for warning in self.plan.warnings:
             self.log.warning(warning)
 
@@ -297,16 +301,18 @@ class _Creation:
             "linux": {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
             "keyring": self.options.new_keyring,
         }
-        for op in self.plan.init:
-            if op.verb == "load_seccomp":
-                kept["seccomp"] = {"flags": op.b}
-                directory.keep(state.SECCOMP, op.blob or (self.plan.filter.program if self.plan.filter else b""))
+        filter_ = self.plan.filter
+        if filter_ is not None and any(op.verb == "load_seccomp" for op in self.plan.init):
+            kept["seccomp"] = {"flags": filter_.flags}
+            directory.keep(state.SECCOMP, filter_.program)
         directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
 
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
         if self.notifies:
             directory.make_notify_folder()
+        if any(op.verb == "write_filter" for op in self.plan.meanwhile):
+            launch.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         if HOOKS in self.plan.at:
             launch.slots[HOOK_STATE] = hooks.state_file()
             launch.slots[BUNDLE] = open_bundle(self.bundle)

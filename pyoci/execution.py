@@ -7,7 +7,7 @@ one by the same operations, in the container's namespaces and cgroup.
 import posix
 
 from pyoci import config as configuration
-from pyoci import console, files
+from pyoci import console
 from pyoci.bundle import read_given
 from pyoci.cgroups import fs
 from pyoci.config.jsonio import dumps
@@ -318,10 +318,9 @@ def _cgroup(container: "Container", pid: int, below: str) -> "fs.Cgroup | fs.NoC
             raise UsageError(f"cannot use cgroup `{below}`: expected a path below the container's")
         return own.at(own.path + path)
     if own.read("cgroup.subtree_control").strip():
-        for line in files.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
-            path = line.removeprefix("0::")
-            if line != path and path.startswith(own.path + "/"):
-                return own.at(path)
+        path = fs.path_of(pid)
+        if path.startswith(own.path + "/"):
+            return own.at(path)
     return own
 
 

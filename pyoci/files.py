@@ -45,8 +45,7 @@ def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> No
     fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
     try:
         try:
-            while data:
-                data = data[posix.write(fd, data) :]
+            write_all(fd, data)
         finally:
             posix.close(fd)
         posix.rename(temporary, path, src_dir_fd=dirfd, dst_dir_fd=dirfd)

@@ -175,8 +175,6 @@ class Launch:
         """Clone the first child, which waits for a word from us if it is `held`. Whether it has to be cloned again,
         since it was killed at once, or may not be born in its cgroup."""
         ops, pool, vectors = encode(self.plan.child())
-        if self.plan.filter is not None and self.slots[FILTER] < 0:
-            self.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         self._channel, child_end = _native.channel()
         self.slots[CHANNEL] = child_end
         flags = self.plan.clone_flags

@@ -14,6 +14,7 @@ A message is printable text on one line: no hook or image can forge a second lin
 import posix
 import time
 
+from pyoci import files
 from pyoci.errors import PyociError, UsageError, reason
 
 TYPE_CHECKING = False
@@ -192,9 +193,7 @@ def _printable_character(character: str) -> str:
 
 def write_all(fd: int, text: str) -> None:
     """Write `text` to `fd`, all of it. Raises OSError."""
-    data = text.encode("utf-8", "replace")
-    while data:
-        data = data[posix.write(fd, data) :]
+    files.write_all(fd, text.encode("utf-8", "replace"))
 
 
 def print_data(text: str) -> int:

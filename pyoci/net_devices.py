@@ -10,6 +10,7 @@ goes on.
 import posix
 import sys
 
+from pyoci import files
 from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, SetupError, reason
 from pyoci.plan.net_devices import WHERE
@@ -108,8 +109,7 @@ def _command() -> "list[str]":
 
 
 def _fill(fd: int, data: bytes) -> None:
-    while data:
-        data = data[posix.write(fd, data) :]
+    files.write_all(fd, data)
     posix.lseek(fd, 0, 0)
 
 

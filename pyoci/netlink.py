@@ -11,7 +11,7 @@ else has, by which it is found, and gets its own there.
 
 import posix
 
-from pyoci import _native
+from pyoci import _native, files
 from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, reason
 from pyoci.net_devices import NETWORK
@@ -63,9 +63,7 @@ def main() -> int:
         answer = _answer(request)
     except Failure as failure:
         answer = {"error": failure.answer}
-    data = dumps(answer).encode("utf-8", "surrogateescape")
-    while data:
-        data = data[posix.write(1, data) :]
+    files.write_all(1, dumps(answer).encode("utf-8", "surrogateescape"))
     return 0
 
 

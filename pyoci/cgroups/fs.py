@@ -123,13 +123,13 @@ def cgroup_path(cgroups_path: str, id: str) -> str:
 
 def _own_parent() -> str:
     """The parent of the caller's own cgroup as a path from the mount, "" when it is the root."""
-    parent = _own_path().rpartition("/")[0]
+    parent = path_of().rpartition("/")[0]
     return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
 
 
-def _own_path() -> str:
-    """The caller's own cgroup as a path from the mount."""
-    for line in _read_file("/proc/self/cgroup").split("\n"):
+def path_of(pid: "int | str" = "self") -> str:
+    """The cgroup of a process, by default the caller's own, as a path from the mount; "" without a v2 hierarchy."""
+    for line in _read_file(f"/proc/{pid}/cgroup").split("\n"):
         if line.startswith("0::"):
             return line[3:]
     return ""
@@ -147,7 +147,7 @@ def refusal(cgroups_path: str, id: str, mount: str) -> str:
     above = path
     while above and not _is_there(mount + above):
         above = above.rpartition("/")[0]
-    own = _own_path()
+    own = path_of()
     common = path
     while common and not f"{own}/".startswith(f"{common}/"):
         common = common.rpartition("/")[0]

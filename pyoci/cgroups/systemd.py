@@ -14,10 +14,10 @@ leaves such programs as they are, but would replace one of its own by what it kn
 
 import time
 
-from pyoci import bus, dbus, files
+from pyoci import bus, dbus
 from pyoci.bus import Bus, BusError
 from pyoci.cgroups import units
-from pyoci.cgroups.fs import GONE, PATIENCE, Cgroup, errno_of, find_mount
+from pyoci.cgroups.fs import GONE, PATIENCE, Cgroup, errno_of, find_mount, path_of
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ class Unit(Cgroup):
             self._claim(pid)
             self.add(pid)
         else:
-            self.path = _cgroup_of(pid)
+            self.path = path_of(pid)
             if self.path.rpartition("/")[2] != self.name:
                 raise CgroupError(
                     f"cannot use unit {self.name}: systemd has put the process into {self.path}",
@@ -412,14 +412,6 @@ class _Below(Cgroup):
         """Give the descriptors back."""
         super().close()
         self._unit.close()
-
-
-def _cgroup_of(pid: int) -> str:
-    """Where a process is, as a path from the mount."""
-    for line in files.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
-        if line.startswith("0::"):
-            return line[3:]
-    raise CgroupError(f"cannot find the cgroup of process {pid}: it is not in the v2 hierarchy")
 
 
 __all__ = ["Unit"]

@@ -312,8 +312,8 @@ def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host, options: Options) 
         return None
     compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
     plan.warnings.extend(compiled.warnings)
+    plan.filter = compiled
     if not compiled.is_compiled:
-        plan.filter = compiled
         plan.meanwhile.append(Op("write_filter", seccomp.WHERE))
     if compiled.notify:
         path = join(options.bundle, linux["seccomp"]["listenerPath"])
@@ -333,13 +333,18 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -
         return
     path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
     plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path))
+    write_limits(plan, plan.meanwhile)
+    filter_devices(plan, limits, plan.meanwhile, host)
+
+
+def write_limits(plan: Plan, early: "list[Op]") -> None:
+    """The cgroup's limits, `early` but for that of processes."""
     for index, write in enumerate(plan.writes):
         op = Op("write_cgroup", write.where, write.file, write.value, a=index)
         if write.controller == "pids":
             plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
         else:
-            plan.meanwhile.append(op)
-    filter_devices(plan, limits, plan.meanwhile, host)
+            early.append(op)
 
 
 def filter_devices(plan: Plan, limits: "dict[str, Any]", early: "list[Op]", host: Host) -> None:

@@ -138,7 +138,7 @@ class Plan:
     `poststart`  what `start` runs once the program runs; create keeps it in the state
     `poststop`   what `delete` runs once the container is gone; kept likewise
     `slots`      how many descriptors the plan numbers
-    `filter`     a seccomp filter that is still to be compiled, for `write_filter`
+    `filter`     the seccomp filter, which may still have to be compiled, by `write_filter`
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
     `properties` the unit's, under the systemd driver, which `set_property` and `change_property` number
     `warnings`   what the person should know; nothing depends on it

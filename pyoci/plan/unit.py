@@ -5,7 +5,7 @@ process exists, which goes on up to its cgroup namespace meanwhile.
 """
 
 from pyoci.cgroups import resources, units
-from pyoci.plan.compiler import filter_devices
+from pyoci.plan.compiler import filter_devices, write_limits
 from pyoci.plan.operations import CGROUP, READY, Op
 
 TYPE_CHECKING = False
@@ -39,9 +39,7 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     plan.before.append(Op("connect_systemd", units.PATH_POINTER, "the user's" if host.user_manager else "the system's"))
     plan.at.setdefault(CGROUP, []).append(Op("await_unit", units.PATH_POINTER, name.unit))
     there, ready = plan.after.setdefault(CGROUP, []), plan.at.setdefault(READY, [])
-    for index, write in enumerate(plan.writes):
-        op = Op("write_cgroup", write.where, write.file, write.value, a=index)
-        (ready if write.controller == "pids" else there).append(op)
+    write_limits(plan, there)
     ready.extend(_property("change_property", plan, index) for index in range(len(early), len(plan.properties)))
     filter_devices(plan, limits, there, host)
 

@@ -126,7 +126,7 @@ def impatient(monkeypatch):
 @pytest.fixture
 def unit(fake, monkeypatch):
     """A unit that has been asked for nothing yet. What is of the kernel is left out."""
-    monkeypatch.setattr(systemd, "_cgroup_of", lambda _: "/a.slice/x-y.scope")
+    monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     for name in ("_claim", "enable"):
         monkeypatch.setattr(Unit, name, lambda *_: None)
     made = Unit("/nowhere", "/a.slice/x-y.scope", 0, "x-y.scope", fake.address, user=False)
@@ -368,7 +368,7 @@ def test_a_unit_of_another_is_not_stopped(fake, unit):
 def in_cgroup(fake, tmp_path, monkeypatch):
     """A unit of a slice or a scope whose cgroup, which is a folder, has processes."""
     killed = []
-    monkeypatch.setattr(systemd, "_cgroup_of", lambda _: "/a.slice/x-y.scope")
+    monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     monkeypatch.setattr(Unit, "enable", lambda *_: None)
     monkeypatch.setattr(Unit, "add", lambda *_: None)
     monkeypatch.setattr(fs.Cgroup, "kill", lambda self, *_: bool(killed.append(self.path)))
