@@ -10,7 +10,7 @@ import errno
 import posix
 
 from pyoci import _native, explain, files, hooks, state
-from pyoci.cgroups.fs import Cgroup, NoCgroup
+from pyoci.cgroups.fs import GONE, Cgroup, NoCgroup, errno_of
 from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.devices import OF_CONTAINER
@@ -318,8 +318,13 @@ class Launch:
         for op in self.plan.at.get(point, ()):
             self._run(op)
         self._answer()
-        for op in self.plan.after.get(point, ()):
-            self._run(op)
+        try:
+            for op in self.plan.after.get(point, ()):
+                self._run(op)
+        except PyociError as error:
+            # a unit's cgroup goes with the child, whose own word of why it ended comes next
+            if errno_of(error) not in GONE or not state.wait_ended(self.pidfd, 0):
+                raise
 
     def _answer(self) -> None:
         """Let the child go on. Raises SetupError if it has ended."""

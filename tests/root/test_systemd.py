@@ -479,6 +479,21 @@ def test_create_fails_late(runtime, bundle):
     assert "no such file or directory" in runtime.create_fails()
 
 
+def test_what_ends_the_first_process_is_told(runtime, bundle):
+    """Not that its scope has ended with it, while the limits were written: by a runtime that is slow here."""
+    bundle.mount("/bin/sh", "bind", "rbind", source=bundle.folder)
+    bundle.linux["resources"]["unified"] = {"cgroup.max.depth": "9"}
+    bundle.write()
+    slowly = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:delay_exit=200000"]
+    command = runtime.command("create", "--bundle", bundle.folder, runtime.id)
+
+    done = subprocess.run([*slowly, *command], capture_output=True, text=True, check=False)
+
+    assert (1, "/mounts/") == (done.returncode, done.stderr[:8])
+    assert "ot a directory" in done.stderr
+    runtime.assert_gone()
+
+
 def test_create_is_killed_at_any_time(runtime, bundle):
     """`delete --force` removes what is there, and so does systemd what nobody is in."""
     bundle.write()
