@@ -21,7 +21,8 @@ def main() -> int:
     if options.merge:
         documents = [document for path in options.merge for document in json.loads(Path(path).read_text())]
         return write(options, documents)
-    wanted = suite.collect(options.id)
+    first, step = options.part
+    wanted = suite.collect(options.id)[first - 1 :: step]
     if options.list:
         for case in wanted:
             print(f"{case.name:40} {case.level:3} {case.sentence}")
@@ -44,7 +45,8 @@ def main() -> int:
         started = time.monotonic()
         results = suite.run(command_line, wanted, options.jobs, progress.tell)
         progress.end()
-        documents.append(report.document(command_line, known_as, results, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        documents.append(report.document(command_line, known_as, results, seconds, options.part))
     return write(options, documents)
 
 
@@ -67,9 +69,24 @@ def parse(words: "list[str]") -> argparse.Namespace:
     parser.add_argument("--format", choices=report.FORMATS, default="table")
     parser.add_argument("--output", help="write the report to this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time (default: %(default)s)")
+    parser.add_argument(
+        "--part",
+        type=part,
+        default=(1, 1),
+        metavar="N/M",
+        help="every M-th case, from the N-th on: for M machines at a time, and then --merge",
+    )
     parser.add_argument("--list", action="store_true", help="show the cases instead of running them")
     parser.add_argument("--merge", nargs="+", metavar="JSON", help="report on earlier runs, written with --format json")
     return parser.parse_args(words)
+
+
+def part(text: str) -> "tuple[int, int]":
+    """`2/3` as (2, 3)."""
+    number, _, of = text.partition("/")
+    if not 1 <= int(number) <= int(of):
+        raise ValueError
+    return int(number), int(of)
 
 
 class Progress:

@@ -7,8 +7,62 @@ is not, is reported with what the test saw.
 
 import re
 
+# What both miss, and in the same way.
+ALIKE = {
+    "CFG-02": (
+        "a config for version 2.0.0 is accepted; config.md, Specification version: compatibility is within "
+        "one major version."
+    ),
+    "ANN-01": ("an annotation with an empty key is accepted; config.md, Annotations: keys are not empty."),
+    "LIFE-07": (
+        "start does not wait for startContainer hooks, so that it succeeds although one fails; runtime.md, "
+        "Lifecycle, step 7: if one fails, the runtime generates an error."
+    ),
+    "OP-12": (
+        "delete removes the container's cgroup even if it was there before create, and leaves the cgroups "
+        "above it that create made; runtime.md, Delete: what create made is deleted, and what it did not make"
+        " is not."
+    ),
+    "HOOK-10": (
+        "start succeeds although a startContainer hook can't be executed; runtime.md, Lifecycle, step 7: an error."
+    ),
+    "PROC-12": ("two limits of one type are accepted; config.md, POSIX process: such a config is an error."),
+    "PROC-21": (
+        "create fails if the runtime itself lacks a capability; config.md, Linux Process: the runtime should "
+        "not fail, but log a warning."
+    ),
+    "PROC-50": ("a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."),
+    "PROC-51": (
+        "without a umask in the config it is 0022; config.md, User: it should not be changed from the calling"
+        " process's."
+    ),
+    "UM-01": ("a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."),
+    "DEV-04": (
+        "whatever is at the path of a device is left there, and passes for it; config-linux.md, Devices: if "
+        "it does not match the device, the runtime must generate an error."
+    ),
+    "DEV-05": ("major and minor may be missing, and are 0 then; config-linux.md, Devices: required unless p."),
+    "RDT-06": (
+        "any memBwSchema is written, with other resources and several lines; config-linux.md, IntelRdt: it "
+        "begins with MB: and has no newline."
+    ),
+    "MASK-01": (
+        "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
+    ),
+    "MASK-02": (
+        "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
+    ),
+    "SEC-24": ("listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set."),
+    "PROC-35": ("ioPriority may lack its priority; config.md, Linux Process: it is required."),
+    "PERS-02": (
+        "flags of a personality are ignored; config-linux.md, Personality: none is defined, and config.md: an"
+        " invalid value is an error."
+    ),
+}
+
 FINDINGS: "dict[str, dict[str, str]]" = {
     "runc 1.3": {
+        **ALIKE,
         "JSON-01": (
             "bytes of config.json that are not UTF-8 become U+FFFD without a word; glossary.md, JSON: all of the "
             "configuration is encoded in UTF-8."
@@ -21,15 +75,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "ociVersion is not looked at: it may be missing, empty or anything; config.md, Specification version:"
             " it is required, and in SemVer 2.0.0 format."
         ),
-        "CFG-02": (
-            "a config for version 2.0.0 is accepted; config.md, Specification version: compatibility is within "
-            "one major version."
-        ),
-        "ANN-01": ("an annotation with an empty key is accepted; config.md, Annotations: keys are not empty."),
-        "LIFE-07": (
-            "start does not wait for startContainer hooks, so that it succeeds although one fails; runtime.md, "
-            "Lifecycle, step 7: if one fails, the runtime generates an error."
-        ),
         "LIFE-13": (
             "after a poststop hook that fails no other runs; runtime.md, Lifecycle, step 13: the remaining hooks "
             "go on as if it had succeeded."
@@ -37,11 +82,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         "LIFE-15": (
             "after a startContainer hook that fails start succeeds, and the container is still there; runtime.md,"
             " Lifecycle: it goes on with steps 12 and 13, is destroyed, and poststop hooks run."
-        ),
-        "OP-12": (
-            "delete removes the container's cgroup even if it was there before create, and leaves the cgroups "
-            "above it that create made; runtime.md, Delete: what create made is deleted, and what it did not make"
-            " is not."
         ),
         "HOOK-01": (
             "a hook may have a relative path, which depends on the working directory, and a hook that runs after "
@@ -52,21 +92,8 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             " start succeeds although a startContainer hook exceeds its timeout; config.md, POSIX-platform Hooks:"
             " the timeout is more than 0, and then the hook is aborted."
         ),
-        "HOOK-10": (
-            "start succeeds although a startContainer hook can't be executed; runtime.md, Lifecycle, step 7: an error."
-        ),
         "PROC-01": (
             "create refuses a config without process; config.md, Process: it is optional until start is called."
-        ),
-        "PROC-12": ("two limits of one type are accepted; config.md, POSIX process: such a config is an error."),
-        "PROC-21": (
-            "create fails if the runtime itself lacks a capability; config.md, Linux Process: the runtime should "
-            "not fail, but log a warning."
-        ),
-        "PROC-50": ("a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."),
-        "PROC-51": (
-            "without a umask in the config it is 0022; config.md, User: it should not be changed from the calling"
-            " process's."
         ),
         "ROOT-02": (
             "root without a path is accepted, and the bundle itself is the root; config.md, Root: path is required."
@@ -75,24 +102,14 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "defaults is taken for an option of the filesystem, which a bind mount and a tmpfs refuse; config.md,"
             " Linux mount options: it is the runtime's to know."
         ),
-        "UM-01": ("a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."),
         "FD-02": (
             "without a procfs no container can be made; runtime-linux.md, Dev symbolic links: the links are "
             "conditional upon it."
         ),
         "DEV-03": ("a device without a path is accepted and ignored; config-linux.md, Devices: path is required."),
-        "DEV-04": (
-            "whatever is at the path of a device is left there, and passes for it; config-linux.md, Devices: if "
-            "it does not match the device, the runtime must generate an error."
-        ),
-        "DEV-05": ("major and minor may be missing, and are 0 then; config-linux.md, Devices: required unless p."),
         "RDT-02": (
             "without a resctrl filesystem an intelRdt that has no schema is accepted and ignored; config-"
             "linux.md, IntelRdt: if none is mounted, an error."
-        ),
-        "RDT-06": (
-            "any memBwSchema is written, with other resources and several lines; config-linux.md, IntelRdt: it "
-            "begins with MB: and has no newline."
         ),
         "RDT-09": (
             "the schemata of a group that exists are overwritten, not compared; config-linux.md, IntelRdt: if "
@@ -136,12 +153,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "with cgroup v2 leafWeight is ignored; config-linux.md, Control groups: what can't be converted is an"
             " error."
         ),
-        "MASK-01": (
-            "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
-        ),
-        "MASK-02": (
-            "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
-        ),
         "SEC-01": (
             "a seccomp without defaultAction is accepted if there are no rules, and no filter is loaded; config-"
             "linux.md, Seccomp: it is required."
@@ -152,7 +163,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         ),
         "SEC-05": ("a rule without names is accepted; config-linux.md, Seccomp: at least one entry."),
         "SEC-06": ("an argument may lack its index and its value; config-linux.md, Seccomp: they are required."),
-        "SEC-24": ("listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set."),
         "FEAT-06": (
             "defaults is listed, and handed to the filesystem, of which tmpfs refuses it; features.md, "
             "mountOptions: the options are recognised by the runtime."
@@ -176,7 +186,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "poststart hooks run in create; config.md, POSIX-platform Hooks: after the program has been executed,"
             " in start."
         ),
-        "PROC-35": ("ioPriority may lack its priority; config.md, Linux Process: it is required."),
         "DEV-07": (
             "in a user namespace the host's node of the same path is bound, and if there is none, create fails; "
             "config-linux.md, Devices: the devices listed must be available, with the owner that uid and gid "
@@ -190,16 +199,13 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "with slave the root is private; config-linux.md, Rootfs Mount Propagation: it receives mounts from "
             "the host."
         ),
-        "PERS-02": (
-            "flags of a personality are ignored; config-linux.md, Personality: none is defined, and config.md: an"
-            " invalid value is an error."
-        ),
         "CG-46": (
             "with cgroup v2 realtimeRuntime and realtimePeriod are ignored; config-linux.md, Control groups: what"
             " can't be converted is an error."
         ),
     },
     "crun 1.28": {
+        **ALIKE,
         "ERR-01": (
             "a create that fails, for instance since a namespace's path is missing, leaves the cgroup that it "
             "made, a resctrl group, and a network device that it moved is lost; runtime.md, Errors: generating an"
@@ -218,7 +224,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "an ociVersion such as 1.0, 1.0.0.0 or v1.0.0 is accepted; config.md, Specification version: it is in"
             " SemVer 2.0.0 format."
         ),
-        "ANN-01": ("an annotation with an empty key is accepted; config.md, Annotations: keys are not empty."),
         "ST-01": (
             "hooks get ociVersion 1.0, which `state` does not show and which is no version of the specification; "
             "runtime.md, State: it is the version that the state complies with."
@@ -235,10 +240,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "hooks get pid 0 with status created, and the status starting, which the schema does not have; "
             "runtime.md, State: pid is required while the status is created or running."
         ),
-        "LIFE-07": (
-            "start does not wait for startContainer hooks, so that it succeeds although one fails; runtime.md, "
-            "Lifecycle, step 7: if one fails, the runtime generates an error."
-        ),
         "LIFE-14": (
             "start does not wait for startContainer hooks, and runs poststart hooks before them; runtime.md, "
             "Lifecycle: first startContainer hooks, then the program, then poststart hooks."
@@ -246,11 +247,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         "LIFE-15": (
             "after a hook of create that fails no poststop hook runs, and after a startContainer hook start "
             "succeeds and the container is still there; runtime.md, Lifecycle: it goes on with steps 12 and 13."
-        ),
-        "OP-12": (
-            "delete removes the container's cgroup even if it was there before create, and leaves the cgroups "
-            "above it that create made; runtime.md, Delete: what create made is deleted, and what it did not make"
-            " is not."
         ),
         "HOOK-01": (
             "a relative path of a startContainer or poststop hook is taken; config.md, POSIX-platform Hooks: the "
@@ -266,9 +262,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             " standard input makes the operation fail, or the runtime end by SIGPIPE; config.md, POSIX-platform "
             "Hooks: the state is passed to hooks."
         ),
-        "HOOK-10": (
-            "start succeeds although a startContainer hook can't be executed; runtime.md, Lifecycle, step 7: an error."
-        ),
         "HOOK-11": (
             "poststart hooks run while startContainer hooks still do, before the program; config.md, POSIX-"
             "platform Hooks: after the program has been executed."
@@ -278,16 +271,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         ),
         "PROC-04": ("a relative cwd is accepted; config.md, Process: it is an absolute path."),
         "PROC-06": ("args may be missing; config.md, Process: at least one entry is required."),
-        "PROC-12": ("two limits of one type are accepted; config.md, POSIX process: such a config is an error."),
-        "PROC-21": (
-            "create fails if the runtime itself lacks a capability; config.md, Linux Process: the runtime should "
-            "not fail, but log a warning."
-        ),
-        "PROC-50": ("a user may lack its uid or its gid, which are 0 then; config.md, User: both are required."),
-        "PROC-51": (
-            "without a umask in the config it is 0022; config.md, User: it should not be changed from the calling"
-            " process's."
-        ),
         "PROC-53": (
             "a uid or gid that is a string counts as 0, so that the program is root; config.md, User: they are "
             "integers."
@@ -297,17 +280,11 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "noiversion are handed to the filesystem; shared and unbindable are recursive, and two kinds of "
             "propagation fail; config.md, Linux mount options: each option does what it does in mount(8)."
         ),
-        "UM-01": ("a mapping may lack a number, which is 0 then; config-linux.md, User namespace mappings: required."),
         "FD-02": (
             "the links are made without a procfs too; runtime-linux.md, Dev symbolic links: only if what they "
             "lead to exists."
         ),
         "DEV-02": ("a device of any type is accepted; config-linux.md, Devices: c, b, u or p."),
-        "DEV-04": (
-            "whatever is at the path of a device is left there, and passes for it; config-linux.md, Devices: if "
-            "it does not match the device, the runtime must generate an error."
-        ),
-        "DEV-05": ("major and minor may be missing, and are 0 then; config-linux.md, Devices: required unless p."),
         "CG-12": (
             "without a user namespace the owner never changes; config-linux.md, Cgroup ownership: it should, if "
             "cgroup is mounted read-write."
@@ -328,16 +305,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         "PROP-03": (
             "the root is private; config-linux.md, Rootfs Mount Propagation: it receives mounts from the host."
         ),
-        "MASK-01": (
-            "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
-        ),
-        "MASK-02": (
-            "a path that is not absolute is accepted; config-linux.md, Masked Paths, Readonly Paths: it is absolute."
-        ),
-        "PERS-02": (
-            "flags of a personality are ignored; config-linux.md, Personality: none is defined, and config.md: an"
-            " invalid value is an error."
-        ),
         "SEC-03": (
             "names such as x86_64 are accepted as architectures; config-linux.md, Seccomp: they begin with SCMP_ARCH_."
         ),
@@ -350,14 +317,9 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "it connects to listenerPath, and fails if it can't, though no rule has NOTIFY; config-linux.md, "
             "Seccomp: the path is ignored then."
         ),
-        "SEC-24": ("listenerMetadata without listenerPath is accepted; config-linux.md, Seccomp: it must not be set."),
         "JSON-01": (
             "bytes of config.json that are not UTF-8 are taken; glossary.md, JSON: all of the configuration is "
             "encoded in UTF-8."
-        ),
-        "CFG-02": (
-            "a config for version 2.0.0 is accepted; config.md, Specification version: compatibility is within "
-            "one major version."
         ),
         "OP-08": (
             "start of a container without process succeeds; runtime.md, Start: if process is not set, it "
@@ -371,7 +333,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "a nice value out of range is taken, and another one is set; config.md, Extensibility: an invalid "
             "value is an error."
         ),
-        "PROC-35": ("ioPriority may lack its priority; config.md, Linux Process: it is required."),
         "DEV-09": (
             "with a terminal nothing is mounted on /dev/console; config-linux.md, Default Devices: the terminal "
             "is bind mounted there."
@@ -379,10 +340,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
         "CG-21": (
             "a rule may have any type, and lack allow; config-linux.md, Allowed Device list: a, c or b, and allow"
             " is required."
-        ),
-        "RDT-06": (
-            "any memBwSchema is written, with other resources and several lines; config-linux.md, IntelRdt: it "
-            "begins with MB: and has no newline."
         ),
         "RDT-09": (
             "the schemata of a group that exists are compared only where the kernel does not indent their lines, "

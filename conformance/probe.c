@@ -167,6 +167,15 @@ static void put_outcome(long result)
         put_error(errno);
 }
 
+/* How a child ended, which waitpid(2) tells. */
+static void put_ending(int status)
+{
+    if (WIFSIGNALED(status))
+        put_number("signal", WTERMSIG(status));
+    else
+        put_number("exited", WEXITSTATUS(status));
+}
+
 static void put_strings(const char *name, char **values)
 {
     key(name);
@@ -774,10 +783,7 @@ static void do_thread(char **a)
     waitpid(pid, &status, 0);
     begin("thread");
     put_number("number", atol(a[0]));
-    if (WIFSIGNALED(status))
-        put_number("signal", WTERMSIG(status));
-    else
-        put_number("exited", WEXITSTATUS(status));
+    put_ending(status);
     end();
 }
 
@@ -861,10 +867,7 @@ static void do_allocate(char **a)
     int status = 0;
     waitpid(pid, &status, 0);
     begin("allocate");
-    if (WIFSIGNALED(status))
-        put_number("signal", WTERMSIG(status));
-    else
-        put_number("exited", WEXITSTATUS(status));
+    put_ending(status);
     end();
 }
 

@@ -25,13 +25,16 @@ def outcome_of(outcomes: "list[str]") -> str:
     return UNTESTED
 
 
-def document(runtime: str, version: str, results: "list[Any]", seconds: float) -> "dict[str, Any]":
-    """What `--format json` writes for one runtime."""
+def document(
+    runtime: str, version: str, results: "list[Any]", seconds: float, part: "tuple[int, int]" = (1, 1)
+) -> "dict[str, Any]":
+    """What `--format json` writes for one runtime. `part` is which of how many parts of a run this is."""
     return {
         "runtime": runtime,
         "version": version,
         "kernel": platform.release(),
         "machine": os.environ.get("CONFORMANCE_MACHINE", "host"),
+        "part": part,
         "seconds": round(seconds, 1),
         "cases": [case for result in results for case in result.to_dicts()],
     }
@@ -136,10 +139,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     ]
     for name in names:
         runs = [d for d in documents if name_of(d) == name]
-        where = ", ".join(
-            f"{d['machine']} (Linux {'.'.join(d['kernel'].split('.')[:2])}, {d['seconds']:.0f} s)" for d in runs
-        )
-        lines.append(f"| {name} | {runs[0]['version']} | {where} |")
+        lines.append(f"| {name} | {runs[0]['version']} | {_machines(runs)} |")
     lines += ["", "## Counts", "", _head("area", names), _rule(names)]
     for area, title in AREAS.items():
         rows = [row for row in ROWS if ROWS[row].area == area]
@@ -169,6 +169,17 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
     lines += ["", "## What these machines lack", ""]
     lines += _lacking(outcomes, merged, names)
     return "\n".join(lines) + "\n"
+
+
+def _machines(runs: "list[dict[str, Any]]") -> str:
+    """Where a runtime ran, and for how long; parts of one run ran at one time, and the longest counts."""
+    seconds: dict[str, list[float]] = {}
+    for run in runs:
+        release = ".".join(run["kernel"].split(".")[:2])
+        _, of = run["part"]
+        which = f"Linux {release}" if of == 1 else f"Linux {release}, {of} at a time"
+        seconds.setdefault(f"{run['machine']} ({which}", []).append(run["seconds"])
+    return ", ".join(f"{where}, {max(took):.0f} s)" for where, took in seconds.items())
 
 
 def _failure(version: str, row: str, cases: "list[dict[str, Any]]", outcome: str) -> str:

@@ -77,6 +77,28 @@ def test_cases_are_found_by_area_row_and_name():
     assert [] == suite.collect(["MNT-1"])
 
 
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_parts_are_the_whole(many):
+    """Each case is in one of them."""
+    names = [
+        line.split()[0]
+        for number in range(1, many + 1)
+        for line in conformance("--id", "MNT", "--list", "--part", f"{number}/{many}")[1].splitlines()
+        if line.startswith("MNT_")
+    ]
+
+    assert sorted(case.name for case in suite.collect(["MNT"])) == sorted(names)
+
+
+@pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "1/", "x/y", ""])
+def test_a_part_that_is_none_is_a_usage_error(wrong):
+    """And nothing is run."""
+    status, out, err = conformance("--part", wrong)
+
+    assert (2, "") == (status, out)
+    assert f"argument --part: invalid part value: {wrong!r}" in err
+
+
 def test_nothing_of_a_runtime_is_imported():
     """A checkout is all it needs."""
     program = "import conformance.__main__, sys; print([name for name in sys.modules if name.startswith('pyoci')])"
@@ -184,7 +206,7 @@ def test_a_runtime_that_hangs_is_given_up(tmp_path):
 def documents():
     """Two runtimes, one of which fails a row."""
     case = {"row": "MNT-01", "level": "M", "name": "MNT_01", "sentence": "Mounts are made in order.", "seconds": 0.5}
-    base = {"version": "1", "kernel": "6.1", "machine": "host", "seconds": 2.0}
+    base = {"version": "1", "kernel": "6.1", "machine": "host", "part": [1, 1], "seconds": 2.0}
     good = {**base, "runtime": "/usr/bin/good", "cases": [{**case, "outcome": "pass", "message": ""}]}
     bad = {**base, "runtime": "bad --debug", "cases": [{**case, "outcome": "fail", "message": 'they "are" <not>'}]}
     return [good, bad]
@@ -227,6 +249,14 @@ def test_a_failure_anywhere_fails_the_row(documents):
 
     assert "| MNT-01 | M | mounts are made in the order listed | ✓ | ✗ |" in text
     assert "| bad | 1 | host (Linux 6.1, 2 s), other (Linux 6.1, 2 s) |" in text
+
+
+def test_parts_of_a_run_are_one_machine(documents):
+    """They ran at one time, so that the longest counts."""
+    one, _ = documents
+    parts = [one | {"part": [1, 2], "seconds": 2}, one | {"part": [2, 2], "seconds": 5}]
+
+    assert "| good | 1 | host (Linux 6.1, 2 at a time, 5 s) |" in report.as_markdown(parts)
 
 
 def test_what_is_recommended_is_told_apart(documents):
