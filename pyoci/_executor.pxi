@@ -2150,8 +2150,9 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
     if code == VERB_MOUNT_CONSOLE:
         return do_mount_console(ctx, op)
     if code == VERB_JOIN_KEYRING:
-        # a kernel without keyrings, or a seccomp filter of the engine's that forbids them, has none to share
-        if syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, pool + op.s1) < 0 and errno != ENOSYS and errno != EPERM:
+        # A new one without a name: of a name anybody may have made one already, which the kernel would join. A kernel
+        # without keyrings, or a seccomp filter of the engine's that forbids them, has none to share.
+        if syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 and errno != ENOSYS and errno != EPERM:
             return STEP_KEYCTL
         return 0
     if code == VERB_SET_NO_NEW_PRIVS:

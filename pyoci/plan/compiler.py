@@ -198,7 +198,7 @@ def _init(
         yield Op("open_proc", "/linux")
     if options.new_keyring:
         yield from process.key_label(program)
-        yield Op("join_keyring", "", f"_ses.{options.container_id}")
+        yield Op("join_keyring")
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
     notify = options.notify if program and own.has("mount") else ""
     if notify:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Running:
     """A container that is to get one more process.
 
-    `id` names its session keyring. `namespaces` are the types of which its first process is not in the runtime's own.
+    `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
     has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
     `keyring`: it has a session keyring of its own.
@@ -114,7 +114,7 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
         yield Op("open_proc", "/process")
     if container.keyring:
         yield from parts.key_label(process)
-        yield Op("join_keyring", "", f"_ses.{container.id}")
+        yield Op("join_keyring")
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
         yield Op("reset_affinity")

@@ -311,7 +311,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
     "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
     "ioprio_set": _io_priority,
-    "join_keyring": _first,
+    "join_keyring": lambda _: "a new one",
     "join_namespace": _first,
     "join_rdt_group": lambda op: op.s1 + (f" and mon_groups/{op.s2}" if op.s2 else ""),
     "label_mount": lambda op: f"{op.s2} = {op.s1}",

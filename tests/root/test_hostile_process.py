@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from pyoci.config.names import CAPABILITIES
-from tests.support.hostile import Attack, mount
+from tests.support import keyrings
+from tests.support.hostile import Attack, mount, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -549,14 +551,28 @@ def test_terminal_and_socket_belong_together(attack: Attack) -> None:
 # ── The kernel's own side doors ─────────────────────────────────────────────────────────────────────────
 
 
-def test_session_keyring_is_new(attack: Attack) -> None:
-    """H4: the caller's session keyring, with whatever keys it holds, is not the container's."""
+def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
+    """H4: neither the caller's session keyring is the container's, with whatever keys it holds, nor one that any user of
+    the host has given a name that the runtime might ask for."""
     if not Path("/proc/keys").exists():
         pytest.skip("a kernel without keyrings")
-    attack.linux["maskedPaths"] = []
-    attack.shell("cat /proc/keys")
-    result = attack.run()
-    assert any(f"_ses.{attack.id}" in line for line in result.out.splitlines())
+    shutil.copy(probe, attack.rootfs / "bin/probe")
+    attack.shell("/bin/probe; exec sleep 100")
+    command = ["/usr/bin/python3", "-IS", "-c", keyrings.PLANT]
+    pipe = subprocess.PIPE
+    for name in (f"_ses.{attack.id}", "_ses"):
+        with subprocess.Popen([*command, name], stdin=pipe, stdout=pipe) as planter:
+            assert planter.stdout is not None
+            theirs = [int(planter.stdout.readline()), keyrings.own()]
+            assert 0 == attack.create().status
+            assert 0 == attack.start().status
+            wait_for(lambda: "session=" in attack.output())
+            for told in (attack.output(), attack.pyoci("exec", attack.id, "/bin/probe").out):
+                (line,) = [line for line in told.splitlines() if line.startswith("session=")]
+                number, kind, uid, gid, _, _ = line.removeprefix("session=").split(";")
+                assert int(number) not in theirs
+                assert ("keyring", "0", "0") == (kind, uid, gid)
+        attack.clean_up()
 
 
 def test_mount_data_is_no_command(attack: Attack) -> None:

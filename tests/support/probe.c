@@ -1,6 +1,6 @@
 /* Tells what a container's program was given, one `name=value` a line: descriptors and where they lead, ids, groups,
- * capabilities, signals, limits, the working directory as the kernel sees it, the label of its session keyring. Static,
- * so that it runs in any root.
+ * capabilities, signals, limits, the working directory as the kernel sees it, its session keyring and the label of that.
+ * Static, so that it runs in any root.
  *
  *   probe              tell
  *   probe ESCAPE       also try each way out that past bugs left open: /proc/self/fd/N/.., getcwd, /proc/self/cwd
@@ -80,7 +80,9 @@ static void escape(void)
 
 static void keyring(void)
 {
-    char label[256] = "";
+    char label[256] = "", description[256] = "";
+    if (syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, description, sizeof description) > 1)
+        printf("session=%ld;%s\n", syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0), description);
     if (syscall(SYS_keyctl, KEYCTL_GET_SECURITY, KEY_SPEC_SESSION_KEYRING, label, sizeof label) > 1)
         printf("keyring=%s\n", label);
 }
