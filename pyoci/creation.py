@@ -165,8 +165,8 @@ class _Creation:
 
     def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
         """The plan, and whatever it warns about."""
-        if self.listen_fds:
-            env = self.config.setdefault("process", {}).setdefault("env", [])
+        if self.listen_fds and "process" in self.config:
+            env = self.config["process"].setdefault("env", [])
             env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
         self.host = probe()
         cgroups_path = self.config.get("linux", {}).get("cgroupsPath", "")

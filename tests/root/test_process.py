@@ -472,6 +472,18 @@ def test_listen_descriptors(runtime):
     assert "LISTEN_FDS=2\nLISTEN_PID=1\n<3><4>0 1 2 3 4 5 " == done.stdout, done
 
 
+def test_listen_descriptors_without_a_program(runtime, bundle):
+    """A config without `process` has nobody to tell of them: the container is created."""
+    del bundle.config["process"]
+    bundle.write()
+    command = runtime.command("create", "--bundle", bundle.folder, runtime.id)
+    script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+    with (runtime.folder / "said").open("w+") as said:  # no pipe: the container goes on holding it
+        done = subprocess.run(["bash", "-c", script, "bash", *command], stdout=said, stderr=said, check=False)
+    assert (0, "") == (done.returncode, (runtime.folder / "said").read_text())
+    assert "created" == runtime.state()["status"]
+
+
 def test_listen_descriptors_of_another(runtime):
     """LISTEN_PID of another process: not for us."""
     done = run_with_descriptors(
