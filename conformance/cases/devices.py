@@ -35,13 +35,6 @@ def FD_02(t: Trial) -> None:
     t.equal(list(LINKS.values()), [line.get("target") for line in found], "list of targets")
 
 
-def FD_02_without_proc(t: Trial) -> None:
-    """Without /proc there are no such links."""
-    t.bundle.drop_mount("/proc")
-    found = t.run(*(word for name in LINKS for word in ("lstat", f"/dev/{name}")))
-    t.equal(["ENOENT"] * 4, [line.get("error") for line in found], "list of outcomes")
-
-
 def DEV_01(t: Trial) -> None:
     """Each device of the list is there, with its numbers, and can be used."""
     device(t, "/dev/one", minor=3)

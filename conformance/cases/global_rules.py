@@ -3,7 +3,7 @@
 import copy
 import json
 
-from conformance.trial import Trial, change, host
+from conformance.trial import Trial, change, host, should
 
 
 def ERR_01(t: Trial) -> None:
@@ -205,6 +205,7 @@ def JSON_01_not_json(t: Trial) -> None:
     )
 
 
+@should
 def JSON_01_not_utf_8(t: Trial) -> None:
     """A config.json in another encoding than UTF-8 is an error."""
     t.bundle.program("echo", "é")
@@ -217,6 +218,7 @@ def JSON_01_not_utf_8(t: Trial) -> None:
     )
 
 
+@should
 def JSON_02(t: Trial) -> None:
     """An object that repeats a name is an error, at the top and below."""
     config, text = t.bundle.config, json.dumps(t.bundle.config)
