@@ -53,34 +53,45 @@ def main(arguments: list[str]) -> int:
     return cli.main(arguments)
 
 
-def preload(config: str) -> None:
+def preload(directory: str) -> None:
     """Import what the hot path needs and warm it up, when the executable's image is made (image.c).
 
-    `config` is the path of a config.json.
+    `directory` has a config.json.
     """
+    import _pyoci_launcher  # noqa: F401 - else each process would import it
+
     _install_finder()
     for name in PRELOADED:
         if _imp.is_frozen(name):
             __import__(name)
-    for _ in range(20):  # CPython specialises code after 16 times, counting the warm-up of a loop
-        rehearse(config, everything=True)
-
-
-def rehearse(config: str, *, everything: bool = False) -> None:
-    """Do what commands do before they touch the host.
-
-    Done before the image is written, it warms up `everything` for every process. Done once in a process that began with
-    the image, it shows which pages an ordinary `create` writes to.
-    """
-    if _imp.is_frozen("pyoci.launcher.rehearsal"):  # not so in a test's package
+    if _is_rehearsed():
         from pyoci.launcher import rehearsal
 
-        rehearsal.any_command()
-        rehearsal.create(config, everything=everything)
+        rehearsal.warm_up(directory)
+
+
+def rehearse_any(directory: str) -> None:
+    """Do what all commands do, in a child of the image's survey (heap.c)."""
+    if _is_rehearsed():
+        from pyoci.launcher import rehearsal
+
+        rehearsal.any_command(directory)
+
+
+def rehearse_create(directory: str) -> None:
+    """Do what create does, in the survey or in a process that began with the image (image.c)."""
+    if _is_rehearsed():
+        from pyoci.launcher import rehearsal
+
+        rehearsal.create(directory)
+
+
+def _is_rehearsed() -> bool:
+    return _imp.is_frozen("pyoci.launcher.rehearsal")  # not so in a test's package
 
 
 def _install_finder() -> None:
-    if not any(isinstance(finder, _LastFinder) for finder in sys.meta_path):
+    if type(sys.meta_path[-1]) is not _LastFinder:
         sys.meta_path.append(_LastFinder())
 
 

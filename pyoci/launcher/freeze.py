@@ -9,11 +9,14 @@ time, under the very Python that is embedded: marshalled code is valid for one v
 import argparse
 import marshal
 import os
+import secrets
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from pyoci.launcher import ENTERS_CONTAINER
@@ -27,7 +30,7 @@ OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-f
 HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong"]
 # The exit status of an executable that can have no image (launcher.c).
 NO_IMAGE = 3
-# For the image: memory that Python allocates while it is made (image.c).
+# For the image: memory that Python allocates while it is made (heap.c).
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-s"]
 
@@ -234,10 +237,27 @@ def put_image(executable: Path) -> bool:
 
     False if there can be no image: this Python loads from files what the hot path needs.
     """
-    made = executable.with_name(executable.name + ".image")
-    image = _run_for(executable, made)
-    if image is None:
-        return False
+    with tempfile.TemporaryDirectory(prefix="pyoci.") as name:
+        directory = Path(name)
+        shutil.copy(HERE / "docker.json", directory / "config.json")
+        seed = str(1 + secrets.randbelow((1 << 32) - 1))
+        order = _run_for(executable, directory, seed)
+        if order is None:
+            return False
+        (directory / "order").write_bytes(order)
+        image = _run_for(executable, directory, seed, str(directory / "order")) or b""
+        place = _put_data(executable, image)
+        touched = _run_for(executable, directory) or b""
+        with executable.open("r+b") as file:
+            file.seek(place)
+            file.write(touched)
+    return True
+
+
+def _put_data(executable: Path, image: bytes) -> int:
+    """Replace the data segment; where in the file the pages stand that commands write to."""
+    first: int
+    touched: int
     first, touched = ADDRESSES.unpack_from(image)
     elf = bytearray(executable.read_bytes())
     segments = _segments(elf)
@@ -255,17 +275,14 @@ def put_image(executable: Path) -> bool:
     elf[offset:] = content
     executable.write_bytes(elf)
 
-    pages = _run_for(executable, made) or b""
-    place = offset + touched - virtual
-    elf[place : place + len(pages)] = pages
-    executable.write_bytes(elf)
-    return True
+    return offset + touched - virtual
 
 
-def _run_for(executable: Path, made: Path) -> bytes | None:
-    """What the unfinished executable writes about itself to the file `made`; None if it can have no image."""
-    made.unlink(missing_ok=True)
-    status = subprocess.call([executable, made, HERE / "docker.json"], env={}, stdin=subprocess.DEVNULL)
+def _run_for(executable: Path, directory: Path, *arguments: str) -> bytes | None:
+    """What the unfinished executable writes about itself, given a directory to use; None if it can have no image."""
+    made = directory / "made"
+    command = [str(executable), str(made), str(directory), *arguments]
+    status = subprocess.call(command, env={}, stdin=subprocess.DEVNULL)
     if status == NO_IMAGE:
         return None
     if status != 0:
@@ -305,7 +322,8 @@ def build(
     unfinished = output.with_name(output.name + ".new")
     linking = [*objects, *library.flags()]
     if image:
-        linking = [*WRAPPING, *objects, *library.flags(), compile_object(HERE / "image.c", temp, definitions)]
+        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "heap.c")]
+        linking = [*WRAPPING, *objects, *library.flags(), *last]
     _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
     if image and not put_image(unfinished):
         return build(output, temp, package=package, native=native, image=False)

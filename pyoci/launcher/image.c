@@ -4,7 +4,7 @@
  * (freeze.py): it starts Python, imports what the hot path needs, and writes its .data and .bss to a file, the image, which
  * the build puts in the place of the original .data. From then on every process begins there.
  *
- * That is sound because the executable is not position-independent, and whatever Python allocates until then lies in .bss:
+ * That is sound because the executable is not position-independent, and whatever Python allocates until then lies in .bss (heap.c):
  * each pointer in the image leads into the image or into the executable. Pointers to the shared C library are none of Python's:
  * the dynamic linker writes them, into a part of .data that it relocates, and into copies of variables that it makes, anew in
  * each process. What else a process has of its own is set by image_resume.
@@ -21,17 +21,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "heap.h"
 #include "image.h"
 
-enum { MEMORY = 16 << 20, PAGE = 4096, HEADER = 16, CLASSES = 32, RUNS = 256, GAP = 4 };
+enum { PAGE = 4096, RUNS = 256, GAP = 4 };
 
-/* In .data, for this file is linked last: the end of .bss shall be the part of the memory that nobody has used. */
-#define IN_DATA __attribute__((section(".data")))
-static bool writing IN_DATA, written IN_DATA;
-static PyThreadState *thread IN_DATA;
-static size_t used IN_DATA;
-static void *freed[CLASSES] IN_DATA;
-static char memory[MEMORY] __attribute__((aligned(PAGE)));
+static bool written;
+static PyThreadState *thread;
 
 /* Pages of the image, in runs, that the rehearsal wrote to; -1 runs before it. The gaps in a run are short: it is cheaper to
  * have them than to leave them out. */
@@ -40,141 +36,35 @@ static struct {
     struct {
         uint64_t first, pages;
     } run[RUNS];
-} touched IN_DATA = {.runs = -1};
+} touched = {.runs = -1};
 
 extern char __data_start[], _end[];
 
-/* --- memory */
-
-static bool is_in_image(const void *block)
-{
-    return (uintptr_t)block >= (uintptr_t)memory && (uintptr_t)block < (uintptr_t)memory + MEMORY;
-}
-
-static void *take(size_t size, size_t alignment)
-{
-    size_t start = (used + alignment - 1) & ~(alignment - 1);
-    if (start > MEMORY || size > MEMORY - start)
-        return NULL;
-    used = start + size;
-    return memory + start;
-}
-
-/* The linker gives us Python's calls of these four; the C library's own calls stay its own. A block of the image has its
- * size in front of it, a power of two, and is used again for one of that size as long as the image is being made. */
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *block, size_t size);
-void __real_free(void *block);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-void __wrap_free(void *block);
-
-static int class_of(size_t size)
-{
-    return size <= HEADER ? 4 : 64 - __builtin_clzll(size - 1);
-}
-
-void *__wrap_malloc(size_t size)
-{
-    if (!writing)
-        return __real_malloc(size);
-    if (size > MEMORY)
-        return NULL;
-    int class = class_of(size);
-    char *block = freed[class];
-    if (block != NULL) {
-        freed[class] = *(void **)block;
-        return block;
-    }
-    size = (size_t)1 << class;
-    block = take(HEADER + size, HEADER);
-    if (block == NULL)
-        return NULL;
-    memcpy(block, &size, sizeof size);
-    return block + HEADER;
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    if (!writing)
-        return __real_calloc(count, size);
-    size_t whole;
-    void *block = __builtin_mul_overflow(count, size, &whole) ? NULL : __wrap_malloc(whole);
-    return block == NULL ? NULL : memset(block, 0, whole);
-}
-
-static size_t size_of(const void *block)
-{
-    size_t size;
-    memcpy(&size, (const char *)block - HEADER, sizeof size);
-    return size;
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    if (!is_in_image(block))
-        return block == NULL ? __wrap_malloc(size) : __real_realloc(block, size);
-    size_t before = size_of(block);
-    if (size <= before)
-        return block;
-    void *moved = __wrap_malloc(size);
-    if (moved == NULL)
-        return NULL;
-    memcpy(moved, block, before);
-    __wrap_free(block);
-    return moved;
-}
-
-void __wrap_free(void *block)
-{
-    if (!is_in_image(block)) {
-        __real_free(block);
-        return;
-    }
-    if (!writing)
-        return;
-    int class = class_of(size_of(block));
-    *(void **)block = freed[class];
-    freed[class] = block;
-}
-
-/* Python's small objects live in arenas, which would come from mmap(2). */
-static PyObjectArenaAllocator system_arenas;
-
-static void *arena_alloc(void *context, size_t size)
-{
-    (void)context;
-    return writing ? take(size, PAGE) : system_arenas.alloc(system_arenas.ctx, size);
-}
-
-static void arena_free(void *context, void *arena, size_t size)
-{
-    (void)context;
-    if (!is_in_image(arena))
-        system_arenas.free(system_arenas.ctx, arena, size);
-}
-
 /* --- writing it */
 
-void image_begin(void)
+static void collect_garbage(void)
 {
-    writing = true;
-    PyObject_GetArenaAllocator(&system_arenas);
-    PyObjectArenaAllocator arenas = {NULL, arena_alloc, arena_free};
-    PyObject_SetArenaAllocator(&arenas);
+    PyGC_Enable(); /* it collects nothing while it is disabled */
+    PyGC_Collect();
+    PyGC_Disable();
+}
+
+bool image_begin(const char *order) { return heap_begin(order); }
+
+bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
+{
+    collect_garbage();
+    heap_end();
+    return heap_survey(path, rehearse);
 }
 
 /* The file has two addresses, that of its first byte and that of `touched`, 8 bytes each, then the bytes up to the last one
  * that is not zero. */
 bool image_write(const char *path)
 {
-    PyGC_Enable(); /* it collects nothing while it is disabled */
-    PyGC_Collect();
-    PyGC_Disable();
+    collect_garbage();
     thread = PyEval_SaveThread();
-    writing = false;
+    heap_end();
     written = true;
 
     FILE *file = fopen(path, "wbx");
@@ -191,7 +81,7 @@ bool image_write(const char *path)
 
 static uintptr_t first_page(void) { return (uintptr_t)__data_start & ~(uintptr_t)(PAGE - 1); }
 
-static size_t pages(void) { return ((uintptr_t)memory + used + PAGE - 1 - first_page()) / PAGE; }
+static size_t pages(void) { return ((uintptr_t)heap_start() + heap_size() + PAGE - 1 - first_page()) / PAGE; }
 
 /* By /proc/PID/pagemap: a page is present (bit 63) and not the file's (bit 61) once it was written to. */
 static void note_touched(const uint64_t *pagemap, size_t count)
@@ -247,7 +137,7 @@ static void populate(void)
 }
 
 /* posix.environ has the variables of the process that wrote the image. */
-static bool renew_environment(void)
+bool image_renew(void)
 {
     extern char **environ;
     PyObject *posix = PyImport_ImportModule("posix");
@@ -274,10 +164,10 @@ static bool renew_environment(void)
  * (_wrappers.pxi gives it what it needs), and as long as it has a copy we pay for each page that we write to. */
 static void keep_from_children(void)
 {
-    madvise(memory, (used + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
+    madvise(heap_start(), (heap_size() + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
 }
 
-bool image_resume(bool enters_container)
+void image_resume(bool enters_container)
 {
     if (enters_container) {
         populate();
@@ -288,5 +178,4 @@ bool image_resume(bool enters_container)
     /* Another process and thread than before: what Python knows as a fork. */
     PyOS_BeforeFork();
     PyOS_AfterFork_Child();
-    return renew_environment();
 }

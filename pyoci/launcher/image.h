@@ -4,11 +4,18 @@
 
 #include <stdbool.h>
 
+#include "heap.h"
+
 /* Whether this process began with an image, Python started in it. */
 bool image_is_there(void);
 
-/* Before Python starts: from here on memory is taken where the image will have it. */
-void image_begin(void);
+/* Before Python starts: from here on memory is taken where the image will have it, in the order that image_survey
+ * wrote to the file `order`, or, if it is NULL, for a survey. */
+bool image_begin(const char *order);
+
+/* In the place of image_write: writes to the new file `path` in which order memory is best. A child calls `rehearse` for
+ * each heat but COLD. */
+bool image_survey(const char *path, bool (*rehearse)(enum heat heat));
 
 /* Writes the image to a new file; Python can't be used any more. */
 bool image_write(const char *path);
@@ -21,6 +28,9 @@ bool image_write_touched(const char *path);
 
 /* Makes the Python of the image this process's own. A command that enters a container writes to much of its memory,
  * and its children run no Python. */
-bool image_resume(bool enters_container);
+void image_resume(bool enters_container);
+
+/* What Python knows of its process: the environment. */
+bool image_renew(void);
 
 #endif

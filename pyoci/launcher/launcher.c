@@ -169,6 +169,9 @@ static PyObject *init_launcher_module(void)
     return module;
 }
 
+/* Of strings' hashes. Two runs of the build have to have the same; 0, when the image is not made, is none. */
+static unsigned long seed;
+
 static PyStatus configure(PyConfig *config, int argc, char **argv)
 {
     PyConfig_InitIsolatedConfig(config);
@@ -178,6 +181,8 @@ static PyStatus configure(PyConfig *config, int argc, char **argv)
     config->install_signal_handlers = 0;
     config->pathconfig_warnings = 0;
     config->parse_argv = 0;
+    config->use_hash_seed = seed != 0;
+    config->hash_seed = seed;
 
     /* The search path is given, so CPython looks for nothing around the executable. */
     PyStatus status = PyConfig_SetBytesArgv(config, argc, argv);
@@ -251,6 +256,9 @@ static bool start_python(int argc, char **argv)
     PyPreConfig preconfig;
     PyPreConfig_InitIsolatedConfig(&preconfig);
     preconfig.utf8_mode = 1;
+#if PYOCI_IMAGE
+    preconfig.allocator = PYMEM_ALLOCATOR_MALLOC; /* until heap_end */
+#endif
     PyStatus status = Py_PreInitialize(&preconfig);
 
     PyImport_FrozenModules = PYOCI_FROZEN;
@@ -278,10 +286,13 @@ static bool start_python(int argc, char **argv)
 }
 
 #if PYOCI_IMAGE
-static bool call_launcher(const char *function, const char *argument)
+/* What pyoci/launcher/__init__.py has for the build, with the directory that it may use. */
+static const char *directory;
+
+static bool call_launcher(const char *function)
 {
     PyObject *launcher = PyImport_ImportModule("pyoci.launcher");
-    PyObject *nothing = launcher ? PyObject_CallMethod(launcher, function, "s", argument) : NULL;
+    PyObject *nothing = launcher ? PyObject_CallMethod(launcher, function, "s", directory) : NULL;
     if (nothing == NULL)
         PyErr_Print();
     Py_XDECREF(nothing);
@@ -289,23 +300,35 @@ static bool call_launcher(const char *function, const char *argument)
     return nothing != NULL;
 }
 
-/* The build runs us with the path of a file for the image and that of a config; the exit status. */
+/* From where a process begins that has the image. */
+static bool rehearse(enum heat heat)
+{
+    return image_renew() && tell_who_we_are() && call_launcher(heat == HOT ? "rehearse_any" : "rehearse_create");
+}
+
+/* The build runs us three times: with a file to write to, a directory, and
+ *   a seed                 for a survey of the image
+ *   the seed, the survey   for the image
+ *   nothing else           then with the image, for a rehearsal that tells which pages are touched
+ */
 static int make_image(int argc, char **argv)
 {
     installed_path[0] = '\0';
-    image_begin();
-    if (argc != 3 || !start_python(1, (char *[]){"pyoci", NULL}) || !call_launcher("preload", argv[2]))
+    directory = argv[2];
+    if (argc < 4 || !(seed = strtoul(argv[3], NULL, 10)) || !image_begin(argc == 4 ? NULL : argv[4]))
+        return EXIT_FAILURE;
+    if (!start_python(1, (char *[]){"pyoci", NULL}) || !call_launcher("preload"))
         return EXIT_FAILURE;
     if (completed) /* for a module from a file, whose code and data are elsewhere */
         return PYOCI_NO_IMAGE;
-    return image_write(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
+    return (argc == 4 ? image_survey(argv[1], rehearse) : image_write(argv[1])) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* And then with the same again, for a rehearsal. */
-static int rehearse(int argc, char **argv)
+static int note_touched(int argc, char **argv)
 {
-    bool done = argc == 3 && image_resume(false) && call_launcher("rehearse", argv[2]) && image_write_touched(argv[1]);
-    return done ? EXIT_SUCCESS : EXIT_FAILURE;
+    directory = argc == 3 ? argv[2] : "";
+    image_resume(false);
+    return rehearse(WARM) && image_write_touched(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 #endif
 
@@ -346,8 +369,9 @@ int main(int argc, char **argv)
     if (!image_is_there())
         return make_image(argc, argv);
     if (!image_is_rehearsed())
-        return rehearse(argc, argv);
-    if (!image_resume(enters_container(argc, argv)) || !tell_who_we_are()) {
+        return note_touched(argc, argv);
+    image_resume(enters_container(argc, argv));
+    if (!image_renew() || !tell_who_we_are()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;
     }

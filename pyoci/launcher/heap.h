@@ -1,0 +1,25 @@
+/* The memory that Python allocates while the image is made: see heap.c. */
+#ifndef PYOCI_HEAP_H
+#define PYOCI_HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Which commands write to a block: an address of few pages for what is written to. */
+enum heat { COLD, WARM, HOT, HEATS }; /* none; those that enter a container; all */
+
+/* From here on Python allocates in the image. `order` is the path of what heap_survey wrote, or NULL for a survey. */
+bool heap_begin(const char *order);
+
+/* Python allocates where it always does, and what is in the image stays as it is. */
+void heap_end(void);
+
+/* After heap_end of a survey: a child runs `rehearse` for each heat but COLD. Writes to the new file `path` what they
+ * wrote to, for an executable that allocates the same. */
+bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
+
+/* What is used of the image's memory: an address, a size. */
+char *heap_start(void);
+size_t heap_size(void);
+
+#endif

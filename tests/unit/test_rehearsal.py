@@ -1,0 +1,56 @@
+"""What the build rehearses, and leaves in the executable's image (pyoci/launcher/rehearsal.py)."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What the modules hold besides code, before and after.
+REHEARSE = """
+import json, sys, types
+sys.path.insert(0, sys.argv[1])
+sys.modules["_pyoci_launcher"] = types.SimpleNamespace(core_only=True)
+from pyoci.launcher import PRELOADED, rehearsal
+
+def held():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        for holder in (module, *vars(module).values()) if name.partition(".")[0] == "pyoci" else ():
+            if holder is module or isinstance(holder, type) and holder.__module__ == name:
+                values = {key: repr(value) for key, value in vars(holder).items() if not key.startswith("__")}
+                found[f"{name} {getattr(holder, '__name__', '')}"] = values
+    return found
+
+for name in PRELOADED:
+    __import__(name)
+rehearsal.TIMES = 1
+rehearsal.warm_up(sys.argv[2])  # the modules that commands load when they need them
+before = held()
+for what in (rehearsal.warm_up, rehearsal.any_command, rehearsal.create):
+    what(sys.argv[2])
+print(json.dumps([before, held()]))
+"""
+
+
+def test_modules_keep_nothing_of_a_command(tmp_path: Path) -> None:
+    """The image has whatever they held when it was made: it must not know the host that it was built on."""
+    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", tmp_path / "config.json")
+    command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = json.loads(done.stdout)
+
+    assert len(before) > 100
+    assert before == after
+
+
+def test_rehearsing_leaves_nothing(tmp_path: Path) -> None:
+    """No container, though its commands were real ones."""
+    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", tmp_path / "config.json")
+    command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True)
+
+    assert ["config.json", "root"] == sorted(path.name for path in tmp_path.iterdir())
+    assert [] == list((tmp_path / "root").iterdir())
