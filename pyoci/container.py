@@ -66,12 +66,13 @@ class Container:
     def load(cls, id: str, *, root: str) -> "Container":
         """The container `id`. Raises ContainerNotFound, StateError."""
         check_id(id)
-        directory = Directory.open(root, id)
+        container = cls(Directory.open(root, id), {})
         try:
-            return cls(directory, directory.load())
-        except StateError:
-            # claimed, but never recorded: nothing but a forced delete makes sense of it
-            return cls(directory, {})
+            container._record = container._record_if_any()
+        except BaseException:
+            container.close()
+            raise
+        return container
 
     def close(self) -> None:
         """Give the descriptors back; a second time is no error."""
@@ -186,6 +187,8 @@ class Container:
         """
         self._lock()
         try:
+            if not self._record:  # the create that had claimed the id may have come further by now
+                self._record = self._record_if_any()
             if not self._record:
                 if not force and not self._directory.is_empty():
                     raise StateError(
@@ -318,6 +321,17 @@ class Container:
             except BaseException:
                 self._directory.close()
                 raise
+
+    def _record_if_any(self) -> "dict[str, Any]":
+        """The record; {} if there is none, or it is broken: nothing but a forced delete makes sense of that. Raises
+        StateError if it can't be read just now: what it describes may live.
+        """
+        try:
+            return self._directory.load()
+        except StateError as error:
+            if state.is_passing(error):
+                raise
+            return {}
 
     def _require_record(self) -> "dict[str, Any]":
         if not self._record:

@@ -349,6 +349,17 @@ def _lock_patiently(fd: int, what: str) -> None:
         pause = min(2 * pause, 0.02)
 
 
+# Of a record that is missing, or is no file.
+_LASTING = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)
+
+
+def is_passing(error: StateError) -> bool:
+    """Whether what `load` raised is about this process and this moment, such as a lack of descriptors, and not about
+    the record."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in _LASTING
+
+
 # --- processes -----------------------------------------------------------------------------------------------
 
 

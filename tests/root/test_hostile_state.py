@@ -157,6 +157,21 @@ def test_everything_at_once(attack: Attack) -> None:
         assert {} == attack.state()
 
 
+def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None:
+    """T57: it waits for the create that has just claimed the id, and then it deletes what that has made."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    attack.write_config()
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=mknodat",
+               "-e", "inject=mknodat:delay_enter=300000:when=1",
+               *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as creator:
+        wait_for((attack.root / attack.id).exists)
+        assert 0 == attack.delete().status
+        assert 0 == creator.wait(20)
+    attack.assert_host_clean()
+
+
 def test_delete_of_a_running_container(attack: Attack) -> None:
     """T58: only --force deletes what runs."""
     created(attack)
@@ -546,6 +561,37 @@ def test_few_descriptors_later(attack: Attack, command: str) -> None:
         assert "created" == attack.state()["status"], (limit, result)
     else:
         pytest.fail("never succeeded")
+
+
+@pytest.mark.parametrize("call", ["openat", "read"])
+@pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
+def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) -> None:
+    """T65, T68: `delete --force` says so, and does not forget a container that lives."""
+    created(attack)
+    calls = attack.folder / "calls"
+    command = attack.command("delete", "--force", attack.id)
+    quiet = ["strace", "-qq", "-o", calls, "-e", f"trace={call}"]
+    subprocess.run([*quiet, *attack.command("state", attack.id)], check=True, stdout=subprocess.DEVNULL)
+    lines = calls.read_text().splitlines()
+    mark = '"state.json"' if call == "openat" else '{\\"pyoci'
+    number = next(n for n, line in enumerate(lines, 1) if mark in line)
+    inject = f"inject={call}:error={error}:when={number}"
+    quiet = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    done = subprocess.run([*quiet, *command], capture_output=True, text=True, check=False, timeout=20)
+    assert (1, True) == (done.returncode, "state.json: " in done.stderr), done
+    assert "created" == attack.state()["status"]
+
+
+def test_few_descriptors_of_a_forced_delete(attack: Attack) -> None:
+    """T64: where it succeeds the container is gone, and where it fails it is still there."""
+    for limit in range(3, 24):
+        created(attack)
+        before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
+        result = attack.pyoci("delete", "--force", attack.id, preexec_fn=before)
+        if result.status:
+            assert "created" == attack.state()["status"], (limit, result)
+            assert 0 == attack.delete().status
+        attack.assert_host_clean()
 
 
 def test_many_containers_are_listed(attack: Attack) -> None:
