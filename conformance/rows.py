@@ -349,6 +349,8 @@ SPARED = {
     " lists it",
     "FD-02": "links are demanded where there is a procfs; that there are none where there is not is not said: it is not tried",
     "CG-20": "a runtime need not support every list of rules: one that it refuses is not judged, one that it applies is",
+    "FEAT-12": "that a runtime works with systemd takes a systemd, and an option that is not specified: it is not tried; rdma is"
+    " CG-41's matter",
     "CG-30": "how a value of cgroup v1 is converted is not specified: where there are several ways, each will do",
 }
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pyoci import _native
+from tests.support.kernels import KERNEL
 from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 TMPFS_SINCE = (6, 3)  # the kernel that can idmap a tmpfs
-KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 MOVE_MOUNT = 429
 EMPTY_PATHS = 0x44  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 

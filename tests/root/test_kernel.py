@@ -1,8 +1,11 @@
-"""What depends on how the kernel was built: it works, or one line says what is missing."""
+"""What depends on the kernel, its version and how it was built: it works, or one line says what is missing."""
 
 import os
+import re
 
 import pytest
+
+from tests.support.kernels import FEATURES, KERNEL
 
 pytestmark = pytest.mark.root
 
@@ -34,3 +37,19 @@ def test_a_namespace_is_new_or_the_kernel_has_none(runtime, bundle, kind, joined
         where = f"/linux/namespaces/{len(bundle.linux['namespaces']) - 1}"
         assert (1, "") == (result.status, result.out)
         assert result.err == f"{where}: cannot make a {kind} namespace: this kernel has none\n"
+
+
+@pytest.mark.may_skip("no controller, or no NUMA")
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: "{}.{}".format(*feature.since))
+def test_what_a_newer_kernel_brings(runtime, bundle, feature):
+    """An older one's refusal is told with the place in the config and its reason, and nothing is left."""
+    if reason := feature.missing():
+        pytest.skip(reason)
+    feature.ask(bundle)
+    bundle.program("/bin/true")
+
+    if feature.since <= KERNEL:
+        result = runtime.run()
+        assert (0, "") == (result.status, result.err), result
+    else:
+        assert feature.refusal == re.sub(r"cgroup /\S+:", "cgroup PATH:", runtime.create_fails())

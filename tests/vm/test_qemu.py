@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support import probe
+from tests.support.kernels import FEATURES
 from tests.support.machine import CHECKOUT, QEMU, environment, on_qemu, pytest_command, run
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -25,6 +26,7 @@ NEW = (
 EVERYWHERE = [
     *("test_cpuset_is_written", "test_huge_pages_beyond_the_limit_are_refused", "test_rdma_limits_are_written"),
     *("test_offsets[True]", "test_clocks_of_another_container", "test_a_new_tmpfs"),
+    *(f"test_what_a_newer_kernel_brings[{feature.since[0]}.{feature.since[1]}]" for feature in FEATURES),
 ]
 ONLY = {
     "old": ["test_apparmor_profile_in_a_user_namespace", "test_apparmor_confines_the_runtime_itself[True]"],
