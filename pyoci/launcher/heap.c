@@ -26,12 +26,12 @@
 
 enum {
     PAGE = 4096,
-    HEADER = 16,     /* in front of each block, for its size */
-    SMALL = 1024,    /* blocks up to here are of a multiple of 16 bytes, larger ones of a power of two */
+    HEADER = 16,  /* in front of each block, for its size */
+    SMALL = 1024, /* blocks up to here are of a multiple of 16 bytes, larger ones of a power of two */
     CLASSES = SMALL / 16 + 1 + 64,
     LARGE = PAGE / 2, /* larger blocks have pages of their own anyway */
     MEMORY = 16 << 20,
-    MOST = 1 << 20 /* allocations that a survey knows of */
+    MOST = 4 << 20 /* allocations that a survey tells apart */
 };
 
 /* In .data, for this file is linked last: the end of .bss shall be the part of the memory that nobody has used. */
@@ -58,7 +58,6 @@ static bool is_within(const void *block, const char *area, size_t size)
 
 static bool is_in_image(const void *block) { return is_within(block, memory, MEMORY) || is_within(block, pool, POOL); }
 
-/* Of a block: room in front of it for its size. */
 static int class_of(size_t size)
 {
     if (size <= SMALL)
@@ -85,11 +84,11 @@ static enum heat heat_of(const void *block)
 }
 
 /* A place for a block with its header, which nobody had before; NULL if there is none. */
-static char *new_place(size_t size, enum heat heat, uint32_t number)
+static char *new_place(size_t size, enum heat heat)
 {
     if (pool != NULL) {
         size_t pages = (size + PAGE - 1) / PAGE;
-        if (pages * PAGE > POOL - pool_used || number >= MOST)
+        if (pages * PAGE > POOL - pool_used)
             return NULL;
         char *place = pool + pool_used;
         pool_used += pages * PAGE;
@@ -129,13 +128,13 @@ void *__wrap_malloc(size_t size)
         freed[heat][class] = *(void **)block;
     } else {
         size = size_of_class(class);
-        char *place = new_place(HEADER + size, heat, number);
+        char *place = new_place(HEADER + size, heat);
         if (place == NULL)
             return NULL;
         block = memcpy(place, &size, sizeof size) + HEADER;
     }
     for (size_t page = 0; owner != NULL && page * PAGE < HEADER + size_of(block); page++)
-        owner[(block - pool) / PAGE + page] = number;
+        owner[(block - pool) / PAGE + page] = number < MOST ? number : MOST - 1;
     return block;
 }
 
@@ -287,7 +286,8 @@ static bool write_order(const char *path, const uint8_t *heats)
     FILE *file = fopen(path, "wbx");
     if (file == NULL)
         return false;
-    bool done = fwrite(sizes, sizeof sizes, 1, file) == 1 && fwrite(heats, allocations, 1, file) == 1;
+    size_t count = allocations < MOST ? allocations : MOST;
+    bool done = fwrite(sizes, sizeof sizes, 1, file) == 1 && fwrite(heats, count, 1, file) == 1;
     return fclose(file) == 0 && done;
 }
 

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Which commands write to a block: an address of few pages for what is written to. */
-enum heat { COLD, WARM, HOT, HEATS }; /* none; those that enter a container; all */
+/* Which commands write to a block: none, create and run, all. */
+enum heat { COLD, WARM, HOT, HEATS };
 
 /* From here on Python allocates in the image. `order` is the path of what heap_survey wrote, or NULL for a survey. */
 bool heap_begin(const char *order);
