@@ -133,7 +133,7 @@ void *__wrap_malloc(size_t size)
             return NULL;
         block = memcpy(place, &size, sizeof size) + HEADER;
     }
-    for (size_t page = 0; owner != NULL && page * PAGE < HEADER + size_of(block); page++)
+    for (size_t page = 0; pool != NULL && page * PAGE < HEADER + size_of(block); page++)
         owner[(block - pool) / PAGE + page] = number < MOST ? number : MOST - 1;
     return block;
 }
