@@ -21,6 +21,8 @@ CLONE_FLAGS = {
     "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
 }  # fmt: skip
 
+CLOCKS = ("boottime", "monotonic")
+
 CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
 
 # Mount last: paths stay reachable.
@@ -42,7 +44,8 @@ class Namespaces:
                 self.joined[kind] = (entry["path"], f"/linux/namespaces/{index}/path")
             else:
                 self.new.append(kind)
-        self.time_offsets = linux.get("timeOffsets") or {}
+        offsets = linux.get("timeOffsets", {})
+        self.time_offsets = {clock: offsets[clock] for clock in CLOCKS if clock in offsets}
         self.own_user = "user" in self.where
         # others' namespaces are not a new user namespace's to join: they come before it
         self.joins_first = "user" in self.new and bool(self.joined.keys() - {"mount"})
@@ -175,8 +178,7 @@ def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
 
 
 def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[Op]":
-    for clock in sorted(offsets):
-        offset = offsets[clock]
+    for clock, offset in offsets.items():
         line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
         yield Op("write_time_offsets", f"/linux/timeOffsets/{clock}", line)
 

@@ -669,6 +669,7 @@ GOOD = [
     changed(linux__namespaces=namespaces(user="/proc/1/ns/user")),
     changed(linux__namespaces=namespaces("time"), linux__timeOffsets={"boottime": {"secs": -5, "nanosecs": 999999999}}),
     changed(linux__timeOffsets={}),
+    changed(linux__namespaces=namespaces("time"), linux__timeOffsets={"tai": 1}),
     changed(hostname="x", domainname="y", linux__namespaces=namespaces(uts="/x")),
     changed(hostname=""),
     changed(linux__sysctl={"net/ipv4/conf/eth0.1/forwarding": "1", "kernel.sem": "1 2", "fs.mqueue.msg_max": "1"}),

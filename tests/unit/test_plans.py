@@ -34,6 +34,16 @@ def compiled_exec(name: str) -> operations.Plan:
     return compile_exec(process, container, compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
 
 
+def test_clocks_that_there_are_not() -> None:
+    """Of timeOffsets what the specification does not know is ignored, whatever it is."""
+    document, _ = config.load((PLANS / "time.json").read_bytes())
+    expected = show.text(compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box")))
+    document["linux"]["timeOffsets"] |= {"tai": {"secs": 1}, "unified": "/"}
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+
+    assert expected == show.text(plan)
+
+
 @pytest.mark.parametrize("name", EXEC_NAMES)
 def test_plan_of_exec_is_the_golden_one(name: str) -> None:
     """Each process compiles to the plan beside it."""
