@@ -467,7 +467,8 @@ class Container:
 
 
 def list_all(root: str) -> "list[dict[str, Any]]":
-    """The state of every container under `root`, in the order of their ids. What is not ours is left out."""
+    """The state of every container under `root`, in the order of their ids. What is not ours is left out. Raises
+    StateError if one can't be read just now."""
     try:
         fd = open_root(root, make=False)
     except FileNotFoundError:
@@ -480,14 +481,13 @@ def list_all(root: str) -> "list[dict[str, Any]]":
     for name in names:
         try:
             container = Container.load(name, root=root)
-        except PyociError:
-            continue
-        try:
-            found.append({**container.state(), "owner": _owner(container)})
-        except PyociError:
-            continue
-        finally:
-            container.close()
+            try:
+                found.append({**container.state(), "owner": _owner(container)})
+            finally:
+                container.close()
+        except PyociError as error:
+            if state.is_passing(error):  # it may be there, and live
+                raise
     return found
 
 

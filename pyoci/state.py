@@ -353,11 +353,11 @@ def _lock_patiently(fd: int, what: str) -> None:
 _LASTING = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
-def is_passing(error: StateError) -> bool:
-    """Whether what `load` raised is about this process and this moment, such as a lack of descriptors, and not about
-    the record."""
+def is_passing(error: Exception) -> bool:
+    """Whether this is a StateError about the process and the moment, such as a lack of descriptors, and not about the
+    record."""
     cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno not in _LASTING
+    return isinstance(error, StateError) and isinstance(cause, OSError) and cause.errno not in _LASTING
 
 
 # --- processes -----------------------------------------------------------------------------------------------

@@ -563,6 +563,16 @@ def test_few_descriptors_later(attack: Attack, command: str) -> None:
         pytest.fail("never succeeded")
 
 
+def test_few_descriptors_of_a_list(attack: Attack) -> None:
+    """T64: what `list` leaves out is not there."""
+    created(attack)
+    for limit in range(4, 24):
+        before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
+        result = attack.pyoci("list", "-q", preexec_fn=before)
+        assert result.status == 1 or f"{attack.id}\n" == result.out, (limit, result)
+    assert 0 == result.status
+
+
 @pytest.mark.parametrize("call", ["openat", "read"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) -> None:
