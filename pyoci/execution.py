@@ -289,12 +289,18 @@ def _foreign_namespaces(pid: int) -> "list[str]":
     found = []
     for kind, name in _NAMESPACES.items():
         try:
-            if _inode(f"/proc/{pid}/ns/{name}") != _inode(f"/proc/self/ns/{name}"):
-                found.append(kind)
+            ours = _inode(f"/proc/self/ns/{name}")
         except FileNotFoundError:
             continue  # this kernel has none of that type
+        try:
+            its = _inode(f"/proc/{pid}/ns/{name}")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            # threads of it may live on, but nobody can go where it was
+            raise StatusError("cannot exec in a container whose first process is ending") from error
         except OSError as error:
             raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
+        if its != ours:
+            found.append(kind)
     return found
 
 

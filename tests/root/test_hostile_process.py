@@ -575,6 +575,25 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
         attack.clean_up()
 
 
+def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
+    """A first process of which another thread alone lives has no namespaces to join; and that is no missing program."""
+    program = attack.folder / "leader.c"
+    program.write_text(
+        "#include <pthread.h>\n#include <unistd.h>\n"
+        "static void *wait_on(void *nothing) { for (;;) sleep(100); return nothing; }\n"
+        "int main(void) { pthread_t t; pthread_create(&t, 0, wait_on, 0); pthread_exit(0); }\n"
+    )
+    command = ["gcc", "-static", "-pthread", "-o", str(attack.rootfs / "bin/leader"), str(program)]
+    subprocess.run(command, check=True)
+    attack.process["args"] = ["/bin/leader"]
+    assert 0 == attack.create().status
+    assert 0 == attack.start().status
+    wait_for(lambda: ") Z " in Path(f"/proc/{attack.pid()}/stat").read_text())
+    assert "running" == attack.state()["status"]
+    result = attack.pyoci("exec", attack.id, "/bin/true")
+    assert (255, "cannot exec in a container whose first process is ending\n") == (result.status, result.err)
+
+
 def test_mount_data_is_no_command(attack: Attack) -> None:
     """CVE-2018-10856's class: options of a mount go to the filesystem as they are; what it refuses is an error."""
     attack.config["mounts"].append(mount("/data", "tmpfs", "size=1;reboot"))
