@@ -143,7 +143,8 @@ class Capabilities:
         names = process.get("capabilities", {})
         asked = {kind: mask(names.get(kind, [])) for kind in CAPABILITY_SETS}
         given = {kind: bits & grantable for kind, bits in asked.items()}
-        self.bounding, self.permitted, self.inheritable = given["bounding"], given["permitted"], given["inheritable"]
+        self.bounding, self.permitted = given["bounding"], given["permitted"]
+        self.inheritable = given["inheritable"] & self.bounding  # or capset(2) refuses all of them
         self.effective = given["effective"] & self.permitted
         self.ambient = given["ambient"] & self.permitted & self.inheritable
         self.late = CAP_SYS_ADMIN if seccomp and not process.get("noNewPrivileges") else 0
@@ -155,6 +156,7 @@ class Capabilities:
             for where, why, bits in (
                 ("", "the runtime itself lacks them", lacking),
                 ("/effective", "`permitted` lacks them", given["effective"] & ~self.effective),
+                ("/inheritable", "`bounding` lacks them", given["inheritable"] & ~self.inheritable),
                 ("/ambient", "`permitted` or `inheritable` lacks them", given["ambient"] & ~self.ambient),
             )
             if bits

@@ -119,6 +119,12 @@ def test_ambient(runtime, bundle):
     assert {"CapInh": 32, "CapPrm": 32, "CapEff": 32, "CapBnd": 33, "CapAmb": 32} == found
 
 
+def test_inheritable_without_bounding(runtime):
+    """What the kernel would refuse is left out, and is no error (PROC-21)."""
+    found = capabilities(runtime, bounding=["CAP_CHOWN"], permitted=["CAP_KILL"], inheritable=["CAP_CHOWN", "CAP_KILL"])
+    assert {"CapInh": 1, "CapPrm": 1, "CapEff": 1, "CapBnd": 1, "CapAmb": 0} == found
+
+
 def test_every_capability(runtime, bundle):
     """A privileged container has what the runtime can give."""
     given = int(status_of()["CapBnd"], 16)

@@ -428,7 +428,8 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "bounding": ["CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_RESOURCE"],
         "permitted": ["CAP_CHOWN", "CAP_SYS_RESOURCE"],
         "effective": ["CAP_CHOWN", "CAP_KILL"],
-        "ambient": ["CAP_CHOWN"],
+        "inheritable": ["CAP_CHOWN", "CAP_FOWNER"],
+        "ambient": ["CAP_CHOWN", "CAP_FOWNER"],
         "unknown": 1,
     }
     document = {
@@ -442,9 +443,10 @@ def test_capabilities_that_cannot_be_granted() -> None:
     assert plan.warnings == [
         "/process/capabilities: left out, since the runtime itself lacks them: CAP_SYS_BOOT, CAP_SYS_RESOURCE",
         "/process/capabilities/effective: left out, since `permitted` lacks them: CAP_KILL",
-        "/process/capabilities/ambient: left out, since `permitted` or `inheritable` lacks them: CAP_CHOWN",
+        "/process/capabilities/inheritable: left out, since `bounding` lacks them: CAP_FOWNER",
+        "/process/capabilities/ambient: left out, since `permitted` or `inheritable` lacks them: CAP_FOWNER",
     ]
-    assert [(1, 1, 0)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
+    assert [(1, 1, 1)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
 
 
 def with_device(**device: object) -> dict:
