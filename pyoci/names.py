@@ -15,11 +15,12 @@ def check_id(id: str) -> None:
     starting with a dot, 1 to 223 characters. So it is never a path, and never `..`.
     """
     if not id:
-        raise PyociError("cannot use container id ``: it is empty")
+        raise PyociError("cannot use container ID ``: it is empty")
     if len(id) > _LONGEST:
-        raise PyociError(f"cannot use container id `{id[:16]}…`: it is longer than {_LONGEST} characters")
+        raise PyociError(f"cannot use container ID `{id[:16]}…`: it is longer than {_LONGEST} characters")
     if id[0] not in _FIRST or not _OTHERS.issuperset(id):
+        wrong = [f"`{character}` in" for character in id if character not in _OTHERS] or ["`.` at the start of"]
         raise PyociError(
-            f"cannot use container id `{id}`: "
+            f"cannot use container ID `{id}`: invalid character {wrong[0]} the ID: "
             "only letters, digits, `_`, `+`, `-` and `.` are allowed, and no dot at the start"
         )

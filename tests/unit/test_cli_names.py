@@ -26,9 +26,25 @@ def test_good_ids(id):
 )  # fmt: skip
 def test_bad_ids(id):
     """Nothing that is a path, nothing that a terminal or a file system could read in another way."""
-    with pytest.raises(PyociError, match=r"^cannot use container id `") as caught:
+    with pytest.raises(PyociError, match=r"^cannot use container ID `") as caught:
         check_id(id)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("id", "what"),
+    [
+        ("this/is/invalid", "invalid character `/` in the ID"),
+        ("a b", "invalid character ` ` in the ID"),
+        (".foo", "invalid character `.` at the start of the ID"),
+        ("..", "invalid character `.` at the start of the ID"),
+    ],
+)
+def test_the_character_that_is_wrong_is_named(id, what):
+    """In the words of crun, for those who look for them."""
+    with pytest.raises(PyociError, match=r"^cannot use container ID `") as caught:
+        check_id(id)
+    assert f"`{id}`: {what}: only letters, " in str(caught.value)
 
 
 @given(st.text(max_size=20))
