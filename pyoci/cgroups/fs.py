@@ -996,7 +996,8 @@ def _no_controller(name: str, mount: str, where: str) -> CgroupError:
         if subsystem == ("blkio" if name == "io" else name) and numbers != ["0"]:
             hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={subsystem}"
     return CgroupError(
-        f"cannot apply: this host's cgroup v2 hierarchy ({mount}) has no {name} controller",
+        f"cannot apply: the requested cgroup controller `{name}` is not available "
+        f"in this host's cgroup v2 hierarchy ({mount})",
         where=where,
         hint=hint,
     )

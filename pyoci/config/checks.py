@@ -577,7 +577,9 @@ def check_rdma(devices: "Object", at: str, say: "Say") -> None:
 def check_unified(files: "Object", at: str, say: "Say") -> None:
     for name in files:
         if not names.is_cgroup_file(name):
-            say(f"{at}/{escape(name)}", f"{show(name)} is not the name of a cgroup file such as memory.high")
+            key = show(name)[1:-1]
+            what = f"the specified key has not the form CONTROLLER.VALUE `{key}`, such as memory.high"
+            say(f"{at}/{escape(name)}", what)
 
 
 # ── Seccomp ─────────────────────────────────────────────────────────────────────────────────────────────

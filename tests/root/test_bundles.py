@@ -90,7 +90,8 @@ class Bundle:
         controller, where = LIMITS.get(self.name, ("", ""))
         if not controller or controller in CONTROLLERS:
             return ""
-        line = f"{where}: cannot apply: this host's cgroup v2 hierarchy ({self.mount}) has no {controller} controller"
+        what = f"the requested cgroup controller `{controller}` is not available"
+        line = f"{where}: cannot apply: {what} in this host's cgroup v2 hierarchy ({self.mount})"
         hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={controller}"
         return f"{line} (hint: {hint})\n"
 

@@ -334,8 +334,9 @@ def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
     resources = {"unified": {"nosuch.max": "1"}}
     error = refusal(path=path, writes=writes(resources))
 
-    what = f"this host's cgroup v2 hierarchy ({fs.find_mount()}) has no nosuch controller"
-    assert f"/linux/resources/unified/nosuch.max: cannot apply: {what}" == str(error)
+    what = "the requested cgroup controller `nosuch` is not available"
+    place = f"this host's cgroup v2 hierarchy ({fs.find_mount()})"
+    assert f"/linux/resources/unified/nosuch.max: cannot apply: {what} in {place}" == str(error)
 
 
 def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
@@ -350,7 +351,8 @@ def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
     }.items():
         if name in names:
             error = refusal(path=path, writes=writes({name: resources}))
-            assert f"has no {name} controller (hint: on this host it serves cgroup v1, unless " in str(error)
+            assert f"controller `{name}` is not available in this host's cgroup v2 hierarchy (" in str(error)
+            assert ") (hint: on this host it serves cgroup v1, unless " in str(error)
 
 
 def test_limits_that_say_nothing_need_no_controller(path):

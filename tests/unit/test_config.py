@@ -586,8 +586,8 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         changed(linux__resources__unified={"../memory.max": "1"}),
         [
             (
-                '/linux/resources/unified/..~1memory.max: "../memory.max" is not the name of a cgroup file '
-                "such as memory.high"
+                "/linux/resources/unified/..~1memory.max: the specified key has not the form CONTROLLER.VALUE "
+                "`../memory.max`, such as memory.high"
             )
         ],
     ),
