@@ -644,10 +644,14 @@ cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
     # Contract: slot a is a clone of the mount at s1, with bit 0 of the flags of those below it, too; with bit 1 a slave of
-    # the host's. It has attributes b set and c cleared, and all of the clone the lower half of d set, the upper one cleared.
+    # the host's; with bit 2 of a symlink at s1 itself. It has attributes b set and c cleared, and all of the clone the
+    # lower half of d set, the upper one cleared.
     cdef uint64_t all_set = <uint32_t>op.d, all_clear = <uint64_t>op.d >> 32
     cdef unsigned int all = <unsigned int>AT_EMPTY_PATH | <unsigned int>AT_RECURSIVE
-    cdef int tree = clone_mount(ctx.pool + op.s1, AT_RECURSIVE if op.flags & 1 else 0)
+    cdef unsigned int how = <unsigned int>AT_RECURSIVE if op.flags & 1 else 0
+    if op.flags & 4:
+        how |= <unsigned int>AT_SYMLINK_NOFOLLOW
+    cdef int tree = clone_mount(ctx.pool + op.s1, how)
     if tree < 0:
         return STEP_OPEN_TREE
     ctx.slots[op.a] = tree
@@ -745,14 +749,44 @@ cdef int attach(int tree, int target) noexcept nogil:
     return -1
 
 
+cdef int copy_symlink(Context *ctx, const Op *op, int source) noexcept nogil:
+    """The destination is a link of the source's text; one that is there already may stay, anything else may not."""
+    cdef char buffer[PATH_SIZE]
+    cdef char text[PATH_SIZE]
+    cdef char present[PATH_SIZE]
+    cdef char *name = NULL
+    cdef int step = 0, directory
+    cdef ssize_t length = readlinkat(source, "", text, sizeof(text) - 1)
+    if length < 0:
+        return STEP_READLINKAT
+    text[length] = 0
+    if op.flags & TARGET_REAL:
+        set_errno(ELOOP)
+        return STEP_OPENAT2
+    directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, buffer, &name, &step)
+    if directory < 0:
+        return step
+    if symlinkat(text, directory, name) < 0:
+        if errno != EEXIST:
+            return STEP_SYMLINKAT
+        if readlinkat(directory, name, present, sizeof(present)) != length or memcmp(text, present, <size_t>length):
+            set_errno(EEXIST)
+            return STEP_SYMLINKAT
+    close(directory)
+    return 0
+
+
 cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the source was cloned, with its attributes set, before the first mount; it is attached as it is. A mount
-    # point that is missing is made like it. The detail of a failure is 1 if the source is no directory.
+    # point that is missing is made like it. The detail of a failure is 1 if the source is no directory. A clone of a
+    # symlink is not attached, but copied.
     cdef stat_t source
     cdef int existed = 0, step = 0, done, target
     cdef int tree = ctx.slots[op.a]
     if fstat(tree, &source) < 0:
         return STEP_FSTAT
+    if source.st_mode & S_IFMT == S_IFLNK:
+        return copy_symlink(ctx, op, tree)
     ctx.detail = source.st_mode & S_IFMT != S_IFDIR
     target = open_target(ctx, op, ctx.pool + op.s1, not ctx.detail, &existed, &step)
     if target < 0:

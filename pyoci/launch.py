@@ -382,7 +382,8 @@ class Launch:
         _native.mount_setattr(fd, True, 0, 0, SLAVE)
 
     def _open_tree(self, op: Op) -> None:
-        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | (AT_RECURSIVE if op.flags & 1 else 0))
+        how = (AT_RECURSIVE if op.flags & 1 else 0) | (0x100 if op.flags & 4 else 0)  # AT_SYMLINK_NOFOLLOW
+        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | how)
         self.slots[op.a] = fd
         if op.flags & 2:
             _native.mount_setattr(fd, True, 0, 0, SLAVE)

@@ -112,6 +112,12 @@ processes, place and owner, of delegation and devices, and those that start or s
 Of `annotations` two change what pyoci does: `org.systemd.property.X`, see above, and `run.oci.keep_original_groups`. With the value
 `1` the process keeps the supplementary groups of whoever calls pyoci, in place of `process.user.additionalGids`.
 
+## MOUNT OPTIONS
+
+Beside the specification's options, `tmpcopyup` fills a new tmpfs with what the image has there, and `copy-symlink`, on a bind mount
+whose source is a symlink, makes the destination a link of the same text in place of a mount of what it leads to. Podman's
+`--mount …,no-dereference` asks for the latter.
+
 ## SEE ALSO
 
 systemd.scope(5), systemd.resource-control(5), the OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>

@@ -67,7 +67,7 @@ PROPAGATION = {
     "unbindable": (UNBINDABLE, False), "runbindable": (UNBINDABLE, True),
 }  # fmt: skip
 
-OTHER = ("bind", "rbind", "remount", "tmpcopyup", *idmap.OPTIONS)
+OTHER = ("bind", "rbind", "remount", "tmpcopyup", "copy-symlink", *idmap.OPTIONS)
 
 # Every option this runtime knows; anything else is the filesystem's own.
 MOUNT_OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *SUPERBLOCK, *IGNORED, *PROPAGATION, *OTHER)
@@ -93,6 +93,7 @@ class Mount:
         "attr_clear",
         "attr_set",
         "bind",
+        "copy_symlink",
         "copy_up",
         "data",
         "data_where",
@@ -118,7 +119,7 @@ class Mount:
         self.propagation: list[tuple[int, bool, str]] = []
         self.data: list[str] = []
         self.data_where: list[str] = []
-        self.bind = self.rbind = self.remount = self.copy_up = self.idmap_recursive = False
+        self.bind = self.rbind = self.remount = self.copy_up = self.copy_symlink = self.idmap_recursive = False
         # the pointer of what asks for an idmapped mount, "" if nothing does: mappings do without the option
         self.idmap_where = f"{self.where}/uidMappings" if entry.get("uidMappings") else ""
         for n, option in enumerate(entry.get("options", ())):
@@ -145,6 +146,8 @@ class Mount:
             self.remount = True
         elif option == "tmpcopyup":
             self.copy_up = True
+        elif option == "copy-symlink":
+            self.copy_symlink = True
         elif option in idmap.OPTIONS:
             self.idmap_recursive = idmap.OPTIONS[option]
             self.idmap_where = where
@@ -253,6 +256,8 @@ def _check(mount: Mount) -> None:
         problem = Problem(mount.where, "a mount needs a type, or the option bind or rbind")
     if mount.copy_up and (mount.bind or mount.remount or mount.type != "tmpfs"):
         problem = Problem(mount.where, "tmpcopyup applies to a new tmpfs only")
+    if mount.copy_symlink and (mount.remount or not mount.bind):
+        problem = Problem(mount.where, "copy-symlink applies to a bind mount only")
     if mount.remount and not mount.bind and "dirsync" in mount.data:
         where = mount.data_where[mount.data.index("dirsync")]
         problem = Problem(where, "a remount can't change dirsync: a filesystem has it from its first mount on")
@@ -275,7 +280,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]"
             b=mount.attr_set,
             c=mount.attr_clear,
             d=mount.recursive_set | mount.recursive_clear << 32,
-            flags=int(mount.rbind) | (0 if shared else 2),
+            flags=int(mount.rbind) | (0 if shared else 2) | (4 if mount.copy_symlink else 0),
         )
     )
     if users:

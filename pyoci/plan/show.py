@@ -202,7 +202,9 @@ def _open_tree(op: Op) -> str:
     attributes = " ".join(
         part for part in (_attributes(op.b, op.c), f"recursively {recursive}" if recursive else "") if part
     )
-    return f"{op.s1}{' with everything below' if op.flags & 1 else ''}  {attributes}".rstrip()
+    what = " with everything below" if op.flags & 1 else ""
+    link = ", a symlink as it is" if op.flags & 4 else ""
+    return f"{op.s1}{what}{link}  {attributes}".rstrip()
 
 
 def _make_user_namespace(op: Op) -> str:

@@ -305,6 +305,62 @@ def test_sources(runtime, bundle):
     assert (bundle.rootfs / "m/file").is_file()
 
 
+@pytest.mark.parametrize("options", [[], ["ro", "nosuid", "rprivate"], ["noexec", "rnodev", "private"]])
+def test_copy_symlink(runtime, bundle, options):
+    """crun's option, which Podman's `no-dereference` becomes: a source that is a link is made a link of the same text."""
+    source = runtime.folder / "source"
+    source.mkdir()
+    for name, text in {"relative": "../real", "absolute": "/real", "broken": "/not/here", "there": "same"}.items():
+        (source / name).symlink_to(text)
+        bundle.mount(f"/new/{name}", "none", "bind", *options, "copy-symlink", source=source / name)
+    (source / "file").write_text("content\n")
+    bundle.mount("/file", "none", "bind", "copy-symlink", source=source / "file")
+    bundle.mount("/linked/below", "none", "bind", "copy-symlink", source=source / "absolute")
+    (bundle.rootfs / "linked").symlink_to("/real")
+    (bundle.rootfs / "real").mkdir()
+    (bundle.rootfs / "new").mkdir()
+    (bundle.rootfs / "new/there").symlink_to("same")
+    points, out = mounted(
+        runtime, "cd /new; for l in relative absolute broken there /real/below; do readlink $l; done; cat /file"
+    )
+    assert ["../real", "/real", "/not/here", "same", "/real", "content"] == out.split()
+    assert {"/file"} == {name for name in points if name.startswith(("/new", "/file", "/real"))}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [(["copy-symlink"], "symlinkat: file exists"), (["bind"], "no such file or directory")],
+)
+def test_copy_symlink_where_something_else_is(runtime, bundle, options, reason):
+    """Neither a file of the image nor a link that leads elsewhere is replaced. Without the option a link is followed."""
+    source = runtime.folder / "source"
+    source.symlink_to("/not/here")
+    (bundle.rootfs / "file").write_text("the image's")
+    (bundle.rootfs / "link").symlink_to("/elsewhere")
+    for destination in ("/file", "/link"):
+        bundle.mount(destination, "none", "bind", *options, source=source).write()
+        result = runtime.run()
+        assert 1 == result.status
+        assert reason in result.err
+        bundle.without_mount(destination)
+    assert "the image's" == (bundle.rootfs / "file").read_text()
+    assert "/elsewhere" == os.readlink(bundle.rootfs / "link")
+
+
+@pytest.mark.parametrize("destination", ["/proc", "/sys"])
+def test_copy_symlink_is_no_way_to_another_proc(runtime, bundle, destination):
+    """The container's masks and the runtime's own writes would go where a link leads."""
+    source = runtime.folder / "source"
+    source.symlink_to("/tmp")
+    bundle.without_mount("/sys").without_mount("/proc")
+    (bundle.rootfs / destination[1:]).rmdir()
+    bundle.mount(destination, "none", "bind", "copy-symlink", source=source).write()
+    result = runtime.run()
+    assert 1 == result.status
+    assert f"cannot bind {source} on {destination}" in result.err
+    assert not (bundle.rootfs / destination[1:]).is_symlink()
+
+
 def test_many(runtime, bundle):
     """A few hundred mounts."""
     source = runtime.folder / "source"

@@ -191,15 +191,17 @@ def test_terminal(plain, tmp_path):
 
 
 def test_binds(plain, tmp_path):
-    """Sources are the user's to bind: a folder, and a file whose mount point is missing; their attributes hold."""
+    """Sources are the user's to bind: a folder, a file whose mount point is missing, a link; their attributes hold."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_text("content")
     plain.bundle.mount("/folder", "bind", "rbind", "ro", "nosuid", source=source)
+    (source / "link").symlink_to("file")
     plain.bundle.mount("/new/file", "bind", "bind", source=source / "file")
-    out = plain.shell("cat /folder/file /new/file; echo; cat /proc/self/mountinfo")
+    plain.bundle.mount("/new/link", "bind", "bind", "copy-symlink", "ro", source=source / "link")
+    out = plain.shell("cat /folder/file /new/file; readlink /new/link; cat /proc/self/mountinfo")
     mounts = mount_points(out.partition("\n")[2])
-    assert "contentcontent" == out.partition("\n")[0]
+    assert "contentcontentfile" == out.partition("\n")[0]
     assert {"ro", "nosuid"} <= mounts["/folder"].options
 
 

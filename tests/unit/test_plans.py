@@ -250,6 +250,12 @@ def test_labels_are_read_back(key: str, value: str, written: str, read: str) -> 
         ({"destination": "/a", "source": "/b", "options": ["bind", "size=1m"]}, "/mounts/0/options/1", "`size=1m`"),
         ({"destination": "/a", "options": ["bind"]}, "/mounts/0", "needs a source"),
         ({"destination": "/a", "options": ["ro"]}, "/mounts/0", "needs a type"),
+        ({"destination": "/a", "type": "tmpfs", "options": ["copy-symlink"]}, "/mounts/0", "a bind mount only"),
+        (
+            {"destination": "/a", "source": "/b", "options": ["bind", "remount", "copy-symlink"]},
+            "/mounts/0",
+            "a bind mou",
+        ),
         ({"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}, "/mounts/0", "tmpfs only"),
         ({"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup", "remount"]}, "/mounts/0", "new tmpfs only"),
         (

@@ -65,6 +65,14 @@ def test_volumes(either, tmp_path):
     either("run", "--rm", "-v", f"{folder}:/data", "busybox", "rm", "/data/file")
 
 
+def test_link_of_the_host(either):
+    """run --mount: a symlink of the host's, with no-dereference."""
+    link = either.folder / "link"
+    link.symlink_to("../where/it/leads")
+    mount = f"type=bind,src={link},dst=/mnt/link,no-dereference"
+    assert "../where/it/leads\n" == either("run", "--rm", "--mount", mount, "busybox", "readlink", "/mnt/link")
+
+
 def test_capabilities(either):
     """run --cap-drop, --cap-add, --privileged."""
     assert "0000000000000000" == field(either, "CapEff", "--cap-drop", "all")
