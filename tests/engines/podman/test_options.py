@@ -67,10 +67,11 @@ def test_volumes(either, tmp_path):
 
 def test_link_of_the_host(either):
     """run --mount: a symlink of the host's, with no-dereference."""
+    (either.folder / "hostname").touch()
     link = either.folder / "link"
-    link.symlink_to("../where/it/leads")
-    mount = f"type=bind,src={link},dst=/mnt/link,no-dereference"
-    assert "../where/it/leads\n" == either("run", "--rm", "--mount", mount, "busybox", "readlink", "/mnt/link")
+    link.symlink_to("hostname")
+    mount = f"type=bind,src={link},dst=/etc/link,no-dereference"
+    assert "hostname" == either("run", "--rm", "--mount", mount, "busybox", "readlink", "/etc/link")
 
 
 def test_capabilities(either):
