@@ -26,8 +26,9 @@ class Done:
         self.err = err
 
     def __str__(self) -> str:
-        said = (self.err or self.out).strip().replace("\n", " / ")
-        return f"`{self.words[0]}` ended with {self.status}" + (f", saying: {said[-600:]}" if said else "")
+        """The last line first, which says most: warnings come before an error."""
+        said = " / ".join(reversed((self.err or self.out).strip().splitlines()))
+        return f"`{self.words[0]}` ended with {self.status}" + (f", saying: {said[:600]}" if said else "")
 
 
 class Container:
