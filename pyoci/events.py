@@ -39,7 +39,7 @@ def follow(id: str, record: "dict[str, Any]", cgroup: "Cgroup | NoCgroup", inter
                 _print(statistics(id, cgroup))
                 due += interval
                 continue
-            ready = {fd for fd, _ in poll.poll(left * 1000)}
+            ready = {fd for fd, _ in poll.poll(min(left, _LONGEST_POLL) * 1000)}
             if pidfd in ready:
                 return
             if memory in ready:
@@ -71,6 +71,8 @@ def _killed(cgroup: "Cgroup | NoCgroup") -> int:
 def _print(event: "dict[str, Any]") -> None:
     print_data(dumps(event) + "\n")
 
+
+_LONGEST_POLL = 86400.0  # seconds; the kernel's milliseconds end at 24 days
 
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 

@@ -57,7 +57,11 @@ def load_resources(data: bytes) -> "dict[str, Any]":
     try:
         resources: dict[str, Any] = loads(data)
     except JsonError as error:
+        for problem in error.problems:
+            problem.file = ""
         raise ConfigError(error.problems) from error
+    if resources is None:
+        raise ConfigError([Problem("", "expected an object, found null")])
     whole = {"ociVersion": "1.0.0", "linux": {"resources": resources}}
     problems = diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
     if problems:

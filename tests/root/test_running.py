@@ -247,6 +247,21 @@ def test_update_checks_usage_if_asked(runtime, bundle):
     assert "running" == runtime.state()["status"]
 
 
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("", "/: the document is empty"),
+        ("null", "/: expected an object, found null"),
+        ("[]", "/: expected an object, found an empty array"),
+    ],
+)
+def test_update_by_what_is_no_object(runtime, bundle, document, message):
+    """The text has no file that could be named, and no member."""
+    running(runtime, bundle)
+    result = runtime("update", "--resources", "-", runtime.id, stdin=None, input=document.encode())
+    assert (1, f"{message}\n") == (result.status, result.err)
+
+
 def test_update_says_what_is_wrong(runtime, bundle):
     """Each in one line, and nothing changes."""
     running(runtime, bundle)
@@ -338,6 +353,14 @@ def test_a_kill_for_want_of_memory_is_an_event(runtime, bundle):
 
     out, _ = watching.communicate(timeout=60)
     assert {"type": "oom", "id": runtime.id} in [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("interval", ["1000h", "9" * 400 + "s"])
+def test_interval_is_longer_than_the_kernel_counts(runtime, bundle, interval):
+    """The first line comes at once, and the end with the container."""
+    running(runtime, bundle, "sleep 0.5")
+    result = runtime("events", "--interval", interval, runtime.id)
+    assert (0, "", 1) == (result.status, result.err, result.out.count("\n"))
 
 
 @pytest.mark.parametrize("interval", ["x", "-1s", "5y", "0s", "1s1"])
