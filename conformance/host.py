@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -341,6 +341,26 @@ def run(*command: object) -> str:
     if done.returncode:
         raise OSError(errno.EINVAL, f"{' '.join(map(str, command))}: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextmanager
+def rdma_device() -> "Iterator[str]":
+    """A device for RDMA: the host's, or else one without hardware that is there for a while."""
+    if os.path.isdir("/sys/class/infiniband") and (found := os.listdir("/sys/class/infiniband")):
+        yield found[0]
+        return
+    for tool in ("ip", "rdma"):
+        require_tool(tool)
+    name = f"conf{os.getpid()}"
+    with ExitStack() as stack:
+        try:
+            run("ip", "link", "add", name, "type", "dummy")
+            stack.callback(run, "ip", "link", "delete", name)
+            run("ip", "link", "set", name, "up")
+            run("rdma", "link", "add", name, "type", "rxe", "netdev", name)
+        except OSError as error:
+            raise Missing(f"there is no RDMA device, and none can be made: {error.strerror}") from None
+        yield name
 
 
 @contextmanager
