@@ -25,7 +25,7 @@ pytestmark = [
 def test_the_machine_runs_a_command_as_a_service(tmp_path):
     """Its folder, output and status; nothing of it is left on the host, whose mounts and cgroups are the same."""
     script = (
-        "echo out; echo err >&2; cat /proc/1/comm; pwd; cat /proc/self/cgroup | grep 0::; ls /sys/fs/cgroup; exit 7"
+        "echo out; echo err >&2; cat /proc/1/comm; pwd; cat /proc/self/cgroup | grep 0::; ls . /sys/fs/cgroup; exit 7"
     )
     before = Path("/proc/self/mountinfo").read_text()
 
@@ -37,7 +37,8 @@ def test_the_machine_runs_a_command_as_a_service(tmp_path):
     assert before == Path("/proc/self/mountinfo").read_text()
     assert [] == list(tmp_path.iterdir())
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
-    assert [] == list(Path(mount).glob("pyoci-systemd.*"))
+    (job,) = (line for line in out.splitlines() if line.startswith("pyoci-systemd."))  # and its cgroup has this name
+    assert not Path(mount, job).exists()
 
 
 def test_the_machine_ends_after_its_time(tmp_path):
