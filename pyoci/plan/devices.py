@@ -76,10 +76,13 @@ def _nodes(config: "dict[str, Any]") -> "Iterator[tuple[dict[str, Any], str, str
 
 
 def _dev_is_bound(config: "dict[str, Any]") -> bool:
+    """Whether what lies on /dev in the end, over all that is mounted there, is a bind mount."""
+    bound = False
     for mount in config.get("mounts", ()):
-        if clean(mount["destination"]) == "/dev":
-            return bool({"bind", "rbind"} & set(mount.get("options", ())))
-    return False
+        options = mount.get("options", ())
+        if clean(mount["destination"]) == "/dev" and "remount" not in options:
+            bound = "bind" in options or "rbind" in options
+    return bound
 
 
 def _made_by_runtime(plan: "Plan", config: "dict[str, Any]", *, at_once: bool) -> "Iterator[Op]":

@@ -455,6 +455,24 @@ def test_capabilities_that_cannot_be_granted() -> None:
     assert [(1, 1, 1)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
 
 
+@pytest.mark.parametrize(("binds", "made"), [((0, 1), False), ((1, 0), True), ((1, 2), False), ((0, 2), True)])
+def test_devices_of_a_dev_that_is_mounted_twice(binds: tuple[int, int], made: bool) -> None:
+    """What lies on top counts: in a /dev of the host's, no node is made or given another owner. 2 is a remount."""
+    kinds = (
+        {"destination": "/dev", "type": "tmpfs"},
+        {"destination": "/dev", "source": "/dev", "options": ["rbind"]},
+        {"destination": "/dev", "options": ["remount", "bind", "ro"]},
+    )
+    document = {
+        "root": {"path": "rootfs"},
+        "mounts": [kinds[kind] for kind in binds],
+        "linux": {"namespaces": [{"type": "mount"}]},
+    }
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+
+    assert made == any(op.verb in ("mknod", "symlink") for op in plan.init)
+
+
 def with_device(**device: object) -> dict:
     entry = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, **device}
     mappings = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100000, "size": 10}]
