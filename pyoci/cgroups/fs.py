@@ -157,6 +157,10 @@ def refusal(cgroups_path: str, id: str, mount: str) -> str:
     return ""
 
 
+class StillPopulated(CgroupError):
+    """A cgroup can't be removed, since processes are in it."""
+
+
 class Cgroup:
     """A container's cgroup.
 
@@ -409,8 +413,8 @@ class Cgroup:
         """Remove what `create` made: the cgroup with all below it, and its ancestors unless others use them.
 
         With `kill` processes inside are killed, else they get `timeout` seconds to end. A cgroup that is
-        gone already is no error; one that was there before `create` stays. Raises `CgroupError` when
-        processes remain.
+        gone already is no error; one that was there before `create` stays, and is given back what it held unless
+        somebody has moved in. Raises `StillPopulated` when processes remain, and other `CgroupError`s.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -674,7 +678,8 @@ class Cgroup:
                     _native.bpf(BPF_PROG_DETACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE))
                 finally:
                     posix.close(program_fd)
-            self._restore()
+            if b"populated 0" in _read(self.dirfd, "cgroup.events"):
+                self._restore()
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:
                 raise
@@ -695,10 +700,10 @@ class Cgroup:
                         raise
                     # The kernel takes no longer what it has said: a processor that was unplugged, a weight while idle.
 
-    def _still_populated(self) -> CgroupError:
+    def _still_populated(self) -> StillPopulated:
         pids = self.pids()
         some = " ".join(map(str, pids[:8])) + (" …" if len(pids) > 8 else "")
-        return CgroupError(f"cannot remove cgroup {self.path}: it still has processes: {some}")
+        return StillPopulated(f"cannot remove cgroup {self.path}: it still has processes: {some}")
 
     def _failure(self, verb: str, error: OSError) -> CgroupError:
         return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(errno_of(error))}")

@@ -172,6 +172,39 @@ def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None
     attack.assert_host_clean()
 
 
+@pytest.mark.parametrize("existed", [False, True])
+def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, existed: bool) -> None:
+    """H18: whoever is in the cgroup of a container that has ended is not that container's: it is not killed, its limits
+    are not those from before, and the delete says so.
+    """
+    path = f"/{attack.id}"
+    mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
+    if existed:
+        Path(mount + path).mkdir()
+    attack.linux["cgroupsPath"] = path
+    attack.linux["resources"]["unified"] = {"cgroup.max.depth": "5"}
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+    other = f"{attack.id}b"
+    attack._ids.add(other)
+    quiet = subprocess.DEVNULL
+    command = attack.command("create", "--bundle", attack.bundle, other)
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    pid = json.loads(attack.pyoci("state", other).out)["pid"]
+
+    result = subprocess.run(
+        [attack.executable, "--root", attack.root, "delete", attack.id], capture_output=True, text=True, check=False
+    )
+
+    warning = f"warning: cannot remove cgroup {path}: it still has processes: {pid}\n"
+    assert (0, "" if existed else warning) == (result.returncode, result.stderr)
+    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
+    assert "5\n" == Path(mount + path, "cgroup.max.depth").read_text()
+    assert 0 == attack.pyoci("delete", "--force", other).status
+    os.rmdir(mount + path)
+
+
 def test_delete_of_a_running_container(attack: Attack) -> None:
     """T58: only --force deletes what runs."""
     created(attack)
