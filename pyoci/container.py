@@ -466,9 +466,9 @@ class Container:
         self.warnings.extend(run_poststop(self._record))
 
     def _remove_cgroup(self, cgroup: "fs.Cgroup | fs.NoCgroup", *, was_alive: bool) -> None:
-        """Kill only whom the container can have left: where it had a pid namespace of its own, nobody outlives the first
-        process, and who is in the cgroup then is another container that was given the same one meanwhile. Before the
-        first process was cloned the cgroup was only planned, and nobody in it is ours either.
+        """Kill only whom the container can have left: where it had a pid namespace of its own, nobody outlives the
+        first process, and who is in the cgroup then is another container that was given the same one meanwhile. Before
+        the first process was cloned the cgroup was only planned, and nobody in it is ours either.
         """
         from pyoci.cgroups.fs import StillPopulated
 
