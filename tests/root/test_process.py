@@ -467,6 +467,45 @@ def test_preserved_descriptors_with_holes(runtime):
     assert {"3": "", "4": "", "6": "", "7": ""} == {n: target.replace("/dev/null", "") for n, target in found.items()}
 
 
+MANY = 300
+TIGHT = (256, 2000)  # soft, hard
+
+
+def with_many_mounts(runtime, **options):
+    """The program's soft and hard limit on descriptors, where both are tighter for the runtime than its mounts need."""
+    source = runtime.folder / "source"
+    source.mkdir()
+    for n in range(MANY):
+        runtime.bundle.mount(f"/many/{n}", "none", "bind", source=source)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, options.get("limit", TIGHT))  # noqa: E731
+    runtime.bundle.shell(f"test $(grep -c /many/ /proc/mounts) = {MANY} && ulimit -Sn && ulimit -Hn").write()
+    command = runtime.command("run", "--bundle", runtime.bundle.folder, runtime.id)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, preexec_fn=limit, check=False)
+
+
+def test_more_mounts_than_descriptors(runtime):
+    """H26: the soft limit is the program's, and does not count for the runtime."""
+    done = with_many_mounts(runtime)
+    assert (0, "", "256\n2000\n") == (done.returncode, done.stderr, done.stdout)
+
+
+def test_more_mounts_than_descriptors_of_a_user_with_limits(runtime, bundle):
+    """Limits of the config go before those of the caller."""
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
+    done = with_many_mounts(runtime)
+    assert (0, "", "77\n88\n") == (done.returncode, done.stderr, done.stdout)
+
+
+def test_more_mounts_than_the_hard_limit(runtime):
+    """Nothing can be done; it is said, and nothing is left."""
+    done = with_many_mounts(runtime, limit=(256, 256))
+    assert 1 == done.returncode
+    assert "too many open files" in done.stderr
+    assert 1 == done.stderr.count("\n")
+    runtime.assert_gone()
+
+
 def test_listen_descriptors(runtime):
     """LISTEN_FDS are passed, with LISTEN_PID as the program sees it."""
     script = "env | grep ^LISTEN | sort; cat <&3; cat <&4; ls -1 /proc/self/fd | tr '\\n' ' '"
