@@ -7,7 +7,7 @@ import errno
 
 from pyoci import _native
 from pyoci.errors import HookError, PyociError, SetupError, reason
-from pyoci.hooks import failure
+from pyoci.hooks import failure, unstarted
 from pyoci.plan.mounts import idmap_where, option_where
 from pyoci.plan.operations import CLONES, SYNC_NAMES, TARGET_REAL, Op
 
@@ -93,7 +93,7 @@ def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookErr
             timeout_ms=op.c,
             output=payload,
         )
-    return HookError(f"cannot run hook {op.s1}: {reason(error)}", where=op.where)
+    return unstarted(op.where, op.s1, error)
 
 
 def _program(config: "dict[str, Any]", op: Op, step: str, error: int, detail: int, payload: bytes) -> SetupError:

@@ -41,9 +41,20 @@ def run(
     try:
         status, timed_out, output = _native.hook(path, list(argv), list(envp), cwd_fd, state_fd, timeout_ms)
     except OSError as error:
-        raise HookError(f"cannot run hook {path}: {reason(error.errno or 0)}", where=where) from error
+        raise unstarted(where, path, error.errno or 0) from error
     if timed_out or status:
         raise failure(where, path, status, timed_out=timed_out, timeout_ms=timeout_ms, output=output)
+
+
+def _failing(where: str) -> str:
+    """As runc says it: what is known of the errors of hooks, such as those of GPUs, is found by these words."""
+    _, _, kind, index = where.split("/")
+    return f"error running {kind} hook #{index}:"
+
+
+def unstarted(where: str, path: str, error: int) -> HookError:
+    """The error for a hook that could not be executed."""
+    return HookError(f"{_failing(where)} cannot run {path}: {reason(error)}", where=where)
 
 
 def failure(where: str, path: str, status: int, *, timed_out: bool, timeout_ms: int, output: bytes) -> HookError:
@@ -55,7 +66,7 @@ def failure(where: str, path: str, status: int, *, timed_out: bool, timeout_ms: 
     else:
         how = f"exited with status {status >> 8 & 0xFF}"
     text = output.decode("utf-8", "backslashreplace").strip()
-    return HookError(f"hook {path} {how}" + (f": {text}" if text else ""), where=where)
+    return HookError(f"{_failing(where)} {path} {how}" + (f": {text}" if text else ""), where=where)
 
 
 def run_recorded(entries: "list[dict[str, Any]]", kind: str, state: bytes, cwd_fd: int) -> "list[HookError]":

@@ -202,8 +202,8 @@ def test_start_is_killed_while_its_hook_runs(runtime, bundle):
     [
         ({"path": "/bin/sh", "args": ["sh", "-c", "echo oh no >&2; exit 3"]}, "exited with status 3: oh no"),
         ({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}, "was killed by signal 9"),
-        ({"path": "/nosuch"}, "cannot run hook /nosuch: no such file or directory"),
-        ({"path": "/etc/passwd"}, "cannot run hook /etc/passwd: permission denied"),
+        ({"path": "/nosuch"}, "cannot run /nosuch: no such file or directory"),
+        ({"path": "/etc/passwd"}, "cannot run /etc/passwd: permission denied"),
     ],
     ids=["status", "signal", "missing", "not executable"],
 )
@@ -218,7 +218,7 @@ def test_failure(runtime, bundle, kind, hook, why):
         runtime.create()
         message = runtime.fails("start", runtime.id)
         runtime.assert_gone()
-    assert message.startswith(f"/hooks/{kind}/1: ")
+    assert message.startswith(f"/hooks/{kind}/1: error running {kind} hook #1: ")
     assert message.endswith(why)
     assert {} == runtime.state()
     stopped = json.loads((runtime.folder / "poststop").read_text())
@@ -233,7 +233,9 @@ def test_failure(runtime, bundle, kind, hook, why):
 def test_failure_of_run(runtime, bundle, kind):
     """The same in the foreground."""
     bundle.hook(kind, "exit 3").hook("poststop", f"touch {runtime.folder}/poststop").shell("sleep 100")
-    assert f"/hooks/{kind}/0: hook /bin/sh exited with status 3" == runtime.create_fails(verb="run")
+    assert f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh exited with status 3" == runtime.create_fails(
+        verb="run"
+    )
     assert (runtime.folder / "poststop").exists()
 
 
@@ -262,9 +264,9 @@ def test_failing_poststop_of_run(runtime, bundle, ending):
         bundle.hook(ending, "exit 4").write()
     command = [runtime.executable, "--root", runtime.root, "run", "--bundle", bundle.folder, runtime.id]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    lines = ["warning: /hooks/poststop/0: hook /bin/sh exited with status 3"]
+    lines = ["warning: /hooks/poststop/0: error running poststop hook #0: /bin/sh exited with status 3"]
     if ending != "program":
-        lines.append(f"/hooks/{ending}/0: hook /bin/sh exited with status 4")
+        lines.append(f"/hooks/{ending}/0: error running {ending} hook #0: /bin/sh exited with status 4")
     assert lines == done.stderr.splitlines()
     assert (ending != "program") == done.returncode
 
@@ -282,7 +284,7 @@ def test_failing_poststop(runtime, bundle):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("", "") == (result.stdout, result.stderr)
-    assert ("warning", "/hooks/poststop/0: hook /bin/sh exited with status 3") in [
+    assert ("warning", "/hooks/poststop/0: error running poststop hook #0: /bin/sh exited with status 3") in [
         (json.loads(line)["level"], json.loads(line)["msg"]) for line in log.read_text().splitlines()
     ]
     assert (runtime.folder / "second").exists()
@@ -298,10 +300,12 @@ def test_timeout(runtime, bundle, kind):
         runtime.create()
         runtime("delete", "--force", runtime.id)
     elif kind in IN_CREATE:
-        assert f"/hooks/{kind}/0: hook /bin/sh timed out after 1 s" == runtime.create_fails()
+        assert f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh timed out after 1 s" == runtime.create_fails()
     else:
         runtime.create()
-        assert f"/hooks/{kind}/0: hook /bin/sh timed out after 1 s" == runtime.fails("start", runtime.id)
+        assert f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh timed out after 1 s" == runtime.fails(
+            "start", runtime.id
+        )
     assert 1 <= time.monotonic() - before < 3
     runtime.assert_gone()
 
@@ -315,7 +319,9 @@ def test_output(runtime, bundle, kind):
         message = runtime.fails("start", runtime.id)
     else:
         message = runtime.create_fails()
-    assert message.startswith(f"/hooks/{kind}/0: hook /bin/sh exited with status 1: first\\n\\x1b[31my\\ny")
+    assert message.startswith(
+        f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh exited with status 1: first\\n\\x1b[31my\\ny"
+    )
     assert len(message) < 8192
 
 

@@ -233,7 +233,9 @@ def test_hook_is_no_program(attack: Attack, kind: str, what: str) -> None:
         place.symlink_to("hook" if what == "loop" else "nowhere")
     set_hook(attack, kind, {"path": "/hook" if kind == "startContainer" else str(place)})
     result = attack.run()
-    assert (1, True) == (result.status, f"/hooks/{kind}/0: cannot run hook" in result.err), result
+    assert (1, True) == (result.status, f"/hooks/{kind}/0: error running {kind} hook #0: cannot run" in result.err), (
+        result
+    )
     assert 5 > result.seconds
 
 

@@ -269,7 +269,7 @@ def test_hooks_are_notified(runtime, bundle, agent):
     bundle.program("true")
     runtime.create()
     message = runtime.fails("start", runtime.id)
-    assert "/hooks/startContainer/0: hook /bin/sh exited with status 1" in message
+    assert "/hooks/startContainer/0: error running startContainer hook #0: /bin/sh exited with status 1" in message
     assert "Invalid cross-device link" in message
     runtime.assert_gone()
 

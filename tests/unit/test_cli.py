@@ -41,7 +41,11 @@ class FakeContainer:
 
     def __init__(self, id):
         self.id = id
-        self.warnings = ["/hooks/poststop/0: cannot run hook /x: no such file or directory"] if id == "warns" else []
+        self.warnings = (
+            ["/hooks/poststop/0: error running poststop hook #0: cannot run /x: no such file or directory"]
+            if id == "warns"
+            else []
+        )
 
     @classmethod
     def _record(cls, *call):
@@ -261,7 +265,7 @@ def test_delete(words, force, pyoci, container):
 @pytest.mark.parametrize("verb", ["start", "delete"])
 def test_warnings_are_told(verb, pyoci, container):
     """A poststop hook that failed is no error, and no secret."""
-    expected = "warning: /hooks/poststop/0: cannot run hook /x: no such file or directory\n"
+    expected = "warning: /hooks/poststop/0: error running poststop hook #0: cannot run /x: no such file or directory\n"
 
     assert (0, "", expected) == pyoci(verb, "warns")
 
