@@ -292,7 +292,7 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
 
 def _mount_hint(op: Op, step: str, error: int) -> str:
     if op.flags & TARGET_REAL and step == "openat2" and error == errno.ELOOP:
-        return "it must be mounted on an ordinary directory, through no symlink"
+        return "it must be mounted on ordinary directory, through no symlink"
     if op.s1 == "sysfs" and op.verb == "mount" and error == errno.EPERM:
         return "sysfs needs a network namespace of the container's own"
     return idmap_hint(error) if step == "mount_setattr" else ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SEALS = 0x000F  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 _F_ADD_SEALS = 1033
+_SIGSYS = 31
 
 
 def state_file(data: bytes = b"") -> int:
@@ -63,6 +64,8 @@ def failure(where: str, path: str, status: int, *, timed_out: bool, timeout_ms: 
         how = f"timed out after {timeout_ms // 1000} s"
     elif status & 0x7F:
         how = f"was killed by signal {status & 0x7F}"
+        if status & 0x7F == _SIGSYS:
+            how += ", bad system call: the seccomp filter forbids it"
     else:
         how = f"exited with status {status >> 8 & 0xFF}"
     text = output.decode("utf-8", "backslashreplace").strip()

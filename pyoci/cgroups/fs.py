@@ -480,9 +480,9 @@ class Cgroup:
         events = _read(self.dirfd, "cgroup.events")
         why = ""
         if b"populated 1" in events:
-            why = "it has processes already"
+            why = "the container's cgroup is not empty"
         elif b"frozen 1" in events:
-            why = "it is frozen"
+            why = "the container's cgroup unexpectedly frozen"
         elif (kind := _read(self.dirfd, "cgroup.type").strip()) != b"domain" and kind != b"domain threaded":
             why = "it is a threaded cgroup"
         if why:

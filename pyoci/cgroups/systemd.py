@@ -172,7 +172,9 @@ class Unit(Cgroup):
         try:
             if any(other != pid for other in found.pids()):
                 self._is_made = False  # nor is the unit ours to stop, with strangers in it: it ends with them
-                raise CgroupError(f"cannot use cgroup {self.path}: it has processes already", where=units.PATH_POINTER)
+                raise CgroupError(
+                    f"cannot use cgroup {self.path}: the container's cgroup is not empty", where=units.PATH_POINTER
+                )
         finally:
             found.close()
         self.inode = found.inode

@@ -157,10 +157,14 @@ class Capabilities:
                 ("", "the runtime itself lacks them", lacking),
                 ("/effective", "`permitted` lacks them", given["effective"] & ~self.effective),
                 ("/inheritable", "`bounding` lacks them", given["inheritable"] & ~self.inheritable),
-                ("/ambient", "`permitted` or `inheritable` lacks them", given["ambient"] & ~self.ambient),
             )
             if bits
         ]
+        why = "`permitted` or `inheritable` lacks it"
+        self.warnings.extend(
+            f"/process/capabilities/ambient: can't raise ambient capability {name}: {why}"
+            for name in _names(given["ambient"] & ~self.ambient)
+        )
 
     def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> Op:
         """Set them; what is given comes on top."""

@@ -290,7 +290,7 @@ def test_a_cgroup_with_processes_is_refused(path):
     finally:
         end(process)
 
-    assert f"cannot use cgroup {path}: it has processes already" == error.message
+    assert f"cannot use cgroup {path}: the container's cgroup is not empty" == error.message
     assert host(path).exists()
 
 
@@ -299,7 +299,7 @@ def test_processes_below_count_too(path):
     (host(path) / "child").mkdir(parents=True)
     process = spawn(host(path) / "child")
     try:
-        assert "it has processes already" in refusal(path=path).message
+        assert "the container's cgroup is not empty" in refusal(path=path).message
     finally:
         end(process)
 
@@ -312,7 +312,7 @@ def test_a_frozen_cgroup_is_refused(path, below):
     error = refusal(path=path + below)
     (host(path) / "cgroup.freeze").write_text("0")
 
-    assert f"cannot use cgroup {path}{below}: it is frozen" == error.message
+    assert f"cannot use cgroup {path}{below}: the container's cgroup unexpectedly frozen" == error.message
 
 
 @pytest.mark.parametrize("below", ["", "/leaf"])

@@ -141,11 +141,11 @@ def test_throttles_of_an_existing_cgroup_come_back(runtime, bundle, existing):
     assert [f"{major}:{minor} rbps=max wbps=max riops=max wiops=77"] == read(folder, "io.max")
 
 
-@pytest.mark.parametrize("why", ["it is frozen", "it has processes already"])
+@pytest.mark.parametrize("why", ["the container's cgroup unexpectedly frozen", "the container's cgroup is not empty"])
 def test_a_cgroup_that_is_not_fit_is_refused(runtime, bundle, existing, why):
     """CG-01: by a create that leaves it alone."""
     folder = existing()
-    if why == "it is frozen":
+    if why == "the container's cgroup unexpectedly frozen":
         (folder / "cgroup.freeze").write_text("1")
         message = runtime.create_fails()
         (folder / "cgroup.freeze").write_text("0")

@@ -239,6 +239,16 @@ def test_failure_of_run(runtime, bundle, kind):
     assert (runtime.folder / "poststop").exists()
 
 
+def test_hook_under_the_filter(runtime, bundle):
+    """A startContainer hook is the container's: what the filter does to it is told in words that say so."""
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    bundle.hook("startContainer", "exec mkdir /tmp/folder").program("true")
+    what = "/bin/sh was killed by signal 31, bad system call: the seccomp filter forbids it"
+    message = f"/hooks/startContainer/0: error running startContainer hook #0: {what}"
+    assert message == runtime.create_fails(verb="run")
+
+
 def test_create_that_fails_after_hooks(runtime, bundle):
     """What createRuntime hooks set up on the host is for poststop hooks to take down, whatever create fails for."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/network").hook("poststop", f"rm {runtime.folder}/network")

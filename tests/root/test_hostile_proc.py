@@ -308,7 +308,7 @@ def test_cgroup_is_somebody_elses(attack: Attack) -> None:
         (victim / "cgroup.procs").write_text(str(sleeper.pid))
         attack.linux["cgroupsPath"] = f"/{victim.name}"
         result = attack.run()
-        assert (1, True) == (result.status, "it has processes already" in result.err)
+        assert (1, True) == (result.status, "the container's cgroup is not empty" in result.err)
         assert sleeper.poll() is None
         assert 0 == attack.delete().status
         assert sleeper.poll() is None

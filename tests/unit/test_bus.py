@@ -394,7 +394,9 @@ def test_a_cgroup_with_strangers_in_it_is_not_taken(fake, in_cgroup, name, pids,
     """Nor are they killed when create fails, neither by us nor by systemd."""
     unit = in_cgroup(name, *pids, below=below)
 
-    with pytest.raises(CgroupError, match=r"cannot use cgroup /a\.slice/x-y\.scope: it has processes already"):
+    with pytest.raises(
+        CgroupError, match=r"cannot use cgroup /a\.slice/x-y\.scope: the container's cgroup is not empty"
+    ):
         start(unit)
     unit.destroy(kill=True)
 

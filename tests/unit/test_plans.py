@@ -450,7 +450,7 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "/process/capabilities: left out, since the runtime itself lacks them: CAP_SYS_BOOT, CAP_SYS_RESOURCE",
         "/process/capabilities/effective: left out, since `permitted` lacks them: CAP_KILL",
         "/process/capabilities/inheritable: left out, since `bounding` lacks them: CAP_FOWNER",
-        "/process/capabilities/ambient: left out, since `permitted` or `inheritable` lacks them: CAP_FOWNER",
+        "/process/capabilities/ambient: can't raise ambient capability CAP_FOWNER: `permitted` or `inheritable` lacks it",
     ]
     assert [(1, 1, 1)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
 
