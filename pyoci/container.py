@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = "1.3.0"
 PATIENCE = 10  # seconds for a killed process to be gone
-_PATIENCE_WITH_STRANGERS = 1.0  # seconds for who is in the cgroup of a container that has ended
 SIGTERM, SIGKILL = 15, 9
 _RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail: see _executor.pxi
 _FAILED, _EXEC = 2, 3
@@ -456,7 +455,8 @@ class Container:
             posix.close(pidfd)
             if not ended:
                 raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
-        self._remove_cgroup(cgroup, was_alive=pidfd >= 0)
+        # before the first process was cloned the cgroup was only planned: nobody in it is ours
+        cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
         self.warnings.extend(cgroup.warnings)
         if self._record["rdt"]:
             from pyoci import resctrl
@@ -464,24 +464,6 @@ class Container:
             resctrl.remove(self._record["rdt"])
         self._directory.remove()
         self.warnings.extend(run_poststop(self._record))
-
-    def _remove_cgroup(self, cgroup: "fs.Cgroup | fs.NoCgroup", *, was_alive: bool) -> None:
-        """Kill only whom the container can have left: where it had a pid namespace of its own, nobody outlives the
-        first process, and who is in the cgroup then is another container that was given the same one meanwhile. Before
-        the first process was cloned the cgroup was only planned, and nobody in it is ours either.
-        """
-        from pyoci.cgroups.fs import StillPopulated
-
-        record = self._record
-        if record["pid"] < 0:
-            cgroup.destroy(timeout=0)
-        elif was_alive or record["sharesPids"] or record["status"] == "creating":
-            cgroup.destroy(kill=True, timeout=PATIENCE)
-        else:
-            try:
-                cgroup.destroy(timeout=_PATIENCE_WITH_STRANGERS)
-            except StillPopulated as error:
-                self.warnings.append(str(error))
 
 
 def list_all(root: str) -> "list[dict[str, Any]]":

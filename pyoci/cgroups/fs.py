@@ -35,6 +35,10 @@ WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 KEYED = ("io.max", "io.weight", "io.bfq.weight", "rdma.max")  # a line for each device that has a limit
 GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
 
+TAKEN = (
+    "trusted.pyoci"  # an extended attribute of a cgroup that was there before the container, with the container's id
+)
+
 SIGKILL = 9
 PATIENCE = 10.0  # seconds that processes get to freeze or to die
 
@@ -157,10 +161,6 @@ def refusal(cgroups_path: str, id: str, mount: str) -> str:
     return ""
 
 
-class StillPopulated(CgroupError):
-    """A cgroup can't be removed, since processes are in it."""
-
-
 class Cgroup:
     """A container's cgroup.
 
@@ -171,11 +171,12 @@ class Cgroup:
     filter_id the device program in a cgroup that was there before, to be taken off again; else 0
     before    in such a cgroup, what its files held until we wrote them
     owners    likewise, whose they were ("." is the directory)
+    mark      likewise, what says in its TAKEN attribute that it is this container's now, and not that of one before
     rootless  its maker is not root of the host, and may not give it to every user
     """
 
     __slots__ = (
-        *("_dirfd", "before", "created", "filter_id", "inode", "mount", "owners", "path", "rootless"),
+        *("_dirfd", "before", "created", "filter_id", "inode", "mark", "mount", "owners", "path", "rootless"),
         "warnings",
     )
 
@@ -190,6 +191,7 @@ class Cgroup:
         self.filter_id = filter_id
         self.before: dict[str, str] = {}
         self.owners: dict[str, int] = {}
+        self.mark = ""
         self.warnings: list[str] = []
         self.rootless = False
         self._dirfd = -1
@@ -210,6 +212,8 @@ class Cgroup:
             line = cgroup._make_directories()
             try:
                 cgroup._check_fitness(existed=path not in cgroup.created)
+                if path not in cgroup.created:
+                    cgroup._mark(id)
                 cgroup._enable(line, writes)
                 cgroup._enable_rest(line)
             finally:
@@ -234,6 +238,7 @@ class Cgroup:
         """The cgroup that `to_dict` described."""
         cgroup = cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
         cgroup.before, cgroup.owners = record["before"], record["owners"]
+        cgroup.mark = record.get("mark", "")
         return cgroup
 
     def at(self, path: str) -> "Cgroup":
@@ -257,6 +262,7 @@ class Cgroup:
             "filter_id": self.filter_id,
             "before": self.before,
             "owners": self.owners,
+            "mark": self.mark,
         }
 
     @property
@@ -395,6 +401,8 @@ class Cgroup:
         if not self.inode:
             return False
         try:
+            if self._taker():
+                return True  # it was empty then, and nobody of ours can have come back
             if signal == SIGKILL:
                 try:
                     _write(self.dirfd, "cgroup.kill", b"1")
@@ -413,8 +421,8 @@ class Cgroup:
         """Remove what `create` made: the cgroup with all below it, and its ancestors unless others use them.
 
         With `kill` processes inside are killed, else they get `timeout` seconds to end. A cgroup that is
-        gone already is no error; one that was there before `create` stays, and is given back what it held unless
-        somebody has moved in. Raises `StillPopulated` when processes remain, and other `CgroupError`s.
+        gone already is no error; one that was there before `create` stays, and so does one in which another container
+        is by now, whom nobody kills. Raises `CgroupError` when processes remain.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -651,6 +659,8 @@ class Cgroup:
             for _ in range(RMDIR_ATTEMPTS):
                 if _rmdir(name, parent):
                     return
+                if self._is_taken():
+                    return
                 if kill:
                     self.kill()
                 if not self._wait(b"populated 0", deadline):
@@ -668,7 +678,8 @@ class Cgroup:
     def _leave(self, kill: bool, deadline: float) -> None:
         """Empty a cgroup that is not ours to remove, take off our device program, and give back what we changed."""
         try:
-            if kill:
+            taken = self._is_taken()
+            if kill and not taken:
                 self.kill()
                 if not self._wait(b"populated 0", deadline):
                     raise self._still_populated()
@@ -678,11 +689,41 @@ class Cgroup:
                     _native.bpf(BPF_PROG_DETACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE))
                 finally:
                     posix.close(program_fd)
-            if b"populated 0" in _read(self.dirfd, "cgroup.events"):
+            if not taken:
                 self._restore()
+                self._unmark()
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:
                 raise
+
+    def _mark(self, id: str) -> None:
+        """Say that a cgroup which was there is in use: a container that had it before may have ended and not be deleted
+        yet, and its delete would kill whoever is inside."""
+        try:
+            posix.setxattr(self.dirfd, TAKEN, id.encode())
+            self.mark = id
+        except OSError:
+            pass  # it takes the host's root; without it there is one cgroup for each container, as there should be
+
+    def _unmark(self) -> None:
+        try:
+            posix.removexattr(self.dirfd, TAKEN)
+        except OSError:
+            pass
+
+    def _taker(self) -> str:
+        """The container that has taken this cgroup over since, "" if there is none."""
+        try:
+            taker = posix.getxattr(self.dirfd, TAKEN).decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return taker if taker != self.mark else ""
+
+    def _is_taken(self) -> bool:
+        taker = self._taker()
+        if taker:
+            self.warnings.append(f"cgroup {self.path} stays: it is that of container {taker} now")
+        return bool(taker)
 
     def _restore(self) -> None:
         """The last written first: a value may only be legal beside another one."""
@@ -700,10 +741,10 @@ class Cgroup:
                         raise
                     # The kernel takes no longer what it has said: a processor that was unplugged, a weight while idle.
 
-    def _still_populated(self) -> StillPopulated:
+    def _still_populated(self) -> CgroupError:
         pids = self.pids()
         some = " ".join(map(str, pids[:8])) + (" …" if len(pids) > 8 else "")
-        return StillPopulated(f"cannot remove cgroup {self.path}: it still has processes: {some}")
+        return CgroupError(f"cannot remove cgroup {self.path}: it still has processes: {some}")
 
     def _failure(self, verb: str, error: OSError) -> CgroupError:
         return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(errno_of(error))}")

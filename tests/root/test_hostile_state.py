@@ -191,18 +191,55 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
     quiet = subprocess.DEVNULL
     command = attack.command("create", "--bundle", attack.bundle, other)
     subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
-    pid = json.loads(attack.pyoci("state", other).out)["pid"]
 
     result = subprocess.run(
         [attack.executable, "--root", attack.root, "delete", attack.id], capture_output=True, text=True, check=False
     )
 
-    warning = f"warning: cannot remove cgroup {path}: it still has processes: {pid}\n"
-    assert (0, "" if existed else warning) == (result.returncode, result.stderr)
+    warning = f"warning: cgroup {path} stays: it is that of container {other} now\n"
+    assert (0, warning) == (result.returncode, result.stderr)
     assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
     assert "5\n" == Path(mount + path, "cgroup.max.depth").read_text()
     assert 0 == attack.pyoci("delete", "--force", other).status
     os.rmdir(mount + path)
+
+
+def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
+    """H18: likewise."""
+    attack.linux["cgroupsPath"] = f"/{attack.id}"
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+    other = f"{attack.id}b"
+    attack._ids.add(other)
+    quiet = subprocess.DEVNULL
+    command = attack.command("create", "--bundle", attack.bundle, other)
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+
+    assert 0 == attack.pyoci("kill", "--all", attack.id, "KILL").status
+    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
+    assert 0 == attack.pyoci("delete", "--force", other).status
+    attack.assert_host_clean()
+
+
+def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
+    """T57: what exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
+    created(attack)
+    assert 0 == attack.start().status
+    # held up between the look at the container's status and the clone
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_enter=500000",
+               *attack.command("exec", attack.id, "/bin/true")]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as executing:
+        time.sleep(0.2)
+        assert 0 == attack.pyoci("pause", attack.id).status
+        assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+        attack.wait("stopped")
+        (path,) = attack.cgroups()
+        wait_for(lambda: "populated 1" in Path(path, "cgroup.events").read_text())
+        assert 0 == attack.delete().status
+        assert 255 == executing.wait(10)
+    attack.assert_host_clean()
 
 
 def test_delete_of_a_running_container(attack: Attack) -> None:
