@@ -19,7 +19,7 @@ from pyoci.launch import Launch, tracer
 from pyoci.plan.exec import Running, compile_exec
 from pyoci.plan.operations import INIT, READY
 from pyoci.plan.seccomp import Filter
-from pyoci.state import open_process, wait_ended
+from pyoci.state import is_exiting, open_process, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,8 +240,9 @@ class _Execution:
             launch.converse(at, after)
             if pid_file:
                 write_pid_file(pid_file, launch.pid)
-        except BaseException:
+        except BaseException as error:
             launch.abort()
+            self._require_container(error)
             raise
         finally:
             posix.close(self._init)
@@ -255,6 +256,12 @@ class _Execution:
             posix.close(root)
             raise StatusError("cannot exec in a stopped container")
         return root
+
+    def _require_container(self, error: BaseException) -> None:
+        """Raise StatusError if the container's first process has ended, or is about to: then that is why exec failed,
+        whatever it looked like from here."""
+        if isinstance(error, OSError | PyociError) and (wait_ended(self._init, 0) or is_exiting(self._record["pid"])):
+            raise StatusError("cannot exec in a stopped container") from error
 
     def _verify(self, launch: Launch) -> None:
         """The container's first process still lives, and where the plan says so, both are in the same namespaces."""

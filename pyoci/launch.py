@@ -189,6 +189,9 @@ class Launch:
                 posix.close(self._channel)
                 self._channel = -1
                 return True
+            if cgroup_fd >= 0 and error.errno in GONE:
+                text = f"cannot put a process into cgroup {self.cgroup.path}: it was removed"
+                raise CgroupError(text, where="/linux/cgroupsPath") from error
             if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error

@@ -274,7 +274,13 @@ class Directory:
         try:
             return files.read(name, self.fd, 32 << 20)
         except OSError as error:
+            if error.errno == errno.ENOENT and not self._is_there():
+                raise ContainerNotFound(f"container `{self.id}` does not exist") from error
             raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+
+    def _is_there(self) -> bool:
+        """Whether nobody has deleted it meanwhile."""
+        return posix.fstat(self.fd).st_nlink > 0
 
     def is_ours(self) -> bool:
         """Whether nothing lies in the directory but what this runtime puts there; engines share one root between

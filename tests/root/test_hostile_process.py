@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -592,6 +593,39 @@ def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
     assert "running" == attack.state()["status"]
     result = attack.pyoci("exec", attack.id, "/bin/true")
     assert (255, "cannot exec in a container whose first process is ending\n") == (result.status, result.err)
+
+
+@pytest.mark.parametrize("delete", [False, True], ids=["killed", "deleted"])
+@pytest.mark.parametrize("held_up", ["clone3", "setns", "execve", "exec.json"])
+def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, delete: bool) -> None:
+    """T57: that is what it says, whatever it met: engines take `no such file or directory` for a missing program."""
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create().status
+    assert 0 == attack.start().status
+    pid = attack.pid()
+    command = attack.command("exec", attack.id, "/bin/true")
+    if held_up == "exec.json":
+        calls = attack.folder / "calls"
+        subprocess.run(["strace", "-qq", "-o", str(calls), "-e", "trace=openat", *command], check=True)
+        number = [held_up in line for line in calls.read_text().splitlines()].index(True) + 1
+        point = ["-e", "trace=openat", "-e", f"inject=openat:delay_enter=400000:when={number}"]
+    elif held_up == "execve":  # of the program: the last word of exec to its runtime is told by then
+        point = ["-f", "-e", "trace=close_range", "-e", "inject=close_range:delay_enter=400000"]
+    else:
+        point = ["-f", "-e", f"trace={held_up}", "-e", f"inject={held_up}:delay_enter=400000"]
+    command = ["strace", "-qq", "-o", "/dev/null", *point, *command]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as executing:
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+        if delete:
+            assert 0 == attack.delete().status
+        _, err = executing.communicate(timeout=20)
+    err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("strace: "))
+    gone = f"container `{attack.id}` does not exist\n"
+    assert 255 == executing.returncode
+    assert err in (
+        ("cannot exec in a stopped container\n", gone) if delete else ("cannot exec in a stopped container\n",)
+    )
 
 
 def test_mount_data_is_no_command(attack: Attack) -> None:
