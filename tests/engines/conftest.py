@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import ENGINES, RESULTS
+from tests.support.engines import ENGINES, RESULTS, SYSTEMD
 from tests.support.leaks import Leaks
 
 INSIDE = os.environ.get("PYOCI_ENGINE")
@@ -32,6 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the report."""
     config.addinivalue_line("markers", "needs(controller…): the cgroup v2 controllers that the feature is made of")
     config.addinivalue_line("markers", "differs(sentence): in what way, seen from the engine, pyoci is not runc")
+    config.addinivalue_line(
+        "markers", "cgroup: about the container's cgroup, so ./test runs it with the systemd driver, too"
+    )
+    config.addinivalue_line("markers", "driver(name): with this cgroup driver only")
     config.addinivalue_line("markers", "compares: with pyoci only, since it uses both runtimes")
     if INSIDE:
         config.pluginmanager.register(Report(config), "engine-report")
@@ -42,6 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what this machine has not what it takes for."""
     if INSIDE and config.getoption("--needs"):
         items[:] = [item for item in items if any(item.iter_markers("needs"))]
+    driver = "systemd" if SYSTEMD else "cgroupfs"
+    items[:] = [item for item in items if all(marker.args[0] == driver for marker in item.iter_markers("driver"))]
     if config.getoption("--runtime") == "runc":
         items[:] = [item for item in items if not any(item.iter_markers("compares"))]
     present = CONTROLLERS.read_text().split() if CONTROLLERS.exists() else []

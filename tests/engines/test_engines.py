@@ -89,6 +89,16 @@ def test_engine(pyoci, engine):
     assert 5 < len(run.rows)
 
 
+@pytest.mark.parametrize("engine", ["docker", "containerd", "podman"])
+def test_systemd_driver(pyoci, engine):
+    """With systemd to make the cgroups, which is the engine's first choice there, or what its configuration says."""
+    run = engines.run(engine, "-m", "cgroup or driver", machine="systemd")
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert [] == [row for row in run.rows if row["result"] == "fails"]
+    assert 10 < len(run.rows)
+
+
 @on_uml
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
 def test_limits(pyoci, engine):

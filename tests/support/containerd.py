@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
 
 from tests.support import image, rootfs
 from tests.support.daemon import Daemon, Terminal
-from tests.support.engines import CHECKOUT
+from tests.support.engines import CHECKOUT, SYSTEMD
 
 CONFIGURATIONS = CHECKOUT / "contrib/containerd"
 PROTOCOL = CHECKOUT / "tests/engines/containerd/cri.proto"
@@ -66,6 +67,10 @@ class Containerd:
         self.shares = "cpu" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
         major = int(self.version().partition(".")[0])
         recommended = CONFIGURATIONS / f"config-{major}.toml"
+        if SYSTEMD:
+            recommended = folder / "recommended.toml"
+            text = (CONFIGURATIONS / f"config-{major}.toml").read_text()
+            recommended.write_text(f"{text.rstrip()}\nSystemdCgroup = true\n")
         # containerd 1 would take an imported table of a plugin in place of its own, and containerd 2 adds them up
         imports, rest = ("", recommended.read_text().partition("\n")[2]) if major == 1 else (f'"{recommended}"', "")
         own = (OWN + PODS[major]).format(format=major + 1, imports=imports, folder=folder, pause=PAUSE)
@@ -105,6 +110,7 @@ class Containerd:
             "--runc-root",
             str(self.states),
             *([] if self.shares else ["--cpu-shares", "0"]),
+            *(["--runc-systemd-cgroup", "--cgroup", f"system.slice:ctr:{uuid.uuid4().hex}"] if SYSTEMD else []),
         ]
 
     def terminal(self, *arguments: object, **size: int) -> Terminal:

@@ -44,7 +44,11 @@ MACHINES: dict[str, tuple[str | Path, ...]] = {
     "host": (),
     "uml": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--"),
     "qemu": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--"),
+    "systemd": (),
+    "uml-systemd": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--systemd", "--"),
+    "qemu-systemd": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--systemd", "--"),
 }
+SYSTEMD = os.path.isdir("/run/systemd/system")  # this is such a machine: engines are to have it make cgroups
 
 
 @dataclass
@@ -74,13 +78,14 @@ def run(
         engine: Its name in `ENGINES`.
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
-        machine: Its name in `MACHINES`. On others than the host only features that need a controller are tested.
+        machine: Its name in `MACHINES`. On others than the host's kernel only features that need a controller are tested.
         suite: The Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """
     debian = suite or SUITES.get(engine, STABLE)
     command = [
-        *(*MACHINES[machine], MACHINE, debian, *COMMON, *ENGINES[engine], "--"),
+        *(*MACHINES[machine], MACHINE, *(["--systemd"] if "systemd" in machine else [])),
+        *(debian, *COMMON, *ENGINES[engine], "--"),
         *(
             "/usr/bin/python3",
             "-m",
@@ -91,7 +96,7 @@ def run(
             f"--runtime={runtime}",
             *arguments,
         ),
-        *([] if machine == "host" else ["--needs"]),
+        *([] if machine in ("host", "systemd") else ["--needs"]),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
     ]
     environment = {

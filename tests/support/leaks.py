@@ -4,6 +4,7 @@ The machine is one as tests/engines/machine makes it: everything that it has bel
 """
 
 import os
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +15,20 @@ PATIENCE = 20  # seconds: engines clean up behind the answer to a command
 STATES = ["/run/pyoci", "/run/runc", "/run/containerd/runc", "/run/user"]
 
 
+_KERNEL = 0x00200000  # PF_KTHREAD
+
+
 def processes() -> Iterator[tuple[int, str, str]]:
-    """Each process: its number, when it started, its command."""
+    """Each process that is not the kernel's own: its number, when it started, its command."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 name, _, rest = (folder / "stat").read_text().rpartition(")")
             except OSError:
                 continue  # it has just ended
-            yield int(folder.name), rest.split()[19], name.partition("(")[2]
+            fields = rest.split()
+            if not int(fields[6]) & _KERNEL:
+                yield int(folder.name), fields[19], name.partition("(")[2]
 
 
 def children(pid: int) -> list[int]:
@@ -41,6 +47,17 @@ def descriptors(pid: int) -> Counter[str]:
             continue
         found[target if target.startswith(("/", "anon_inode:")) else target.partition(":")[0]] += 1
     return found
+
+
+def units() -> Iterator[str]:
+    """The units of the first process, if it is systemd, that are not just names."""
+    if not os.path.isdir("/run/systemd/system"):
+        return
+    listing = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full"]
+    for line in subprocess.check_output(listing, text=True).splitlines():
+        name, _, state = line.split()[:3]
+        if name.endswith((".scope", ".slice", ".timer", ".service")):
+            yield f"{name} ({state})"
 
 
 class Leaks:
@@ -64,6 +81,7 @@ class Leaks:
         found = Counter(f"process {pid} {name} (started {started})" for pid, started, name in processes())
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             found[f"mount {line.split()[4]}"] += 1
+        found.update(f"unit {unit}" for unit in units())
         found.update(f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup"))
         for folder in self.states:
             if folder.exists():

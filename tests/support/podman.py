@@ -11,17 +11,18 @@ from typing import Any
 from tests.support import rootfs
 from tests.support.daemon import Client
 from tests.support.docker import GROUPS, USERS
-from tests.support.engines import CHECKOUT
+from tests.support.engines import CHECKOUT, SYSTEMD
 
 CONFIGURATION = CHECKOUT / "contrib/podman/pyoci.conf"
 UID = 1000  # of the user of a Podman without root
-# What the machine lacks: systemd, a controller, a capability. Images are nobody else's.
-MACHINE = """
+# What the machine lacks: a controller, a capability, a journal, maybe systemd. Images are nobody else's.
+MACHINE = f"""
 [containers]
 pids_limit = 0
 default_ulimits = ["nofile=1024:1024", "nproc=10000:10000"]
+log_driver = "k8s-file"
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{"systemd" if SYSTEMD else "cgroupfs"}"
 events_logger = "file"
 healthcheck_events = false
 """
@@ -32,7 +33,7 @@ graphroot = "{folder}/storage"
 runroot = "{folder}/run"
 """
 PRIVATE = {
-    "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:x:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:*:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
     "group": f"root:x:0:\nuser:x:{UID}:\nwheel:x:2000:user\n",
     "subuid": "user:100000:65536\ncontainers:1000000:1048576\n",
     "subgid": "user:100000:65536\ncontainers:1000000:1048576\n",
@@ -54,6 +55,8 @@ def prepare_machine(folder: Path) -> None:
     subprocess.check_call(["mount", "--bind", folder / "tun", "/dev/net/tun"])
     for path in list(folder.parents)[:-2]:
         path.chmod(0o711)  # the user has to get through to what is its own
+    if SYSTEMD:  # whose the cgroups are
+        return
     cgroups = Path("/sys/fs/cgroup")
     for controller in (cgroups / "cgroup.controllers").read_text().split():
         (cgroups / "cgroup.subtree_control").write_text(f"+{controller}")
@@ -93,6 +96,14 @@ class Podman(Client):
             for path in (folder, folder / "home", self.runtime_dir):
                 os.chown(path, UID, UID)
             self.runtime_dir.chmod(0o700)
+            if SYSTEMD:
+                self._log_in()
+
+    def _log_in(self) -> None:
+        """Have the user's own systemd, as users of containers do; Podman itself is outside of what is delegated to it, as
+        in a session."""
+        subprocess.check_call(["loginctl", "enable-linger", "user"])
+        subprocess.check_call(["systemctl", "start", f"user@{UID}.service"])
 
     def command(self, *arguments: object) -> list[str]:
         """The whole command line."""
@@ -140,8 +151,16 @@ class Podman(Client):
         if self.user:  # what it leaves of a container that failed, with any runtime
             shutil.rmtree(self.runtime_dir / "libpod/tmp/persist", ignore_errors=True)
 
+    def systemctl(self, *arguments: str) -> str:
+        """Ask the systemd that has its units."""
+        manager = ["--machine=user@", "--user"] if self.user else []
+        return subprocess.check_output(["systemctl", *manager, *arguments], text=True).strip()
+
     def delete_forgotten(self) -> None:
-        """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it."""
+        """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it. And the
+        scope of a conmon that was killed before systemd had moved it there, which systemd would not see end."""
+        if SYSTEMD:
+            self.systemctl("stop", "libpod-conmon-*.scope")
         known = self("ps", "--all", "--quiet", "--no-trunc").split()
         for path in self.states.iterdir() if self.states.exists() else ():
             if path.name not in known and not path.name.startswith("."):

@@ -2,12 +2,14 @@
 
 import json
 import platform
+import subprocess
 import uuid
 
 import pytest
 
 from tests.support.containerd import BUSYBOX, CriError
 from tests.support.daemon import until
+from tests.support.engines import SYSTEMD
 from tests.support.leaks import Leaks
 
 pytestmark = pytest.mark.needs("cpu")  # each pod has a share of the processor
@@ -18,15 +20,17 @@ CREATED, RUNNING, EXITED = range(3)  # ContainerState
 
 
 class Pod:
-    """A pod sandbox, and containers in it."""
+    """A pod sandbox, and containers in it. Where systemd makes cgroups, it has a slice, as the kubelet gives it one."""
 
     def __init__(self, cri, handler, folder, hostname="pod", **linux):
         self.cri = cri
+        uid = uuid.uuid4().hex
+        self.slice = f"kubepods-besteffort-pod{uid}.slice" if SYSTEMD else ""
         self.config = {
-            "metadata": {"name": "pod", "uid": uuid.uuid4().hex, "namespace": "test"},
+            "metadata": {"name": "pod", "uid": uid, "namespace": "test"},
             "hostname": hostname,
             "log_directory": str(folder),
-            "linux": linux,
+            "linux": {"cgroup_parent": self.slice, **linux},
         }
         self.id = cri("RunPodSandbox", config=self.config, runtime_handler=handler).pod_sandbox_id
 
@@ -55,6 +59,8 @@ class Pod:
         """Stop and remove it, with its containers."""
         self.cri("StopPodSandbox", pod_sandbox_id=self.id)
         self.cri("RemovePodSandbox", pod_sandbox_id=self.id)
+        if self.slice:
+            subprocess.check_call(["systemctl", "stop", self.slice])
 
 
 @pytest.fixture

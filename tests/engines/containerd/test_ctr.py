@@ -10,6 +10,8 @@ from tests.support.containerd import BUSYBOX
 from tests.support.daemon import until
 from tests.support.leaks import children, processes
 
+pytestmark = pytest.mark.cgroup
+
 
 @pytest.fixture
 def run(ctr):
@@ -121,7 +123,10 @@ def test_metrics(ctr, box):
         (["--device", "/dev/fuse"], "exec 3<>/dev/fuse && echo open", "open"),
         (["--net-host"], "ls /sys/class/net | wc -l", ""),
         (["--seccomp"], "grep Seccomp: /proc/self/status", "2"),
-        (["--cgroup", "/default/where"], "cat /proc/self/cgroup", "0::/default/where"),
+        pytest.param(
+            *(["--cgroup", "/default/where"], "cat /proc/self/cgroup", "0::/default/where"),
+            marks=pytest.mark.driver("cgroupfs"),
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

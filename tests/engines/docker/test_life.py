@@ -8,6 +8,7 @@ import pytest
 from tests.support.daemon import until
 
 
+@pytest.mark.cgroup
 def test_run(docker):
     """run: output on both streams, the exit status."""
     done = docker.run("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
@@ -55,6 +56,7 @@ def test_wait(docker):
     assert "9" == docker("wait", "box")
 
 
+@pytest.mark.cgroup
 def test_stop(docker):
     """stop: SIGTERM, which the program may handle."""
     docker(
@@ -124,6 +126,7 @@ def test_restart_policy(docker):
     assert ["life"] * 3 == docker("logs", "box").split()
 
 
+@pytest.mark.cgroup
 def test_restart(docker):
     """restart: another process in the same root filesystem."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo x >>/tmp/lives; exec sleep 99")
@@ -143,6 +146,7 @@ def test_create_start(docker):
     assert "life" == docker("start", "--attach", "box")
 
 
+@pytest.mark.cgroup
 def test_pause(docker):
     """pause and unpause: nothing runs in between."""
     script = "while :; do echo $((i += 1)) >/tmp/count; sleep .01; done"
@@ -160,6 +164,7 @@ def test_pause(docker):
     until(lambda: docker("exec", "box", "cat", "/tmp/count") not in ("", count[0]), "it goes on")
 
 
+@pytest.mark.cgroup
 def test_stop_paused(docker):
     """stop of a paused container."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
@@ -170,6 +175,7 @@ def test_stop_paused(docker):
     assert "exited" == docker.state("box")
 
 
+@pytest.mark.cgroup
 def test_top(docker):
     """top: the processes, as the host numbers them."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 99 & exec sleep 98")
@@ -253,6 +259,7 @@ def test_commit_and_diff(docker):
         docker("rmi", "changed")
 
 
+@pytest.mark.cgroup
 def test_health(docker):
     """run --health-cmd: starting, healthy, unhealthy."""
     options = ["--health-cmd", "test -e /tmp/well", "--health-interval", "200ms", "--health-retries", "2"]

@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.docker import capabilities
+from tests.support.engines import SYSTEMD
 
 
 def test_read_only(docker):
@@ -35,12 +37,13 @@ def test_capabilities(docker):
 
 def test_privileged(docker):
     """run --privileged: all capabilities, the host's devices, no seccomp filter, nothing masked."""
-    script = "cat /proc/self/status; ls /dev/kmsg; mount -t tmpfs none /mnt; sysctl -w kernel.domainname=d"
+    device = next(path for path in ("/dev/kmsg", "/dev/fuse") if os.path.exists(path))
+    script = f"cat /proc/self/status; ls {device}; mount -t tmpfs none /mnt; sysctl -w kernel.domainname=d"
     out = docker("run", "--rm", "--privileged", "--workdir", "/mnt", "busybox", "sh", "-c", script)
 
     assert capabilities(Path("/proc/self/status").read_text()) == capabilities(out)
     assert re.search("Seccomp:\t0", out)
-    assert ["/dev/kmsg", "kernel.domainname = d"] == out.splitlines()[-2:]
+    assert [device, "kernel.domainname = d"] == out.splitlines()[-2:]
 
 
 def test_user(docker):
@@ -302,24 +305,31 @@ def unified(text):
     return text.rpartition("0::")[2]
 
 
+@pytest.mark.cgroup
 def test_cgroupns(docker):
     """run --cgroupns private, host."""
     command = "busybox", "cat", "/proc/self/cgroup"
 
     assert "/" == unified(docker("run", "--rm", "--cgroupns", "private", *command))
-    assert re.fullmatch("/docker/[0-9a-f]{64}", unified(docker("run", "--rm", "--cgroupns", "host", *command)))
+    path = r"/system\.slice/docker-[0-9a-f]{64}\.scope" if SYSTEMD else "/docker/[0-9a-f]{64}"
+    assert re.fullmatch(path, unified(docker("run", "--rm", "--cgroupns", "host", *command)))
 
 
+@pytest.mark.cgroup
 @pytest.mark.differs(
     "pyoci removes the parents that it made together with the last container in them; runc leaves them."
 )
 def test_cgroup_parent(docker):
     """run --cgroup-parent."""
-    options = "--cgroup-parent", "/some/where", "--cgroupns", "host"
+    parent = "some-where.slice" if SYSTEMD else "/some/where"
+    path = r"/some\.slice/some-where\.slice/docker-[0-9a-f]{64}\.scope" if SYSTEMD else "/some/where/[0-9a-f]{64}"
+    options = "--cgroup-parent", parent, "--cgroupns", "host"
     out = docker("run", "--rm", *options, "busybox", "cat", "/proc/self/cgroup")
 
-    assert re.fullmatch("/some/where/[0-9a-f]{64}", unified(out))
-    if docker.runtime == "runc":
+    assert re.fullmatch(path, unified(out))
+    if SYSTEMD:  # which keeps slices that it has made
+        subprocess.check_call(["systemctl", "stop", "some.slice"])
+    elif docker.runtime == "runc":
         os.removedirs("/sys/fs/cgroup/some/where")
 
 

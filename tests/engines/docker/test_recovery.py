@@ -92,6 +92,7 @@ def test_daemon_is_killed(crashing):
     assert 1 == len(sleepers(crashing))
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("crashing", [["--live-restore"]], indirect=True, ids=["live-restore"])
 def test_daemon_is_killed_and_containers_go_on(crashing):
     """kill -9 of dockerd: with --live-restore the containers go on, and another dockerd has them again."""
@@ -106,6 +107,7 @@ def test_daemon_is_killed_and_containers_go_on(crashing):
     crashing("stop", "--time", "0", "box")
 
 
+@pytest.mark.cgroup
 def test_shim_is_killed(crashing):
     """kill -9 of a container's shim: the container ends, and can be started again."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
@@ -119,7 +121,7 @@ def test_shim_is_killed(crashing):
 
 
 @pytest.mark.differs("runc, when it is killed on the way, may leave a cgroup or a process for good.")
-@pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", "runtime"])
+@pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", pytest.param("runtime", marks=pytest.mark.cgroup)])
 def test_killed_while_creating(crashing, victim, runtime, endurance):
     """kill -9 at many moments of a `docker run`: then it can be removed, and another one runs."""
     killed = 0

@@ -7,6 +7,7 @@ import pytest
 from tests.support.daemon import until
 
 
+@pytest.mark.cgroup
 def test_run(either):
     """run: output on both streams, the exit status."""
     done = either.run("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
@@ -55,6 +56,7 @@ def test_wait(podman):
     assert "9" == podman("wait", "box")
 
 
+@pytest.mark.cgroup
 def test_stop(either):
     """stop: SIGTERM, which the program may handle."""
     script = "trap 'exit 7' TERM; echo ready; while :; do sleep .1; done"
@@ -104,6 +106,7 @@ def test_restart_policy(podman):
     assert ["life"] * 3 == podman("logs", "box").split()
 
 
+@pytest.mark.cgroup
 def test_restart(podman):
     """restart: another process in the same root filesystem."""
     podman("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo x >>/tmp/lives; exec sleep 99")
@@ -124,6 +127,7 @@ def test_create_start(either):
     assert "life" == either("start", "--attach", "box")
 
 
+@pytest.mark.cgroup
 def test_pause(podman):
     """pause and unpause: nothing runs in between."""
     script = "while :; do echo $((i += 1)) >/tmp/count; sleep .01; done"
@@ -140,6 +144,7 @@ def test_pause(podman):
     until(lambda: podman("exec", "box", "cat", "/tmp/count") not in ("", count[0]), "it goes on")
 
 
+@pytest.mark.cgroup
 def test_exec(either):
     """exec: output, the exit status, --user, --workdir, --env, -i."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")

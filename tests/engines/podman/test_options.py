@@ -83,10 +83,9 @@ def test_capabilities(either):
 
 def test_privileged(either):
     """run --privileged: devices of the host, nothing masked."""
-    script = "mount -t tmpfs tmpfs /tmp && ls /dev | wc -l; grep ' /proc/' /proc/mounts | wc -l"
-    devices, covered = either("run", "--rm", "--privileged", "busybox", "sh", "-c", script).split()
-    assert 25 < int(devices)
-    assert "0" == covered
+    device = next(path for path in ("/dev/kmsg", "/dev/fuse") if os.path.exists(path))
+    script = f"mount -t tmpfs tmpfs /tmp && ls {device}; grep ' /proc/' /proc/mounts | wc -l"
+    assert [device, "0"] == either("run", "--rm", "--privileged", "busybox", "sh", "-c", script).split()
 
 
 def test_user(either):
@@ -217,6 +216,7 @@ def test_cgroups_disabled(either):
     either("stop", "--time", "0", "box")
 
 
+@pytest.mark.driver("cgroupfs")
 def test_cgroups_split(podman, delegated):
     """run --cgroups=split: below that of Podman's caller."""
     options = ["--cgroups=split", "--cgroupns=host"]
@@ -343,6 +343,7 @@ def test_idmapped_volume(podman):
     assert "5 6" == podman("run", "--rm", *options, "busybox", "stat", "-c", "%u %g", "/data/file")
 
 
+@pytest.mark.driver("cgroupfs")
 def test_delegated_cgroup(rootless, delegated):
     """run and pause, by a user to whom a cgroup is delegated."""
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.support.daemon import until
 
 MANIFEST = """
@@ -29,6 +31,7 @@ spec:
 """
 
 
+@pytest.mark.cgroup
 def test_pod(either):
     """pod: an infra container and two members, who share its network, IPC and host name."""
     either("pod", "create", "--name", "shop", "--hostname", "shop.example")
@@ -42,6 +45,7 @@ def test_pod(either):
     assert 3 == len(json.loads(either("pod", "inspect", "shop"))[0]["Containers"])
 
 
+@pytest.mark.cgroup
 def test_pod_life(podman):
     """pod: pause, unpause, restart, kill, stop, rm."""
     podman("pod", "create", "--name", "shop", "--share", "pid,net")

@@ -1,0 +1,44 @@
+"""What is only where systemd makes the cgroups."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.driver("systemd")
+
+
+def systemctl(*arguments):
+    """What systemd says."""
+    return subprocess.check_output(["systemctl", *arguments], text=True).strip()
+
+
+def test_unit(docker):
+    """run: the driver is systemd without being told, and the container a scope, which a reload leaves as it is."""
+    assert "systemd" == docker("info", "--format", "{{.CgroupDriver}}")
+    docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
+    box = docker.inspect("box")
+
+    scope = f"docker-{box['Id']}.scope"
+    show = "show", "--property=ActiveState,ControlGroup,Delegate", "--value", scope
+    before = systemctl(*show)
+    systemctl("daemon-reload")
+
+    assert {"active", f"/system.slice/{scope}", "yes"} == set(before.split())
+    assert before == systemctl(*show)
+    assert f"0::/system.slice/{scope}\n" in Path(f"/proc/{box['State']['Pid']}/cgroup").read_text()
+    assert "hi" == docker("exec", "box", "echo", "hi")
+
+
+def test_unit_is_stopped(docker):
+    """systemctl stop: the container ends, and can be started again."""
+    docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep .1; done")
+    scope = f"docker-{docker.inspect('box')['Id']}.scope"
+    docker("exec", "box", "true")
+
+    systemctl("stop", scope)
+
+    docker.await_state("box", "exited")
+    assert 7 == docker.inspect("box")["State"]["ExitCode"]
+    docker("start", "box")
+    assert "active" == systemctl("is-active", scope)
