@@ -101,11 +101,16 @@ class Container:
         return "paused" if frozen else "running"
 
     def state(self) -> "dict[str, Any]":
-        """The state document (runtime.md "State"), with runc's additions: rootfs, created, owner."""
+        """The state document (runtime.md "State"), with runc's additions: rootfs, created, owner.
+
+        Of a container under systemd also with crun's, the unit's name: systemd-scope.
+        """
         status = self.status()
+        unit = self._record["cgroup"].get("unit")
         return {
             **state_document(self._record, status),
             **{key: self._record[key] for key in ("rootfs", "created", "owner")},
+            **({"systemd-scope": unit} if unit else {}),
         }
 
     def start(self, *, wait: bool = True) -> None:

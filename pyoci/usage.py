@@ -30,7 +30,8 @@ Passes signals on to the program, and returns its exit status, or 128 + N if sig
 it returns 0 as soon as the program runs.""",
     "state": """\
 The document is the specification's: ociVersion, id, status, pid, bundle, annotations; and rootfs, created,
-owner as runc has them. The status is creating, created, running or stopped.""",
+owner as runc has them; and systemd-scope, as crun has it, the unit of a container under systemd. The status is
+creating, created, running or stopped.""",
     "kill": """\
 SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options stand before ID. It goes to
 the first process. KILL of a container that has no pid namespace of its own goes to all in its cgroup, also

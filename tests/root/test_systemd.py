@@ -95,7 +95,7 @@ def test_a_life(runtime, bundle):
     runtime.start()
     wait_for(runtime.output)
     assert "0::/" in runtime.output().splitlines()
-    assert "running" == runtime.state()["status"]
+    assert ("running", scope(runtime)) == tuple(runtime.state()[name] for name in ("status", "systemd-scope"))
     for verb, status in (("pause", "paused"), ("resume", "running")):
         assert (0, "", "") == tuple(runtime(verb, runtime.id))
         assert status == runtime.state()["status"]
