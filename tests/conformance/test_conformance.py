@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.rows import ROWS, UNREACHABLE
+from conformance import suite
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VM = CHECKOUT / "tests/vm"
@@ -46,7 +46,7 @@ MACHINES = {
     ),
 }
 
-# Rows that none of these machines can judge.
+# Cases that none of these machines can judge.
 NOWHERE: "dict[str, str]" = {}
 
 
@@ -94,12 +94,12 @@ def test_no_row_fails(results, machine):
 
 
 @pytest.mark.skipif(not MADE_HERE, reason="needs Debian's user-mode-linux and qemu-system-x86")
-def test_every_row_is_judged_somewhere(results):
+def test_every_case_is_judged_somewhere(results):
     """Or it is known why not: a machine that is found unfit tests nothing, and nobody would see it."""
     cases = [case for machine in MACHINES for case in results(machine)]
-    judged = {case["row"] for case in cases if case["outcome"] != "missing"}
-    reasons = {case["row"]: case["message"] for case in cases if case["outcome"] == "missing"}
+    judged = {case["name"] for case in cases if case["outcome"] != "missing"}
+    reasons = {case["name"]: case["message"] for case in cases if case["outcome"] == "missing"}
 
-    missing = {row: reasons.get(row) for row in ROWS if row not in judged and row not in UNREACHABLE}
+    missing = {case.name: reasons.get(case.name) for case in suite.collect() if case.name not in judged}
 
     assert NOWHERE.keys() == missing.keys(), missing
