@@ -42,7 +42,11 @@ def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> No
     directory, slash, name = path.rpartition("/")
     temporary = f"{directory}{slash}.{name}.{posix.getpid()}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
+    try:
+        fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
+    except FileExistsError:  # of a process of our number that was killed in the middle of this
+        posix.unlink(temporary, dir_fd=dirfd)
+        fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
     try:
         try:
             write_all(fd, data)
