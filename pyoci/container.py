@@ -347,20 +347,18 @@ class Container:
 
     def _start_program(self) -> None:
         """One byte to exec.fifo; then what comes out of result.fifo until execve, or death, closes it."""
-        try:
-            results = self._directory.open_fifo(state.RESULT_FIFO, posix.O_RDONLY)
-        except OSError as error:
-            raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
+        results, pidfd = self._open_results()
         try:
             if self._record["listener"]:
                 self._send_go_traced(self._record["listener"])
             else:
                 self._send_go()
-            data = _read_to_end(results)
+            data = _read_to_end(results, pidfd)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
         finally:
             posix.close(results)
+            posix.close(pidfd)
         succeeded = False
         while len(data) >= _RECORD.size:
             kind, index, step, error_number, length, detail = _RECORD.unpack_from(data)
@@ -382,6 +380,21 @@ class Container:
         except OSError:
             pass  # the program runs; `status` takes a little longer to see it
 
+    def _open_results(self) -> "tuple[int, int]":
+        """result.fifo, and the process that will write to it. Raises StateError, StatusError."""
+        try:
+            results = self._directory.open_fifo(state.RESULT_FIFO, posix.O_RDONLY)
+        except OSError as error:
+            raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
+        try:
+            return results, posix.pidfd_open(self._record["pid"])
+        except ProcessLookupError as error:
+            posix.close(results)
+            raise StatusError(_CANNOT_START["stopped"]) from error
+        except OSError as error:
+            posix.close(results)
+            raise StateError(f"cannot start the container: {reason(error.errno or 0)}") from error
+
     def _send_go(self) -> None:
         try:
             go = self._directory.open_fifo(state.EXEC_FIFO, posix.O_WRONLY)
@@ -389,6 +402,9 @@ class Container:
             # a start that was killed has run the program after all, since `status` was asked
             if error.errno == errno.ENXIO and self.status() == "running":
                 raise StatusError(_CANNOT_START["running"]) from error
+            if state.is_passing(error):  # and nothing has begun
+                why = reason(error.errno or 0)
+                raise StateError(f"cannot start the container: {state.EXEC_FIFO}: {why}") from error
             raise
         posix.write(go, b"\1")
         posix.close(go)
@@ -546,16 +562,21 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
     return [str(failure) for failure in failures]
 
 
-def _read_to_end(fd: int) -> bytes:
-    """All of a non-blocking FIFO until its last writer has closed it."""
+def _read_to_end(fd: int, pidfd: int) -> bytes:
+    """All of a non-blocking FIFO until its last writer has closed it, or the process has ended: who may trace that one
+    can have taken the FIFO from it, and keep it open.
+    """
     poll = select.poll()
     poll.register(fd, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
     parts: list[bytes] = []
     while True:
-        poll.poll()
+        ready = poll.poll()
         try:
             part = posix.read(fd, 65536)
         except BlockingIOError:
+            if any(number == pidfd for number, _ in ready):
+                return b"".join(parts)
             continue
         if not part:
             return b"".join(parts)

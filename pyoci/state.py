@@ -360,10 +360,10 @@ _LASTING = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether this is a StateError about the process and the moment, such as a lack of descriptors, and not about the
-    record."""
-    cause = error.__cause__
-    return isinstance(error, StateError) and isinstance(cause, OSError) and cause.errno not in _LASTING
+    """Whether this OSError, or what a StateError comes from, is about the process and the moment, such as a lack of
+    descriptors, and not about the file."""
+    cause = error.__cause__ if isinstance(error, StateError) else error
+    return isinstance(cause, OSError) and cause.errno not in _LASTING
 
 
 # --- processes -----------------------------------------------------------------------------------------------

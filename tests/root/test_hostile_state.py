@@ -95,6 +95,23 @@ def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
 # ── T55 to T58: many at once ────────────────────────────────────────────────────────────────────────────
 
 
+def test_result_fifo_is_kept_open(attack: Attack) -> None:
+    """H23, H26: a start whose answer is held back by somebody else ends with the container, at the latest."""
+    place = created(attack)
+    pid = attack.pid()
+    keeper = os.open(place / "result.fifo", os.O_RDWR)
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(attack.command("start", attack.id), stdin=quiet, stdout=quiet, stderr=quiet) as starting:
+        try:
+            wait_for(lambda: os.readlink(f"/proc/{pid}/exe") != os.readlink(f"/proc/{starting.pid}/exe"))
+            assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+            starting.wait(5)
+        finally:
+            kill(starting)
+            os.close(keeper)
+    assert 0 == attack.delete().status
+
+
 def test_parallel_starts(attack: Attack) -> None:
     """T55: of many starts exactly one succeeds."""
     created(attack)
