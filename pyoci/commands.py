@@ -270,6 +270,8 @@ def _changes(call: Call) -> "Changes":
     if not call.operands[1:]:
         raise UsageError("exec: needs a program, or --process")
     options = call.options
+    for text in (*call.operands[1:], *options.all("env"), options.text("cwd")):
+        _require_utf8(text)
     user = options.text("user")
     return Changes(
         call.operands[1:],
@@ -283,6 +285,14 @@ def _changes(call: Call) -> "Changes":
         apparmor=options.text("apparmor") or None,
         label=options.text("process-label") or None,
     )
+
+
+def _require_utf8(text: str) -> None:
+    """What becomes part of a process.json, even of one that is never written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"exec: cannot use `{text}`: it is not UTF-8") from None
 
 
 def _user(text: str) -> "tuple[int, int | None]":

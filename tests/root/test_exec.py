@@ -590,6 +590,16 @@ def test_users_are_numbers(box, user):
     assert "for --user: expected an id" in box.fails("--user", user, "--", "id")
 
 
+@pytest.mark.parametrize(
+    "words", [("true", "\udcff"), ("--env", "A=\udcff", "--", "true"), ("--cwd", "/\udcff", "--", "true")]
+)
+def test_words_that_are_no_text(box, words):
+    """Bytes that are not UTF-8 have no place in a process; it is said of the word, not of some document."""
+    box.start()
+    word = next(word for word in words if "\udcff" in word).replace("\udcff", "\\udcff")
+    assert f"exec: cannot use `{word}`: it is not UTF-8" == box.fails(*words)
+
+
 def test_an_unmapped_user(box):
     """The kernel's word, with what it means."""
     box.bundle.in_user_namespace(size=1000)
