@@ -305,6 +305,15 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "it connects to listenerPath, and fails if it can't, though no rule has NOTIFY; config-linux.md, "
             "Seccomp: the path is ignored then."
         ),
+        "LIFE-13": (
+            "delete ends by SIGPIPE, and no other hook runs, if a poststop hook can't be executed and so does not take"
+            " the state; runtime.md, Lifecycle, step 13: a warning, and the remaining hooks go on as if it had "
+            "succeeded."
+        ),
+        "CG-41": (
+            "rdma is ignored, also for a device that is not there; config.md, Extensibility: an unsupported value is "
+            "an error."
+        ),
         "JSON-01": (
             "bytes of config.json that are not UTF-8 are taken; glossary.md, JSON: all of the configuration is "
             "encoded in UTF-8."
