@@ -77,6 +77,7 @@ cdef enum:  # of an operation
 
 cdef enum:
     SYNC_CREATED = 6
+    MEM_MAJOR = 1  # of /dev/null, zero, full, random, kmsg
     NR_OPEN = 1 << 20  # no descriptor has a greater number, unless the host's limit was raised
     HOOK_TIMED_OUT = 1 << 30
     ON_NOEXEC_MOUNT = 1 << 16  # beside the mode of a program that may not be executed
@@ -1421,14 +1422,19 @@ cdef int do_take_terminal(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Not /dev/null, which is
-    # everybody's; a refusal (a read-only or foreign file) is no fault.
+    # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Not /dev/null and its like, which
+    # are everybody's, nor a disk, a directory or a file to read from, which nobody gives away by having them open; a
+    # refusal (a read-only or foreign file) is no fault.
     cdef stat_t st
+    cdef mode_t kind
     cdef int fd
     for fd in range(3):
         if fstat(fd, &st) < 0:
             continue
-        if st.st_mode & S_IFMT == S_IFCHR and major(st.st_rdev) == 1 and minor(st.st_rdev) == 3:
+        kind = st.st_mode & S_IFMT
+        if kind == S_IFDIR or kind == S_IFBLK or (kind == S_IFCHR and major(st.st_rdev) == MEM_MAJOR):
+            continue
+        if kind == S_IFREG and fcntl(fd, F_GETFL) & O_ACCMODE == O_RDONLY:
             continue
         if st.st_uid != <uid_t>op.a:
             fchown(fd, <uid_t>op.a, <gid_t>-1)

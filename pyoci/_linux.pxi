@@ -74,7 +74,7 @@ cdef extern from *:
     long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy, SYS_ptrace
 
     int AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS
-    int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
+    int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
     int F_DUPFD_CLOEXEC, F_SETFD, F_GETFD, F_SETFL, F_GETFL, FD_CLOEXEC
     int openat(int dirfd, const char *path, int flags, ...) nogil
     int open(const char *path, int flags, ...) nogil

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import termios
 import time
@@ -626,6 +627,31 @@ def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, d
     assert err in (
         ("cannot exec in a stopped container\n", gone) if delete else ("cannot exec in a stopped container\n",)
     )
+
+
+@pytest.mark.parametrize("kind", ["zero", "folder", "pipe", "file", "file to write to"])
+def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
+    """H8: only what is the container's alone is given to its user: no device that others use as well, no folder, and no
+    file to read from."""
+    attack.process["user"] = {"uid": 1000, "gid": 1000}
+    place = attack.folder / kind
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "zero":
+        os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    else:
+        place.touch()
+    attack.write_config()
+    command = attack.command("run", "--bundle", attack.bundle, attack.id)
+    gives = kind in ("pipe", "file to write to")
+    given = os.open(place, os.O_RDWR if gives else os.O_RDONLY)
+    try:
+        assert 0 == subprocess.run(command, stdin=given, check=False, timeout=20).returncode
+    finally:
+        os.close(given)
+    assert (1000 if gives else 0) == place.stat().st_uid
 
 
 def test_mount_data_is_no_command(attack: Attack) -> None:
