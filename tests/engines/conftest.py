@@ -7,6 +7,7 @@ docs/engines.md is a test: its docstring is the feature.
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ class Report:
 
     def pytest_unconfigure(self) -> None:
         version = getattr(self.config, "engine_version", "")
+        if SYSTEMD:
+            systemd = subprocess.check_output(["systemctl", "--version"], text=True).split()[1]
+            version += f" with systemd {systemd}"
         print("\n" + RESULTS + json.dumps([{**row, "version": version} for row in self.rows.values()]))
 
 

@@ -108,3 +108,13 @@ def test_limits(pyoci, engine):
     assert 0 == run.status, run.output[-30_000:]
     assert 7 <= [row["result"] for row in run.rows].count("works")
     assert ["needs"] >= [row["result"] for row in run.rows if row["result"] != "works"]  # cpuset, or a newer kernel
+
+
+@on_uml
+@pytest.mark.parametrize("engine", ["docker", "containerd", "podman"])
+def test_limits_with_the_systemd_driver(pyoci, engine):
+    """Pods' and containers' limits, and what changes them."""
+    run = engines.run(engine, "-m", "cgroup", machine="uml-systemd")
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert {"works"} == {row["result"] for row in run.rows}

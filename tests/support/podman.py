@@ -26,6 +26,10 @@ cgroup_manager = "{"systemd" if SYSTEMD else "cgroupfs"}"
 events_logger = "file"
 healthcheck_events = false
 """
+WITHOUT_TABLES = """
+[network]
+firewall_driver = "none"
+"""
 STORAGE = """
 [storage]
 driver = "overlay"
@@ -50,9 +54,10 @@ def prepare_machine(folder: Path) -> None:
     (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc/containers"])
     (Path("/etc/containers") / "policy.json").write_text((folder / "policy.json").read_text())
-    os.mknod(folder / "tun", 0o20666, os.makedev(10, 200))  # the host's may be root's alone
-    (folder / "tun").chmod(0o666)
-    subprocess.check_call(["mount", "--bind", folder / "tun", "/dev/net/tun"])
+    if os.path.exists("/dev/net/tun"):  # the host's may be root's alone
+        os.mknod(folder / "tun", 0o20666, os.makedev(10, 200))
+        (folder / "tun").chmod(0o666)
+        subprocess.check_call(["mount", "--bind", folder / "tun", "/dev/net/tun"])
     for path in list(folder.parents)[:-2]:
         path.chmod(0o711)  # the user has to get through to what is its own
     if SYSTEMD:  # whose the cgroups are
@@ -72,7 +77,8 @@ class Podman(Client):
         self.folder.mkdir()
         self.runtime = runtime
         self.user = user
-        (folder / "containers.conf").write_text(MACHINE)
+        tables = not subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=False).returncode
+        (folder / "containers.conf").write_text(MACHINE + ("" if tables else WITHOUT_TABLES))
         (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
         override = CONFIGURATION
         if runtime != "pyoci":

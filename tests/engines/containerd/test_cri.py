@@ -130,6 +130,7 @@ def test_container(pod):
         assert ["/etc", "b"] == [line.split()[-1] for line in log]
 
 
+@pytest.mark.cgroup
 def test_exec_sync(pod):
     """ExecSync: both streams, the exit code."""
     container = pod.run("sleep", "99")
@@ -269,6 +270,7 @@ def test_stats(pod):
     assert stats().memory.usage_bytes.value > 0
 
 
+@pytest.mark.cgroup
 @pytest.mark.needs("cpu", "memory")
 def test_limits(pod):
     """Limits, and UpdateContainerResources."""

@@ -322,6 +322,7 @@ def test_hooks(podman):
     log.unlink()
 
 
+@pytest.mark.cgroup
 @pytest.mark.needs("memory", "cpu", "pids")
 def test_limits(podman):
     """run --memory, --cpus, --pids-limit; update."""
