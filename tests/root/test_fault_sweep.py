@@ -231,7 +231,7 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
         message = str(failure.value)
         assert where == failure.value.where, what
         phrase = message.removeprefix(f"{where}: ") if where else message
-        assert phrase.startswith(("cannot ", 'exec: "', "chdir to cwd")), what
+        assert phrase.startswith(("cannot ", "error running ", 'exec: "', "chdir to cwd")), what
         assert "function not implemented" in message or "does not know this operation" in message, what
         sweep.assert_clean(fds)
 
