@@ -16,8 +16,8 @@ MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
 STABLE, NEWEST = "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
-# Docker 26 of the stable release loses the output of one short container in a hundred on a busy machine, and Podman 5.4 can't
-# remove a container whose conmon was killed: with runc as well.
+# Docker 26 of the stable release loses the output of more short containers on a busy machine (support/docker.py), and Podman 5.4
+# can't remove a container whose conmon was killed: with runc as well.
 SUITES = {"docker": NEWEST, "podman": NEWEST, "buildah": NEWEST}
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines, and the packages that have them and what they use.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import until
-from tests.support.docker import Docker
+from tests.support.docker import Docker, say
 from tests.support.leaks import Leaks, processes
 
 STEPS = 6  # moments in the course of a command
@@ -140,7 +140,7 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
         crashing.run("rm", "-f", "box")
         crashing.remove_forgotten()
         until(lambda: not sleepers(crashing), "its process is gone")
-        assert "hi" == crashing("run", "--rm", "busybox", "echo", "hi")
+        assert "hi" == crashing("run", "--rm", *say("hi"))
     assert killed
 
 
