@@ -118,6 +118,8 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
         (plan.bootstrap if own.needs_bootstrap else plan.init).append(Op("set_dumpable", a=0))
     if own.needs_bootstrap:
         plan.init.append(Op("set_dumpable", a=0))
+    if options.new_keyring:
+        (plan.bootstrap if own.needs_bootstrap else plan.init).extend(process.early_keyring(config.get("process", {})))
     plan.init.append(Op("setsid"))
     namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
     place = len(plan.init)
@@ -197,8 +199,7 @@ def _init(
         # before the container's mounts, so that nothing of theirs can cover a file of this procfs
         yield Op("open_proc", "/linux")
     if options.new_keyring:
-        yield from process.key_label(program)
-        yield Op("join_keyring")
+        yield from process.labelled_keyring(program)
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
     notify = options.notify if program and own.has("mount") else ""
     if notify:

@@ -57,7 +57,7 @@ def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *,
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
     compiler.check_labels({"process": process}, host)
-    plan.bootstrap.extend(_join(plan, container, preserve_fds))
+    plan.bootstrap.extend(_join(plan, process, container, preserve_fds))
     plan.init.extend(_init(plan, process, container, host, preserve_fds))
     if process.get("execCPUAffinity"):
         plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
@@ -84,9 +84,11 @@ def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
             yield Op("set_affinity", f"/process/execCPUAffinity/{name}", cpus)
 
 
-def _join(plan: Plan, container: Running, preserve_fds: int) -> "Iterator[Op]":
+def _join(plan: Plan, process: "dict[str, Any]", container: Running, preserve_fds: int) -> "Iterator[Op]":
     yield Op("set_pdeathsig", a=9)
     yield Op("set_dumpable", a=0)
+    if container.keyring:
+        yield from parts.early_keyring(process)
     if "mount" not in container.namespaces:
         plan.before.append(Op("open_container_root", "", container.id, a=ROOTFS))
         yield Op("enter_root")
@@ -113,8 +115,7 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         yield Op("open_proc", "/process")
     if container.keyring:
-        yield from parts.key_label(process)
-        yield Op("join_keyring")
+        yield from parts.labelled_keyring(process)
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
         yield Op("reset_affinity")

@@ -67,10 +67,18 @@ def console(process: "dict[str, Any]", *, on_dev_console: bool = True) -> "Itera
     yield Op("mount_console" if on_dev_console else "take_terminal", "/process/terminal")
 
 
-def key_label(process: "dict[str, Any]") -> "Iterator[Op]":
-    """The label of keyrings that this process makes until its next execve."""
+def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+    """A session keyring, while this is still the runtime's user: it counts against the keys of its maker, and those of
+    a container's user can be used up by others who are the same user on the host."""
+    if not process.get("selinuxLabel"):
+        yield Op("join_keyring")
+
+
+def labelled_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+    """A session keyring with a label, which is that of keyrings that this process makes until its next execve."""
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "keycreate")
+        yield Op("join_keyring")
 
 
 def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -296,9 +304,10 @@ __all__ = [
     "Capabilities",
     "Groups",
     "console",
+    "early_keyring",
     "enter_program",
     "environment",
-    "key_label",
+    "labelled_keyring",
     "mask",
     "priorities",
     "rlimits",

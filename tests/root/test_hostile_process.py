@@ -577,6 +577,30 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
         attack.clean_up()
 
 
+def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
+    """H26: whoever is container root in a user namespace can use up the keys of that user of the host, whom other
+    containers may share: they are made all the same, and exec works.
+    """
+    if not Path("/proc/keys").exists():
+        pytest.skip("a kernel without keyrings")
+    shutil.copy(probe, attack.rootfs / "bin/probe")
+    attack.in_user_namespace()
+    attack.shell("/bin/probe; exec sleep 100")
+    command = ["/usr/bin/python3", "-IS", "-c", keyrings.EXHAUST, "100000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+        assert user.stdout is not None
+        assert 0 < int(user.stdout.readline())
+        result = attack.create(preexec_fn=keyrings.join_new)
+        assert 0 == result.status, result
+        assert 0 == attack.start().status
+        wait_for(lambda: "session=" in attack.output())
+        executed = attack.pyoci("exec", attack.id, "/bin/probe", preexec_fn=keyrings.join_new)
+        assert 0 == executed.status, executed
+        for told in (attack.output(), executed.out):
+            (line,) = [line for line in told.splitlines() if line.startswith("session=")]
+            assert int(line.removeprefix("session=").split(";")[0]) != keyrings.own()
+
+
 def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
     """A first process of which another thread alone lives has no namespaces to join; and that is no missing program."""
     program = attack.folder / "leader.c"
