@@ -111,7 +111,7 @@ def test_limits(pyoci, engine):
 
 
 @on_uml
-@pytest.mark.parametrize("engine", ["docker", "containerd", "podman"])
+@pytest.mark.parametrize("engine", ["docker", "containerd"])
 def test_limits_with_the_systemd_driver(pyoci, engine):
     """Pods' and containers' limits, and what changes them."""
     run = engines.run(engine, "-m", "cgroup", machine="uml-systemd")
