@@ -1,0 +1,66 @@
+"""A dockerd with --userns-remap: all containers have the same user namespace mappings."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import Docker, capabilities
+from tests.support.leaks import Leaks
+
+FIRST = 200000  # of the host's ids that containers have
+LINES = {
+    "passwd": "remap:*:901:901::/:/bin/sh\n",
+    "group": "remap:*:901:\n",
+    "subuid": f"remap:{FIRST}:65536\n",
+    "subgid": f"remap:{FIRST}:65536\n",
+}
+
+
+@pytest.fixture
+def remapped(daemon, runtime):
+    """A dockerd of one's own, whose containers have the ids of a user `remap`; at the end nothing is left."""
+    leaks = Leaks()
+    folder = Path(tempfile.mkdtemp(prefix="remap"))  # short: containerd's sockets have long names
+    folder.chmod(0o711)
+    etc = [(Path("/etc") / name, folder / name, line) for name, line in LINES.items()]
+    for path, copy, line in etc:
+        copy.write_text(path.read_text() + line)
+        subprocess.check_call(["mount", "--bind", copy, path])
+    options = ["--userns-remap", "remap", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    docker = Docker(folder, runtime, *options, wrapper=("unshare", "--net"))
+    docker.import_busybox()
+    yield docker
+    docker.remove_all()
+    docker.stop()
+    for path, _, _ in etc:
+        subprocess.check_call(["umount", path])
+    leaks.assert_none()
+
+
+def test_life(remapped):
+    """dockerd --userns-remap: run, exec, pause, stop; root is nobody's outside, but for --userns host."""
+    remapped("run", "-d", "--name", "box", "busybox", "sleep", "99")
+
+    pid = remapped.inspect("box")["State"]["Pid"]
+    assert FIRST == os.stat(f"/proc/{pid}").st_uid
+    assert f"0 {FIRST} 65536" == " ".join(remapped("exec", "box", "cat", "/proc/self/uid_map").split())
+    assert "0" == remapped("exec", "box", "sh", "-c", "touch /root/new && stat -c %u /root/new")
+    remapped("pause", "box")
+    assert "paused" == remapped.state("box")
+    remapped("unpause", "box")
+    remapped("stop", "--time", "0", "box")
+    assert "0 0 4294967295" == " ".join(
+        remapped("run", "--rm", "--userns", "host", "busybox", "cat", "/proc/self/uid_map").split()
+    )
+
+
+def test_privileged(remapped):
+    """dockerd --userns-remap: run --privileged is for --userns host alone."""
+    refused = remapped("run", "--rm", "--privileged", "busybox", "true", status=125)
+    assert "privileged mode is incompatible with user namespaces" in refused
+
+    out = remapped("run", "--rm", "--privileged", "--userns", "host", "busybox", "cat", "/proc/self/status")
+    assert capabilities(Path("/proc/self/status").read_text()) == capabilities(out)
