@@ -14,7 +14,9 @@ from tests.support.leaks import Leaks
 @pytest.fixture(scope="session")
 def daemon(request: pytest.FixtureRequest, runtime: str) -> Iterator[Containerd]:
     """With the configuration that we recommend, and a busybox image."""
-    containerd = Containerd(Path(tempfile.mkdtemp(prefix="engine")), runtime)
+    folder = Path(tempfile.mkdtemp(prefix="engine"))
+    folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem, as in /run/containerd
+    containerd = Containerd(folder, runtime)
     request.config.engine_version = containerd.version()
     containerd.import_images()
     for namespace in "default", "k8s.io":  # runc leaves the parents of cgroups and states
