@@ -92,8 +92,8 @@ class Report:
     def pytest_unconfigure(self) -> None:
         version = getattr(self.config, "engine_version", "")
         if SYSTEMD:
-            systemd = subprocess.check_output(["systemctl", "--version"], text=True).split()[1]
-            version += f" with systemd {systemd}"
+            show = ["systemctl", "show", "--property=Version", "--value"]  # of the one that runs, not of the program
+            version += f" with systemd {subprocess.check_output(show, text=True).partition('.')[0]}"
         print("\n" + RESULTS + json.dumps([{**row, "version": version} for row in self.rows.values()]))
 
 
