@@ -387,13 +387,14 @@ class Container:
         except OSError as error:
             raise StateError(f"cannot start the container: {state.RESULT_FIFO}: {reason(error.errno or 0)}") from error
         try:
-            return results, posix.pidfd_open(self._record["pid"])
-        except ProcessLookupError as error:
+            pidfd = open_process(self._record)
+        except BaseException:
             posix.close(results)
-            raise StatusError(_CANNOT_START["stopped"]) from error
-        except OSError as error:
+            raise
+        if pidfd < 0:
             posix.close(results)
-            raise StateError(f"cannot start the container: {reason(error.errno or 0)}") from error
+            raise StatusError(_CANNOT_START["stopped"])
+        return results, pidfd
 
     def _send_go(self) -> None:
         try:
@@ -422,9 +423,13 @@ class Container:
             if tracee.has_listener():  # a start that was killed has given it to the agent
                 return
             tracee.hold()
-            if not self._waits():
+            try:
+                if not self._waits():
+                    tracee.release()
+                self._send_go()
+            except StateError:  # nothing has begun
                 tracee.release()
-            self._send_go()
+                raise
             message = process_state(state_document(self._record, "created"), pid, listener["metadata"])
             tracee.hand_over(listener["path"], message)
         except BaseException:

@@ -65,9 +65,10 @@ class Tracee:
             raise _failure(error) from error
 
     def release(self) -> None:
-        """Let it go on, as if nothing had been."""
-        _native.ptrace(_DETACH, self._pid)
-        self._held = False
+        """Let it go on, as if nothing had been; a second time is no error."""
+        if self._held:
+            _native.ptrace(_DETACH, self._pid)
+            self._held = False
 
     def kill(self) -> None:
         """It was not handed over: it ends before it has done anything under the filter."""

@@ -441,6 +441,27 @@ def test_start_is_killed(runtime, bundle, agent):
     assert {"created", "stopped", "running"} == seen
 
 
+def test_start_has_no_descriptor_left(runtime, bundle, agent):
+    """Nothing has begun: the container waits for another start."""
+    notify(bundle, agent.path, *MKDIR).program("sleep", 100)
+    runtime.create()
+    calls = runtime.folder / "calls"
+    strace = ["strace", "-qq", "-o", calls, "-e", "trace=openat", "-e", "signal=none"]
+    subprocess.run([*strace, *runtime.command("start", runtime.id)], check=True, timeout=PATIENCE)
+    opened = [n for n, line in enumerate(calls.read_text().splitlines(), 1) if '"exec.fifo"' in line]
+    assert opened
+    for number in opened:
+        runtime.delete("--force")
+        runtime.create()
+        inject = ["-e", f"inject=openat:error=EMFILE:when={number}"]
+        done = subprocess.run([*strace, *inject, *runtime.command("start", runtime.id)],
+                              capture_output=True, text=True, check=False, timeout=PATIENCE)  # fmt: skip
+        assert (1, True) == (done.returncode, "too many open files" in done.stderr), done
+        assert "created" == runtime.state()["status"]
+        runtime.start()
+        assert "running" == runtime.state()["status"]
+
+
 def test_start_is_taken_up(runtime, bundle, agent):
     """One that is killed when the agent has the listener: the next waits for the program, and sends nothing."""
     go = threading.Event()
