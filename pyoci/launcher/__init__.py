@@ -64,30 +64,30 @@ def preload(directory: str) -> None:
     for name in PRELOADED:
         if _imp.is_frozen(name):
             __import__(name)
-    if _is_rehearsed():
-        from pyoci.launcher import rehearsal
-
-        rehearsal.warm_up(directory)
+    _rehearse("warm_up", directory)
 
 
 def rehearse_any(directory: str) -> None:
     """Do what all commands do, in a child of the image's survey (heap.c)."""
-    if _is_rehearsed():
-        from pyoci.launcher import rehearsal
-
-        rehearsal.any_command(directory)
+    _rehearse("any_command", directory)
 
 
 def rehearse_create(directory: str) -> None:
     """Do what create does, in the survey or in a process that began with the image (image.c)."""
-    if _is_rehearsed():
-        from pyoci.launcher import rehearsal
-
-        rehearsal.create(directory)
+    _rehearse("create", directory)
 
 
-def _is_rehearsed() -> bool:
-    return _imp.is_frozen("pyoci.launcher.rehearsal")  # not so in a test's package
+def _rehearse(part: str, directory: str) -> None:
+    """A part of rehearsal.py. Where it fails, the executable is as right, and slower to begin with."""
+    if not _imp.is_frozen("pyoci.launcher.rehearsal"):  # as in a test's package
+        return
+    from pyoci.launcher import rehearsal
+
+    try:
+        getattr(rehearsal, part)(directory)
+    except Exception as error:  # noqa: BLE001 - such as a folder for temporary files without FIFOs or locks
+        text = f"pyoci: {part} could not be rehearsed, the executable will be slower: {error!r}\n"
+        posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _install_finder() -> None:

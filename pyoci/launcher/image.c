@@ -9,7 +9,7 @@
  * the dynamic linker writes them, into a part of .data that it relocates, and into copies of variables that it makes, anew in
  * each process. What else a process has of its own is set by image_resume.
  *
- * The build then runs the executable a second time, for a rehearsal that tells which pages of the image a command writes to.
+ * The build then runs the executable once more, for a rehearsal that tells which pages of the image a command writes to.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

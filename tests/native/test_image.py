@@ -48,3 +48,14 @@ def test_create_makes_only_those_pages_its_own_that_it_writes_to(pyoci: str, tmp
     ]
 
     assert 1 << 20 < populated < in_file * 3 // 4
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
+def test_image_tells_nothing_of_its_builder(pyoci: str) -> None:
+    """The build has run commands, which read the host's files: nothing is left of them in freed memory either."""
+    image = Path(pyoci).read_bytes()
+
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/mountinfo", "/proc/self/cgroup"):
+        for line in Path(path).read_bytes().splitlines():
+            assert len(line) < 12 or line not in image, path
+    assert not re.search(rb"CapBnd:|/pyoci\.[a-z0-9_]{8}/", image)

@@ -5,15 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the modules hold besides code, before and after.
+# What the modules hold besides code, before and after. `modules` are those that commands load.
 REHEARSE = """
 import json, sys, types
 sys.path.insert(0, sys.argv[1])
 sys.modules["_pyoci_launcher"] = types.SimpleNamespace(core_only=True)
 from pyoci.launcher import PRELOADED, rehearsal
+modules = json.loads(sys.argv[3])
 
 def held():
     found = {}
@@ -24,23 +26,30 @@ def held():
                 found[f"{name} {getattr(holder, '__name__', '')}"] = values
     return found
 
-for name in PRELOADED:
+for name in modules or PRELOADED:
     __import__(name)
 rehearsal.TIMES = 1
-rehearsal.warm_up(sys.argv[2])  # the modules that commands load when they need them
 before = held()
-for what in (rehearsal.warm_up, rehearsal.any_command, rehearsal.create):
-    what(sys.argv[2])
-print(json.dumps([before, held()]))
+for part in (rehearsal.warm_up, rehearsal.any_command, rehearsal.create):
+    part(sys.argv[2])
+print(json.dumps([before, held(), [name for name in sys.modules if name.startswith("pyoci.")]]))
 """
+
+
+def rehearse(directory: Path, modules: list[str]) -> list[Any]:
+    """What modules held before and after, of a process that had loaded these first; and the modules that it has now."""
+    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", directory / "config.json")
+    command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(directory), json.dumps(modules)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[Any] = json.loads(done.stdout)
+    return found
 
 
 def test_modules_keep_nothing_of_a_command(tmp_path: Path) -> None:
     """The image has whatever they held when it was made: it must not know the host that it was built on."""
-    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", tmp_path / "config.json")
-    command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    before, after = json.loads(done.stdout)
+    modules = rehearse(tmp_path, [])[2]
+
+    before, after, _ = rehearse(tmp_path, modules)
 
     assert len(before) > 100
     assert before == after
@@ -48,9 +57,7 @@ def test_modules_keep_nothing_of_a_command(tmp_path: Path) -> None:
 
 def test_rehearsing_leaves_nothing(tmp_path: Path) -> None:
     """No container, though its commands were real ones."""
-    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", tmp_path / "config.json")
-    command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(tmp_path)]
-    subprocess.run(command, capture_output=True, check=True)
+    rehearse(tmp_path, [])
 
     assert ["config.json", "root"] == sorted(path.name for path in tmp_path.iterdir())
     assert [] == list((tmp_path / "root").iterdir())
