@@ -192,10 +192,15 @@ def list_containers(call: Call) -> int:
     output = call.options.text("format") or "table"
     if output not in ("table", "json"):
         raise UsageError(f"cannot use format `{output}`: expected table or json")
-    states = list_all(call.root)
+    states, failures = list_all(call.root)
     if call.options.on("quiet"):
-        return print_data("".join(f"{state['id']}\n" for state in states))
-    return print_data(_json(states) if output == "json" else _table(states))
+        text = "".join(f"{state['id']}\n" for state in states)
+    else:
+        text = _json(states) if output == "json" else _table(states)
+    status = print_data(text)
+    if failures:
+        raise PyociError("; ".join(failures))
+    return status
 
 
 def spec(call: Call) -> int:
@@ -335,8 +340,8 @@ def _each(call: Call, act: "Callable[[str], None]") -> int:
     if not call.options.on("regex"):
         act(call.id)
         return 0
-    failures = []
-    for name in _matching(call):
+    names, failures = _matching(call)
+    for name in names:
         try:
             act(name)
         except PyociError as error:
@@ -346,7 +351,8 @@ def _each(call: Call, act: "Callable[[str], None]") -> int:
     return 0
 
 
-def _matching(call: Call) -> "list[str]":
+def _matching(call: Call) -> "tuple[list[str], list[str]]":
+    """The ids that the pattern matches, and what is wrong with containers that can't be read just now."""
     from pyoci.container import list_all
 
     import re  # isort: skip - on the launcher's core, what is built in comes before what is not
@@ -355,7 +361,8 @@ def _matching(call: Call) -> "list[str]":
         pattern = re.compile(call.id)
     except re.error as error:
         raise UsageError(f"cannot use regular expression `{call.id}`: {error}") from error
-    return [state["id"] for state in list_all(call.root) if pattern.search(state["id"])]
+    states, failures = list_all(call.root)
+    return [state["id"] for state in states if pattern.search(state["id"])], failures
 
 
 def _read_input(name: str) -> bytes:

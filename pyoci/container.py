@@ -492,18 +492,19 @@ class Container:
         self.warnings.extend(run_poststop(self._record))
 
 
-def list_all(root: str) -> "list[dict[str, Any]]":
-    """The state of every container under `root`, in the order of their ids. What is not ours is left out. Raises
-    StateError if one can't be read just now."""
+def list_all(root: str) -> "tuple[list[dict[str, Any]], list[str]]":
+    """The state of every container under `root`, in the order of their ids, and what is wrong with those that can't be
+    read just now. What is not ours is left out. Raises StateError if `root` can't be used.
+    """
     try:
         fd = open_root(root, make=False)
     except FileNotFoundError:
-        return []
+        return [], []
     except OSError as error:
         raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
     names = sorted(name for name in posix.listdir(fd) if not name.startswith("."))
     posix.close(fd)
-    found = []
+    found, failures = [], []
     for name in names:
         try:
             container = Container.load(name, root=root)
@@ -511,10 +512,12 @@ def list_all(root: str) -> "list[dict[str, Any]]":
                 found.append({**container.state(), "owner": _owner(container)})
             finally:
                 container.close()
+        except ContainerNotFound:
+            pass
         except PyociError as error:
             if state.is_passing(error):  # it may be there, and live
-                raise
-    return found
+                failures.append(f"{name}: {error}")
+    return found, failures
 
 
 def _owner(container: Container) -> str:

@@ -15,7 +15,7 @@ import time
 
 from pyoci import _native, files
 from pyoci.config.jsonio import dumps, loads
-from pyoci.errors import ContainerExists, ContainerNotFound, StateError, reason
+from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -360,9 +360,9 @@ _LASTING = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether this OSError, or what a StateError comes from, is about the process and the moment, such as a lack of
-    descriptors, and not about the file."""
-    cause = error.__cause__ if isinstance(error, StateError) else error
+    """Whether this OSError, or the one that a PyociError comes from, may be about the process and the moment, such as a
+    lack of descriptors; of a disk that fails it can't be told. Else it is about the file: there is none, or another."""
+    cause = error.__cause__ if isinstance(error, PyociError) else error
     return isinstance(cause, OSError) and cause.errno not in _LASTING
 
 

@@ -383,9 +383,11 @@ class Cgroup:
             asked = _read(self.dirfd, "cgroup.freeze").startswith(b"1")
             return asked or b"frozen 1" in _read(self.dirfd, "cgroup.events")
         except (OSError, CgroupError) as error:
-            if errno_of(error) not in GONE:
-                raise
-            return False
+            if errno_of(error) in GONE:
+                return False
+            if isinstance(error, OSError):
+                raise self._failure("read the state of", error) from error
+            raise
 
     def freeze(self, timeout: float = PATIENCE) -> None:
         """Stop every process inside; returns when they have. Raises `CgroupError` after `timeout` seconds."""

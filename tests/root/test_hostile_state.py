@@ -660,6 +660,29 @@ def test_few_descriptors_of_a_list(attack: Attack) -> None:
     assert 0 == result.status
 
 
+@pytest.mark.parametrize("file", ["state.json", "cgroup.freeze"])
+@pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
+def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -> None:
+    """T64, T65: the others are told, and that one is missing."""
+    place = created(attack)
+    assert 0 == attack.start().status
+    record = json.loads((place / "state.json").read_text())
+    other = attack.root / f"{attack.id}b"
+    other.mkdir(mode=0o700)
+    (other / "state.json").write_text(json.dumps(record | {"id": other.name, "startTime": 1}))
+    calls = attack.folder / "calls"
+    strace = ["strace", "-qq", "-o", calls, "-e", "trace=openat", "-e", "signal=none"]
+    command = attack.command("list", "-q")
+    subprocess.run([*strace, *command], check=True, stdout=subprocess.DEVNULL)
+    number = next(n for n, line in enumerate(calls.read_text().splitlines(), 1) if f'"{file}"' in line)
+    inject = ["-e", f"inject=openat:error={error}:when={number}"]
+    done = subprocess.run([*strace, *inject, *command], capture_output=True, text=True, check=False, timeout=20)
+    shutil.rmtree(other)
+    assert (1, f"{other.name}\n") == (done.returncode, done.stdout), done
+    assert done.stderr.startswith(f"{attack.id}: cannot "), done
+    assert "traceback" not in done.stderr.lower()
+
+
 @pytest.mark.parametrize("call", ["openat", "read"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) -> None:
