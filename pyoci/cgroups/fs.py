@@ -364,9 +364,11 @@ class Cgroup:
             posix.close(program_fd)
 
     def pids(self, *, recursive: bool = True) -> list[int]:
-        """The processes inside, as this process numbers them; none when the cgroup is gone."""
+        """The container's processes, as this process numbers them; none when the cgroup is gone, or another's by now."""
         try:
             top = self.dirfd
+            if self._taker():
+                return []
             found = _read_pids(top, "cgroup.procs")
             if recursive:
                 for parent, name in _below(top):

@@ -239,6 +239,29 @@ def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> 
     attack.assert_host_clean()
 
 
+def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
+    """H18: of a container in the host's pid namespace nothing is left, and nobody there is its own."""
+    attack.linux["cgroupsPath"] = f"/{attack.id}"
+    attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+    other = f"{attack.id}b"
+    attack._ids.add(other)
+    quiet = subprocess.DEVNULL
+    command = attack.command("create", "--bundle", attack.bundle, other)
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+
+    result = attack.pyoci("kill", attack.id, "KILL")
+    assert (1, "container not running\n") == (result.status, result.err)
+    assert [] == json.loads(attack.pyoci("ps", "--format", "json", attack.id).out)
+    (pid,) = json.loads(attack.pyoci("ps", "--format", "json", other).out)
+    assert Path(f"/proc/{pid}").exists()
+    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
+    assert 0 == attack.pyoci("delete", "--force", other).status
+    attack.assert_host_clean()
+
+
 def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
     """T57: what exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
     created(attack)
