@@ -35,9 +35,8 @@ WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 KEYED = ("io.max", "io.weight", "io.bfq.weight", "rdma.max")  # a line for each device that has a limit
 GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
 
-TAKEN = (
-    "trusted.pyoci"  # an extended attribute of a cgroup that was there before the container, with the container's id
-)
+# an extended attribute of a cgroup that was there before the container: its id, a slash, and a number of its own
+TAKEN = "trusted.pyoci"
 
 SIGKILL = 9
 PATIENCE = 10.0  # seconds that processes get to freeze or to die
@@ -364,7 +363,7 @@ class Cgroup:
             posix.close(program_fd)
 
     def pids(self, *, recursive: bool = True) -> list[int]:
-        """The container's processes, as this process numbers them; none when the cgroup is gone, or another's by now."""
+        """The container's processes, as this process numbers them; none when the cgroup is gone or another's."""
         try:
             top = self.dirfd
             if self._taker():
@@ -704,8 +703,10 @@ class Cgroup:
         """Say that a cgroup which was there is in use: a container that had it before may have ended and not be deleted
         yet, and its delete would kill whoever is inside."""
         try:
-            posix.setxattr(self.dirfd, TAKEN, id.encode())
-            self.mark = id
+            # under another root there may be another container of this id
+            mark = f"{id}/{posix.urandom(8).hex()}"
+            posix.setxattr(self.dirfd, TAKEN, mark.encode())
+            self.mark = mark
         except OSError:
             pass  # it takes the host's root; without it there is one cgroup for each container, as there should be
 
@@ -721,7 +722,7 @@ class Cgroup:
             taker = posix.getxattr(self.dirfd, TAKEN).decode("utf-8", "replace")
         except OSError:
             return ""
-        return taker if taker != self.mark else ""
+        return taker.partition("/")[0] if taker != self.mark else ""
 
     def _is_taken(self) -> bool:
         taker = self._taker()

@@ -239,6 +239,35 @@ def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> 
     attack.assert_host_clean()
 
 
+def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Attack) -> None:
+    """H18: likewise where both have the same id."""
+    mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
+    path = Path(mount, attack.id)
+    path.mkdir()
+    attack.linux["cgroupsPath"] = f"/{attack.id}"
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+    quiet = subprocess.DEVNULL
+    own, attack.root = attack.root, attack.folder / "another"
+    command = attack.command("create", "--bundle", attack.bundle, attack.id)
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    another, attack.root = attack.root, own
+
+    result = subprocess.run(
+        [attack.executable, "--root", own, "delete", attack.id], capture_output=True, text=True, check=False
+    )
+
+    warning = f"warning: cgroup /{attack.id} stays: it is that of container {attack.id} now\n"
+    assert (0, warning) == (result.returncode, result.stderr)
+    attack.root = another
+    assert "created" == attack.state()["status"]
+    assert 0 == attack.delete("--force").status
+    attack.root = own
+    path.rmdir()
+    attack.assert_host_clean()
+
+
 def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
     """H18: of a container in the host's pid namespace nothing is left, and nobody there is its own."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
