@@ -169,12 +169,12 @@ class Container:
         its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended.
         """
         record = self._require_record()
-        if all and self.cgroup().kill(signal):
+        if all and self._own_cgroup().kill(signal):
             return
-        left = signal == SIGKILL and record["sharesPids"]
+        cgroup = self._own_cgroup() if signal == SIGKILL and record["sharesPids"] else None
         pidfd = open_process(record)
         if pidfd < 0:
-            if left and (cgroup := self.cgroup()).pids() and cgroup.kill(signal):
+            if cgroup is not None and cgroup.pids() and cgroup.kill(signal):
                 return
             raise StatusError("container not running")
         try:
@@ -182,8 +182,8 @@ class Container:
                 raise StatusError("container not running")
         finally:
             posix.close(pidfd)
-        if left:
-            self.cgroup().kill(signal)
+        if cgroup is not None:
+            cgroup.kill(signal)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or a created one after killing it; with `force` whatever it is.
@@ -236,7 +236,7 @@ class Container:
         """
         stopped = self.status() == "stopped"
         first = self._record["pid"]
-        others = sorted(pid for pid in self.cgroup().pids() if pid != first)
+        others = sorted(pid for pid in self._own_cgroup().pids() if pid != first)
         return others if stopped else [first, *others]
 
     def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
@@ -314,6 +314,12 @@ class Container:
         return self._directory.kept(state.SECCOMP)
 
     # --- parts of them
+
+    def _own_cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
+        """Where its processes are, or were: another container can have taken it over since the first one ended."""
+        cgroup = self.cgroup()
+        cgroup.trust(self._lives)
+        return cgroup
 
     def _lock(self) -> None:
         """Only one runtime at a time changes a container; what was read before is read again."""
@@ -473,8 +479,8 @@ class Container:
 
     def _destroy(self) -> None:
         """Kill what lives, remove what create made, then the poststop hooks. Raises if one of them stays."""
+        cgroup = self._own_cgroup()
         pidfd = open_process(self._record)
-        cgroup = self.cgroup()
         if pidfd >= 0:
             send_signal(pidfd, SIGKILL)
             ended = wait_ended(pidfd, PATIENCE)

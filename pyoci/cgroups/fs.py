@@ -23,7 +23,7 @@ from pyoci.errors import CgroupError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pyoci.cgroups.resources import Write
@@ -716,12 +716,29 @@ class Cgroup:
         except OSError:
             pass
 
-    def _taker(self) -> str:
-        """The container that has taken this cgroup over since, "" if there is none."""
+    def trust(self, lives: "Callable[[], bool]") -> None:
+        """Where the container's first process `lives` nobody can have taken the cgroup over, whatever it says now: root
+        of a container with every privilege can have written that.
+        """
         try:
-            taker = posix.getxattr(self.dirfd, TAKEN).decode("utf-8", "replace")
+            said = self._said()
+        except CgroupError:
+            return  # it is gone, or whoever needs it will tell
+        finally:
+            self.close()  # later it may be gone
+        if said != self.mark and lives():
+            self.mark = said
+
+    def _said(self) -> str:
+        """What the cgroup says of whose it is; "" if nothing."""
+        try:
+            return posix.getxattr(self.dirfd, TAKEN).decode("utf-8", "replace")
         except OSError:
             return ""
+
+    def _taker(self) -> str:
+        """The container that has taken this cgroup over since, "" if there is none."""
+        taker = self._said()
         return taker.partition("/")[0] if taker != self.mark else ""
 
     def _is_taken(self) -> bool:
@@ -841,6 +858,9 @@ class NoCgroup:
     def kill(self, signal: int = SIGKILL) -> bool:  # noqa: ARG002
         """False: nobody was reached, the caller has to signal the processes that it knows."""
         return False
+
+    def trust(self, lives: "Callable[[], bool]") -> None:
+        """There is nothing to take over."""
 
     def destroy(self, *, kill: bool = False, timeout: float = PATIENCE) -> None:
         """Nothing to remove."""

@@ -291,6 +291,24 @@ def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) ->
     attack.assert_host_clean()
 
 
+@pytest.mark.parametrize("command", ["kill --all ID KILL", "kill ID KILL", "delete --force ID"])
+def test_cgroup_says_that_it_is_taken(attack: Attack, command: str) -> None:
+    """H18: as root of a container with every privilege can have it say, while the container runs."""
+    attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
+    attack.shell("sleep 100 & sleep 100; :")
+    assert 0 == attack.create().status
+    assert 0 == attack.start().status
+    (path,) = attack.cgroups()
+    wait_for(lambda: len(Path(path, "cgroup.procs").read_text().split()) == 3)
+    os.setxattr(path, "trusted.pyoci", b"another")
+    assert 3 == len(json.loads(attack.pyoci("ps", "--format", "json", attack.id).out))
+    assert 0 == attack.pyoci(*(word.replace("ID", attack.id) for word in command.split())).status
+    wait_for(lambda: not Path(path).exists() or "populated 0" in Path(path, "cgroup.events").read_text())
+    if Path(path).exists():
+        os.removexattr(path, "trusted.pyoci")
+    attack.assert_host_clean()
+
+
 def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
     """T57: what exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
     created(attack)
