@@ -249,6 +249,13 @@ def test_hook_under_the_filter(runtime, bundle):
     assert message == runtime.create_fails(verb="run")
 
 
+def test_bad_system_call_of_the_host(runtime, bundle):
+    """No other hook runs under the container's filter: it is not to blame."""
+    bundle.hook("createContainer", "kill -SYS $$").program("true")
+    what = "/bin/sh was killed by signal 31, bad system call"
+    assert runtime.create_fails() == f"/hooks/createContainer/0: error running createContainer hook #0: {what}"
+
+
 def test_create_that_fails_after_hooks(runtime, bundle):
     """What createRuntime hooks set up on the host is for poststop hooks to take down, whatever create fails for."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/network").hook("poststop", f"rm {runtime.folder}/network")
