@@ -40,13 +40,10 @@ def write_all(fd: int, data: bytes) -> None:
 def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> None:
     """Put `data` at `path` at once: a new file beside it, renamed over it."""
     directory, slash, name = path.rpartition("/")
-    temporary = f"{directory}{slash}.{name}.{posix.getpid()}"
+    # a pid would be another's, too, who was killed in the middle of this, or lives in another pid namespace
+    temporary = f"{directory}{slash}.{name}.{posix.urandom(8).hex()}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    try:
-        fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
-    except FileExistsError:  # of a process of our number that was killed in the middle of this
-        posix.unlink(temporary, dir_fd=dirfd)
-        fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
+    fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
     try:
         try:
             write_all(fd, data)

@@ -1,39 +1,45 @@
 """Small files of the host."""
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pyoci import files
 
-
-def leave(place: Path, kind: str) -> None:
-    """What a process of our number may have left, or whoever may write to the folder put there."""
-    if kind == "file":
-        place.write_text("of before")
-    elif kind == "link":
-        place.symlink_to(place.parent / "elsewhere")
-    else:
-        os.mkfifo(place)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "fifo"])
-def test_replace_after_a_crash(tmp_path: Path, kind: str) -> None:
-    """Numbers come again: a file that was left half written is no obstacle, and nothing is written through it."""
-    (tmp_path / "elsewhere").write_text("untouched")
-    leave(tmp_path / f".pid.{os.getpid()}", kind)
+def test_replace_beside_another(tmp_path: "Path") -> None:
+    """Numbers come again, and so they do in other pid namespaces: what another process of ours writes, or has left half
+    written, is no obstacle, and stays its own.
+    """
+    (tmp_path / f".pid.{os.getpid()}").write_text("another's")
 
     files.replace(str(tmp_path / "pid"), b"5", 0o644)
 
     assert "5" == (tmp_path / "pid").read_text()
-    assert "untouched" == (tmp_path / "elsewhere").read_text()
-    assert ["elsewhere", "pid"] == sorted(os.listdir(tmp_path))
+    assert "another's" == (tmp_path / f".pid.{os.getpid()}").read_text()
+    assert 2 == len(os.listdir(tmp_path))
 
 
-def test_replace_where_a_folder_is_in_the_way(tmp_path: Path) -> None:
-    """An error, and nothing changes."""
-    (tmp_path / f".pid.{os.getpid()}").mkdir()
-    with pytest.raises(OSError, match="directory"):
+@pytest.mark.parametrize("kind", ["file", "link", "fifo"])
+def test_replace_writes_through_nothing(tmp_path: "Path", monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Whatever may lie where the new file is to be made: an error, and it is left alone."""
+    monkeypatch.setattr(files.posix, "urandom", lambda size: bytes(size))
+    place, elsewhere = tmp_path / f".pid.{'00' * 8}", tmp_path / "elsewhere"
+    elsewhere.write_text("untouched")
+    if kind == "file":
+        place.write_text("untouched")
+    elif kind == "link":
+        place.symlink_to(elsewhere)
+    else:
+        os.mkfifo(place)
+
+    with pytest.raises(FileExistsError):
         files.replace(str(tmp_path / "pid"), b"5", 0o644)
-    assert not (tmp_path / "pid").exists()
+
+    assert "untouched" == elsewhere.read_text()
+    assert kind != "file" or "untouched" == place.read_text()
+    assert [place.name, "elsewhere"] == sorted(os.listdir(tmp_path))
