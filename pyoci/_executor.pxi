@@ -77,7 +77,8 @@ cdef enum:  # of an operation
 
 cdef enum:
     SYNC_CREATED = 6
-    MEM_MAJOR = 1  # of /dev/null, zero, full, random, kmsg
+    UNIX98_PTY_FIRST = 136  # majors of the terminals of a devpts
+    UNIX98_PTY_LAST = 143
     NR_OPEN = 1 << 20  # no descriptor has a greater number, unless the host's limit was raised
     HOOK_TIMED_OUT = 1 << 30
     ON_NOEXEC_MOUNT = 1 << 16  # beside the mode of a program that may not be executed
@@ -1421,9 +1422,14 @@ cdef int do_take_terminal(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
+cdef bint is_pty(unsigned long device) noexcept nogil:
+    # Whether this device is a terminal of a devpts: it was made for whoever has it.
+    return UNIX98_PTY_FIRST <= major(device) <= UNIX98_PTY_LAST
+
+
 cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Not /dev/null and its like, which
-    # are everybody's, nor a disk, a directory or a file to read from, which nobody gives away by having them open; a
+    # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Of devices that is a terminal of a
+    # devpts alone: /dev/null and its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a directory or a file to read from, which nobody gives away by having them open; a
     # refusal (a read-only or foreign file) is no fault.
     cdef stat_t st
     cdef mode_t kind
@@ -1432,7 +1438,7 @@ cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
         if fstat(fd, &st) < 0:
             continue
         kind = st.st_mode & S_IFMT
-        if kind == S_IFDIR or kind == S_IFBLK or (kind == S_IFCHR and major(st.st_rdev) == MEM_MAJOR):
+        if kind == S_IFDIR or kind == S_IFBLK or (kind == S_IFCHR and not is_pty(st.st_rdev)):
             continue
         if kind == S_IFREG and fcntl(fd, F_GETFL) & O_ACCMODE == O_RDONLY:
             continue

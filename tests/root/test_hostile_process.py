@@ -678,6 +678,33 @@ def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
     assert (1000 if gives else 0) == place.stat().st_uid
 
 
+@pytest.mark.parametrize("kind", ["tty", "pty"])
+def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
+    """H8: one of a devpts is given to the container's user; /dev/tty, which is everybody's, a console or a serial line is
+    not."""
+    attack.process["user"] = {"uid": 1000, "gid": 1000}
+    attack.write_config()
+    master, slave = os.openpty()
+    place = Path(os.ttyname(slave))
+    if kind == "tty":
+        place = attack.folder / kind
+        os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(5, 0))
+    command = attack.command("run", "--bundle", attack.bundle, attack.id)
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    try:
+        done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <"$0"', str(place), *command],
+                              check=False, timeout=20, pass_fds=[slave], preexec_fn=take_terminal)  # fmt: skip
+        assert 0 == done.returncode
+        assert (1000 if kind == "pty" else 0) == place.stat().st_uid
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_mount_data_is_no_command(attack: Attack) -> None:
     """CVE-2018-10856's class: options of a mount go to the filesystem as they are; what it refuses is an error."""
     attack.config["mounts"].append(mount("/data", "tmpfs", "size=1;reboot"))
