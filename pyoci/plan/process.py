@@ -75,9 +75,9 @@ def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
 
 
 def labelled_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
-    """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a user
-    namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it fails
-    then.
+    """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a
+    user namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it
+    fails then.
     """
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "keycreate")

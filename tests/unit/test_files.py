@@ -27,7 +27,7 @@ def test_replace_beside_another(tmp_path: "Path") -> None:
 @pytest.mark.parametrize("kind", ["file", "link", "fifo"])
 def test_replace_writes_through_nothing(tmp_path: "Path", monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Whatever may lie where the new file is to be made: an error, and it is left alone."""
-    monkeypatch.setattr(files.posix, "urandom", lambda size: bytes(size))
+    monkeypatch.setattr(files.posix, "urandom", bytes)
     place, elsewhere = tmp_path / f".pid.{'00' * 8}", tmp_path / "elsewhere"
     elsewhere.write_text("untouched")
     if kind == "file":
