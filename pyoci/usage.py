@@ -53,7 +53,8 @@ alone. If the kernel refuses a limit, those changed before it get their old valu
 Prints a line of type `stats` at every interval, and one of type `oom` when the kernel kills a process for want
 of memory. Ends with the container.""",
     "list": """\
-Shows the containers under --root. What other runtimes keep there is passed over.""",
+Shows the containers under --root. What other runtimes keep there is passed over.
+If one of them can't be read just now, the others are shown, and the exit status is 1.""",
     "spec": """\
 An existing file is never overwritten. The config runs `sh` on a terminal in the root filesystem `rootfs`,
 with few privileges.""",
