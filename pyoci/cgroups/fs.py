@@ -37,6 +37,10 @@ GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name an
 
 # an extended attribute of a cgroup that was there before the container: its id, a slash, and a number of its own
 TAKEN = "trusted.pyoci"
+# another one: `before` and `owners` of a container that had it before this one, and was deleted while this one has it
+HANDED_ON = "trusted.pyoci.before"
+HANDED_ON_MAX = 4096  # bytes
+NOBODY = (1 << 32) - 1  # is no user's id
 
 SIGKILL = 9
 PATIENCE = 10.0  # seconds that processes get to freeze or to die
@@ -692,7 +696,12 @@ class Cgroup:
                     _native.bpf(BPF_PROG_DETACH, _bpf_attr(self.dirfd, program_fd, BPF_CGROUP_DEVICE))
                 finally:
                     posix.close(program_fd)
-            if not taken:
+            if taken:
+                self._hand_on()
+            else:
+                before, owners = self._handed_on()
+                self.before |= before
+                self.owners |= owners
                 self._restore()
                 self._unmark()
         except (OSError, CgroupError) as error:
@@ -705,16 +714,42 @@ class Cgroup:
         try:
             # under another root there may be another container of this id
             mark = f"{id}/{posix.urandom(8).hex()}"
+            if not self._said():
+                self._unmark()  # nothing is handed on by whom nobody had followed
             posix.setxattr(self.dirfd, TAKEN, mark.encode())
             self.mark = mark
         except OSError:
             pass  # it takes the host's root; without it there is one cgroup for each container, as there should be
 
     def _unmark(self) -> None:
+        for attribute in (HANDED_ON, TAKEN):
+            try:
+                posix.removexattr(self.dirfd, attribute)
+            except OSError:
+                pass
+
+    def _hand_on(self) -> None:
+        """Leave to whoever has taken it over what to restore: that one has found only what this container had set."""
+        before, owners = self._handed_on()
+        kept = _native.json_dumps({"before": self.before | before, "owners": self.owners | owners})
+        if len(kept) <= HANDED_ON_MAX and (self.before or self.owners):
+            try:
+                posix.setxattr(self.dirfd, HANDED_ON, kept)
+            except OSError:
+                pass
+
+    def _handed_on(self) -> "tuple[dict[str, str], dict[str, int]]":
+        """What containers before this one have left to restore: (before, owners)."""
         try:
-            posix.removexattr(self.dirfd, TAKEN)
-        except OSError:
-            pass
+            kept: Any = _native.json_loads(posix.getxattr(self.dirfd, HANDED_ON))
+            before, owners = kept["before"], kept["owners"]
+            proper = [type(value) is str and value.isascii() for value in before.values()]
+            proper += [type(uid) is int and 0 <= uid < NOBODY for uid in owners.values()]
+            if all(proper) and all(map(_is_name, (*before, *owners))):
+                return before, owners
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # there is nothing; or root of a container with every privilege has written it
+        return {}, {}
 
     def trust(self, lives: "Callable[[], bool]") -> None:
         """Where the container's first process `lives` nobody can have taken the cgroup over, whatever it says now: root
@@ -884,6 +919,11 @@ def page_sizes() -> "list[str]":
 
 
 # Files
+
+
+def _is_name(name: str) -> bool:
+    """Whether it names a file of a cgroup, or with "." the cgroup, and nothing elsewhere."""
+    return name.isascii() and "/" not in name and "\0" not in name and name not in ("", "..")
 
 
 def _lifted(old: str, new: str) -> "Iterator[str]":

@@ -198,6 +198,7 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
     if existed:
         Path(mount + path).mkdir()
+        Path(mount + path, "cgroup.max.depth").write_text("9")
     attack.linux["cgroupsPath"] = path
     attack.linux["resources"]["unified"] = {"cgroup.max.depth": "5"}
     created(attack)
@@ -218,6 +219,9 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
     assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
     assert "5\n" == Path(mount + path, "cgroup.max.depth").read_text()
     assert 0 == attack.pyoci("delete", "--force", other).status
+    if existed:
+        assert "9\n" == Path(mount + path, "cgroup.max.depth").read_text()
+        assert not [name for name in os.listxattr(mount + path) if name.startswith("trusted.")]
     os.rmdir(mount + path)
 
 
@@ -306,6 +310,38 @@ def test_cgroup_says_that_it_is_taken(attack: Attack, command: str) -> None:
     wait_for(lambda: not Path(path).exists() or "populated 0" in Path(path, "cgroup.events").read_text())
     if Path(path).exists():
         os.removexattr(path, "trusted.pyoci")
+    attack.assert_host_clean()
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b"",
+        b"[]",
+        b'{"before": {}}',
+        b'{"before": {"../cgroup.max.depth": "7"}, "owners": {}}',
+        b'{"before": {"..": "7"}, "owners": {}}',
+        b'{"before": {"cgroup.max.depth": 7}, "owners": {}}',
+        b'{"before": {"cgroup.max.depth": "\\ud800"}, "owners": {}}',
+        b'{"before": {}, "owners": {".": -1}}',
+        b'{"before": {}, "owners": {".": 4294967296}}',
+        b'{"before": {}, "owners": {"../cgroup.procs": 7}}',
+    ],
+)
+def test_nonsense_is_handed_on_with_a_cgroup(attack: Attack, kept: bytes) -> None:
+    """H18: as root of a container with every privilege can write it."""
+    mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
+    above = Path(mount, attack.id)
+    path = above / "leaf"
+    path.mkdir(parents=True)
+    attack.linux["cgroupsPath"] = f"/{attack.id}/leaf"
+    created(attack)
+    os.setxattr(path, "trusted.pyoci.before", kept)
+    assert 0 == attack.delete("--force").status
+    assert ["max\n"] * 2 == [(folder / "cgroup.max.depth").read_text() for folder in (above, path)]
+    assert [0] * 3 == [place.stat().st_uid for place in (above, path, above / "cgroup.procs")]
+    path.rmdir()
+    above.rmdir()
     attack.assert_host_clean()
 
 
