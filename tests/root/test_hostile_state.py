@@ -30,6 +30,7 @@ pytestmark = pytest.mark.root
 def bystander() -> "Iterator[subprocess.Popen[bytes]]":
     """A process that no command may signal."""
     process = subprocess.Popen(["/bin/sleep", "100"])
+    time.sleep(0.02)  # a process is known by its start, too, which the kernel tells in hundredths of a second
     yield process
     kill(process)
 
