@@ -27,7 +27,7 @@ MACHINES = {
     "qemu-6.1": (
         [VM / "qemu", "--kernel", "6.1", "--timeout", "1200", "--"],
         12,
-        ["PROC-15", "CG-35", "CG-38", "CG-41", "TIME-01", "FEAT-14"],
+        ["PROC-15", "CG-35", "CG-38", "CG-41", "CG-47", "TIME-01", "FEAT-14"],
     ),
     "qemu-6.12": (
         [
