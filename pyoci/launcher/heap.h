@@ -8,7 +8,8 @@
 /* Which commands write to a block: none, create and run, all. */
 enum heat { COLD, WARM, HOT, HEATS };
 
-/* From here on Python allocates in the image. `order` is the path of what heap_survey wrote, or NULL for a survey. */
+/* Before Python starts: from here on it allocates in the image. `order` is the path of what heap_survey wrote, or NULL for
+ * a survey. */
 bool heap_begin(const char *order);
 
 /* Python allocates where it always does, and what is in the image stays as it is. */

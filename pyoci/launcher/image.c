@@ -49,8 +49,6 @@ static void collect_garbage(void)
     PyGC_Disable();
 }
 
-bool image_begin(const char *order) { return heap_begin(order); }
-
 bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 {
     collect_garbage();

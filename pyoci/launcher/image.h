@@ -9,10 +9,6 @@
 /* Whether this process began with an image, Python started in it. */
 bool image_is_there(void);
 
-/* Before Python starts: from here on memory is taken where the image will have it, in the order that image_survey
- * wrote to the file `order`, or, if it is NULL, for a survey. */
-bool image_begin(const char *order);
-
 /* In the place of image_write: writes to the new file `path` in which order memory is best. A child calls `rehearse` for
  * each heat but COLD. */
 bool image_survey(const char *path, bool (*rehearse)(enum heat heat));
