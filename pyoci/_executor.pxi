@@ -1429,8 +1429,9 @@ cdef bint is_pty(unsigned long device) noexcept nogil:
 
 cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
     # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Of devices that is a terminal of a
-    # devpts alone: /dev/null and its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a directory or a file to read from, which nobody gives away by having them open; a
-    # refusal (a read-only or foreign file) is no fault.
+    # devpts alone: /dev/null and its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a
+    # directory or a file to read from, which nobody gives away by having them open; a refusal (a read-only or foreign file)
+    # is no fault.
     cdef stat_t st
     cdef mode_t kind
     cdef int fd
