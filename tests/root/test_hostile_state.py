@@ -42,6 +42,29 @@ def created(attack: Attack) -> Path:
     return attack.root / attack.id
 
 
+def ended(attack: Attack) -> None:
+    """A container that has ended without a start, and is still there."""
+    created(attack)
+    os.kill(attack.pid(), signal.SIGKILL)
+    attack.wait("stopped")
+
+
+def create_beside(attack: Attack, id: str) -> None:
+    """Another container from the same bundle; it holds nothing of ours open."""
+    quiet = subprocess.DEVNULL
+    command = attack.command("create", "--bundle", attack.bundle, id)
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+
+
+def taken_over(attack: Attack) -> str:
+    """A container that has ended, and another one in its cgroup, whose id this is."""
+    ended(attack)
+    other = f"{attack.id}b"
+    attack._ids.add(other)
+    create_beside(attack, other)
+    return other
+
+
 def rewrite(place: Path, **changes: Any) -> None:
     """Change state.json."""
     record = json.loads((place / "state.json").read_text())
@@ -202,14 +225,7 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
         Path(mount + path, "cgroup.max.depth").write_text("9")
     attack.linux["cgroupsPath"] = path
     attack.linux["resources"]["unified"] = {"cgroup.max.depth": "5"}
-    created(attack)
-    os.kill(attack.pid(), signal.SIGKILL)
-    attack.wait("stopped")
-    other = f"{attack.id}b"
-    attack._ids.add(other)
-    quiet = subprocess.DEVNULL
-    command = attack.command("create", "--bundle", attack.bundle, other)
-    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    other = taken_over(attack)
 
     result = subprocess.run(
         [attack.executable, "--root", attack.root, "delete", attack.id], capture_output=True, text=True, check=False
@@ -229,14 +245,7 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
 def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
     """H18: likewise."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
-    created(attack)
-    os.kill(attack.pid(), signal.SIGKILL)
-    attack.wait("stopped")
-    other = f"{attack.id}b"
-    attack._ids.add(other)
-    quiet = subprocess.DEVNULL
-    command = attack.command("create", "--bundle", attack.bundle, other)
-    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    other = taken_over(attack)
 
     assert 0 == attack.pyoci("kill", "--all", attack.id, "KILL").status
     assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
@@ -250,13 +259,9 @@ def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Att
     path = Path(mount, attack.id)
     path.mkdir()
     attack.linux["cgroupsPath"] = f"/{attack.id}"
-    created(attack)
-    os.kill(attack.pid(), signal.SIGKILL)
-    attack.wait("stopped")
-    quiet = subprocess.DEVNULL
+    ended(attack)
     own, attack.root = attack.root, attack.folder / "another"
-    command = attack.command("create", "--bundle", attack.bundle, attack.id)
-    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    create_beside(attack, attack.id)
     another, attack.root = attack.root, own
 
     result = subprocess.run(
@@ -277,14 +282,7 @@ def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) ->
     """H18: of a container in the host's pid namespace nothing is left, and nobody there is its own."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
-    created(attack)
-    os.kill(attack.pid(), signal.SIGKILL)
-    attack.wait("stopped")
-    other = f"{attack.id}b"
-    attack._ids.add(other)
-    quiet = subprocess.DEVNULL
-    command = attack.command("create", "--bundle", attack.bundle, other)
-    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
+    other = taken_over(attack)
 
     result = attack.pyoci("kill", attack.id, "KILL")
     assert (1, "container not running\n") == (result.status, result.err)
