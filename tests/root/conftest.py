@@ -1,12 +1,14 @@
 """Fixtures for tests that run real containers."""
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import Attack
+from tests.support.hostile import Attack, kill
 from tests.support.probe import build
 from tests.support.runtime import Bundle, Host, Runtime
 
@@ -29,6 +31,15 @@ def attack(pyoci: str, tmp_path: Path) -> Iterator[Attack]:
         made.assert_host_clean()
     finally:
         made.clean_up()
+
+
+@pytest.fixture
+def bystander() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that no command may signal."""
+    process = subprocess.Popen(["/bin/sleep", "100"])
+    time.sleep(0.02)  # a process is known by its start, too, which the kernel tells in hundredths of a second
+    yield process
+    kill(process)
 
 
 @pytest.fixture

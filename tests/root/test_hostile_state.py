@@ -14,25 +14,13 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.support.hostile import Attack, kill, wait_for
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def bystander() -> "Iterator[subprocess.Popen[bytes]]":
-    """A process that no command may signal."""
-    process = subprocess.Popen(["/bin/sleep", "100"])
-    time.sleep(0.02)  # a process is known by its start, too, which the kernel tells in hundredths of a second
-    yield process
-    kill(process)
 
 
 def created(attack: Attack) -> Path:

@@ -387,20 +387,18 @@ def test_main_thread_may_end(runtime, bundle):
     runtime.wait("stopped")
 
 
-def test_pid_of_another_process(runtime, bundle):
+def test_pid_of_another_process(runtime, bundle, bystander):
     """A pid that the kernel has given to another process is not the container's: stopped, and never signalled."""
     bundle.program("sleep", 100)
     runtime.create()
     os.kill(runtime.pid(), signal.SIGKILL)
     runtime.wait("stopped")
-    with subprocess.Popen(["sleep", "100"]) as other:
-        record = runtime.record()
-        (runtime.root / runtime.id / "state.json").write_text(json.dumps({**record, "pid": other.pid}))
-        assert "stopped" == runtime.state()["status"]
-        assert "container not running" in runtime.fails("kill", runtime.id, "KILL")
-        runtime.delete()
-        assert other.poll() is None
-        other.kill()
+    record = {**runtime.record(), "pid": bystander.pid}
+    (runtime.root / runtime.id / "state.json").write_text(json.dumps(record))
+    assert "stopped" == runtime.state()["status"]
+    assert "container not running" in runtime.fails("kill", runtime.id, "KILL")
+    runtime.delete()
+    assert bystander.poll() is None
 
 
 def test_cgroup_of_the_config(runtime, bundle):
