@@ -104,12 +104,20 @@ def pidfd_send_signal(int pidfd, int signum):
 
 
 def prlimit(int pid, int resource, soft, hard):
-    """prlimit(2): set one limit of another process; 2**64 - 1 is infinity."""
+    """prlimit(2): set one limit of a process, 0 is this one; 2**64 - 1 is infinity."""
     cdef uint64_t limits[2]
     limits[0] = soft
     limits[1] = hard
     if syscall(SYS_prlimit64, pid, resource, limits, NULL) < 0:
         raise failure()
+
+
+def getrlimit(int resource):
+    """prlimit(2): the (soft, hard) limit of this process; 2**64 - 1 is infinity."""
+    cdef uint64_t limits[2]
+    if syscall(SYS_prlimit64, 0, resource, NULL, limits) < 0:
+        raise failure()
+    return limits[0], limits[1]
 
 
 def sched_setattr(int pid, bytes attributes):

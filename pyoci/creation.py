@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from pyoci.plan.operations import Plan
 
 _FIRST_FD = 3
-_FEW_SLOTS = 128  # descriptors of a plan for which nobody's soft limit is too low
 
 
 def create(
@@ -192,20 +191,6 @@ class _Creation:
         self, console_socket: "str | None", pidfd_socket: "str | None", pid_file: "str | None"
     ) -> "tuple[Container, Launch]":
         """Claim the id, make the container, commit. On any failure everything is taken back."""
-        lower = None
-        if self.plan.slots > _FEW_SLOTS:
-            from pyoci import open_files  # most containers have a dozen
-
-            lower = open_files.make_room(self.plan, self.preserve_fds)
-        try:
-            return self._launch(console_socket, pidfd_socket, pid_file)
-        finally:
-            if lower is not None:
-                lower()
-
-    def _launch(
-        self, console_socket: "str | None", pidfd_socket: "str | None", pid_file: "str | None"
-    ) -> "tuple[Container, Launch]":
         occupy(_FIRST_FD, self.preserve_fds)
         record = self._record()
         launch = Launch(

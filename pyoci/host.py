@@ -2,8 +2,9 @@
 
 import posix
 
-from pyoci import files
+from pyoci import _native, files
 from pyoci.cgroups import fs
+from pyoci.config.names import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.plan.compiler import Host
 
@@ -23,6 +24,7 @@ def probe(*, as_root: bool = False) -> Host:
         setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=_exists("/sys/fs/selinux/enforce"),
+        open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
         user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
     )
 

@@ -102,6 +102,7 @@ class Launch:
         self.console = -1
         self._channel = -1
         self._network = -1
+        self._own_rlimit: tuple[int, int, int] | None = None
         self._moved: list[dict[str, Any]] = []
         self._properties: list[Property] = []
         self._children: list[int] = []
@@ -269,7 +270,8 @@ class Launch:
         return left
 
     def close(self) -> None:
-        """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using."""
+        """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using. A
+        limit of the runtime's own that was raised for it is what it was."""
         for slot, fd in enumerate(self.slots):
             if fd >= 0:
                 posix.close(fd)
@@ -279,6 +281,9 @@ class Launch:
                 posix.close(fd)
         self._channel = self._network = -1
         self.cgroup.close()
+        if self._own_rlimit is not None:
+            _native.prlimit(0, *self._own_rlimit)
+            self._own_rlimit = None
 
     def release(self) -> None:
         """Close the pidfds and the console: nobody here waits for the container."""
@@ -558,6 +563,10 @@ class Launch:
     def _prlimit(self, op: Op) -> None:
         _native.prlimit(self.pid, op.a, op.b, op.c)
 
+    def _raise_own_rlimit(self, op: Op) -> None:
+        self._own_rlimit = (op.a, *_native.getrlimit(op.a))
+        _native.prlimit(0, op.a, op.b, op.c)
+
     def _set_affinity(self, op: Op) -> None:
         try:
             posix.sched_setaffinity(self.pid, numbers(op.s1))
@@ -625,6 +634,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "move_net_device": Launch._move_net_device,
     "run_host_hook": Launch._run_host_hook,
     "prlimit": Launch._prlimit,
+    "raise_own_rlimit": Launch._raise_own_rlimit,
     "sched_setattr": Launch._sched_setattr,
     "ioprio_set": Launch._ioprio_set,
     "send_console": Launch._elsewhere,
@@ -677,6 +687,7 @@ _PHRASES = {
     "write_oom_score_adj": "set the OOM score adjustment",
     "move_net_device": "move network device {1}",
     "prlimit": "set {1}",
+    "raise_own_rlimit": "set {1} of the runtime",
     "set_affinity": "run on CPUs {1}",
     "sched_setattr": "set scheduling policy {1}",
     "ioprio_set": "set I/O priority {1}",

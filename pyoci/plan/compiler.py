@@ -5,6 +5,7 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 """
 
 from pyoci.cgroups import device_filter, resources
+from pyoci.config.names import RLIMITS
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
 from pyoci.plan.operations import CGROUP, CLONES, CREATED, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
@@ -22,12 +23,13 @@ class Host:
     `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
     what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
     `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
-    `user_manager` whether a unit is for the user's systemd to make, not for the system's.
+    `open_files` the soft and hard limit on this process' descriptors; `user_manager` whether a unit is for the user's
+    systemd to make, not for the system's.
     """
 
     __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "selinux", "setgroups", "uid", "user_manager"),
-        "user_namespace",
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "open_files", "selinux", "setgroups", "uid"),
+        *("user_manager", "user_namespace"),
     )
 
     def __init__(
@@ -42,6 +44,7 @@ class Host:
         setgroups: bool = True,
         apparmor: bool = False,
         selinux: bool = False,
+        open_files: "tuple[int, int]" = (1024, 1 << 19),
         user_manager: bool = False,
     ) -> None:
         self.arch = arch
@@ -53,6 +56,7 @@ class Host:
         self.setgroups = setgroups
         self.apparmor = apparmor
         self.selinux = selinux
+        self.open_files = open_files
         self.user_manager = user_manager
 
     @property
@@ -143,8 +147,26 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
         from pyoci.plan import intel_rdt  # most containers have none
 
         intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
+    _make_room(plan, *host.open_files, options.preserve_fds)
     return plan
 
+
+def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
+    """Each mount has a descriptor until it is attached, and longer. The soft limit is there to protect programs that
+    can't cope with large numbers: for very many the runtime takes what it needs of the hard one for as long as it makes
+    the container, and the container's program gets the soft limit of the caller.
+    """
+    needed = min(plan.slots + preserved + _OTHER_DESCRIPTORS, hard)
+    if needed <= soft:
+        return
+    limit = RLIMITS["RLIMIT_NOFILE"]
+    plan.before.insert(0, Op("raise_own_rlimit", "", "RLIMIT_NOFILE", a=limit, b=needed, c=hard))
+    ready = next(index for index, op in enumerate(plan.init) if op.verb == "sync" and op.a == READY)
+    # by itself, which takes no privilege, and before the runtime sets the limits of the config
+    plan.init.insert(ready, Op("set_rlimit", "", "RLIMIT_NOFILE", a=limit, b=soft, c=hard))
+
+
+_OTHER_DESCRIPTORS = 64  # what the runtime has open besides those of the plan
 
 _NEEDS_USER_NAMESPACE = (
     "cannot make a container without a user and a mount namespace of its own: this takes CAP_SYS_ADMIN "

@@ -41,8 +41,8 @@ PARENT_VERBS = (
     "open_device", "open_namespace", "open_null", "make_cgroup", "write_cgroup", "attach_device_filter",
     "make_rdt_group", "write_schemata", "make_monitoring_group", "join_rdt_group", "write_id_maps", "deny_setgroups",
     "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
-    "send_console", "sched_setattr", "ioprio_set", "prlimit", "commit", "send_listener", "open_container",
-    "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
+    "send_console", "sched_setattr", "ioprio_set", "prlimit", "raise_own_rlimit", "commit", "send_listener",
+    "open_container", "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
     "connect_systemd", "set_property", "start_unit", "await_unit", "change_property",
 )  # fmt: skip
 

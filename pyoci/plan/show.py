@@ -347,6 +347,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "set_property": lambda op: f"{op.s1} = {op.s2}",
     "set_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "prlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
+    "raise_own_rlimit": lambda op: f"{op.s1}  soft {_limit(op.b)} hard {_limit(op.c)}",
     "readonly_path": _first,
     "remount": _remount,
     "run_hook": _hook,

@@ -356,6 +356,22 @@ def test_pids_limit_waits_until_all_processes_of_the_set_up_were_cloned() -> Non
     assert ["pids.max"] == [op.s1 for op in plan.at[operations.READY] if op.verb == "write_cgroup"]
 
 
+@pytest.mark.parametrize(("limits", "raised"), [((64, 4096), True), ((64, 64), False), ((1024, 4096), False)])
+def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, raised: bool) -> None:
+    """The plan says that the runtime takes them, and that the program does not inherit that."""
+    document, _ = config.load((PLANS / "minimal.json").read_bytes())
+    document["mounts"] = [
+        {"destination": f"/many/{n}", "type": "none", "source": "/srv", "options": ["bind"]} for n in range(200)
+    ]
+    plan = compiler.compile_container(document, compiler.Host(open_files=limits), compiler.Options("/bundle", "box"))
+    own = [op for op in plan.parent() if op.verb == "raise_own_rlimit"]
+    back = [(op.b, op.c) for op in plan.init if op.verb == "set_rlimit"]
+    assert ([limits] if raised else []) == back
+    assert raised == bool(own)
+    assert all(plan.slots < op.b <= limits[1] for op in own)
+    assert ("raise_own_rlimit" in show.text(plan)) == raised
+
+
 @pytest.mark.parametrize("host", [compiler.Host(capabilities=~(1 << 23)), compiler.Host(user_namespace=True)])
 def test_priorities_where_the_runtime_may_not_set_them(host: compiler.Host) -> None:
     """Without CAP_SYS_NICE of the initial user namespace the process itself does what any process may, of itself."""
