@@ -356,7 +356,7 @@ class Container:
         results, pidfd = self._open_results()
         try:
             if self._record["listener"]:
-                self._send_go_traced(self._record["listener"])
+                self._send_go_traced(self._record["listener"], pidfd)
             else:
                 self._send_go()
             data = _read_to_end(results, pidfd)
@@ -416,14 +416,14 @@ class Container:
         posix.write(go, b"\1")
         posix.close(go)
 
-    def _send_go_traced(self, listener: "dict[str, str]") -> None:
+    def _send_go_traced(self, listener: "dict[str, str]", pidfd: int) -> None:
         """Its filter has a listener: the agent gets it before the process goes on."""
         from pyoci.listener import Tracee, process_state
 
-        pid = self._record["pid"]
-        pidfd = open_process(self._record)
-        if pidfd < 0:
+        if wait_ended(pidfd, 0):
             return
+
+        pid = self._record["pid"]
         tracee = Tracee(pid, pidfd)
         try:
             if tracee.has_listener():  # a start that was killed has given it to the agent
@@ -441,8 +441,6 @@ class Container:
         except BaseException:
             tracee.kill()
             raise
-        finally:
-            posix.close(pidfd)
 
     def _require_process(self) -> None:
         if self.status() == "stopped":
