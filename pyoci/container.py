@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pyoci.cgroups import fs
+    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.fs import Cgroup
     from pyoci.execution import Changes
     from pyoci.notify import Relay
 
@@ -292,7 +293,7 @@ class Container:
         """What state.json says. Raises ContainerNotFound or StateError if it can't be used."""
         return self._require_record()
 
-    def cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
+    def cgroup(self) -> "Cgroup | NoCgroup":
         """Where its processes are. Raises StateError."""
         try:
             from pyoci import cgroups  # `state` of a stopped or a created container needs none of it
@@ -315,7 +316,7 @@ class Container:
 
     # --- parts of them
 
-    def _own_cgroup(self) -> "fs.Cgroup | fs.NoCgroup":
+    def _own_cgroup(self) -> "Cgroup | NoCgroup":
         """Where its processes are, or were: another container can have taken it over since the first one ended."""
         cgroup = self.cgroup()
         cgroup.trust(self._lives)

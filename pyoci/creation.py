@@ -9,7 +9,8 @@ import posix
 from pyoci import config as configuration
 from pyoci import console, files, hooks, state
 from pyoci.bundle import read_config
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
+from pyoci.cgroups.disabled import NoCgroup
 from pyoci.config.jsonio import dumps
 from pyoci.container import Container, now, open_bundle, run_poststop, state_json
 from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
@@ -172,7 +173,7 @@ class _Creation:
         cgroups_path = self.config.get("linux", {}).get("cgroupsPath", "")
         without = ""
         if cgroup_manager == "cgroupfs" and self.host.rootless:
-            without = fs.refusal(cgroups_path, self.id, self.host.cgroup_mount)
+            without = hierarchy.refusal(cgroups_path, self.id, self.host.cgroup_mount)
         self.options = Options(
             self.bundle,
             self.id,
@@ -279,7 +280,7 @@ class _Creation:
             "process": config.get("process", {}).get("args", []),
             "notify": self.notifies,
             "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
-            "cgroup": fs.NoCgroup().to_dict(),
+            "cgroup": NoCgroup().to_dict(),
             "rdt": {},
             "listener": _listener(self.plan),
             "startOps": {

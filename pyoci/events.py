@@ -5,7 +5,7 @@ import select
 import time
 
 from pyoci.cgroups import stats
-from pyoci.cgroups.fs import page_sizes
+from pyoci.cgroups.hierarchy import page_sizes
 from pyoci.config.jsonio import dumps
 from pyoci.log import print_data
 from pyoci.state import open_process
@@ -14,7 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cgroups.fs import Cgroup, NoCgroup
+    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.fs import Cgroup
 
 
 def statistics(id: str, cgroup: "Cgroup | NoCgroup") -> "dict[str, Any]":

@@ -9,7 +9,8 @@ import posix
 from pyoci import config as configuration
 from pyoci import console
 from pyoci.bundle import read_given
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
+from pyoci.cgroups.fs import Cgroup
 from pyoci.config.jsonio import dumps
 from pyoci.container import state_document
 from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
@@ -25,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyoci.cgroups.disabled import NoCgroup
     from pyoci.container import Container
     from pyoci.listener import Tracee
     from pyoci.log import Log
@@ -316,12 +318,12 @@ def _inode(path: str) -> "tuple[int, int]":
     return status.st_dev, status.st_ino
 
 
-def _cgroup(container: "Container", pid: int, below: str) -> "fs.Cgroup | fs.NoCgroup":
+def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup":
     """The container's cgroup, or the one `below` it; or that of its first process if it manages cgroups of its own: one
     that has given controllers to its children takes no process.
     """
     own = container.cgroup()
-    if not isinstance(own, fs.Cgroup):
+    if not isinstance(own, Cgroup):
         return own
     if below and not below.strip("/"):
         return own  # at any rate, it says
@@ -331,7 +333,7 @@ def _cgroup(container: "Container", pid: int, below: str) -> "fs.Cgroup | fs.NoC
             raise UsageError(f"cannot use cgroup `{below}`: expected a path below the container's")
         return own.at(own.path + path)
     if own.read("cgroup.subtree_control").strip():
-        path = fs.path_of(pid)
+        path = hierarchy.path_of(pid)
         if path.startswith(own.path + "/"):
             return own.at(path)
     return own

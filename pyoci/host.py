@@ -3,7 +3,7 @@
 import posix
 
 from pyoci import _native, files
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
 from pyoci.config.names import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.plan.compiler import Host
@@ -40,7 +40,7 @@ def _has_user_manager(*, in_namespace: bool) -> bool:
 def _cgroup_mount() -> str:
     """Where cgroup v2 is mounted, "" if it is not: an error only for a container that gets a cgroup."""
     try:
-        return fs.find_mount()
+        return hierarchy.find_mount()
     except CgroupError:
         return ""
 

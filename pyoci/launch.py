@@ -10,7 +10,9 @@ import errno
 import posix
 
 from pyoci import _native, explain, files, hooks, state
-from pyoci.cgroups.fs import GONE, Cgroup, NoCgroup, errno_of
+from pyoci.cgroups.directories import GONE, errno_of
+from pyoci.cgroups.disabled import NoCgroup
+from pyoci.cgroups.fs import Cgroup
 from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.devices import OF_CONTAINER

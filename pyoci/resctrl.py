@@ -15,7 +15,7 @@ import errno
 import posix
 
 from pyoci import files
-from pyoci.cgroups.fs import is_mounted, mounts
+from pyoci.cgroups.hierarchy import is_mounted, mounts
 from pyoci.errors import SetupError, StateError, reason
 from pyoci.plan.intel_rdt import FIND, FIND_OR_MAKE, MAKE, WHERE, differences, parse
 from pyoci.state import is_exiting

@@ -2,7 +2,10 @@
 
 resources.py      PURE: `linux.resources` → the files to write
 device_filter.py  PURE: `linux.resources.devices` → an eBPF program
+hierarchy.py      where the hierarchy is mounted, and where in it a cgroup lies
+directories.py    its directories and files, by descriptor
 fs.py             the effects: make a cgroup, limit it, freeze it, kill it, remove it
+disabled.py       no cgroup
 units.py          PURE: `linux.cgroupsPath`, files and annotations → a unit of systemd's and its properties
 gvariant.py       PURE: a property's value out of an annotation
 systemd.py        the effects where systemd makes the cgroup
@@ -16,7 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cgroups.fs import Cgroup, NoCgroup
+    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.fs import Cgroup
 
 
 def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
@@ -25,7 +29,8 @@ def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
         from pyoci.cgroups.systemd import Unit  # only what is one pays for it
 
         return Unit.from_dict(record)
-    from pyoci.cgroups.fs import Cgroup, NoCgroup
+    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.fs import Cgroup
 
     managers: dict[str, type[Cgroup | NoCgroup]] = {"cgroupfs": Cgroup, "disabled": NoCgroup}
     if record["driver"] not in managers:

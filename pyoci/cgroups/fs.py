@@ -6,10 +6,8 @@
     … clone into cgroup.dirfd …
     cgroup.destroy(kill=True)
 
-Implements "Control groups" of the runtime specification (config-linux.md). The hierarchy is found through
-/proc/self/mountinfo, so unified and hybrid hosts are the same to it. Directories are reached one component at
-a time from the mount, never through a symbolic link, and everything is done by descriptor. Nothing here
-sleeps: `cgroup.events` says when a cgroup is frozen or empty.
+Implements "Control groups" of the runtime specification (config-linux.md). Everything is done by descriptor. Nothing
+here sleeps: `cgroup.events` says when a cgroup is frozen or empty.
 """
 
 import _struct
@@ -19,6 +17,24 @@ import select
 import time
 
 from pyoci import _native
+from pyoci.cgroups.directories import (
+    DIRECTORY,
+    GONE,
+    READ,
+    errno_of,
+    is_there,
+    mkdir_at,
+    open_below,
+    pids_at,
+    read_at,
+    read_file,
+    remove_unused,
+    rmdir_at,
+    subtree,
+    words_at,
+    write_at,
+)
+from pyoci.cgroups.hierarchy import PATH_POINTER, cgroup_path, find_mount
 from pyoci.errors import CgroupError, reason
 
 TYPE_CHECKING = False
@@ -28,12 +44,7 @@ if TYPE_CHECKING:
 
     from pyoci.cgroups.resources import Write
 
-PATH_POINTER = "/linux/cgroupsPath"
-DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 KEYED = ("io.max", "io.weight", "io.bfq.weight", "rdma.max")  # a line for each device that has a limit
-GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
 
 # an extended attribute of a cgroup that was there before the container: its id, a slash, and a number of its own
 TAKEN = "trusted.pyoci"
@@ -67,101 +78,6 @@ ENABLE_HINTS = {
     errno.ENOENT: "its parent does not have the controller to give",
     errno.EOPNOTSUPP: "it is a threaded cgroup",
 }
-
-
-def find_mount() -> str:
-    """The mount point of the cgroup v2 hierarchy.
-
-    Of several, a mount of the hierarchy's root goes before one of a part, the two usual places before others,
-    and what was mounted first before what came later. Raises `CgroupError` if there is none.
-    """
-    found = []
-    for order, (root, path, device) in enumerate(mounts("cgroup2")):
-        usual = {"/sys/fs/cgroup": 0, "/sys/fs/cgroup/unified": 1}.get(path, 2)
-        found.append((root != "/", usual, order, path, device))
-    for _, _, _, path, device in sorted(found):
-        if is_mounted(path, device):
-            return path
-    raise CgroupError(
-        "cannot find the cgroup v2 hierarchy: no cgroup2 file system is mounted",
-        hint="mount one, or run with --cgroup-manager disabled",
-    )
-
-
-def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
-    """The mounts of a type of file system: what of it is mounted, where, and its device as "major:minor"."""
-    for line in _read_file("/proc/self/mountinfo").split("\n"):
-        if f" - {kind} " in line:
-            _, _, device, root, path, *_ = line.split(" ")
-            yield root, _unescape(path), device
-
-
-def is_mounted(path: str, device: str) -> bool:
-    """Whether `path` still shows the mount of `device` ("major:minor") and nothing on top of it."""
-    major, _, minor = device.partition(":")
-    try:
-        return posix.stat(path).st_dev == posix.makedev(int(major), int(minor))
-    except OSError:
-        return False
-
-
-def _unescape(path: str) -> str:
-    """A path of mountinfo, where blank, tab, newline and backslash are `\\` and three octal digits."""
-    head, *escaped = path.split("\\")
-    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in escaped)
-
-
-def cgroup_path(cgroups_path: str, id: str) -> str:
-    """The path from the mount for `linux.cgroupsPath` ("" when unset) of container `id`.
-
-    An absolute one counts from the mount. A relative one, and the id when there is none, go beside the cgroup
-    of the caller: in its parent, since v2 lets a cgroup have either processes or limited children.
-    """
-    parts = (cgroups_path or id).removesuffix("/").split("/")
-    absolute = parts[0] == ""
-    if absolute:
-        del parts[0]
-    if not parts or any(part in ("", ".", "..") or "\0" in part or "\n" in part for part in parts):
-        raise CgroupError(
-            f"cannot use cgroup path {cgroups_path!r}: not a plain path below the mount", where=PATH_POINTER
-        )
-    return "/" + "/".join(parts) if absolute else f"{_own_parent()}/{'/'.join(parts)}"
-
-
-def _own_parent() -> str:
-    """The parent of the caller's own cgroup as a path from the mount, "" when it is the root."""
-    parent = path_of().rpartition("/")[0]
-    return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
-
-
-def path_of(pid: "int | str" = "self") -> str:
-    """The cgroup of a process, by default the caller's own, as a path from the mount; "" without a v2 hierarchy."""
-    for line in _read_file(f"/proc/{pid}/cgroup").split("\n"):
-        if line.startswith("0::"):
-            return line[3:]
-    return ""
-
-
-def refusal(cgroups_path: str, id: str, mount: str) -> str:
-    """Why a process that is not root of the host may not make this cgroup and put a process into it; "" if it may.
-
-    What it takes (cgroups(7), "Delegation"): to write to the directory above, and to the cgroup.procs of the cgroup
-    that both the new one and the process' own lie in.
-    """
-    if not mount:
-        return "no cgroup2 file system is mounted"
-    path = cgroup_path(cgroups_path, id)
-    above = path
-    while above and not _is_there(mount + above):
-        above = above.rpartition("/")[0]
-    own = path_of()
-    common = path
-    while common and not f"{own}/".startswith(f"{common}/"):
-        common = common.rpartition("/")[0]
-    for file in (f"{mount}{above}", f"{mount}{common}/cgroup.procs"):
-        if not posix.access(file, posix.W_OK, effective_ids=True):
-            return f"{file} is not this user's to write to"
-    return ""
 
 
 class Cgroup:
@@ -234,7 +150,7 @@ class Cgroup:
         parts = path[1:].split("/")
         ancestors = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]
         mount = mount or find_mount()
-        return cls(mount, path, [ancestor for ancestor in ancestors if not _is_there(mount + ancestor)])
+        return cls(mount, path, [ancestor for ancestor in ancestors if not is_there(mount + ancestor)])
 
     @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
@@ -247,7 +163,7 @@ class Cgroup:
     def at(self, path: str) -> "Cgroup":
         """The cgroup at `path` of the same hierarchy, which exists. Raises `CgroupError`."""
         try:
-            fd = _open_below(self.mount, path)
+            fd = open_below(self.mount, path)
         except OSError as error:
             raise CgroupError(f"cannot use cgroup {path}: {reason(errno_of(error))}") from error
         found = Cgroup(self.mount, path, [], posix.fstat(fd).st_ino)
@@ -294,7 +210,7 @@ class Cgroup:
 
     def add(self, pid: int) -> None:
         """Move a process here."""
-        _write(self.dirfd, "cgroup.procs", str(pid).encode())
+        write_at(self.dirfd, "cgroup.procs", str(pid).encode())
 
     def fitted(self, writes: "list[Write]") -> "list[Write]":
         """`writes` as a manager of the cgroup would have them: here, the same."""
@@ -320,7 +236,7 @@ class Cgroup:
     def read(self, name: str) -> str:
         """The content of a file; "" if there is none. Raises `CgroupError`."""
         try:
-            return _read(self.dirfd, name).decode("utf-8", "surrogateescape")
+            return read_at(self.dirfd, name).decode("utf-8", "surrogateescape")
         except OSError as error:
             if errno_of(error) in (*GONE, errno.EOPNOTSUPP):
                 return ""
@@ -328,7 +244,7 @@ class Cgroup:
 
     def delegate(self, uid: int) -> None:
         """Make `uid` the owner of the directory, and of the files in it that the kernel lets a new owner write."""
-        for name in (".", *(_read_file(DELEGATE) if _is_there(DELEGATE) else DELEGATED).split()):
+        for name in (".", *(read_file(DELEGATE) if is_there(DELEGATE) else DELEGATED).split()):
             try:
                 if self.path not in self.created:
                     status = posix.stat(name, dir_fd=self.dirfd, follow_symlinks=False)
@@ -372,10 +288,10 @@ class Cgroup:
             top = self.dirfd
             if self._taker():
                 return []
-            found = _read_pids(top, "cgroup.procs")
+            found = pids_at(top, "cgroup.procs")
             if recursive:
-                for parent, name in _below(top):
-                    found += _read_pids(parent, f"{name}/cgroup.procs")
+                for parent, name in subtree(top):
+                    found += pids_at(parent, f"{name}/cgroup.procs")
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:
                 raise
@@ -385,8 +301,8 @@ class Cgroup:
     def frozen(self) -> bool:
         """Whether the processes inside are stopped, or will be: a signal lets a frozen one move for a moment."""
         try:
-            asked = _read(self.dirfd, "cgroup.freeze").startswith(b"1")
-            return asked or b"frozen 1" in _read(self.dirfd, "cgroup.events")
+            asked = read_at(self.dirfd, "cgroup.freeze").startswith(b"1")
+            return asked or b"frozen 1" in read_at(self.dirfd, "cgroup.events")
         except (OSError, CgroupError) as error:
             if errno_of(error) in GONE:
                 return False
@@ -412,7 +328,7 @@ class Cgroup:
                 return True  # it was empty then, and nobody of ours can have come back
             if signal == SIGKILL:
                 try:
-                    _write(self.dirfd, "cgroup.kill", b"1")
+                    write_at(self.dirfd, "cgroup.kill", b"1")
                     return True
                 except OSError as error:
                     # Linux before 5.14 has no such file, and threaded cgroups refuse it.
@@ -439,7 +355,7 @@ class Cgroup:
                 self._leave(kill, deadline)
             for path in reversed(self.created):
                 if path != self.path:
-                    _remove_unused(self.mount, path)
+                    remove_unused(self.mount, path)
         except OSError as error:
             raise self._failure("remove", error) from error
         finally:
@@ -456,7 +372,7 @@ class Cgroup:
                 line.append(posix.open(self.mount, DIRECTORY))
                 for name in self.path[1:].split("/"):
                     path += f"/{name}"
-                    if _make(name, line[-1]) and path not in self.created:
+                    if mkdir_at(line[-1], name) and path not in self.created:
                         self.created.append(path)
                     line.append(posix.open(name, DIRECTORY, dir_fd=line[-1]))
                 self._dirfd = line.pop()
@@ -482,7 +398,7 @@ class Cgroup:
 
     def _open(self) -> int:
         """A new descriptor of this very cgroup, not of a later one with its name."""
-        fd = _open_below(self.mount, self.path)
+        fd = open_below(self.mount, self.path)
         if posix.fstat(fd).st_ino != self.inode:
             posix.close(fd)
             raise FileNotFoundError(errno.ENOENT, "")
@@ -492,13 +408,13 @@ class Cgroup:
         """Refuse a cgroup in which the container could not start, or would not be alone."""
         if not existed and self.path.count("/") == 1:
             return  # a child of the root inherits neither the freezer nor threads
-        events = _read(self.dirfd, "cgroup.events")
+        events = read_at(self.dirfd, "cgroup.events")
         why = ""
         if b"populated 1" in events:
             why = "the container's cgroup is not empty"
         elif b"frozen 1" in events:
             why = "the container's cgroup unexpectedly frozen"
-        elif (kind := _read(self.dirfd, "cgroup.type").strip()) != b"domain" and kind != b"domain threaded":
+        elif (kind := read_at(self.dirfd, "cgroup.type").strip()) != b"domain" and kind != b"domain threaded":
             why = "it is a threaded cgroup"
         if why:
             raise CgroupError(f"cannot use cgroup {self.path}: {why}", where=PATH_POINTER)
@@ -510,10 +426,10 @@ class Cgroup:
         needed, spare = controllers(writes)
         if not needed and not spare:
             return
-        enabled = _read_words(self.dirfd, "cgroup.controllers")
+        enabled = words_at(self.dirfd, "cgroup.controllers")
         if all(name in enabled for name in (*needed, *spare)):
             return
-        available = _read_words(line[0], "cgroup.controllers")
+        available = words_at(line[0], "cgroup.controllers")
         for name in needed:
             if name not in available:
                 raise _no_controller(
@@ -527,10 +443,10 @@ class Cgroup:
         """Enable every other controller that can be had: what a container without limits uses is measured by them, and
         one that manages cgroups of its own hands them on.
         """
-        enabled = _read_words(self.dirfd, "cgroup.controllers")
-        rest = [name for name in _read_words(line[0], "cgroup.controllers") if name not in enabled]
+        enabled = words_at(self.dirfd, "cgroup.controllers")
+        rest = [name for name in words_at(line[0], "cgroup.controllers") if name not in enabled]
         for fd in line if rest else ():
-            given = _read_words(fd, "cgroup.subtree_control")
+            given = words_at(fd, "cgroup.subtree_control")
             if not _try_enable(fd, [name for name in rest if name not in given]):
                 # one of them can't: a cgroup with processes of its own has some to give, and others not
                 rest = [name for name in rest if name in given or _try_enable(fd, [name])]
@@ -538,10 +454,10 @@ class Cgroup:
     def _enable_one(self, name: str, line: list[int], writes: "list[Write]", *, tolerant: bool) -> None:
         parts = self.path.split("/")
         for depth, fd in enumerate(line):
-            if name in _read_words(fd, "cgroup.subtree_control"):
+            if name in words_at(fd, "cgroup.subtree_control"):
                 continue
             try:
-                _write(fd, "cgroup.subtree_control", f"+{name}".encode())
+                write_at(fd, "cgroup.subtree_control", f"+{name}".encode())
             except OSError as error:
                 if tolerant:
                     return
@@ -557,7 +473,7 @@ class Cgroup:
 
     def _check_usage(self, write: "Write") -> None:
         try:
-            usage = int(_read(self.dirfd, write.usage))
+            usage = int(read_at(self.dirfd, write.usage))
         except OSError as error:
             if errno_of(error) not in GONE:
                 raise self._failure(f"read {write.usage} of", error) from error
@@ -569,7 +485,7 @@ class Cgroup:
         if self.path not in self.created:
             self._keep(write.file)
         try:
-            _write(self.dirfd, write.file, (write.value or "\n").encode())
+            write_at(self.dirfd, write.file, (write.value or "\n").encode())
         except OSError as error:
             missing = error.errno == errno.ENOENT
             if error.errno in GONE and not self._exists():
@@ -588,7 +504,7 @@ class Cgroup:
     def _keep(self, file: str) -> None:
         """What it holds, for the end of the container."""
         try:
-            self.before.setdefault(file, _read(self.dirfd, file).decode())
+            self.before.setdefault(file, read_at(self.dirfd, file).decode())
         except OSError:
             pass  # it can't be read, and so not be restored; or it is not there, as the write will say
 
@@ -605,11 +521,11 @@ class Cgroup:
         deadline = time.monotonic() + timeout
         verb = "freeze" if frozen else "thaw"
         try:
-            _write(self.dirfd, "cgroup.freeze", b"1" if frozen else b"0")
+            write_at(self.dirfd, "cgroup.freeze", b"1" if frozen else b"0")
             if self._wait(b"frozen 1" if frozen else b"frozen 0", deadline):
                 return
             if frozen:
-                _write(self.dirfd, "cgroup.freeze", b"0")
+                write_at(self.dirfd, "cgroup.freeze", b"0")
         except OSError as error:
             raise self._failure(verb, error) from error
         hint = "" if frozen else "an ancestor may be frozen"
@@ -657,14 +573,14 @@ class Cgroup:
         try:
             if self.inode:
                 self.dirfd  # noqa: B018  only if it is still ours
-            parent = _open_below(self.mount, parent_path)
+            parent = open_below(self.mount, parent_path)
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:
                 raise
             return
         try:
             for _ in range(RMDIR_ATTEMPTS):
-                if _rmdir(name, parent):
+                if rmdir_at(parent, name):
                     return
                 if self._is_taken():
                     return
@@ -672,8 +588,8 @@ class Cgroup:
                     self.kill()
                 if not self._wait(b"populated 0", deadline):
                     raise self._still_populated()
-                for above, child in _below(self.dirfd):
-                    _rmdir(child, above)
+                for above, child in subtree(self.dirfd):
+                    rmdir_at(above, child)
                 posix.sched_yield()  # the last process may still be on its way out of a processor
             raise OSError(errno.EBUSY, "")
         except OSError as error:
@@ -789,10 +705,10 @@ class Cgroup:
         for file, old in reversed(self.before.items()):
             lines = old.splitlines() or [""]
             if file in KEYED:
-                lines = [*_lifted(old, _read(self.dirfd, file).decode()), *(line for line in lines if line)]
+                lines = [*_lifted(old, read_at(self.dirfd, file).decode()), *(line for line in lines if line)]
             for line in lines:
                 try:
-                    _write(self.dirfd, file, (line or "\n").encode())
+                    write_at(self.dirfd, file, (line or "\n").encode())
                 except OSError as error:
                     if error.errno in GONE:
                         raise
@@ -805,120 +721,6 @@ class Cgroup:
 
     def _failure(self, verb: str, error: OSError) -> CgroupError:
         return CgroupError(f"cannot {verb} cgroup {self.path}: {reason(errno_of(error))}")
-
-
-class NoCgroup:
-    """The `disabled` manager: the container stays in the cgroup of its creator, without limits."""
-
-    __slots__ = ("warnings",)
-
-    driver = "disabled"
-    can_fetch = False
-    dirfd = -1
-    path = ""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    @classmethod
-    def create(
-        cls,
-        cgroups_path: str,  # noqa: ARG003
-        id: str,  # noqa: ARG003
-        writes: "list[Write]",  # noqa: ARG003
-        mount: str = "",  # noqa: ARG003
-        *,
-        rootless: bool = False,  # noqa: ARG003
-    ) -> "NoCgroup":
-        """Nothing to make."""
-        return cls()
-
-    @classmethod
-    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":  # noqa: ARG003
-        """The counterpart of `to_dict`."""
-        return cls()
-
-    def to_dict(self) -> "dict[str, Any]":
-        """What later commands need: that there is nothing."""
-        return {"driver": self.driver}
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def apply(self, writes: "list[Write]") -> None:
-        """Warn of every limit that is lost."""
-        self.warnings += [f"{w.where}: ignored: cgroups are disabled" for w in writes if not w.default]
-
-    def add(self, pid: int) -> None:
-        """It stays where it is."""
-
-    def enable(self, writes: "list[Write]") -> None:
-        """There is nothing to limit."""
-
-    def fitted(self, writes: "list[Write]") -> "list[Write]":
-        """The same."""
-        return writes
-
-    def tell(self, writes: "list[Write]") -> None:
-        """There is nobody to tell."""
-
-    def read(self, name: str) -> str:  # noqa: ARG002
-        """There are no files."""
-        return ""
-
-    def delegate(self, uid: int) -> None:
-        """There is nothing to own."""
-
-    def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
-        """Warn that devices are not filtered."""
-        if program:
-            self.warnings.append(f"{where}: ignored: cgroups are disabled")
-
-    def pids(self, *, recursive: bool = True) -> list[int]:  # noqa: ARG002
-        """None are known."""
-        return []
-
-    def frozen(self) -> bool:
-        """Never."""
-        return False
-
-    def freeze(self, timeout: float = PATIENCE) -> None:  # noqa: ARG002
-        """Raises `CgroupError`."""
-        raise CgroupError("cannot freeze container: its cgroup manager is disabled")
-
-    def thaw(self, timeout: float = PATIENCE) -> None:  # noqa: ARG002
-        """Raises `CgroupError`."""
-        raise CgroupError("cannot thaw container: its cgroup manager is disabled")
-
-    def kill(self, signal: int = SIGKILL) -> bool:  # noqa: ARG002
-        """False: nobody was reached, the caller has to signal the processes that it knows."""
-        return False
-
-    def trust(self, lives: "Callable[[], bool]") -> None:
-        """There is nothing to take over."""
-
-    def destroy(self, *, kill: bool = False, timeout: float = PATIENCE) -> None:
-        """Nothing to remove."""
-
-
-def page_sizes() -> "list[str]":
-    """The sizes of huge pages that hugetlb files are named after: `2MB`, `1GB`."""
-    names = []
-    try:
-        entries = posix.listdir("/sys/kernel/mm/hugepages")
-    except OSError:
-        return []
-    for entry in sorted(entries):
-        kilobytes = entry.removeprefix("hugepages-").removesuffix("kB")
-        size, unit = int(kilobytes), "KB"
-        for larger in ("MB", "GB"):
-            if size >= 1024:
-                size, unit = size // 1024, larger
-        names.append(f"{size}{unit}")
-    return names
-
-
-# Files
 
 
 def _is_name(name: str) -> bool:
@@ -936,173 +738,19 @@ def _lifted(old: str, new: str) -> "Iterator[str]":
             yield " ".join([device, *(f"{name}=max" for name in names)]) if names else f"{device} default"
 
 
-def _is_there(path: str) -> bool:
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True
-
-
-def _read_file(path: str) -> str:
-    fd = posix.open(path, READ)
-    try:
-        return _read_all(fd).decode("utf-8", "surrogateescape")
-    finally:
-        posix.close(fd)
-
-
-def _read(dirfd: int, name: str) -> bytes:
-    fd = posix.open(name, READ, dir_fd=dirfd)
-    try:
-        return _read_all(fd)
-    finally:
-        posix.close(fd)
-
-
-def _read_all(fd: int) -> bytes:
-    chunks = []
-    while chunk := posix.read(fd, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _try_enable(fd: int, controllers: "list[str]") -> bool:
     """Enable controllers, all or none; whether it could be done."""
     try:
         if controllers:
-            _write(fd, "cgroup.subtree_control", " ".join(f"+{controller}" for controller in controllers).encode())
+            write_at(fd, "cgroup.subtree_control", " ".join(f"+{controller}" for controller in controllers).encode())
     except OSError:
         return False
     return True
 
 
-def _read_words(dirfd: int, name: str) -> list[str]:
-    return _read(dirfd, name).decode().split()
-
-
-def _read_pids(dirfd: int, name: str) -> list[int]:
-    """The pids of a cgroup.procs; 0 stands for one that our PID namespace can't see."""
-    try:
-        return [pid for pid in map(int, _read(dirfd, name).split()) if pid > 0]
-    except OSError as error:
-        # Processes of a threaded cgroup are listed in the one above.
-        if error.errno in (*GONE, errno.EOPNOTSUPP):
-            return []
-        raise
-
-
-def _write(dirfd: int, name: str, value: bytes) -> None:
-    fd = posix.open(name, WRITE, dir_fd=dirfd)
-    try:
-        if posix.write(fd, value) != len(value):
-            raise OSError(errno.EIO, "short write")
-    finally:
-        posix.close(fd)
-
-
-# Directories
-
-
-def _make(name: str, parent: int) -> bool:
-    """Make a directory; False if it is there."""
-    try:
-        posix.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _rmdir(name: str, parent: int) -> bool:
-    """Remove a directory, or find it gone; False if it is in use."""
-    try:
-        posix.rmdir(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return False
-        if error.errno not in GONE:
-            raise
-    return True
-
-
-def _open_below(mount: str, path: str) -> int:
-    """A descriptor of the directory `path` ("/a/b", or "" for the mount itself)."""
-    fd = posix.open(mount, DIRECTORY)
-    for name in path[1:].split("/") if path else ():
-        above = fd
-        try:
-            fd = posix.open(name, DIRECTORY, dir_fd=above)
-        finally:
-            posix.close(above)
-    return fd
-
-
-def _remove_unused(mount: str, path: str) -> None:
-    """Remove a directory if nothing is in it."""
-    parent_path, _, name = path.rpartition("/")
-    try:
-        parent = _open_below(mount, parent_path)
-    except OSError as error:
-        if error.errno in GONE:
-            return
-        raise
-    try:
-        _rmdir(name, parent)
-    finally:
-        posix.close(parent)
-
-
-def _children(dirfd: int) -> list[str]:
-    if posix.fstat(dirfd).st_nlink == 2:  # the kernel counts subdirectories there
-        return []
-    with posix.scandir(dirfd) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _below(top: int) -> "Iterator[tuple[int, str]]":
-    """(descriptor of its parent, name) of every cgroup below `top`, children first.
-
-    A container may nest its cgroups as deep as it likes: this takes one descriptor and no recursion.
-    """
-    fd = posix.dup(top)
-    names: list[str] = []
-    pending = [_children(fd)]
-    try:
-        while names or pending[-1]:
-            if pending[-1]:
-                name = pending[-1].pop()
-                try:
-                    child = posix.open(name, DIRECTORY, dir_fd=fd)
-                    pending.append(_children(child))
-                except OSError as error:
-                    if error.errno in GONE:
-                        continue
-                    raise
-                posix.close(fd)
-                fd = child
-                names.append(name)
-                continue
-            pending.pop()
-            parent = posix.open("..", DIRECTORY, dir_fd=fd)
-            posix.close(fd)
-            fd = parent
-            yield fd, names.pop()
-    finally:
-        posix.close(fd)
-
-
-# The rest
-
-
-def errno_of(error: BaseException) -> int:
-    """The errno of an OSError, or of the one that caused a CgroupError; 0 if there is none."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    return cause.errno or 0 if isinstance(cause, OSError) else 0
-
-
 def _no_controller(name: str, mount: str, where: str) -> CgroupError:
     hint = ""
-    for line in _read_file("/proc/cgroups").split("\n"):
+    for line in read_file("/proc/cgroups").split("\n"):
         subsystem, *numbers = line.split()[:2] or [""]
         if subsystem == ("blkio" if name == "io" else name) and numbers != ["0"]:
             hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={subsystem}"

@@ -17,7 +17,9 @@ import time
 from pyoci import bus, dbus
 from pyoci.bus import Bus, BusError
 from pyoci.cgroups import units
-from pyoci.cgroups.fs import GONE, PATIENCE, Cgroup, errno_of, find_mount, path_of
+from pyoci.cgroups.directories import GONE, errno_of
+from pyoci.cgroups.fs import PATIENCE, Cgroup
+from pyoci.cgroups.hierarchy import find_mount, path_of
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False

@@ -8,6 +8,7 @@ import posix
 from pyoci import cli, container, creation, dbus, launch, options, state
 from pyoci import config as configuration
 from pyoci.cgroups import fs
+from pyoci.cgroups.disabled import NoCgroup
 from pyoci.config.jsonio import dumps, loads
 from pyoci.launcher import main
 from pyoci.plan.compiler import Host, Options, compile_container
@@ -116,7 +117,7 @@ def _record(id: str, bundle: str) -> "dict[str, Any]":
         "process": ["sh"],
         "notify": False,
         "sharesPids": False,
-        "cgroup": fs.NoCgroup().to_dict(),
+        "cgroup": NoCgroup().to_dict(),
         "rdt": {},
         "listener": {},
         "startOps": {},

@@ -15,8 +15,9 @@ import time
 import pytest
 
 from pyoci import _native, cgroups
-from pyoci.cgroups import fs
-from pyoci.cgroups.fs import Cgroup, NoCgroup
+from pyoci.cgroups import fs, hierarchy
+from pyoci.cgroups.disabled import NoCgroup
+from pyoci.cgroups.fs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
 
@@ -32,7 +33,7 @@ def unique():
 
 def host(path):
     """The directory of a path from the mount."""
-    return pathlib.Path(fs.find_mount() + path)
+    return pathlib.Path(hierarchy.find_mount() + path)
 
 
 def controllers():
@@ -180,10 +181,10 @@ def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller():
     own = pathlib.Path("/proc/self/cgroup").read_text().split("0::")[1].strip()
     parent = own.rpartition("/")[0]
 
-    assert f"{parent}/a/b" == fs.cgroup_path("a/b", "id")
-    assert f"{parent}/id" == fs.cgroup_path("", "id")
-    assert "/a/b" == fs.cgroup_path("/a/b", "id")
-    assert "/a/b" == fs.cgroup_path("/a/b/", "id")
+    assert f"{parent}/a/b" == hierarchy.cgroup_path("a/b", "id")
+    assert f"{parent}/id" == hierarchy.cgroup_path("", "id")
+    assert "/a/b" == hierarchy.cgroup_path("/a/b", "id")
+    assert "/a/b" == hierarchy.cgroup_path("/a/b/", "id")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ except Exception as error:
     print(error)
 """
     script = 'mount -o remount,bind,ro "$0" && exec "$1" -c "$2"'
-    command = ["unshare", "-m", "sh", "-ec", script, fs.find_mount(), sys.executable, program]
+    command = ["unshare", "-m", "sh", "-ec", script, hierarchy.find_mount(), sys.executable, program]
     said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
     assert (
@@ -268,7 +269,7 @@ def test_a_failing_create_leaves_no_directory(path):
 
 def test_no_descriptor_stays_open(path):
     """Whether create succeeds or fails."""
-    fs.find_mount()
+    hierarchy.find_mount()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         Cgroup.create(f"{path}/a/b", "id", []).destroy(kill=True)
@@ -335,7 +336,7 @@ def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
     error = refusal(path=path, writes=writes(resources))
 
     what = "the requested cgroup controller `nosuch` is not available"
-    place = f"this host's cgroup v2 hierarchy ({fs.find_mount()})"
+    place = f"this host's cgroup v2 hierarchy ({hierarchy.find_mount()})"
     assert f"/linux/resources/unified/nosuch.max: cannot apply: {what} in {place}" == str(error)
 
 
@@ -530,12 +531,12 @@ def test_thaw_under_a_frozen_parent_says_why(path):
 def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_kills):
     """Through cgroup.kill, or by freezing and signalling where Linux is older than 5.14."""
     if not kernel_kills:
-        real = fs._write
+        real = fs.write_at
 
         def write(dirfd, name, value):
             real(dirfd, "no.such.file" if name == "cgroup.kill" else name, value)
 
-        monkeypatch.setattr(fs, "_write", write)
+        monkeypatch.setattr(fs, "write_at", write)
     (host(cgroup.path) / "a").mkdir()
     inside = [spawn(host(cgroup.path) / place) for place in (".", ".", "a")]
     if frozen:
@@ -690,24 +691,24 @@ MOUNTINFO = """22 27 0:21 / /proc rw - proc proc rw
 )
 def test_mount_is_found_in_every_layout(monkeypatch, lines, expected):
     """Unified, hybrid, elsewhere, several, and with characters that mountinfo escapes."""
-    monkeypatch.setattr(fs, "_read_file", lambda _: MOUNTINFO + lines)
-    monkeypatch.setattr(fs, "is_mounted", lambda *_: True)
+    monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO + lines)
+    monkeypatch.setattr(hierarchy, "is_mounted", lambda *_: True)
 
-    assert expected == fs.find_mount()
+    assert expected == hierarchy.find_mount()
 
 
 def test_no_mount_is_one_clear_error(monkeypatch):
     """A pure v1 host."""
-    monkeypatch.setattr(fs, "_read_file", lambda _: MOUNTINFO)
+    monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO)
     with pytest.raises(CgroupError, match="no cgroup2 file system is mounted"):
-        fs.find_mount()
+        hierarchy.find_mount()
 
 
 def test_a_mount_that_is_covered_does_not_count(monkeypatch):
     """Something else is mounted over it: what is seen there is no cgroup."""
-    monkeypatch.setattr(fs, "_read_file", lambda _: "41 31 0:38 / /tmp rw - cgroup2 none rw\n")
+    monkeypatch.setattr(hierarchy, "read_file", lambda _: "41 31 0:38 / /tmp rw - cgroup2 none rw\n")
     with pytest.raises(CgroupError):
-        fs.find_mount()
+        hierarchy.find_mount()
 
 
 # The disabled manager

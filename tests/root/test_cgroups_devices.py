@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyoci import _native, cgroups
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
 from pyoci.cgroups.device_filter import compile_rules
 from pyoci.cgroups.fs import Cgroup
 from pyoci.errors import CgroupError
@@ -122,7 +122,7 @@ def test_filter_of_the_parent_stays_in_force(cgroup, tmp_path):
 
 def test_filter_leaves_a_cgroup_that_was_there_before():
     """I3: the cgroup stays, the program must not."""
-    directory = pathlib.Path(fs.find_mount() + f"/pyoci-test-devices-kept-{os.getpid()}")
+    directory = pathlib.Path(hierarchy.find_mount() + f"/pyoci-test-devices-kept-{os.getpid()}")
     directory.mkdir()
     try:
         cgroup = Cgroup.create(f"/{directory.name}", "id", [])

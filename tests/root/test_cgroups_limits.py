@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
 from pyoci.cgroups.fs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 def host(path):
     """The directory of a path from the mount."""
-    return pathlib.Path(fs.find_mount() + path)
+    return pathlib.Path(hierarchy.find_mount() + path)
 
 
 def skip_if(condition, reason):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
 from tests.support import keyrings
 from tests.support.runtime import PATIENCE, wait_for
 
@@ -639,7 +639,7 @@ def test_a_cgroup_below_the_containers(box):
 
 def test_a_container_that_manages_its_own_cgroups(box):
     """Where its cgroup can take no process, the new one goes to the first one's."""
-    if not set(Path(fs.find_mount(), "cgroup.controllers").read_text().split()):
+    if not set(Path(hierarchy.find_mount(), "cgroup.controllers").read_text().split()):
         pytest.skip("no controller")
     box.start()
     record = box.runtime.record()["cgroup"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.cgroups import fs
+from pyoci.cgroups import hierarchy
 from tests.support.runtime import wait_for
 
 pytestmark = pytest.mark.root
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def needs(*names):
     """Skip where the v2 hierarchy lacks one of these controllers: machines of tests/vm have them."""
-    have = Path(fs.find_mount(), "cgroup.controllers").read_text().split() if os.geteuid() == 0 else []
+    have = Path(hierarchy.find_mount(), "cgroup.controllers").read_text().split() if os.geteuid() == 0 else []
     reason = f"no {' '.join(names)} in cgroup v2"
 
     def mark(test):

@@ -27,7 +27,8 @@ CORE = """
 ALWAYS = """
     errno fcntl select time _struct
     pyoci.cli pyoci.commands pyoci.errors pyoci.log pyoci.names pyoci.options pyoci.files pyoci.state pyoci.container
-    pyoci.cgroups pyoci.cgroups.fs pyoci.config pyoci.config.jsonio
+    pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.fs pyoci.cgroups.hierarchy
+    pyoci.config pyoci.config.jsonio
 """.split()
 
 CREATION = """

@@ -1,0 +1,158 @@
+"""Directories and files of a cgroup, by descriptor: one component at a time, never through a symbolic link."""
+
+import errno
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
+
+
+def is_there(path: str) -> bool:
+    """Whether there is anything of this name, be it a dangling symlink."""
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
+
+
+def read_file(path: str) -> str:
+    """The whole of a file elsewhere, such as in /proc."""
+    return read_at(None, path).decode("utf-8", "surrogateescape")
+
+
+def read_at(dirfd: "int | None", name: str) -> bytes:
+    """The whole of a file in a cgroup."""
+    fd = posix.open(name, READ, dir_fd=dirfd)
+    try:
+        chunks = []
+        while chunk := posix.read(fd, 65536):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        posix.close(fd)
+
+
+def words_at(dirfd: int, name: str) -> list[str]:
+    """The words of a file, such as cgroup.controllers."""
+    return read_at(dirfd, name).decode().split()
+
+
+def pids_at(dirfd: int, name: str) -> list[int]:
+    """The pids of a cgroup.procs; 0 stands for one that our PID namespace can't see."""
+    try:
+        return [pid for pid in map(int, read_at(dirfd, name).split()) if pid > 0]
+    except OSError as error:
+        # Processes of a threaded cgroup are listed in the one above.
+        if error.errno in (*GONE, errno.EOPNOTSUPP):
+            return []
+        raise
+
+
+def write_at(dirfd: int, name: str, value: bytes) -> None:
+    """Give a value to a file of a cgroup, at once."""
+    fd = posix.open(name, WRITE, dir_fd=dirfd)
+    try:
+        if posix.write(fd, value) != len(value):
+            raise OSError(errno.EIO, "short write")
+    finally:
+        posix.close(fd)
+
+
+def mkdir_at(dirfd: int, name: str) -> bool:
+    """Make a directory; False if it is there."""
+    try:
+        posix.mkdir(name, 0o755, dir_fd=dirfd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def rmdir_at(dirfd: int, name: str) -> bool:
+    """Remove a directory, or find it gone; False if it is in use."""
+    try:
+        posix.rmdir(name, dir_fd=dirfd)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        if error.errno not in GONE:
+            raise
+    return True
+
+
+def open_below(mount: str, path: str) -> int:
+    """A descriptor of the directory `path` ("/a/b", or "" for the mount itself)."""
+    fd = posix.open(mount, DIRECTORY)
+    for name in path[1:].split("/") if path else ():
+        above = fd
+        try:
+            fd = posix.open(name, DIRECTORY, dir_fd=above)
+        finally:
+            posix.close(above)
+    return fd
+
+
+def remove_unused(mount: str, path: str) -> None:
+    """Remove a directory if nothing is in it."""
+    parent_path, _, name = path.rpartition("/")
+    try:
+        parent = open_below(mount, parent_path)
+    except OSError as error:
+        if error.errno in GONE:
+            return
+        raise
+    try:
+        rmdir_at(parent, name)
+    finally:
+        posix.close(parent)
+
+
+def _children(dirfd: int) -> list[str]:
+    if posix.fstat(dirfd).st_nlink == 2:  # the kernel counts subdirectories there
+        return []
+    with posix.scandir(dirfd) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def subtree(top: int) -> "Iterator[tuple[int, str]]":
+    """(descriptor of its parent, name) of every cgroup below `top`, children first.
+
+    A container may nest its cgroups as deep as it likes: this takes one descriptor and no recursion.
+    """
+    fd = posix.dup(top)
+    names: list[str] = []
+    pending = [_children(fd)]
+    try:
+        while names or pending[-1]:
+            if pending[-1]:
+                name = pending[-1].pop()
+                try:
+                    child = posix.open(name, DIRECTORY, dir_fd=fd)
+                    pending.append(_children(child))
+                except OSError as error:
+                    if error.errno in GONE:
+                        continue
+                    raise
+                posix.close(fd)
+                fd = child
+                names.append(name)
+                continue
+            pending.pop()
+            parent = posix.open("..", DIRECTORY, dir_fd=fd)
+            posix.close(fd)
+            fd = parent
+            yield fd, names.pop()
+    finally:
+        posix.close(fd)
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno of an OSError, or of the one that caused a CgroupError; 0 if there is none."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause.errno or 0 if isinstance(cause, OSError) else 0
