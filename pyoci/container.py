@@ -486,8 +486,8 @@ class Container:
             posix.close(pidfd)
             if not ended:
                 raise StatusError(f"cannot delete container {self._directory.id}: its process does not end")
-        # before the first process was cloned the cgroup was only planned: nobody in it is ours
-        cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE if self._record["pid"] > 0 else 0)
+        # until the record knows of the first process nobody in the cgroup is known as ours; that one ends by itself
+        cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE)
         self.warnings.extend(cgroup.warnings)
         if self._record["rdt"]:
             from pyoci import resctrl

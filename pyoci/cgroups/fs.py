@@ -345,7 +345,8 @@ class Cgroup:
 
         With `kill` processes inside are killed, else they get `timeout` seconds to end. A cgroup that is
         gone already is no error; one that was there before `create` stays, and so does one in which another container
-        is by now, whom nobody kills. Raises `CgroupError` when processes remain.
+        is by now, whom nobody kills. Raises `CgroupError` when processes remain; of one that was only planned nobody
+        knows whose they are, and it stays.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -579,24 +580,33 @@ class Cgroup:
                 raise
             return
         try:
-            for _ in range(RMDIR_ATTEMPTS):
-                if rmdir_at(parent, name):
-                    return
-                if self._is_taken():
-                    return
-                if kill:
-                    self.kill()
-                if not self._wait(b"populated 0", deadline):
-                    raise self._still_populated()
-                for above, child in subtree(self.dirfd):
-                    rmdir_at(above, child)
-                posix.sched_yield()  # the last process may still be on its way out of a processor
-            raise OSError(errno.EBUSY, "")
+            self._empty_and_remove(name, parent, kill, deadline)
         except OSError as error:
             if error.errno not in GONE:
                 raise
         finally:
             posix.close(parent)
+
+    def _empty_and_remove(self, name: str, parent: int, kill: bool, deadline: float) -> None:
+        for _ in range(RMDIR_ATTEMPTS):
+            if rmdir_at(parent, name):
+                return
+            if not self.inode and self._dirfd < 0:
+                # only planned, as far as the record goes: whatever has the name now
+                self._dirfd = posix.open(name, DIRECTORY, dir_fd=parent)
+            if self._is_taken():
+                return
+            if kill:
+                self.kill()
+            if not self._wait(b"populated 0", deadline):
+                if self.inode:
+                    raise self._still_populated()
+                self.warnings.append(f"cgroup {self.path} stays: the processes in it may be anybody's")
+                return
+            for above, child in subtree(self.dirfd):
+                rmdir_at(above, child)
+            posix.sched_yield()  # the last process may still be on its way out of a processor
+        raise OSError(errno.EBUSY, "")
 
     def _leave(self, kill: bool, deadline: float) -> None:
         """Empty a cgroup that is not ours to remove, take off our device program, and give back what we changed."""

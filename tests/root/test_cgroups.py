@@ -599,6 +599,32 @@ def test_destroy_gives_up_and_names_who_stays(path):
     cgroup.destroy()
 
 
+def test_destroy_of_a_planned_cgroup_waits_for_who_is_in_it(path):
+    """A create that was killed as it had cloned the first process has not told of either: that process is about to end."""
+    planned = Cgroup.planned(path, "id", str(host("")))
+    Cgroup.create(path, "id", []).close()
+    process = spawn(host(path), "sleep", "0.2")
+    planned.destroy()
+
+    assert not host(path).exists()
+    assert [] == planned.warnings
+    assert 0 == process.wait()
+
+
+def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path):
+    """They may be anybody's: nobody is killed, and the rest of the container can be removed."""
+    planned = Cgroup.planned(path, "id", str(host("")))
+    cgroup = Cgroup.create(path, "id", [])
+    process = spawn(host(path))
+    try:
+        planned.destroy(kill=True, timeout=0.05)
+        assert [f"cgroup {path} stays: the processes in it may be anybody's"] == planned.warnings
+        assert process.poll() is None
+    finally:
+        end(process)
+    cgroup.destroy()
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
     """Frozen or not, with cgroups that the container made."""
