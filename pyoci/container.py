@@ -12,7 +12,7 @@ import select
 import time
 
 from pyoci import state
-from pyoci.config.jsonio import dumps, loads
+from pyoci.config.jsonio import dumps
 from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
 from pyoci.names import check_id
 from pyoci.state import Directory, is_exiting, open_process, open_root, send_signal, wait_ended
@@ -304,11 +304,7 @@ class Container:
 
     def kept_for_exec(self) -> "dict[str, Any]":
         """The container's `process`, and what else of its config every process of it gets. Raises StateError."""
-        try:
-            kept: dict[str, Any] = loads(self._directory.kept(state.FOR_EXEC))
-        except ValueError as error:
-            raise StateError(f"cannot read {state.FOR_EXEC} of container {self._directory.id}: {error}") from error
-        return kept
+        return self._directory.settings_for_exec()
 
     def seccomp_program(self) -> bytes:
         """Its compiled filter. Raises StateError."""

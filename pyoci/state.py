@@ -14,7 +14,7 @@ import posix
 import time
 
 from pyoci import _native, files
-from pyoci.config.jsonio import dumps, loads
+from pyoci.config.jsonio import JsonError, dumps, loads
 from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateError, reason
 
 TYPE_CHECKING = False
@@ -247,10 +247,7 @@ class Directory:
             ) from error
         except OSError as error:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
-        try:
-            record = loads(data)
-        except ValueError as error:
-            raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {error}") from error
+        record = self._parse(RECORD, data)
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()
         if record["pyoci"] != FORMAT or not _is_record(record) or record["id"] != self.id:
@@ -277,6 +274,19 @@ class Directory:
             if error.errno == errno.ENOENT and not self._is_there():
                 raise ContainerNotFound(f"container `{self.id}` does not exist") from error
             raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+
+    def settings_for_exec(self) -> "dict[str, Any]":
+        """What `keep` wrote of them. Raises StateError."""
+        settings: dict[str, Any] = self._parse(FOR_EXEC, self.kept(FOR_EXEC))
+        return settings
+
+    def _parse(self, name: str, data: bytes) -> "Any":
+        try:
+            return loads(data)
+        except JsonError as error:
+            problem = error.problems[0]
+            problem.file = ""  # it is of no config.json
+            raise StateError(f"cannot read {self.root}/{self.id}/{name}: {problem}") from error
 
     def _is_there(self) -> bool:
         """Whether nobody has deleted it meanwhile."""
@@ -424,8 +434,18 @@ def _is_record(record: "dict[str, Any]") -> bool:
     listener = record["listener"]
     if listener and any(type(listener.get(key)) is not str for key in ("path", "metadata")):
         return False
+    if not all(type(entries) is list and all(map(_is_hook, entries)) for entries in record["hooks"].values()):
+        return False
     pid: int = record["pid"]
     return pid == -1 or 0 < pid < 1 << 31
+
+
+def _is_hook(entry: "Any") -> bool:
+    """Whether it is a hook as `create` has put it there: what has been read as JSON need not be one."""
+    if type(entry) is not dict or type(entry.get("path")) is not str or type(entry.get("timeout", 0)) is not int:
+        return False
+    lists = entry.get("args", []), entry.get("env", [])
+    return all(type(texts) is list and all(type(text) is str for text in texts) for texts in lists)
 
 
 def open_process(record: "dict[str, Any]") -> int:

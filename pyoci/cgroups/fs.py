@@ -56,6 +56,11 @@ NOBODY = (1 << 32) - 1  # is no user's id
 SIGKILL = 9
 PATIENCE = 10.0  # seconds that processes get to freeze or to die
 
+# of the record of a cgroup
+_MEMBERS = {
+    "mount": str, "path": str, "created": list, "inode": int, "filter_id": int, "before": dict, "owners": dict
+}  # fmt: skip
+
 # The path through the tree can vanish under us when another runtime removes a parent it made.
 WALK_ATTEMPTS = 16
 RMDIR_ATTEMPTS = 256  # of an empty cgroup: more means that something is mounted on it
@@ -154,7 +159,9 @@ class Cgroup:
 
     @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
-        """The cgroup that `to_dict` described."""
+        """The cgroup that `to_dict` described. Raises KeyError or TypeError if that can't have been."""
+        if any(type(record[key]) is not kind for key, kind in _MEMBERS.items()):
+            raise TypeError
         cgroup = cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
         cgroup.before, cgroup.owners = record["before"], record["owners"]
         cgroup.mark = record.get("mark", "")

@@ -4,6 +4,7 @@ Whatever lies in the state directory, a command ends in time with a message, sig
 container's process, and `delete --force` removes what is left.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -390,6 +391,7 @@ def test_record_is_broken(attack: Attack, kind: str) -> None:
             result = attack.pyoci(words[0], attack.id)
             assert 1 == result.status
             assert result.err
+            assert "config.json" not in result.err
             assert 5 > result.seconds
         assert 0 == attack.pyoci("list").status
     finally:
@@ -406,6 +408,10 @@ def remove_cgroup(attack: Attack) -> None:
         os.rmdir(path)
 
 
+CGROUP = {
+    "driver": "cgroupfs", "mount": "/sys/fs/cgroup", "path": "/x", "created": [], "inode": 0, "filter_id": 0,
+    "before": {}, "owners": {},
+}  # fmt: skip
 WRONG: "dict[str, dict[str, Any]]" = {
     "version": {"pyoci": 2},
     "pid 0": {"pid": 0},
@@ -424,11 +430,19 @@ WRONG: "dict[str, dict[str, Any]]" = {
     "boot number": {"bootId": 5},
     "bundle": {"bundle": 5},
     "hooks": {"hooks": []},
+    "list of hooks": {"hooks": {"poststop": 5}},
     "hook": {"hooks": {"poststop": ["x"]}},
+    "hook without a path": {"hooks": {"poststop": [{}]}},
+    "arguments of a hook": {"hooks": {"poststop": [{"path": "/bin/true", "args": [5]}]}},
+    "environment of a hook": {"hooks": {"poststop": [{"path": "/bin/true", "env": "A=b"}]}},
+    "timeout of a hook": {"hooks": {"poststart": [{"path": "/bin/true", "timeout": "x"}]}},
     "cgroup": {"cgroup": None},
     "cgroup text": {"cgroup": "x"},
     "cgroup driver": {"cgroup": {"driver": "nosuch"}},
     "cgroup members": {"cgroup": {"driver": "cgroupfs"}},
+    "cgroup mount": {"cgroup": CGROUP | {"mount": 5}},
+    "cgroup created": {"cgroup": CGROUP | {"created": 5}},
+    "cgroup before": {"cgroup": CGROUP | {"before": []}},
     "status": {"status": ["x"]},
     "process": {"process": 5},
     "annotations": {"annotations": 5},
@@ -455,6 +469,29 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
     assert bystander.poll() is None
     assert Path("/proc/1").exists()
     assert Path(f"/proc/{init}").exists() or kind == "start time"
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
+    """T59: `delete` does what it can, or says why it can't, and ends nobody but the container's own process."""
+    place = created(attack)
+    init = attack.pid()
+    original = (place / "state.json").read_bytes()
+    rewrite(place, **WRONG[kind])
+    try:
+        for words in (("delete",), ("delete", "--force")):
+            result = attack.pyoci(*words, attack.id)
+            assert bool(result.status) == bool(result.err)
+    finally:
+        if place.exists():
+            (place / "state.json").write_bytes(original)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(init, signal.SIGKILL)
+    assert bystander.poll() is None
+    attack.pyoci("delete", "--force", attack.id)
+    shutil.rmtree(place, ignore_errors=True)
+    remove_cgroup(attack)
 
 
 @pytest.mark.parametrize("whose", ["own", "bystander", "init"])
