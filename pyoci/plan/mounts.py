@@ -124,9 +124,13 @@ class Mount:
         self.idmap_where = f"{self.where}/uidMappings" if entry.get("uidMappings") else ""
         for n, option in enumerate(entry.get("options", ())):
             self._take(option, f"{self.where}/options/{n}")
+        recursive = self.recursive_set | self.recursive_clear
+        self.attr_set &= ~recursive
+        self.attr_clear &= ~recursive
 
     def _take(self, option: str, where: str) -> None:
-        """One option; the later of a contradicting pair wins."""
+        """One option; the later of a contradicting pair wins. A recursive one is for this mount, too, and wins over a
+        plain one, wherever it stands: the kernel sets it when the mount is made."""
         if option in ATTRIBUTES:
             change, clear = ATTRIBUTES[option]
             self.attr_set = self.attr_set & ~clear | change
@@ -154,9 +158,10 @@ class Mount:
         elif option in SUPERBLOCK:
             self.data.append(SUPERBLOCK[option])
             self.data_where.append(where)
-        elif option and option not in IGNORED:
-            self.data.append(option)
-            self.data_where.append(where)
+        elif option not in IGNORED:
+            for part in _parts(option):
+                self.data.append(part)
+                self.data_where.append(where)
 
     def target_flags(self) -> int:
         """How the executor has to treat the destination."""
@@ -166,6 +171,24 @@ class Mount:
         if self.destination == "/sys" or (self.type in ("proc", "sysfs") and not self.bind):
             return TARGET_REAL
         return TARGET_BELOW_PROC if self.destination in COVERED_PROC_FILES else 0
+
+
+def _parts(option: str) -> "list[str]":
+    """An option of a filesystem as fsconfig(2) takes it: one at a time, where mount(2) takes all with commas between.
+
+    A comma is the value's own in quotes, after a backslash (overlay), and before a digit (the nodes of tmpfs' mpol).
+    """
+    if "," not in option:
+        return [option] if option else []
+    parts = [""]
+    quoted = False
+    for n, character in enumerate(option):
+        quoted ^= character == '"'
+        if character == "," and not (quoted or option[n - 1 : n] == "\\" or option[n + 1 : n + 2].isdigit()):
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part for part in parts if part]
 
 
 def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str) -> "Iterator[Op]":
@@ -293,7 +316,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]"
 def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator[Op]":
     slot = plan.new_slot()
     flags = mount.target_flags()
-    attributes = mount.attr_set & ~mount.recursive_clear | mount.recursive_set
+    attributes = mount.attr_set | mount.recursive_set
     read_only = attributes & RDONLY
     data = list(mount.data)
     if mount.source:
@@ -356,7 +379,7 @@ def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
         return "/linux/mountLabel"
     index = int(op.where.rsplit("/", 1)[1])
     for n, text in enumerate(config["mounts"][index].get("options", ())):
-        if text == option:
+        if option in _parts(text):
             return f"{op.where}/options/{n}"
     return op.where
 

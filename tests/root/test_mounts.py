@@ -81,7 +81,8 @@ def test_options_of_a_bind(runtime, bundle):
     [
         (["sync"], {"sync"}), (["sync", "async"], set()), (["dirsync"], {"dirsync"}), (["lazytime"], {"lazytime"}),
         (["lazytime", "nolazytime"], set()), (["size=64k"], {"size=64k"}),
-        (["mode=711", "uid=5"], {"mode=711", "uid=5"}),
+        (["mode=711", "uid=5"], {"mode=711", "uid=5"}), (["mode=711,uid=5", "size=64k,"], {"mode=711", "uid=5", "size=64k"}),
+        (["mpol=bind:0,0,size=64k"], {"mpol=bind:0", "size=64k"}),
     ],
     ids=str,
 )  # fmt: skip
@@ -91,6 +92,27 @@ def test_options_of_the_superblock(runtime, bundle, options, there):
     points, _ = mounted(runtime)
     watched = {"sync", "dirsync", "lazytime", *there}
     assert there == points["/m"].super_options & watched
+
+
+def test_an_unknown_option_among_several_in_one(runtime, bundle):
+    """It is told apart from the others, with the pointer of the string in which it stands."""
+    bundle.mount("/m", "tmpfs", "nosuid", "size=64k,bogus=1")
+    where = f"/mounts/{len(bundle.config['mounts']) - 1}/options/1"
+    failed = runtime.create_fails()
+    assert f"{where}: cannot mount tmpfs on /m: fsconfig: invalid argument" in failed
+    assert "'bogus'" in failed
+
+
+def test_an_overlay_of_folders_with_commas(runtime, bundle):
+    """A backslash before a comma makes it the name's own, as for mount(2)."""
+    lower, others = runtime.folder / "a,b", ("upper", "work")
+    lower.mkdir()
+    (lower / "file").touch()
+    for name in others:
+        (runtime.folder / name).mkdir()
+    options = ",".join(f"{name}dir={runtime.folder / name}" for name in others)
+    bundle.mount("/m", "overlay", f"lowerdir={runtime.folder}/a\\,b,{options}")
+    assert "file\n" == runtime.shell("ls /m")
 
 
 def test_superblock_options_of_a_bind(runtime, bundle):
@@ -131,18 +153,20 @@ RECURSIVE = [
 
 
 def test_recursive_options(runtime, bundle, tree):
-    """They hold for the mounts below, too; `ro` alone does not."""
+    """They hold for the mounts below, too; `ro` alone does not. Of a contradicting pair the recursive one wins."""
     for n, (options, _) in enumerate(RECURSIVE):
         bundle.mount(f"/m{n}", "none", "rbind", *options, source=tree)
     bundle.mount("/ro", "none", "rbind", "ro", source=tree)
     bundle.mount("/both", "none", "rbind", "rro", "rw", source=tree)
-    points, out = mounted(
-        runtime, "for p in /m0 /m0/sub /ro /ro/sub /both /both/sub; do touch $p/x && echo $p; done 2>/dev/null; true"
-    )
+    bundle.mount("/both-rw", "none", "rbind", "ro", "rrw", source=tree)
+    bundle.mount("/again", "none", "rbind", source=tree)
+    bundle.config["mounts"].append({"destination": "/again", "options": ["remount", "bind", "rro", "rw"]})
+    folders = "/m0 /m0/sub /ro /ro/sub /both /both/sub /both-rw /both-rw/sub /again /again/sub"
+    points, out = mounted(runtime, f"for p in {folders}; do touch $p/x && echo $p; done 2>/dev/null; true")
     for n, (options, expected) in enumerate(RECURSIVE):
         assert expected == points[f"/m{n}"].options, options
         assert expected == points[f"/m{n}/sub"].options, options
-    assert ["/ro/sub", "/both"] == out.split()
+    assert ["/ro/sub", "/both-rw", "/both-rw/sub"] == out.split()
 
 
 def test_recursive_options_of_a_new_filesystem(runtime, bundle):
