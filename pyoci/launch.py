@@ -16,7 +16,7 @@ from pyoci.cgroups.fs import Cgroup
 from pyoci.config.names import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.devices import OF_CONTAINER
-from pyoci.plan.mounts import NOEXEC, NOSUID, PRIVATE, SLAVE
+from pyoci.plan.mounts import NOEXEC, NOSUID, PRIVATE, RDONLY, SLAVE
 from pyoci.plan.operations import (
     BORN,
     BUNDLE,
@@ -463,8 +463,9 @@ class Launch:
     def _open_device(self, op: Op) -> None:
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
         self.slots[op.a] = fd
-        # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
-        _native.mount_setattr(fd, False, 0, 0, PRIVATE)
+        # The node is the host's: who may write to it can where it is read-only, but not change its owner and mode. And a
+        # clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's.
+        _native.mount_setattr(fd, False, RDONLY | NOSUID | NOEXEC, 0, PRIVATE)
         st = posix.fstat(fd)
         kind = S_IFBLK if op.s2 == "b" else S_IFCHR
         if st.st_mode & S_IFMT != kind or (posix.major(st.st_rdev), posix.minor(st.st_rdev)) != (op.b, op.c):

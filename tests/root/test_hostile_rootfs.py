@@ -254,6 +254,23 @@ def test_masks_do_not_use_the_containers_null(attack: Attack, run: Run, null: st
     assert expected == result.out.splitlines()
 
 
+def test_masks_do_not_give_away_the_hosts_null(attack: Attack, run: Run) -> None:
+    """H7: root of a container may own every file there, but through a mask it can't change what the host's /dev/null is."""
+    files = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
+    attack.process["capabilities"] = {kind: list(files) for kind in ("bounding", "effective", "permitted")}
+    attack.linux["maskedPaths"] = ["/proc/keys", "/etc/secret"]
+    (attack.rootfs / "etc/secret").write_text("secret")
+    null = os.stat("/dev/null")
+    owner = f"{null.st_uid}:{null.st_gid}"
+    attack.shell(
+        f"for f in /proc/keys /etc/secret; do chmod {null.st_mode & 0o7777:o} $f; chown {owner} $f; touch -c $f; "
+        "echo x > $f; cat $f; done; exit 5"
+    )  # what it is already: it must not come to harm by a test that fails
+    result = run(attack)
+    assert 5 == result.status, result
+    assert 6 == result.err.count("Read-only file system"), result
+
+
 def test_ptmx_of_devpts_is_covered(attack: Attack, console: "Console") -> None:
     """CVE-2025-52565: the terminal comes from a devpts itself, not from what was mounted over its ptmx."""
     source = attack.folder / "ptmx"
