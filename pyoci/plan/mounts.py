@@ -159,9 +159,9 @@ class Mount:
             self.data.append(SUPERBLOCK[option])
             self.data_where.append(where)
         elif option not in IGNORED:
-            for part in _parts(option):
-                self.data.append(part)
-                self.data_where.append(where)
+            parts = _parts(option)
+            self.data += parts
+            self.data_where += [where] * len(parts)
 
     def target_flags(self) -> int:
         """How the executor has to treat the destination."""
