@@ -754,7 +754,7 @@ def test_semver_equals_its_published_expression() -> None:
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.from_regex(expression, fullmatch=True) | st.text("01.-+ax\n", max_size=12))
     def agrees(version: str) -> None:
         assert bool(expression.fullmatch(version)) == checks.is_semver(version)

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jeepney.low_level import Endianness, Header, HeaderFields, Message, MessageType
 
@@ -55,7 +55,6 @@ def for_jeepney(value):
 
 
 @given(VALUES)
-@settings(deadline=None)
 def test_messages_are_jeepneys(values):
     """Byte for byte, and it reads ours."""
     signature, body = "".join(s for s, _ in values), [v for _, v in values]
@@ -72,7 +71,6 @@ def test_messages_are_jeepneys(values):
 
 
 @given(VALUES)
-@settings(deadline=None)
 def test_what_is_written_is_read(values):
     """With whatever comes after it left alone, and nothing of a part of it."""
     signature, body = "".join(s for s, _ in values), [v for _, v in values]
@@ -86,7 +84,6 @@ def test_what_is_written_is_read(values):
 
 
 @given(st.binary(max_size=64), VALUES, st.data())
-@settings(deadline=None)
 def test_what_is_broken_is_no_accident(noise, values, data):
     """A message with bytes of another is read, incomplete or malformed; nothing else."""
     whole = dbus.encode(dbus.SIGNAL, 9, FIELDS, "".join(s for s, _ in values), *(v for _, v in values))

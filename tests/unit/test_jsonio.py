@@ -47,7 +47,7 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALUES, st.booleans(), st.sampled_from([None, 0, 1, "\t"]))
 def test_reads_what_the_standard_library_reads(value: Any, ascii_only: bool, indent: Any) -> None:
     """Both readers agree with json.loads on documents that have none of the faults we refuse."""
@@ -95,7 +95,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.lists(PIECES, max_size=12))
 def test_both_readers_refuse_the_same(pieces: list[str]) -> None:
     """Random text from tempting pieces: the two readers and a model on json.loads agree on acceptance and value."""
@@ -110,7 +110,7 @@ def test_both_readers_refuse_the_same(pieces: list[str]) -> None:
     assert [outcomes[0]] * 3 == outcomes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALUES)
 def test_writes_what_it_reads(value: Any) -> None:
     """dumps, compact and indented, is read back as the same value by the standard library."""

@@ -166,7 +166,7 @@ def test_compiled_pattern(pattern: str) -> None:
     matches = eval(f"lambda x: {GENERATOR['pattern'](pattern, 'x')}")
     model = re.compile(pattern[:-1] + r"\Z")
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.from_regex(model) | st.text("RLIMT_CPMBG0129kcbuap,-: \n\rdefgx", max_size=10))
     def agrees(text: str) -> None:
         assert bool(model.search(text)) == bool(matches(text))

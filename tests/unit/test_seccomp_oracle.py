@@ -10,7 +10,7 @@ import bpf_interpreter
 import pytest
 import seccomp_model
 import seccomp_oracle
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seccomp_model import NUMBERS
 
@@ -102,7 +102,7 @@ def calls(profile: Mapping[str, Any], machine: str, draw: st.DataObject) -> Iter
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(data=st.data())
 def test_filter_equals_the_model(machine: str, data: st.DataObject) -> None:
     """Every profile does what its rules say, one by one."""
@@ -114,7 +114,7 @@ def test_filter_equals_the_model(machine: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@settings(deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, derandomize=True)
 @given(data=st.data())
 def test_filter_equals_libseccomps(machine: str, data: st.DataObject) -> None:
     """Every profile that libseccomp gets right does the same in both filters."""
