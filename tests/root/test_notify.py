@@ -22,6 +22,7 @@ from pyoci.errors import SetupError
 from pyoci.plan._syscalls import COLUMNS, NAMES
 from tests.root.test_crash import Moments, assert_removable, settle
 from tests.support.agent import ARCHITECTURE, Agent
+from tests.support.hostile import AT_ONCE
 from tests.support.runtime import PATIENCE, status_of, wait_for
 
 pytestmark = pytest.mark.root
@@ -153,7 +154,10 @@ def test_wait_killable(runtime, bundle, agent, flags):
     def answer(_):
         if len(agent.calls) == 1:
             os.kill(pid, signal.SIGUSR1)
-            time.sleep(0.1)
+            if flags:
+                time.sleep(0.1)
+            else:  # until it has taken the signal, and so given up its call
+                wait_for(lambda: not int(status_of(pid)["ShdPnd"], 16))
 
     agent.answer = answer
     runtime.start()
@@ -344,7 +348,7 @@ def test_nobody_listens(runtime, bundle, nobody):
     runtime.create()
     with contextlib.ExitStack() as stack:
         nobody(path, stack)
-        message = runtime.fails("start", runtime.id, timeout=5)
+        message = runtime.fails("start", runtime.id, timeout=AT_ONCE)
     assert f"{WHERE}: cannot connect to seccomp agent {path}: {NOBODY[nobody]}" == message
     runtime.assert_gone()
     assert not (bundle.rootfs / "ran").exists()
@@ -417,8 +421,9 @@ def test_start_is_killed(runtime, bundle, agent):
     points = [moment for moment in points if moment[0] not in ("waitid", "ptrace") or moment[1] % 25 < 2]
 
     def outcome():
-        """created, stopped, or running with an agent; what is about to be killed runs for another moment."""
-        wait_for(lambda: settle(runtime) != "running" or agent.states)
+        """created, stopped, or running, once that shows: what is about to be killed runs for another moment, even when the
+        agent has its listener."""
+        wait_for(lambda: settle(runtime) != "running" or marker.exists())
         return settle(runtime)
 
     seen = set()
@@ -507,6 +512,7 @@ def test_signals_meanwhile(runtime, bundle, agent):
         start = subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL)
         while start.poll() is None:
             os.kill(pid, signal.SIGWINCH)
+            time.sleep(0.0002)  # each one holds it up: some time has to be left for the rest
         assert 0 == start.returncode
         assert "running" == runtime.state()["status"]
         runtime.delete("--force")
