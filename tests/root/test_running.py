@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyoci.cgroups import hierarchy
-from tests.support.runtime import wait_for
+from tests.support.runtime import PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
@@ -146,7 +146,7 @@ def test_ps_as_a_table(runtime, bundle):
     if subprocess.run(["ps", "-ef"], capture_output=True).returncode:
         pytest.skip("ps -ef does not work here")
     running(runtime, bundle, "sleep 100 & sleep 100 & wait")
-    wait_for(lambda: content(runtime, "cgroup.procs").count("\n") == 2)
+    wait_for(lambda: 2 == runtime("ps", runtime.id, "-o", "pid,args").out.count(" sleep 100\n"))
 
     status, out, err = runtime("ps", runtime.id)
 
@@ -154,7 +154,6 @@ def test_ps_as_a_table(runtime, bundle):
     head, *lines = out.splitlines()
     assert "UID PID PPID C STIME TTY TIME CMD".split() == head.split()
     assert set(content(runtime, "cgroup.procs").split()) == {line.split()[1] for line in lines}
-    assert 2 == runtime("ps", runtime.id, "-o", "pid,args").out.count(" sleep 100\n")
 
 
 def test_ps_needs_the_column_pid(runtime, bundle):
@@ -295,6 +294,14 @@ def test_update_of_a_stopped_container(runtime, bundle):
 
 # --- events
 
+UNTIL_GO = "while [ ! -e /go ]; do sleep 0.01; done"  # somebody else says when the container goes on
+
+
+def watch(runtime, interval):
+    """`events`, beside the test."""
+    command = runtime.command("events", "--interval", interval, runtime.id)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
 
 def test_statistics_once(runtime, bundle):
     """One line of JSON, with every key that engines read, and CPU time that was used."""
@@ -330,13 +337,15 @@ def test_statistics_of_limits(runtime, bundle):
 
 def test_events_end_with_the_container(runtime, bundle):
     """A line at once and one at every interval."""
-    running(runtime, bundle, "sleep 0.5")
+    running(runtime, bundle, UNTIL_GO)
 
-    out = runtime("events", "--interval", "100ms", runtime.id).out
+    with watch(runtime, "100ms") as watching:
+        lines = [watching.stdout.readline() for _ in range(3)]
+        (bundle.rootfs / "go").touch()
+        lines += watching.communicate(timeout=PATIENCE)[0].splitlines()
 
-    events = [json.loads(line) for line in out.splitlines()]
-    assert 2 <= len(events)
-    assert {"stats"} == {event["type"] for event in events}
+    assert 0 == watching.returncode
+    assert {"stats"} == {json.loads(line)["type"] for line in lines}
     assert "container not running" == runtime.fails("events", runtime.id)
 
 
@@ -344,23 +353,31 @@ def test_events_end_with_the_container(runtime, bundle):
 def test_a_kill_for_want_of_memory_is_an_event(runtime, bundle):
     """Type oom."""
     bundle.linux["resources"] = {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}
-    eats = "while [ ! -e /go ]; do sleep 0.01; done; (x=$(dd if=/dev/zero bs=1M count=40 2>/dev/null | tr '\\0' x)); sleep 1"
-    running(runtime, bundle, eats)
-    watching = subprocess.Popen(runtime.command("events", "--interval", "60s", runtime.id), stdout=subprocess.PIPE)
-    assert b'"stats"' in watching.stdout.readline()
+    eats = "(x=$(dd if=/dev/zero bs=1M count=40 2>/dev/null | tr '\\0' x)); sleep 100"
+    running(runtime, bundle, f"{UNTIL_GO}; {eats}")
 
-    (bundle.rootfs / "go").touch()
+    with watch(runtime, "60s") as watching:
+        assert b'"stats"' in watching.stdout.readline()
+        (bundle.rootfs / "go").touch()
+        while json.loads(line := watching.stdout.readline())["type"] == "stats":
+            pass
+        assert 0 == runtime("kill", runtime.id, "KILL").status
+        watching.communicate(timeout=PATIENCE)
 
-    out, _ = watching.communicate(timeout=60)
-    assert {"type": "oom", "id": runtime.id} in [json.loads(line) for line in out.splitlines()]
+    assert {"type": "oom", "id": runtime.id} == json.loads(line)
 
 
 @pytest.mark.parametrize("interval", ["1000h", "9" * 400 + "s"])
 def test_interval_is_longer_than_the_kernel_counts(runtime, bundle, interval):
     """The first line comes at once, and the end with the container."""
-    running(runtime, bundle, "sleep 0.5")
-    result = runtime("events", "--interval", interval, runtime.id)
-    assert (0, "", 1) == (result.status, result.err, result.out.count("\n"))
+    running(runtime, bundle, UNTIL_GO)
+
+    with watch(runtime, interval) as watching:
+        assert b'"stats"' in watching.stdout.readline()
+        (bundle.rootfs / "go").touch()
+        assert (b"", b"") == watching.communicate(timeout=PATIENCE)
+
+    assert 0 == watching.returncode
 
 
 @pytest.mark.parametrize("interval", ["x", "-1s", "5y", "0s", "1s1"])
