@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import subprocess
-import threading
+import sys
 
 import pytest
 
@@ -97,6 +97,18 @@ SECCOMP = {
 CONFIGS = [docker, hooks, terminal, user_namespace, bootstrap, properties, notification]
 
 
+# Takes the connections of the socket that is its standard input, and what comes by them.
+LISTENER = """
+import socket
+listener = socket.socket(fileno=0)
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        while connection.recv(4096):
+            pass
+"""
+
+
 @pytest.fixture
 def sweep(runtime, bundle, monkeypatch):
     """A sweep over the plan of this bundle."""
@@ -120,22 +132,15 @@ class Sweep:
         path = str(self.runtime.folder / "console")
         self.socket.bind(path)
         self.socket.listen()
-        self.thread = threading.Thread(target=self._accept)
-        self.thread.start()
+        # another process: what a thread has open for a moment would be this one's
+        self.listener = subprocess.Popen([sys.executable, "-I", "-S", "-c", LISTENER], stdin=self.socket)
+        self.runtime.host.ours(self.listener.pid)
         return self
 
     def __exit__(self, *_):
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.thread.join()
+        self.listener.kill()
+        self.listener.wait()
         self.socket.close()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.socket.accept()
-                while connection.recv(4096):
-                    pass
-                connection.close()
 
     def create(self):
         self.bundle.write()
