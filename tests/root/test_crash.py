@@ -295,14 +295,15 @@ def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
 def test_several_starts(runtime, bundle):
     """Of several starts at once exactly one succeeds, and the program runs once."""
     bundle.shell("echo ran >> /tmp/marker; sleep 100")
+    marker = bundle.rootfs / "tmp/marker"
     for _ in range(6):
         runtime.create()
         errors = at_once(runtime, *[["start", runtime.id]] * 6)
         assert [""] == [error for error in errors if not error]
         assert [] == [error for error in errors if error and "already running" not in error]
-        wait_for((bundle.rootfs / "tmp/marker").exists)
-        assert "ran\n" == (bundle.rootfs / "tmp/marker").read_text()
-        (bundle.rootfs / "tmp/marker").unlink()
+        wait_for(lambda: marker.exists() and marker.read_text())
+        assert "ran\n" == marker.read_text()
+        marker.unlink()
         assert_removable(runtime)
 
 
