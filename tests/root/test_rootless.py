@@ -379,6 +379,7 @@ def test_state_root_of_an_engine(engine, tmp_path):
                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)  # fmt: skip
     assert [engine.id] == [path.name for path in (directory / "pyoci").iterdir()]
     subprocess.run([*command, "delete", "--force", engine.id], check=True)
+    engine.shell_of_engine("mount -t tmpfs tmpfs /run")  # the host may have a /run/pyoci
     done = subprocess.run(
         engine.inside("env", "XDG_RUNTIME_DIR=", engine.executable, "state", engine.id),
         capture_output=True, text=True, check=False,
