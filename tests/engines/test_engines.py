@@ -62,7 +62,7 @@ def test_machine_ends():
 
     process.terminate()
 
-    assert "" == process.communicate(timeout=30)[0]
+    assert "" == process.communicate(timeout=90)[0]
     assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 

@@ -69,13 +69,13 @@ prepare() {
 
 # await PATIENCE: let the machine do its job, until it is done or dead, has not booted in time, or has had its time
 await() {
-    local tails booting=$((SECONDS + $1)) end=
+    local tails booting=$((SECONDS + $1)) end= # of whole seconds: of the first one there may be as good as nothing left
     tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stdout" &
     tails=($!)
     tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stderr" >&2 &
     tails+=($!)
     while [ ! -e "$job/status" ] && kill -0 "$machine" 2>/dev/null && [ $SECONDS -lt ${end:-$booting} ]; do
-        [ -n "$end" ] || [ ! -e "$job/booted" ] || end=$((SECONDS + timeout))
+        [ -n "$end" ] || [ ! -e "$job/booted" ] || end=$((SECONDS + timeout + 1))
         sleep 0.1
     done
     [ -z "$end" ] || [ -e "$job/status" ] || [ $SECONDS -lt $end ] || echo 124 >"$job/late"

@@ -65,7 +65,7 @@ def test_the_machine_ends_after_its_time(tmp_path):
     status, out, err = run(UML, "--timeout", "2", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path))
 
     assert (124, "begun\n", "uml: ended after 2 seconds\n") == (status, out, err)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90  # of the 99 that it would take
     assert [] == list(tmp_path.iterdir())
     assert "" == run("pgrep", "--full", f"job={tmp_path}")[1]
 
