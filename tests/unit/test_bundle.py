@@ -18,7 +18,7 @@ def refusal(bundle, name="config.json"):
     start = time.monotonic()
     with pytest.raises(PyociError) as caught:
         read_config(str(bundle), name)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10  # nobody is waited for
     return str(caught.value)
 
 

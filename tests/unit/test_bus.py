@@ -302,16 +302,17 @@ def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, im
 
 
 @pytest.mark.parametrize("method", ["StartTransientUnit", "JobRemoved"])
-def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, method):
+def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypatch, method):
     """systemd works off what it is asked in that order; nobody waits for it once more."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     with pytest.raises(CgroupError, match="no answer in"):
         start(unit)
+    monkeypatch.setattr(systemd, "JOB_PATIENCE", 60)
     before = time.monotonic()
 
     unit.destroy(kill=True)
 
-    assert time.monotonic() - before < 0.4
+    assert time.monotonic() - before < 20
     wait_for(lambda: "StopUnit" == fake.names()[-1])
     why = "cannot talk to systemd: no answer in 0.5 s (hint: is it overloaded?)"
     assert [f"unit x-y.scope may be left behind: {why}"] == unit.warnings
@@ -539,7 +540,7 @@ def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
 
         Container(None, record).kill(signal_.SIGTERM, all=everyone)
 
-        assert -signal_.SIGTERM == child.wait(10)
+        assert -signal_.SIGTERM == child.wait(60)
     finally:
         child.kill()
         child.wait()
@@ -549,7 +550,7 @@ def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
 
 
 def connected(address: str) -> Bus:
-    made = Bus(address, "", "systemd", time.monotonic() + 1)
+    made = Bus(address, "", "systemd", time.monotonic() + 10)
     made.close()
     return made
 
