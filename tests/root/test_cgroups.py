@@ -1,6 +1,7 @@
 """The fs driver on this host's cgroup v2: directories, fitness, processes, removal."""
 
 import contextlib
+import gc
 import inspect
 import itertools
 import json
@@ -20,6 +21,7 @@ from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cgroups.fs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
+from tests.support.runtime import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -270,6 +272,7 @@ def test_a_failing_create_leaves_no_directory(path):
 def test_no_descriptor_stays_open(path):
     """Whether create succeeds or fails."""
     hierarchy.find_mount()
+    gc.collect()  # what earlier tests have left to be closed
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         Cgroup.create(f"{path}/a/b", "id", []).destroy(kill=True)
@@ -489,12 +492,16 @@ def test_pids_finds_processes_in_children_too(cgroup):
 def test_freeze_stops_and_thaw_lets_go(cgroup):
     """Frozen when freeze returns, running when thaw does."""
     process = spawn(host(cgroup.path), "sh", "-c", "while :; do :; done")
+
+    def used():  # user time, in hundredths of a second
+        return int(pathlib.Path(f"/proc/{process.pid}/stat").read_text().split()[13])
+
     try:
         cgroup.freeze()
         assert cgroup.frozen()
-        ticks = pathlib.Path(f"/proc/{process.pid}/stat").read_text().split()[13]
-        time.sleep(0.1)
-        assert ticks == pathlib.Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+        before = used()
+        time.sleep(0.2)
+        assert used() - before <= 1  # its last steps on the way to its rest, which the kernel may count later
 
         cgroup.thaw()
         assert not cgroup.frozen()
@@ -543,7 +550,7 @@ def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_ki
         cgroup.freeze()
 
     assert cgroup.kill()
-    assert [-signal.SIGKILL] * 3 == [process.wait(timeout=5) for process in inside]
+    assert [-signal.SIGKILL] * 3 == [process.wait(PATIENCE) for process in inside]
 
 
 def test_kill_sends_other_signals_to_all(cgroup):
@@ -551,7 +558,7 @@ def test_kill_sends_other_signals_to_all(cgroup):
     inside = [spawn(host(cgroup.path)) for _ in range(2)]
     cgroup.kill(signal.SIGTERM)
 
-    assert [-signal.SIGTERM] * 2 == [process.wait(timeout=5) for process in inside]
+    assert [-signal.SIGTERM] * 2 == [process.wait(PATIENCE) for process in inside]
 
 
 def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
@@ -566,7 +573,7 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
         process.wait(timeout=0.1)
 
     cgroup.thaw()
-    assert 7 == process.wait(timeout=5)
+    assert 7 == process.wait(PATIENCE)
     process.stdout.close()
 
 
@@ -580,7 +587,7 @@ def test_destroy_waits_for_the_last_process(path):
     start = time.monotonic()
     cgroup.destroy()
 
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 8  # less than it has patience with processes that stay
     assert not host(path).exists()
     process.wait()
 
@@ -638,7 +645,7 @@ def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
 
     assert not host(path).exists()
     for process in inside:
-        assert -signal.SIGKILL == process.wait(timeout=5)
+        assert -signal.SIGKILL == process.wait(PATIENCE)
 
 
 def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path):
@@ -684,7 +691,7 @@ def test_an_existing_cgroup_loses_its_processes_only_when_asked(path):
     assert process.poll() is None
 
     cgroups.from_dict(record).destroy(kill=True)
-    assert -signal.SIGKILL == process.wait(timeout=5)
+    assert -signal.SIGKILL == process.wait(PATIENCE)
     assert host(path).exists()
 
 
