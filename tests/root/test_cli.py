@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runtime import PATIENCE
+
 pytestmark = pytest.mark.root
 
 APPLETS = "sh cat echo sleep true false id ls tty stty"
@@ -62,7 +64,7 @@ class Runtime:
         self.ids.update(str(word) for word in words[-2:])
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             result = subprocess.run(
-                self.command(*words), stdout=out, stderr=err, text=True, timeout=30, check=False, **options
+                self.command(*words), stdout=out, stderr=err, text=True, timeout=PATIENCE, check=False, **options
             )
             out.seek(0)
             err.seek(0)
@@ -76,7 +78,7 @@ class Runtime:
 
     def wait(self, id, status):
         """Wait until the container has this status."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while self.state(id)["status"] != status:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -97,10 +99,16 @@ def runtime(pyoci, tmp_path):
         )
 
 
-def cgroups():
-    """Every cgroup of the host."""
+def cgroups(name):
+    """Every cgroup of the host that has this name; others come and go."""
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
-    return {path for path, _, _ in os.walk(mount)}
+    return {path for path, _, _ in os.walk(mount) if os.path.basename(path) == name}
+
+
+def mounts():
+    """The host's mounts, but for where other programs may mount at any time."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if not line.split()[4].startswith(("/run/", "/sys/fs/cgroup"))]
 
 
 def ended(pid):
@@ -176,8 +184,7 @@ def test_errors_that_must_appear_at_create(args, process, expected, runtime):
     """Exit codes 126 and 127 of engines come from create's message; and nothing is left behind."""
     (runtime.bundle / "rootfs/data").write_text("text")
     runtime.write(*args, **process)
-    before = cgroups()
-    mounts = Path("/proc/self/mountinfo").read_text()
+    before, mounted = cgroups("c1"), mounts()
     status, out, err = runtime("create", "-b", runtime.bundle, "--pid-file", runtime.folder / "pid", "c1")
 
     assert (1, "") == (status, out)
@@ -186,8 +193,8 @@ def test_errors_that_must_appear_at_create(args, process, expected, runtime):
     assert [err.rstrip("\n")] == runtime.errors()
     assert not (runtime.folder / "pid").exists()
     assert [] == list(runtime.root.iterdir())
-    assert set() == cgroups() - before
-    assert mounts == Path("/proc/self/mountinfo").read_text()
+    assert set() == cgroups("c1") - before
+    assert mounted == mounts()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +236,7 @@ def test_run_forwards_signals(runtime):
         runtime.ids.add("c1")
         assert "ready\n" == process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert ("got it\n", 7) == (process.stdout.read(), process.wait(10))
+        assert ("got it\n", 7) == (process.stdout.read(), process.wait(PATIENCE))
 
 
 def test_init_is_an_orphan_of_the_subreaper(runtime):
@@ -248,7 +255,7 @@ def test_init_is_an_orphan_of_the_subreaper(runtime):
         ["/usr/bin/python3", "-c", code, runtime.folder / "pid", *run],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -364,7 +371,7 @@ def descriptors(runtime, *options, opened="", environment=""):
     command = runtime.command("run", "-b", runtime.bundle, *options, "c1")
     script = f'export X=1 {environment}; exec "$@" {opened}'
     result = subprocess.run(
-        ["bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (0, "") == (result.returncode, result.stderr)
     *shown, variables = result.stdout.split()
@@ -457,7 +464,7 @@ def test_config_edited_between_create_and_start(runtime):
     """The container is what the config was at create."""
     runtime.write("echo", "first")
     with open(runtime.folder / "out", "w") as file:
-        subprocess.run(runtime.command("create", "-b", runtime.bundle, "c1"), stdout=file, check=True, timeout=30)
+        subprocess.run(runtime.command("create", "-b", runtime.bundle, "c1"), stdout=file, check=True, timeout=PATIENCE)
     runtime.ids.add("c1")
     runtime.write("echo", "second")
     (runtime.bundle / "config.json").unlink()
@@ -475,13 +482,13 @@ def test_warnings_do_not_stain_the_containers_streams(runtime):
     assert "" == runtime.log.read_text()
 
     words = [runtime.executable, "--root", runtime.root, "run", "-b", runtime.bundle, "c1"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (0, "") == (result.returncode, result.stdout)
     assert "CAP_NO_SUCH" in result.stderr
     assert result.stderr.startswith("warning: ")
 
     words = runtime.command("--debug", "run", "-b", runtime.bundle, "c1")
-    subprocess.run(words, capture_output=True, timeout=30, check=True)
+    subprocess.run(words, capture_output=True, timeout=PATIENCE, check=True)
     assert any("CAP_NO_SUCH" in message for message in runtime.errors())
 
 
@@ -561,7 +568,7 @@ def test_a_poststop_hook_that_fails(runtime):
     runtime.write("true")
     runtime("create", "-b", runtime.bundle, "c1")
     words = [runtime.executable, "--root", runtime.root, "delete", "c1"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     assert (0, "") == (result.returncode, result.stdout)
     assert result.stderr.startswith("warning: /hooks/poststop/0: ")

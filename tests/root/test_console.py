@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hostile import AT_ONCE
 from tests.support.runtime import PATIENCE, mount_points, wait_for
 
 pytestmark = pytest.mark.root
@@ -154,7 +155,7 @@ def test_nobody_accepts(runtime, bundle, console):
     """A listener that never accepts keeps nobody waiting: the message waits in its queue."""
     before = time.monotonic()
     create(runtime, console)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < AT_ONCE
     assert "created" == runtime.state()["status"]
 
 
@@ -172,7 +173,7 @@ def test_queue_is_full(runtime, bundle):
     except BlockingIOError:
         before = time.monotonic()
         message = runtime.create_fails("--console-socket", console.path)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < AT_ONCE
         assert "cannot connect to console socket" in message
     finally:
         console.close()
@@ -370,7 +371,7 @@ def test_signal_while_nobody_reads(runtime, bundle):
         select.select([process.stdout], [], [], PATIENCE)
         time.sleep(0.5)  # until the pipe is full, and the terminal's buffer
         process.terminate()
-        wait_for(lambda: runtime.state().get("status", "stopped") == "stopped")
+        wait_for(lambda: runtime.status() in ("", "stopped"))
         *lines, last = process.stdout.read().decode().split("\n")
         assert {"0123456789"} == set(lines)
         assert "0123456789".startswith(last)

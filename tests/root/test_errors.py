@@ -3,14 +3,14 @@
 import json
 import os
 import re
+import resource
 import struct
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import Bundle, cgroup_mount
+from tests.support.runtime import PATIENCE, Bundle, cgroup_mount
 
 pytestmark = pytest.mark.root
 
@@ -511,6 +511,12 @@ def test_controller_that_is_missing(runtime, bundle, controller):
 # --- the file itself
 
 
+def processor_time():
+    """Of the commands that have ended, in seconds: a busy machine does not change it much."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -526,11 +532,11 @@ def test_controller_that_is_missing(runtime, bundle, controller):
     ids=["empty", "array", "truncated", "bare", "duplicate", "UTF-16", "deep", "number"],
 )
 def test_content(runtime, bundle, content, expected):
-    """A config that is none: the line, the column, what was expected, within a second."""
+    """A config that is none: the line, the column, what was expected, within a second of the processor's time."""
     bundle.write = lambda: (bundle.folder / "config.json").write_bytes(content)
-    before = time.monotonic()
+    before = processor_time()
     message = runtime.create_fails()
-    assert time.monotonic() - before < 1
+    assert processor_time() - before < 1
     assert re.fullmatch(expected, message), message
     assert len(message) < 1000
 
@@ -572,9 +578,9 @@ def test_file(runtime, bundle, kind):
     """What is no regular file of a reasonable size is refused at once."""
     bundle.write = lambda: None
     kind(bundle.folder / "config.json")
-    before = time.monotonic()
+    before = processor_time()
     message = runtime.create_fails()
-    assert time.monotonic() - before < 2
+    assert processor_time() - before < 1
     assert f"{bundle.folder}/config.json" in message
     assert message.startswith("cannot ")
 
@@ -607,7 +613,7 @@ def test_log_cannot_be_written(runtime, bundle):
         bundle.folder,
         runtime.id,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert 1 == done.returncode
     assert "cannot open log /no/such/log: no such file or directory\n" == done.stderr
     assert not runtime.root.exists()
@@ -618,7 +624,7 @@ def test_state_root_cannot_be_made(runtime, bundle, root):
     """The reason is the kernel's, and the path is named."""
     bundle.write()
     words = [runtime.executable, "--root", root, "create", "-b", bundle.folder, runtime.id]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert 1 == done.returncode
     assert re.fullmatch(f"cannot use state directory {root}: [a-z ]+\n", done.stderr), done.stderr
 
@@ -645,7 +651,7 @@ def test_state_root_is_readonly(runtime, bundle):
         runtime.root,
     ]
     command += runtime.command("create", "--bundle", bundle.folder, runtime.id)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert 1 == done.returncode
     assert done.stderr == f"cannot make state directory {runtime.root}/{runtime.id}: read-only file system\n"
     runtime.root.rmdir()
@@ -658,7 +664,7 @@ def test_state_root_is_full(runtime, bundle):
     script = f'{fill}; "$@"; s=$?; ls "$0"; exit $s'
     command = ["unshare", "-m", "sh", "-c", script, runtime.root]
     command += runtime.command("create", "--bundle", bundle.folder, runtime.id)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (1, "") == (done.returncode, done.stdout)
     assert "no space left on device" in done.stderr
     assert 1 == done.stderr.count("\n")
@@ -678,7 +684,7 @@ def test_few_descriptors(runtime, bundle, limit):
         "sh",
         *runtime.command("run", "--bundle", bundle.folder, runtime.id),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert "Traceback" not in done.stderr
     if done.returncode:
         assert done.stderr.count("\n") == 1

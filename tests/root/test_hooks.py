@@ -323,7 +323,7 @@ def test_timeout(runtime, bundle, kind):
         assert f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh timed out after 1 s" == runtime.fails(
             "start", runtime.id
         )
-    assert 1 <= time.monotonic() - before < 3
+    assert 1 <= time.monotonic() - before < PATIENCE
     runtime.assert_gone()
 
 
@@ -352,13 +352,12 @@ def test_output_of_a_good_hook(runtime, bundle):
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 def test_daemon_of_a_hook(runtime, bundle, kind):
     """A hook that leaves a process behind, with its output open, keeps nobody waiting."""
-    script = f"setsid sh -c 'echo $$ > {runtime.folder}/daemon; exec sleep 5' & sleep 0.1"
+    daemon = runtime.folder / "daemon"
+    script = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 1000' & until test -s {daemon}; do sleep 0.02; done"
     bundle.hook(kind, script).program("true")
-    before = time.monotonic()
-    assert 0 == runtime.run().status
-    assert time.monotonic() - before < 3
+    assert 0 == runtime.run().status  # long before it ends
     if kind == "createRuntime":  # the other one was the container's, and is gone
-        os.kill(int((runtime.folder / "daemon").read_text()), 9)
+        os.kill(int(daemon.read_text()), 9)
 
 
 def test_signalled_runtime(runtime, bundle):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import Attack
+from tests.support.hostile import AT_ONCE, PATIENCE, Attack
 
 pytestmark = pytest.mark.root
 
@@ -55,7 +55,7 @@ def test_bytes(attack: Attack, kind: str) -> None:
         assert (1, 1) == (result.status, result.err.count("\n")), result
         assert result.err[:-1].isprintable()
         assert 9000 > len(result.err)
-        assert 5 > result.seconds
+        assert AT_ONCE > result.seconds
         assert not attack.root.exists() or [] == os.listdir(attack.root)
 
 
@@ -131,7 +131,7 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
     attack.write_config()
     command = ["/bin/sh", "-c", 'ulimit -d 300000; exec "$@"', "sh",
                *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE)
     assert 1 == done.returncode
     assert any(words in done.stderr for words in ("limit", "at most", "larger than")), done.stderr
     assert 9000 > len(done.stderr)
@@ -159,7 +159,7 @@ def test_config_is_no_file(attack: Attack, kind: str) -> None:
     elif kind != "missing":
         os.mknod(place, 0o020600, os.makedev(*((1, 5) if kind == "zero" else (5, 0))))
     result = attack.pyoci("create", "--bundle", attack.bundle, attack.id)
-    assert (1, True, True) == (result.status, "config.json" in result.err, 2 > result.seconds)
+    assert (1, True, True) == (result.status, "config.json" in result.err, AT_ONCE > result.seconds)
     if held >= 0:
         os.close(held)
     place.rmdir() if kind == "folder" else place.unlink(missing_ok=True)
@@ -238,7 +238,7 @@ def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
     Path(os.fsdecode(strange), "config.json").write_text(json.dumps(attack.config))
     words = [*map(os.fsencode, attack.command("create")), b"--bundle", strange, attack.id.encode()]
     with (attack.folder / "err").open("wb") as err:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=err, stderr=err, check=False, timeout=20)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=err, stderr=err, check=False, timeout=PATIENCE)
     assert 0 == done.returncode, (attack.folder / "err").read_bytes()
     assert "created" == attack.state()["status"]
     assert attack.id in attack.pyoci("list").out
@@ -254,6 +254,6 @@ def test_bundle_has_no_text_as_its_name(attack: Attack) -> None:
     attack.write_config()
     os.rename(attack.bundle, strange)
     words = [*map(os.fsencode, attack.command("create")), b"--bundle", strange, attack.id.encode()]
-    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=20)
+    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE)
     assert (1, True) == (done.returncode, b"its path is not UTF-8" in done.stderr), done.stderr
     os.rename(strange, attack.bundle)

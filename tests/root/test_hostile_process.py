@@ -20,7 +20,7 @@ import pytest
 
 from pyoci.config.names import CAPABILITIES
 from tests.support import keyrings
-from tests.support.hostile import Attack, mount, wait_for
+from tests.support.hostile import AT_ONCE, PATIENCE, Attack, mount, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -279,7 +279,7 @@ def test_signals_of_the_caller(inside: Attack, options: list[str]) -> None:
     with out.open("wb") as file:
         command = inside.command("run", *options, "--bundle", inside.bundle, inside.id)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=ignore_and_block,
-                              check=False, timeout=20)  # fmt: skip
+                              check=False, timeout=PATIENCE)  # fmt: skip
     assert 0 == done.returncode
     if options:
         inside.wait("stopped")
@@ -326,7 +326,7 @@ def test_created_process_can_not_be_touched(inside: Attack) -> None:
     command = ["nsenter", "--target", str(host_pid), "--pid", "unshare", "--mount", "sh", "-c",
                ("mount -t proc proc /proc; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs sh -c "
                f"'{inspector}'")]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert "end" == done.stdout.strip(), done
     status = Path(f"/proc/{host_pid}/status").read_text()
     assert 0 == os.stat(f"/proc/{host_pid}/fd").st_uid
@@ -493,7 +493,7 @@ def test_program_is_no_file(attack: Attack, kind: str) -> None:
         place.symlink_to("evil")
     attack.process["args"] = ["/bin/evil"]
     result = attack.run()
-    assert (1, True) == (result.status, 5 > result.seconds)
+    assert (1, True) == (result.status, AT_ONCE > result.seconds)
 
 
 # ── T42, T43: the terminal ──────────────────────────────────────────────────────────────────────────────
@@ -504,7 +504,7 @@ def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "console.sock"))
     listener.listen(1)
-    listener.settimeout(10)
+    listener.settimeout(PATIENCE)
     inside.process["terminal"] = True
     outer_master, outer = os.openpty()
 
@@ -517,7 +517,7 @@ def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
         command = inside.command("create", "--bundle", inside.bundle, "--console-socket", tmp_path / "console.sock",
                                  inside.id)  # fmt: skip
         done = subprocess.run(command, stdin=outer, stdout=outer, stderr=outer, preexec_fn=own_terminal, check=False,
-                              timeout=20)  # fmt: skip
+                              timeout=PATIENCE)  # fmt: skip
         assert 0 == done.returncode
         peer, _ = listener.accept()
         with peer:
@@ -633,18 +633,18 @@ def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, d
         calls = attack.folder / "calls"
         subprocess.run(["strace", "-qq", "-o", str(calls), "-e", "trace=openat", *command], check=True)
         number = [held_up in line for line in calls.read_text().splitlines()].index(True) + 1
-        point = ["-e", "trace=openat", "-e", f"inject=openat:delay_enter=400000:when={number}"]
+        point = ["-e", "trace=openat", "-e", f"inject=openat:delay_enter=2000000:when={number}"]
     elif held_up == "execve":  # of the program: the last word of exec to its runtime is told by then
-        point = ["-f", "-e", "trace=close_range", "-e", "inject=close_range:delay_enter=400000"]
+        point = ["-f", "-e", "trace=close_range", "-e", "inject=close_range:delay_enter=2000000"]
     else:
-        point = ["-f", "-e", f"trace={held_up}", "-e", f"inject={held_up}:delay_enter=400000"]
+        point = ["-f", "-e", f"trace={held_up}", "-e", f"inject={held_up}:delay_enter=2000000"]
     command = ["strace", "-qq", "-o", "/dev/null", *point, *command]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as executing:
-        time.sleep(0.2)
+        time.sleep(0.4)
         os.kill(pid, signal.SIGKILL)
         if delete:
             assert 0 == attack.delete().status
-        _, err = executing.communicate(timeout=20)
+        _, err = executing.communicate(timeout=PATIENCE)
     err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("strace: "))
     gone = f"container `{attack.id}` does not exist\n"
     assert 255 == executing.returncode
@@ -672,7 +672,7 @@ def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
     gives = kind in ("pipe", "file to write to")
     given = os.open(place, os.O_RDWR if gives else os.O_RDONLY)
     try:
-        assert 0 == subprocess.run(command, stdin=given, check=False, timeout=20).returncode
+        assert 0 == subprocess.run(command, stdin=given, check=False, timeout=PATIENCE).returncode
     finally:
         os.close(given)
     assert (1000 if gives else 0) == place.stat().st_uid
@@ -697,7 +697,7 @@ def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
 
     try:
         done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <"$0"', str(place), *command],
-                              check=False, timeout=20, pass_fds=[slave], preexec_fn=take_terminal)  # fmt: skip
+                              check=False, timeout=PATIENCE, pass_fds=[slave], preexec_fn=take_terminal)  # fmt: skip
         assert 0 == done.returncode
         assert (1000 if kind == "pty" else 0) == place.stat().st_uid
     finally:

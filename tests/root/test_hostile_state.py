@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import Attack, kill, wait_for
+from tests.support.hostile import AT_ONCE, PATIENCE, Attack, kill, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -95,7 +95,7 @@ def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
     result = attack.start()
     assert 1 == result.status
     assert result.err
-    assert 5 > result.seconds
+    assert AT_ONCE > result.seconds
     if held >= 0:
         os.set_blocking(held, False)
         with pytest.raises(BlockingIOError):
@@ -118,7 +118,7 @@ def test_result_fifo_is_kept_open(attack: Attack) -> None:
         try:
             wait_for(lambda: os.readlink(f"/proc/{pid}/exe") != os.readlink(f"/proc/{starting.pid}/exe"))
             assert 0 == attack.pyoci("kill", attack.id, "KILL").status
-            starting.wait(5)
+            starting.wait(PATIENCE)
         finally:
             kill(starting)
             os.close(keeper)
@@ -152,7 +152,7 @@ def test_parallel_creates(attack: Attack) -> None:
 
     def create(_: int) -> tuple[int, bytes]:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              check=False, timeout=30)  # fmt: skip
+                              check=False, timeout=PATIENCE)  # fmt: skip
         return done.returncode, done.stderr
 
     # the winner's container keeps its standard error: let that be a file
@@ -198,7 +198,7 @@ def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as creator:
         wait_for((attack.root / attack.id).exists)
         assert 0 == attack.delete().status
-        assert 0 == creator.wait(20)
+        assert 0 == creator.wait(PATIENCE)
     attack.assert_host_clean()
 
 
@@ -338,18 +338,18 @@ def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
     created(attack)
     assert 0 == attack.start().status
     # held up between the look at the container's status and the clone
-    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_enter=500000",
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_enter=3000000",
                *attack.command("exec", attack.id, "/bin/true")]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as executing:
-        time.sleep(0.2)
+        time.sleep(0.5)
         assert 0 == attack.pyoci("pause", attack.id).status
         assert 0 == attack.pyoci("kill", attack.id, "KILL").status
         attack.wait("stopped")
         (path,) = attack.cgroups()
         wait_for(lambda: "populated 1" in Path(path, "cgroup.events").read_text())
         assert 0 == attack.delete().status
-        assert 255 == executing.wait(10)
+        assert 255 == executing.wait(PATIENCE)
     attack.assert_host_clean()
 
 
@@ -392,7 +392,7 @@ def test_record_is_broken(attack: Attack, kind: str) -> None:
             assert 1 == result.status
             assert result.err
             assert "config.json" not in result.err
-            assert 5 > result.seconds
+            assert AT_ONCE > result.seconds
         assert 0 == attack.pyoci("list").status
     finally:
         os.kill(init, signal.SIGKILL)
@@ -462,7 +462,7 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
     try:
         for words in (("state",), ("list",), ("kill",), ("start",)):
             result = attack.pyoci(*words, *([] if words == ("list",) else [attack.id]))
-            assert 5 > result.seconds
+            assert AT_ONCE > result.seconds
     finally:
         if place.exists():
             (place / "state.json").write_bytes(original)
@@ -563,7 +563,7 @@ def test_record_is_no_file(attack: Attack, kind: str) -> None:
         record.mkdir()
     for command in ("state", "start", "kill", "delete"):
         result = attack.pyoci(command, attack.id)
-        assert (1, True) == (result.status, 5 > result.seconds)
+        assert (1, True) == (result.status, AT_ONCE > result.seconds)
     assert 0 == attack.pyoci("list").status
     record.rmdir() if kind == "folder" else record.unlink()
     record.write_bytes(original)
@@ -590,7 +590,7 @@ def test_lock_is_held_for_ever(attack: Attack, command: str) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         result = attack.pyoci(command, attack.id)
-        assert (1, True) == (result.status, 15 > result.seconds)
+        assert (1, True) == (result.status, PATIENCE > result.seconds)
         assert f"cannot lock container `{attack.id}`" in result.err
         assert "created" == attack.state()["status"]
     finally:
@@ -607,7 +607,7 @@ def test_lock_is_given_back(attack: Attack) -> None:
         waiting = pool.submit(attack.start)
         time.sleep(0.3)
         os.close(fd)
-        assert (0, True) == ((result := waiting.result()).status, 2 > result.seconds)
+        assert (0, True) == ((result := waiting.result()).status, AT_ONCE > result.seconds)
 
 
 # ── T62: the root of all states ─────────────────────────────────────────────────────────────────────────
@@ -644,7 +644,7 @@ def test_root_is_a_link(attack: Attack, slash: str) -> None:
     attack.write_config()
     command = [attack.executable, "--root", f"{attack.root}{slash}"]
     done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True,
-                          stdin=subprocess.DEVNULL, text=True, check=False, timeout=20)  # fmt: skip
+                          stdin=subprocess.DEVNULL, text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert (1, True) == (done.returncode, "cannot use state directory" in done.stderr), done.stderr
     assert [] == list((attack.folder / "elsewhere").iterdir())
     attack.root.unlink()
@@ -806,7 +806,7 @@ def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -
     subprocess.run([*strace, *command], check=True, stdout=subprocess.DEVNULL)
     number = next(n for n, line in enumerate(calls.read_text().splitlines(), 1) if f'"{file}"' in line)
     inject = ["-e", f"inject=openat:error={error}:when={number}"]
-    done = subprocess.run([*strace, *inject, *command], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([*strace, *inject, *command], capture_output=True, text=True, check=False, timeout=PATIENCE)
     shutil.rmtree(other)
     assert (1, f"{other.name}\n") == (done.returncode, done.stdout), done
     assert done.stderr.startswith(f"{attack.id}: cannot "), done
@@ -827,7 +827,7 @@ def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) 
     number = next(n for n, line in enumerate(lines, 1) if mark in line)
     inject = f"inject={call}:error={error}:when={number}"
     quiet = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
-    done = subprocess.run([*quiet, *command], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([*quiet, *command], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (1, True) == (done.returncode, "state.json: " in done.stderr), done
     assert "created" == attack.state()["status"]
 
@@ -876,7 +876,7 @@ def test_no_more_processes(attack: Attack) -> None:
     executable = shutil.copy(attack.executable, attack.folder / "pyoci")  # the checkout may be root's alone
     command = [executable, "--root", str(attack.folder / "own"), "--cgroup-manager", "disabled"]
     done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True, text=True,
-                          check=False, timeout=20, preexec_fn=become_a_user_without_processes)  # fmt: skip
+                          check=False, timeout=PATIENCE, preexec_fn=become_a_user_without_processes)  # fmt: skip
     assert 1 == done.returncode
     assert done.stderr.strip()
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.probe import build
-from tests.support.runtime import wait_for
+from tests.support.runtime import PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -93,7 +93,7 @@ def test_start_does_not_return_before(runtime, says, manager):
     time.sleep(0.1)
     assert start.poll() is None
     runtime.delete("--force")
-    assert 0 == start.wait(10)
+    assert 0 == start.wait(PATIENCE)
     assert [] == manager.heard
 
 
@@ -116,7 +116,7 @@ def test_run_in_the_foreground(runtime, bundle, notifier, manager):
     run = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(manager))
     wait_for(lambda: manager.heard == ["READY=1"])
     assert (0, "", "") == tuple(runtime("kill", runtime.id, "KILL"))
-    assert 128 + 9 == run.wait(10)
+    assert 128 + 9 == run.wait(PATIENCE)
 
 
 def test_run_detached(runtime, bundle, notifier, manager):

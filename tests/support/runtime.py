@@ -16,6 +16,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -30,7 +31,7 @@ from tests.support.rootfs import busybox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 20  # seconds for one command, or one change of a container's status
+PATIENCE = 60  # seconds for one command, or one change of a container's status, on a machine as busy as can be
 PR_SET_CHILD_SUBREAPER = 36
 BPF_PROG_QUERY, BPF_CGROUP_DEVICE, SYS_BPF = 16, 6, {"x86_64": 321, "aarch64": 280}
 NAMESPACES = ("mount", "network", "uts", "pid", "ipc", "cgroup")
@@ -195,9 +196,17 @@ class Runtime:
         """The container's first process, as the host numbers it."""
         return int(self.state(id)["pid"])
 
+    def status(self, id: str = "") -> str:
+        """Its status while other commands make it or delete it: "" if there is no such container, or only a half of it."""
+        result = self("state", id or self.id)
+        if result.status:
+            assert re.search("does not exist|is being created", result.err), result
+            return ""
+        return str(json.loads(result.out)["status"])
+
     def wait(self, status: str, id: str = "") -> None:
         """Wait until the container has this status."""
-        wait_for(lambda: self.state(id).get("status") == status, f"not {status}")
+        wait_for(lambda: self.status(id) == status, f"not {status}")
 
     def delete(self, *options: str, id: str = "") -> None:
         result = self("delete", *options, id or self.id)
@@ -230,7 +239,7 @@ class Runtime:
 
     def creates_killed(self, moments: int = 12) -> "Iterator[None]":
         """kill -9 of `create` at so many moments of its course; each time the caller looks at what is left, and deletes
-        it. Fails if none of them hit it at its work.
+        it. As long as none of them has hit it at its work there are more: how long that takes changes with the machine.
         """
 
         def begin() -> "subprocess.Popen[bytes]":
@@ -238,18 +247,26 @@ class Runtime:
             null = subprocess.DEVNULL
             return subprocess.Popen(words, stdin=null, stdout=null, stderr=null)
 
-        start = time.monotonic()
-        assert 0 == begin().wait(PATIENCE)
-        course = time.monotonic() - start
-        self.delete("--force")
+        def run() -> float:
+            start = time.monotonic()
+            assert 0 == begin().wait(PATIENCE)
+            course = time.monotonic() - start
+            self.delete("--force")
+            return course
+
+        run()  # the first one is slower than those that follow
+        course = min(run(), run())
         hits = 0
-        for moment in range(moments):
+        deadline = time.monotonic() + PATIENCE
+        moment = 0
+        while moment < moments or not hits:
             create = begin()
-            time.sleep(course * moment / moments)
+            time.sleep(course * (moment % moments) / moments)
             create.kill()
             hits += create.wait() == -signal.SIGKILL and (self.root / self.id).exists()
             yield
-        assert hits, "each came before or after what create does"
+            moment += 1
+            assert hits or time.monotonic() < deadline, "each came before or after what create does"
 
     def assert_gone(self, id: str = "") -> None:
         """Nothing of the container is left, without any `delete`."""
@@ -310,7 +327,7 @@ class Host:
 
     def processes(self) -> list[str]:
         """Command lines of live processes that were not there before; they get a moment to end."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while True:
             new = set(_children()) - self._children
             left = [f"{pid} {_command_line(pid)}" for pid in new if os.waitpid(pid, os.WNOHANG)[0] == 0]
