@@ -119,7 +119,7 @@ def test_pod(pod, interface):
 def test_container(pod):
     """CreateContainer, StartContainer: environment, working directory; its log and its exit code."""
     config = {"working_dir": "/etc", "envs": [{"key": "A", "value": b"b"}]}
-    container = pod.create("sh", "-c", "pwd; echo $A; exit 3", **config)
+    container = pod.create("sh", "-c", "sleep 0.2; pwd; echo $A; exit 3", **config)
     assert CREATED == pod.status(container).state
 
     pod.cri("StartContainer", container_id=container)
@@ -149,9 +149,9 @@ def test_exec_sync_program_is_missing(pod):
 
 def test_stop(pod):
     """StopContainer, with a handler of SIGTERM and with the timeout; RemoveContainer."""
-    polite = pod.run("sh", "-c", "trap 'exit 9' TERM; while :; do sleep .1; done", name="polite")
+    polite = pod.run("sh", "-c", "trap 'exit 9' TERM; touch /ready; while :; do sleep .1; done", name="polite")
     rude = pod.run("sh", "-c", "trap '' TERM; while :; do sleep .1; done", name="rude")
-    pod.exec(polite, "sleep", ".3")
+    pod.exec(polite, "sh", "-c", "until test -e /ready; do sleep .1; done")
 
     pod.cri("StopContainer", container_id=polite, timeout=10)
     pod.cri("StopContainer", container_id=rude, timeout=1)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.containerd import BUSYBOX
 from tests.support.daemon import until
+from tests.support.docker import LATE
 from tests.support.leaks import children, processes
 
 pytestmark = pytest.mark.cgroup
@@ -15,10 +16,12 @@ pytestmark = pytest.mark.cgroup
 
 @pytest.fixture
 def run(ctr):
-    """ctr run, with the runtime's options."""
+    """ctr run, with the runtime's options. What is waited for begins a moment later: like Docker, ctr hangs up on a
+    container that has ended before it has picked up."""
 
-    def call(*arguments, status=0, options=()):
-        return ctr("run", *ctr.options(), *options, BUSYBOX, *arguments, status=status)
+    def call(name, *command, status=0, options=()):
+        heard = command if "--detach" in options or command == ("none",) else (*LATE, *command)
+        return ctr("run", *ctr.options(), *options, BUSYBOX, name, *heard, status=status)
 
     return call
 

@@ -118,7 +118,7 @@ services:
     depends_on:
       server:
         condition: service_healthy
-    command: sh -c "wget -qO- server/page; cat /data/page"
+    command: sh -c "sleep 0.2; wget -qO- server/page; cat /data/page"
     volumes: ["shared:/data:ro"]
 volumes:
   shared:

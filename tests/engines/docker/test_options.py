@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker import capabilities
+from tests.support.docker import capabilities, late
 from tests.support.engines import SYSTEMD
 
 
@@ -65,7 +65,7 @@ def test_user(docker):
 def test_user_may_write_to_its_streams(docker):
     """run --user: /dev/stdout and /dev/stderr can be opened."""
     script = "echo out >/dev/stdout; echo err >/dev/stderr"
-    done = docker.run("run", "--rm", "--user", "joan", "busybox", "sh", "-c", script)
+    done = docker.run(*late("run", "--rm", "--user", "joan", "busybox", "sh", "-c", script))
 
     assert (0, "out\n", "err\n") == (done.returncode, done.stdout, done.stderr)
 
@@ -181,7 +181,7 @@ def test_masked_paths(docker):
     """run, and --security-opt systempaths=unconfined: what is masked in /proc and /sys."""
     script = "wc -c </proc/keys; touch /proc/sys/kernel/hostname; ls /sys/firmware | wc -l"
 
-    assert ["0", "0"] == docker.run("run", "--rm", "busybox", "sh", "-c", script).stdout.split()
+    assert ["0", "0"] == docker.run(*late("run", "--rm", "busybox", "sh", "-c", script)).stdout.split()
     docker("run", "--rm", "--security-opt", "systempaths=unconfined", "busybox", "touch", "/proc/sys/kernel/hostname")
 
 
