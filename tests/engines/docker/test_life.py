@@ -6,12 +6,13 @@ import re
 import pytest
 
 from tests.support.daemon import until
+from tests.support.docker import late
 
 
 @pytest.mark.cgroup
 def test_run(docker):
     """run: output on both streams, the exit status."""
-    done = docker.run("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
+    done = docker.run(*late("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"))
 
     assert (3, "out\n", "err\n") == (done.returncode, done.stdout, done.stderr)
 
@@ -101,6 +102,8 @@ def test_stop_signal(docker):
 def test_kill(docker, signal, status):
     """kill --signal."""
     docker("run", "-d", "--init", "--name", "box", "busybox", "sleep", "99")
+    # the init is there, and listens
+    until(lambda: re.search(r"^\d+ +sleep 99$", docker("top", "box", "-o", "pid,args"), re.M), "the program runs")
 
     docker("kill", "--signal", signal, "box")
 
@@ -118,7 +121,9 @@ def test_kill_stopped(docker):
 
 def test_restart_policy(docker):
     """run --restart on-failure:2."""
-    docker("run", "-d", "--name", "box", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo life; exit 4")
+    docker(
+        "run", "-d", "--name", "box", "--restart", "on-failure:2", "busybox", "sh", "-c", "sleep .2; echo life; exit 4"
+    )
 
     until(lambda: docker.state("box") == "exited", "it has given up")
 
@@ -131,6 +136,7 @@ def test_restart(docker):
     """restart: another process in the same root filesystem."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo x >>/tmp/lives; exec sleep 99")
     first = docker.inspect("box")["State"]["Pid"]
+    until(lambda: docker.run("exec", "box", "cat", "/tmp/lives").stdout == "x\n", "its first life has begun")
 
     docker("restart", "--time", "0", "box")
 
@@ -140,7 +146,7 @@ def test_restart(docker):
 
 def test_create_start(docker):
     """create, start, and start once more."""
-    docker("create", "--name", "box", "busybox", "sh", "-c", "echo life")
+    docker("create", "--name", "box", "busybox", "sh", "-c", "sleep .2; echo life")
 
     assert "life" == docker("start", "--attach", "box")
     assert "life" == docker("start", "--attach", "box")
@@ -149,8 +155,9 @@ def test_create_start(docker):
 @pytest.mark.cgroup
 def test_pause(docker):
     """pause and unpause: nothing runs in between."""
-    script = "while :; do echo $((i += 1)) >/tmp/count; sleep .01; done"
+    script = "while :; do echo $((i += 1)) >/tmp/next; mv /tmp/next /tmp/count; sleep .01; done"
     docker("run", "-d", "--name", "box", "-v", "shared:/tmp", "busybox", "sh", "-c", script)
+    until(lambda: docker.run("exec", "box", "cat", "/tmp/count").stdout, "it counts")
 
     docker("pause", "box")
     assert "paused" == docker.state("box")

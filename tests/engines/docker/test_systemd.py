@@ -32,9 +32,18 @@ def test_unit(docker):
 
 def test_unit_is_stopped(docker):
     """systemctl stop: the container ends, and can be started again."""
-    docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep .1; done")
+    docker(
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 7' TERM; echo ready; while :; do sleep .1; done",
+    )
+    docker.await_logs("box", "ready")
     scope = f"docker-{docker.inspect('box')['Id']}.scope"
-    docker("exec", "box", "true")
 
     systemctl("stop", scope)
 

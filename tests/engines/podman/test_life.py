@@ -82,6 +82,8 @@ def test_stop_timeout(either):
 def test_kill(podman, signal, status):
     """kill --signal."""
     podman("run", "-d", "--init", "--name", "box", "busybox", "sleep", "99")
+    # the init is there, and listens
+    until(lambda: re.search(r"^\d+ +sleep 99 *$", podman("top", "box", "pid", "args"), re.M), "the program runs")
 
     podman("kill", "--signal", signal, "box")
 
@@ -130,8 +132,9 @@ def test_create_start(either):
 @pytest.mark.cgroup
 def test_pause(podman):
     """pause and unpause: nothing runs in between."""
-    script = "while :; do echo $((i += 1)) >/tmp/count; sleep .01; done"
+    script = "while :; do echo $((i += 1)) >/tmp/next; mv /tmp/next /tmp/count; sleep .01; done"
     podman("run", "-d", "--name", "box", "-v", "shared:/tmp", "busybox", "sh", "-c", script)
+    until(lambda: podman.run("exec", "box", "cat", "/tmp/count").stdout, "it counts")
 
     podman("pause", "box")
     assert "paused" == podman.state("box")
