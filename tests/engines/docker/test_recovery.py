@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import until
-from tests.support.docker import Docker, say
+from tests.support.docker import Docker
 from tests.support.leaks import Leaks, processes
 
 STEPS = 6  # moments in the course of a command
@@ -53,10 +53,10 @@ def sleepers(docker):
     ]
 
 
-def kill(name):
-    """kill -9 of the newest process of this name, which may be about to come; whether there was one."""
-    end = time.monotonic() + COURSE
-    while time.monotonic() < end:
+def kill(name, client, docker):
+    """kill -9 of the newest process of this name, which may be about to come as long as the client has not what it asks
+    for; whether there was one."""
+    while client.poll() is None and not sleepers(docker):
         found = [(int(started), pid) for pid, started, command in processes() if command == name[:15]]
         if found:
             with contextlib.suppress(ProcessLookupError):
@@ -136,12 +136,12 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
             crashing.restart()
             killed += 1
         else:
-            killed += kill(runtime if victim == "runtime" else victim)
+            killed += kill(runtime if victim == "runtime" else victim, client, crashing)
         await_end(client)
         crashing.run("rm", "-f", "box")
         crashing.remove_forgotten()
         until(lambda: not sleepers(crashing), "its process is gone")
-        assert "hi" == crashing("run", "--rm", *say("hi"))
+        assert "hi" == crashing("run", "--rm", "busybox", "echo", "hi")
     assert killed
 
 
@@ -159,7 +159,7 @@ def test_killed_while_executing(crashing, victim, runtime, endurance):
             crashing.restart()
             killed += 1
         else:
-            killed += kill(runtime if victim == "runtime" else victim)
+            killed += kill(runtime if victim == "runtime" else victim, client, crashing)
         if victim == "runtime":
             assert "hi" == crashing("exec", "box", "echo", "hi")
         await_end(client)  # what it began later would be in the next life
