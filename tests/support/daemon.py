@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 30  # seconds
+PATIENCE = 60  # seconds
 
 
 def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

@@ -3,6 +3,7 @@
 The machine is one as tests/engines/machine makes it: everything that it has belongs to the test and its engine.
 """
 
+import contextlib
 import os
 import subprocess
 import time
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 20  # seconds: engines clean up behind the answer to a command
+PATIENCE = 60  # seconds: engines clean up behind the answer to a command
 # Where runtimes keep the states of containers, beside what an engine adds.
 STATES = ["/run/pyoci", "/run/runc", "/run/containerd/runc", "/run/user"]
 
@@ -32,9 +33,13 @@ def processes() -> Iterator[tuple[int, str, str]]:
 
 
 def children(pid: int) -> list[int]:
-    """The processes whose parent this one is."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    """The processes whose parent this one is; none if it has just ended."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def descriptors(pid: int) -> Counter[str]:
