@@ -478,7 +478,7 @@ class Console:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(self.path))
         self._socket.listen(1)
-        self._socket.settimeout(10)
+        self._socket.settimeout(PATIENCE)
 
     def read(self) -> bytes:
         """What the container has written to its terminal."""

@@ -196,10 +196,18 @@ def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None
                *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as creator:
-        wait_for((attack.root / attack.id).exists)
+        wait_for(lambda: is_locked(attack.root / attack.id))  # sooner, it would be deleted while it is claimed
         assert 0 == attack.delete().status
         assert 0 == creator.wait(PATIENCE)
     attack.assert_host_clean()
+
+
+def is_locked(place: Path) -> bool:
+    """Whether somebody has locked a directory, which this looks at and does not try."""
+    if not place.exists():
+        return False
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any(" FLOCK " in line and f":{place.stat().st_ino} " in line for line in locks)
 
 
 @pytest.mark.parametrize("existed", [False, True])

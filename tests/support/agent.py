@@ -77,7 +77,7 @@ class Agent:
 
     def _accept(self) -> None:
         connection, _ = self._socket.accept()
-        connection.settimeout(10)
+        connection.settimeout(60)
         data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 16)
         while part := connection.recv(1 << 16):
             data += part
