@@ -463,8 +463,8 @@ class Launch:
     def _open_device(self, op: Op) -> None:
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
         self.slots[op.a] = fd
-        # The node is the host's: who may write to it can where it is read-only, but not change its owner and mode. And a
-        # clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's.
+        # The node is the host's: who may write to it can where it is read-only, but not change its owner and mode. And
+        # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's.
         _native.mount_setattr(fd, False, RDONLY | NOSUID | NOEXEC, 0, PRIVATE)
         st = posix.fstat(fd)
         kind = S_IFBLK if op.s2 == "b" else S_IFCHR
