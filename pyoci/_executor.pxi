@@ -1427,9 +1427,34 @@ cdef bint is_pty(unsigned long device) noexcept nogil:
     return UNIX98_PTY_FIRST <= major(device) <= UNIX98_PTY_LAST
 
 
+cdef bint is_null(const stat_t *st) noexcept nogil:
+    return st.st_mode & S_IFMT == S_IFCHR and major(st.st_rdev) == 1 and minor(st.st_rdev) == 3
+
+
+cdef void use_own_null(Context *ctx, int fd) noexcept nogil:
+    """The container's /dev/null for the host's, where it is one: what the program finds behind `fd` is its own to change.
+
+    It is looked at before it is opened, and opened so that nothing blocks: whoever exchanges it in between gets opened
+    what is in the root filesystem, and what the cgroup lets the container use.
+    """
+    cdef stat_t st
+    cdef int own = open_in_root(ctx.slots[SLOT_ROOTFS], "/dev/null", O_PATH | O_NOFOLLOW, 0)
+    if own < 0:
+        return
+    if fstat(own, &st) == 0 and is_null(&st):
+        close(own)
+        own = open_in_root(ctx.slots[SLOT_ROOTFS], "/dev/null",
+                           fcntl(fd, F_GETFL) & O_ACCMODE | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0)
+        if own < 0:
+            return
+        if fstat(own, &st) == 0 and is_null(&st) and fcntl(own, F_SETFL, 0) == 0:
+            dup3(own, fd, 0)
+    close(own)
+
+
 cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
     # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Of devices that is a terminal of a
-    # devpts alone: /dev/null and its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a
+    # devpts alone: for /dev/null there is one of the container's, others of its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a
     # directory or a file to read from, which nobody gives away by having them open; a refusal (a read-only or foreign file)
     # is no fault.
     cdef stat_t st
@@ -1437,6 +1462,9 @@ cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
     cdef int fd
     for fd in range(3):
         if fstat(fd, &st) < 0:
+            continue
+        if is_null(&st):
+            use_own_null(ctx, fd)
             continue
         kind = st.st_mode & S_IFMT
         if kind == S_IFDIR or kind == S_IFBLK or (kind == S_IFCHR and not is_pty(st.st_rdev)):

@@ -7,6 +7,7 @@ behind.
 
 import _struct
 import errno
+import fcntl
 import posix
 
 from pyoci import _native, explain, files, hooks, state
@@ -52,10 +53,10 @@ RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the paylo
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 SIGKILL = 9
 
-AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE = 0x1000, 0x8000, 1
+AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, OPEN_TREE_CLONE = 0x1000, 0x8000, 0x100, 1
 AT_FDCWD = -100
 CLONE_NEWUSER = 0x10000000
-O_PATH = 0x200000
+O_PATH, O_ACCMODE = 0x200000, 3
 S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 
 
@@ -152,6 +153,7 @@ class Launch:
         of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved. So is
         one of a user's from outside of what is delegated to the user's systemd, which moves it.
         """
+        _shield_null()
         if BORN in self.plan.at:
             self._clone(-1, held=True)
             for op in self.plan.at[BORN]:
@@ -461,14 +463,8 @@ class Launch:
             raise SetupError(text, where=op.where) from error
 
     def _open_device(self, op: Op) -> None:
-        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | 0x100)
-        self.slots[op.a] = fd
-        # The node is the host's: who may write to it can where it is read-only, but not change its owner and mode. And
-        # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's.
-        _native.mount_setattr(fd, False, RDONLY | NOSUID | NOEXEC, 0, PRIVATE)
-        st = posix.fstat(fd)
-        kind = S_IFBLK if op.s2 == "b" else S_IFCHR
-        if st.st_mode & S_IFMT != kind or (posix.major(st.st_rdev), posix.minor(st.st_rdev)) != (op.b, op.c):
+        fd = self.slots[op.a] = _clone_device(op.s1)
+        if not _is_device(fd, S_IFBLK if op.s2 == "b" else S_IFCHR, op.b, op.c):
             raise SetupError(
                 f"cannot bind device {op.s1}: the host's is not {op.s2} {op.b}:{op.c}",
                 where=op.where,
@@ -652,6 +648,44 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "change_property": Launch._change_property,
     "verify_namespaces": Launch._elsewhere,
 }
+
+
+def _clone_device(path: str) -> int:
+    """A mount of a device of the host, attached nowhere: who may write to it can, but not change its owner and mode."""
+    fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW)
+    # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
+    _native.mount_setattr(fd, False, RDONLY | NOSUID | NOEXEC, 0, PRIVATE)
+    return fd
+
+
+def _is_device(fd: int, kind: int, major: int, minor: int) -> bool:
+    st = posix.fstat(fd)
+    return st.st_mode & S_IFMT == kind and st.st_rdev == posix.makedev(major, minor)
+
+
+def _shield_null() -> None:
+    """Where a standard stream is the host's /dev/null it becomes a read-only mount of it: that is as good to read and
+    to write, but root of a container that has inherited it can't change its owner and mode, and with it the host's.
+
+    The child goes on to the container's own where there is one. Without the right to mount, which EPERM says, there is
+    nobody to give root's file away.
+    """
+    null = -1
+    try:
+        for fd in range(3):
+            if _is_device(fd, S_IFCHR, 1, 3):
+                if null < 0:
+                    null = _clone_device("/dev/null")
+                access = fcntl.fcntl(fd, fcntl.F_GETFL) & O_ACCMODE
+                opened = posix.open(f"/proc/self/fd/{null}", access | posix.O_CLOEXEC | posix.O_NOCTTY)
+                posix.dup2(opened, fd)
+                posix.close(opened)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise SetupError(f"cannot use the host's /dev/null: {reason(error.errno or 0)}") from error
+    finally:
+        if null >= 0:
+            posix.close(null)
 
 
 def _lacking_namespace(config: "dict[str, Any]") -> "SetupError | None":

@@ -678,6 +678,43 @@ def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
     assert (1000 if gives else 0) == place.stat().st_uid
 
 
+CHANGE_NULL = "for n in 0 1; do chmod 666 /proc/self/fd/$n; chown 0:0 /proc/self/fd/$n; done"  # what it is already
+
+
+CHANGED_BY_EXEC = {
+    "own": ":",
+    "none": "rm /dev/null",
+    "link": "ln -sf /etc/passwd /dev/null",
+    "FIFO": "rm /dev/null; mkfifo /dev/null",
+}
+
+
+@pytest.mark.parametrize("null", ["created", *CHANGED_BY_EXEC])
+def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> None:
+    """H8: root of the container may change its own /dev/null and not, through what it has inherited, the host's."""
+    attack.process["capabilities"] = {
+        set_: ["CAP_CHOWN", "CAP_FOWNER"] for set_ in ("bounding", "effective", "permitted")
+    }
+    is_own = 'grep -q "^$(sed -n "s/^mnt_id:[^0-9]*//p" /proc/self/fdinfo/0) " /proc/self/mountinfo'
+    script = f"{CHANGE_NULL}; echo x && cat && if {is_own}; then exit 7; fi; exit 8"
+    if null == "created":
+        attack.shell(script)
+        attack.write_config()
+        words = ["run", "--bundle", str(attack.bundle), attack.id]
+    else:
+        attack.shell(f"{CHANGED_BY_EXEC[null]}; touch /ready; exec sleep 100")
+        assert 0 == attack.create().status
+        assert 0 == attack.start().status
+        wait_for(lambda: (attack.rootfs / "ready").exists())
+        words = ["exec", attack.id, "/bin/sh", "-c", script]
+    done = subprocess.run(
+        attack.command(*words),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    expected = (7, 0) if null in ("created", "own") else (8, 4)
+    assert expected == (done.returncode, done.stderr.count("Read-only file system")), done.stderr
+
+
 @pytest.mark.parametrize("kind", ["tty", "pty"])
 def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
     """H8: one of a devpts is given to the container's user; /dev/tty, which is everybody's, a console or a serial line is
