@@ -705,7 +705,7 @@ def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> N
         attack.shell(f"{CHANGED_BY_EXEC[null]}; touch /ready; exec sleep 100")
         assert 0 == attack.create().status
         assert 0 == attack.start().status
-        wait_for(lambda: (attack.rootfs / "ready").exists())
+        wait_for((attack.rootfs / "ready").exists)
         words = ["exec", attack.id, "/bin/sh", "-c", script]
     done = subprocess.run(
         attack.command(*words),
