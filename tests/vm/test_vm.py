@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import rootfs
 from tests.support.machine import CHECKOUT, UML, UNIFIED, environment, on_uml, pytest_command, run
+from tests.support.runtime import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -67,7 +68,7 @@ def test_the_machine_ends_after_its_time(tmp_path):
     assert (124, "begun\n", "uml: ended after 2 seconds\n") == (status, out, err)
     assert time.monotonic() - started < 90  # of the 99 that it would take
     assert [] == list(tmp_path.iterdir())
-    assert "" == run("pgrep", "--full", f"job={tmp_path}")[1]
+    wait_for(lambda: "" == run("pgrep", "--full", f"job={tmp_path}")[1], "processes of it are left")
 
 
 def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
