@@ -71,6 +71,7 @@ cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
     TARGET_PROC = 4        # the target is /proc: only the root of a procfs may go there
     TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
+    LEAVE_AS_IT_IS = 1     # a node that is there keeps its mode and its owner
     ADD_HOME = 1           # a hook's environment is the program's
     COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
     INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
@@ -1027,7 +1028,7 @@ cdef int copy_up(int source, int target, int depth) noexcept nogil:
 
 cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the node exists with this type, number, mode and owner. An existing node that is the same device is taken
-    # over; anything else at the path is an error (DEV-04).
+    # over, with LEAVE_AS_IT_IS as it is; anything else at the path is an error (DEV-04).
     cdef char buffer[PATH_SIZE]
     cdef char *name = NULL
     cdef stat_t st
@@ -1047,12 +1048,13 @@ cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
     if st.st_mode & S_IFMT != kind or (kind != S_IFIFO and st.st_rdev != device):
         set_errno(EEXIST)
         return STEP_OTHER_NODE
-    if existed and st.st_mode & 0o7777 != <mode_t>op.a & 0o7777:
-        step = chmod_node(ctx, fd, <mode_t>op.a & 0o7777)
-        if step:
-            return step
-    if fchownat(fd, "", <uid_t>(op.d >> 32), <gid_t><uint32_t>op.d, AT_EMPTY_PATH) < 0:
-        return STEP_FCHOWNAT
+    if not existed or not op.flags & LEAVE_AS_IT_IS:
+        if existed and st.st_mode & 0o7777 != <mode_t>op.a & 0o7777:
+            step = chmod_node(ctx, fd, <mode_t>op.a & 0o7777)
+            if step:
+                return step
+        if fchownat(fd, "", <uid_t>(op.d >> 32), <gid_t><uint32_t>op.d, AT_EMPTY_PATH) < 0:
+            return STEP_FCHOWNAT
     close(fd)
     close(directory)
     return 0

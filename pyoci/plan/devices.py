@@ -7,7 +7,7 @@ Otherwise the host's are bound, with the owner and mode that they have.
 """
 
 from pyoci.errors import ConfigError, Problem
-from pyoci.plan.operations import INIT, Op
+from pyoci.plan.operations import INIT, LEAVE_AS_IT_IS, Op
 from pyoci.plan.paths import clean
 
 TYPE_CHECKING = False
@@ -40,26 +40,28 @@ OF_CONTAINER = 1 << 16  # beside the mode of a node: its owner is an id of the c
 
 
 def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[Op]":
-    """The nodes of the config, then the defaults it does not name, then the links.
+    """The nodes of the config, then the defaults that it neither names nor mounts something on, then the links.
 
-    A /dev that is a bind mount is the caller's: nothing is made there.
+    A /dev that is a bind mount is the caller's: nothing is made there. Neither is the mode nor the owner of a node
+    changed that a bind mount brings along.
     """
+    mounted = _mounted(config)
     if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
-        yield from _made_by_runtime(plan, config, at_once=nodes_of == RUNTIME)
+        yield from _made_by_runtime(plan, config, mounted, at_once=nodes_of == RUNTIME)
     else:
-        for device, path, where in _nodes(config):
-            yield from _node(plan, device, path, where, bind=nodes_of == HOST)
-    if _dev_is_bound(config):
+        for device, path, where in _nodes(config, mounted):
+            yield from _node(plan, device, path, where, mounted, bind=nodes_of == HOST)
+    if _covering(mounted, "/dev")[1]:
         return
     yield Op("symlink", "", "pts/ptmx", PTMX)
     for target, link in LINKS:
         yield Op("symlink", "", target, link, target)
 
 
-def _nodes(config: "dict[str, Any]") -> "Iterator[tuple[dict[str, Any], str, str]]":
+def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[dict[str, Any], str, str]]":
     """Each device with its path and where it came from: "" for a default one."""
     devices = config.get("linux", {}).get("devices", ())
-    dev_is_bound = _dev_is_bound(config)
+    dev_is_bound = _covering(mounted, "/dev")[1]
     for index, device in enumerate(devices):
         path = clean(device["path"])
         if path == PTMX and (device["type"], device["major"], device["minor"]) == ("c", 5, 2):
@@ -71,23 +73,32 @@ def _nodes(config: "dict[str, Any]") -> "Iterator[tuple[dict[str, Any], str, str
         return
     named = {clean(device["path"]) for device in devices}
     for path, major, minor in DEFAULT_DEVICES:
-        if path not in named:
+        if path not in named and _covering(mounted, path)[0] != path:
             yield {"type": "c", "major": major, "minor": minor}, path, ""
 
 
-def _dev_is_bound(config: "dict[str, Any]") -> bool:
-    """Whether what lies on /dev in the end, over all that is mounted there, is a bind mount."""
-    bound = False
-    for mount in config.get("mounts", ()):
-        options = mount.get("options", ())
-        if clean(mount["destination"]) == "/dev" and "remount" not in options:
-            bound = "bind" in options or "rbind" in options
-    return bound
+def _mounted(config: "dict[str, Any]") -> "list[tuple[str, bool]]":
+    """The destination of each mount, in their order, and whether it is a bind mount."""
+    return [
+        (clean(mount["destination"]), not {"bind", "rbind"}.isdisjoint(mount.get("options", ())))
+        for mount in config.get("mounts", ())
+        if "remount" not in mount.get("options", ())
+    ]
 
 
-def _made_by_runtime(plan: "Plan", config: "dict[str, Any]", *, at_once: bool) -> "Iterator[Op]":
+def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]":
+    """The mount of the config that `path` is on in the end; with the destination "" if it is on the root."""
+    for destination, bind in reversed(mounted):
+        if path == destination or path.startswith(f"{destination}/"):
+            return destination, bind
+    return "", False
+
+
+def _made_by_runtime(
+    plan: "Plan", config: "dict[str, Any]", mounted: "list[tuple[str, bool]]", *, at_once: bool
+) -> "Iterator[Op]":
     """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
-    nodes = list(_nodes(config))
+    nodes = list(_nodes(config, mounted))
     made = [node for node in nodes if node[0]["type"] != "p"]
     linux = config["linux"]
     if made:
@@ -106,7 +117,7 @@ def _made_by_runtime(plan: "Plan", config: "dict[str, Any]", *, at_once: bool) -
         yield Op("open_devices", "/linux/devices", a=filesystem, b=slots[0], c=len(slots))
     for device, path, where in nodes:
         if device["type"] == "p":
-            yield from _node(plan, device, path, where, bind=False)
+            yield from _node(plan, device, path, where, mounted, bind=False)
         else:
             yield Op("bind_device", where, path, a=slots.pop(0))
 
@@ -132,7 +143,9 @@ def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:
     return -1
 
 
-def _node(plan: "Plan", device: "dict[str, Any]", path: str, where: str, *, bind: bool) -> "Iterator[Op]":
+def _node(
+    plan: "Plan", device: "dict[str, Any]", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
+) -> "Iterator[Op]":
     kind = device["type"]
     major, minor = device.get("major", 0), device.get("minor", 0)
     if bind and kind != "p":
@@ -147,4 +160,5 @@ def _node(plan: "Plan", device: "dict[str, Any]", path: str, where: str, *, bind
         return
     mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)
     owner = device.get("uid", 0) << 32 | device.get("gid", 0)
-    yield Op("mknod", where, path, kind, a=mode, b=major, c=minor, d=owner)
+    flags = LEAVE_AS_IT_IS if _covering(mounted, path)[1] else 0
+    yield Op("mknod", where, path, kind, a=mode, b=major, c=minor, d=owner, flags=flags)

@@ -14,6 +14,7 @@ from pyoci.plan.operations import (
     FIRST_SLOT,
     INHERIT_MODE,
     INIT,
+    LEAVE_AS_IT_IS,
     LISTENER,
     SYNC_NAMES,
     Op,
@@ -226,7 +227,8 @@ def _set_propagation(op: Op) -> str:
 
 def _mknod(op: Op) -> str:
     number = "" if op.s2 == "p" else f" {op.b}:{op.c}"
-    return f"{op.s1}  {op.s2}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}"
+    bound = ", unless it is there" if op.flags & LEAVE_AS_IT_IS else ""
+    return f"{op.s1}  {op.s2}{number} mode {op.a & 0o7777:04o} owner {op.d >> 32}:{op.d & 0xFFFFFFFF}{bound}"
 
 
 def _make_device(op: Op) -> str:

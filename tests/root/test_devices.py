@@ -94,3 +94,50 @@ def test_no_pivot(runtime, bundle):
     bundle.in_user_namespace()
     bundle.linux["devices"] = [{"path": "/dev/own", "uid": 5, **ZERO}]
     assert "5 3\n" == runtime.shell("echo $(stat -c %u /dev/own) $(head -c 3 /dev/own | wc -c)", "--no-pivot")
+
+
+URANDOM = os.makedev(1, 9)
+
+
+@pytest.mark.parametrize("userns", [False, True])
+def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns):
+    """As in `docker run --volume /dev/urandom:/dev/random`; the others are made as ever."""
+    if userns:
+        bundle.in_user_namespace()
+    bundle.mount("/dev/random", "bind", "rbind", "ro", source="/dev/urandom")
+    bundle.mount("/dev/full", "bind", "bind", source=bundle.folder / "config.json")
+    assert "1:9 1:5 0:0\n" == runtime.shell("cd /dev; echo $(stat -c %t:%T random zero full)")
+
+
+def test_a_mount_that_another_covers_takes_no_place(runtime, bundle):
+    """Here /dev is mounted after it."""
+    bundle.mount("/dev/random", "bind", "bind", source="/dev/urandom")
+    bundle.config["mounts"].insert(0, bundle.config["mounts"].pop())
+    assert "1:8\n" == runtime.shell("stat -c %t:%T /dev/random")
+
+
+@pytest.mark.parametrize("options", [[], ["ro"]], ids=str)
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_bound_node_is_as_the_host_has_it(runtime, bundle, folder, options):
+    """What the config says of a device's mode and owner is not done to the node of the host that is bound there."""
+    host = runtime.folder / "host"
+    host.mkdir()
+    os.mknod(host / "node", 0o020640, URANDOM)
+    os.chown(host / "node", 7, 8)
+    bundle.mount(
+        "/dev/host" if folder else "/dev/host/node", "bind", "bind", *options, source=host / ("" if folder else "node")
+    )
+    bundle.linux["devices"] = [
+        {"path": "/dev/host/node", "type": "c", "major": 1, "minor": 9, "fileMode": 0o666, "uid": 0, "gid": 0}
+    ]
+    assert "1:9 640 7 8\n" == runtime.shell("stat -c '%t:%T %a %u %g' /dev/host/node")
+    status = (host / "node").stat()
+    assert (0o020640, 7, 8) == (status.st_mode, status.st_uid, status.st_gid)
+
+
+def test_another_node_that_is_bound_is_an_error(runtime, bundle):
+    """A device of the config has to be the one that it says (DEV-04)."""
+    bundle.mount("/dev/some", "bind", "bind", source="/dev/zero")
+    bundle.linux["devices"] = [{"path": "/dev/some", "type": "c", "major": 1, "minor": 9}]
+    expected = "/linux/devices/0: cannot make device /dev/some: something else exists at this path"
+    assert expected == runtime.create_fails()
