@@ -95,7 +95,8 @@ def _io(text: str) -> "dict[str, Any]":
 def _hugetlb(read: "Read", size: str) -> "dict[str, int]":
     prefix = f"hugetlb.{size}.rsvd" if read(f"hugetlb.{size}.rsvd.current") else f"hugetlb.{size}"
     failures = flat(read(f"hugetlb.{size}.events")).get("max", 0)
-    return {"usage": _number(read(f"{prefix}.current")), "max": _limit(read(f"{prefix}.max")), "failcnt": failures}
+    # `max` would be the most that was ever used, as of memory: the kernel does not count it
+    return {"usage": _number(read(f"{prefix}.current")), "failcnt": failures}
 
 
 def _pressure(text: str) -> "dict[str, Any]":

@@ -21,7 +21,6 @@ FILES = {
     "pids.max": "max\n",
     "io.stat": "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n253:0 \n",
     "hugetlb.2MB.rsvd.current": "2097152\n",
-    "hugetlb.2MB.rsvd.max": "max\n",
     "hugetlb.2MB.events": "max 5\n",
 }
 
@@ -47,7 +46,7 @@ def test_every_number_has_its_place():
         {"major": 8, "minor": 0, "op": "Read", "value": 10},
         {"major": 8, "minor": 0, "op": "Write", "value": 20},
     ] == data["blkio"]["ioServiceBytesRecursive"]
-    assert {"2MB": {"usage": 2097152, "max": UNLIMITED, "failcnt": 5}} == data["hugetlb"]
+    assert {"2MB": {"usage": 2097152, "failcnt": 5}} == data["hugetlb"]
 
 
 def test_a_cgroup_without_files_has_zeros():
