@@ -253,9 +253,7 @@ def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
     """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again,
-    since
-    a new mount from the initial namespace would reset the options of the host's."""
-    mount.data, mount.data_where = [], []
+    since a new mount from the initial namespace would reset the options of the host's."""
     if private or not cgroup_mount:
         mount.type = "cgroup2"
         return

@@ -776,6 +776,19 @@ def test_cgroup_mount(runtime, bundle):
     assert "Read-only file system" in out
 
 
+@pytest.mark.parametrize("namespace", [False, True])
+@pytest.mark.parametrize("options", [["ro", "bogus"], ["none", "name=systemd"]], ids=",".join)
+def test_cgroup_mount_with_an_option_that_cgroup2_has_not(runtime, bundle, namespace, options):
+    """Such as one of cgroup v1: nobody who asks for it gets something else instead."""
+    if not namespace:
+        bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
+    bundle.without_mount("/sys/fs/cgroup").mount("/sys/fs/cgroup", "cgroup", *options, source="cgroup")
+    failed = runtime.create_fails()
+    what = "cannot mount cgroup2 on /sys/fs/cgroup: fsconfig" if namespace else "cannot apply `"
+    first = options.index("bogus") if "bogus" in options else 0
+    assert f"/mounts/{len(bundle.config['mounts']) - 1}/options/{first}: {what}" in failed
+
+
 def test_cgroup_mount_without_a_namespace(runtime, bundle):
     """Without a cgroup namespace the host's mount is bound; its options stay as they were."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
