@@ -41,12 +41,30 @@ def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> None:
 
 
 def _completed(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> "dict[str, Any]":
-    """A period alone keeps the quota, a quota alone the period."""
-    cpu = resources.get("cpu", {})
-    if not cpu.get("period") or cpu.get("quota"):
-        return resources
-    quota = cgroup.read("cpu.max").partition(" ")[0]
-    return {**resources, "cpu": {**cpu, "quota": int(quota) if quota.isdigit() else -1}}
+    """A period alone keeps the quota, a quota alone the period; a limit of memory alone, or one of memory plus swap,
+    keeps the other one.
+    """
+    completed = dict(resources)
+    cpu, memory = resources.get("cpu", {}), resources.get("memory", {})
+    if cpu.get("period") and not cpu.get("quota"):
+        quota = cgroup.read("cpu.max").partition(" ")[0]
+        completed["cpu"] = {**cpu, "quota": int(quota) if quota.isdigit() else -1}
+    limit, total = memory.get("limit", 0), memory.get("swap", 0)
+    if (limit > 0 and not total) or (total > 0 and not limit):
+        completed["memory"] = {**memory, **_with_other_limit(cgroup, limit)}
+    return completed
+
+
+def _with_other_limit(cgroup: "Cgroup | NoCgroup", limit: int) -> "dict[str, int]":
+    memory, swap = cgroup.read("memory.max").strip(), cgroup.read("memory.swap.max").strip()
+    if not memory.isdigit():
+        return {}
+    if not limit:
+        return {"limit": int(memory)}
+    # who has no swap gets none by less memory
+    if not swap.isdigit() or swap == "0" or int(memory) + int(swap) < limit:
+        return {}
+    return {"swap": int(memory) + int(swap)}
 
 
 def _before(cgroup: "Cgroup | NoCgroup", write: Write) -> "Write | None":

@@ -62,11 +62,19 @@ def load_resources(data: bytes) -> "dict[str, Any]":
         raise ConfigError(error.problems) from error
     if resources is None:
         raise ConfigError([Problem("", "expected an object, found null")])
-    whole = {"ociVersion": "1.0.0", "linux": {"resources": resources}}
+    whole = {"ociVersion": "1.0.0", "linux": {"resources": _beside_a_limit(resources)}}
     problems = diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
     if problems:
         raise ConfigError(problems)
     return resources
+
+
+def _beside_a_limit(resources: "Any") -> "Any":
+    """`resources` with a limit of memory, where one of memory plus swap stands alone: that is completed later."""
+    memory = resources.get("memory") if type(resources) is dict else None
+    if type(memory) is not dict or memory.get("limit") or type(memory.get("swap")) is not int:
+        return resources
+    return {**resources, "memory": {**memory, "limit": memory["swap"]}}
 
 
 def _read(data: bytes, check_schema: "Check", file: str, *, process: bool) -> "dict[str, Any]":

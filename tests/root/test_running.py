@@ -216,6 +216,45 @@ def test_update_by_json(runtime, bundle):
     assert "0" == content(runtime, "pids.max")
 
 
+@needs("memory")
+@pytest.mark.parametrize("by", ["options", "JSON"])
+@pytest.mark.parametrize(
+    ("created", "updated", "limits"),
+    [
+        ((64, 128), {"swap": 300}, (64, 236)),
+        ((64, 0), {"swap": 300}, (64, 236)),
+        ((64, 128), {"limit": 100}, (100, 28)),
+        ((64, 128), {"limit": 32}, (32, 96)),
+        ((64, 64), {"limit": 32}, (32, 0)),
+        ((64, 128), {"limit": 200}, (200, 64)),
+    ],
+)
+def test_update_of_memory_or_swap_keeps_the_other(runtime, bundle, by, created, updated, limits):
+    """As Docker sends it: what `docker update` does not name is absent."""
+    limit, total = (number * MIB for number in created)
+    bundle.linux["resources"] = {"memory": {"limit": limit, "swap": total}}
+    running(runtime, bundle)
+    if not (cgroup(runtime) / "memory.swap.max").exists():
+        pytest.skip("this kernel counts no swap")
+    bytes_ = {name: number * MIB for name, number in updated.items()}
+    if by == "JSON":
+        document = json.dumps({"memory": bytes_}).encode()
+        done = runtime("update", "-r", "-", runtime.id, stdin=None, input=document)
+    else:
+        options = {"limit": "--memory", "swap": "--memory-swap"}
+        done = runtime("update", *(f"{options[name]}={number}" for name, number in bytes_.items()), runtime.id)
+    assert (0, "", "") == tuple(done)
+    assert limits == tuple(int(content(runtime, f"memory.{file}")) // MIB for file in ("max", "swap.max"))
+
+
+@needs("memory")
+def test_update_of_swap_where_memory_is_unlimited(runtime, bundle):
+    """It is memory plus swap: there is nothing that could be left of it for swap."""
+    running(runtime, bundle)
+    done = runtime("update", f"--memory-swap={MIB}", runtime.id)
+    assert (1, "/memory/swap") == (done.status, done.err.partition(":")[0])
+
+
 @needs("memory", "pids")
 def test_an_update_that_is_refused_half_way_is_taken_back(runtime, bundle):
     """The limits are what they were, and the message names the one that can't be had."""
