@@ -200,9 +200,12 @@ class Launch:
             if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error
+            joins = bool(self.plan.bootstrap)
+            what = "a process for the container" if joins else "the container's first process"
             raise SetupError(
-                f"cannot clone the container's first process: clone3: {reason(error.errno or 0)}",
-                where="/linux/namespaces",
+                f"cannot clone {what}: clone3: {reason(error.errno or 0)}",
+                where="" if joins else "/linux/namespaces",
+                hint=_NO_ROOM if error.errno == errno.EAGAIN else "",
             ) from error
         finally:
             posix.close(child_end)
@@ -583,6 +586,7 @@ class Launch:
 
 
 # Why clone3 may not make a process in a cgroup.
+_NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
 _NO_PLACE = {
     errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
     errno.EOPNOTSUPP: "it is a threaded cgroup, or below one",

@@ -216,6 +216,23 @@ def test_update_by_json(runtime, bundle):
     assert "0" == content(runtime, "pids.max")
 
 
+@needs("pids")
+def test_exec_where_there_is_no_room(runtime, bundle):
+    """The container may not have one more process: the message says so, and an update makes room."""
+    bundle.linux["resources"] = {"pids": {"limit": 1}}
+    running(runtime, bundle)
+
+    done = runtime("exec", runtime.id, "true")
+    assert 255 == done.status
+    assert done.err.startswith(
+        "cannot clone a process for the container: clone3: resource temporarily unavailable (hint: "
+    )
+    assert "pids.max" in done.err
+
+    runtime("update", "--pids-limit", "5", runtime.id)
+    assert 0 == runtime("exec", runtime.id, "true").status
+
+
 @needs("memory")
 @pytest.mark.parametrize("by", ["options", "JSON"])
 @pytest.mark.parametrize(
