@@ -167,9 +167,13 @@ class Container:
 
     def kill(self, signal: int = SIGTERM, *, all: bool = False) -> None:
         """Signal the container's process, or with `all` every process of its cgroup. SIGKILL without a pid namespace of
-        its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended.
+        its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended, or is
+        still being created.
         """
         record = self._require_record()
+        # What sets it up takes no signals, and SIGKILL would make the create fail, which nobody has asked for.
+        if record["status"] == "creating" and self.status() == "creating":
+            raise StatusError("cannot signal a container that is still being created")
         if all and self._own_cgroup().kill(signal):
             return
         cgroup = self._own_cgroup() if signal == SIGKILL and record["sharesPids"] else None

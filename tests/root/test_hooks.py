@@ -360,6 +360,30 @@ def test_daemon_of_a_hook(runtime, bundle, kind):
         os.kill(int(daemon.read_text()), 9)
 
 
+@pytest.mark.parametrize("words", [["KILL"], ["TERM"], ["--all", "KILL"]], ids=" ".join)
+def test_kill_while_a_hook_of_create_runs(runtime, bundle, words):
+    """A container that is neither created nor running is not signalled; create goes on as if nothing had been (OP-09)."""
+    hold = runtime.folder / "hold"
+    hold.touch()
+    script = f"touch {runtime.folder}/running; while [ -e {hold} ]; do sleep 0.01; done"
+    bundle.hook("createRuntime", script).program("true").write()
+    *options, signal = words
+    with subprocess.Popen(
+        runtime.command("create", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL
+    ) as create:
+        try:
+            wait_for((runtime.folder / "running").exists)
+            message = runtime.fails("kill", *options, runtime.id, signal)
+            assert "creating" == runtime.state()["status"]
+        finally:
+            hold.unlink()
+    assert "cannot signal a container that is still being created" == message
+    assert (0, "created") == (create.returncode, runtime.state()["status"])
+    assert 0 == runtime("kill", *words[:-1], runtime.id, "KILL").status
+    runtime.wait("stopped")
+    runtime.delete()
+
+
 def test_signalled_runtime(runtime, bundle):
     """create is killed while a hook runs: the hook goes with it."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/running; exec sleep 100").write()
