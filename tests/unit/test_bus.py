@@ -531,12 +531,12 @@ def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, 
 
 @pytest.mark.parametrize("everyone", [True, False])
 def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
-    """While systemd is waited for, the record has nothing but a plan of the cgroup."""
+    """Of a create that was killed while it waited for systemd, the record has nothing but a plan of the cgroup."""
     planned = Unit("/sys/fs/cgroup", "/a.slice/x-y.scope", 0, "x-y.scope", "unix:path=/none", user=False)
     child = subprocess.Popen(["sleep", "100"])
     try:
         record = {"pid": child.pid, "startTime": state.start_time(child.pid), "bootId": state.boot_id()}
-        record |= {"sharesPids": False, "cgroup": planned.to_dict()}
+        record |= {"status": "created", "sharesPids": False, "cgroup": planned.to_dict()}
 
         Container(None, record).kill(signal_.SIGTERM, all=everyone)
 
