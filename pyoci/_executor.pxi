@@ -1450,7 +1450,7 @@ cdef void use_own_null(Context *ctx, int fd) noexcept nogil:
         if own < 0:
             return
         if fstat(own, &st) == 0 and is_null(&st) and fcntl(own, F_SETFL, 0) == 0:
-            dup3(own, fd, 0)
+            dup2(own, fd)
     close(own)
 
 
