@@ -25,6 +25,7 @@ NUMBERS = {
 IOPRIO_WHO_PROCESS = 1
 CAP_SYS_NICE = 23
 MS = 1_000_000
+NICE = os.nice(0)  # of the runtime, and so of what the config does not say otherwise of
 DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 2 * MS, "deadline": 20 * MS, "period": 100 * MS}
 
 
@@ -89,12 +90,12 @@ needs_numa = pytest.mark.skipif(not has_numa(), reason="this kernel was built wi
         ({"policy": "SCHED_OTHER", "nice": -7}, (0, 0, -7, 0)),
         ({"policy": "SCHED_OTHER", "nice": 19, "flags": []}, (0, 0, 19, 0)),
         ({"policy": "SCHED_BATCH", "nice": 3}, (3, 0, 3, 0)),
-        ({"policy": "SCHED_IDLE"}, (5, 0, 0, 0)),
+        ({"policy": "SCHED_IDLE"}, (5, 0, NICE, 0)),
         ({"policy": "SCHED_FIFO", "priority": 1}, (1, 0, 0, 1)),
         ({"policy": "SCHED_RR", "priority": 99, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, (2, 1, 0, 99)),
         # what it had stays: the policy of the runtime, or for the kernel that and all parameters
         ({"policy": "SCHED_BATCH", "nice": 4, "flags": ["SCHED_FLAG_KEEP_POLICY"]}, (0, 0, 4, 0)),
-        ({"policy": "SCHED_BATCH", "nice": 4, "flags": ["SCHED_FLAG_KEEP_PARAMS"]}, (0, 0, 0, 0)),
+        ({"policy": "SCHED_BATCH", "nice": 4, "flags": ["SCHED_FLAG_KEEP_PARAMS"]}, (0, 0, NICE, 0)),
     ],
 )
 @pytest.mark.parametrize("user_namespace", [False, True], ids=["", "userns"])
@@ -191,7 +192,7 @@ def test_without_the_capability(runtime, bundle, program):
     assert f"/process/{program}: {expected}" in runtime.create_fails()
     bundle.process |= allowed
     pid = started(runtime, bundle)
-    assert ((3, 0, 5, 0) if program == "scheduler" else (0, 0, 0, 0)) == attributes(pid)[:4]
+    assert ((3, 0, 5, 0) if program == "scheduler" else (0, 0, NICE, 0)) == attributes(pid)[:4]
     assert program == "scheduler" or (2, 7) == io_priority(pid)
 
 
@@ -211,7 +212,7 @@ def test_exec(runtime, bundle):
     own = {"scheduler": {"policy": "SCHED_IDLE"}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}
     (runtime.folder / "process.json").write_text(json.dumps({**bundle.process, **own, "args": ["sleep", "51"]}))
     with executed(runtime, process=runtime.folder / "process.json") as pid:
-        assert ((5, 0, 0, 0), (3, 0)) == (attributes(pid)[:4], io_priority(pid))
+        assert ((5, 0, NICE, 0), (3, 0)) == (attributes(pid)[:4], io_priority(pid))
 
 
 @contextlib.contextmanager
