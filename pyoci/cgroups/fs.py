@@ -530,7 +530,9 @@ class Cgroup:
         verb = "freeze" if frozen else "thaw"
         try:
             write_at(self.dirfd, "cgroup.freeze", b"1" if frozen else b"0")
-            if self._wait(b"frozen 1" if frozen else b"frozen 0", deadline):
+            # Who has ended need not be let go; and of a cgroup whose processes were killed while they were frozen
+            # Linux may never take `frozen 1` back, if there is another cgroup below.
+            if self._wait(deadline, *((b"frozen 1",) if frozen else (b"frozen 0", b"populated 0"))):
                 return
             if frozen:
                 write_at(self.dirfd, "cgroup.freeze", b"0")
@@ -539,19 +541,21 @@ class Cgroup:
         hint = "" if frozen else "an ancestor may be frozen"
         raise CgroupError(f"cannot {verb} cgroup {self.path}: not done after {timeout:g} s", hint=hint)
 
-    def _wait(self, state: bytes, deadline: float) -> bool:
-        """Wait until cgroup.events has the line `state`; False when `deadline` came first."""
+    def _wait(self, deadline: float, *states: bytes) -> bool:
+        """Wait until cgroup.events has one of the lines `states`; False when `deadline` came first."""
         fd = posix.open("cgroup.events", READ, dir_fd=self.dirfd)
         try:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
             # A read arms the file, a change after it ends the poll: nothing can slip in between.
-            while state not in posix.pread(fd, 4096, 0):
+            while True:
+                events = posix.pread(fd, 4096, 0)
+                if any(state in events for state in states):
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 poll.poll(left * 1000)
-            return True
         finally:
             posix.close(fd)
 
@@ -605,7 +609,7 @@ class Cgroup:
                 return
             if kill:
                 self.kill()
-            if not self._wait(b"populated 0", deadline):
+            if not self._wait(deadline, b"populated 0"):
                 if self.inode:
                     raise self._still_populated()
                 self.warnings.append(f"cgroup {self.path} stays: the processes in it may be anybody's")
@@ -621,7 +625,7 @@ class Cgroup:
             taken = self._is_taken()
             if kill and not taken:
                 self.kill()
-                if not self._wait(b"populated 0", deadline):
+                if not self._wait(deadline, b"populated 0"):
                     raise self._still_populated()
             if self.filter_id:
                 program_fd = _native.bpf(BPF_PROG_GET_FD_BY_ID, _bpf_attr(self.filter_id, 0, 0))

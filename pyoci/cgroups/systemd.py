@@ -292,7 +292,7 @@ class Unit(Cgroup):
 
     def _await_empty(self, timeout: float) -> None:
         try:
-            if not self._wait(b"populated 0", time.monotonic() + timeout):
+            if not self._wait(time.monotonic() + timeout, b"populated 0"):
                 raise self._still_populated()
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:

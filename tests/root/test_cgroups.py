@@ -577,6 +577,21 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
     process.stdout.close()
 
 
+def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
+    """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one below."""
+    real = fs.write_at
+
+    def write(dirfd, name, value):
+        if (name, value) != ("cgroup.freeze", b"0"):
+            real(dirfd, name, value)
+
+    monkeypatch.setattr(fs, "write_at", write)
+    process = spawn(host(cgroup.path))
+
+    assert cgroup.kill(signal.SIGTERM)
+    assert -signal.SIGTERM == process.wait(PATIENCE)
+
+
 # The end
 
 
