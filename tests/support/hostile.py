@@ -32,6 +32,9 @@ MASKED = [
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
+# Where programs that have nothing to do with a test may mount at any time, such as engines, and other tests.
+OTHERS = ("/tmp/", "/run/", "/sys/fs/cgroup", "/var/", "/srv/", "/home/", "/media/", "/snap/")
+
 # What published bugs have written to, changed the owner of, or replaced.
 HOST_FILES = (
     "/dev/null", "/dev/zero", "/dev/console", "/etc/passwd", "/etc/group", "/etc/hosts",
@@ -248,9 +251,8 @@ class Attack:
             line.split(" - ")[0].split()[3:6]
             for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
         ]
-        other = ("/tmp/", "/sys/fs/cgroup", "/run/")
         return sorted(
-            " ".join(line) for line in lines if not line[1].startswith(other) or str(self.folder) in " ".join(line[:2])
+            " ".join(line) for line in lines if not line[1].startswith(OTHERS) or str(self.folder) in " ".join(line[:2])
         )
 
     def clean_up(self) -> None:

@@ -25,7 +25,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.hostile import docker_like
+from tests.support.hostile import OTHERS, docker_like
 from tests.support.rootfs import busybox
 
 if TYPE_CHECKING:
@@ -354,12 +354,11 @@ class Host:
 
     def _mounts(self) -> list[str]:
         """The host's mounts, but for places where other programs may mount at any time."""
-        elsewhere = ("/tmp/", "/run/", "/sys/fs/cgroup")
         lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return sorted(
             " ".join(line[3:])
             for line in lines
-            if not line[4].startswith(elsewhere) or str(self.folder) in " ".join(line)
+            if not line[4].startswith(OTHERS) or str(self.folder) in " ".join(line)
         )
 
     def _device_programs(self, cgroup: str) -> int:
