@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from pyoci.log import Log
 
 _FIRST_FD = 3
+# What a process.json need not say: it is the container's process' then.
+_OF_CONTAINER = (
+    "apparmorProfile", "capabilities", "execCPUAffinity", "ioPriority", "oomScoreAdj", "rlimits", "scheduler",
+    "selinuxLabel",
+)  # fmt: skip
 _O_PATH = 0x200000
 # In /proc/PID/ns, by their names in config.json.
 _NAMESPACES = {
@@ -165,7 +170,8 @@ class _Execution:
     def __init__(
         self, container: "Container", kept: "dict[str, Any]", data: bytes, file: str, preserve_fds: int, log: "Log"
     ) -> None:
-        self.process, warnings = configuration.load_process(data, file)
+        given, warnings = configuration.load_process(data, file)
+        self.process = {**{key: kept["process"][key] for key in _OF_CONTAINER if key in kept["process"]}, **given}
         if not self.process.get("args"):
             raise ConfigError([Problem("/args", "there is no program to run")])
         self.foreground: console.Foreground | None = None

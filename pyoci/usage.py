@@ -16,7 +16,8 @@ missing or can't be executed, and a working directory that can't be entered, are
 fails, nothing is left behind. If the config asks for a terminal, --console-socket is needed, and only then.
 $LISTEN_FDS is honoured when $LISTEN_PID is the pid of pyoci.""",
     "exec": """\
-The process is the container's own with what the options change, or that of --process. It gets the
+The process is the container's own with what the options change, or that of --process, where capabilities,
+rlimits, oomScoreAdj, labels and priorities are the container's unless it says otherwise. It gets the
 container's namespaces, cgroup and seccomp filter, and goes through what the first process went through.
 Options stand before ID. The exit status is the program's, 128 + N if signal N ended it, or 255 if it
 could not be run.""",

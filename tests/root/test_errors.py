@@ -684,7 +684,9 @@ def test_few_descriptors(runtime, bundle, limit):
         "sh",
         *runtime.command("run", "--bundle", bundle.folder, runtime.id),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert "Traceback" not in done.stderr
     if done.returncode:
         assert done.stderr.count("\n") == 1

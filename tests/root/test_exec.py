@@ -167,6 +167,32 @@ def test_it_inherits_the_containers_process(box):
         assert line(name, first) == line(name, status), name
 
 
+def test_what_a_process_file_does_not_say_is_the_containers(box):
+    """Capabilities, limits, priorities; but what it says counts, be it that there is none."""
+    box.bundle.process |= {
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
+        "oomScoreAdj": 123,
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 3},
+        "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]},
+    }
+    box.start()
+    path = box.runtime.folder / "process.json"
+    script = "grep Cap /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj; ionice -p $$"
+    wanted = {"args": ["/bin/sh", "-c", script], "cwd": "/", "user": {"uid": 0, "gid": 0}}
+    path.write_text(json.dumps(wanted))
+
+    out = box.runtime("exec", "--process", path, box.runtime.id).out.splitlines()
+
+    first = Path(f"/proc/{box.runtime.pid()}/status").read_text()
+    sets = [line(name, first) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    assert [*sets, "100", "123", "best-effort: prio 3"] == out
+
+    path.write_text(json.dumps({**wanted, "capabilities": {}, "oomScoreAdj": 5}))
+    out = box.runtime("exec", "--process", path, box.runtime.id).out.splitlines()
+
+    assert ["0" * 16] * 5 + ["100", "5", "best-effort: prio 3"] == [row.rpartition("\t")[2] for row in out]
+
+
 def line(name, text):
     (found,) = [row for row in text.splitlines() if row.startswith(name + ":")]
     return found

@@ -131,7 +131,9 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
     attack.write_config()
     command = ["/bin/sh", "-c", 'ulimit -d 300000; exec "$@"', "sh",
                *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE)
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE
+    )
     assert 1 == done.returncode
     assert any(words in done.stderr for words in ("limit", "at most", "larger than")), done.stderr
     assert 9000 > len(done.stderr)

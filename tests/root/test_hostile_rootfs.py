@@ -219,7 +219,9 @@ def test_host_stdio_is_not_chowned_by_a_lookalike(attack: Attack) -> None:
     with open("/dev/null", "r+b") as null:
         attack.write_config()
         command = attack.command("run", "--bundle", attack.bundle, attack.id)
-        assert 0 == subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False, timeout=PATIENCE).returncode
+        assert (
+            0 == subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False, timeout=PATIENCE).returncode
+        )
     assert 0 == os.stat("/dev/null").st_uid
 
 

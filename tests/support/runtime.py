@@ -356,9 +356,7 @@ class Host:
         """The host's mounts, but for places where other programs may mount at any time."""
         lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return sorted(
-            " ".join(line[3:])
-            for line in lines
-            if not line[4].startswith(OTHERS) or str(self.folder) in " ".join(line)
+            " ".join(line[3:]) for line in lines if not line[4].startswith(OTHERS) or str(self.folder) in " ".join(line)
         )
 
     def _device_programs(self, cgroup: str) -> int:
