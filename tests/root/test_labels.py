@@ -5,6 +5,7 @@ is, they are what the container has. SELinux needs a policy that knows the label
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -173,6 +174,9 @@ def test_apparmor_profile_of_exec(runtime, bundle, profile, files, user_namespac
     runtime.start()
     shell = ["/bin/sh", "-c", SHOW]
     assert (0, CONFINED.format(profile), "") == tuple(runtime("exec", runtime.id, *shell))
+    document = runtime.folder / "process.json"
+    document.write_text(json.dumps({"args": shell, "cwd": "/", "user": {"uid": 0, "gid": 0}}))
+    assert (0, CONFINED.format(profile), "") == tuple(runtime("exec", "--process", document, runtime.id))
     unknown = runtime("exec", "--apparmor", "no-such-profile", runtime.id, *shell)
     assert (255, "", True) == (unknown.status, unknown.out, "no such profile is loaded" in unknown.err), unknown
 
