@@ -142,12 +142,12 @@ def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
 
     asks = "SCMP_ACT_NOTIFY"
     if seccomp["defaultAction"] != asks and all(rule["action"] != asks for rule in syscalls):
-        return Filter(_flags(seccomp.get("flags"), notify=False), warnings, code=code)
+        return Filter(_flags(seccomp.get("flags"), warnings, notify=False), warnings, code=code)
     program = code()
     notify = _RETURN_NOTIFY in memoryview(program).cast("Q")
     if notify and not seccomp.get("listenerPath"):
         raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
-    return Filter(_flags(seccomp.get("flags"), notify=notify), warnings, program=program)
+    return Filter(_flags(seccomp.get("flags"), warnings, notify=notify), warnings, program=program)
 
 
 def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> bytes:
@@ -202,7 +202,7 @@ def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) ->
     return ACTIONS[name] | errno
 
 
-def _flags(names: "Sequence[str] | None", *, notify: bool) -> int:
+def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) -> int:
     flags = NEW_LISTENER if notify else 0
     # Without `flags` the peers set SPEC_ALLOW: no mitigations of speculation for the filter's sake.
     if names is None:
@@ -210,7 +210,8 @@ def _flags(names: "Sequence[str] | None", *, notify: bool) -> int:
     for i, name in enumerate(names):
         where = f"{WHERE}/flags/{i}"
         if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not notify:
-            raise PyociError(f"cannot use {name}: no rule has SCMP_ACT_NOTIFY", where=where)
+            warnings.append(f"{where}: ignored: {name} is of a listener, and no rule has SCMP_ACT_NOTIFY")
+            continue
         if name not in FLAGS:
             raise PyociError(f"cannot use seccomp flag {name}: it is not known", where=where)
         flags |= FLAGS[name]
