@@ -177,9 +177,10 @@ def _parts(option: str) -> "list[str]":
     """An option of a filesystem as fsconfig(2) takes it: one at a time, where mount(2) takes all with commas between.
 
     A comma is the value's own in quotes, after a backslash (overlay), and before a digit (the nodes of tmpfs' mpol).
+    The quotes around an SELinux label are no part of it.
     """
     if "," not in option:
-        return [option] if option else []
+        return [_unquoted(option)] if option else []
     parts = [""]
     quoted = False
     for n, character in enumerate(option):
@@ -188,7 +189,14 @@ def _parts(option: str) -> "list[str]":
             parts.append("")
         else:
             parts[-1] += character
-    return [part for part in parts if part]
+    return [_unquoted(part) for part in parts if part]
+
+
+def _unquoted(option: str) -> str:
+    return option.replace('"', "") if option.startswith(_LABELS) else option
+
+
+_LABELS = ("context=", "fscontext=", "defcontext=", "rootcontext=")  # of SELinux
 
 
 def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str) -> "Iterator[Op]":

@@ -24,6 +24,7 @@ ENABLED = {
 LABEL = "system_u:system_r:container_t:s0:c1,c2"
 FILES = "system_u:object_r:container_file_t:s0:c1,c2"
 OTHER_FILES = "system_u:object_r:container_file_t:s0:c3"
+QUOTED = "system_u:object_r:container_file_t:s0:c1,c3"
 UNKNOWN = "system_u:system_r:no_such_t:s0"
 
 with_apparmor = pytest.mark.may_skip("the kernel has no AppArmor, or SELinux instead: tests/vm has a machine for it")
@@ -288,6 +289,7 @@ def test_mount_label(runtime, bundle, enforcing):
     bundle.mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev").program("sleep", 100)
     bundle.mount("/data", "bind", "bind", source=bundle.folder / "data")
     bundle.mount("/other", "tmpfs", f"context={OTHER_FILES}")
+    bundle.mount("/quoted", "tmpfs", f'mode=711,context="{QUOTED}",size=64k')
     bundle.linux["mountLabel"] = FILES
     bundle.linux["maskedPaths"] = ["/sys/firmware", "/proc/fs"]
     runtime.create()
@@ -295,6 +297,7 @@ def test_mount_label(runtime, bundle, enforcing):
     names = ["dev", "dev/null", "dev/pts", "dev/pts/ptmx", "dev/shm", "dev/mqueue", "sys/firmware", "proc/fs"]
     assert dict.fromkeys(names, FILES) == {name: label_of(root / name) for name in names}
     assert OTHER_FILES == label_of(root / "other")
+    assert QUOTED == label_of(root / "quoted")
     ours = {name: label_of(f"/{name}") for name in ("proc", "sys")}
     assert ours == {name: label_of(root / name) for name in ours}
     assert label_of(bundle.folder / "data") == label_of(root / "data")
