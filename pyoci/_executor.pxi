@@ -1456,9 +1456,9 @@ cdef void use_own_null(Context *ctx, int fd) noexcept nogil:
 
 cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
     # Contract: stdio belongs to the container's user, so that it can reopen /dev/stdout. Of devices that is a terminal of a
-    # devpts alone: for /dev/null there is one of the container's, others of its like are everybody's, consoles and serial lines the host's. Nor is it a disk, a
-    # directory or a file to read from, which nobody gives away by having them open; a refusal (a read-only or foreign file)
-    # is no fault.
+    # devpts alone: the host's /dev/null becomes the container's own, others of its like are everybody's, consoles and serial
+    # lines the host's. Nor is it a disk, a directory or a file to read from, which nobody gives away by having them open; a
+    # refusal (a read-only or foreign file) is no fault.
     cdef stat_t st
     cdef mode_t kind
     cdef int fd
