@@ -176,8 +176,8 @@ class Mount:
 def _parts(option: str) -> "list[str]":
     """An option of a filesystem as fsconfig(2) takes it: one at a time, where mount(2) takes all with commas between.
 
-    A comma is the value's own in quotes, after a backslash (overlay), and before a digit (the nodes of tmpfs' mpol).
-    The quotes around an SELinux label are no part of it.
+    A comma is the value's own in quotes, after a backslash (overlay), and before a digit (the nodes of tmpfs' mpol) or
+    a category of an SELinux label, such as c7. The quotes around a label are no part of it.
     """
     if "," not in option:
         return [_unquoted(option)] if option else []
@@ -185,7 +185,8 @@ def _parts(option: str) -> "list[str]":
     quoted = False
     for n, character in enumerate(option):
         quoted ^= character == '"'
-        if character == "," and not (quoted or option[n - 1 : n] == "\\" or option[n + 1 : n + 2].isdigit()):
+        rest = option[n + 1 : n + 3].removeprefix("c")
+        if character == "," and not (quoted or option[n - 1 : n] == "\\" or rest[:1].isdigit()):
             parts.append("")
         else:
             parts[-1] += character

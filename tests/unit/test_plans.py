@@ -295,6 +295,27 @@ def test_mount_attributes(options: list[str], set_: int, clear: int) -> None:
     assert [] == mount.data
 
 
+@pytest.mark.parametrize(
+    ("option", "parts"),
+    [
+        ("size=64k", ["size=64k"]),
+        ("size=64k,,mode=700,", ["size=64k", "mode=700"]),
+        ("mpol=bind:0-1,3,size=64k", ["mpol=bind:0-1,3", "size=64k"]),
+        ("lowerdir=/a\\,b,upperdir=/c", ["lowerdir=/a\\,b", "upperdir=/c"]),
+        ('note="a,b",mode=700', ['note="a,b"', "mode=700"]),
+        ("context=u:r:t:s0:c1,c2", ["context=u:r:t:s0:c1,c2"]),
+        ("context=u:r:t:s0:c1,c2,mode=700", ["context=u:r:t:s0:c1,c2", "mode=700"]),
+        ('mode=700,rootcontext="u:r:t:s0:c1,c2"', ["mode=700", "rootcontext=u:r:t:s0:c1,c2"]),
+        ("", []),
+    ],
+)
+def test_options_of_a_filesystem_in_one_string(option: str, parts: list[str]) -> None:
+    """They are taken apart where mount(2) would, but not in a value that has commas; each leads back to the string."""
+    mount = mounts.Mount({"destination": "/a", "options": ["ro", option]}, 0)
+
+    assert (parts, ["/mounts/0/options/1"] * len(parts)) == (mount.data, mount.data_where)
+
+
 def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
     """Whatever the mix of new and joined namespaces, each is entered exactly once."""
     kinds = list(namespaces.CLONE_FLAGS)
