@@ -1436,8 +1436,8 @@ cdef bint is_null(const stat_t *st) noexcept nogil:
 cdef void use_own_null(Context *ctx, int fd) noexcept nogil:
     """The container's /dev/null for the host's, where it is one: what the program finds behind `fd` is its own to change.
 
-    It is looked at before it is opened, and opened so that nothing blocks: whoever exchanges it in between gets opened
-    what is in the root filesystem, and what the cgroup lets the container use.
+    It is looked at before it is opened, and opened so that no FIFO or line blocks: whoever exchanges it in between gets
+    opened what is in the root filesystem, and what the cgroup lets the container use.
     """
     cdef stat_t st
     cdef int own = open_in_root(ctx.slots[SLOT_ROOTFS], "/dev/null", O_PATH | O_NOFOLLOW, 0)

@@ -171,7 +171,8 @@ class _Execution:
         self, container: "Container", kept: "dict[str, Any]", data: bytes, file: str, preserve_fds: int, log: "Log"
     ) -> None:
         given, warnings = configuration.load_process(data, file)
-        self.process = {**{key: kept["process"][key] for key in _OF_CONTAINER if key in kept["process"]}, **given}
+        unsaid = [key for key in _OF_CONTAINER if key in kept["process"] and given.get(key) in (None, "", [])]
+        self.process = {**given, **{key: kept["process"][key] for key in unsaid}}
         if not self.process.get("args"):
             raise ConfigError([Problem("/args", "there is no program to run")])
         self.foreground: console.Foreground | None = None

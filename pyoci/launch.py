@@ -658,7 +658,7 @@ def _clone_device(path: str) -> int:
     """A mount of a device of the host, attached nowhere: who may write to it can, but not change its owner and mode."""
     fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW)
     # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
-    _native.mount_setattr(fd, False, RDONLY | NOSUID | NOEXEC, 0, PRIVATE)
+    _native.mount_setattr(fd, False, RDONLY, 0, PRIVATE)
     return fd
 
 
@@ -672,7 +672,7 @@ def _shield_null() -> None:
     to write, but root of a container that has inherited it can't change its owner and mode, and with it the host's.
 
     The child goes on to the container's own where there is one. Without the right to mount, which EPERM says, there is
-    nobody to give root's file away.
+    nobody to give root's file away; and where the host's /dev/null is none, the stream is not that one.
     """
     null = -1
     try:
@@ -680,12 +680,14 @@ def _shield_null() -> None:
             if _is_device(fd, S_IFCHR, 1, 3):
                 if null < 0:
                     null = _clone_device("/dev/null")
+                    if not _is_device(null, S_IFCHR, 1, 3):
+                        return
                 access = fcntl.fcntl(fd, fcntl.F_GETFL) & O_ACCMODE
                 opened = posix.open(f"/proc/self/fd/{null}", access | posix.O_CLOEXEC | posix.O_NOCTTY)
                 posix.dup2(opened, fd)
                 posix.close(opened)
     except OSError as error:
-        if error.errno != errno.EPERM:
+        if error.errno not in (errno.EPERM, errno.ENOENT):
             raise SetupError(f"cannot use the host's /dev/null: {reason(error.errno or 0)}") from error
     finally:
         if null >= 0:

@@ -85,6 +85,15 @@ ENABLE_HINTS = {
 }
 
 
+def check_record(record: "dict[str, Any]") -> None:
+    """Raises KeyError or TypeError for what no `to_dict` of a cgroup has made."""
+    if any(type(record[key]) is not kind for key, kind in _MEMBERS.items()):
+        raise TypeError
+    texts = [*record["created"], *record["before"].values(), record.get("mark", "")]
+    if any(type(text) is not str for text in texts) or any(type(uid) is not int for uid in record["owners"].values()):
+        raise TypeError
+
+
 class Cgroup:
     """A container's cgroup.
 
@@ -160,8 +169,7 @@ class Cgroup:
     @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Cgroup":
         """The cgroup that `to_dict` described. Raises KeyError or TypeError if that can't have been."""
-        if any(type(record[key]) is not kind for key, kind in _MEMBERS.items()):
-            raise TypeError
+        check_record(record)
         cgroup = cls(record["mount"], record["path"], record["created"], record["inode"], record["filter_id"])
         cgroup.before, cgroup.owners = record["before"], record["owners"]
         cgroup.mark = record.get("mark", "")
@@ -612,12 +620,14 @@ class Cgroup:
             if not self._wait(deadline, b"populated 0"):
                 if self.inode:
                     raise self._still_populated()
-                self.warnings.append(f"cgroup {self.path} stays: the processes in it may be anybody's")
+                self.warnings.append(f"cgroup {self.path} stays: what is in it may be anybody's")
                 return
-            for above, child in subtree(self.dirfd):
+            for above, child in subtree(self.dirfd) if self.inode else ():
                 rmdir_at(above, child)
             posix.sched_yield()  # the last process may still be on its way out of a processor
-        raise OSError(errno.EBUSY, "")
+        if self.inode:
+            raise OSError(errno.EBUSY, "")
+        self.warnings.append(f"cgroup {self.path} stays: what is in it may be anybody's")
 
     def _leave(self, kill: bool, deadline: float) -> None:
         """Empty a cgroup that is not ours to remove, take off our device program, and give back what we changed."""

@@ -18,7 +18,7 @@ from pyoci import bus, dbus
 from pyoci.bus import Bus, BusError
 from pyoci.cgroups import units
 from pyoci.cgroups.directories import GONE, errno_of
-from pyoci.cgroups.fs import PATIENCE, Cgroup
+from pyoci.cgroups.fs import PATIENCE, Cgroup, check_record
 from pyoci.cgroups.hierarchy import find_mount, path_of
 from pyoci.errors import CgroupError
 
@@ -79,7 +79,10 @@ class Unit(Cgroup):
 
     @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "Unit":
-        """The unit that `to_dict` described."""
+        """The unit that `to_dict` described. Raises KeyError or TypeError if that can't have been."""
+        check_record(record)
+        if type(record["unit"]) is not str or type(record["bus"]) is not str:
+            raise TypeError
         unit = cls(record["mount"], record["path"], record["inode"], record["unit"], record["bus"], user=record["user"])
         unit.before, unit.owners = record["before"], record["owners"]
         unit._is_recorded = True

@@ -72,7 +72,7 @@ def load_resources(data: bytes) -> "dict[str, Any]":
 def _beside_a_limit(resources: "Any") -> "Any":
     """`resources` with a limit of memory, where one of memory plus swap stands alone: that is completed later."""
     memory = resources.get("memory") if type(resources) is dict else None
-    if type(memory) is not dict or memory.get("limit") or type(memory.get("swap")) is not int:
+    if type(memory) is not dict or memory.get("limit") or type(swap := memory.get("swap")) is not int or swap < -1:
         return resources
     return {**resources, "memory": {**memory, "limit": memory["swap"]}}
 

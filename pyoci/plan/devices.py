@@ -40,7 +40,8 @@ OF_CONTAINER = 1 << 16  # beside the mode of a node: its owner is an id of the c
 
 
 def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[Op]":
-    """The nodes of the config, then the defaults that it neither names nor mounts something on, then the links.
+    """The nodes of the config, then the defaults that it does not name, then the links. Where the config mounts
+    something on a default one, there is no node.
 
     A /dev that is a bind mount is the caller's: nothing is made there. Neither is the mode nor the owner of a node
     changed that a bind mount brings along.
@@ -62,12 +63,15 @@ def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iter
     """Each device with its path and where it came from: "" for a default one."""
     devices = config.get("linux", {}).get("devices", ())
     dev_is_bound = _covering(mounted, "/dev")[1]
+    defaults = {path for path, _, _ in DEFAULT_DEVICES}
     for index, device in enumerate(devices):
         path = clean(device["path"])
         if path == PTMX and (device["type"], device["major"], device["minor"]) == ("c", 5, 2):
             continue  # the host's multiplexer would open the host's terminals: the link below is the container's
         if dev_is_bound and path.startswith("/dev/"):
             continue
+        if path in defaults and _covering(mounted, path)[0] == path:
+            continue  # it is named with all of the host's (docker run --privileged), the mount is asked for
         yield device, path, f"/linux/devices/{index}"
     if dev_is_bound:
         return

@@ -175,22 +175,28 @@ class Mount:
 
 def _parts(option: str) -> "list[str]":
     """An option of a filesystem as fsconfig(2) takes it: one at a time, where mount(2) takes all with commas between.
-
-    A comma is the value's own in quotes, after a backslash (overlay), and before a digit (the nodes of tmpfs' mpol) or
-    a category of an SELinux label, such as c7. The quotes around a label are no part of it.
+    The quotes around an SELinux label are no part of it.
     """
     if "," not in option:
         return [_unquoted(option)] if option else []
     parts = [""]
-    quoted = False
-    for n, character in enumerate(option):
-        quoted ^= character == '"'
-        rest = option[n + 1 : n + 3].removeprefix("c")
-        if character == "," and not (quoted or option[n - 1 : n] == "\\" or rest[:1].isdigit()):
-            parts.append("")
+    for piece in option.split(","):
+        if _goes_on(parts[-1], piece):
+            parts[-1] += f",{piece}"
         else:
-            parts[-1] += character
+            parts.append(piece)
     return [_unquoted(part) for part in parts if part]
+
+
+def _goes_on(part: str, piece: str) -> bool:
+    """Whether the comma between them is the value's own: of the nodes of tmpfs' mpol, in the quotes of a label or in
+    front of one of its categories, such as c7, and after a backslash that is itself behind none (overlay).
+    """
+    if part.startswith("mpol="):
+        return piece[:1].isdigit()
+    if part.startswith(_LABELS):
+        return part.count('"') % 2 == 1 or (piece[:1] == "c" and piece[1:2].isdigit())
+    return (len(part) - len(part.rstrip("\\"))) % 2 == 1
 
 
 def _unquoted(option: str) -> str:

@@ -99,11 +99,18 @@ def test_no_pivot(runtime, bundle):
 URANDOM = os.makedev(1, 9)
 
 
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("userns", [False, True])
-def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns):
-    """As in `docker run --volume /dev/urandom:/dev/random`; the others are made as ever."""
+def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns, named):
+    """As in `docker run --volume /dev/urandom:/dev/random`, with --privileged, too, which names all devices of the host;
+    the others are made as ever."""
     if userns:
         bundle.in_user_namespace()
+    if named:
+        bundle.linux["devices"] = [
+            {"path": f"/dev/{name}", "type": "c", "major": 1, "minor": minor}
+            for name, minor in (("random", 8), ("zero", 5), ("full", 7))
+        ]
     bundle.mount("/dev/random", "bind", "rbind", "ro", source="/dev/urandom")
     bundle.mount("/dev/full", "bind", "bind", source=bundle.folder / "config.json")
     assert "1:9 1:5 0:0\n" == runtime.shell("cd /dev; echo $(stat -c %t:%T random zero full)")

@@ -187,7 +187,8 @@ def test_what_a_process_file_does_not_say_is_the_containers(box):
     sets = [line(name, first) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
     assert [*sets, "100", "123", "best-effort: prio 3"] == out
 
-    path.write_text(json.dumps({**wanted, "capabilities": {}, "oomScoreAdj": 5}))
+    empty = {"apparmorProfile": "", "selinuxLabel": "", "rlimits": []}
+    path.write_text(json.dumps({**wanted, **empty, "capabilities": {}, "oomScoreAdj": 5}))
     out = box.runtime("exec", "--process", path, box.runtime.id).out.splitlines()
 
     assert ["0" * 16] * 5 + ["100", "5", "best-effort: prio 3"] == [row.rpartition("\t")[2] for row in out]

@@ -451,6 +451,11 @@ WRONG: "dict[str, dict[str, Any]]" = {
     "cgroup mount": {"cgroup": CGROUP | {"mount": 5}},
     "cgroup created": {"cgroup": CGROUP | {"created": 5}},
     "cgroup before": {"cgroup": CGROUP | {"before": []}},
+    "a cgroup created": {"cgroup": CGROUP | {"created": [5]}},
+    "owner of a cgroup": {"cgroup": CGROUP | {"owners": {"x": "y"}}},
+    "value of a cgroup": {"cgroup": CGROUP | {"before": {"x": 5}}},
+    "unit": {"cgroup": CGROUP | {"driver": "systemd", "unit": 5, "bus": "/run/x", "user": False}},
+    "unit created": {"cgroup": CGROUP | {"driver": "systemd", "created": [5], "unit": "x", "bus": "/x", "user": False}},
     "status": {"status": ["x"]},
     "process": {"process": 5},
     "annotations": {"annotations": 5},
@@ -471,6 +476,7 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
         for words in (("state",), ("list",), ("kill",), ("start",)):
             result = attack.pyoci(*words, *([] if words == ("list",) else [attack.id]))
             assert AT_ONCE > result.seconds
+            assert "internal error" not in result.err
     finally:
         if place.exists():
             (place / "state.json").write_bytes(original)
@@ -490,6 +496,7 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
         for words in (("delete",), ("delete", "--force")):
             result = attack.pyoci(*words, attack.id)
             assert bool(result.status) == bool(result.err)
+            assert "internal error" not in result.err
     finally:
         if place.exists():
             (place / "state.json").write_bytes(original)
