@@ -194,7 +194,9 @@ class Bundle:
         log = log or self.folder / "hooks.log"
         if not log.exists():
             return []
-        return heard_lines(log.read_text().splitlines(), "what hooks wrote")
+        # whoever is not waited for may be in the middle of its line
+        whole, _, _ = log.read_text().rpartition("\n")
+        return heard_lines(whole.splitlines(), "what hooks wrote")
 
     def write(self) -> None:
         """config.json. A test that wants other bytes writes them itself: config is then None."""

@@ -620,7 +620,7 @@ class Cgroup:
             if not self._wait(deadline, b"populated 0"):
                 if self.inode:
                     raise self._still_populated()
-                self.warnings.append(f"cgroup {self.path} stays: what is in it may be anybody's")
+                self.warnings.append(f"cgroup {self.path} stays: the processes in it may be anybody's")
                 return
             for above, child in subtree(self.dirfd) if self.inode else ():
                 rmdir_at(above, child)
