@@ -22,6 +22,15 @@ def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
         posix.close(fd)
 
 
+def exists(path: str) -> bool:
+    """Whether this leads to anything that this process can see."""
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def write(path: str, data: bytes) -> None:
     """One write(2) to a file that exists, such as the kernel's."""
     fd = posix.open(path, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)

@@ -23,7 +23,7 @@ def probe(*, as_root: bool = False) -> Host:
         user_namespace=uid_map != _WHOLE_RANGE,
         setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
-        selinux=_exists("/sys/fs/selinux/enforce"),
+        selinux=files.exists("/sys/fs/selinux/enforce"),
         open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
         user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
     )
@@ -68,11 +68,3 @@ def _flag(path: str, value: bytes) -> bool:
         return files.read(path).strip() == value
     except OSError:
         return False
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True

@@ -389,7 +389,7 @@ class Launch:
             raise SetupError(f"cannot use root filesystem {path}: it is a symlink", where=op.where)
         if st.st_mode & S_IFMT != S_IFDIR:
             raise SetupError(f"cannot use root filesystem {path}: not a directory", where=op.where)
-        fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE | 0x100)  # AT_SYMLINK_NOFOLLOW
+        fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW)
         self.slots[op.a] = fd
         cloned = posix.fstat(fd)
         if (cloned.st_dev, cloned.st_ino) != (st.st_dev, st.st_ino):
@@ -397,7 +397,7 @@ class Launch:
         _native.mount_setattr(fd, True, 0, 0, SLAVE)
 
     def _open_tree(self, op: Op) -> None:
-        how = (AT_RECURSIVE if op.flags & 1 else 0) | (0x100 if op.flags & 4 else 0)  # AT_SYMLINK_NOFOLLOW
+        how = (AT_RECURSIVE if op.flags & 1 else 0) | (AT_SYMLINK_NOFOLLOW if op.flags & 4 else 0)
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | how)
         self.slots[op.a] = fd
         if op.flags & 2:
@@ -585,8 +585,8 @@ class Launch:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
 
 
-# Why clone3 may not make a process in a cgroup.
 _NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
+# Why clone3 may not make a process in a cgroup.
 _NO_PLACE = {
     errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
     errno.EOPNOTSUPP: "it is a threaded cgroup, or below one",

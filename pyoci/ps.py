@@ -2,6 +2,7 @@
 
 import posix
 
+from pyoci import files
 from pyoci.errors import PyociError, reason
 
 # with an empty environment there is no PATH to look in
@@ -20,7 +21,7 @@ def table(pids: "list[int]", options: "list[str]") -> str:
 
 
 def _run(options: "list[str]") -> str:
-    program = next((path for path in PLACES if _is_there(path)), "")
+    program = next((path for path in PLACES if files.exists(path)), "")
     if not program:
         raise PyociError("cannot list processes: this host has no ps", hint="install procps, or use --format json")
     out, into = posix.pipe2(posix.O_CLOEXEC)
@@ -39,11 +40,3 @@ def _run(options: "list[str]") -> str:
     if status:
         raise PyociError(f"cannot list processes: ps: {text.decode('utf-8', 'backslashreplace').strip()}")
     return text.decode("utf-8", "surrogateescape")
-
-
-def _is_there(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True

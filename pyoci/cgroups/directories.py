@@ -3,6 +3,8 @@
 import errno
 import posix
 
+from pyoci import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_NO_LIMIT = 1 << 62  # bytes
 GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
 
 
@@ -29,14 +32,7 @@ def read_file(path: str) -> str:
 
 def read_at(dirfd: "int | None", name: str) -> bytes:
     """The whole of a file in a cgroup."""
-    fd = posix.open(name, READ, dir_fd=dirfd)
-    try:
-        chunks = []
-        while chunk := posix.read(fd, 65536):
-            chunks.append(chunk)
-        return b"".join(chunks)
-    finally:
-        posix.close(fd)
+    return files.read(name, dirfd, _NO_LIMIT)
 
 
 def words_at(dirfd: int, name: str) -> list[str]:
