@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ def rewrite(place: Path, **changes: Any) -> None:
     """Change state.json."""
     record = json.loads((place / "state.json").read_text())
     (place / "state.json").write_text(json.dumps(record | changes))
+
+
+@contextlib.contextmanager
+def rewritten(place: Path, **changes: Any) -> Iterator[None]:
+    """Meanwhile state.json is changed; afterwards it is what it was, if it is still there."""
+    original = (place / "state.json").read_bytes()
+    rewrite(place, **changes)
+    try:
+        yield
+    finally:
+        if place.exists():
+            (place / "state.json").write_bytes(original)
 
 
 # ── T53, T54: start finds something else than it left ───────────────────────────────────────────────────
@@ -470,16 +483,11 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
     """T59: whatever a record says, no command crashes, and nobody is signalled who is not the container's process."""
     place = created(attack)
     init = attack.pid()
-    original = (place / "state.json").read_bytes()
-    rewrite(place, **WRONG[kind])
-    try:
+    with rewritten(place, **WRONG[kind]):
         for words in (("state",), ("list",), ("kill",), ("start",)):
             result = attack.pyoci(*words, *([] if words == ("list",) else [attack.id]))
             assert AT_ONCE > result.seconds
             assert "internal error" not in result.err
-    finally:
-        if place.exists():
-            (place / "state.json").write_bytes(original)
     assert bystander.poll() is None
     assert Path("/proc/1").exists()
     assert Path(f"/proc/{init}").exists() or kind == "start time"
@@ -490,17 +498,14 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
     """T59: `delete` does what it can, or says why it can't, and ends nobody but the container's own process."""
     place = created(attack)
     init = attack.pid()
-    original = (place / "state.json").read_bytes()
-    rewrite(place, **WRONG[kind])
     try:
-        for words in (("delete",), ("delete", "--force")):
-            result = attack.pyoci(*words, attack.id)
-            assert bool(result.status) == bool(result.err)
-            assert "internal error" not in result.err
+        with rewritten(place, **WRONG[kind]):
+            for words in (("delete",), ("delete", "--force")):
+                result = attack.pyoci(*words, attack.id)
+                assert bool(result.status) == bool(result.err)
+                assert "internal error" not in result.err
     finally:
-        if place.exists():
-            (place / "state.json").write_bytes(original)
-        else:
+        if not place.exists():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(init, signal.SIGKILL)
     assert bystander.poll() is None
@@ -514,13 +519,11 @@ def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[byte
     """T60: a pid that now belongs to another process is not the container: reported stopped, never signalled."""
     place = created(attack)
     init = attack.pid()
-    original = (place / "state.json").read_bytes()
-    rewrite(place, pid={"own": os.getpid(), "bystander": bystander.pid, "init": 1}[whose])
-    assert "stopped" == attack.state()["status"]
-    killed = attack.pyoci("kill", attack.id, "KILL")
-    assert (1, "container not running\n") == (killed.status, killed.err)
-    assert bystander.poll() is None
-    (place / "state.json").write_bytes(original)
+    with rewritten(place, pid={"own": os.getpid(), "bystander": bystander.pid, "init": 1}[whose]):
+        assert "stopped" == attack.state()["status"]
+        killed = attack.pyoci("kill", attack.id, "KILL")
+        assert (1, "container not running\n") == (killed.status, killed.err)
+        assert bystander.poll() is None
     assert "created" == attack.state()["status"]
     assert init == attack.pid()
 
@@ -528,14 +531,12 @@ def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[byte
 def test_pid_is_a_thread_now(attack: Attack) -> None:
     """T60: a pid that has become a thread of another process can't be opened: the container has stopped."""
     place = created(attack)
-    original = (place / "state.json").read_bytes()
     with ThreadPoolExecutor(1) as pool:
         import threading
 
         thread = pool.submit(threading.get_native_id).result()
-        rewrite(place, pid=thread)
-        assert "stopped" == attack.state()["status"]
-    (place / "state.json").write_bytes(original)
+        with rewritten(place, pid=thread):
+            assert "stopped" == attack.state()["status"]
 
 
 def test_name_of_the_process_lies(attack: Attack) -> None:

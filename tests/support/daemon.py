@@ -113,6 +113,12 @@ class Client:
         """Until a container has printed this."""
         until(lambda: text in self("logs", name), f"{name} prints {text!r}")
 
+    def run_with_trap(self, name: str, action: str, signal: str, *options: object) -> None:
+        """A container whose program does `action` on a signal, once it is ready for that."""
+        script = f"trap '{action}' {signal}; echo ready; while :; do sleep .1; done"
+        self("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script)
+        self.await_logs(name, "ready")
+
 
 class Terminal:
     """A command on a terminal of its own, as a person has one."""

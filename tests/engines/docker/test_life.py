@@ -60,17 +60,7 @@ def test_wait(docker):
 @pytest.mark.cgroup
 def test_stop(docker):
     """stop: SIGTERM, which the program may handle."""
-    docker(
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "busybox",
-        "sh",
-        "-c",
-        "trap 'exit 7' TERM; echo ready; while :; do sleep .1; done",
-    )
-    docker.await_logs("box", "ready")
+    docker.run_with_trap("box", "exit 7", "TERM")
 
     docker("stop", "box")
 
@@ -89,9 +79,7 @@ def test_stop_timeout(docker):
 
 def test_stop_signal(docker):
     """run --stop-signal."""
-    script = "trap 'exit 8' USR1; echo ready; while :; do sleep .1; done"
-    docker("run", "-d", "--name", "box", "--stop-signal", "USR1", "busybox", "sh", "-c", script)
-    docker.await_logs("box", "ready")
+    docker.run_with_trap("box", "exit 8", "USR1", "--stop-signal", "USR1")
 
     docker("stop", "box")
 

@@ -187,18 +187,7 @@ def test_masked_paths(docker):
 
 def test_init(docker):
     """run --init: it reaps, and passes signals on."""
-    docker(
-        "run",
-        "-d",
-        "--init",
-        "--name",
-        "box",
-        "busybox",
-        "sh",
-        "-c",
-        "trap 'exit 5' TERM; echo ready; while :; do sleep .1; done",
-    )
-    docker.await_logs("box", "ready")
+    docker.run_with_trap("box", "exit 5", "TERM", "--init")
     assert "docker-init" in docker("exec", "box", "cat", "/proc/1/cmdline")
 
     docker("stop", "box")

@@ -32,17 +32,7 @@ def test_unit(docker):
 
 def test_unit_is_stopped(docker):
     """systemctl stop: the container ends, and can be started again."""
-    docker(
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "busybox",
-        "sh",
-        "-c",
-        "trap 'exit 7' TERM; echo ready; while :; do sleep .1; done",
-    )
-    docker.await_logs("box", "ready")
+    docker.run_with_trap("box", "exit 7", "TERM")
     scope = f"docker-{docker.inspect('box')['Id']}.scope"
 
     systemctl("stop", scope)

@@ -59,9 +59,7 @@ def test_wait(podman):
 @pytest.mark.cgroup
 def test_stop(either):
     """stop: SIGTERM, which the program may handle."""
-    script = "trap 'exit 7' TERM; echo ready; while :; do sleep .1; done"
-    either("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
-    either.await_logs("box", "ready")
+    either.run_with_trap("box", "exit 7", "TERM")
 
     either("stop", "box")
 
@@ -70,8 +68,7 @@ def test_stop(either):
 
 def test_stop_timeout(either):
     """stop --time: SIGKILL for a program that does not mind SIGTERM."""
-    either("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep .1; done")
-    either.await_logs("box", "ready")
+    either.run_with_trap("box", "", "TERM")
 
     either("stop", "--time", "1", "box")
 
