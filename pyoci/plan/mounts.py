@@ -82,6 +82,12 @@ NOTIFY = "NOTIFY_SOCKET"
 """The `where` of what is due to this variable of the runtime's environment, and no property's."""
 _NOTIFY_TARGET = "/run/notify"
 
+# cgroup2's own options: they are of the one hierarchy there is, so only who mounts it for the host can change them.
+CGROUP2_OPTIONS = (
+    "nsdelegate", "favordynmods", "nofavordynmods", "memory_localevents", "memory_recursiveprot",
+    "memory_hugetlb_accounting", "pids_localevents",
+)  # fmt: skip
+
 # Their files get their SELinux labels from the policy: they exist before they are mounted, and refuse a context= then.
 _UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
 
@@ -217,7 +223,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
     made: dict[str, Op] = {}
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
-        if mount.type == "cgroup" and not mount.bind:
+        if mount.type in ("cgroup", "cgroup2") and not mount.bind:
             _to_cgroup2(mount, "cgroup" in own, cgroup_mount)
         _check(mount)
         if mount.remount:
@@ -268,12 +274,16 @@ def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
     """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again,
-    since a new mount from the initial namespace would reset the options of the host's."""
+    since a new mount from the initial namespace would reset the options of the host's. The bind keeps those options;
+    engines copy them into the config (containerd), or ask for others, which only the host's own mount could get."""
     if private or not cgroup_mount:
         mount.type = "cgroup2"
         return
     mount.bind = mount.rbind = True
     mount.source = cgroup_mount
+    kept = [n for n, option in enumerate(mount.data) if option not in CGROUP2_OPTIONS]
+    mount.data = [mount.data[n] for n in kept]
+    mount.data_where = [mount.data_where[n] for n in kept]
 
 
 def _check(mount: Mount) -> None:

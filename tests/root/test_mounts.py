@@ -796,3 +796,33 @@ def test_cgroup_mount_without_a_namespace(runtime, bundle):
     assert "cgroup2" == points["/sys/fs/cgroup"].type
     assert f"/{runtime.id}\n" in out
     assert "Read-only file system" in out
+
+
+PRIVILEGED_POD = ("nosuid", "noexec", "nodev", "relatime", "rw", "nsdelegate", "memory_recursiveprot")
+
+
+@pytest.mark.parametrize("type", ["cgroup", "cgroup2"])
+def test_cgroup_mount_of_a_privileged_pod(runtime, bundle, type):
+    """containerd copies the host's cgroup2 options into the mount of a privileged pod, which has no cgroup namespace."""
+    before = mount_points(Path("/proc/self/mountinfo").read_text())
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
+    bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
+    bundle.without_mount("/sys", "/sys/fs/cgroup").mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "rw")
+    bundle.mount("/sys/fs/cgroup", type, *PRIVILEGED_POD, source="cgroup")
+    points, out = mounted(runtime, "grep 0:: /proc/self/cgroup")
+    [host] = [point for point in before.values() if point.type == "cgroup2"]
+    assert f"/{runtime.id}\n" in out
+    assert {"rw", "nosuid", "nodev", "noexec", "relatime"} == points["/sys/fs/cgroup"].options
+    assert ("cgroup2", host.super_options) == (points["/sys/fs/cgroup"].type, points["/sys/fs/cgroup"].super_options)
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_cgroup_mount_with_options_of_cgroup2(runtime, bundle, user_namespace):
+    """In a cgroup namespace of its own the kernel takes them, and leaves the host's as they are."""
+    before = mount_points(Path("/proc/self/mountinfo").read_text())
+    if user_namespace:
+        bundle.in_user_namespace()
+    bundle.without_mount("/sys/fs/cgroup").mount("/sys/fs/cgroup", "cgroup", *PRIVILEGED_POD, source="cgroup")
+    points, _ = mounted(runtime)
+    [host] = [point for point in before.values() if point.type == "cgroup2"]
+    assert host.super_options == points["/sys/fs/cgroup"].super_options
