@@ -65,7 +65,8 @@ file, the JSON pointer of the value, what is wrong and what was expected. Nothin
 if there is a fault.""",
     "plan": """\
 Prints the operations into which config.json is compiled, in their order, each with the value it comes from; in
-the end the hooks of `start` and `delete`. It is what root would do, whoever asks. Nothing is run or touched.
+the end the hooks of `start` and `delete`. Annotations that ask for something and have no effect come first.
+It is what root would do, whoever asks. Nothing is run or touched.
 A step that is due to NOTIFY_SOCKET in the environment names that.""",
     "features": """\
 The document describes this pyoci, not this host. It is the specification's features document.""",

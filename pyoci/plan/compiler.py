@@ -69,6 +69,11 @@ class Host:
         """Whether it has no power over the host: what the host refuses, such as a cgroup, it does without."""
         return self.user_namespace or not self.may_mount
 
+    @property
+    def holds_groups(self) -> bool:
+        """Whether its supplementary groups are root's on the host, or such as it may choose there."""
+        return not self.user_namespace and (self.uid == 0 or bool(self.capabilities & namespaces.CAP_SETGID))
+
 
 class Options:
     """What the command line and the environment add to the config. `bundle` is absolute; `no_cgroup` says why
@@ -107,6 +112,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     plan = Plan()
     linux = config.get("linux", {})
     own = namespaces.Namespaces(linux)
+    _ignore_handlers(plan, config.get("annotations", {}))
     check_labels(config, host)
     if not host.may_mount and not (own.own_user and own.has("mount")):
         raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
@@ -149,6 +155,19 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
         intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
     _make_room(plan, *host.open_files, options.preserve_fds)
     return plan
+
+
+# crun's annotations that ask for another kind of container, with what this runtime makes instead.
+_HANDLERS = {
+    "run.oci.handler": "pyoci has no handlers and runs the program in a plain container",
+    "module.wasm.image/variant": "pyoci has no WebAssembly handler and runs the program in a plain container",
+}
+
+
+def _ignore_handlers(plan: Plan, annotations: "dict[str, str]") -> None:
+    for name, why in _HANDLERS.items():
+        if annotations.get(name):
+            plan.ignore(name, annotations[name], why)
 
 
 def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
@@ -253,7 +272,11 @@ def _init(
     plan.warnings.extend(capabilities.warnings)
     env = process.environment(program, mounts.notify_variable(notify) if notify else ())
     groups = process.Groups(
-        program, allowed=host.setgroups and not mapper.denies_setgroups, annotations=config.get("annotations", {})
+        plan,
+        program,
+        host,
+        allowed=host.setgroups and not mapper.denies_setgroups,
+        annotations=config.get("annotations", {}),
     )
     yield from process.settle(program, env, capabilities, groups, options.preserve_fds)
     by_child = settings(plan, program, linux, host)

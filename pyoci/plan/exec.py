@@ -124,7 +124,7 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
     plan.warnings.extend(capabilities.warnings)
     env = parts.environment(process)
-    groups = parts.Groups(process, allowed=container.setgroups, annotations=container.annotations)
+    groups = parts.Groups(plan, process, host, allowed=container.setgroups, annotations=container.annotations)
     yield from parts.settle(process, env, capabilities, groups, preserve_fds)
     if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
         plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]

@@ -142,13 +142,13 @@ class Plan:
     `filter`     the seccomp filter, which may still have to be compiled, by `write_filter`
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
     `properties` the unit's, under the systemd driver, which `set_property` and `change_property` number
+    `ignored`    annotations that ask for something which does not happen; see `ignore`
     `warnings`   what the person should know; nothing depends on it
     """
 
     __slots__ = (
-        "after", "at", "before", "bootstrap", "clone_flags", "filter", "init", "meanwhile", "poststart", "poststop",
-        "properties", "slots",
-        "warnings", "writes",
+        "after", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "meanwhile", "poststart",
+        "poststop", "properties", "slots", "warnings", "writes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -162,6 +162,7 @@ class Plan:
         self.poststart: list[Op] = []
         self.poststop: list[Op] = []
         self.slots = FIRST_SLOT
+        self.ignored: list[Op] = []
         self.warnings: list[str] = []
         self.writes: list[Write] = []
         self.filter: Filter | None = None
@@ -171,6 +172,13 @@ class Plan:
         """The number of a descriptor that did not exist before."""
         self.slots += 1
         return self.slots - 1
+
+    def ignore(self, name: str, value: str, why: str) -> None:
+        """Show in the plan that the annotation `name` has no effect, and warn about it."""
+        where = f"/annotations/{name.replace('~', '~0').replace('/', '~1')}"
+        shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
+        self.ignored.append(Op("ignore_annotation", where, f"{name} = {shown}", why))
+        self.warnings.append(f"{where}: ignored {name} = {shown}: {why}")
 
     def complete(self) -> None:
         """Compute now what the runtime would compute meanwhile: for those who look at the plan and don't run it."""
@@ -195,6 +203,7 @@ class Plan:
 
 
 _OP = _struct.Struct("=HHIIIqqqq")
+_LONGEST_VALUE = 64  # characters of an annotation that a message repeats
 
 
 def encode(ops: "Iterable[Op]") -> tuple[bytes, bytes, list[int | None]]:

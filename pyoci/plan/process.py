@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from pyoci.plan.compiler import Host
+    from pyoci.plan.operations import Plan
     from pyoci.plan.seccomp import Filter
 
 CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
@@ -185,17 +187,25 @@ class Capabilities:
 
 
 class Groups:
-    """Supplementary groups. They are not `allowed` to be set in some user namespaces (user_namespaces(7)): there the
-    runtime's stay, which are nobody's inside; so they do at the wish of crun's annotation.
+    """Supplementary groups: those of the config, or the runtime's own if `kept`.
 
-    Raises ConfigError if groups are asked for that can't be had.
+    The runtime keeps its own where the user namespace does not allow it to set any (user_namespaces(7)), and where
+    crun's annotation asks for it and `host` has no power over groups of the host. An annotation may come from an
+    image, and root's groups are not an image's to take.
+
+    Raises ConfigError if the config asks for groups and the user namespace does not allow them.
     """
 
     __slots__ = ("gids", "kept")
 
-    def __init__(self, process: "dict[str, Any]", *, allowed: bool, annotations: "dict[str, str]") -> None:
+    def __init__(
+        self, plan: "Plan", process: "dict[str, Any]", host: "Host", *, allowed: bool, annotations: "dict[str, str]"
+    ) -> None:
         self.gids: list[int] = process.get("user", {}).get("additionalGids", [])
-        self.kept = not allowed or annotations.get(KEEP_GROUPS) == "1"
+        wanted = annotations.get(KEEP_GROUPS) == "1"
+        if wanted and host.holds_groups:
+            plan.ignore(KEEP_GROUPS, "1", "a runtime that runs as root does not pass on its groups")
+        self.kept = not allowed or (wanted and not host.holds_groups)
         if self.gids and not allowed:
             text = "cannot set supplementary groups: the user namespace denies it (user_namespaces(7), setgroups)"
             raise ConfigError([Problem("/process/user/additionalGids", text)])

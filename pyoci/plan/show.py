@@ -81,6 +81,7 @@ def as_json(plan: Plan) -> str:
     """The plan for programs: every operation as an object, in the order of `text`."""
     plan.complete()
     document = {
+        "ignored": [_object(op) for op in plan.ignored],
         "cloneFlags": _clone_flags(plan.clone_flags),
         "before": [_object(op) for op in plan.before],
         "meanwhile": [_object(op) for op in plan.meanwhile],
@@ -95,6 +96,7 @@ def as_json(plan: Plan) -> str:
 
 
 def _rows(plan: Plan) -> "Iterator[Row | str]":
+    yield from _ignored(plan)
     yield "runtime: before the clone"
     for op in plan.before:
         yield "", op.verb, phrase(op), op.where
@@ -127,6 +129,13 @@ def _rows(plan: Plan) -> "Iterator[Row | str]":
             yield title
         for op in ops:
             yield "", op.verb, phrase(op), op.where
+
+
+def _ignored(plan: Plan) -> "Iterator[Row | str]":
+    if plan.ignored:
+        yield "annotations without effect"
+    for op in plan.ignored:
+        yield "", op.verb, phrase(op), op.where
 
 
 def _child_rows(plan: Plan, op: Op, index: int) -> "Iterator[Row]":
@@ -313,6 +322,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
     "exec": lambda op: " ".join(op.argv or ()),
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
+    "ignore_annotation": lambda op: f"{op.s1}  ({op.s2})",
     "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
     "ioprio_set": _io_priority,
     "join_keyring": lambda _: "a new one",

@@ -1,10 +1,12 @@
 """What the program of a container is: user, capabilities, limits, environment, descriptors, working directory."""
 
+import json
 import os
 import re
 import resource
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,28 @@ def test_no_groups_of_the_caller(runtime, bundle, user):
     bundle.program("cat", "/proc/self/status").write()
     result = runtime.run(extra_groups=[11, 12])
     assert "" == parse_status(result.out)["Groups"]
+
+
+@pytest.mark.parametrize("groups", [[], [5, 7]])
+def test_annotation_does_not_pass_on_roots_groups(runtime, bundle, groups):
+    """run.oci.keep_original_groups, which an image may bring, is for rootless runtimes: the program has the config's."""
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    bundle.process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": groups}
+    bundle.shell("exec sleep 1000").write()
+    log = runtime.folder / "warnings"
+    logged = ("--log", log, "--log-format", "json", "--log-level", "warning")
+    runtime.detached(*logged, "create", "--bundle", bundle.folder, runtime.id, extra_groups=[0, 6, 44])
+    runtime.start()
+    status = parse_status(Path(f"/proc/{runtime.pid()}/status").read_text())
+    added = runtime(*logged, "exec", runtime.id, "cat", "/proc/self/status", extra_groups=[0, 6, 44])
+
+    assert groups == [int(gid) for gid in status["Groups"].split()]
+    assert groups == [int(gid) for gid in parse_status(added.out)["Groups"].split()]
+    warning = (
+        "/annotations/run.oci.keep_original_groups: ignored run.oci.keep_original_groups = 1: "
+        "a runtime that runs as root does not pass on its groups"
+    )
+    assert [warning, warning] == [json.loads(line)["msg"] for line in log.read_text().splitlines()]
 
 
 def test_many_groups(runtime, bundle):

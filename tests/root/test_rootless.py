@@ -392,7 +392,7 @@ def test_state_root_of_an_engine(engine, tmp_path):
 
 
 def test_groups_that_are_kept(engine):
-    """Podman's --group-add keep-groups: the runtime's groups stay."""
+    """Podman's --group-add keep-groups: a runtime without power over the host's groups keeps its own, for exec too."""
     engine.bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
     engine.bundle.shell("exec sleep 1000")
     engine.bundle.write()
@@ -405,4 +405,10 @@ def test_groups_that_are_kept(engine):
     engine.start()
     status = parse_status(Path(f"/proc/{engine.pid()}/status").read_text())
     assert groups == " ".join(str(int(gid) - FIRST) for gid in status["Groups"].split())
+    words = engine.command("exec", engine.id, "cat", "/proc/self/status")
+    if groups:
+        at = words.index(engine.executable)
+        words[at:at] = ["setpriv", "--groups", groups.replace(" ", ",")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ("", groups) == (done.stderr, parse_status(done.stdout)["Groups"])
     engine.delete("--force")

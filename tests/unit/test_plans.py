@@ -1,5 +1,6 @@
 """Golden plans: what every feature compiles to, as `pyoci plan` prints it. PYOCI_UPDATE_PLANS=1 writes them anew."""
 
+import json
 import os
 from pathlib import Path
 
@@ -90,6 +91,60 @@ def test_plan_is_the_golden_one(name: str) -> None:
         golden.write_text(printed)
 
     assert golden.read_text() == printed
+
+
+@pytest.mark.parametrize(
+    ("host", "kept"),
+    [
+        (compiler.Host(), False),
+        (compiler.Host(uid=1000), False),  # it has CAP_SETGID
+        (compiler.Host(capabilities=process.CAP_SYS_ADMIN), False),
+        (compiler.Host(user_namespace=True), True),
+        (compiler.Host(uid=1000, capabilities=process.CAP_SYS_ADMIN), True),
+    ],
+)
+def test_groups_are_kept_by_a_runtime_without_power_over_them(host: compiler.Host, kept: bool) -> None:
+    """The annotation is ignored, in the plan and with a warning, by one that holds groups of the host; so in exec."""
+    annotations = {"run.oci.keep_original_groups": "1"}
+    document, _ = config.load((PLANS / "annotations.json").read_bytes())
+    document["annotations"] = annotations
+    created = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    added = compile_exec(document["process"], Running("box", ["mount"], {}, annotations=annotations), host)
+
+    for plan in (created, added):
+        assert kept == ("set_groups" not in [op.verb for op in plan.child()])
+        assert kept == (not plan.ignored)
+        assert [op.where for op in plan.ignored] == [text.partition(":")[0] for text in plan.warnings]
+
+
+@pytest.mark.parametrize("value", ["", "0", "true"])
+def test_groups_are_not_kept_for_other_values(value: str) -> None:
+    """It takes a 1."""
+    document, _ = config.load((PLANS / "annotations.json").read_bytes())
+    document["annotations"] = {"run.oci.keep_original_groups": value}
+    host = compiler.Host(user_namespace=True)
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+
+    assert "set_groups" in [op.verb for op in plan.child()]
+    assert [] == plan.ignored
+
+
+def test_annotation_without_effect_is_in_the_plan_for_programs() -> None:
+    """By its pointer, with a value of at most 64 characters."""
+    document, _ = config.load((PLANS / "annotations.json").read_bytes())
+    document["annotations"] = {"run.oci.handler": "k" * 65, "module.wasm.image/variant": ""}
+    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+    printed = json.loads(show.as_json(plan))
+    why = "pyoci has no handlers and runs the program in a plain container"
+
+    assert [
+        {
+            "verb": "ignore_annotation",
+            "object": f"run.oci.handler = {'k' * 64}…  ({why})",
+            "where": "/annotations/run.oci.handler",
+        }
+    ] == printed["ignored"]
+    assert [f"/annotations/run.oci.handler: ignored run.oci.handler = {'k' * 64}…: {why}"] == plan.warnings
 
 
 @pytest.mark.parametrize("name", NAMES)
