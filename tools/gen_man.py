@@ -7,6 +7,7 @@ makes roff of them.
 """
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pyoci import usage  # noqa: E402
+from pyoci.cgroups.units import ANNOTATED  # noqa: E402
 from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
 
 if TYPE_CHECKING:
     from pyoci.options import Option
 
 FOLDER = ROOT / "docs" / "man"
+PROPERTIES = textwrap.fill(", ".join(f"*{name}*" for name in ANNOTATED) + ".", 120)
 
 ERRORS = """\
 An error is one line on standard error, and the same text is one line in `--log`. It is written last, and nothing
@@ -102,15 +105,24 @@ their program, or 128 + N if signal N ended it; when `exec` itself fails it is 2
 
 With **--systemd-cgroup**, `linux.cgroupsPath` is *SLICE:PREFIX:NAME*: the unit *PREFIX-NAME.scope* in *SLICE*, or the slice *NAME* if
 it ends in `.slice`; without one, *pyoci-ID.scope* in *system.slice*. Limits are properties of the unit and in its cgroup's files.
+Root talks to the system's systemd, others to their own. Only **create** and **run** need the option: it is remembered.
+
 An annotation `org.systemd.property.X` sets the unit's property *X* to a value in GVariant's text format: `'text'`, `true`,
-`uint64 5`, `['a.service']`; of *XSec* the value is in seconds. Root talks to the system's systemd, others to their own. Only **create** and
-**run** need the option: it is remembered. Properties that would reach out of the container are refused: of its
-processes, place and owner, of delegation and devices, and those that start or stop other units or act on the host.
+`uint64 5`, `['crio.service']`; of *XSec* the value is in seconds. *X* is one of
+
+{PROPERTIES}
+
+*After* takes the services of container engines alone, and *CPUWeight* and *IOWeight* at most 100. A limit that config.json sets comes
+first. Any other property has no effect but a warning.
 
 ## ANNOTATIONS
 
-Of `annotations` two change what pyoci does: `org.systemd.property.X`, see above, and `run.oci.keep_original_groups`. With the value
-`1` the process keeps the supplementary groups of whoever calls pyoci, in place of `process.user.additionalGids`.
+Two `annotations` change what pyoci does: `org.systemd.property.X`, see above, and `run.oci.keep_original_groups`. With the value
+`1` the process keeps the supplementary groups of pyoci's caller, in place of `process.user.additionalGids`. Only a pyoci in a user
+namespace, or of a user without CAP_SETGID, heeds it: root's groups are not an image's to take.
+
+`run.oci.handler` and `module.wasm.image/variant` ask for another kind of container, such as a virtual machine. pyoci runs the program in
+a plain container. **plan** shows each of these annotations that has no effect, and **create** warns about it.
 
 ## MOUNT OPTIONS
 

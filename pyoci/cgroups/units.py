@@ -10,7 +10,7 @@ from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from pyoci.cgroups.resources import Write
@@ -23,8 +23,6 @@ UNLIMITED = (1 << 64) - 1
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
 _LONGEST_NAME = 255
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
-_UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_ALPHANUMERIC = _LOWER | _UPPER | frozenset("0123456789")
 
 # systemd keeps a quota as microseconds of a second, and rounds it up to 10 ms when it writes cpu.max.
 _SECOND, _QUOTA_STEP, DEFAULT_PERIOD = 1_000_000, 10_000, 100_000
@@ -275,64 +273,115 @@ _PROPERTIES = {
 }
 
 
-# Who may annotate a container need not be who may do such things to the host.
-_OTHERS = "it would reach other units"
-_HOST = "it would act on the host"
-_OURS = "what is in a container's cgroup, and whose it is, is not for an annotation to say"
-_REFUSED = {
-    _OURS: (
-        *("PIDs", "PIDFDs", "Slice", "Id", "Names", "Controller", "ControlGroup", "User", "Group", "AddRef"),
-        *("AllowUserManager", "PAMName", "Transient"),
-    ),
-    _OTHERS: (
-        *("Requires", "RequiresOverridable", "RequiredBy", "RequiredByOverridable", "RequiresMountsFor"),
-        *("Wants", "WantedBy", "WantsMountsFor", "BindsTo", "BoundBy", "Upholds", "UpheldBy", "ConsistsOf"),
-        *("RequisiteOf", "RequisiteOverridable", "RequisiteOfOverridable", "Conflicts", "ConflictedBy"),
-        *("StopPropagatedFrom", "ReloadPropagatedFrom", "JoinsNamespaceOf", "References", "ReferencedBy"),
-        *("InSlice", "SliceOf", "Sockets", "Unit", "Service"),
-    ),
-    _HOST: ("BPFProgram", "IPIngressFilterPath", "IPEgressFilterPath", "NFTSet"),
+# The services of container engines, which a container may be ordered after. Any other unit could be one that systemd
+# orders after all containers: to break such a circle, it drops a job of some unit, such as the one that shuts down.
+_ENGINES = frozenset(f"{name}.service" for name in ("containerd", "crio", "docker", "kubelet", "podman"))
+
+
+def _after(value: Variant) -> str:
+    if value.signature == "as" and _ENGINES.issuperset(value.value):
+        return ""
+    return f"it may name {', '.join(sorted(_ENGINES))} alone"
+
+
+def _at_most_default(value: Variant) -> str:
+    """A weight above the default would take from other containers, which no limit of a container does."""
+    if isinstance(value.value, int) and 0 <= value.value <= _DEFAULT_WEIGHT:
+        return ""
+    return f"it may lower the weight of {_DEFAULT_WEIGHT}, which is the default"
+
+
+_DEFAULT_WEIGHT = 100
+
+# An annotation may come from an image, whose author must have no power over the host. So it sets what engines set, and
+# what limits the unit alone. Other properties tie the unit to others (Wants, BindsTo, OnFailure), move it (Slice), give
+# it away (Delegate, User), spare it when it is killed (KillMode, SendSIGKILL), or prefer it to others (MemoryMin).
+_ANNOTATED: "dict[str, Callable[[Variant], str] | None]" = {
+    "After": _after,  # CRI-O: containers are stopped before it
+    "DefaultDependencies": None,  # CRI-O: and when the host shuts down
+    "TimeoutStopUSec": None,  # CRI-O, Podman
+    "KillSignal": None,  # Podman: the stop signal of the image; SIGKILL follows in any case
+    "CollectMode": None,  # an example of runc's
+    "RuntimeMaxUSec": None,  # likewise
+    "MemoryMax": None,
+    "MemoryHigh": None,
+    "MemorySwapMax": None,
+    "MemoryZSwapMax": None,
+    "CPUQuotaPerSecUSec": None,
+    "CPUQuotaPeriodUSec": None,
+    "TasksMax": None,
+    "AllowedCPUs": None,
+    "AllowedMemoryNodes": None,
+    "CPUWeight": _at_most_default,
+    "IOWeight": _at_most_default,
 }
-_REFUSED_STARTS = {
-    "Delegate": _OURS, "Device": _OURS, "On": _OTHERS, "Propagates": _OTHERS, "Trigger": _OTHERS, "Exec": _HOST,
-}  # fmt: skip
-_REFUSED_ENDS = {"Action": _HOST, "ActionExitStatus": _HOST, "RebootArgument": _HOST}  # FailureAction may be `reboot`
+ANNOTATED = tuple(_ANNOTATED)
+"""The properties that an annotation may set."""
+
+# The files that systemd writes for such a property.
+_FILES = {
+    "MemoryMax": ("memory.max",),
+    "MemoryHigh": ("memory.high",),
+    "MemorySwapMax": ("memory.swap.max",),
+    "MemoryZSwapMax": ("memory.zswap.max",),
+    "CPUQuotaPerSecUSec": ("cpu.max",),
+    "CPUQuotaPeriodUSec": ("cpu.max",),
+    "TasksMax": ("pids.max",),
+    "AllowedCPUs": ("cpuset.cpus",),
+    "AllowedMemoryNodes": ("cpuset.mems",),
+    "CPUWeight": ("cpu.weight", "cpu.weight.nice", "cpu.idle"),
+    "IOWeight": ("io.weight", "io.bfq.weight"),
+}
 
 
-def _refused(name: str) -> str:
-    """Why a property is not set for an annotation; "" if it is. What is not known here is systemd's to judge."""
-    for why, names in _REFUSED.items():
-        if name in names:
-            return why
-    starts = [why for start, why in _REFUSED_STARTS.items() if name.startswith(start)]
-    return (starts + [why for end, why in _REFUSED_ENDS.items() if name.endswith(end)] + [""])[0]
+def annotated(
+    annotations: "dict[str, str]", writes: "Iterable[Write]", ignore: "Callable[[str, str, str], None]"
+) -> "list[Property]":
+    """The properties that `org.systemd.property.NAME` annotations ask for and may set.
+
+    `writes` are the limits of config.json, which come first. `ignore` is told the annotation, its value, and why it
+    has no effect. Raises `CgroupError` with the pointer of an annotation whose value is none of systemd's.
+    """
+    limits = dict(_files(writes))
+    found = []
+    for key, text in annotations.items():
+        if not key.startswith(ANNOTATION) or key == ANNOTATION:
+            continue
+        name = key.removeprefix(ANNOTATION)
+        seconds = name.endswith("Sec") and name[-4:-3] in _LOWER and len(name) > 3
+        # What a unit file calls TimeoutStopSec is TimeoutStopUSec on the bus, in microseconds.
+        known = f"{name[:-3]}USec" if seconds else name
+        if known not in _ANNOTATED:
+            ignore(key, text, "an annotation may not set this property")
+            continue
+        limited = [limits[file] for file in _FILES.get(known, ()) if file in limits]
+        if limited:
+            ignore(key, text, f"{limited[0]} comes first")
+            continue
+        value = _value(name, text, f"/annotations/{key}", seconds=seconds)
+        judge = _ANNOTATED[known]
+        if why := judge(value) if judge else "":
+            ignore(key, text, why)
+            continue
+        found.append(Property(known, value.signature, value.value, f"/annotations/{key}"))
+    return found
 
 
-def annotated(annotations: "dict[str, str]") -> "list[Property]":
-    """The properties that `org.systemd.property.NAME` annotations ask for. Raises `CgroupError` with their pointer."""
-    return [
-        _annotated(key.removeprefix(ANNOTATION), text, f"/annotations/{key.replace('~', '~0').replace('/', '~1')}")
-        for key, text in annotations.items()
-        if key.startswith(ANNOTATION) and key != ANNOTATION
-    ]
+def _files(writes: "Iterable[Write]") -> "Iterator[tuple[str, str]]":
+    for write in writes:
+        yield write.file, write.where
+        if write.otherwise is not None:
+            yield from _files((write.otherwise,))
 
 
-def _annotated(name: str, text: str, where: str) -> Property:
+def _value(name: str, text: str, where: str, *, seconds: bool) -> Variant:
     from pyoci.cgroups.gvariant import parse
 
-    if name[0] not in _UPPER or not _ALPHANUMERIC.issuperset(name):
-        raise CgroupError(f"cannot set property {name}: not the name of one", where=where)
-    if why := _refused(name):
-        raise CgroupError(f"cannot set property {name}: {why}", where=where)
     try:
         value = parse(text)
     except ValueError as error:
         raise CgroupError(f"cannot set property {name} to `{text}`: {error}", where=where) from error
-    # What a unit file calls TimeoutStopSec is TimeoutStopUSec on the bus, in microseconds.
-    if name.endswith("Sec") and name[-4:-3] in _LOWER and len(name) > 3:
-        value = _microseconds(value, text, name, where)
-        name = f"{name[:-3]}USec"
-    return Property(name, value.signature, value.value, where)
+    return _microseconds(value, text, name, where) if seconds else value
 
 
 def _microseconds(value: Variant, text: str, name: str, where: str) -> Variant:
@@ -343,4 +392,4 @@ def _microseconds(value: Variant, text: str, name: str, where: str) -> Variant:
     return Variant("t", int(seconds * _SECOND))
 
 
-__all__ = ["Name", "Property", "annotated", "base", "expand_slice", "parse_path", "properties", "rounded"]
+__all__ = ["ANNOTATED", "Name", "Property", "annotated", "base", "expand_slice", "parse_path", "properties", "rounded"]

@@ -30,7 +30,7 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     hooked = any(op.verb == "run_hook" for op in plan.init)  # not before every process of the set-up was cloned
     for write in plan.writes:
         (late if hooked and write.controller == "pids" else early).extend(units.properties([write]))
-    early += units.annotated(config.get("annotations", {}))
+    early += units.annotated(config.get("annotations", {}), plan.writes, plan.ignore)
     plan.properties = [*early, *late]
     asking = [_property("set_property", plan, index) for index in range(len(early))]
     asking.append(Op("start_unit", units.PATH_POINTER, name.unit, name.slice, a=host.user_manager))

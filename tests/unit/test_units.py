@@ -1,5 +1,8 @@
 """`linux.cgroupsPath`, files and annotations as units and properties."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -133,6 +136,17 @@ def test_a_slice_is_wanted_and_not_delegated():
 # --- annotations
 
 
+def annotated(annotations, **resources_):
+    """The properties that `org.systemd.property.*` annotations become beside the limits of a config; and what is ignored."""
+    ignored = []
+    found = units.annotated(
+        {f"org.systemd.property.{name}": text for name, text in annotations.items()},
+        resources.writes(resources_),
+        lambda *what: ignored.append(what),
+    )
+    return found, ignored
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -142,58 +156,115 @@ def test_a_slice_is_wanted_and_not_delegated():
         ("TimeoutStopSec", "uint64 90", ("TimeoutStopUSec", "t", 90_000_000)),
         ("TimeoutStopSec", "1.5", ("TimeoutStopUSec", "t", 1_500_000)),
         ("CPUQuotaPerSecUSec", "uint64 10000", ("CPUQuotaPerSecUSec", "t", 10_000)),
-        ("After", "['a.service', 'b.service']", ("After", "as", ["a.service", "b.service"])),
+        ("After", "['crio.service', 'docker.service']", ("After", "as", ["crio.service", "docker.service"])),
         ("DefaultDependencies", "true", ("DefaultDependencies", "b", True)),
         ("CollectMode", "'inactive'", ("CollectMode", "s", "inactive")),
+        ("RuntimeMaxSec", "2", ("RuntimeMaxUSec", "t", 2_000_000)),
+        ("MemorySwapMax", "uint64 0", ("MemorySwapMax", "t", 0)),
+        ("CPUWeight", "uint64 100", ("CPUWeight", "t", 100)),
+        ("IOWeight", "uint64 10", ("IOWeight", "t", 10)),
     ],
 )
-def test_annotations(name, text, expected):
-    (found,) = units.annotated({"other": "x", f"org.systemd.property.{name}": text, "org.systemd.property.": "y"})
+def test_annotation_sets_a_property_of_the_unit_alone(name, text, expected):
+    """What engines set, and limits."""
+    (found,), ignored = annotated({name: text})
 
     assert expected == (found.name, found.value.signature, found.value.value)
+    assert f"/annotations/org.systemd.property.{name}" == found.where
+    assert [] == ignored
+
+
+@pytest.mark.parametrize(("page", "quote"), [("SECURITY.md", "`"), ("docs/man/pyoci.8.md", "*")])
+def test_documents_list_the_properties_that_annotations_set(page, quote):
+    """Those and no others."""
+    text = (Path(__file__).resolve().parents[2] / page).read_text()
+    prefixes = "After|Allowed|CPU[QW]|Collect|Default|IO|Kill|Memory|Runtime|Tasks|Timeout"
+    mentioned = re.findall(rf"{re.escape(quote)}((?:{prefixes})\w*){re.escape(quote)}", text)
+
+    assert set(units.ANNOTATED) == set(mentioned)
+
+
+def test_other_annotations_are_no_properties():
+    """The prefix alone names none."""
+    assert [] == units.annotated({"other": "x", units.ANNOTATION: "y", "org.systemd.propertyx": "1"}, [], None)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("KillSignal", ""), ("KillSignal", "15 x"), ("kill", "1"), ("A b", "1"), ("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"),
-     ("TimeoutStopSec", "true"), ("TimeoutStopSec", "uint64 18446744073709551615"), ("TimeoutStopSec", "inf"), ("A/b", "1")],
+    [("KillSignal", ""), ("KillSignal", "15 x"), ("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"),
+     ("TimeoutStopSec", "true"), ("TimeoutStopSec", "uint64 18446744073709551615"), ("TimeoutStopSec", "inf")],
 )  # fmt: skip
-def test_annotations_that_are_none(name, text):
+def test_annotation_with_a_wrong_value_is_an_error(name, text):
     """The error names the annotation."""
     with pytest.raises(CgroupError) as caught:
-        units.annotated({f"org.systemd.property.{name}": text})
+        annotated({name: text})
 
-    assert f"/annotations/org.systemd.property.{name.replace('/', '~1')}" == caught.value.where
+    assert f"/annotations/org.systemd.property.{name}" == caught.value.where
     assert caught.value.message.startswith(f"cannot set property {name}")
 
 
 @pytest.mark.parametrize(
     "name",
     ["PIDs", "PIDFDs", "Slice", "Controller", "User", "Group", "Delegate", "DelegateControllers", "DelegateSubgroup", "DevicePolicy",
-     "DeviceAllow", "Wants", "Requires", "BindsTo", "Upholds", "RequiredBy", "WantedBy", "UpheldBy", "Conflicts", "RequiresMountsFor",
-     "OnFailure", "OnSuccess", "OnFailureJobMode", "Triggers", "TriggeredBy", "PropagatesStopTo", "PropagatesReloadTo", "JoinsNamespaceOf",
-     "FailureAction", "SuccessAction", "SuccessActionExitStatus", "JobTimeoutAction", "JobTimeoutRebootArgument", "RebootArgument",
-     "StartLimitAction", "ExecStart", "ExecStartPre", "ExecStopPost", "BPFProgram", "IPIngressFilterPath", "NFTSet", "AddRef"],
+     "DeviceAllow", "Wants", "Requires", "Requisite", "BindsTo", "PartOf", "Before", "Upholds", "RequiredBy", "WantedBy", "UpheldBy",
+     "Conflicts", "RequiresMountsFor", "OnFailure", "OnSuccess", "OnFailureJobMode", "Triggers", "TriggeredBy", "PropagatesStopTo",
+     "PropagatesReloadTo", "StopPropagatedFrom", "JoinsNamespaceOf", "FailureAction", "SuccessAction", "SuccessActionExitStatus",
+     "JobTimeoutAction", "JobTimeoutUSec", "JobRunningTimeoutUSec", "JobTimeoutRebootArgument", "RebootArgument", "StartLimitAction",
+     "ExecStart", "ExecStartPre", "ExecStopPost", "BPFProgram", "IPIngressFilterPath", "NFTSet", "AddRef", "KillMode", "SendSIGKILL",
+     "SendSIGHUP", "FinalKillSignal", "RestartKillSignal", "OOMPolicy", "ManagedOOMPreference", "ManagedOOMSwap", "MemoryMin",
+     "MemoryLow", "StartupCPUWeight", "StartupMemoryMax", "MemoryMaxScale", "TasksMaxScale", "CPUShares", "MemoryLimit",
+     "RefuseManualStop", "StopWhenUnneeded", "IgnoreOnIsolate", "Description", "kill", "A b", "A/b", "SomethingOfALaterSystemd"],
 )  # fmt: skip
-def test_properties_that_reach_out_of_the_container_are_refused(name):
-    """Whatever their value: other processes would be moved, and killed, or other units be started."""
-    for text in ("[uint32 1]", "'x'", "true"):
-        with pytest.raises(CgroupError, match=f"cannot set property {name}: ") as caught:
-            units.annotated({f"org.systemd.property.{name}": text})
-
-        assert f"/annotations/org.systemd.property.{name}" == caught.value.where
+def test_annotation_does_not_set_any_other_property(name):
+    """Whatever its value is, which nobody reads."""
+    for text in ("[uint32 1]", "'x'", "true", "no value"):
+        ignored = (f"org.systemd.property.{name}", text, "an annotation may not set this property")
+        assert ([], [ignored]) == annotated({name: text})
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["KillSignal", "KillMode", "SendSIGHUP", "FinalKillSignal", "TimeoutStopUSec", "RuntimeMaxUSec", "DefaultDependencies", "After", "Before",
-     "PartOf", "Requisite", "Description", "Documentation", "CollectMode", "OOMPolicy", "ManagedOOMPreference", "ManagedOOMMemoryPressure",
-     "MemoryMax", "MemoryZSwapMax", "CPUWeight", "CPUQuotaPerSecUSec", "AllowedCPUs", "AllowedMemoryNodes", "IOWeight", "TasksMax",
-     "IOReadBandwidthMax", "TasksAccounting", "IPAccounting", "IPAddressDeny", "RestrictNetworkInterfaces", "SocketBindDeny",
-     "StopWhenUnneeded", "JobTimeoutUSec", "CoredumpReceive", "SomethingOfALaterSystemd"],
+    ("name", "text", "why"),
+    [
+        ("After", "['shutdown.target']", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
+        ("After", "['crio.service', 'x.service']", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
+        ("After", "'crio.service'", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
+        ("CPUWeight", "uint64 101", "it may lower the weight of 100, which is the default"),
+        ("CPUWeight", "uint64 18446744073709551615", "it may lower the weight of 100, which is the default"),
+        ("IOWeight", "uint64 10000", "it may lower the weight of 100, which is the default"),
+        ("IOWeight", "'x'", "it may lower the weight of 100, which is the default"),
+    ],
 )  # fmt: skip
-def test_properties_of_the_unit_alone_are_set(name):
-    assert [name] == [found.name for found in units.annotated({f"org.systemd.property.{name}": "true"})]
+def test_annotation_sets_harmless_values_alone(name, text, why):
+    """Neither an order that could be a circle, nor more than other containers have."""
+    assert ([], [(f"org.systemd.property.{name}", text, why)]) == annotated({name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "where"),
+    [
+        ("MemoryMax", {"memory": {"limit": 1 << 20}}, "/linux/resources/memory/limit"),
+        ("MemoryHigh", {"memory": {"reservation": 1}, "unified": {"memory.high": "5"}}, "/linux/resources/unified/memory.high"),
+        ("MemorySwapMax", {"memory": {"limit": 1 << 20, "swap": 1 << 21}}, "/linux/resources/memory/swap"),
+        ("MemoryZSwapMax", {"unified": {"memory.zswap.max": "5"}}, "/linux/resources/unified/memory.zswap.max"),
+        ("CPUQuotaPerSecUSec", {"cpu": {"quota": 5000}}, "/linux/resources/cpu/quota"),
+        ("CPUQuotaPerSecSec", {"cpu": {"quota": 5000}}, "/linux/resources/cpu/quota"),
+        ("CPUQuotaPeriodUSec", {"cpu": {"period": 5000}}, "/linux/resources/cpu/period"),
+        ("CPUQuotaPeriodSec", {"cpu": {"period": 5000}}, "/linux/resources/cpu/period"),
+        ("TasksMax", {"pids": {"limit": 5}}, "/linux/resources/pids/limit"),
+        ("AllowedCPUs", {"cpu": {"cpus": "0"}}, "/linux/resources/cpu/cpus"),
+        ("AllowedMemoryNodes", {"cpu": {"mems": "0"}}, "/linux/resources/cpu/mems"),
+        ("CPUWeight", {"cpu": {"shares": 5}}, "/linux/resources/cpu/shares"),
+        ("CPUWeight", {"cpu": {"idle": 1}}, "/linux/resources/cpu/idle"),
+        ("CPUWeight", {"unified": {"cpu.weight.nice": "5"}}, "/linux/resources/unified/cpu.weight.nice"),
+        ("IOWeight", {"blockIO": {"weight": 50}}, "/linux/resources/blockIO/weight"),
+        ("IOWeight", {"unified": {"io.bfq.weight": "50"}}, "/linux/resources/unified/io.bfq.weight"),
+    ],
+)  # fmt: skip
+def test_limit_of_the_config_comes_before_an_annotation(name, limits, where):
+    """Whatever the annotation says, and of whatever file of the cgroup the config speaks."""
+    assert ([], [(f"org.systemd.property.{name}", "uint64 1", f"{where} comes first")]) == annotated(
+        {name: "uint64 1"}, **limits
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,9 +312,9 @@ def test_values_that_are_none(text):
 def test_values_that_d_bus_does_not_have(text, why):
     """The error is clear, and of the annotation."""
     with pytest.raises(CgroupError) as caught:
-        units.annotated({"org.systemd.property.X": text})
+        annotated({"CollectMode": text})
 
-    assert "/annotations/org.systemd.property.X" == caught.value.where
+    assert "/annotations/org.systemd.property.CollectMode" == caught.value.where
     assert why in caught.value.message
     assert len(caught.value.message) < 1000
 
