@@ -19,7 +19,7 @@ from pyoci.state import Directory, is_exiting, open_process, open_root, send_sig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pyoci.cgroups.disabled import NoCgroup
@@ -83,7 +83,11 @@ class Container:
         """`creating`, `created`, `running`, `paused` or `stopped`, found out from the process, its FIFO and its
         cgroup.
         """
-        pidfd = open_process(self._require_record())
+        if self._require_record()["status"] == "creating":
+            if self._directory.is_locked():
+                return "creating"
+            self._record = self._directory.load()  # create may have ended since; else it was killed
+        pidfd = open_process(self._record)
         if pidfd < 0:
             return "stopped"
         posix.close(pidfd)
@@ -95,7 +99,7 @@ class Container:
                 return "stopped"
             awaits_start = False
         if awaits_start:
-            return "creating" if self._record["status"] == "creating" and self._directory.is_locked() else "created"
+            return "created"
         cgroup = self.cgroup()
         frozen = cgroup.frozen()
         cgroup.close()
@@ -123,7 +127,7 @@ class Container:
         Raises StatusError; SetupError or HookError if a startContainer hook, the program's execve or a poststart hook
         fails: the container is then destroyed, its poststop hooks have run.
         """
-        self._lock()
+        self._lock(_CANNOT_START["creating"])
         try:
             status = self.status()
             if status != "created":
@@ -170,10 +174,10 @@ class Container:
         its own is for all of them, too, since none ends with the first one. Raises StatusError if it has ended, or is
         still being created.
         """
-        record = self._require_record()
         # What sets it up takes no signals, and SIGKILL would make the create fail, which nobody has asked for.
-        if record["status"] == "creating" and self.status() == "creating":
+        if self._require_record()["status"] == "creating" and self.status() == "creating":
             raise StatusError("cannot signal a container that is still being created")
+        record = self._record
         if all and self._own_cgroup().kill(signal):
             return
         cgroup = self._own_cgroup() if signal == SIGKILL and record["sharesPids"] else None
@@ -193,18 +197,18 @@ class Container:
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or a created one after killing it; with `force` whatever it is.
 
-        Raises StatusError for one that runs. poststop hooks that fail are only warned about.
+        Raises StatusError for one that runs, or that a create is at work on; with `force` that create loses the
+        container's process, and fails. poststop hooks that fail are only warned about.
         """
-        self._lock()
+        if force:
+            self._lock(meanwhile=_kill)
+        else:
+            self._lock(f"cannot delete container {self._directory.id} that is not stopped: creating")
         try:
-            if not self._record:  # the create that had claimed the id may have come further by now
+            if not self._record:
                 self._record = self._record_if_any()
             if not self._record:
-                if not force and not self._directory.is_empty():
-                    raise StateError(
-                        f"cannot delete container `{self._directory.id}`: its record can't be read (hint: --force)"
-                    )
-                self._directory.remove()
+                self._delete_half_made(force=force)
                 return
             status = self.status()
             if status not in ("stopped", "created") and not force:
@@ -215,7 +219,7 @@ class Container:
 
     def pause(self) -> None:
         """Freeze every process. Raises StatusError unless the container is running."""
-        self._lock()
+        self._lock("cannot pause a container that is still being created")
         try:
             status = self.status()
             if status != "running":
@@ -226,7 +230,7 @@ class Container:
 
     def resume(self) -> None:
         """Let a paused container go on. Raises StatusError if it is not paused."""
-        self._lock()
+        self._lock("cannot resume a container that is still being created")
         try:
             status = self.status()
             if status != "paused":
@@ -237,12 +241,14 @@ class Container:
 
     def pids(self) -> "list[int]":
         """Every process of the container, as this process numbers them, its first one ahead; if that has ended, what it
-        has left.
+        has left. Raises StatusError while it is being created.
         """
-        stopped = self.status() == "stopped"
+        status = self.status()
+        if status == "creating":
+            raise StatusError("cannot list the processes of a container that is still being created")
         first = self._record["pid"]
         others = sorted(pid for pid in self._own_cgroup().pids() if pid != first)
-        return others if stopped else [first, *others]
+        return others if status == "stopped" else [first, *others]
 
     def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
         """Change limits: `resources` is a valid `linux.resources`, and what it does not name stays. `schemas` are
@@ -253,7 +259,7 @@ class Container:
         """
         from pyoci.cgroups.update import update
 
-        self._lock()
+        self._lock("cannot update a container that is still being created")
         try:
             self._require_process()
             undo = None
@@ -322,17 +328,50 @@ class Container:
         cgroup.trust(self._lives)
         return cgroup
 
-    def _lock(self) -> None:
-        """Only one runtime at a time changes a container; what was read before is read again."""
+    def _lock(self, refusal: str = "", *, meanwhile: "Callable[[Directory], None] | None" = None) -> None:
+        """Only one runtime at a time changes a container; what was read before is read again.
+
+        Raises StatusError with the text `refusal`, if there is one, where a create is at work, or was when this command
+        began: its caller can't know yet what create makes. `meanwhile` is called while this waits for the lock.
+        """
         held = self._directory
+        unmade = not self._record or self._record["status"] == "creating"
+        if refusal and unmade and held.is_ours() and held.is_locked():
+            held.close()
+            raise StatusError(refusal)
         held.close()
-        self._directory = Directory.open(held.root, held.id, lock=True)
-        if self._record:
-            try:
+        self._directory = Directory.open(held.root, held.id, lock=True, meanwhile=meanwhile)
+        try:
+            if self._record:
                 self._record = self._directory.load()
-            except BaseException:
-                self._directory.close()
-                raise
+            elif refusal:
+                self._record = self._record_if_any()
+            if unmade and self._record:
+                if refusal and self._record["status"] != "creating":
+                    raise StatusError(refusal)
+                self._adopt()
+        except BaseException:
+            self._directory.close()
+            raise
+
+    def _adopt(self) -> None:
+        """The create was killed: from now on a lock on the container is another command's."""
+        self._record["status"] = "created"
+        try:
+            self._directory.save(self._record)
+        except StateError:
+            pass  # of a full disk, say; others take this command for the create then
+
+    def _delete_half_made(self, *, force: bool) -> None:
+        """There is no record. Raises ContainerNotFound if there was nothing at all, as other commands do."""
+        empty = self._directory.is_empty()
+        if not force and not empty:
+            raise StateError(
+                f"cannot delete container `{self._directory.id}`: its record can't be read (hint: --force)"
+            )
+        self._directory.remove()
+        if empty and not force:
+            raise ContainerNotFound(f"container `{self._directory.id}` does not exist")
 
     def _record_if_any(self) -> "dict[str, Any]":
         """The record; {} if there is none, or it is broken: nothing but a forced delete makes sense of that. Raises
@@ -444,7 +483,10 @@ class Container:
             raise
 
     def _require_process(self) -> None:
-        if self.status() == "stopped":
+        status = self.status()
+        if status == "creating":
+            raise StatusError("cannot use a container that is still being created")
+        if status == "stopped":
             raise StatusError(_NOT_RUNNING["stopped"])
 
     def _lives(self) -> bool:
@@ -525,6 +567,17 @@ def list_all(root: str) -> "tuple[list[dict[str, Any]], list[str]]":
     return found, failures
 
 
+def _kill(directory: Directory) -> None:
+    """End the container's first process, if there is one yet: whoever holds the lock has done with it then."""
+    try:
+        pidfd = open_process(directory.load())
+    except PyociError:
+        return
+    if pidfd >= 0:
+        send_signal(pidfd, SIGKILL)
+        posix.close(pidfd)
+
+
 def _owner(container: Container) -> str:
     """The user who made the container: the owner of its directory."""
     uid = posix.fstat(container._directory.fd).st_uid
@@ -546,7 +599,7 @@ def state_document(record: "dict[str, Any]", status: str) -> "dict[str, Any]":
     document = {
         "ociVersion": SPEC_VERSION,
         "id": record["id"],
-        "pid": 0 if status == "stopped" else record["pid"],
+        "pid": 0 if status == "stopped" else max(record["pid"], 0),  # -1 before there is one
         "status": status,
         "bundle": record["bundle"],
     }

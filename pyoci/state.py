@@ -19,6 +19,7 @@ from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateEr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 FORMAT = 1
@@ -27,6 +28,7 @@ FOR_EXEC, SECCOMP = "exec.json", "seccomp"  # what only exec reads: settings as 
 NOTIFY, NOTIFY_SOCKET = "notify", "notify.sock"  # the folder with the container's socket for sd_notify
 _OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP, NOTIFY))
 LOCK_PATIENCE = 10  # seconds
+CLAIM_ATTEMPTS = 100  # as many deletes would have to come right between mkdir and flock
 _PF_EXITING = 4
 _SIGKILL = 9
 _NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -113,30 +115,50 @@ class Directory:
             if error.errno == errno.EACCES and posix.geteuid() != 0:
                 hint = "a user without privileges sets XDG_RUNTIME_DIR, or --root"
             raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}", hint=hint) from error
+        for attempt in range(CLAIM_ATTEMPTS):
+            try:
+                return cls._claimed(root, root_fd, id)
+            except (FileNotFoundError, ContainerNotFound) as error:  # between mkdir and lock it is nobody's
+                if attempt == CLAIM_ATTEMPTS - 1:
+                    posix.close(root_fd)
+                    raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
+            except BaseException:
+                posix.close(root_fd)
+                raise
+        raise AssertionError
+
+    @classmethod
+    def _claimed(cls, root: str, root_fd: int, id: str) -> "Directory":
+        """One attempt of `claim`. Raises FileNotFoundError or ContainerNotFound if a `delete` was at work meanwhile."""
         try:
             posix.mkdir(id, 0o700, dir_fd=root_fd)
         except FileExistsError as error:
-            posix.close(root_fd)
             raise ContainerExists(f"container with given ID already exists: {id}") from error
         except OSError as error:
-            posix.close(root_fd)
             raise StateError(f"cannot make state directory {root}/{id}: {reason(error.errno or 0)}") from error
         self = cls(root, root_fd, id, -1)
         try:
             self.fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
             self._lock()
-        except (FileNotFoundError, ContainerNotFound) as error:
-            self.close()
-            raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
-        except OSError as error:
-            posix.rmdir(id, dir_fd=root_fd)
-            self.close()
-            raise StateError(f"cannot use state directory {root}/{id}: {reason(error.errno or 0)}") from error
+            if not self.is_empty():  # another create has made it anew, after a `delete` had removed ours
+                raise ContainerExists(f"container with given ID already exists: {id}")
+        except BaseException as error:
+            if self.fd >= 0:
+                posix.close(self.fd)
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                posix.rmdir(id, dir_fd=root_fd)
+                raise StateError(f"cannot use state directory {root}/{id}: {reason(error.errno or 0)}") from error
+            raise
         return self
 
     @classmethod
-    def open(cls, root: str, id: str, *, lock: bool = False) -> "Directory":
-        """The directory of an existing container. Raises ContainerNotFound."""
+    def open(
+        cls, root: str, id: str, *, lock: bool = False, meanwhile: "Callable[[Directory], None] | None" = None
+    ) -> "Directory":
+        """The directory of an existing container. Raises ContainerNotFound.
+
+        `meanwhile` is called with it again and again while another process has the lock.
+        """
         try:
             root_fd = open_root(root, make=False)
         except FileNotFoundError as error:
@@ -158,15 +180,15 @@ class Directory:
         self = cls(root, root_fd, id, fd)
         if lock:
             try:
-                self._lock()
+                self._lock(meanwhile)
             except BaseException:
                 self.close()
                 raise
         return self
 
-    def _lock(self) -> None:
+    def _lock(self, meanwhile: "Callable[[Directory], None] | None" = None) -> None:
         """Wait for the lock, and make sure that the name still leads to what is locked."""
-        _lock_patiently(self.fd, f"container `{self.id}`")
+        _lock_patiently(self.fd, f"container `{self.id}`", (lambda: meanwhile(self)) if meanwhile else None)
         try:
             now = posix.stat(self.id, dir_fd=self._root_fd, follow_symlinks=False)
         except FileNotFoundError as error:
@@ -240,11 +262,7 @@ class Directory:
         try:
             data = files.read(RECORD, self.fd, 32 << 20)
         except FileNotFoundError as error:
-            if not self.is_ours():
-                raise self._foreign() from error
-            raise StateError(
-                f"container `{self.id}` is being created or was left half made: it has no {RECORD}"
-            ) from error
+            raise self._missing() from error
         except OSError as error:
             raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
         record = self._parse(RECORD, data)
@@ -254,6 +272,16 @@ class Directory:
             raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
         self._fifos = record["fifos"]
         return record
+
+    def _missing(self) -> PyociError:
+        """Why there is no record."""
+        if not self.is_ours():
+            return self._foreign()
+        if not self._is_there():
+            return ContainerNotFound(f"container `{self.id}` does not exist")
+        if self.is_locked():
+            return StateError(f"container `{self.id}` is being created: it has no {RECORD} yet")
+        return StateError(f"container `{self.id}` was left half made: it has no {RECORD}", hint="pyoci delete --force")
 
     def keep(self, name: str, data: bytes) -> None:
         """Write a file that never changes. Raises StateError."""
@@ -345,8 +373,8 @@ class Directory:
         self.fd = self._root_fd = -1
 
 
-def _lock_patiently(fd: int, what: str) -> None:
-    """Take the lock; raise StateError after LOCK_PATIENCE seconds.
+def _lock_patiently(fd: int, what: str, meanwhile: "Callable[[], None] | None" = None) -> None:
+    """Take the lock; raise StateError after LOCK_PATIENCE seconds. `meanwhile` is called before each further attempt.
 
     It is asked for again and again: no descriptor tells when a lock becomes free, and the signal of a timer would be
     the whole program's.
@@ -361,6 +389,8 @@ def _lock_patiently(fd: int, what: str) -> None:
                 raise StateError(f"cannot lock {what}: another process has held it for {LOCK_PATIENCE} s") from error
         else:
             return
+        if meanwhile is not None:
+            meanwhile()
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
 

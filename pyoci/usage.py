@@ -38,8 +38,8 @@ SIGNAL is a number from 0 to 64 or a name: KILL, SIGKILL, kill, RTMIN+1. Options
 the first process. KILL of a container that has no pid namespace of its own goes to all in its cgroup, also
 when the first has ended, since the others do not end with it.""",
     "delete": """\
-A created container is killed first; one that runs is only deleted with --force. The poststop hooks run, and
-one that fails is no error.""",
+A created container is killed first; one that runs, or is still being created, is only deleted with --force.
+The poststop hooks run, and one that fails is no error.""",
     "pause": """\
 Returns when every process is stopped. The container's status is then `paused`.""",
     "resume": """\

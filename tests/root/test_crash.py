@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,54 +19,10 @@ import pytest
 from pyoci import state
 from pyoci.container import Container
 from pyoci.errors import StateError
+from tests.support.moments import Moments
 from tests.support.runtime import PATIENCE, status_of, wait_for
 
 pytestmark = pytest.mark.root
-
-CALL = re.compile(r"(\w+)\((.*)")
-# Calls that change nothing outside of the process: being killed before one is being killed before the next.
-HARMLESS = frozenset(
-    "brk mmap munmap mprotect getpid geteuid gettid fcntl newfstatat fstat lseek getrandom rt_sigprocmask rt_sigaction "
-    "sysinfo uname getcwd ioctl".split()
-)
-
-
-class Moments:
-    """The moments at which a command can be killed."""
-
-    def __init__(self, runtime):
-        self.runtime = runtime
-        self.strace = shutil.which("strace")
-        assert self.strace, "there is no strace"
-
-    def of(self, *words, first, prepare=None, **options):
-        """Run the command once; every call from the first one that matches `first`, as (name, n, the call)."""
-        trace = self.runtime.folder / "trace"
-        self._run(["-o", trace], words, options)
-        counts = {}
-        found = []
-        for line in trace.read_text(errors="replace").splitlines():
-            call = CALL.match(line)
-            if not call or "resumed>" in line:
-                continue
-            name = call[1]
-            counts[name] = counts.get(name, 0) + 1
-            if (found or re.search(first, line)) and name not in HARMLESS:
-                found.append((name, counts[name], line[:120]))
-        assert len(found) > 5
-        return found
-
-    def kill(self, moment, *words, **options):
-        """Run the command and kill it at this moment. False if it ended before."""
-        name, n, _ = moment
-        injection = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}"]
-        return self._run(injection, words, options) == -signal.SIGKILL
-
-    def _run(self, arguments, words, options):
-        command = [self.strace, "-qq", *map(str, arguments), *self.runtime.command(*words)]
-        with (self.runtime.folder / "out").open("wb") as out:
-            options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **options}
-            return subprocess.run(command, timeout=PATIENCE, check=False, **options).returncode
 
 
 @pytest.fixture
@@ -282,14 +237,14 @@ def test_a_lock_is_waited_for(runtime, held, command):
 
 
 def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
-    """Somebody who holds it and does not go on is named as the reason."""
+    """Another process that keeps the lock is the reason of the failure; the container has ended all the same."""
     monkeypatch.setattr(state, "LOCK_PATIENCE", 0.2)
     container = Container.load(runtime.id, root=str(runtime.root))
     with pytest.raises(StateError, match=r"cannot lock container .*: another process has held it for"):
         container.delete(force=True)
     container.close()
+    runtime.wait("stopped")
     fcntl.flock(held, fcntl.LOCK_UN)
-    assert "created" == runtime.state()["status"]
 
 
 def test_several_starts(runtime, bundle):

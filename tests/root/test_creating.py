@@ -1,0 +1,226 @@
+"""A create at work: the container is being created, and no other command takes it for what it will be, or has been.
+
+strace stops create as it enters a system call. Other commands are run there; then create goes on.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.support.moments import Moments
+from tests.support.runtime import PATIENCE, wait_for
+
+pytestmark = pytest.mark.root
+
+CREATING = "is being created|still being created|that is not stopped: creating"
+OTHERS = (
+    "start ID",
+    "kill ID KILL",
+    "kill --all ID KILL",
+    "pause ID",
+    "resume ID",
+    "update --pids-limit 9 ID",
+    "ps ID",
+    "events --stats ID",
+    "exec ID true",
+    "delete ID",
+)
+
+
+@pytest.fixture
+def hold(runtime, bundle):
+    """A createRuntime hook runs as long as this file exists."""
+    hold = runtime.folder / "hold"
+    hold.touch()
+    script = f"touch {runtime.folder}/running; while [ -e {hold} ]; do sleep 0.01; done"
+    bundle.hook("createRuntime", script).program("sleep", 100).write()
+    yield hold
+    hold.unlink(missing_ok=True)
+
+
+def begin_create(runtime):
+    """A create that runs beside the test."""
+    command = runtime.command("create", "--bundle", runtime.bundle.folder, runtime.id)
+    with (runtime.folder / "out").open("wb") as out:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
+def words_of(runtime, command):
+    return [runtime.id if word == "ID" else word for word in command.split()]
+
+
+def test_other_commands_are_refused(runtime, hold):
+    """At once, and without a trace: create succeeds."""
+    with begin_create(runtime) as create:
+        try:
+            wait_for((runtime.folder / "running").exists)
+            before = time.monotonic()
+            messages = {command: runtime.fails(*words_of(runtime, command)) for command in OTHERS}
+            seconds = time.monotonic() - before
+            states = [runtime.state(), *json.loads(runtime("list", "--format", "json").out)]
+        finally:
+            hold.unlink()
+    assert [] == [(command, text) for command, text in messages.items() if not re.search(CREATING, text)]
+    assert seconds < PATIENCE / 2
+    assert ["creating", "creating"] == [state["status"] for state in states]
+    assert (0, "created") == (create.returncode, runtime.state()["status"])
+
+
+def test_every_moment_of_create(runtime, bundle):
+    """From the record's first byte on it is being created; until then there is no such container."""
+    bundle.program("sleep", 100).write()
+    moments = Moments(runtime)
+    words = ["create", "--bundle", bundle.folder, runtime.id]
+    points = moments.of(*words, first=r"^mkdir")
+    runtime.delete("--force")
+    seen = []
+    for moment in points:
+        with moments.stopped(moment, *words) as stopped:
+            if stopped:
+                first = status_and_error(runtime)
+                if first[0] != "created":
+                    results = {command: runtime(*words_of(runtime, command)) for command in OTHERS}
+                    listed = [state["status"] for state in json.loads(runtime("list", "--format", "json").out) or []]
+        assert "created" == runtime.state()["status"], moment
+        runtime.delete("--force")
+        if not stopped or first[0] == "created":
+            seen.append("created")
+            continue
+        seen.append(first[0])
+        assert first[0] in ("", "creating"), moment
+        assert [first[0]] * bool(first[0]) == listed, moment
+        expected = CREATING if first[0] else f"{CREATING}|does not exist"
+        for command, result in results.items():
+            assert result.status == (255 if "exec" in command else 1), (moment, command)
+            assert re.search(expected, result.err), (moment, command, result.err)
+    assert sorted(seen) != seen or len(set(seen)) == 3
+    assert seen == sorted(seen, key=["", "creating", "created"].index)
+
+
+def status_and_error(runtime):
+    result = runtime("state", runtime.id)
+    return (json.loads(result.out)["status"], "") if result.status == 0 else ("", result.err)
+
+
+def test_create_is_polled(runtime, bundle):
+    """A poller that deletes what has stopped never deletes what a create makes."""
+    bundle.program("sleep", 100).write()
+    statuses = set()
+    ended = threading.Event()
+    at_work = 0  # the number of the create at work; 0 between them
+
+    def poll():
+        while not ended.is_set():
+            number = at_work
+            status, _ = status_and_error(runtime)
+            if not number or number != at_work:
+                continue  # it may have met the end of the container before
+            statuses.add(status)
+            if status == "stopped":
+                runtime("delete", runtime.id)
+
+    pollers = [threading.Thread(target=poll) for _ in range(2)]
+    for poller in pollers:
+        poller.start()
+    try:
+        for number in range(1, 31):
+            at_work = number
+            status = begin_create(runtime).wait(PATIENCE)
+            assert 0 == status, (runtime.folder / "out").read_text()
+            assert "created" == runtime.state()["status"]
+            at_work = 0
+            runtime.delete("--force")
+    finally:
+        ended.set()
+        for poller in pollers:
+            poller.join()
+    assert statuses <= {"", "creating", "created"}
+
+
+@pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
+def test_delete_between_claim_and_lock(runtime, bundle, words):
+    """The id is claimed before it is locked: a delete at this moment finds no container, and create claims it anew."""
+    bundle.program("sleep", 100).write()
+    moments = Moments(runtime)
+    create = ["create", "--bundle", bundle.folder, runtime.id]
+    points = moments.of(*create, first=r"^mkdir")
+    runtime.delete("--force")
+    locking = next(n for n, moment in enumerate(points) if moment[0] == "flock")
+    for moment in points[:locking]:
+        with moments.stopped(moment, *create) as stopped:
+            assert stopped
+            result = runtime(*words, runtime.id)
+        expected = (0, "") if "--force" in words else (1, f"container `{runtime.id}` does not exist\n")
+        assert expected == (result.status, result.err), moment
+        assert "created" == runtime.state()["status"], moment
+        runtime.delete("--force")
+
+
+def test_forced_delete_ends_a_create(runtime, bundle):
+    """At every moment: it kills what create has made so far, and create takes everything back."""
+    bundle.program("sleep", 100).write()
+    moments = Moments(runtime)
+    words = ["create", "--bundle", bundle.folder, runtime.id]
+    points = moments.of(*words, first=r"^mkdir")
+    locking = next(n for n, moment in enumerate(points) if moment[0] == "flock")
+    runtime.delete("--force")
+    killed = 0
+    for moment in points[locking + 1 :: 7]:
+        with moments.stopped(moment, *words, statuses=(0, 1)) as stopped:
+            state = status_and_error(runtime)[0]
+            pid = runtime.pid() if state else 0
+            with open(runtime.folder / "delete", "wb") as err:
+                delete = subprocess.Popen(
+                    runtime.command("delete", "--force", runtime.id), stdin=subprocess.DEVNULL, stdout=err, stderr=err
+                )
+            if pid:
+                wait_for(lambda pid=pid: not is_alive(pid), str(moment))
+                killed += stopped and state == "creating"
+        assert 0 == delete.wait(PATIENCE), (moment, (runtime.folder / "delete").read_text())
+        assert not (runtime.root / runtime.id).exists(), (moment, pid, state, delete.returncode)
+        runtime.assert_gone()
+    assert killed
+
+
+def test_forced_delete_waits_for_a_hook(runtime, hold):
+    """The container's process ends at once, and create with its hook."""
+    with begin_create(runtime) as create:
+        wait_for((runtime.folder / "running").exists)
+        pid = runtime.pid()
+        delete = subprocess.Popen(
+            runtime.command("delete", "--force", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        wait_for(lambda: not is_alive(pid))
+        assert delete.poll() is None
+        hold.unlink()
+        assert (b"", 0) == (delete.communicate(timeout=PATIENCE)[1], delete.returncode)
+    assert 1 == create.returncode
+    assert "was killed by signal 9" in runtime.output()
+    runtime.assert_gone()
+
+
+def is_alive(pid):
+    """Whether the process has not ended: one that waits to be reaped has."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
+def test_create_that_was_killed_is_deleted(runtime, hold, words):
+    """Nobody is at work on it any more: it has stopped, and can go."""
+    create = begin_create(runtime)
+    wait_for((runtime.folder / "running").exists)
+    create.send_signal(signal.SIGKILL)
+    create.wait()
+    hold.unlink()
+    runtime.wait("stopped")
+    runtime.delete(*words[1:])
+    runtime.assert_gone()

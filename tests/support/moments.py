@@ -1,0 +1,81 @@
+"""The moments in a command's course: every system call after it began to change something. A command can be killed or
+stopped at each of them, by strace; no product code knows of this.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.support.runtime import PATIENCE, wait_for
+
+CALL = re.compile(r"(\w+)\((.*)")
+# Calls that change nothing outside of the process: being killed before one is being killed before the next.
+HARMLESS = frozenset(
+    "brk mmap munmap mprotect getpid geteuid gettid fcntl newfstatat fstat lseek getrandom rt_sigprocmask rt_sigaction "
+    "sysinfo uname getcwd ioctl".split()
+)
+
+
+class Moments:
+    """The moments at which a command can be killed."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.strace = shutil.which("strace")
+        assert self.strace, "there is no strace"
+
+    def of(self, *words, first, prepare=None, **options):
+        """Run the command once; every call from the first one that matches `first`, as (name, n, the call)."""
+        trace = self.runtime.folder / "trace"
+        self._run(["-o", trace], words, options)
+        counts = {}
+        found = []
+        for line in trace.read_text(errors="replace").splitlines():
+            call = CALL.match(line)
+            if not call or "resumed>" in line:
+                continue
+            name = call[1]
+            counts[name] = counts.get(name, 0) + 1
+            if (found or re.search(first, line)) and name not in HARMLESS:
+                found.append((name, counts[name], line[:120]))
+        assert len(found) > 5
+        return found
+
+    def kill(self, moment, *words, **options):
+        """Run the command and kill it at this moment. False if it ended before."""
+        name, n, _ = moment
+        injection = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}"]
+        return self._run(injection, words, options) == -signal.SIGKILL
+
+    def _run(self, arguments, words, options):
+        command = [self.strace, "-qq", *map(str, arguments), *self.runtime.command(*words)]
+        with (self.runtime.folder / "out").open("wb") as out:
+            options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **options}
+            return subprocess.run(command, timeout=PATIENCE, check=False, **options).returncode
+
+    @contextlib.contextmanager
+    def stopped(self, moment, *words, statuses=(0,)):
+        """Run the command, stop it at this moment, and let it go on in the end, to one of the exit statuses. Yields
+        whether it was stopped: it may end before.
+        """
+        name, n, _ = moment
+        trace = self.runtime.folder / "trace"
+        trace.unlink(missing_ok=True)
+        command = [self.strace, "-o", trace, "-e", f"trace={name}", "-e", f"inject={name}:signal=STOP:when={n}"]
+        with (self.runtime.folder / "out").open("wb") as out:
+            strace = subprocess.Popen(
+                [*map(str, command), *self.runtime.command(*words)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        wait_for(lambda: strace.poll() is not None or (trace.exists() and "--- stopped by" in trace.read_text()))
+        try:
+            yield strace.poll() is None
+        finally:
+            if strace.poll() is None:
+                (pid,) = Path(f"/proc/{strace.pid}/task/{strace.pid}/children").read_text().split()
+                os.kill(int(pid), signal.SIGCONT)
+            status = strace.wait(PATIENCE)
+        assert status in statuses, (self.runtime.folder / "out").read_text()
