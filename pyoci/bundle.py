@@ -18,7 +18,7 @@ _KINDS = {
 }  # fmt: skip
 _FORMAT = 0o170000
 _REGULAR = 0o100000
-_FIFO = 0o010000
+_AT_ONCE = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC  # opens a FIFO without a writer, too
 
 
 def read_config(bundle: str, name: str = "config.json") -> bytes:
@@ -44,10 +44,10 @@ def read_config(bundle: str, name: str = "config.json") -> bytes:
 def read_given(path: str) -> bytes:
     """The bytes of a file that the command line names: a regular one, or a pipe such as a shell makes of `<(command)`.
 
-    Raises PyociError as `read_config` does.
+    A FIFO with a name in a file system is refused: it may never get a writer. Raises PyociError as `read_config` does.
     """
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_NOCTTY | posix.O_CLOEXEC)
+        fd = posix.open(path, _AT_ONCE)
     except FileNotFoundError as error:
         raise PyociError(f"cannot read {path}: there is no such file") from error
     except OSError as error:
@@ -55,7 +55,10 @@ def read_given(path: str) -> bytes:
     except ValueError as error:
         raise PyociError(f"cannot read {path!r}: the path has a NUL") from error
     try:
-        return read_pipe(fd, path) if posix.fstat(fd).st_mode & _FORMAT == _FIFO else _read_regular(fd, path)
+        if not posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+            return _read_regular(fd, path)
+        posix.set_blocking(fd, True)
+        return read_pipe(fd, path)
     except OSError as error:
         raise PyociError(f"cannot read {path}: {reason(error.errno or 0)}") from error
     finally:

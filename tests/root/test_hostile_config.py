@@ -167,6 +167,21 @@ def test_config_is_no_file(attack: Attack, kind: str) -> None:
     place.rmdir() if kind == "folder" else place.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("words", [("update", "--resources"), ("exec", "--process")], ids=lambda words: words[0])
+def test_update_and_exec_reject_fifos(attack: Attack, words: tuple[str, str]) -> None:
+    """The runtime refuses a FIFO at once, with or without such a container, instead of waiting for its writer."""
+    place = attack.folder / "fifo"
+    os.mkfifo(place)
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create().status
+    assert 0 == attack.start().status
+    refusal = f"cannot read {place}: it is a FIFO, not a regular file\n"
+    absent = refusal if words[0] == "update" else "container `absent` does not exist\n"
+    for name, expected in ((attack.id, refusal), ("absent", absent)):
+        result = attack.pyoci(*words, place, name, timeout=AT_ONCE)
+        assert (expected, True) == (result.err, result.status != 0), result
+
+
 def test_bundle_is_gone_after_create(attack: Attack) -> None:
     """H23, T9: start reads nothing of the bundle: a config that was rewritten, or a bundle that is gone, changes nothing."""
     attack.shell("echo original")

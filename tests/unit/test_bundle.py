@@ -184,6 +184,21 @@ def test_messages_have_the_house_style(tmp_path):
     assert re.fullmatch(r"cannot \w+ .+: .+[^.]", refusal(tmp_path))
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["without a writer", "with a writer"])
+def test_read_given_rejects_fifos(tmp_path, written):
+    """A FIFO with a name may never get a writer, or its writer may never close it: the runtime refuses it at once."""
+    os.mkfifo(tmp_path / "fifo")
+    held = os.open(tmp_path / "fifo", os.O_RDWR) if written else -1
+    start = time.monotonic()
+    with pytest.raises(PyociError) as caught:
+        read_given(f"{tmp_path}/fifo")
+    if written:
+        os.close(held)
+
+    assert f"cannot read {tmp_path}/fifo: it is a FIFO, not a regular file" == str(caught.value)
+    assert time.monotonic() - start < 10
+
+
 def test_a_pipe_that_the_command_line_names():
     """A shell's `<(command)`: it is read to its end, but not for ever."""
     reader, writer = os.pipe()
