@@ -61,9 +61,9 @@ class Foreground:
             while True:
                 wanted = {self._signals: select.POLLIN, launch.pidfd: select.POLLIN}
                 if notify is not None:
-                    wanted[notify.fd] = select.POLLIN
+                    wanted.update(notify.wanted())
                 ready = _poll({**wanted, **relay.wanted()} if relay else wanted)
-                if notify is not None and notify.fd in ready and notify.pass_on():
+                if notify is not None and notify.move(ready):
                     notify.close()
                     notify = None
                 if self._signals in ready:
@@ -71,6 +71,8 @@ class Foreground:
                 if relay:
                     relay.move(ready)
                 if launch.pidfd in ready:
+                    if notify is not None:
+                        notify.end()
                     if relay:
                         relay.finish()
                     return exit_status(launch.pid)

@@ -38,7 +38,8 @@ _FAILED, _EXEC = 2, 3
 class Container:
     """One container, found by its id under a root directory.
 
-    `warnings` is what the last operation met and went on: hooks that failed after the container was gone.
+    `warnings` is what the last operation met and went on: hooks that failed after the container was gone, a service
+    manager that can't be told.
     """
 
     def __init__(self, directory: Directory, record: "dict[str, Any]") -> None:
@@ -152,7 +153,13 @@ class Container:
             return None
         from pyoci import notify  # engines keep this to themselves
 
-        return notify.Relay(self._directory, manager)
+        try:
+            relay = notify.Relay(manager, self.warnings)
+        except SetupError as error:
+            self.warnings.append(str(error))
+            return None
+        relay.listen(self._directory)
+        return relay
 
     def _await_readiness(self, relay: "Relay") -> None:
         pidfd = open_process(self._record)

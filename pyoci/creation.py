@@ -107,12 +107,13 @@ def run(
         _give_up(container, launch)
         _warn(container, log)
         raise
+    _warn(container, log)
     if foreground is None:
         return 0
     status = foreground.wait(launch, container.notify)
     if not keep:
         container.delete(force=True)
-        _warn(container, log)
+    _warn(container, log)
     return status
 
 
@@ -128,6 +129,7 @@ def _give_up(container: Container, launch: Launch) -> None:
 def _warn(container: Container, log: "Log") -> None:
     for warning in container.warnings:
         log.warning(warning)
+    container.warnings.clear()  # the relay of notify goes on to add to it
 
 
 class _Creation:

@@ -9,6 +9,7 @@ from pyoci.errors import SetupError, reason
 
 PATIENCE = 10  # seconds for a peer that does not read
 _LONGEST_PATH = 107  # of a socket address
+_O_PATH = 0x200000
 
 
 def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
@@ -30,13 +31,12 @@ def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
 
 def connect(path: str) -> int:
     """A stream socket, which never blocks, connected to `path`. One that is too long for a socket address is reached
-    through a descriptor of its directory. Raises OSError."""
+    through a descriptor. Raises OSError."""
     if len(path.encode("utf-8", "surrogateescape")) <= _LONGEST_PATH:
         return _native.connect_unix(path)
-    directory, _, name = path.rpartition("/")
-    fd = posix.open(directory or "/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    fd = posix.open(path, _O_PATH | posix.O_CLOEXEC)
     try:
-        return _native.connect_unix(f"/proc/self/fd/{fd}/{name}")
+        return _native.connect_unix(f"/proc/self/fd/{fd}")
     finally:
         posix.close(fd)
 

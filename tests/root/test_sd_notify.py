@@ -1,9 +1,11 @@
 """sd_notify(3): a container tells the service manager of whoever runs it that it is ready."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hostile import AT_ONCE
 from tests.support.probe import build
 from tests.support.runtime import PATIENCE, wait_for
 
@@ -28,11 +31,13 @@ class Manager:
     """A service manager's socket, and all it has heard; of a message with descriptors it closes them."""
 
     def __init__(self, path):
+        self.address = "\0" + path[1:] if isinstance(path, str) else str(path)  # an abstract name begins with @
         self.path = path
         self.heard = []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        path.chmod(0o777)
+        self.socket.bind(self.address)
+        if isinstance(path, Path):
+            path.chmod(0o777)
         self.thread = threading.Thread(target=self._listen, daemon=True)
         self.thread.start()
 
@@ -47,7 +52,7 @@ class Manager:
 
     def end(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"end", str(self.path))
+            sender.sendto(b"end", self.address)
         self.thread.join()
         self.socket.close()
 
@@ -128,12 +133,158 @@ def test_run_detached(runtime, bundle, notifier, manager):
     runtime.delete("--force")
 
 
-def test_nobody_listens(runtime, says, manager, tmp_path):
-    """A service manager that is not there is an error before the program runs."""
-    says("READY=1", env=environment(manager))
-    message = runtime.fails("start", runtime.id, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "nothing")})
-    assert f"cannot connect to NOTIFY_SOCKET {tmp_path}/nothing: no such file or directory" == message
-    assert "created" == runtime.state()["status"]
+UNREACHABLE = {
+    "no such socket": ("/nowhere/notify", "no such file or directory"),
+    "no such name": ("@pyoci-nobody-listens-here", "connection refused"),
+    "long name": ("@" + "x" * 108, "file name too long"),
+    "long path": ("/" + "x" * 200, "no such file or directory"),
+    "relative": ("notify", "expected an absolute path or @NAME"),
+    "of a machine": ("vsock:2:1234", "expected an absolute path or @NAME"),
+}
+
+
+@pytest.mark.parametrize("way", ["start", "run --detach", "run"])
+@pytest.mark.parametrize("kind", UNREACHABLE)
+def test_dead_service_manager(runtime, says, bundle, kind, way):
+    """A service manager that is not there is a warning: the program runs all the same, and `start` does not wait."""
+    upstream, reason = UNREACHABLE[kind]
+    env = {**os.environ, "NOTIFY_SOCKET": upstream}
+    bundle.shell("exit 7" if way == "run" else "exec sleep 100")
+    bundle.write()
+    if way == "start":
+        runtime.create(env=env)
+        words = ["start", runtime.id]
+    else:
+        words = [*way.split(), "--bundle", bundle.folder, runtime.id]
+    # without a log: there a warning that nobody has asked for would be taken for the error
+    command = [runtime.executable, "--root", runtime.root, *words]
+    with (runtime.folder / "told").open("wb") as told:
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=told, stderr=told, timeout=PATIENCE, check=False
+        )
+    assert f"warning: cannot connect to NOTIFY_SOCKET {upstream}: {reason}\n" == (runtime.folder / "told").read_text()
+    assert (7 if way == "run" else 0) == done.returncode
+    if way != "run":
+        assert "running" == runtime.state()["status"]
+        runtime.delete("--force")
+
+
+@pytest.mark.parametrize("length", [5, 64, 107], ids=lambda length: f"{length} bytes")
+def test_abstract_socket(runtime, says, length):
+    """A service manager may listen on an abstract name of any length that a socket address holds."""
+    name = f"@{runtime.id}".ljust(length + 1, "x")[: length + 1]
+    manager = Manager(name)
+    env = {**os.environ, "NOTIFY_SOCKET": name}
+    says("READY=1", env=env)
+    assert (0, "", "") == tuple(runtime("start", runtime.id, env=env))
+    assert ["READY=1", f"MAINPID={runtime.pid()}", "BARRIER=1"] == manager.heard
+    runtime.delete("--force")
+    manager.end()
+
+
+def test_socket_with_a_long_path(runtime, says, tmp_path):
+    """A path may be longer than a socket address: in its folders, in its own name, or both."""
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    path = folder / ("n" * 120)
+    manager = Manager(tmp_path / "manager")
+    os.rename(tmp_path / "manager", path)
+    env = {**os.environ, "NOTIFY_SOCKET": str(path)}
+    says("READY=1", env=env)
+    assert (0, "", "") == tuple(runtime("start", runtime.id, env=env))
+    assert ["READY=1", f"MAINPID={runtime.pid()}", "BARRIER=1"] == manager.heard
+    os.rename(path, tmp_path / "manager")
+    runtime.delete("--force")
+    manager.end()
+
+
+class Stuck:
+    """A service manager that reads nothing, and whose queue is full."""
+
+    def __init__(self, path):
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as filler, \
+                contextlib.suppress(BlockingIOError):  # fmt: skip
+            while True:
+                filler.sendto(b"full", str(path))
+
+    def drain(self):
+        """Read what has come so far, and then go on to read: the messages but for those that filled the queue."""
+        heard = []
+        self.socket.settimeout(PATIENCE)
+        while not heard or heard[-1] != "READY=1":
+            heard = [*heard, self.socket.recv(4096).decode()]
+        return [message for message in heard if message != "full"]
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    made = Stuck(tmp_path / "stuck")
+    yield made
+    made.socket.close()
+
+
+@pytest.mark.parametrize("way", ["start", "run --detach"])
+def test_full_queue(runtime, says, bundle, stuck, way):
+    """`start` has patience with a service manager that takes nothing, but not without an end; then it warns."""
+    says("READY=1", env=environment(stuck))
+    words = ["start", runtime.id]
+    if way != "start":
+        runtime.delete("--force")
+        words = [*way.split(), "--bundle", bundle.folder, runtime.id]
+    command = [runtime.executable, "--root", runtime.root, *words]
+    with (runtime.folder / "told").open("wb") as told:
+        done = subprocess.run(
+            command, env=environment(stuck), stdin=subprocess.DEVNULL, stdout=told, stderr=told, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+    warning = "warning: cannot write to NOTIFY_SOCKET: its queue has been full for 10 s\n"
+    assert (0, warning) == (done.returncode, (runtime.folder / "told").read_text())
+    runtime.delete("--force")
+
+
+def test_full_queue_that_drains(runtime, says, stuck):
+    """A service manager that reads again is told everything."""
+    says("READY=1", env=environment(stuck))
+    with subprocess.Popen(runtime.command("start", runtime.id), env=environment(stuck)) as start:
+        assert ["READY=1"] == stuck.drain()
+        assert f"MAINPID={runtime.pid()}" == stuck.socket.recv(4096).decode()
+        message, descriptors, _, _ = socket.recv_fds(stuck.socket, 4096, 4)
+        assert b"BARRIER=1" == message
+        os.close(descriptors[0])
+        assert 0 == start.wait(PATIENCE)
+    runtime.delete("--force")
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["program runs", "program has ended"])
+def test_run_heeds_signals_while_the_queue_is_full(runtime, bundle, notifier, stuck, ends):
+    """In the foreground `run` passes signals on, and notices the program's end, whatever the service manager does."""
+    shutil.copy(notifier, bundle.rootfs / "bin/notifier")
+    bundle.shell("/bin/notifier READY=1 & trap 'exit 7' TERM; sleep 1; echo ready; " + ("exit 7" if ends else "wait"))
+    bundle.write()
+    words = [runtime.executable, "--root", runtime.root, "run", "--bundle", bundle.folder, runtime.id]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(stuck),
+    ) as run:  # fmt: skip
+        assert "ready\n" == run.stdout.readline()
+        if not ends:
+            run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=PATIENCE)
+    assert (7, "warning: cannot write to NOTIFY_SOCKET: its queue is full\n") == (run.returncode, err)
+
+
+def test_signal_ends_a_start_that_waits_for_the_queue(runtime, says, stuck):
+    """TERM ends `start` at once; the container goes on."""
+    says("READY=1", env=environment(stuck))
+    with subprocess.Popen(runtime.command("start", runtime.id), env=environment(stuck)) as start:
+        runtime.wait("running")
+        start.terminate()
+        assert -signal.SIGTERM == start.wait(AT_ONCE)
+    assert "running" == runtime.state()["status"]
+    runtime.delete("--force")
 
 
 def test_start_without_a_service_manager(runtime, says, manager):

@@ -561,8 +561,12 @@ def test_addresses(tmp_path):
     folder.mkdir()
     directory = os.open(folder, os.O_RDONLY)
     server = Systemd(Path("/proc/self/fd") / str(directory) / "a b")
+    named = folder / ("name" * 40)
+    os.rename(folder / "a b", named)
     long = f"{folder}/a%20b"
+    (folder / "a b").symlink_to(named)
     try:
+        connected(f"unix:path={named}")
         for address in (f"unix:path={long}", f"tcp:host=x;unix:path=/none;unix:path={long},guid=00"):
             connected(address)
     finally:
