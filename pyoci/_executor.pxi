@@ -17,7 +17,7 @@ cdef enum:  # the system call, or the check, that failed; names in STEPS, same o
     STEP_CHANGED, STEP_TARGET_IS_ROOT, STEP_TARGET_IN_PROC, STEP_NOT_PROC, STEP_OTHER_NODE, STEP_NOT_DEVPTS
     STEP_NOT_FOUND, STEP_NOT_EXECUTABLE, STEP_IS_DIRECTORY, STEP_INTERPRETER, STEP_OUTSIDE, STEP_TIMEOUT, STEP_UNKNOWN
     STEP_CAPS_DIFFER, STEP_TOO_DEEP, STEP_CLONE, STEP_PRLIMIT, STEP_LABEL_DIFFERS, STEP_FSETXATTR
-    STEP_SCHED_SETATTR, STEP_IOPRIO_SET, STEP_SET_MEMPOLICY, STEP_GET_MEMPOLICY, STEP_NODES_DIFFER
+    STEP_SCHED_SETATTR, STEP_IOPRIO_SET, STEP_SET_MEMPOLICY, STEP_GET_MEMPOLICY, STEP_NODES_DIFFER, STEP_MOUNT
 
 STEPS = (
     "", "openat2", "mkdirat", "openat", "fstat", "fsopen", "fsconfig", "fsconfig(create)",
@@ -30,7 +30,7 @@ STEPS = (
     "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts",
     "not-found", "not-executable", "is-directory", "interpreter", "outside", "timeout", "unknown-verb",
     "caps-differ", "too-deep", "clone", "prlimit", "label-differs", "fsetxattr",
-    "sched_setattr", "ioprio_set", "set_mempolicy", "get_mempolicy", "nodes-differ",
+    "sched_setattr", "ioprio_set", "set_mempolicy", "get_mempolicy", "nodes-differ", "mount",
 )
 
 cdef enum:  # of a record from the child; names in KINDS
@@ -75,6 +75,7 @@ cdef enum:  # of an operation
     ADD_HOME = 1           # a hook's environment is the program's
     COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
     INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
+    ONE_STRING = 128       # the options are for mount(2): `source=` with the source, then one string with the others
 
 cdef enum:
     SYNC_CREATED = 6
@@ -858,15 +859,91 @@ cdef int inherit_mode(int fs, int target) noexcept nogil:
     return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", text, 0)
 
 
-cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a filesystem of our own making (fsopen … fsmount), attached on a target resolved once.
-    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
-    # of the user namespace whose id mapping the mount gets, 0 for none.
-    cdef int existed = 0, step = 0, fs, tree, target
-    target = open_target(ctx, op, ctx.pool + op.s3, True, &existed, &step)
-    if target < 0:
+cdef int new_place() noexcept nogil:
+    """A tmpfs for root alone, attached nowhere."""
+    cdef int tree = -1, error
+    cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+    if fs < 0:
+        return -1
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0700", 0) == 0
+            and syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0):
+        tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    error = errno
+    close(fs)
+    set_errno(error)
+    return tree
+
+
+cdef int mount_in(Context *ctx, const Op *op, int place, int *tree) noexcept nogil:
+    """Mount the filesystem on a new directory of `place`, and clone that mount."""
+    cdef const char *source = strchr(ctx.pool + op.s2, c'=') + 1
+    cdef const char *options = source + strlen(source) + 1
+    cdef stat_t ours, its
+    cdef int point
+    if mkdirat(place, "m", 0o700) < 0:
+        return STEP_MKDIRAT
+    point = openat(place, "m", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    if point < 0:
+        return STEP_OPENAT
+    if fchdir(point) < 0:
+        return STEP_FCHDIR
+    if syscall(SYS_mount, source, ".", ctx.pool + op.s1, <unsigned long>op.a, options) < 0:
+        return STEP_MOUNT
+    tree[0] = <int>syscall(SYS_open_tree, place, "m", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
+    if tree[0] < 0:
+        return STEP_OPEN_TREE
+    if fstat(place, &ours) < 0 or fstat(tree[0], &its) < 0:
+        return STEP_FSTAT
+    if ours.st_dev == its.st_dev:
+        set_errno(EBUSY)
+        return STEP_CHANGED
+    close(point)
+    return 0
+
+
+cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, int *tree) noexcept nogil:
+    """A filesystem by mount(2), which takes options that are too long for fsconfig(2): attached nowhere, like one of
+    fsmount(2).
+
+    mount(2) needs a place in this mount namespace: a directory of a tmpfs that no other process has, which lies on the
+    container's root meanwhile. No path is resolved there until it is gone again.
+    """
+    cdef uint64_t attributes = <uint64_t>op.b
+    cdef stat_t st
+    cdef int root = ctx.slots[SLOT_ROOTFS]
+    cdef int step, error, directory
+    cdef int place = new_place()
+    if place < 0:
+        return STEP_FSMOUNT
+    if attach(place, root) < 0:
+        return STEP_MOVE_MOUNT
+    step = mount_in(ctx, op, place, tree)
+    error = errno
+    if fchdir(place) < 0:
+        return STEP_FCHDIR
+    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+        return STEP_UMOUNT2
+    if fchdir(root) < 0:
+        return STEP_FCHDIR
+    close(place)
+    set_errno(error)
+    if step:
         return step
-    fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
+    if set_attributes(tree[0], "", AT_EMPTY_PATH, attributes, MOUNT_ATTR_ATIME if attributes & MOUNT_ATTR_ATIME else 0, 0) < 0:
+        return STEP_MOUNT_SETATTR
+    if op.flags & INHERIT_MODE and existed:
+        directory = openat(tree[0], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        if directory < 0:
+            return STEP_OPENAT
+        if fstat(target, &st) < 0 or fchmod(directory, st.st_mode & 0o7777) < 0:
+            return STEP_FCHMOD
+        close(directory)
+    return 0
+
+
+cdef int mount_by_steps(Context *ctx, const Op *op, int target, bint existed, int *tree) noexcept nogil:
+    """A filesystem by fsopen … fsmount, one option at a time."""
+    cdef int fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
     if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
@@ -875,10 +952,28 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
         return refused(ctx, fs, STEP_FSCONFIG)
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
         return refused(ctx, fs, STEP_FSCONFIG_CREATE)
-    tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.b)
-    if tree < 0:
+    tree[0] = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.b)
+    if tree[0] < 0:
         return STEP_FSMOUNT
     close(fs)
+    return 0
+
+
+cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: a filesystem of our own making, attached on a target resolved once.
+    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
+    # of the user namespace whose id mapping the mount gets, 0 for none. With ONE_STRING s2 are the source and the options
+    # of mount(2), a its flags.
+    cdef int existed = 0, step = 0, tree = -1, target
+    target = open_target(ctx, op, ctx.pool + op.s3, True, &existed, &step)
+    if target < 0:
+        return step
+    if op.flags & ONE_STRING:
+        step = mount_one_string(ctx, op, target, existed, &tree)
+    else:
+        step = mount_by_steps(ctx, op, target, existed, &tree)
+    if step:
+        return step
     if op.flags & TARGET_PROC and not is_proc_root(tree):
         set_errno(EPERM)
         return STEP_NOT_PROC

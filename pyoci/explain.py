@@ -55,7 +55,7 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     if op.verb in ("mount", "remount") and step == "fsconfig":
         where = option_where(config, op, detail)
     if op.verb == "mount" and step == "mount_setattr":
-        where = idmap_where(config, op)
+        where = idmap_where(config, op) or op.where
     why = _CHECKS.get(step) or (reason(error) if _like_the_runtime(op, step) else f"{step}: {reason(error)}")
     if step in ("write", "fsconfig", "fsetxattr"):
         why = unknown_label(where, error) or why
@@ -64,6 +64,8 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     hint = _hint(op, step, error, detail)
     if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
         hint = f"the option is {op.options[detail - 1]}"
+    if step == "mount":
+        hint = hint or "the kernel's log may say more: its options are too long for fsconfig, which tells the reason"
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
 
 
@@ -295,7 +297,7 @@ def _mount_hint(op: Op, step: str, error: int) -> str:
         return "it must be mounted on ordinary directory, through no symlink"
     if op.s1 == "sysfs" and op.verb == "mount" and error == errno.EPERM:
         return "sysfs needs a network namespace of the container's own"
-    return idmap_hint(error) if step == "mount_setattr" else ""
+    return idmap_hint(error) if step == "mount_setattr" and (op.d or op.verb == "bind_mount") else ""
 
 
 def clone_hint(op: Op, error: int) -> str:

@@ -14,8 +14,9 @@ _WHOLE_RANGE = b"0 0 4294967295"
 def probe(*, as_root: bool = False) -> Host:
     """The facts, read from /proc. Works without privileges; `as_root`: for a runtime that has all that can be had."""
     uid_map = b" ".join(files.read("/proc/self/uid_map").split())
+    system = posix.uname()
     return Host(
-        posix.uname().machine,
+        system.machine,
         _cgroup_mount(),
         capabilities=grantable_capabilities(as_root=as_root),
         uid=0 if as_root else posix.geteuid(),
@@ -26,7 +27,15 @@ def probe(*, as_root: bool = False) -> Host:
         selinux=files.exists("/sys/fs/selinux/enforce"),
         open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
         user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
+        kernel=kernel_version(system.release),
     )
+
+
+def kernel_version(release: str) -> "tuple[int, int]":
+    """Major and minor version, as in `6.12.9-amd64` or `6.12-rc3`; (0, 0) for a release that has none."""
+    major, _, rest = release.partition(".")
+    minor = rest[: next((n for n, character in enumerate(rest) if not character.isdigit()), len(rest))]
+    return (int(major), int(minor)) if major.isdigit() and minor else (0, 0)
 
 
 def _has_user_manager(*, in_namespace: bool) -> bool:

@@ -24,12 +24,12 @@ class Host:
     what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
     `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
     `open_files` the soft and hard limit on this process' descriptors; `user_manager` whether a unit is for the user's
-    systemd to make, not for the system's.
+    systemd to make, not for the system's; `kernel` is the major and minor version of Linux.
     """
 
     __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "open_files", "selinux", "setgroups", "uid"),
-        *("user_manager", "user_namespace"),
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "selinux", "setgroups"),
+        *("uid", "user_manager", "user_namespace"),
     )
 
     def __init__(
@@ -46,6 +46,7 @@ class Host:
         selinux: bool = False,
         open_files: "tuple[int, int]" = (1024, 1 << 19),
         user_manager: bool = False,
+        kernel: "tuple[int, int]" = (6, 18),
     ) -> None:
         self.arch = arch
         self.cgroup_mount = cgroup_mount
@@ -58,6 +59,7 @@ class Host:
         self.selinux = selinux
         self.open_files = open_files
         self.user_manager = user_manager
+        self.kernel = kernel
 
     @property
     def may_mount(self) -> bool:
@@ -241,7 +243,7 @@ def _init(
         yield Op("open_proc", "/linux")
     if options.new_keyring:
         yield from process.labelled_keyring(program)
-    mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount))
+    mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount, host.kernel))
     notify = options.notify if program and own.has("mount") else ""
     if notify:
         mount_ops.append(mounts.mount_notify(plan, notify))

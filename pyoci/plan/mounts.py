@@ -5,11 +5,12 @@ Implements config.md "Mounts" and config-linux.md "Default Filesystems". What de
 missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 """
 
-from pyoci.errors import ConfigError, Problem
+from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import idmap
 from pyoci.plan.operations import (
     COPY_UP,
     INHERIT_MODE,
+    ONE_STRING,
     READONLY_AT_LAST,
     TARGET_BELOW_PROC,
     TARGET_PROC,
@@ -212,10 +213,12 @@ def _unquoted(option: str) -> str:
 _LABELS = ("context=", "fscontext=", "defcontext=", "rootcontext=")  # of SELinux
 
 
-def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str) -> "Iterator[Op]":
+def compile_mounts(
+    plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str, kernel: "tuple[int, int]" = (0, 0)
+) -> "Iterator[Op]":
     """The child's operations for every entry, in the order listed; sources of binds go to `plan.before`.
 
-    Raises ConfigError for an option that can't be applied.
+    Raises PyociError for an option that can't be applied.
     """
     label = config.get("linux", {}).get("mountLabel", "")
     own = {entry["type"] for entry in config.get("linux", {}).get("namespaces", ())}
@@ -237,7 +240,7 @@ def compile_mounts(plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_m
             else:
                 # who makes a user namespace does not own the message queues in it, and only their owner may label them
                 given = "" if mount.type == "mqueue" and "user" in own else label
-                ops = list(_filesystem(plan, mount, given, users))
+                ops = list(_filesystem(plan, mount, given, users, kernel))
             made[mount.destination] = ops[0]
         yield from ops
 
@@ -336,7 +339,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]"
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
 
-def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator[Op]":
+def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tuple[int, int]") -> "Iterator[Op]":
     slot = plan.new_slot()
     flags = mount.target_flags()
     attributes = mount.attr_set | mount.recursive_set
@@ -356,6 +359,14 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
             flags |= READONLY_AT_LAST
     elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
         data.append("ro")
+    count = len(data)
+    if any(len(option) > _SURELY_SHORT for option in data):
+        by_layer = _append_layers(data) if mount.type == "overlay" and kernel >= _APPENDS_LAYERS else data
+        if any(map(_is_long, by_layer)):
+            data, count = _as_one_string(mount, data)
+            flags |= ONE_STRING
+        else:
+            data, count = by_layer, len(by_layer)
     yield Op(
         "mount",
         mount.where,
@@ -363,7 +374,7 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
         "",
         mount.destination,
         options=data,
-        a=len(data),
+        a=count,
         b=attributes,
         c=slot,
         d=users,
@@ -375,10 +386,104 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int) -> "Iterator
         yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
 
 
+# What the kernel takes of a filesystem's options: a key and a value of fsconfig(2), and all of them in mount(2).
+_LONGEST_OPTION, _LONGEST_STRING = 255, 4095
+_SURELY_SHORT = 63  # characters
+_APPENDS_LAYERS = (6, 8)  # the Linux whose overlay takes `lowerdir` layer by layer
+
+# Options that are flags in mount(2): only a filesystem with the kernel's newer interface takes them as text.
+_FLAGS = {
+    "ro": (1, 0), "rw": (0, 1), "sync": (0x10, 0), "async": (0, 0x10), "dirsync": (0x80, 0),
+    "mand": (0x40, 0), "nomand": (0, 0x40), "lazytime": (1 << 25, 0), "nolazytime": (0, 1 << 25),
+}  # fmt: skip
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
+
+
+def _is_long(option: str) -> bool:
+    """Whether fsconfig(2) refuses this option for its length."""
+    key, _, value = option.partition("=")
+    return max(_length(key), _length(value)) > _LONGEST_OPTION
+
+
+def _append_layers(data: "list[str]") -> "list[str]":
+    """The options of an overlay, with one for each layer in place of a long `lowerdir`."""
+    lower = [option for option in data if option.startswith("lowerdir")]
+    if len(lower) != 1 or not _is_long(lower[0]):
+        return data
+    layers = _layers(lower[0].removeprefix("lowerdir="))
+    place = data.index(lower[0])
+    return [*data[:place], *layers, *data[place + 1 :]] if layers else data
+
+
+def _layers(lowerdir: str) -> "list[str]":
+    """`lowerdir` taken apart as overlayfs does it: `:` is between layers, `::` before one of data alone, and a
+    backslash makes the next character the name's own. [] for what overlayfs refuses: that is for the kernel to say."""
+    options: list[str] = []
+    key, layer, at = "lowerdir+", "", 0
+    while at <= len(lowerdir):
+        character, after = lowerdir[at : at + 1], lowerdir[at + 1 : at + 2]
+        at += 1
+        if character == "\\" and after:
+            layer += after
+            at += 1
+        elif character not in ("", ":", "\\"):
+            layer += character
+        elif not layer or character == "\\" or (key == "datadir+" and character and after != ":"):
+            return []
+        else:
+            options.append(f"{key}={layer}")
+            layer = ""
+            if after == ":":
+                key = "datadir+"
+                at += 1
+    return options
+
+
+def _as_one_string(mount: Mount, data: "list[str]") -> "tuple[list[str], int]":
+    """The source and one string with the other options, as mount(2) takes them, and its flags.
+
+    Raises PyociError if that is too long, too.
+    """
+    source, flags = "source=none", 0
+    parts = []
+    for option in data:
+        if option.startswith("source="):
+            source = option
+        elif option in _FLAGS:
+            change, clear = _FLAGS[option]
+            flags = flags & ~clear | change
+        else:
+            key, _, value = option.partition("=")
+            parts.append(f'{key}="{value}"' if option.startswith(_LABELS) and "," in value else option)
+    together = ",".join(parts)
+    if max(_length(together), _length(source) - len("source=")) > _LONGEST_STRING:
+        raise _too_long(mount, data)
+    return [source, together], flags
+
+
+def _too_long(mount: Mount, data: "list[str]") -> PyociError:
+    """The error for options that the kernel takes in no way."""
+    option = max(data, key=_length)
+    key, _, value = option.partition("=")
+    places = (w for o, w in zip(mount.data, mount.data_where, strict=True) if o.partition("=")[0] == key.rstrip("+"))
+    return PyociError(
+        f"cannot {'re' * mount.remount}mount {mount.type or mount.destination}"
+        f"{'' if mount.remount else f' on {mount.destination}'}: option `{key[:32]}` has {_length(value)} bytes",
+        where=next(places, mount.where),
+        hint=f"use shorter paths: the kernel takes {_LONGEST_OPTION} bytes"
+        + ("" if mount.remount else f", or {_LONGEST_STRING} in all options together"),
+    )
+
+
 def _remount(mount: Mount) -> "list[Op]":
     """Change a mount that is there: its attributes, and for other than binds the filesystem's own options."""
     ops = []
     data = [] if mount.bind else mount.data
+    if any(map(_is_long, data)):
+        raise _too_long(mount, data)
     if mount.recursive_set or mount.recursive_clear:
         ops.append(
             Op("remount", mount.where, mount.destination, b=mount.recursive_set, c=mount.recursive_clear, d=RECURSIVE)
@@ -401,8 +506,10 @@ def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
     if option == f"context={config.get('linux', {}).get('mountLabel')}":
         return "/linux/mountLabel"
     index = int(op.where.rsplit("/", 1)[1])
+    layer = option.startswith(("lowerdir+=", "datadir+="))
     for n, text in enumerate(config["mounts"][index].get("options", ())):
-        if option in _parts(text):
+        parts = _parts(text)
+        if option in parts or (layer and any(part.startswith("lowerdir=") for part in parts)):
             return f"{op.where}/options/{n}"
     return op.where
 

@@ -68,6 +68,7 @@ FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
 TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 2, 4, 8, 16, 32
+ONE_STRING = 128  # of a new filesystem: its options go to mount(2), the source ahead of one string with the others
 LEAVE_AS_IT_IS = 1  # of a node: one that is there already keeps its mode and its owner
 ADD_HOME = 1  # of a hook: HOME, if set_home has found one, is added to its environment
 READONLY_AT_LAST = 64  # the compiler's own: a filesystem that is writable until every mount point exists

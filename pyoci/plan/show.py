@@ -16,6 +16,7 @@ from pyoci.plan.operations import (
     INIT,
     LEAVE_AS_IT_IS,
     LISTENER,
+    ONE_STRING,
     SYNC_NAMES,
     Op,
     Plan,
@@ -73,7 +74,7 @@ def _wrapped(what: str) -> "list[str]":
 
 def _put(lines: "list[str]", word: str) -> "list[str]":
     if lines[-1] and len(lines[-1]) + len(word.rstrip()) > _LONGEST:
-        return [*lines, word]
+        return [*lines, word] if word.strip() else lines
     return [*lines[:-1], lines[-1] + word]
 
 
@@ -199,6 +200,8 @@ def _mount(op: Op) -> str:
     extra = [*op.options]
     if op.flags & COPY_UP:
         extra.append("tmpcopyup")
+    if op.flags & ONE_STRING:
+        extra.append("in one string")
     if op.flags & INHERIT_MODE:
         extra.append("mode of the target")
     if op.d:

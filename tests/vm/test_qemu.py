@@ -16,7 +16,14 @@ from tests.support.runtime import wait_for
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 # What runs in machines: the oldest kernel with AppArmor, and a newer one with SELinux.
-COMMON = ["test_kernel.py", "test_labels.py", "test_time.py", "test_idmap.py", "test_cgroups_limits.py"]
+COMMON = [
+    "test_kernel.py",
+    "test_labels.py",
+    "test_time.py",
+    "test_idmap.py",
+    "test_cgroups_limits.py",
+    "test_long_options.py",
+]
 OLD = ["--kernel", "6.1"], [*COMMON, "test_cgroups.py", "test_cgroups_resources.py"], "not selinux and not mount_label"
 NEW = (
     ["--kernel", "6.12", "--append", "security=selinux selinux=1 enforcing=0", CHECKOUT / "tests/vm/selinux"],
