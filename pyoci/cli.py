@@ -9,11 +9,11 @@ from pyoci import commands
 from pyoci.commands import Call
 from pyoci.errors import PyociError, UsageError, reason
 from pyoci.log import Log, print_data
-from pyoci.options import Option, Values, parse
+from pyoci.options import Option, UnknownOption, Values, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 
@@ -217,6 +217,13 @@ COMMANDS = {
     "features": Command("print what this pyoci supports, as JSON", "", (), commands.features, data=True),
 }
 
+# Commands of runc and crun that are not here.
+UNSUPPORTED = {
+    "checkpoint": "cannot checkpoint a container: pyoci does not support checkpoint and restore",
+    "restore": "cannot restore a container: pyoci does not support checkpoint and restore",
+    "mounts": "cannot change the mounts of a container: pyoci does not support it",
+}
+
 # What this program runs of itself in a process of its own: no command of anybody's.
 HELPERS = {"move-net-devices": commands.move_net_devices}
 
@@ -237,7 +244,11 @@ def main(argv: "list[str]") -> int:
 
 
 def _dispatch(argv: "list[str]", given: Values) -> int:
-    rest = parse(GLOBAL_OPTIONS, argv, given, mixed=False)
+    try:
+        rest = parse(GLOBAL_OPTIONS, argv, given, mixed=False)
+    except UnknownOption as error:
+        error.hint = _meant(error.name, GLOBAL_OPTIONS, ("after the command", _of_commands()))
+        raise
     if given.on("version"):
         return print_data(_version())
     verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
@@ -259,7 +270,10 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
             return _help(verb, options)
         _check_operands(command, operands)
     except UsageError as error:
-        raise UsageError(f"{verb}: {error.message}", hint=f"see `pyoci {verb} --help`") from error
+        hint = ""
+        if isinstance(error, UnknownOption):
+            hint = _meant(error.name, command.options, (f"before `{verb}`", GLOBAL_OPTIONS))
+        raise UsageError(f"{verb}: {error.message}", hint=hint or f"see `pyoci {verb} --help`") from error
     log = _log(given, quiet=command.data)
     try:
         return command.run(Call(operands, options, _root(given), _cgroup_manager(given), log))
@@ -287,7 +301,27 @@ def _check_operands(command: Command, operands: "list[str]") -> None:
 
 
 def _unknown(verb: str) -> UsageError:
-    return UsageError(f"cannot run command `{verb}`: there is no such command", hint="see `pyoci --help`")
+    from pyoci import spelling
+
+    if verb in UNSUPPORTED:
+        return UsageError(UNSUPPORTED[verb])
+    hint = spelling.hint(verb, COMMANDS) or "see `pyoci --help`"
+    return UsageError(f"cannot run command `{verb}`: there is no such command", hint=hint)
+
+
+def _of_commands() -> "list[Option]":
+    return [option for command in COMMANDS.values() for option in command.options]
+
+
+def _meant(name: str, here: "Iterable[Option]", elsewhere: "tuple[str, Iterable[Option]]") -> str:
+    """A hint for an option that is unknown `here`: where it belongs, or which one was meant; "" if there is none."""
+    from pyoci import spelling
+
+    place, others = elsewhere
+    if any(name in option.names for option in others):
+        return f"write it {place}"
+    names = [each for option in here if not option.hidden for each in option.names if len(each) > 1]
+    return spelling.hint(name, names, "--")
 
 
 def _help(verb: str, given: Values) -> int:

@@ -32,6 +32,14 @@ class Option:
         self.hidden = hidden
 
 
+class UnknownOption(UsageError):
+    """There is no option of this `name`. Engines know the message."""
+
+    def __init__(self, argument: str, name: str) -> None:
+        super().__init__(f"flag provided but not defined: {argument}")
+        self.name = name
+
+
 class Values:
     """The options that were given, by their long names."""
 
@@ -86,7 +94,7 @@ def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *,
         name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
         option = by_name.get(name)
         if option is None:
-            raise UsageError(f"flag provided but not defined: {argument.partition('=')[0]}")
+            raise UnknownOption(argument.partition("=")[0], name)
         if not option.value:
             value = _switch(argument, value) if equals else "true"
         elif not equals:

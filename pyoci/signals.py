@@ -17,7 +17,10 @@ def parse_signal(text: str) -> int:
     """The number of the signal that `text` names, 0 to 64. Raises UsageError."""
     number = _number(text)
     if number is None or not 0 <= number <= 64:
-        raise UsageError(f"cannot use signal `{text}`: unknown signal")
+        from pyoci import spelling
+
+        hint = spelling.hint(text.upper().removeprefix("SIG"), (*SIGNALS, *_REALTIME))
+        raise UsageError(f"cannot use signal `{text}`: unknown signal", hint=hint)
     return number
 
 

@@ -28,6 +28,7 @@ FILE_TYPE = 0o170000
 # bounds that no honest config comes near, so that a hostile one can't exhaust us
 MAX_MOUNTS = 16384
 MAX_STRINGS = 65536
+MAX_HINTS = 8
 MAX_HOOKS = 1024
 MAX_DEVICES = 1024
 MAX_SYSCALLS = 8192
@@ -273,12 +274,16 @@ def check_affinity(affinity: "Object", at: str, say: "Say") -> None:
 
 def unknown_capabilities(process: "Object", at: str) -> list[str]:
     """Warnings: a capability that we don't know is no error (section "Linux Process")."""
-    warnings = []
+    warnings: list[str] = []
     for kind, capabilities in process.get("capabilities", {}).items():
         if kind in names.CAPABILITY_SETS and not names.CAPABILITIES.keys() >= set(capabilities):
+            from pyoci import spelling
+
             for i, name in enumerate(capabilities):
                 if name not in names.CAPABILITIES:
-                    warnings.append(f"{at}/capabilities/{kind}/{i}: the unknown capability {show(name)} is ignored")
+                    hint = spelling.hint(name, names.CAPABILITIES) if len(warnings) < MAX_HINTS else ""
+                    warning = f"{at}/capabilities/{kind}/{i}: the unknown capability {show(name)} is ignored"
+                    warnings.append(f"{warning} (hint: {hint})" if hint else warning)
     return warnings
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoci.errors import UsageError
-from pyoci.options import Option, Values, parse
+from pyoci.options import Option, UnknownOption, Values, parse
 
 OPTIONS = (
     Option("bundle b", "DIR", ""),
@@ -106,8 +106,9 @@ def test_names_are_not_guessed(argument):
     if argument == "--":
         assert [] == parsed(argument)[1]
         return
-    with pytest.raises(UsageError, match=f"^flag provided but not defined: {argument}$"):
+    with pytest.raises(UnknownOption, match=f"^flag provided but not defined: {argument}$") as caught:
         parsed(argument, "id")
+    assert argument.lstrip("-") == caught.value.name.lstrip("-")
 
 
 @pytest.mark.parametrize("argument", ["--bundle", "-b", "-bundle"])
