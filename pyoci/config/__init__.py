@@ -78,16 +78,19 @@ def _beside_a_limit(resources: "Any") -> "Any":
 
 
 def _read(data: bytes, check_schema: "Check", file: str, *, process: bool) -> "dict[str, Any]":
+    pointed = False
     try:
         return _accept(data, check_schema, process=process)
     except JsonError as error:
         fallback = error.problems
     except _Refused as refused:
         fallback = [Problem(str(refused), "the value is not valid")]
+        # on a single line, as engines write it: the pointer says where the value is, and a column does not
+        pointed = b"\n" not in data.rstrip()
     # outside the except clauses, so that nothing holds the document any more: it may be large
     problems = _explain(data, check_schema, process=process) or fallback
     for problem in problems:
-        problem.file = file
+        problem.file = "" if pointed and problem.where else file
     raise ConfigError(problems)
 
 
