@@ -5,7 +5,7 @@ Imports are inside, so that a command loads what it needs and no more.
 
 import posix
 
-from pyoci.errors import PyociError, UsageError
+from pyoci.errors import CgroupError, PyociError, UsageError
 from pyoci.log import Log, print_data, printable
 from pyoci.options import Values
 
@@ -158,7 +158,13 @@ def update(call: Call) -> int:
     name = call.options.text("resources")
     resources = load_resources(_read_input(name)) if name else limits.from_options(call.options)
     schemas = {key: text for key, option in limits.SCHEMAS.items() if (text := call.options.text(option))}
-    _load(call, call.id).update(resources, schemas)
+    container = _load(call, call.id)
+    try:
+        container.update(resources, schemas)
+    except CgroupError as error:
+        if not name:
+            error.where = limits.option_of(error.where)
+        raise
     return 0
 
 

@@ -97,7 +97,7 @@ class Launch:
         self._cgroup_mount = cgroup_mount
         self._rootless = rootless
         self.slots = [-1] * plan.slots
-        self.cgroup: Cgroup | NoCgroup = NoCgroup()
+        self.cgroup: Cgroup | NoCgroup = NoCgroup(plan.no_cgroup)
         self.rdt: resctrl.Group | None = None
         self.pid = -1
         self.pidfd = -1

@@ -40,6 +40,14 @@ def from_options(options: "Values") -> "dict[str, Any]":
     return found
 
 
+def option_of(where: str) -> str:
+    """The option that sets what a JSON pointer into `linux.resources` leads to: `--memory` for /memory/limit."""
+    for name, (section, key, _) in OPTIONS.items():
+        if where == f"/{section}/{key}":
+            return f"--{name}"
+    return where
+
+
 def _number(name: str, text: str, kind: str) -> int:
     """A decimal number; of bytes with a unit behind it, such as 512m; -1 where a limit can be lifted."""
     digits, unit = text, ""

@@ -10,17 +10,27 @@ if TYPE_CHECKING:
     from pyoci.cgroups.resources import Write
 
 
-class NoCgroup:
-    """The `disabled` manager: the container stays in the cgroup of its creator, without limits."""
+_DELEGATE = (
+    "create it in a cgroup that is delegated to this user: with --systemd-cgroup in a systemd session, or under "
+    "`systemd-run --user --scope`"
+)
 
-    __slots__ = ("warnings",)
+
+class NoCgroup:
+    """The `disabled` manager: the container stays in the cgroup of its creator, without limits.
+
+    `refusal` says why the host lets its creator make none; "" if it was not to make one.
+    """
+
+    __slots__ = ("refusal", "warnings")
 
     driver = "disabled"
     can_fetch = False
     dirfd = -1
     path = ""
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
         self.warnings: list[str] = []
 
     @classmethod
@@ -37,13 +47,13 @@ class NoCgroup:
         return cls()
 
     @classmethod
-    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":  # noqa: ARG003
+    def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":
         """The counterpart of `to_dict`."""
-        return cls()
+        return cls(str(record.get("refusal", "")))
 
     def to_dict(self) -> "dict[str, Any]":
-        """What later commands need: that there is nothing."""
-        return {"driver": self.driver}
+        """What later commands need: that there is nothing, and why."""
+        return {"driver": self.driver, "refusal": self.refusal}
 
     def close(self) -> None:
         """Nothing is open."""
@@ -56,7 +66,10 @@ class NoCgroup:
         """It stays where it is."""
 
     def enable(self, writes: "list[Write]") -> None:
-        """There is nothing to limit."""
+        """Raises `CgroupError` for the first limit that would be lost."""
+        for write in writes:
+            if not write.default:
+                raise self._lacking("limit", write.where)
 
     def fitted(self, writes: "list[Write]") -> "list[Write]":
         """The same."""
@@ -87,11 +100,19 @@ class NoCgroup:
 
     def freeze(self, timeout: float = 0.0) -> None:  # noqa: ARG002
         """Raises `CgroupError`."""
-        raise CgroupError("cannot freeze container: its cgroup manager is disabled")
+        raise self._lacking("pause")
 
     def thaw(self, timeout: float = 0.0) -> None:  # noqa: ARG002
         """Raises `CgroupError`."""
-        raise CgroupError("cannot thaw container: its cgroup manager is disabled")
+        raise self._lacking("resume")
+
+    def _lacking(self, verb: str, where: str = "") -> CgroupError:
+        why = self.refusal or "its cgroup manager is disabled"
+        return CgroupError(
+            f"cannot {verb} container: it has no cgroup: {why}",
+            where=where,
+            hint=_DELEGATE if self.refusal else "create it without --cgroup-manager disabled",
+        )
 
     def kill(self, signal: int = 9) -> bool:  # noqa: ARG002
         """False: nobody was reached, the caller has to signal the processes that it knows."""

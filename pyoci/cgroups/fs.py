@@ -511,8 +511,9 @@ class Cgroup:
             if missing and write.otherwise:
                 self._apply(write.otherwise)
                 return
+            what = f"cannot set {write.asked}: " if write.asked else ""
             raise CgroupError(
-                f"cannot write `{write.value}` to {write.file} of cgroup {self.path}: {reason(errno_of(error))}",
+                f"{what}cannot write `{write.value}` to {write.file} of cgroup {self.path}: {reason(errno_of(error))}",
                 where=write.where,
                 hint="this kernel has no such file" if missing else "",
             ) from error

@@ -24,9 +24,10 @@ class Write:
     file nor the controller has to exist. `otherwise` is written instead where the file is missing. `usage`
     names the file with the usage that the value must not be below (`checkBeforeUpdate`). `after_clone`: the
     value would refuse the container's own first process, so it has to be written when that one is inside.
+    `asked` is the limit as the config has it, "weight 100", if `value` is another number.
     """
 
-    __slots__ = ("after_clone", "controller", "default", "file", "otherwise", "usage", "value", "where")
+    __slots__ = ("after_clone", "asked", "controller", "default", "file", "otherwise", "usage", "value", "where")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Write:
         otherwise: "Write | None" = None,
         usage: str = "",
         after_clone: bool = False,
+        asked: str = "",
     ) -> None:
         controller = file[: file.index(".")]
         self.file = file
@@ -48,6 +50,7 @@ class Write:
         self.otherwise = otherwise
         self.usage = usage
         self.after_clone = after_clone
+        self.asked = asked
 
     def with_value(self, value: str) -> "Write":
         """The same with another value."""
@@ -59,6 +62,7 @@ class Write:
             otherwise=self.otherwise,
             usage=self.usage,
             after_clone=self.after_clone,
+            asked=self.asked,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -141,7 +145,8 @@ def _memory(memory: "dict[str, Any]", where: str) -> "Iterator[Write]":
         nothing = swap in ("max", "0")
         usage = "memory.swap.current" if check and swap != "max" else ""
         source = "swap" if memory.get("swap") else "limit"
-        yield Write("memory.swap.max", swap, f"{where}/{source}", default=nothing, usage=usage)
+        asked = f"{source} {memory[source]}"
+        yield Write("memory.swap.max", swap, f"{where}/{source}", default=nothing, usage=usage, asked=asked)
     if memory.get("reservation"):
         yield Write("memory.low", _bytes(memory["reservation"], f"{where}/reservation"), f"{where}/reservation")
 
@@ -191,7 +196,7 @@ def _cpu(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
     # An idle group has no weight: the kernel refuses to set one, and would forget it.
     if shares and idle != 1:
         # 1024 gives the kernel's own weight, yet it asks for a share: without the controller there are none.
-        yield Write("cpu.weight", str(weight_of_shares(shares)), f"{where}/shares")
+        yield Write("cpu.weight", str(weight_of_shares(shares)), f"{where}/shares", asked=f"shares {shares}")
     yield from _cpu_bandwidth(cpu, where)
     for key, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
         if cpu.get(key):
@@ -237,8 +242,9 @@ def _weight(device: str, weight: int, where: str) -> Write:
     """BFQ has the range of v1; io.weight counts to 10000. Which of the two exists is the host's affair."""
     if not 10 <= weight <= 1000:
         raise CgroupError(f"cannot convert weight {weight}: must be from 10 to 1000", where=where)
-    scaled = Write("io.weight", f"{device}{1 + (weight - 10) * 9999 // 990}", where)
-    return Write("io.bfq.weight", f"{device}{weight}", where, otherwise=scaled)
+    asked = f"weight {weight}"
+    scaled = Write("io.weight", f"{device}{1 + (weight - 10) * 9999 // 990}", where, asked=asked)
+    return Write("io.bfq.weight", f"{device}{weight}", where, otherwise=scaled, asked=asked)
 
 
 def _device(device: "dict[str, Any]") -> str:

@@ -36,8 +36,6 @@ def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> None:
         cgroup.tell(wanted)
     except CgroupError as error:
         raise _taken_back(cgroup, undo, error) from error
-    for warning in cgroup.warnings:
-        raise CgroupError(f"cannot update: {warning}")
 
 
 def _completed(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> "dict[str, Any]":

@@ -375,6 +375,7 @@ def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -
     limits = linux.get("resources", {})
     plan.writes = resources.writes(limits)
     if options.cgroup_manager == "disabled":
+        plan.no_cgroup = options.no_cgroup
         if plan.writes:
             why = options.no_cgroup or "the cgroup manager is disabled"
             plan.warnings.append(f"/linux/resources: ignored: the container gets no cgroup: {why}")

@@ -144,12 +144,13 @@ class Plan:
     `writes`     the cgroup's limits, which `make_cgroup` needs to know and `write_cgroup` numbers
     `properties` the unit's, under the systemd driver, which `set_property` and `change_property` number
     `ignored`    annotations that ask for something which does not happen; see `ignore`
+    `no_cgroup`  why this host lets the runtime make no cgroup; "" if it does
     `warnings`   what the person should know; nothing depends on it
     """
 
     __slots__ = (
-        "after", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "meanwhile", "poststart",
-        "poststop", "properties", "slots", "warnings", "writes",
+        "after", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "meanwhile", "no_cgroup",
+        "poststart", "poststop", "properties", "slots", "warnings", "writes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -164,6 +165,7 @@ class Plan:
         self.poststop: list[Op] = []
         self.slots = FIRST_SLOT
         self.ignored: list[Op] = []
+        self.no_cgroup = ""
         self.warnings: list[str] = []
         self.writes: list[Write] = []
         self.filter: Filter | None = None

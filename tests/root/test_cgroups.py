@@ -780,8 +780,14 @@ def test_disabled_manager_does_nothing_and_says_what_is_lost():
     assert [] == cgroup.pids()
     assert not cgroup.kill()
     assert isinstance(cgroups.from_dict(json.loads(json.dumps(cgroup.to_dict()))), NoCgroup)
-    with pytest.raises(CgroupError, match="its cgroup manager is disabled"):
-        cgroup.freeze()
+    for verb, act in (("pause", cgroup.freeze), ("resume", cgroup.thaw)):
+        message = f"^cannot {verb} container: it has no cgroup: its cgroup manager is disabled .hint: create it without --cgroup-manager disabled.$"
+        with pytest.raises(CgroupError, match=message):
+            act()
+    with pytest.raises(
+        CgroupError, match=r"^/linux/resources/memory/limit: cannot limit container: it has no cgroup: "
+    ):
+        cgroup.enable(writes(resources))
     cgroup.destroy(kill=True)
 
 

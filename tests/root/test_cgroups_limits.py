@@ -283,7 +283,10 @@ def test_block_io_weight_takes_the_file_that_is_there():
             cgroup.apply(limits)
             assert content(cgroup, "io.weight") == "default 4950"
         else:
-            with pytest.raises(CgroupError, match=r"cannot write `4950` to io.weight .*kernel has no such file"):
+            with pytest.raises(
+                CgroupError,
+                match=r"^/linux/resources/blockIO/weight: cannot set weight 500: cannot write `4950` to io.weight .*kernel has no such file",
+            ):
                 cgroup.apply(limits)
     finally:
         cgroup.destroy()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -227,12 +228,19 @@ def test_limits_without_a_cgroup(plain):
 
 
 def test_no_limits_and_no_cgroup(plain):
-    """Nothing is lost, so nothing is said. The container can be killed, but not paused."""
+    """Nothing is lost, so nothing is said. The container can be killed, but not paused or limited: why, and what to do."""
     plain.bundle.program("sleep", 1000)
     plain.create()
     plain.start()
     assert not plain.log.exists() or "ignored" not in plain.log.read_text()
-    assert "cannot freeze container" in plain.fails("pause", plain.id)
+    lacking = (
+        r"cannot %s container: it has no cgroup: \S+ is not this user's to write to "
+        r"\(hint: create it in a cgroup that is delegated to this user: with --systemd-cgroup in a systemd session, "
+        r"or under `systemd-run --user --scope`\)"
+    )
+    assert re.fullmatch(lacking % "pause", plain.fails("pause", plain.id))
+    assert re.fullmatch("--memory: " + lacking % "limit", plain.fails("update", "--memory", "10m", plain.id))
+    assert (0, "", "") == tuple(plain("update", "--memory", "-1", plain.id))
     assert (0, "", "") == tuple(plain("kill", "--all", plain.id, "KILL"))
     plain.wait("stopped")
 

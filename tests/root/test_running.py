@@ -269,7 +269,23 @@ def test_update_of_swap_where_memory_is_unlimited(runtime, bundle):
     """It is memory plus swap: there is nothing that could be left of it for swap."""
     running(runtime, bundle)
     done = runtime("update", f"--memory-swap={MIB}", runtime.id)
-    assert (1, "/memory/swap") == (done.status, done.err.partition(":")[0])
+    assert (1, "--memory-swap") == (done.status, done.err.partition(":")[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ((), "/blockIO/weight: cannot convert weight 9: must be from 10 to 1000"),
+        (("--blkio-weight", "9"), "--blkio-weight: cannot convert weight 9: must be from 10 to 1000"),
+    ],
+)
+def test_update_names_what_the_user_asked_for(runtime, bundle, words, where):
+    """The option, or the pointer into the document of --resources."""
+    running(runtime, bundle)
+    resources = json.dumps({"blockIO": {"weight": 9}}).encode()
+    done = runtime("update", *(words or ("-r", "-")), runtime.id, stdin=None, input=resources)
+
+    assert (1, "", f"{where}\n") == tuple(done)
 
 
 @needs("memory", "pids")
