@@ -48,6 +48,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
     VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES, VERB_SET_SCHEDULER, VERB_SET_IO_PRIORITY
     VERB_SET_MEMORY_POLICY, VERB_CLONE_ROOTFS, VERB_CLONE_TREE, VERB_CLONE_DEVICE
+    VERB_OPEN_BUNDLE
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -60,7 +61,7 @@ VERBS = (
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device",
+    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -699,6 +700,21 @@ cdef int do_attach_rootfs(Context *ctx, const Op *op) noexcept nogil:
     done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     close(target)
     return STEP_MOVE_MOUNT if done < 0 else 0
+
+
+cdef int do_open_bundle(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the descriptor of the bundle is that of the same directory in this mount namespace, found at s1. From there
+    # a hook sees the root filesystem with what is mounted in it, and may mount; the runtime's own leads to the runtime's
+    # mounts, to which this process has no right.
+    cdef int bundle = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_CLOEXEC)
+    if bundle < 0:
+        return STEP_OPENAT
+    if not is_same_file(bundle, ctx.slots[SLOT_BUNDLE]):
+        set_errno(EBUSY)
+        return STEP_CHANGED
+    close(ctx.slots[SLOT_BUNDLE])
+    ctx.slots[SLOT_BUNDLE] = bundle
+    return 0
 
 
 cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexcept nogil:
@@ -2384,6 +2400,8 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return do_clone_tree(ctx, op)
     if code == VERB_CLONE_DEVICE:
         return do_clone_device(ctx, op)
+    if code == VERB_OPEN_BUNDLE:
+        return do_open_bundle(ctx, op)
     if code == VERB_TAKE_TERMINAL:
         return do_take_terminal(ctx, op)
     if code == VERB_RESET_SIGNALS:

@@ -231,6 +231,7 @@ _PHRASES = {
     "clone_init": "clone the container's init",
     "unshare": "make the namespaces: {}",
     "open_proc": "mount a private procfs",
+    "open_bundle": "enter bundle {} in the container's mount namespace",
     "open_devices": "clone the container's devices",
     "make_mask_directory": "make a tmpfs with the SELinux label `{}`",
     "set_personality": "set personality {}",

@@ -235,6 +235,7 @@ def _init(
 
     if own.has("mount"):
         yield from rootfs.prepare_rootfs(rootfs_path(config, options))
+        yield from hooks.open_bundle(config, options.bundle)
     if own.own_user and not own.needs_bootstrap:
         # only now: the path to the rootfs may be closed to the user that container root is on the host
         yield Op("become_root", own.where["user"])

@@ -66,6 +66,13 @@ def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequen
     ]
 
 
+def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[Op]":
+    """Where createContainer hooks begin: the bundle as the container's mount namespace has it, once the root filesystem
+    is attached there."""
+    if config.get("hooks", {}).get("createContainer"):
+        yield Op("open_bundle", "/hooks/createContainer", bundle)
+
+
 def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
     """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")

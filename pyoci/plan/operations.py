@@ -31,7 +31,7 @@ VERBS = (
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device",
+    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 

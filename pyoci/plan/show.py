@@ -346,6 +346,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "mknod": _mknod,
     "mount": _mount,
     "move_net_device": lambda op: f"{op.s1} → {op.s2}",
+    "open_bundle": _first,
     "open_console": lambda op: f"{op.c}x{op.b}" if op.b or op.c else "",
     "open_container": lambda op: f"{op.s1}: its first process",
     "open_container_root": lambda op: f"{op.s1}: the root of its first process",

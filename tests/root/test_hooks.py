@@ -114,6 +114,61 @@ def test_create_container_hook_can_mount(runtime, bundle):
     assert "" == (bundle.rootfs / "target").read_text()
 
 
+@pytest.mark.parametrize("how", [(), ("--no-pivot",)], ids=["pivot", "no pivot"])
+@pytest.mark.parametrize("namespace", ["host", "user"])
+@pytest.mark.parametrize("link", [False, True], ids=["folder", "link"])
+def test_create_container_hook_begins_in_the_bundle_of_the_container(runtime, bundle, namespace, link, how):
+    """Its working directory is the bundle in the container's mount namespace: the container's mounts are there, and what
+    the hook mounts by a relative path the program sees."""
+    (runtime.folder / "source").write_text("bound by a hook\n")
+    (bundle.rootfs / "target").touch()
+    if namespace == "user":
+        bundle.in_user_namespace()
+    path = f"PATH={os.environ['PATH']}"
+    script = "pwd -P; ls rootfs/proc/self/ns | grep mnt; mount --bind ../source rootfs/target"
+    bundle.hook("createContainer", f"({script}) > {runtime.folder}/said 2>&1", env=[path])
+    (runtime.folder / "said").touch()
+    (runtime.folder / "said").chmod(0o666)
+    folder = bundle.folder
+    if link:
+        folder = runtime.folder / "link"
+        folder.symlink_to(bundle.folder)
+    bundle.shell("cat /target").write()
+    result = runtime("run", "--bundle", folder, *how, runtime.id)
+    assert f"{bundle.folder}\nmnt\n" == (runtime.folder / "said").read_text()
+    assert (0, "bound by a hook\n", "") == tuple(result)
+    assert "" == (bundle.rootfs / "target").read_text()
+
+
+def test_start_container_hook_begins_where_the_program_does(runtime, bundle):
+    """In the container, in the working directory of its process."""
+    (bundle.rootfs / "work").mkdir()
+    bundle.process["cwd"] = "/work"
+    bundle.hook("startContainer", "pwd > /said")
+    assert "/work\n" == runtime.shell("cat /said")
+
+
+def test_bundle_that_the_containers_mount_namespace_has_not(runtime, bundle):
+    """A joined mount namespace with another folder at the bundle's path: a hook that would begin there is refused."""
+    (runtime.folder / "other").mkdir()
+    bundle.config["root"]["path"] = str(bundle.rootfs.rename(runtime.folder / "rootfs"))
+    script = f"mount --bind {runtime.folder}/other {bundle.folder} && echo && exec sleep 100"
+    other = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE)
+    runtime.host.ours(other.pid)
+    try:
+        assert b"\n" == other.stdout.readline()
+        bundle.namespace("mount", f"/proc/{other.pid}/ns/mnt").program("true")
+        bundle.hook("createContainer", "true")
+        assert runtime.create_fails() == (
+            f"/hooks/createContainer: cannot enter bundle {bundle.folder} in the container's mount namespace: "
+            "it was replaced by something else in the meantime"
+        )
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_argv_and_environment(runtime, bundle, kind):
     """args is the whole argv; the environment is what the config says and nothing else."""
