@@ -4,6 +4,7 @@ Imports are inside, so that a command loads what it needs and no more.
 """
 
 import posix
+import sys
 
 from pyoci.errors import CgroupError, PyociError, UsageError
 from pyoci.log import Log, print_data, printable
@@ -361,11 +362,12 @@ def _matching(call: Call) -> "tuple[list[str], list[str]]":
     """The ids that the pattern matches, and what is wrong with containers that can't be read just now."""
     from pyoci.container import list_all
 
-    import re  # isort: skip - on the launcher's core, what is built in comes before what is not
+    sys.warnoptions = ["ignore"]  # `re` warns about some patterns; the core of Python has no such list
+    import re
 
     try:
         pattern = re.compile(call.id)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"cannot use regular expression `{call.id}`: {error}") from error
     states, failures = list_all(call.root)
     return [state["id"] for state in states if pattern.search(state["id"])], failures

@@ -10,6 +10,7 @@ else has, by which it is found, and gets its own there.
 """
 
 import posix
+import sys
 
 from pyoci import _native, files
 from pyoci.config.jsonio import dumps, loads
@@ -87,6 +88,16 @@ def _answer(request: "dict[str, Any]") -> "dict[str, Any]":
     return {"moved": mover.move(request["move"])}
 
 
+def _not_installed(module: str) -> Failure:
+    """What to say when pyroute2 or, where there is no whole Python, one of the modules that it imports is missing."""
+    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        missing, hint = f"the standard library of {python}", f"install {python}, and pyroute2 for it"
+    else:
+        missing, hint = f"the Python package {module}", f"install pyroute2 for {python}, which pyoci was built with"
+    return Failure(f"cannot move network devices: {missing} is not installed", WHERE, hint)
+
+
 class _Mover:
     """Two conversations with the kernel: `host` about the devices of the runtime's network namespace, `inside` about
     those of the container's."""
@@ -95,11 +106,7 @@ class _Mover:
         try:
             from pyroute2 import IPRoute, NetlinkError
         except ModuleNotFoundError as error:
-            raise Failure(
-                f"cannot move network devices: the Python package {error.name} is not installed",
-                WHERE,
-                "install pyroute2 for the Python that pyoci was built with",
-            ) from error
+            raise _not_installed(error.name or "") from error
         except ImportError as error:
             raise Failure(f"cannot move network devices: pyroute2 can't be used: {error}", WHERE) from error
         self._refused = NetlinkError

@@ -105,13 +105,13 @@ class _LastFinder:
             return _frozen_importlib.BuiltinImporter.find_spec(name)
         sys.meta_path.remove(self)
         _complete()
-        from importlib.machinery import PathFinder
+        from _frozen_importlib_external import PathFinder  # `importlib.machinery` may not be installed
 
         return PathFinder.find_spec(name, path, target)
 
 
 def _complete() -> None:
-    """Finish the initialisation of Python; ImportError when its modules could come from an untrusted place."""
+    """Finish the initialisation of Python. ImportError if modules are missing or others could have written them."""
     import _pyoci_launcher
 
     check_trusted(_pyoci_launcher.stdlib)

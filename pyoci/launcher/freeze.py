@@ -44,12 +44,23 @@ class NoLibpython(Exception):
     """This Python comes without a library to embed."""
 
 
+# Of the standard library: what cold commands import, so that all commands but the helper of linux.netDevices work where
+# no Python is installed. Packages are whole: of one that is frozen, nothing is looked for in files.
+REGULAR_EXPRESSIONS = """
+    re re._casefix re._compiler re._constants re._parser
+    _collections_abc abc collections collections.abc copyreg enum functools keyword operator reprlib types warnings
+""".split()
+# The first thing that a complete initialisation imports, and before 3.13 it must come before there is a path.
+ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
+
+
 def modules(package: Path) -> list[tuple[str, Path, bool]]:
     """The modules to freeze: (dotted name, file, is it a package)."""
-    # The first thing that a complete initialisation imports, and before 3.13 it must come before there is a path.
-    encodings = Path(sysconfig.get_path("stdlib"), "encodings")
-    found = [("encodings", encodings / "__init__.py", True)]
-    found += [(f"encodings.{name}", encodings / f"{name}.py", False) for name in ("aliases", "utf_8")]
+    found = []
+    for name in (*ENCODINGS, *REGULAR_EXPRESSIONS):
+        path = Path(sysconfig.get_path("stdlib"), *name.split("."))
+        is_package = path.is_dir()
+        found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
         if file.name in {"__main__.py", "freeze.py"}:

@@ -88,7 +88,7 @@ static bool protect(char **argv)
 
 PyDoc_STRVAR(complete_doc,
     "complete()\n--\n\nFinish the initialisation of Python: path finder, encodings, standard streams.\n"
-    "Raises RuntimeError when the standard library is not to be had.");
+    "Raises ImportError if the standard library cannot be used.");
 
 static bool completed;
 
@@ -142,7 +142,7 @@ static PyObject *complete(PyObject *module, PyObject *unused)
     PyStatus status = _Py_InitializeMain();
     if (PyStatus_Exception(status)) {
         PyErr_Clear();
-        return PyErr_Format(PyExc_RuntimeError, "cannot initialise Python from %s: %s", PYOCI_STDLIB,
+        return PyErr_Format(PyExc_ImportError, "cannot initialise Python from %s: %s", PYOCI_STDLIB,
             status.err_msg ? status.err_msg : "it wants to exit");
     }
     if (!tell_who_we_are())

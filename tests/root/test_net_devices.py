@@ -515,13 +515,14 @@ def test_without_pyroute2(runtime, bundle, host, tmp_path):
     before = host.facts("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
     bundle.write()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     done = subprocess.run(
         [*shadowed(runtime, tmp_path / "empty"), runtime.id], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     assert 1 == done.returncode
     assert (
         "/linux/netDevices: cannot move network devices: the Python package pyroute2 is not installed "
-        "(hint: install pyroute2 for the Python that pyoci was built with)\n"
+        f"(hint: install pyroute2 for Python {version}, which pyoci was built with)\n"
     ) == done.stderr
     runtime.assert_gone()
     assert before == host.facts("dev0")

@@ -1,5 +1,6 @@
 """The schemas of specs/ and the code generated from them: strictness, agreement, and the pattern compiler."""
 
+import copy
 import importlib
 import itertools
 import json
@@ -12,14 +13,18 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema_engine import jsonschema_faults
 from schema_documents import every_property, mutations
 
-from pyoci.config import _platforms, _schemas, _validator
-from pyoci.config.report import schema_faults
+from pyoci import features
+from pyoci.config import _platforms, _schemas, _validator, diagnosis
+from pyoci.config.careful import MAX_PROBLEMS
+from pyoci.config.report import report, schema_faults
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "tools" / "gen_validator.py"))
 CONFIG, PROCESS = schema_faults("config.schema.json"), schema_faults("process.schema.json")
+ORACLES = {name: jsonschema_faults(f"{name}.schema.json") for name in ("config", "process", "state", "features")}
 
 
 def generated_faults(document: Any, check: Any = _validator.check_config) -> list[Any]:
@@ -82,7 +87,7 @@ def test_document_with_every_property_is_valid() -> None:
     document = every_property()
 
     assert [] == generated_faults(document)
-    assert [] == CONFIG(document)
+    assert [] == list(CONFIG(document))
     used = {name for path, _ in paths(document) for name in path if isinstance(name, str)}
     known = {name for file in ("config", "process") for name in properties(_schemas.SCHEMAS[f"{file}.schema.json"])}
     assert known - {""} <= used
@@ -107,21 +112,90 @@ def properties(node: Any) -> set[str]:
     return found
 
 
-def test_two_engines_find_the_same_faults() -> None:
-    """On thousands of mutated configs the generated code and jsonschema report the same places and expectations."""
+def test_three_engines_find_the_same_faults() -> None:
+    """On thousands of mutated configs jsonschema, the report and the generated code find the same faults."""
     count = 0
     for document in itertools.islice(mutations(), 0, None, 5):
         count += 1
-        assert comparable(CONFIG(document)) == comparable(generated_faults(document))
+        faults = ORACLES["config"](document)
+        assert comparable(faults) == comparable(list(CONFIG(document)))
+        assert comparable(faults) == comparable(generated_faults(document))
     assert count > 2000
 
 
-def test_two_engines_agree_on_a_process() -> None:
+def test_three_engines_agree_on_a_process() -> None:
     """Also for a process.json."""
     for document in mutations():
         if set(document) == {"ociVersion", "process"}:
             process = document["process"]
-            assert comparable(PROCESS(process)) == comparable(generated_faults(process, _validator.check_process))
+            faults = ORACLES["process"](process)
+            assert comparable(faults) == comparable(list(PROCESS(process)))
+            assert comparable(faults) == comparable(generated_faults(process, _validator.check_process))
+
+
+@pytest.mark.parametrize("name", ["state", "features"])
+def test_report_and_jsonschema_agree_on_other_documents(name: str) -> None:
+    """The interpreter of the report knows the keywords of every schema in specs/."""
+    check = schema_faults(f"{name}.schema.json")
+    for document in itertools.chain(itertools.islice(mutations(), 0, None, 50), mutations_of(VALID[name])):
+        assert comparable(ORACLES[name](document)) == comparable(list(check(document)))
+
+
+def mutations_of(document: Any) -> Any:
+    """`document` with each of its values, in turn, replaced by one of every type, or left out."""
+    for path, _ in list(paths(document)):
+        for value in (None, True, 0, -1, 2**70, 1.5, "", "x", [], [1, "x"], {}, {"x": 1}):
+            changed = copy.deepcopy(document)
+            node = changed
+            for key in path[:-1]:
+                node = node[key]
+            if path:
+                node[path[-1]] = value
+                yield changed
+            else:
+                yield value
+        if path and isinstance(path[-1], str):
+            del node[path[-1]]
+            yield changed
+
+
+# With every type of value that these schemas know.
+VALID = {
+    "state": {
+        "ociVersion": "1.3.0",
+        "id": "x",
+        "status": "running",
+        "pid": 7,
+        "bundle": "/b",
+        "annotations": {"a": "b"},
+    },
+    "features": features.document(),
+}
+
+
+def test_report_is_the_one_of_jsonschema() -> None:
+    """The text of the report is, to the byte, what it is with jsonschema's faults."""
+
+    def texts(document: Any) -> tuple[list[str], list[str]]:
+        data = json.dumps(document).encode()
+        wanted = diagnosis.problems(data, ORACLES["config"])
+        for problem in wanted:
+            problem.file = "config.json"
+        return [str(problem) for problem in wanted], [str(problem) for problem in report(data)]
+
+    for document in itertools.islice(mutations(), 0, None, 25):
+        wanted, found = texts(document)
+        assert wanted == found
+
+    # more faults than are reported: the ones left out are the same
+    document = every_property()
+    document["process"] |= {"args": [1] * 60, "env": [2] * 30, "cwd": 3, "oomScoreAdj": 0}
+    document["linux"]["devices"] = [{"type": "q"}] * 50
+    document["annotations"] = {"a~b/": 1}  # of several, jsonschema takes any first
+    document["hostname"] = 1.50
+    wanted, found = texts(document)
+    assert MAX_PROBLEMS == len(wanted)
+    assert wanted == found
 
 
 PATTERNS = [

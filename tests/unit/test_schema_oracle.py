@@ -93,7 +93,7 @@ def as_the_specification_has_it(config: Any) -> Any:
 
 
 def agree(config: Any) -> None:
-    """The oracle and the generated code say the same; that jsonschema on our schema does too, test_schema shows."""
+    """The oracle and the generated code say the same; that the report's engine does too, test_schema shows."""
     ours = generated_valid(config)
     if ours != CONFIG.is_valid(config):
         assert ours
@@ -113,7 +113,7 @@ def test_examples(path: Path) -> None:
         assert verdict == "bad"
         return
 
-    assert (verdict == "good") == (not ours(document))
+    assert (verdict == "good") == (not list(ours(document)))
     if kind == "config":
         assert (verdict == "good") == generated_valid(document)
 
@@ -163,7 +163,7 @@ def test_top_level_types() -> None:
     """Documents that are no object, and none at all."""
     for config in (None, True, 1, "x", [], {}, {"ociVersion": None}):
         assert not CONFIG.is_valid(config)
-        assert OUR_CONFIG(config)
+        assert list(OUR_CONFIG(config))
         assert config is None or not generated_valid(config) or config == {"ociVersion": None}
     assert not generated_valid(None)
 
@@ -225,7 +225,7 @@ def test_mutated_state_and_features(document: Any, theirs: Any, ours: Any) -> No
         for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
             yield from nodes(value, (*path, key))
 
-    assert [] == ours(document)
+    assert [] == list(ours(document))
     for path in nodes(document):
         for replacement in (*replacements, agree):
             changed = copy.deepcopy(document)
@@ -239,7 +239,7 @@ def test_mutated_state_and_features(document: Any, theirs: Any, ours: Any) -> No
             else:
                 node[path[-1]] = replacement
 
-            assert theirs.is_valid(changed) == (not ours(changed)), changed
+            assert theirs.is_valid(changed) == (not list(ours(changed))), changed
 
 
 def test_the_document_with_every_property() -> None:
