@@ -21,10 +21,9 @@ from tests.support import rootfs
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-OURS = CHECKOUT / "tests/data/bundles"  # as the engines', with shorter lists
-REAL = Path(os.environ.get("PYOCI_SHARED", CHECKOUT.parent / "shared")) / "bundles"  # as they sent them
-ENGINES = sorted(path.stem for path in OURS.glob("*.json"))
-CONFIGS = [OURS / f"{name}.json" for name in ENGINES] + sorted(REAL.glob("*.json"))
+FOLDER = CHECKOUT / "tests/data/bundles"
+CONFIGS = sorted(FOLDER.glob("*.json"))
+ENGINES = [path.stem for path in CONFIGS]
 
 LIMITS = {  # the controller that a config needs, and what asks for it
     "podman-default": ("pids", "/linux/resources/pids/limit"),
@@ -163,13 +162,8 @@ def make(tmp_path, lower, pyoci):
         parent.rmdir()
 
 
-def label(path):
-    """The name of a config, in a test's id."""
-    return path.stem if path.parent == OURS else f"{path.stem}-as-sent"
-
-
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("config_file", CONFIGS, ids=label)
+@pytest.mark.parametrize("config_file", CONFIGS, ids=ENGINES)
 def test_the_program_runs_or_one_line_names_the_controller(make, pyoci, config_file, view):
     """Nothing but its own output, its own status; and nothing is left."""
     bundle = make(config_file, view)
@@ -184,7 +178,7 @@ def test_the_program_runs_or_one_line_names_the_controller(make, pyoci, config_f
 @pytest.mark.parametrize(("script", "status"), [("exit 42", 42), ("kill -9 $$", 137), ("nosuch 2>/dev/null", 127)])
 def test_the_status_is_the_programs(make, pyoci, script, status):
     """128 and more for a signal."""
-    bundle = make(OURS / "docker-default.json")
+    bundle = make(FOLDER / "docker-default.json")
     # within another shell: the first process of a pid namespace is immune to its own signals
     bundle.save("/bin/sh", "-c", f"/bin/sh -c {script!r}; exit $?")
 
@@ -199,7 +193,7 @@ def test_the_life_that_an_engine_gives_it(make, pyoci, name, view):
 
     Where a controller is missing, create says so, on stderr and in the log.
     """
-    bundle = make(OURS / f"{name}.json", view)
+    bundle = make(FOLDER / f"{name}.json", view)
     pid_file, log = bundle.folder / "init.pid", bundle.folder / "log.json"
     options = ["--log", log, "--log-format", "json"]
 
@@ -228,7 +222,7 @@ def test_the_life_that_an_engine_gives_it(make, pyoci, name, view):
 
 def test_a_limit_above_the_hosts_is_set_or_one_line_names_it(make, pyoci):
     """Podman asks for a million open files, whatever it has itself: only CAP_SYS_RESOURCE can give more than that."""
-    bundle = make(OURS / "podman-default.json")
+    bundle = make(FOLDER / "podman-default.json")
     bundle.config["linux"]["resources"] = {}
     bundle.save("/bin/sh", "-c", "ulimit -Hn")
     wanted = bundle.config["process"]["rlimits"][0]["hard"]
@@ -257,7 +251,7 @@ exit $status
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_no_mount_reaches_a_host_that_shares_its_mounts(make, pyoci, user_namespace):
     """systemd makes them shared. A mask that hits another one, or a device, is a mount on a clone of the host's."""
-    bundle = make(OURS / "docker-default.json")
+    bundle = make(FOLDER / "docker-default.json")
     linux = bundle.config["linux"]
     linux["maskedPaths"] += ["/proc/keys", "/proc/keys", "/dev/full", "/dev/full", "/dev/null", "/sys/firmware"]
     if user_namespace:
@@ -341,7 +335,7 @@ def mask(names):
     return sum(1 << CAPABILITIES.index(name.removeprefix("CAP_")) for name in names)
 
 
-@pytest.mark.parametrize("config_file", CONFIGS, ids=label)
+@pytest.mark.parametrize("config_file", CONFIGS, ids=ENGINES)
 def test_the_container_is_what_the_config_says(make, pyoci, config_file):
     """As a program in it sees it."""
     bundle = fit(make(config_file, [*VIEWS][-1]))
@@ -397,7 +391,7 @@ def test_it_looks_like_in_other_runtimes(make, pyoci, name, runtime):
     """What a program sees of its container is the same, but for a few things that they do on purpose, or wrongly."""
     if not shutil.which(runtime):
         pytest.skip(f"no {runtime}")
-    ours, theirs = (fit(make(OURS / f"{name}.json", [*VIEWS][-1])) for _ in range(2))
+    ours, theirs = (fit(make(FOLDER / f"{name}.json", [*VIEWS][-1])) for _ in range(2))
     ours.config["ociVersion"] = theirs.config["ociVersion"] = "1.0.2"  # Debian's crun refuses what engines write today
 
     status, err, theirs_seen = probe(theirs, runtime)

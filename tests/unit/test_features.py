@@ -12,27 +12,25 @@ from referencing.jsonschema import DRAFT4
 from pyoci import cli, features, template
 from pyoci.errors import PyociError
 from pyoci.plan import memory_policy, mounts, seccomp
+from tests.support import specification
 
 ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("PYOCI_SHARED", ROOT.parent / "shared"))
+OURS = {path.name: json.loads(path.read_text()) for path in (ROOT / "specs").glob("*.json")}
 
 
-def faults(document, name, folder=ROOT / "specs", kind=jsonschema.Draft202012Validator):
+def faults(document, name, schemas=OURS, kind=jsonschema.Draft202012Validator):
     """What a schema says against a document."""
 
     def retrieve(uri):
-        return Resource.from_contents(json.loads((folder / uri).read_text()), default_specification=DRAFT4)
+        return Resource.from_contents(schemas[uri], default_specification=DRAFT4)
 
-    validator = kind(json.loads((folder / name).read_text()), registry=Registry(retrieve=retrieve))
+    validator = kind(schemas[name], registry=Registry(retrieve=retrieve))
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
 
 def official_faults(document, name):
-    """What the specification's own schema says, where it is at hand; in CI it must be."""
-    folder = SHARED / "oci-schema"
-    if not folder.is_dir() and "CI" not in os.environ:
-        pytest.skip("the specification's schemas are not beside the checkout")
-    return faults(document, name, folder, jsonschema.Draft4Validator)
+    """What the specification's own schema says."""
+    return faults(document, name, specification.schemas(), jsonschema.Draft4Validator)
 
 
 @pytest.fixture

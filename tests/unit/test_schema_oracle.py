@@ -1,13 +1,11 @@
 """Our schemas accept and reject what the specification's own do.
 
-The specification's schemas (draft-04) and its examples are found through PYOCI_SHARED, or in ../shared beside the
-checkout. Where ours differ on purpose, `as_the_specification_has_it` says how.
+Where ours differ on purpose, `as_the_specification_has_it` says how.
 """
 
 import copy
 import itertools
 import json
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -22,15 +20,11 @@ from schema_documents import REPLACEMENTS, every_property, mutations
 
 from pyoci.config import _validator
 from pyoci.config.report import schema_faults
+from tests.support.specification import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("PYOCI_SHARED", ROOT.parent / "shared"))
-ORACLE = SHARED / "oci-schema"
-
-if not ORACLE.is_dir():
-    if "CI" in os.environ:
-        raise RuntimeError(f"the specification's schemas are not in {ORACLE}: set PYOCI_SHARED")
-    pytest.skip("the specification's schemas are not here", allow_module_level=True)
+SPECIFICATION = schemas()
+BUNDLES = ROOT / "tests" / "data" / "bundles"
 
 
 def pattern(_: Any, source: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
@@ -40,9 +34,8 @@ def pattern(_: Any, source: str, value: Any, __: Any) -> Iterator[jsonschema.Val
 
 
 def oracle(name: str) -> jsonschema.Draft4Validator:
-    files = {path.name: json.loads(path.read_text()) for path in ORACLE.glob("*.json")}
     # with a $schema, a reference into another file would leave the extended dialect
-    contents = {key: {k: v for k, v in file.items() if k != "$schema"} for key, file in files.items()}
+    contents = {key: {k: v for k, v in file.items() if k != "$schema"} for key, file in SPECIFICATION.items()}
     registry: Registry[Any] = Registry().with_resources(
         (key, Resource.from_contents(file, default_specification=DRAFT4)) for key, file in contents.items()
     )
@@ -100,24 +93,6 @@ def agree(config: Any) -> None:
         assert CONFIG.is_valid(as_the_specification_has_it(config)), config
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ORACLE / "examples").rglob("*.json")), ids=lambda path: "-".join(path.parts[-3:])
-)
-def test_examples(path: Path) -> None:
-    """The good examples of the specification are good, the bad ones are bad."""
-    kind, verdict = path.parts[-3], path.parts[-2]
-    ours = {"config": OUR_CONFIG, "state": OUR_STATE, "features": OUR_FEATURES}[kind]
-    try:
-        document = json.loads(path.read_text())
-    except json.JSONDecodeError:
-        assert verdict == "bad"
-        return
-
-    assert (verdict == "good") == (not list(ours(document)))
-    if kind == "config":
-        assert (verdict == "good") == generated_valid(document)
-
-
 def test_mutated_properties() -> None:
     """Each property of every section, replaced by values of every type and around every bound, or left out."""
     count = 0
@@ -127,7 +102,7 @@ def test_mutated_properties() -> None:
     assert count > 5000
 
 
-@pytest.mark.parametrize("path", sorted((SHARED / "bundles").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(BUNDLES.glob("*.json")), ids=lambda path: path.stem)
 def test_mutated_bundles(path: Path) -> None:
     """Configs as engines write them, with some values replaced at random."""
     original = json.loads(path.read_text())

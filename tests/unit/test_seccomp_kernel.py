@@ -16,7 +16,7 @@ from pyoci.plan import seccomp
 from pyoci.plan._syscalls import COLUMNS, NAMES
 
 HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("PYOCI_SHARED") or HERE.parents[2] / "shared") / "bundles"
+BUNDLES = HERE.parent / "data" / "bundles"
 MACHINE = platform.machine()
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -61,8 +61,8 @@ def confined(profile: Mapping[str, Any], then: Callable[[], int]) -> int:
 
 
 def profiles() -> list[Path]:
-    """Our own profile, and those that engines send, where they are at hand."""
-    return [HERE / "seccomp_profile.json", *sorted(p for p in SHARED.glob("*.json") if '"seccomp"' in p.read_text())]
+    """Our own profile, and those that engines send."""
+    return [HERE / "seccomp_profile.json", *sorted(p for p in BUNDLES.glob("*.json") if '"seccomp"' in p.read_text())]
 
 
 @pytest.mark.parametrize("path", profiles(), ids=lambda path: path.stem)
