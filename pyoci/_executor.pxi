@@ -437,11 +437,16 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3). In a user
-    # namespace whose /proc has files covered, which are locked so, the kernel gives no other: then that at /proc has to do.
-    cdef int step = open_own_proc(ctx)
-    cdef int error = errno, visible
-    if step == STEP_FSMOUNT and error == EPERM:
+    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3); with a set,
+    # the one at /proc, which has to be one. The kernel gives no new one to a user namespace whose /proc has files covered,
+    # which are locked so, nor to one that does not own the pid namespace: then that at /proc has to do.
+    cdef int step, error, visible
+    if op.a:
+        ctx.slots[SLOT_PROC] = open_visible_proc()
+        return STEP_OPENAT2 if ctx.slots[SLOT_PROC] < 0 else 0
+    step = open_own_proc(ctx)
+    error = errno
+    if error == EPERM and (step == STEP_FSMOUNT or step == STEP_FSCONFIG_CREATE):
         visible = open_visible_proc()
         if visible >= 0:
             close(visible)

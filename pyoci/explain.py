@@ -178,6 +178,8 @@ def describe(op: Op) -> str:
         return f"synchronise at {SYNC_NAMES[op.a]}"
     if op.verb == "write_sysctl":
         return f"write {s2!r} to /proc/{s1}"
+    if op.verb == "open_proc":
+        return f"open the procfs at {s1}" if s1 else "mount a private procfs"
     if op.verb in ("write_attr", "label_mount"):
         return _label(op)
     if op.verb in ("join_namespace", "open_namespace"):
@@ -230,7 +232,6 @@ _PHRASES = {
     "set_no_new_privs": "set no_new_privs",
     "clone_init": "clone the container's init",
     "unshare": "make the namespaces: {}",
-    "open_proc": "mount a private procfs",
     "open_bundle": "enter bundle {} in the container's mount namespace",
     "open_devices": "clone the container's devices",
     "make_mask_directory": "make a tmpfs with the SELinux label `{}`",
@@ -276,6 +277,8 @@ def _hint(op: Op, step: str, error: int, detail: int) -> str:
         return hint
     if op.verb in ("set_scheduler", "set_io_priority"):
         return priority_hint(op, error)
+    if op.verb in ("write_sysctl", "write_attr") and step == "openat2" and error == errno.EXDEV:
+        return "something is mounted over it, or over a folder on the way to it"
     if (op.verb, error) in _PROCESS_HINTS:
         return _PROCESS_HINTS[op.verb, error]
     if step == "move_mount" and error == errno.ENOTDIR and op.verb in ("bind_mount", "mount"):

@@ -1,5 +1,6 @@
 """Facts about this host that plans depend on, probed when they are asked for."""
 
+import fcntl
 import posix
 
 from pyoci import _native, files
@@ -9,6 +10,7 @@ from pyoci.errors import CgroupError
 from pyoci.plan.compiler import Host
 
 _WHOLE_RANGE = b"0 0 4294967295"
+_NS_GET_USERNS = 0xB701
 
 
 def probe(*, as_root: bool = False) -> Host:
@@ -28,7 +30,22 @@ def probe(*, as_root: bool = False) -> Host:
         open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
         user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
         kernel=kernel_version(system.release),
+        owns_pids=uid_map == _WHOLE_RANGE or _owns_pids(),
     )
+
+
+def _owns_pids() -> bool:
+    """Whether this process' user namespace owns its pid namespace (ioctl_nsfs(2))."""
+    pids = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        owner = fcntl.ioctl(pids, _NS_GET_USERNS)
+    except OSError:
+        return False  # it is none of this one or below it
+    finally:
+        posix.close(pids)
+    its, ours = posix.fstat(owner), posix.stat("/proc/self/ns/user")
+    posix.close(owner)
+    return (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def kernel_version(release: str) -> "tuple[int, int]":

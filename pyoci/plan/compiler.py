@@ -24,12 +24,13 @@ class Host:
     what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
     `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
     `open_files` the soft and hard limit on this process' descriptors; `user_manager` whether a unit is for the user's
-    systemd to make, not for the system's; `kernel` is the major and minor version of Linux.
+    systemd to make, not for the system's; `kernel` is the major and minor version of Linux; `owns_pids` whether its
+    user namespace owns its pid namespace, and so may mount a procfs.
     """
 
     __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "selinux", "setgroups"),
-        *("uid", "user_manager", "user_namespace"),
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "owns_pids", "selinux"),
+        *("setgroups", "uid", "user_manager", "user_namespace"),
     )
 
     def __init__(
@@ -47,6 +48,7 @@ class Host:
         open_files: "tuple[int, int]" = (1024, 1 << 19),
         user_manager: bool = False,
         kernel: "tuple[int, int]" = (6, 18),
+        owns_pids: bool = True,
     ) -> None:
         self.arch = arch
         self.cgroup_mount = cgroup_mount
@@ -60,6 +62,7 @@ class Host:
         self.open_files = open_files
         self.user_manager = user_manager
         self.kernel = kernel
+        self.owns_pids = owns_pids
 
     @property
     def may_mount(self) -> bool:
@@ -241,7 +244,7 @@ def _init(
         yield Op("become_root", own.where["user"])
     if _needs_proc(config):
         # before the container's mounts, so that nothing of theirs can cover a file of this procfs
-        yield Op("open_proc", "/linux")
+        yield open_proc("/linux", own_user=own.own_user, own_pids=own.has("pid"), host=host)
     if options.new_keyring:
         yield from process.labelled_keyring(program)
     mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount, host.kernel))
@@ -347,6 +350,13 @@ def _needs_proc(config: "dict[str, Any]") -> bool:
     return bool(
         config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel")
     )
+
+
+def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> Op:
+    """The procfs through which the container's process writes: a new one, or the one at /proc where the process is in a
+    pid namespace of the runtime's that another user namespace owns, and so may not mount one."""
+    visible = not own_pids and (own_user or not host.owns_pids)
+    return Op("open_proc", where, "/proc" if visible else "", a=visible)
 
 
 def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":

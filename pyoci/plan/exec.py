@@ -113,7 +113,8 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     yield Op("setsid")
     yield Op("open_root")
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
-        yield Op("open_proc", "/process")
+        own = container.namespaces
+        yield compiler.open_proc("/process", own_user="user" in own, own_pids="pid" in own, host=host)
     if container.keyring:
         yield from parts.labelled_keyring(process)
     yield from parts.console(process, on_dev_console=False)

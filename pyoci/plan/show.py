@@ -354,6 +354,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_devices": lambda op: f"{op.c} nodes of the runtime's tmpfs",
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,
+    "open_proc": lambda op: f"the one at {op.s1}" if op.s1 else "",
     "open_rootfs": _first,
     "open_tree": _open_tree,
     "sched_setattr": _scheduler,

@@ -122,6 +122,20 @@ def test_apparmor_profile_in_a_user_namespace(runtime, bundle, profile, files):
 
 
 @with_apparmor
+def test_apparmor_profile_without_a_pid_namespace(runtime, bundle, profile, files):
+    """A user namespace can't mount a procfs of the host's processes: create and exec use the one at /proc."""
+    bundle.in_user_namespace()
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    bundle.without_mount("/proc").mount("/proc", "none", "rbind", source="/proc")
+    bundle.process["apparmorProfile"] = profile
+    assert CONFINED.format(profile) == runtime.shell(SHOW)
+    bundle.program("sleep", 100)
+    runtime.create()
+    runtime.start()
+    assert (0, CONFINED.format(profile), "") == tuple(runtime("exec", runtime.id, "/bin/sh", "-c", SHOW))
+
+
+@with_apparmor
 def test_apparmor_profile_takes_effect_with_the_program(runtime, bundle, profile):
     """Not before: the set-up is the runtime's. Hooks that run in the container after that run under it, too."""
     bundle.process["apparmorProfile"] = profile

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -420,3 +421,69 @@ def test_groups_that_are_kept(engine):
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert ("", groups) == (done.stderr, parse_status(done.stdout)["Groups"])
     engine.delete("--force")
+
+
+# --- kernel parameters without a pid namespace
+
+
+def without_pid_namespace(bundle):
+    """As `podman run --pid=host` asks for it: the host's processes, the host's /proc, and a kernel parameter."""
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    bundle.without_mount("/proc").mount("/proc", "none", "rbind", "nosuid", "noexec", "nodev", source="/proc")
+    bundle.linux["sysctl"] = {"net.ipv4.ping_group_range": "0 0", "kernel.shmmax": "12345"}
+    bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
+
+
+SHOW_PARAMETERS = "cat /proc/sys/net/ipv4/ping_group_range /proc/sys/kernel/shmmax; readlink /proc/self/ns/pid"
+
+
+def parameters():
+    """The host's, which containers are not to change."""
+    return [Path(f"/proc/sys/{name}").read_text() for name in ("net/ipv4/ping_group_range", "kernel/shmmax")]
+
+
+def test_kernel_parameters_without_a_pid_namespace(plain):
+    """A user namespace gets no procfs of the host's processes: the parameters go through the one at /proc, to the
+    namespaces of the container."""
+    before = parameters()
+    without_pid_namespace(plain.bundle)
+    plain.bundle.linux["readonlyPaths"] = ["/proc/sys"]
+    written = plain.shell(SHOW_PARAMETERS).split()
+    assert ["0", "0", "12345", os.readlink("/proc/self/ns/pid")] == written
+    assert before == parameters()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["engine's user namespace", "own user namespace"])
+def test_kernel_parameters_in_an_engine_without_a_pid_namespace(engine, own):
+    """The same for root of an engine's user namespace, which does not own the host's pid namespace either."""
+    before = parameters()
+    without_pid_namespace(engine.bundle)
+    if own:
+        mapping = [{"containerID": 0, "hostID": 0, "size": 1}]
+        engine.bundle.namespace("user").linux.update(uidMappings=mapping, gidMappings=mapping)
+    written = engine.shell(SHOW_PARAMETERS).split()
+    assert ["0", "0", "12345", os.readlink("/proc/self/ns/pid")] == written
+    assert before == parameters()
+
+
+def test_kernel_parameters_where_proc_is_covered(plain):
+    """What lies over a part of /proc is not followed, and nothing is written elsewhere."""
+    without_pid_namespace(plain.bundle)
+    fake = plain.folder / "fake"
+    (fake / "ipv4").mkdir(parents=True)
+    (fake / "ipv4/ping_group_range").write_text("fake")
+    os.chmod(fake / "ipv4/ping_group_range", 0o666)
+    plain.before = f"mount --bind {fake} /proc/sys/net"
+    assert plain.create_fails() == (
+        "/linux/sysctl/net.ipv4.ping_group_range: cannot write '0 0' to /proc/sys/net/ipv4/ping_group_range: "
+        "openat2: invalid cross-device link (hint: something is mounted over it, or over a folder on the way to it)"
+    )
+    assert "fake" == (fake / "ipv4/ping_group_range").read_text()
+
+
+@pytest.mark.parametrize(("pids", "owns"), [([], "False"), (["--pid", "--fork"], "True")], ids=["host's", "own"])
+def test_whether_the_runtime_owns_its_pid_namespace(pids, owns):
+    """A user namespace that was made together with a pid namespace, or for the host's."""
+    script = "from pyoci.host import probe; print(probe().owns_pids)"
+    command = ["unshare", "--user", "--map-root-user", "--mount", *pids, sys.executable, "-c", script]
+    assert f"{owns}\n" == subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])

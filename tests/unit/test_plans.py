@@ -165,6 +165,31 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     assert everywhere >= {op.verb for op in [*plan.child(), *plan.parent()] if not op.where}
 
 
+@pytest.mark.parametrize(
+    ("namespaces_", "owns_pids", "visible"),
+    [
+        (["mount"], True, False), (["mount"], False, True), (["mount", "pid"], False, False),
+        (["user", "mount"], True, True), (["user", "mount", "pid"], True, False), (["user", "mount", "pid"], False, False),
+    ],
+)  # fmt: skip
+def test_a_procfs_is_new_where_the_kernel_gives_one(namespaces_: list[str], owns_pids: bool, visible: bool) -> None:
+    """Who does not own the pid namespace gets none: the one at /proc takes its place, for create and for exec."""
+    host = compiler.Host(apparmor=True, owns_pids=owns_pids)
+    document, _ = config.load((PLANS / "host-pids.json").read_bytes())
+    document["linux"]["namespaces"] = [{"type": kind} for kind in (*namespaces_, "network", "ipc")]
+    if "user" not in namespaces_:
+        document["linux"].pop("uidMappings")
+        document["linux"].pop("gidMappings")
+    created = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    process_ = {**document["process"], "apparmorProfile": "some"}
+    added = compile_exec(process_, Running("box", namespaces_, {}), host)
+
+    for plan in (created, added):
+        [op] = [op for op in plan.init if op.verb == "open_proc"]
+        assert ("the one at /proc" if visible else "") == show.phrase(op)
+        assert visible == bool(op.a)
+
+
 def test_goldens_show_every_verb() -> None:
     """Every verb of the child but the ones for special hosts appears in a golden plan, so that its printing is seen."""
     shown = {op.verb for name in NAMES for op in compiled(name).child()}
