@@ -13,7 +13,16 @@ import time
 
 from pyoci import state
 from pyoci.config.jsonio import dumps
-from pyoci.errors import ContainerNotFound, HookError, PyociError, SetupError, StateError, StatusError, reason
+from pyoci.errors import (
+    CgroupError,
+    ContainerNotFound,
+    HookError,
+    PyociError,
+    SetupError,
+    StateError,
+    StatusError,
+    reason,
+)
 from pyoci.names import check_id
 from pyoci.state import Directory, is_exiting, open_process, open_root, send_signal, wait_ended
 
@@ -185,7 +194,7 @@ class Container:
         if self._require_record()["status"] == "creating" and self.status() == "creating":
             raise StatusError("cannot signal a container that is still being created")
         record = self._record
-        if all and self._own_cgroup().kill(signal):
+        if all and self._signal_all(signal):
             return
         cgroup = self._own_cgroup() if signal == SIGKILL and record["sharesPids"] else None
         pidfd = open_process(record)
@@ -231,7 +240,9 @@ class Container:
             status = self.status()
             if status != "running":
                 raise StatusError(_NOT_RUNNING.get(status, f"cannot pause a container that is {status}"))
-            self.cgroup().freeze()
+            cgroup = self.cgroup()
+            self._require_inside(cgroup)
+            cgroup.freeze()
         finally:
             self._directory.close()
 
@@ -254,7 +265,7 @@ class Container:
         if status == "creating":
             raise StatusError("cannot list the processes of a container that is still being created")
         first = self._record["pid"]
-        others = sorted(pid for pid in self._own_cgroup().pids() if pid != first)
+        others = sorted(pid for pid in {*self._own_cgroup().pids(), *self._moved()} if pid != first)
         return others if status == "stopped" else [first, *others]
 
     def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
@@ -334,6 +345,46 @@ class Container:
         cgroup = self.cgroup()
         cgroup.trust(self._lives)
         return cgroup
+
+    def _signal_all(self, signal: int) -> bool:
+        """Whether this has reached every process of the container."""
+        reached = self._own_cgroup().kill(signal)
+        for pid in self._moved():
+            pidfd = _open_pid(pid)
+            if pidfd >= 0:
+                if pid in self._moved():  # so the descriptor is that process'
+                    send_signal(pidfd, signal)
+                posix.close(pidfd)
+            reached = True
+        return reached
+
+    def _moved(self) -> "list[int]":
+        """The container's processes where the first one has left its cgroup, that one first; none if it has not.
+
+        In the host's pid namespace that is the first one alone: no other can be told from the host's.
+        """
+        cgroup = self.cgroup()
+        pidfd = open_process(self._record) if cgroup.path else -1
+        if pidfd < 0:
+            return []
+        from pyoci.cgroups import moved
+
+        first: int = self._record["pid"]
+        if self._record["sharesPids"]:
+            found = [first] if moved.path(cgroup, first) else []  # type: ignore[arg-type]
+        else:
+            found = moved.members(cgroup, first)  # type: ignore[arg-type]
+        ended = wait_ended(pidfd, 0)
+        posix.close(pidfd)
+        return [] if ended else found
+
+    def _require_inside(self, cgroup: "Cgroup | NoCgroup") -> None:
+        """Raises CgroupError if the first process has left the cgroup."""
+        from pyoci.cgroups import moved
+
+        where = moved.path(cgroup, self._record["pid"]) if cgroup.path else ""  # type: ignore[arg-type]
+        if where:
+            raise CgroupError(f"cannot pause the container: its first process has moved to cgroup {where}")
 
     def _lock(self, refusal: str = "", *, meanwhile: "Callable[[Directory], None] | None" = None) -> None:
         """Only one runtime at a time changes a container; what was read before is read again.
@@ -572,6 +623,14 @@ def list_all(root: str) -> "tuple[list[dict[str, Any]], list[str]]":
             if state.is_passing(error):  # it may be there, and live
                 failures.append(f"{name}: {error}")
     return found, failures
+
+
+def _open_pid(pid: int) -> int:
+    """A pidfd; -1 if there is no such process."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError:
+        return -1
 
 
 def _kill(directory: Directory) -> None:

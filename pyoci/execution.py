@@ -9,12 +9,12 @@ import posix
 from pyoci import config as configuration
 from pyoci import console
 from pyoci.bundle import read_given
-from pyoci.cgroups import hierarchy
+from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.fs import Cgroup
 from pyoci.config.jsonio import dumps
 from pyoci.container import state_document
 from pyoci.creation import listen_fds, occupy, send_to_engine, write_pid_file
-from pyoci.errors import ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
+from pyoci.errors import CgroupError, ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.host import may_set_groups, probe
 from pyoci.launch import Launch, tracer
 from pyoci.plan.exec import Running, compile_exec
@@ -326,8 +326,8 @@ def _inode(path: str) -> "tuple[int, int]":
 
 
 def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup":
-    """The container's cgroup, or the one `below` it; or that of its first process if it manages cgroups of its own: one
-    that has given controllers to its children takes no process.
+    """The container's cgroup, or the one `below` it; or that of its first process if the container's takes no process:
+    it is gone, or has given controllers to its children.
     """
     own = container.cgroup()
     if not isinstance(own, Cgroup):
@@ -339,11 +339,15 @@ def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup"
         if any(part in ("", ".", "..") for part in path[1:].split("/")):
             raise UsageError(f"cannot use cgroup `{below}`: expected a path below the container's")
         return own.at(own.path + path)
-    if own.read("cgroup.subtree_control").strip():
-        path = hierarchy.path_of(pid)
-        if path.startswith(own.path + "/"):
-            return own.at(path)
-    return own
+    try:
+        if not own.read("cgroup.subtree_control").strip():
+            return own
+    except CgroupError as error:
+        if errno_of(error) not in GONE:
+            raise
+    from pyoci.cgroups import moved
+
+    return moved.cgroup_of(own, pid)
 
 
 __all__ = ["Changes", "execute"]

@@ -5,6 +5,7 @@ device_filter.py  PURE: `linux.resources.devices` → an eBPF program
 hierarchy.py      where the hierarchy is mounted, and where in it a cgroup lies
 directories.py    its directories and files, by descriptor
 fs.py             the effects: make a cgroup, limit it, freeze it, kill it, remove it
+moved.py          a first process that has left the container's cgroup
 disabled.py       no cgroup
 units.py          PURE: `linux.cgroupsPath`, files and annotations → a unit of systemd's and its properties
 gvariant.py       PURE: a property's value out of an annotation

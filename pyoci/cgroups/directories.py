@@ -83,9 +83,9 @@ def rmdir_at(dirfd: int, name: str) -> bool:
 
 
 def open_below(mount: str, path: str) -> int:
-    """A descriptor of the directory `path` ("/a/b", or "" for the mount itself)."""
+    """A descriptor of the directory `path` ("/a/b", or "" or "/" for the mount itself)."""
     fd = posix.open(mount, DIRECTORY)
-    for name in path[1:].split("/") if path else ():
+    for name in path[1:].split("/") if path.strip("/") else ():
         above = fd
         try:
             fd = posix.open(name, DIRECTORY, dir_fd=above)

@@ -1,0 +1,71 @@
+"""A first process that has moved out of the container's cgroup: where it is, and who is there with it.
+
+A container that sees the host's hierarchy may do that, as buildkitd does in a privileged pod. What manages the first
+cgroup removes it once it is empty. In the other cgroup may be anybody: nothing there is the container's but processes
+of its own pid namespace.
+"""
+
+import posix
+
+from pyoci.cgroups.directories import GONE, errno_of, open_below, pids_at
+from pyoci.cgroups.fs import Cgroup
+from pyoci.cgroups.hierarchy import path_of
+from pyoci.errors import CgroupError
+
+_ATTEMPTS = 16  # it may move on meanwhile
+
+
+def path(cgroup: Cgroup, pid: int) -> str:
+    """Where `pid` is now, as a path from the mount; "" if it has not left the container's cgroup, or has ended."""
+    try:
+        where = path_of(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if f"{where}/".startswith(f"{cgroup.path}/") else where
+
+
+def cgroup_of(cgroup: Cgroup, pid: int) -> Cgroup:
+    """The cgroup that `pid` is in. Raises `CgroupError`, or FileNotFoundError if it has ended."""
+    for attempt in range(_ATTEMPTS):
+        where = path_of(pid)
+        if _is_outside(where):
+            raise CgroupError(
+                f"cannot find the cgroup of the container's first process: {where} is outside of this cgroup namespace"
+            )
+        try:
+            return Cgroup.at(cgroup, where)
+        except CgroupError as error:
+            if errno_of(error) not in GONE or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def members(cgroup: Cgroup, pid: int) -> "list[int]":
+    """Processes of the container that are where its first one, `pid`, has moved to; none if it has not."""
+    where = path(cgroup, pid)
+    if not where or _is_outside(where):
+        return [pid] if where else []
+    try:
+        fd = open_below(cgroup.mount, where)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return [pid]
+    try:
+        mine = _pid_namespace(pid)
+        return [pid, *(each for each in pids_at(fd, "cgroup.procs") if each != pid and _pid_namespace(each) == mine)]
+    finally:
+        posix.close(fd)
+
+
+def _is_outside(where: str) -> bool:
+    return f"{where}/".startswith("/../")
+
+
+def _pid_namespace(pid: int) -> "tuple[int, int] | None":
+    """None if the process has ended, as no one has that the container's are compared with."""
+    try:
+        status = posix.stat(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
