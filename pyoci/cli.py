@@ -240,7 +240,11 @@ def main(argv: "list[str]") -> int:
     except KeyboardInterrupt:
         return 128 + 2
     except BaseException as error:  # noqa: BLE001 - engines want one line, whatever went wrong
-        return _fail(error, given)
+        try:
+            return _fail(error, given)
+        except MemoryError:
+            posix.write(2, _OUT_OF_MEMORY)
+            return 1
 
 
 def _dispatch(argv: "list[str]", given: Values) -> int:
@@ -283,6 +287,13 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
         failure = PyociError(f"cannot {verb}: {subject}{reason(error.errno or 0)}")
         failure.status = command.failure
         raise failure from error
+    except (MemoryError, SystemError) as error:
+        if not _lacks_memory(error):
+            raise
+        _let_go(error)
+        failure = PyociError(f"cannot {verb}: out of memory")
+        failure.status = command.failure
+        raise failure from None
     except PyociError as error:
         error.status = command.failure
         raise
@@ -381,8 +392,31 @@ def _cgroup_manager(given: Values) -> str:
     return name
 
 
+_SPARE = 1 << 20  # bytes: more than a single import takes
+_OUT_OF_MEMORY = b"cannot run the command: out of memory\n"
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether it is a MemoryError, or a SystemError that CPython makes of one, as while it imports a frozen module."""
+    if isinstance(error, SystemError) and not isinstance(error.__cause__, MemoryError):
+        try:  # it loses some on the way: what is there now tells
+            bytearray(_SPARE)
+        except MemoryError:
+            return True
+        return False
+    return isinstance(error, MemoryError | SystemError)
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the frames that it went through hold: to tell it takes memory, too."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
 def _fail(error: BaseException, given: Values) -> int:
     """Tell `error` once, on standard error and in the log, and return the exit status."""
+    if _lacks_memory(error):
+        _let_go(error)
+        error = PyociError("cannot run the command: out of memory")
     try:
         log = _log(given, quiet=False)
     except PyociError:  # that may be the error itself; what is left is standard error

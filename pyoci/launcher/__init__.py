@@ -45,12 +45,17 @@ def main(arguments: list[str]) -> int:
     """Run the command line of the executable; the exit status. Called by launcher.c: the core has no `sys.argv`."""
     import _pyoci_launcher
 
+    sys.unraisablehook = _say_nothing
     _install_finder()
     if not _pyoci_launcher.core_only:
         _complete()
     from pyoci import cli
 
     return cli.main(arguments)
+
+
+def _say_nothing(_: object) -> None:
+    """What can't be raised, such as a generator's lack of memory, is not told: an error is one line, the command's."""
 
 
 def preload(directory: str) -> None:

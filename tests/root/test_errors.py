@@ -1,5 +1,6 @@
 """Errors of a create: one line with the place in config.json, the object and the kernel's reason; nothing is left."""
 
+import itertools
 import json
 import os
 import re
@@ -539,6 +540,36 @@ def test_content(runtime, bundle, content, expected):
     assert processor_time() - before < 1
     assert re.fullmatch(expected, message), message
     assert len(message) < 1000
+
+
+def with_memory(size):
+    """Options for a command that may have so many bytes of address space."""
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size))}
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "create"])
+def test_little_memory_is_told_in_one_line(runtime, bundle, verb):
+    """Whatever there is too little for: no internal error, and no traces."""
+    words = ["create", "--bundle", bundle.folder, runtime.id] if verb == "create" else [verb, bundle.folder]
+    bundle.config = {"ociVersion": "1.0.0"}
+    bundle.write()
+
+    def starts(size):
+        done = subprocess.run(runtime.command(*words), capture_output=True, check=False, **with_memory(size))
+        return b"missing the required property" in done.stdout + done.stderr
+
+    least = next(size for size in itertools.count(24 << 20, 1 << 19) if starts(size))
+    bundle.config["process"] = {"cwd": "/", "args": [5]}
+    bundle.config["annotations"] = {f"key-{number}": "x" * 90 for number in range(9000)}
+    bundle.write()
+    told = tuple(runtime(*words))
+    lacking = (1, "", f"cannot {verb}: out of memory\n")
+    not_even_the_name = (1, "", "cannot run the command: out of memory\n")
+
+    sizes = range(least, least + (16 << 20), 1 << 20)
+    outcomes = {tuple(runtime(*words, **with_memory(size))) for size in sizes}
+    assert {lacking, told} == outcomes - {not_even_the_name}
+    runtime.assert_gone()
 
 
 def no_file(path):

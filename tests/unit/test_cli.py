@@ -588,7 +588,7 @@ def test_a_log_that_is_a_link(pyoci, container, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [ZeroDivisionError("division by zero"), SystemExit(7), MemoryError(), RecursionError("deep")]
+    "error", [ZeroDivisionError("division by zero"), SystemExit(7), SystemError("bad call"), RecursionError("deep")]
 )
 def test_an_internal_error_is_one_line(error, pyoci, container):
     """No traceback, status 1, whatever went wrong."""
@@ -597,6 +597,36 @@ def test_an_internal_error_is_one_line(error, pyoci, container):
 
     assert (1, "", 1) == (status, out, err.count("\n"))
     assert err.startswith(f"internal error: {type(error).__name__}")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("start x", (1, "", "cannot start: out of memory\n")), ("state x", (1, "", "cannot state: out of memory\n"))]
+)  # fmt: skip
+def test_a_lack_of_memory_is_no_internal_error(words, expected, pyoci, container, monkeypatch):
+    """It is told by what could not be done, with the command's status."""
+    container.error = MemoryError()
+    assert expected == pyoci(*words.split())
+
+    container.error = SystemError("<class 'ImportError'> returned a result with an exception set")
+    container.error.__cause__ = MemoryError()
+    assert expected == pyoci(*words.split())
+
+    monkeypatch.setattr(cli, "_SPARE", 1 << 62)
+    container.error = SystemError("error return without exception set")
+    assert expected == pyoci(*words.split())
+
+
+@pytest.mark.parametrize("name", ["_dispatch", "_fail"])
+def test_a_lack_of_memory_anywhere_else_is_told(name, pyoci, monkeypatch, capfd):
+    """On the way to the command, and while its error is told."""
+
+    def lack(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, name, lack)
+
+    assert 1 == cli.main(["--bogus"])
+    assert ("", "cannot run the command: out of memory\n") == capfd.readouterr()
 
 
 def test_an_operating_system_error_reads_like_the_kernels(pyoci, container):
