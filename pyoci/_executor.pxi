@@ -437,7 +437,7 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files (H3); with a set,
+    # Contract: a procfs of our own, never attached anywhere, so that nothing can be mounted over its files; with a set,
     # the one at /proc, which has to be one. The kernel gives no new one to a user namespace whose /proc has files covered,
     # which are locked so, nor to one that does not own the pid namespace: then that at /proc has to do.
     cdef int step, error, visible
@@ -739,7 +739,7 @@ cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexce
 
 
 cdef int open_target(Context *ctx, const Op *op, const char *path, bint directory, int *existed, int *step) noexcept nogil:
-    """The mount point, resolved once, made if it is missing; refused where a mount would deceive the rest of the set-up (H5)."""
+    """The mount point, resolved once, made if it is missing; refused where a mount would deceive the rest of the set-up."""
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
     cdef int fd = -1
     if op.flags & TARGET_REAL:
@@ -1465,7 +1465,7 @@ cdef int do_readonly_path(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
     # Contract: a new pseudo-terminal of the container's own devpts, its peer obtained from the master and by no path
-    # (H8); size b rows by c columns unless 0; owned by uid d. The runtime takes the master at SYNC_CONSOLE (a).
+    #; size b rows by c columns unless 0; owned by uid d. The runtime takes the master at SYNC_CONSOLE (a).
     cdef statfs_t fs
     cdef stat_t st
     cdef winsize size

@@ -48,7 +48,7 @@ BYTES = {
 
 @pytest.mark.parametrize("kind", BYTES)
 def test_bytes(attack: Attack, kind: str) -> None:
-    """GHSA-5j5w-g665-5m35, T1 to T6, T11: bytes that are no config, or could be read in two ways."""
+    """GHSA-5j5w-g665-5m35: bytes that are no config, or could be read in two ways."""
     (attack.bundle / "config.json").write_bytes(BYTES[kind])
     for command in ("create", "run"):
         result = attack.pyoci(command, "--bundle", attack.bundle, attack.id)
@@ -79,7 +79,7 @@ def test_bytes(attack: Attack, kind: str) -> None:
     ],
 )  # fmt: skip
 def test_values(attack: Attack, pointer: str, value: Any) -> None:
-    """T3 to T5: a value that is out of range, or of another type, is an error with its JSON pointer."""
+    """A value that is out of range, or of another type, is an error with its JSON pointer."""
     *parents, last = pointer.split("/")[1:]
     place: Any = attack.config
     for name in parents:
@@ -107,7 +107,7 @@ USER_MAPS = {
 
 @pytest.mark.parametrize("kind", USER_MAPS)
 def test_id_mappings(attack: Attack, kind: str) -> None:
-    """CVE-2024-40635's class, T72: mappings that overlap, wrap around, or are too many for the kernel."""
+    """CVE-2024-40635's class: mappings that overlap, wrap around, or are too many for the kernel."""
     attack.in_user_namespace()
     attack.linux["uidMappings"] = USER_MAPS[kind]
     result = attack.run()
@@ -126,7 +126,7 @@ def test_id_mappings(attack: Attack, kind: str) -> None:
     ids=["mounts", "env", "args", "annotations", "hooks"],
 )
 def test_floods(attack: Attack, pointer: str, value: Any) -> None:
-    """CVE-2022-23471's class, T7: too much of something is an error, in bounded time and memory."""
+    """CVE-2022-23471's class: too much of something is an error, in bounded time and memory."""
     (attack.process if pointer in ("env", "args") else attack.config)[pointer] = value
     attack.write_config()
     command = ["/bin/sh", "-c", 'ulimit -d 300000; exec "$@"', "sh",
@@ -143,7 +143,7 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
     "kind", ["fifo", "fifo with a writer", "socket", "folder", "symlink", "zero", "tty", "missing"]
 )
 def test_config_is_no_file(attack: Attack, kind: str) -> None:
-    """T8: a config.json that is no regular file is refused at once; it is not followed, read or waited for."""
+    """A config.json that is no regular file is refused at once; it is not followed, read or waited for."""
     place = attack.bundle / "config.json"
     held = -1
     if kind.startswith("fifo"):
@@ -183,7 +183,7 @@ def test_update_and_exec_reject_fifos(attack: Attack, words: tuple[str, str]) ->
 
 
 def test_bundle_is_gone_after_create(attack: Attack) -> None:
-    """H23, T9: start reads nothing of the bundle: a config that was rewritten, or a bundle that is gone, changes nothing."""
+    """Start reads nothing of the bundle: a config that was rewritten, or a bundle that is gone, changes nothing."""
     attack.shell("echo original")
     assert 0 == attack.create().status
     attack.shell("echo rewritten")
@@ -223,7 +223,7 @@ IDS = [
 
 @pytest.mark.parametrize("id", IDS)
 def test_ids(attack: Attack, id: str) -> None:
-    """CVE-2017-1002101's class, T10: an id is a name, never a path; with a bad one nothing is made or removed."""
+    """CVE-2017-1002101's class: an id is a name, never a path; with a bad one nothing is made or removed."""
     (attack.root / "victim").mkdir(parents=True)
     attack.root.chmod(0o700)
     attack.write_config()
@@ -245,7 +245,7 @@ def test_ids(attack: Attack, id: str) -> None:
 
 @pytest.mark.parametrize("path", [b"new\nline", b"esc\x1b[2J", b"x" * 250])
 def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
-    """P11: a bundle whose name is no plain text works, and its state can be read."""
+    """A bundle whose name is no plain text works, and its state can be read."""
     strange = os.fsencode(attack.folder) + b"/" + path
     os.rename(attack.bundle, strange)
     attack.config["root"]["path"] = "rootfs"
@@ -266,7 +266,7 @@ def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
 
 
 def test_bundle_has_no_text_as_its_name(attack: Attack) -> None:
-    """P11: JSON can't hold a name that is not UTF-8: it is refused, before there is a container that no command can read."""
+    """JSON can't hold a name that is not UTF-8: it is refused, before there is a container that no command can read."""
     strange = os.fsencode(attack.folder) + b"/caf\xe9"
     attack.write_config()
     os.rename(attack.bundle, strange)

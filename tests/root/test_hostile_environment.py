@@ -56,14 +56,14 @@ def traced(attack: Attack, *words: object, **options: Any) -> str:
     return out.read_text()
 
 
-# ── T69: what the caller's surroundings hold ────────────────────────────────────────────────────────────
+# ── what the caller's surroundings hold ─────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "command", ["run", "create", "list", "features", "spec", "validate", "plan", "--version", "--help"]
 )
 def test_hostile_environment_and_folder(attack: Attack, command: str) -> None:
-    """P4: neither PYTHON* nor HOME nor the folder with a json.py in it decides what code runs, cold commands included."""
+    """Neither PYTHON* nor HOME nor the folder with a json.py in it decides what code runs, cold commands included."""
     marker = attack.folder / "pwned"
     plant(attack.bundle, marker)
     plant(attack.folder, marker)
@@ -97,7 +97,7 @@ def test_hostile_environment_and_folder(attack: Attack, command: str) -> None:
 
 
 def test_program_path_is_not_the_callers(attack: Attack) -> None:
-    """P12: no program is looked for in the caller's PATH."""
+    """No program is looked for in the caller's PATH."""
     (attack.folder / "evil").mkdir()
     for name in ("newuidmap", "newgidmap", "criu", "sh", "true", "modprobe", "pyoci", "python3"):
         script = attack.folder / "evil" / name
@@ -109,7 +109,7 @@ def test_program_path_is_not_the_callers(attack: Attack) -> None:
     assert str(attack.folder / "evil") not in text
 
 
-# ── T70: what the image holds ───────────────────────────────────────────────────────────────────────────
+# ── what the image holds ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ EXPECTED = re.compile(r"^(/proc|/sys|/dev|/bin/sleep$|/etc/passwd$|/$|[^/]*$)")
 
 @pytest.mark.parametrize("home", [True, False])
 def test_image_full_of_code(library: Attack, home: bool) -> None:
-    """CVE-2019-14271, CVE-2022-1227, CVE-2026-41567, P2, P3: after entering the container nothing of it is loaded.
+    """CVE-2019-14271, CVE-2022-1227, CVE-2026-41567: after entering the container nothing of it is loaded.
 
     A process that entered a container never runs Python: it opens the program to look at its first bytes, and passwd.
     """
@@ -170,7 +170,7 @@ def test_image_full_of_code(library: Attack, home: bool) -> None:
 
 
 def test_image_full_of_code_and_an_error(library: Attack) -> None:
-    """P3: an error in the container reads no source line, no message catalogue and no time zone of the image."""
+    """An error in the container reads no source line, no message catalogue and no time zone of the image."""
     library.process["args"] = ["/bin/nosuch"]
     library.process["env"] = ["PATH=/bin"]
     result = library.run()
@@ -185,7 +185,7 @@ def test_image_full_of_code_and_an_error(library: Attack) -> None:
 
 @pytest.mark.parametrize("command", ["create", "start", "state", "kill", "delete"])
 def test_no_python_module_comes_from_a_disk(attack: Attack, command: str) -> None:
-    """P1, P4, P5: on the hot path code comes from the executable alone, which is a static copy of everything."""
+    """On the hot path code comes from the executable alone, which is a static copy of everything."""
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.write_config()
     if command != "create":
@@ -203,7 +203,7 @@ def test_no_python_module_comes_from_a_disk(attack: Attack, command: str) -> Non
 
 
 def test_executable_has_no_search_path(attack: Attack) -> None:
-    """P5: the executable is built without RPATH, with a stack that is not executable, and is no setuid file."""
+    """The executable is built without RPATH, with a stack that is not executable, and is no setuid file."""
     headers = subprocess.check_output(
         ["readelf", "--wide", "--program-headers", "--dynamic", attack.executable], text=True
     )

@@ -51,7 +51,7 @@ def seconds(attack: Attack) -> str:
     return str(int(attack.id[2:9], 16) + 10_000_000)
 
 
-# ── T47: environment and descriptors ────────────────────────────────────────────────────────────────────
+# ── environment and descriptors ─────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,7 +75,7 @@ def test_environment_is_the_hooks(attack: Attack, kind: str) -> None:
 
 
 def test_environment_is_empty_without_one(attack: Attack) -> None:
-    """H24: a hook without `env` has none."""
+    """A hook without `env` has none."""
     program = attack.folder / "hook"
     program.write_text(f"#!/bin/sh\nexec /bin/busybox env > {attack.folder}/told\n")
     program.chmod(0o755)
@@ -85,12 +85,12 @@ def test_environment_is_empty_without_one(attack: Attack) -> None:
     assert names <= {"PWD", "SHLVL", "_", "OLDPWD", "PATH"}
 
 
-# ── T45, T46: time and output ───────────────────────────────────────────────────────────────────────────
+# ── time and output ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createContainer", "startContainer", "poststop"])
 def test_timeout_kills_children_too(attack: Attack, kind: str) -> None:
-    """T45: at its timeout a hook is killed with what it started."""
+    """At its timeout a hook is killed with what it started."""
     mark = seconds(attack)
     set_hook(attack, kind, hook(f"sleep {mark} & sleep {mark} & trap '' TERM INT; sleep {mark}", timeout=1))
     before = time.monotonic()
@@ -103,7 +103,7 @@ def test_timeout_kills_children_too(attack: Attack, kind: str) -> None:
 @pytest.mark.parametrize("timeout", [2_147_483, 2_147_484, 4_294_968, 2**31, 2**53, 2**63 - 1])
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"])
 def test_timeout_is_huge(attack: Attack, kind: str, timeout: int) -> None:
-    """H26: a timeout in seconds whose milliseconds do not fit 32 or 64 bits is long, not past."""
+    """A timeout in seconds whose milliseconds do not fit 32 or 64 bits is long, not past."""
     set_hook(attack, kind, hook("sleep 0.05", timeout=timeout))
     result = attack.run()
     assert (0, "") == (result.status, result.err)
@@ -111,7 +111,7 @@ def test_timeout_is_huge(attack: Attack, kind: str, timeout: int) -> None:
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"])
 def test_child_writes_for_ever(attack: Attack, kind: str) -> None:
-    """H26: a process that a hook leaves behind, and that never stops to write, keeps nobody."""
+    """A process that a hook leaves behind, and that never stops to write, keeps nobody."""
     mark = seconds(attack)
     writer = f"exec /bin/busybox dd if=/dev/zero bs=64k count={mark}"
     script = " ".join([f"({writer}) &"] * 6) + " sleep 0.1; exit 0"
@@ -127,7 +127,7 @@ def test_child_writes_for_ever(attack: Attack, kind: str) -> None:
 @pytest.mark.parametrize("status", [0, 1])
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
 def test_output_is_a_gigabyte(attack: Attack, kind: str, status: int) -> None:
-    """CVE-2022-1708, CVE-2022-31030, T46: output is read, cut and dropped; memory does not grow with it."""
+    """CVE-2022-1708, CVE-2022-31030: output is read, cut and dropped; memory does not grow with it."""
     size = 1024 if kind == "createRuntime" and status else 128
     script = f"/bin/busybox dd if=/dev/zero bs=1M count={size} >&2; exit {status}"
     set_hook(attack, kind, hook(script))
@@ -144,7 +144,7 @@ def test_output_is_a_gigabyte(attack: Attack, kind: str, status: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stdin_is_closed_at_once(attack: Attack, kind: str) -> None:
-    """T46: a hook that does not read the state is no broken pipe."""
+    """A hook that does not read the state is no broken pipe."""
     attack.config["annotations"] = {"filler": "x" * 100_000}
     set_hook(attack, kind, hook("exec 0<&- 1>&- 2>&-; exit 0"))
     assert 0 == attack.run().status
@@ -152,7 +152,7 @@ def test_stdin_is_closed_at_once(attack: Attack, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 def test_state_can_not_be_changed(attack: Attack, kind: str) -> None:
-    """H24: the state on one hook's stdin is the state on the next one's."""
+    """The state on one hook's stdin is the state on the next one's."""
     vandal = "exec 3<>/dev/stdin; echo garbage >&3; truncate -s 0 /dev/stdin; cat > /dev/null; true"
     check = f"cat > {attack.folder}/told"
     set_hook(attack, kind, hook(vandal + " 2>/dev/null"), hook(check))
@@ -164,7 +164,7 @@ def test_state_can_not_be_changed(attack: Attack, kind: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_runtime_is_killed_while_a_hook_sleeps(attack: Attack, command: str, number: int, kind: str) -> None:
-    """T45: no timeout, and somebody loses patience: the runtime ends, and with it the hook and the first process."""
+    """No timeout, and somebody loses patience: the runtime ends, and with it the hook and the first process."""
     mark = seconds(attack)
     set_hook(attack, kind, hook(f"echo > {attack.folder}/sleeping; exec sleep {mark}"))
     attack.write_config()
@@ -182,7 +182,7 @@ def test_runtime_is_killed_while_a_hook_sleeps(attack: Attack, command: str, num
 
 
 def test_parent_dies_without_a_word(attack: Attack) -> None:
-    """T48: the first process sees its parent's end by its socket as well, and not by the parent-death signal alone."""
+    """The first process sees its parent's end by its socket as well, and not by the parent-death signal alone."""
     mark = seconds(attack)
     set_hook(attack, "createRuntime", hook(f"echo > {attack.folder}/sleeping; exec sleep {mark}"))
     attack.write_config()
@@ -211,13 +211,13 @@ def attack_processes(attack: Attack) -> list[int]:
     return found
 
 
-# ── T44: hooks that can't run ───────────────────────────────────────────────────────────────────────────
+# ── hooks that can't run ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", [*ON_HOST, "startContainer", "poststart"])
 @pytest.mark.parametrize("what", ["missing", "folder", "not executable", "no format", "relative link", "fifo", "loop"])
 def test_hook_is_no_program(attack: Attack, kind: str, what: str) -> None:
-    """T44: a hook that can't be executed is an error that names it, in bounded time."""
+    """A hook that can't be executed is an error that names it, in bounded time."""
     folder = attack.rootfs if kind == "startContainer" else attack.folder
     place = folder / "hook"
     if what == "folder":
@@ -241,7 +241,7 @@ def test_hook_is_no_program(attack: Attack, kind: str, what: str) -> None:
 
 @pytest.mark.parametrize("kind", [*ON_HOST, "startContainer"])
 def test_failing_hook_stops_the_container(attack: Attack, kind: str) -> None:
-    """T44: after a hook that failed, or was killed, no later one runs and no program starts."""
+    """After a hook that failed, or was killed, no later one runs and no program starts."""
     out = "/told" if kind == "startContainer" else f"{attack.folder}/told"
     attack.process["args"] = ["/bin/touch", "/ran"]
     for script in ("exit 3", "kill -KILL $$"):
@@ -253,7 +253,7 @@ def test_failing_hook_stops_the_container(attack: Attack, kind: str) -> None:
         assert not (attack.folder / "told").exists()
 
 
-# ── T47: startContainer hooks are programs of the image ─────────────────────────────────────────────────
+# ── startContainer hooks are programs of the image ──────────────────────────────────────────────────────
 
 
 def test_swapped_start_container_hook(attack: Attack, probe: Path) -> None:
@@ -314,12 +314,12 @@ def test_hook_paths_do_not_come_from_the_image(attack: Attack) -> None:
     assert (True, str(attack.bundle)) == (not exe.startswith(str(attack.rootfs)), cwd)
 
 
-# ── T71: what hooks write ends up in logs ───────────────────────────────────────────────────────────────
+# ── what hooks write ends up in logs ────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
 def test_output_forges_no_log_line(attack: Attack, kind: str) -> None:
-    """CVE-2022-4318's class, H25: escapes, line breaks and bad UTF-8 of a hook stay on one line, as text."""
+    """CVE-2022-4318's class: escapes, line breaks and bad UTF-8 of a hook stay on one line, as text."""
     script = r"""printf 'first\n{"level":"error","msg":"forged"}\r\033]0;owned\007\033[2J\377\200\0end' >&2; exit 1"""
     set_hook(attack, kind, hook(script))
     result = attack.run()
@@ -336,7 +336,7 @@ def test_output_forges_no_log_line(attack: Attack, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a\tb", "é", "a\u202eb", "a b", "a/../b", "\x7f", "a\0b"])
 def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
-    """H21, H25: an id that is none is shown, on one line, with what can't be printed escaped."""
+    """An id that is none is shown, on one line, with what can't be printed escaped."""
     if "\0" in name:
         with pytest.raises(ValueError):
             attack.pyoci("state", name)
@@ -355,7 +355,7 @@ def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "fifo", "folder"])
 def test_log_is_no_file(attack: Attack, kind: str) -> None:
-    """CVE-2025-0750, T71: a log that is a link, or would block, is refused."""
+    """CVE-2025-0750: a log that is a link, or would block, is refused."""
     if kind == "symlink":
         attack.log.symlink_to(attack.outside / "file")
     elif kind == "dangling symlink":
@@ -371,7 +371,7 @@ def test_log_is_no_file(attack: Attack, kind: str) -> None:
 
 
 def test_paths_in_errors_are_printable(attack: Attack) -> None:
-    """H25: what a config names is shown in errors with its escapes escaped."""
+    """What a config names is shown in errors with its escapes escaped."""
     attack.process["args"] = ["/bin/\x1b[31mred\nline"]
     result = attack.run()
     assert (1, 1) == (result.status, result.err.count("\n"))

@@ -55,7 +55,7 @@ def jail(attack: Attack) -> Attack:
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]])
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_leaving_the_root(jail: Attack, options: list[str], user_namespace: bool) -> None:
-    """H6: CAP_SYS_CHROOT, which Docker gives, does not lead out of the root."""
+    """CAP_SYS_CHROOT, which Docker gives, does not lead out of the root."""
     if user_namespace:
         jail.in_user_namespace()
     result = jail.run(*options)
@@ -63,7 +63,7 @@ def test_leaving_the_root(jail: Attack, options: list[str], user_namespace: bool
 
 
 def test_everything_allowed(jail: Attack) -> None:
-    """H6: even with every capability a pivoted container has nothing below its root to unmount."""
+    """Even with every capability a pivoted container has nothing below its root to unmount."""
     jail.process["capabilities"] = {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
     result = jail.run()
     assert (0, ["chroot: in", "umount: in"]) == (result.status, result.out.splitlines()), result
@@ -71,7 +71,7 @@ def test_everything_allowed(jail: Attack) -> None:
 
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_no_unmasked_procfs_of_the_host(attack: Attack, user_namespace: bool) -> None:
-    """H6: without pivot_root the host's procfs and sysfs are detached or covered before the container's root is entered."""
+    """Without pivot_root the host's procfs and sysfs are detached or covered before the container's root is entered."""
     if user_namespace:
         attack.in_user_namespace()
     attack.shell("cat /proc/self/mountinfo")

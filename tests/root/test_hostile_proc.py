@@ -13,7 +13,7 @@ from tests.support.hostile import Attack, bind, mount
 pytestmark = pytest.mark.root
 
 
-# ── T23: mounts over /proc ──────────────────────────────────────────────────────────────────────────────
+# ── mounts over /proc ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "fake procfs", "procfs file", "cgroup2", "sysfs", "mqueue"])
@@ -80,7 +80,7 @@ def test_device_on_a_procfs_file(attack: Attack) -> None:
     assert (1, True) == (result.status, "procfs" in result.err)
 
 
-# ── T25, T26: sysctl ────────────────────────────────────────────────────────────────────────────────────
+# ── sysctl ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_sysctl_with_proc_covered(attack: Attack) -> None:
@@ -104,7 +104,7 @@ def test_sysctl_with_proc_covered(attack: Attack) -> None:
 
 
 def test_sysctl_reaches_only_the_container(attack: Attack) -> None:
-    """T25: the parameter is the container's, the host's stays."""
+    """The parameter is the container's, the host's stays."""
     before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
     attack.linux["sysctl"] = {"net.ipv4.ip_forward": "0" if before.strip() == "1" else "1", "kernel.msgmax": "4096"}
     attack.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax")
@@ -157,7 +157,7 @@ def test_sysctl_of_the_hosts_network(attack: Attack, way: str) -> None:
     assert 1 == result.status
 
 
-# ── T27: /proc/self/exe ─────────────────────────────────────────────────────────────────────────────────
+# ── /proc/self/exe ──────────────────────────────────────────────────────────────────────────────────────
 
 
 OVERWRITE = """#include <errno.h>
@@ -233,7 +233,7 @@ def test_runtime_is_never_writable(attack: Attack, probe: Path) -> None:
 
 
 def test_libraries_of_the_image_do_not_run_in_the_runtime(attack: Attack) -> None:
-    """CVE-2019-14271, P1: a `#!/proc/self/exe` script does not run the image's ELF loader as the runtime."""
+    """CVE-2019-14271: a `#!/proc/self/exe` script does not run the image's ELF loader as the runtime."""
     (attack.rootfs / "lib64").mkdir()
     marker = attack.rootfs / "loaded"
     loader = attack.rootfs / "lib64/ld-linux-x86-64.so.2"
@@ -254,7 +254,7 @@ def test_libraries_of_the_image_do_not_run_in_the_runtime(attack: Attack) -> Non
     assert not marker.exists() or 0 == marker.stat().st_uid
 
 
-# ── T28, T29: cgroups ───────────────────────────────────────────────────────────────────────────────────
+# ── cgroups ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("way", ["cgroupns", "host cgroupns", "userns", "userns and host cgroupns"])

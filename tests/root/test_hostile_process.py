@@ -54,7 +54,7 @@ def told_by(attack: Attack, *options: object, **more: Any) -> dict[str, Any]:
     return tell(result.out)
 
 
-# ── T30 to T32: descriptors, the working directory ──────────────────────────────────────────────────────
+# ── descriptors, the working directory ──────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_leaked_descriptors(inside: Attack, leaked: list[int], options: list[str
 
 
 def test_leaked_descriptors_of_a_created_process(inside: Attack, leaked: list[int]) -> None:
-    """CVE-2024-21626, H9: while it waits for start, the first process holds two FIFOs of the state, and no directory."""
+    """CVE-2024-21626: while it waits for start, the first process holds two FIFOs of the state, and no directory."""
     assert 0 == inside.create(close_fds=False).status
     folder = f"/proc/{inside.pid()}/fd"
     links = {int(fd): os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
@@ -119,7 +119,7 @@ def test_cwd_becomes_a_leaked_directory(inside: Attack, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]])
 def test_program_behind_a_leaked_directory(inside: Attack, leaked: list[int], options: list[str]) -> None:
-    """CVE-2024-21626, T32: no descriptor of the runtime leads execve to a program of the host."""
+    """CVE-2024-21626: no descriptor of the runtime leads execve to a program of the host."""
     for n in [*range(3, 24), leaked[0], leaked[4]]:
         for path in (
             f"/proc/self/fd/{n}/../bin/sh",
@@ -131,7 +131,7 @@ def test_program_behind_a_leaked_directory(inside: Attack, leaked: list[int], op
             assert (True, "") == (result.status != 0, result.out), (path, result)
 
 
-# ── T34 to T36, T39: ids, groups, capabilities ──────────────────────────────────────────────────────────
+# ── ids, groups, capabilities ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("value", [4294967295, 4294967296, -1, -2, 2**63, 1.0, "0", "1000", True, None, [], "１"])
@@ -229,7 +229,7 @@ def test_capabilities_are_exact(
 
 @pytest.mark.parametrize("nnp", [False, True])
 def test_setuid_and_file_capabilities(inside: Attack, probe: Path, nnp: bool) -> None:
-    """CVE-2022-24769, T37, T39: with no_new_privs, or nothing in the bounding set, files of the image give nothing."""
+    """CVE-2022-24769: with no_new_privs, or nothing in the bounding set, files of the image give nothing."""
     setuid = inside.rootfs / "bin/setuid"
     setuid.write_bytes(probe.read_bytes())
     setuid.chmod(0o6755)
@@ -262,12 +262,12 @@ def test_capabilities_in_a_user_namespace(inside: Attack) -> None:
     assert [0, kill, kill, kill, 0] == [int(told[name], 16) for name in SETS]
 
 
-# ── T38: signals, limits, and what else survives execve ─────────────────────────────────────────────────
+# ── signals, limits, and what else survives execve ──────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("options", [[], ["--detach"]])
 def test_signals_of_the_caller(inside: Attack, options: list[str]) -> None:
-    """P6: what the caller, or Python, ignores or blocks is neither ignored nor blocked inside."""
+    """What the caller, or Python, ignores or blocks is neither ignored nor blocked inside."""
 
     def ignore_and_block() -> None:
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -290,7 +290,7 @@ def test_signals_of_the_caller(inside: Attack, options: list[str]) -> None:
 
 @pytest.mark.parametrize("signal", ["TERM", "USR1"])
 def test_signals_before_start(inside: Attack, signal: str) -> None:
-    """H15: a signal that comes while the container waits is dealt with at once; none is lost in a mask."""
+    """A signal that comes while the container waits is dealt with at once; none is lost in a mask."""
     inside.linux["namespaces"] = [ns for ns in inside.linux["namespaces"] if ns["type"] != "pid"]
     assert 0 == inside.create().status
     assert 0 == inside.pyoci("kill", inside.id, signal).status
@@ -300,7 +300,7 @@ def test_signals_before_start(inside: Attack, signal: str) -> None:
 
 
 def test_limits_of_the_caller(inside: Attack) -> None:
-    """T38: a tight limit of the caller's is the container's too, unless the config sets another."""
+    """A tight limit of the caller's is the container's too, unless the config sets another."""
     inside.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128},
                                  {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]  # fmt: skip
     inside.shell("ulimit -n; ulimit -Hn; ulimit -c")
@@ -309,7 +309,7 @@ def test_limits_of_the_caller(inside: Attack) -> None:
     assert ["64", "128", "0"] == result.out.split()
 
 
-# ── T33: the first process before it is the container's ─────────────────────────────────────────────────
+# ── the first process before it is the container's ──────────────────────────────────────────────────────
 
 
 def test_created_process_can_not_be_touched(inside: Attack) -> None:
@@ -361,7 +361,7 @@ def test_joined_pid_namespace_can_not_touch_it(attack: Attack, probe: Path) -> N
     assert "" == attack.output()
 
 
-# ── T40: seccomp ────────────────────────────────────────────────────────────────────────────────────────
+# ── seccomp ─────────────────────────────────────────────────────────────────────────────────────────────
 
 MINIMAL = """
 static long call(long n, long a, long b, long c)
@@ -405,7 +405,7 @@ def test_profile_allows_hardly_anything(minimal: Attack, default: str, nnp: bool
 
 
 def test_profile_pretends(attack: Attack) -> None:
-    """H15: capset and capget that a filter answers with success did nothing: the container must not start with more."""
+    """capset and capget that a filter answers with success did nothing: the container must not start with more."""
     attack.process["capabilities"] = {name: ["CAP_KILL"] for name in ("bounding", "effective", "permitted")}
     attack.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -416,7 +416,7 @@ def test_profile_pretends(attack: Attack) -> None:
 
 
 def test_unknown_action_or_architecture(attack: Attack) -> None:
-    """H16: what the compiler does not know is an error, never a hole."""
+    """What the compiler does not know is an error, never a hole."""
     for seccomp in (
         {"defaultAction": "SCMP_ACT_NOSUCH"},
         {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOSUCH"]},
@@ -468,7 +468,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_program_is_malformed(attack: Attack, kind: str) -> None:
-    """H26: a file of the image is read with bounds: an error of execve's at most."""
+    """A file of the image is read with bounds: an error of execve's at most."""
     (attack.rootfs / "bin/evil").write_bytes(PROGRAMS[kind])
     (attack.rootfs / "bin/evil").chmod(0o755)
     attack.process["args"] = ["/bin/evil"]
@@ -479,7 +479,7 @@ def test_program_is_malformed(attack: Attack, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "loop"])
 def test_program_is_no_file(attack: Attack, kind: str) -> None:
-    """H1: a program that is no regular file is not opened to find out."""
+    """A program that is no regular file is not opened to find out."""
     place = attack.rootfs / "bin/evil"
     if kind == "fifo":
         os.mkfifo(place, 0o755)
@@ -496,7 +496,7 @@ def test_program_is_no_file(attack: Attack, kind: str) -> None:
     assert (1, True) == (result.status, AT_ONCE > result.seconds)
 
 
-# ── T42, T43: the terminal ──────────────────────────────────────────────────────────────────────────────
+# ── the terminal ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
@@ -541,7 +541,7 @@ def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
 
 
 def test_terminal_and_socket_belong_together(attack: Attack) -> None:
-    """T42: a terminal without somebody at its other end is refused before anything is made."""
+    """A terminal without somebody at its other end is refused before anything is made."""
     attack.process["terminal"] = True
     result = attack.create()
     assert (1, True) == (result.status, "no --console-socket" in result.err)
@@ -554,7 +554,7 @@ def test_terminal_and_socket_belong_together(attack: Attack) -> None:
 
 
 def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
-    """H4: neither the caller's session keyring is the container's, with whatever keys it holds, nor one that any user of
+    """Neither the caller's session keyring is the container's, with whatever keys it holds, nor one that any user of
     the host has given a name that the runtime might ask for."""
     if not Path("/proc/keys").exists():
         pytest.skip("a kernel without keyrings")
@@ -578,7 +578,7 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
 
 
 def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
-    """H26: whoever is container root in a user namespace can use up the keys of that user of the host, whom other
+    """Whoever is container root in a user namespace can use up the keys of that user of the host, whom other
     containers may share: they are made all the same, and exec works.
     """
     if not Path("/proc/keys").exists():
@@ -623,7 +623,7 @@ def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
 @pytest.mark.parametrize("delete", [False, True], ids=["killed", "deleted"])
 @pytest.mark.parametrize("held_up", ["clone3", "setns", "execve", "exec.json"])
 def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, delete: bool) -> None:
-    """T57: that is what it says, whatever it met: engines take `no such file or directory` for a missing program."""
+    """That is what it says, whatever it met: engines take `no such file or directory` for a missing program."""
     attack.process["args"] = ["/bin/sleep", "100"]
     assert 0 == attack.create().status
     assert 0 == attack.start().status
@@ -655,7 +655,7 @@ def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, d
 
 @pytest.mark.parametrize("kind", ["zero", "folder", "pipe", "file", "file to write to"])
 def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
-    """H8: only what is the container's alone is given to its user: no device that others use as well, no folder, and no
+    """Only what is the container's alone is given to its user: no device that others use as well, no folder, and no
     file to read from."""
     attack.process["user"] = {"uid": 1000, "gid": 1000}
     place = attack.folder / kind
@@ -691,7 +691,7 @@ CHANGED_BY_EXEC = {
 
 @pytest.mark.parametrize("null", ["created", *CHANGED_BY_EXEC])
 def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> None:
-    """H8: root of the container may change its own /dev/null and not, through what it has inherited, the host's."""
+    """Root of the container may change its own /dev/null and not, through what it has inherited, the host's."""
     attack.process["capabilities"] = {
         set_: ["CAP_CHOWN", "CAP_FOWNER"] for set_ in ("bounding", "effective", "permitted")
     }
@@ -717,7 +717,7 @@ def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> N
 
 @pytest.mark.parametrize("kind", ["tty", "pty"])
 def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
-    """H8: one of a devpts is given to the container's user; /dev/tty, which is everybody's, a console or a serial line is
+    """One of a devpts is given to the container's user; /dev/tty, which is everybody's, a console or a serial line is
     not."""
     attack.process["user"] = {"uid": 1000, "gid": 1000}
     attack.write_config()

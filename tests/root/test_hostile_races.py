@@ -204,7 +204,7 @@ def test_node(attack: Attack, race: Callable[..., None]) -> None:
 
 
 def test_program(attack: Attack, race: Callable[..., None]) -> None:
-    """H1: the program is a file now and a FIFO then: nobody waits at its other end."""
+    """The program is a file now and a FIFO then: nobody waits at its other end."""
     volume = attack.rootfs / "volume"
     volume.mkdir()
     shutil.copy("/bin/busybox", volume / "true")
@@ -280,7 +280,7 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
 
 
 def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
-    """H17: where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
+    """Where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
 
     The process in between, which alone calls setns, is held up before and in clone3, so that the first one is ready before
     its pid can be told.

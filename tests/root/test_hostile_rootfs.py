@@ -33,7 +33,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return run
 
 
-# ── T12, T14, T15: the root and its folders ─────────────────────────────────────────────────────────────
+# ── the root and its folders ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("target", ["/elsewhere", "../../outside", "/etc", "/"])
@@ -118,7 +118,7 @@ def test_mount_over_the_root(attack: Attack, run: Run, destination: str) -> None
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "missing", "fifo", "slash"])
 def test_root_path_is_no_directory(attack: Attack, kind: str) -> None:
-    """T15: root.path itself must be a directory, and not a link to one."""
+    """root.path itself must be a directory, and not a link to one."""
     place = attack.bundle / "root2"
     if kind in ("symlink", "slash"):
         place.symlink_to(attack.rootfs)
@@ -133,7 +133,7 @@ def test_root_path_is_no_directory(attack: Attack, kind: str) -> None:
     assert expected.get(kind, "it is a symlink") in result.err
 
 
-# ── T16 to T19: /dev ────────────────────────────────────────────────────────────────────────────────────
+# ── /dev ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_dev_is_a_link_to_the_host(attack: Attack) -> None:
@@ -257,7 +257,7 @@ def test_masks_do_not_use_the_containers_null(attack: Attack, run: Run, null: st
 
 
 def test_masks_do_not_give_away_the_hosts_null(attack: Attack, run: Run) -> None:
-    """H7: root of a container may own every file there, but through a mask it can't change what the host's /dev/null is."""
+    """Root of a container may own every file there, but through a mask it can't change what the host's /dev/null is."""
     files = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
     attack.process["capabilities"] = {kind: list(files) for kind in ("bounding", "effective", "permitted")}
     attack.linux["maskedPaths"] = ["/proc/keys", "/etc/secret"]
@@ -310,7 +310,7 @@ def test_pts_is_no_devpts(attack: Attack, console: "Console", what: str) -> None
     assert "the container's /dev/pts is not a devpts" in result.err
 
 
-# ── T20: masked and read-only paths ─────────────────────────────────────────────────────────────────────
+# ── masked and read-only paths ──────────────────────────────────────────────────────────────────────────
 
 
 def test_masked_path_is_a_link(attack: Attack, run: Run) -> None:
@@ -385,7 +385,7 @@ def test_cwd_is_made_inside(attack: Attack, run: Run, cwd: str) -> None:
 
 @pytest.mark.parametrize("file", ["fifo", "device", "link", "folder", "huge"])
 def test_passwd_is_a_trap(attack: Attack, file: str) -> None:
-    """CVE-2026-47262 (containerd), P3: the container's passwd neither blocks, nor leads out, nor fills memory."""
+    """CVE-2026-47262 (containerd): the container's passwd neither blocks, nor leads out, nor fills memory."""
     place = attack.rootfs / "etc/passwd"
     place.unlink()
     if file == "fifo":

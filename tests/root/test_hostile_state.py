@@ -73,11 +73,11 @@ def rewritten(place: Path, **changes: Any) -> Iterator[None]:
             (place / "state.json").write_bytes(original)
 
 
-# ── T53, T54: start finds something else than it left ───────────────────────────────────────────────────
+# ── start finds something else than it left ─────────────────────────────────────────────────────────────
 
 
 def test_init_is_killed_before_start(attack: Attack) -> None:
-    """T53: start of a container whose first process was killed says that it has stopped."""
+    """Start of a container whose first process was killed says that it has stopped."""
     created(attack)
     os.kill(attack.pid(), signal.SIGKILL)
     attack.wait("stopped")
@@ -88,7 +88,7 @@ def test_init_is_killed_before_start(attack: Attack) -> None:
 @pytest.mark.parametrize("name", ["exec.fifo", "result.fifo"])
 @pytest.mark.parametrize("kind", ["missing", "file", "symlink", "fifo", "fifo with a reader", "folder", "device"])
 def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
-    """T54: start never writes to, reads from or waits for anything but the FIFOs that create made."""
+    """Start never writes to, reads from or waits for anything but the FIFOs that create made."""
     place = created(attack)
     init = attack.pid()
     os.rename(place / name, attack.folder / "original")
@@ -118,11 +118,11 @@ def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
         assert "sleep" not in Path(f"/proc/{init}/cmdline").read_text().split("\0")[0]
 
 
-# ── T55 to T58: many at once ────────────────────────────────────────────────────────────────────────────
+# ── many at once ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_result_fifo_is_kept_open(attack: Attack) -> None:
-    """H23, H26: a start whose answer is held back by somebody else ends with the container, at the latest."""
+    """A start whose answer is held back by somebody else ends with the container, at the latest."""
     place = created(attack)
     pid = attack.pid()
     keeper = os.open(place / "result.fifo", os.O_RDWR)
@@ -139,7 +139,7 @@ def test_result_fifo_is_kept_open(attack: Attack) -> None:
 
 
 def test_parallel_starts(attack: Attack) -> None:
-    """T55: of many starts exactly one succeeds."""
+    """Of many starts exactly one succeeds."""
     created(attack)
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: attack.start(), range(8)))
@@ -149,7 +149,7 @@ def test_parallel_starts(attack: Attack) -> None:
 
 
 def test_parallel_starts_after_a_killed_create(attack: Attack) -> None:
-    """T55, H20: looking whether somebody else is at work must not give up one's own lock."""
+    """Looking whether somebody else is at work must not give up one's own lock."""
     place = created(attack)
     rewrite(place, status="creating")  # as a runtime leaves it that was killed just before it committed
     with ThreadPoolExecutor(8) as pool:
@@ -158,7 +158,7 @@ def test_parallel_starts_after_a_killed_create(attack: Attack) -> None:
 
 
 def test_parallel_creates(attack: Attack) -> None:
-    """T56: of many creates of one id exactly one succeeds; the others do not disturb it."""
+    """Of many creates of one id exactly one succeeds; the others do not disturb it."""
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.write_config()
     command = attack.command("create", "--bundle", attack.bundle, attack.id)
@@ -180,7 +180,7 @@ def test_parallel_creates(attack: Attack) -> None:
 
 
 def test_everything_at_once(attack: Attack) -> None:
-    """T57: delete, start, kill and state beside each other: no traceback, no deadlock, nothing left."""
+    """Delete, start, kill and state beside each other: no traceback, no deadlock, nothing left."""
     attack.process["args"] = ["/bin/sleep", "100"]
     for _ in range(6):
         assert 0 == attack.create().status
@@ -201,7 +201,7 @@ def test_everything_at_once(attack: Attack) -> None:
 
 
 def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None:
-    """T57: it waits for the create that has just claimed the id, ends its process, and deletes what create leaves."""
+    """It waits for the create that has just claimed the id, ends its process, and deletes what create leaves."""
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.write_config()
     command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=mknodat",
@@ -226,7 +226,7 @@ def is_locked(place: Path) -> bool:
 
 @pytest.mark.parametrize("existed", [False, True])
 def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, existed: bool) -> None:
-    """H18: whoever is in the cgroup of a container that has ended is not that container's: it is not killed, its limits
+    """Whoever is in the cgroup of a container that has ended is not that container's: it is not killed, its limits
     are not those from before, and the delete says so.
     """
     path = f"/{attack.id}"
@@ -254,7 +254,7 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
 
 
 def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
-    """H18: likewise."""
+    """Likewise."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
     other = taken_over(attack)
 
@@ -265,7 +265,7 @@ def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> 
 
 
 def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Attack) -> None:
-    """H18: likewise where both have the same id."""
+    """Likewise where both have the same id."""
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
     path = Path(mount, attack.id)
     path.mkdir()
@@ -290,7 +290,7 @@ def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Att
 
 
 def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
-    """H18: of a container in the host's pid namespace nothing is left, and nobody there is its own."""
+    """Of a container in the host's pid namespace nothing is left, and nobody there is its own."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
     other = taken_over(attack)
@@ -307,7 +307,7 @@ def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) ->
 
 @pytest.mark.parametrize("command", ["kill --all ID KILL", "kill ID KILL", "delete --force ID"])
 def test_cgroup_says_that_it_is_taken(attack: Attack, command: str) -> None:
-    """H18: as root of a container with every privilege can have it say, while the container runs."""
+    """As root of a container with every privilege can have it say, while the container runs."""
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
     attack.shell("sleep 100 & sleep 100; :")
     assert 0 == attack.create().status
@@ -339,7 +339,7 @@ def test_cgroup_says_that_it_is_taken(attack: Attack, command: str) -> None:
     ],
 )
 def test_nonsense_is_handed_on_with_a_cgroup(attack: Attack, kept: bytes) -> None:
-    """H18: as root of a container with every privilege can write it."""
+    """As root of a container with every privilege can write it."""
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
     above = Path(mount, attack.id)
     path = above / "leaf"
@@ -356,7 +356,7 @@ def test_nonsense_is_handed_on_with_a_cgroup(attack: Attack, kept: bytes) -> Non
 
 
 def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
-    """T57: what exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
+    """What exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
     created(attack)
     assert 0 == attack.start().status
     # held up between the look at the container's status and the clone
@@ -376,7 +376,7 @@ def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
 
 
 def test_delete_of_a_running_container(attack: Attack) -> None:
-    """T58: only --force deletes what runs."""
+    """Only --force deletes what runs."""
     created(attack)
     assert 0 == attack.start().status
     result = attack.pyoci("delete", attack.id)
@@ -385,7 +385,7 @@ def test_delete_of_a_running_container(attack: Attack) -> None:
     assert 0 == attack.delete("--force").status
 
 
-# ── T59, T60: state.json ────────────────────────────────────────────────────────────────────────────────
+# ── state.json ──────────────────────────────────────────────────────────────────────────────────────────
 
 BROKEN = {
     "empty": b"",
@@ -402,7 +402,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_record_is_broken(attack: Attack, kind: str) -> None:
-    """T59: a record that can't be read is an error; delete --force removes what can be found."""
+    """A record that can't be read is an error; delete --force removes what can be found."""
     place = created(attack)
     init = attack.pid()
     data = BROKEN[kind]
@@ -481,7 +481,7 @@ WRONG: "dict[str, dict[str, Any]]" = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
-    """T59: whatever a record says, no command crashes, and nobody is signalled who is not the container's process."""
+    """Whatever a record says, no command crashes, and nobody is signalled who is not the container's process."""
     place = created(attack)
     init = attack.pid()
     with rewritten(place, **WRONG[kind]):
@@ -496,7 +496,7 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
-    """T59: `delete` does what it can, or says why it can't, and ends nobody but the container's own process."""
+    """`delete` does what it can, or says why it can't, and ends nobody but the container's own process."""
     place = created(attack)
     init = attack.pid()
     try:
@@ -517,7 +517,7 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
 
 @pytest.mark.parametrize("whose", ["own", "bystander", "init"])
 def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[bytes]", whose: str) -> None:
-    """T60: a pid that now belongs to another process is not the container: reported stopped, never signalled."""
+    """A pid that now belongs to another process is not the container: reported stopped, never signalled."""
     place = created(attack)
     init = attack.pid()
     with rewritten(place, pid={"own": os.getpid(), "bystander": bystander.pid, "init": 1}[whose]):
@@ -530,7 +530,7 @@ def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[byte
 
 
 def test_pid_is_a_thread_now(attack: Attack) -> None:
-    """T60: a pid that has become a thread of another process can't be opened: the container has stopped."""
+    """A pid that has become a thread of another process can't be opened: the container has stopped."""
     place = created(attack)
     with ThreadPoolExecutor(1) as pool:
         import threading
@@ -541,7 +541,7 @@ def test_pid_is_a_thread_now(attack: Attack) -> None:
 
 
 def test_name_of_the_process_lies(attack: Attack) -> None:
-    """T60, H17: a process named `a) R 1 (` does not change the fields that follow its name in /proc/PID/stat."""
+    """A process named `a) R 1 (` does not change the fields that follow its name in /proc/PID/stat."""
     shutil.copy("/bin/busybox", attack.rootfs / "bin/a) R 1 (")
     (attack.rootfs / "bin/a) R 1 (").unlink()
     (attack.rootfs / "bin/sleep").unlink()
@@ -557,7 +557,7 @@ def test_name_of_the_process_lies(attack: Attack) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "device", "socket"])
 def test_record_is_no_file(attack: Attack, kind: str) -> None:
-    """T59, H20: a state.json that is no regular file is refused at once, not followed, not waited for."""
+    """A state.json that is no regular file is refused at once, not followed, not waited for."""
     place = created(attack)
     record = place / "state.json"
     original = record.read_bytes()
@@ -588,20 +588,20 @@ def test_record_is_no_file(attack: Attack, kind: str) -> None:
 
 
 def test_unexpected_things_in_the_state(attack: Attack) -> None:
-    """H20: delete removes by descriptor, follows no link, and says so if something is not its own."""
+    """Delete removes by descriptor, follows no link, and says so if something is not its own."""
     place = created(attack)
     (place / "link").symlink_to(attack.outside / "file")
     (place / "folder-link").symlink_to(attack.outside)
     assert 0 == attack.delete().status
 
 
-# ── T61: locks ──────────────────────────────────────────────────────────────────────────────────────────
+# ── locks ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["start", "delete"])
 def test_lock_is_held_for_ever(attack: Attack, command: str) -> None:
-    """T61: a stopped runtime with the lock in its hand delays others for seconds, and then they say so."""
+    """A stopped runtime with the lock in its hand delays others for seconds, and then they say so."""
     place = created(attack)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -616,7 +616,7 @@ def test_lock_is_held_for_ever(attack: Attack, command: str) -> None:
 
 
 def test_lock_is_given_back(attack: Attack) -> None:
-    """T61: who waits for a lock goes on as soon as it is free."""
+    """Who waits for a lock goes on as soon as it is free."""
     place = created(attack)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -627,7 +627,7 @@ def test_lock_is_given_back(attack: Attack) -> None:
         assert (0, True) == ((result := waiting.result()).status, AT_ONCE > result.seconds)
 
 
-# ── T62: the root of all states ─────────────────────────────────────────────────────────────────────────
+# ── the root of all states ──────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o1770, 0o702])
@@ -655,7 +655,7 @@ def test_root_belongs_to_somebody_else(attack: Attack) -> None:
 
 @pytest.mark.parametrize("slash", ["", "/", "//", "/."])
 def test_root_is_a_link(attack: Attack, slash: str) -> None:
-    """T62: a state root that is a symlink is refused, with slashes after it too."""
+    """A state root that is a symlink is refused, with slashes after it too."""
     (attack.folder / "elsewhere").mkdir(mode=0o700)
     attack.root.symlink_to(attack.folder / "elsewhere")
     attack.write_config()
@@ -668,7 +668,7 @@ def test_root_is_a_link(attack: Attack, slash: str) -> None:
 
 
 def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
-    """CVE-2024-25621, H20: a planted state with hooks is not run by root: the directory must be ours."""
+    """CVE-2024-25621: a planted state with hooks is not run by root: the directory must be ours."""
     attack.root.mkdir(mode=0o700)
     place = attack.root / attack.id
     place.mkdir()
@@ -688,7 +688,7 @@ def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
 
 
 def test_state_is_private(attack: Attack) -> None:
-    """CVE-2021-41089, H20: nobody else can look into the state, whatever the umask."""
+    """CVE-2021-41089: nobody else can look into the state, whatever the umask."""
     attack.process["args"] = ["/bin/sleep", "100"]
     assert 0 == attack.create(umask=0).status
     for path, mode in ((attack.root, 0o700), (attack.root / attack.id, 0o700)):
@@ -708,12 +708,12 @@ def test_pid_file_is_a_link(attack: Attack, kind: str) -> None:
     assert str(attack.pid()) == (attack.folder / "pid").read_text()
 
 
-# ── T63, T64, T66: nothing left to take ─────────────────────────────────────────────────────────────────
+# ── nothing left to take ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_state_is_on_a_full_disk(attack: Attack, blocks: int) -> None:
-    """T63: ENOSPC at whatever moment is an error that says so, and nothing stays."""
+    """ENOSPC at whatever moment is an error that says so, and nothing stays."""
     attack.root.mkdir(mode=0o700)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"nr_blocks={blocks},mode=700", "tmpfs", str(attack.root)], check=True
@@ -729,7 +729,7 @@ def test_state_is_on_a_full_disk(attack: Attack, blocks: int) -> None:
 
 
 def test_state_is_on_a_read_only_disk(attack: Attack) -> None:
-    """T63: EROFS."""
+    """EROFS is told likewise."""
     attack.root.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(attack.root)], check=True)
     try:
@@ -740,7 +740,7 @@ def test_state_is_on_a_read_only_disk(attack: Attack) -> None:
 
 
 def test_state_has_no_inodes(attack: Attack) -> None:
-    """T63: no room for one name more, at each of the names that create makes."""
+    """No room for one name more, at each of the names that create makes."""
     attack.root.mkdir(mode=0o700)
     for inodes in range(1, 8):
         subprocess.run(
@@ -759,7 +759,7 @@ def test_state_has_no_inodes(attack: Attack) -> None:
 
 
 def test_few_descriptors(attack: Attack) -> None:
-    """T64: EMFILE at the nth descriptor, for each n: a clean failure, or a container."""
+    """EMFILE at the nth descriptor, for each n: a clean failure, or a container."""
     attack.process["args"] = ["/bin/sleep", "100"]
     succeeded = []
     for limit in range(4, 48):
@@ -781,7 +781,7 @@ def test_few_descriptors(attack: Attack) -> None:
 
 @pytest.mark.parametrize("command", ["state", "kill", "start", "delete"])
 def test_few_descriptors_later(attack: Attack, command: str) -> None:
-    """T64: a live container is not called stopped or missing for want of a descriptor."""
+    """A live container is not called stopped or missing for want of a descriptor."""
     created(attack)
     for limit in range(3, 16):
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
@@ -798,7 +798,7 @@ def test_few_descriptors_later(attack: Attack, command: str) -> None:
 
 
 def test_few_descriptors_of_a_list(attack: Attack) -> None:
-    """T64: what `list` leaves out is not there."""
+    """What `list` leaves out is not there."""
     created(attack)
     for limit in range(4, 24):
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
@@ -810,7 +810,7 @@ def test_few_descriptors_of_a_list(attack: Attack) -> None:
 @pytest.mark.parametrize("file", ["state.json", "cgroup.freeze"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -> None:
-    """T64, T65: the others are told, and that one is missing."""
+    """The others are told, and that one is missing."""
     place = created(attack)
     assert 0 == attack.start().status
     record = json.loads((place / "state.json").read_text())
@@ -833,7 +833,7 @@ def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -
 @pytest.mark.parametrize("call", ["openat", "read"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) -> None:
-    """T65, T68: `delete --force` says so, and does not forget a container that lives."""
+    """`delete --force` says so, and does not forget a container that lives."""
     created(attack)
     calls = attack.folder / "calls"
     command = attack.command("delete", "--force", attack.id)
@@ -850,7 +850,7 @@ def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) 
 
 
 def test_few_descriptors_of_a_forced_delete(attack: Attack) -> None:
-    """T64: where it succeeds the container is gone, and where it fails it is still there."""
+    """Where it succeeds the container is gone, and where it fails it is still there."""
     for limit in range(3, 24):
         created(attack)
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
@@ -862,7 +862,7 @@ def test_few_descriptors_of_a_forced_delete(attack: Attack) -> None:
 
 
 def test_many_containers_are_listed(attack: Attack) -> None:
-    """T64: list closes what it opens: more containers than descriptors are still all there."""
+    """List closes what it opens: more containers than descriptors are still all there."""
     place = created(attack)
     record = json.loads((place / "state.json").read_text())
     for n in range(40):
@@ -876,7 +876,7 @@ def test_many_containers_are_listed(attack: Attack) -> None:
 
 
 def test_no_more_processes(attack: Attack) -> None:
-    """T66: the caller's own RLIMIT_NPROC in the way of the clone: an error, and no half container."""
+    """The caller's own RLIMIT_NPROC in the way of the clone: an error, and no half container."""
     user = 54321
     for path in (attack.bundle, attack.rootfs):
         os.chown(path, user, user)
@@ -905,7 +905,7 @@ def test_no_more_processes(attack: Attack) -> None:
 
 
 def test_run_without_a_process(attack: Attack) -> None:
-    """H26: run of a config without a program ends with an error, it does not wait for a start that never comes."""
+    """Run of a config without a program ends with an error, it does not wait for a start that never comes."""
     del attack.config["process"]
     result = attack.run()
     assert (1, True) == (result.status, "has no process" in result.err)

@@ -1,4 +1,4 @@
-"""process.apparmorProfile, process.selinuxLabel and linux.mountLabel (PROC-15, PROC-16, LBL-01, security rule H4).
+"""process.apparmorProfile, process.selinuxLabel and linux.mountLabel (PROC-15, PROC-16, LBL-01).
 
 A kernel has one of the two security modules, or none. Where a module is not enabled, its labels are refused; where it
 is, they are what the container has. SELinux needs a policy that knows the labels: tests/vm/selinux.conf does.
@@ -161,7 +161,7 @@ def test_apparmor_profile_that_is_not_loaded(runtime, bundle, profile):
 
 @with_apparmor
 def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime, bundle, profile):
-    """CVE-2019-16884: the label is written where the kernel reads it, not to what the image shows as /proc (T24)."""
+    """CVE-2019-16884: the label is written where the kernel reads it, not to what the image shows as /proc."""
     bundle.without_mount("/proc").program("sleep", 100)
     bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
     for name in ("self", "thread-self", "1"):
@@ -212,7 +212,7 @@ def confined(runtime):
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_apparmor_confines_the_runtime_itself(runtime, bundle, profile, confined, files, user_namespace):
-    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids them (H3)."""
+    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids them."""
     if user_namespace:
         bundle.in_user_namespace()
     bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "7"}

@@ -508,7 +508,7 @@ def with_many_mounts(runtime, **options):
 
 
 def test_more_mounts_than_descriptors(runtime):
-    """H26: the soft limit is the program's, and does not count for the runtime."""
+    """The soft limit is the program's, and does not count for the runtime."""
     done = with_many_mounts(runtime)
     assert (0, "", "256\n2000\n") == (done.returncode, done.stderr, done.stdout)
 
