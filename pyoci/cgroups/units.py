@@ -301,8 +301,8 @@ _ANNOTATED: "dict[str, Callable[[Variant], str] | None]" = {
     "DefaultDependencies": None,  # CRI-O: and when the host shuts down
     "TimeoutStopUSec": None,  # CRI-O, Podman
     "KillSignal": None,  # Podman: the stop signal of the image; SIGKILL follows in any case
-    "CollectMode": None,  # an example of runc's
-    "RuntimeMaxUSec": None,  # likewise
+    "CollectMode": None,  # CRI-O
+    "RuntimeMaxUSec": None,  # an example of runc's: a container that ends by itself
     "MemoryMax": None,
     "MemoryHigh": None,
     "MemorySwapMax": None,
@@ -353,6 +353,9 @@ def annotated(
         known = f"{name[:-3]}USec" if seconds else name
         if known not in _ANNOTATED:
             ignore(key, text, "an annotation may not set this property")
+            continue
+        if seconds and ANNOTATION + known in annotations:  # the engine's own; the image has this one
+            ignore(key, text, f"{ANNOTATION}{known} comes first")
             continue
         limited = [limits[file] for file in _FILES.get(known, ()) if file in limits]
         if limited:

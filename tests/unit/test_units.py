@@ -184,6 +184,16 @@ def test_documents_list_the_properties_that_annotations_set(page, quote):
     assert set(units.ANNOTATED) == set(mentioned)
 
 
+@pytest.mark.parametrize("names", [("TimeoutStopSec", "TimeoutStopUSec"), ("TimeoutStopUSec", "TimeoutStopSec")])
+def test_annotation_in_seconds_gives_way_to_the_other_spelling(names):
+    """Podman sets TimeoutStopUSec, and an image does not change it by TimeoutStopSec."""
+    found, ignored = annotated(dict.fromkeys(names, "uint64 5"))
+
+    assert [("TimeoutStopUSec", 5)] == [(each.name, each.value.value) for each in found]
+    why = "org.systemd.property.TimeoutStopUSec comes first"
+    assert [("org.systemd.property.TimeoutStopSec", "uint64 5", why)] == ignored
+
+
 def test_other_annotations_are_no_properties():
     """The prefix alone names none."""
     assert [] == units.annotated({"other": "x", units.ANNOTATION: "y", "org.systemd.propertyx": "1"}, [], None)
