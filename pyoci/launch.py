@@ -92,6 +92,8 @@ class Launch:
     ) -> None:
         self.plan = plan
         self._trace = trace
+        if trace is not None:
+            plan.complete()  # the figures of what is traced, before it is done
         self.config = config
         self.id = container_id
         self._cgroup_mount = cgroup_mount

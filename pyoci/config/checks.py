@@ -327,7 +327,7 @@ def check_namespaces(config: "Object", at: str, say: "Say") -> None:
             )
     check_user_namespace(linux, namespaces[seen["user"]] if "user" in seen else None, say)
     check_time_offsets(linux.get("timeOffsets", {}), namespaces[seen["time"]] if "time" in seen else None, say)
-    check_sysctls(linux.get("sysctl", {}), seen, say)
+    check_sysctls(linux.get("sysctl", {}), seen, config.get("domainname", ""), say)
 
 
 def check_user_namespace(linux: "Object", user: "Object | None", say: "Say") -> None:
@@ -375,8 +375,9 @@ def check_time_offsets(offsets: "Object", time: "Object | None", say: "Say") -> 
             )
 
 
-def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", say: "Say") -> None:
-    """Only what a namespace of the container isolates may change: the rest belongs to the host."""
+def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", domain: str, say: "Say") -> None:
+    """Only what a namespace of the container isolates may change: the rest belongs to the host. `domain` is the
+    config's domainname, "" for none: engines set it in either place, or in both."""
     for key, value in sysctls.items():
         at = f"/linux/sysctl/{escape(key)}"
         path = names.sysctl_path(key)
@@ -385,6 +386,8 @@ def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", say: "
             say(at, f"{show(key)} is not the name of a kernel parameter")
         elif path == "kernel/hostname":
             say(at, 'the hostname is set by "hostname", not by a kernel parameter')
+        elif path == "kernel/domainname" and domain and value != domain:
+            say(at, f'the value {show(value)} is not the "domainname", which is {show(domain)}')
         elif not needed:
             say(at, f"the kernel parameter {show(key)} is the host's: no namespace separates it")
         elif needed not in namespaces:

@@ -11,7 +11,7 @@ from pyoci.plan.paths import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from pyoci.plan.operations import Plan
@@ -53,18 +53,25 @@ def finish_rootfs(config: "dict[str, Any]") -> "Iterator[Op]":
 
 
 def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
-    """Read-only paths first, so that a masked path below one stays masked."""
+    """Read-only paths first, so that a masked path below one stays masked. A path that is listed again is skipped."""
     linux = config.get("linux", {})
     own = _kernels_own(config)
-    for index, path in enumerate(linux.get("readonlyPaths", ())):
-        yield _protect("readonly_path", f"/linux/readonlyPaths/{index}", clean(path), own)
+    for index, path in _once(linux.get("readonlyPaths", ())):
+        yield _protect("readonly_path", f"/linux/readonlyPaths/{index}", path, own)
     masked = linux.get("maskedPaths", ())
     if masked:
         plan.before.append(Op("open_null", "/linux/maskedPaths", "/dev/null", a=NULL))
         if linux.get("mountLabel"):
             yield Op("make_mask_directory", "/linux/mountLabel", linux["mountLabel"])
-    for index, path in enumerate(masked):
-        yield _protect("mask_path", f"/linux/maskedPaths/{index}", clean(path), own)
+    for index, path in _once(masked):
+        yield _protect("mask_path", f"/linux/maskedPaths/{index}", path, own)
+
+
+def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":
+    """Each path with its first index. Sorted, not hashed: what a config has may all have one hash."""
+    cleaned = sorted((clean(path), index) for index, path in enumerate(paths))
+    first = [entry for n, entry in enumerate(cleaned) if n == 0 or cleaned[n - 1][0] != entry[0]]
+    return sorted((index, path) for path, index in first)
 
 
 def _kernels_own(config: "dict[str, Any]") -> "dict[str, int]":

@@ -495,6 +495,7 @@ def test_warnings_do_not_stain_the_containers_streams(runtime):
 
 def test_debug_tells_how_far_it_has_come(runtime):
     """Each thing that the runtime does for a container, before it is done, and each point that the container reaches."""
+    runtime.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
     runtime.write("sleep", "100")
     log = runtime.folder / "debug.log"
     words = [runtime.executable, "--root", runtime.root, "--log", log, "--log-format", "json", "--debug"]
@@ -514,6 +515,11 @@ def test_debug_tells_how_far_it_has_come(runtime):
     ):
         assert any(text.startswith(message) for text in messages), messages
     assert messages.index("sync ready") < messages.index("sync created")
+    [written] = [text for text in messages if " write_filter " in text]
+    planned = subprocess.check_output([runtime.executable, "plan", runtime.bundle], text=True)
+    [expected] = [line for line in planned.splitlines() if " write_filter " in line]
+    [instructions] = re.findall("([1-9][0-9]*) instructions", expected)
+    assert f"/linux/seccomp write_filter {instructions} instructions" == written
 
 
 def test_an_empty_environment(runtime):

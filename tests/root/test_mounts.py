@@ -755,6 +755,17 @@ def test_readonly_paths(runtime, bundle):
     assert "no /data/x\nno /data/below/x\nno /file\nno sysctl\nx" == runtime.shell(script)
 
 
+def test_paths_that_are_listed_twice(runtime, bundle):
+    """They are protected once, however they are spelt."""
+    for name in ("masked", "readonly"):
+        (bundle.rootfs / name).mkdir()
+    bundle.linux["maskedPaths"] = ["/masked", "/proc/cmdline", "/masked/", "//proc/./cmdline", "/masked"]
+    bundle.linux["readonlyPaths"] = ["/readonly", "/proc/bus", "/readonly/.", "/proc/bus"]
+    lines = runtime.shell("cat /proc/self/mountinfo").splitlines()
+    expected = ["/masked", "/proc/bus", "/proc/cmdline", "/readonly"]
+    assert expected == sorted(line.split()[4] for line in lines if line.split()[4] in expected)
+
+
 def test_mask_below_a_readonly_path(runtime, bundle):
     """It stays masked."""
     (bundle.rootfs / "data").mkdir()

@@ -391,6 +391,17 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         ['/linux/sysctl/kernel.hostname: the hostname is set by "hostname", not by a kernel parameter'],
     ),
     (
+        changed(domainname="a", linux__sysctl={"kernel.domainname": "b"}, linux__namespaces=namespaces("uts")),
+        ['/linux/sysctl/kernel.domainname: the value "b" is not the "domainname", which is "a"'],
+    ),
+    (
+        changed(domainname="a", linux__sysctl={"kernel/domainname": "a\n"}, linux__namespaces=namespaces("uts")),
+        [
+            '/linux/sysctl/kernel~1domainname: the value "a\\n" is not the "domainname", which is "a"',
+            '/linux/sysctl/kernel~1domainname: the value "a\\n" must not have a line break',
+        ],
+    ),
+    (
         changed(linux__sysctl={"net.ipv4.ip_forward": "1"}, linux__namespaces=namespaces()),
         [
             (
