@@ -195,12 +195,12 @@ cdef void set_payload_of_two(Context *ctx, const char *first, const char *second
 
 
 cdef int hear_parent(Context *ctx) noexcept nogil:
-    """Wait for the parent's word: 1, or 0 if it is gone."""
-    cdef char word
+    """Wait for the parent's word: 1, or 0 if it is gone, or says what the runtime does not say."""
+    cdef char word = 0
     cdef ssize_t n = read(ctx.channel, &word, 1)
     while n < 0 and errno == EINTR:
         n = read(ctx.channel, &word, 1)
-    return n == 1
+    return n == 1 and word == 1
 
 
 cdef int do_sync(Context *ctx, const Op *op) noexcept nogil:

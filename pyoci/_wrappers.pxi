@@ -203,24 +203,28 @@ cdef extern from *:
         return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 
-    /* Receive one message and the descriptor that came with it, close-on-exec, or -1. */
-    static ssize_t pyoci_receive_fd(int sock, char *data, size_t size, int *fd) {
+    /* Receive one message and the descriptors that came with it, close-on-exec; the kernel closes those beyond `room`. */
+    static ssize_t pyoci_receive_fds(int sock, char *data, size_t size, int *fds, int room, int *count) {
         struct iovec iov = { .iov_base = data, .iov_len = size };
-        union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
+        union { struct cmsghdr header; char space[CMSG_SPACE(16 * sizeof(int))]; } control;
         struct msghdr message;
         ssize_t n;
         memset(&message, 0, sizeof message);
         message.msg_iov = &iov;
         message.msg_iovlen = 1;
         message.msg_control = control.space;
-        message.msg_controllen = sizeof control.space;
-        *fd = -1;
+        message.msg_controllen = CMSG_SPACE(room * sizeof(int));
+        *count = 0;
         do {
             n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
         } while (n < 0 && errno == EINTR);
-        struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
-        if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-            memcpy(fd, CMSG_DATA(c), sizeof(int));
+        if (n < 0) return n;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+            int here = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds + *count, CMSG_DATA(c), here * sizeof(int));
+            *count += here;
+        }
         return n;
     }
 
@@ -240,7 +244,7 @@ cdef extern from *:
     }
     """
     ssize_t pyoci_send_fd(int sock, const char *data, size_t size, int fd) nogil
-    ssize_t pyoci_receive_fd(int sock, char *data, size_t size, int *fd) nogil
+    ssize_t pyoci_receive_fds(int sock, char *data, size_t size, int *fds, int room, int *count) nogil
     int pyoci_connect(const char *path) nogil
     ssize_t pyoci_send "send"(int sock, const void *data, size_t size, int flags) nogil
     int MSG_NOSIGNAL, MSG_DONTWAIT
@@ -263,17 +267,18 @@ def send_fd(int sock, bytes data, int fd):
     return sent
 
 
-def receive_fd(int sock, size_t size):
-    """One message of at most `size` bytes, and the descriptor that came with it (SCM_RIGHTS), -1 if none did."""
-    cdef int fd = -1
+def receive_fds(int sock, size_t size):
+    """One message of at most `size` bytes, and the descriptors that came with it (SCM_RIGHTS), at most 16."""
+    cdef int fds[18]  # the control message is rounded up to whole words
+    cdef int count = 0, i
     cdef ssize_t received
     cdef bytearray data = bytearray(size)
     cdef char *buffer = data
     with nogil:
-        received = pyoci_receive_fd(sock, buffer, size, &fd)
+        received = pyoci_receive_fds(sock, buffer, size, fds, 16, &count)
     if received < 0:
         raise failure()
-    return bytes(data[:received]), fd
+    return bytes(data[:received]), [fds[i] for i in range(count)]
 
 
 def send(int sock, bytes data):

@@ -6,6 +6,7 @@ import select
 
 from pyoci import _native
 from pyoci.errors import PyociError
+from pyoci.state import reap, wait_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def _read(fd: int) -> bytes:
 
 
 def exit_status(pid: int) -> int:
-    """Reap `pid`: the status a shell would show."""
-    _, status = posix.waitpid(pid, 0)
+    """Reap `pid`, which has ended: the status a shell would show. A tracer in the container can't keep us from it."""
+    status = reap(pid, 0)
+    if status is None:
+        status = wait_status(pid)
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8

@@ -5,10 +5,8 @@ FIFO, set up to the last detail; `start` writes one byte to it and reads the out
 execve closes.
 """
 
-import _struct
 import errno
 import posix
-import select
 import time
 
 from pyoci import state
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
 SPEC_VERSION = "1.3.0"
 PATIENCE = 10  # seconds for a killed process to be gone
 SIGTERM, SIGKILL = 15, 9
-_RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail: see _executor.pxi
-_FAILED, _EXEC = 2, 3
 
 
 class Container:
@@ -457,25 +453,13 @@ class Container:
                 self._send_go_traced(self._record["listener"], pidfd)
             else:
                 self._send_go()
-            data = _read_to_end(results, pidfd)
+            data = _read_to_end(results, self._record["pid"], pidfd)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
         finally:
             posix.close(results)
             posix.close(pidfd)
-        succeeded = False
-        while len(data) >= _RECORD.size:
-            kind, index, step, error_number, length, detail = _RECORD.unpack_from(data)
-            if kind == _FAILED:
-                from pyoci.explain import explain
-                from pyoci.plan.operations import Op
-
-                operation = self._record["startOps"][str(index)]
-                op = Op(operation["verb"], operation["where"], operation["s1"], c=operation["timeout"])
-                payload = data[_RECORD.size : _RECORD.size + length]
-                raise explain({"process": {"args": self._record["process"]}}, op, step, error_number, detail, payload)
-            succeeded = succeeded or kind == _EXEC
-            data = data[_RECORD.size + length :]
+        succeeded = self._hear(data)
         # the record of a program that runs may have gone to a start that was killed
         if not succeeded and not self._lives():
             raise SetupError("cannot start the container: its first process was killed before it ran the program")
@@ -483,6 +467,25 @@ class Container:
             posix.unlink(state.EXEC_FIFO, dir_fd=self._directory.fd)
         except OSError:
             pass  # the program runs; `status` takes a little longer to see it
+
+    def _hear(self, data: bytes) -> bool:
+        """Whether all but execve has succeeded, as the process reports. Raises what it reports to have failed."""
+        from pyoci.conversation import EXEC, FAILED, Records, split
+
+        operations = {int(index): operation for index, operation in self._record["startOps"].items()}
+        records = Records({index: operation["verb"] for index, operation in operations.items()}, {})
+        succeeded = False
+        for part in split(data):
+            kind, index, step, error, detail, payload = records.take(part)
+            if kind == FAILED:
+                from pyoci.explain import explain
+                from pyoci.plan.operations import Op
+
+                operation = operations[index]
+                op = Op(operation["verb"], operation["where"], operation["s1"], c=operation["timeout"])
+                raise explain({"process": {"args": self._record["process"]}}, op, step, error, detail, payload)
+            succeeded = succeeded or kind == EXEC
+        return succeeded
 
     def _open_results(self) -> "tuple[int, int]":
         """result.fifo, and the process that will write to it. Raises StateError, StatusError."""
@@ -694,25 +697,27 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
     return [str(failure) for failure in failures]
 
 
-def _read_to_end(fd: int, pidfd: int) -> bytes:
-    """All of a non-blocking FIFO until its last writer has closed it, or the process has ended: who may trace that one
-    can have taken the FIFO from it, and keep it open.
+def _read_to_end(fd: int, pid: int, pidfd: int) -> bytes:
+    """All of a non-blocking FIFO until its last writer has closed it, or the process has ended or runs its program:
+    who may trace that one can have taken the FIFO from it, and keep it open.
     """
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    poll.register(pidfd, select.POLLIN)
-    parts: list[bytes] = []
-    while True:
-        ready = poll.poll()
+    from pyoci.conversation import LONGEST_PAYLOAD, RECORD, Watch, nonsense
+
+    watch = Watch()
+    data = b""
+    while ready := watch.wait(fd, pid, pidfd, until_exec=True):
         try:
             part = posix.read(fd, 65536)
         except BlockingIOError:
-            if any(number == pidfd for number, _ in ready):
-                return b"".join(parts)
+            if pidfd in ready:
+                break
             continue
         if not part:
-            return b"".join(parts)
-        parts.append(part)
+            break
+        data += part
+        if len(data) > 2 * (RECORD.size + LONGEST_PAYLOAD):
+            raise nonsense("it has no end")
+    return data
 
 
 def open_bundle(bundle: str) -> int:

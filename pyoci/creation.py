@@ -12,7 +12,7 @@ from pyoci.bundle import read_config
 from pyoci.cgroups import hierarchy
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.config.jsonio import dumps
-from pyoci.container import Container, now, open_bundle, run_poststop, state_json
+from pyoci.container import PATIENCE, Container, now, open_bundle, run_poststop, state_json
 from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
 from pyoci.host import probe
 from pyoci.launch import Launch, tracer
@@ -123,7 +123,7 @@ def _give_up(container: Container, launch: Launch) -> None:
         container.delete(force=True)
     except ContainerNotFound:
         pass  # start has destroyed it already
-    posix.waitpid(launch.pid, 0)
+    state.reap(launch.pid, PATIENCE)
 
 
 def _warn(container: Container, log: "Log") -> None:

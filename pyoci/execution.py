@@ -220,7 +220,9 @@ class _Execution:
     ) -> Launch:
         """Clone the process and see it through to its program; on any failure it is killed."""
         occupy(_FIRST_FD, self._preserve_fds)
-        launch = Launch(self.plan, {"process": self.process}, self._record["id"], trace=tracer(self._log))
+        launch = Launch(
+            self.plan, {"process": self.process}, self._record["id"], trace=tracer(self._log), process="the process"
+        )
         try:
             launch.cgroup = _cgroup(self._container, self._record["pid"], sub_cgroup)
             for op in self.plan.before:

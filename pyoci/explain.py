@@ -69,6 +69,16 @@ def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, deta
     return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
 
 
+NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
+
+
+def no_clone(op: Op, process: str, step_number: int, error: int) -> SetupError:
+    """The error for a bootstrap process that can't clone `process`."""
+    step = _native.STEPS[step_number]
+    why = _CHECKS.get(step) or f"{step}: {reason(error)}"
+    return SetupError(f"cannot clone {process}: {why}", where=op.where, hint=NO_ROOM if error == errno.EAGAIN else "")
+
+
 def _like_the_runtime(op: Op, step: str) -> bool:
     """Whether it is something that the runtime does itself if it may: the words are the same, whoever it was."""
     return step in ("", "prlimit", "sched_setattr", "ioprio_set") or op.verb in CLONES.values()

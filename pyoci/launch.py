@@ -5,7 +5,6 @@ runs the plan's operations for that point and answers with one byte. Whatever go
 behind.
 """
 
-import _struct
 import errno
 import fcntl
 import posix
@@ -15,6 +14,7 @@ from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cgroups.fs import Cgroup
 from pyoci.config.names import numbers
+from pyoci.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records, Watch, nonsense
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.plan.devices import OF_CONTAINER
 from pyoci.plan.mounts import NOEXEC, NOSUID, PRIVATE, RDONLY, SLAVE
@@ -23,6 +23,7 @@ from pyoci.plan.operations import (
     BUNDLE,
     CHANNEL,
     CLONES,
+    CONSOLE,
     CREATED,
     EXEC_FIFO,
     FILTER,
@@ -49,9 +50,10 @@ if TYPE_CHECKING:
     from pyoci.cgroups.units import Property
     from pyoci.log import Log
 
-RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail
-SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 SIGKILL = 9
+PATIENCE = 10  # seconds for a killed process to be gone
+_HANG_UP_PATIENCE = 5  # seconds between the last word of a process and its end
+_TIOCGPTN = 0x80045430  # which the master of a pseudo-terminal alone answers
 
 AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, OPEN_TREE_CLONE = 0x1000, 0x8000, 0x100, 1
 AT_FDCWD = -100
@@ -77,7 +79,7 @@ class Launch:
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
     `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before
-    it is done, and each point that the child reaches.
+    it is done, and each point that the child reaches. `process` is what errors call the process that the plan makes.
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class Launch:
         *,
         rootless: bool = False,
         trace: "Callable[[Op], None] | None" = None,
+        process: str = "the container's first process",
     ) -> None:
         self.plan = plan
+        self._process = process
         self._trace = trace
         if trace is not None:
             plan.complete()  # the figures of what is traced, before it is done
@@ -202,12 +206,10 @@ class Launch:
             if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error
-            joins = bool(self.plan.bootstrap)
-            what = "a process for the container" if joins else "the container's first process"
             raise SetupError(
-                f"cannot clone {what}: clone3: {reason(error.errno or 0)}",
-                where="" if joins else "/linux/namespaces",
-                hint=_NO_ROOM if error.errno == errno.EAGAIN else "",
+                f"cannot clone {self._process}: clone3: {reason(error.errno or 0)}",
+                where="" if self.plan.bootstrap else "/linux/namespaces",
+                hint=explain.NO_ROOM if error.errno == errno.EAGAIN else "",
             ) from error
         finally:
             posix.close(child_end)
@@ -229,27 +231,26 @@ class Launch:
         Raises what the child reports, or what a parent's operation raises.
         """
         executes = False
+        ops = self.plan.child()
+        records = Records.of((op.verb, op.a) for op in ops)
+        watch = Watch()
         while True:
-            record = self._receive(may_end=executes)
-            if record is None:
+            data = self._receive(watch, may_end=executes)
+            if data is None:
                 return
-            kind, index, step, error, detail, payload = record
-            if (
-                kind == CLONED
-                and self.plan.bootstrap
-                and len(self._children) == 1
-                and state.parent(detail) == posix.getpid()
-            ):
+            kind, index, step, error, detail, payload = records.take(data)
+            if kind == CLONED:
+                if detail == self.pid or state.parent(detail) != posix.getpid():
+                    raise nonsense("no such process was cloned")
                 self._adopt(detail)
                 self._reach(INIT, at)
             elif kind == FAILED:
-                op = self.plan.child()[index]
-                if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
-                    raise lacking
-                raise explain.explain(self.config, op, step, error, detail, payload)
+                raise self._explain(ops[index], step, error, detail, payload)
             elif kind == EXEC:
                 executes = True
             elif kind == SYNC:
+                if detail == CONSOLE and self.console < 0:
+                    raise nonsense("no terminal came with it")
                 self._reach(detail, at)
                 if after is not None:
                     after(detail)
@@ -264,10 +265,10 @@ class Launch:
         if self._channel >= 0:
             posix.close(self._channel)
             self._channel = -1
-        for pid in self._children:
-            posix.waitpid(pid, 0)
+        left = [
+            f"process {pid} stays until its tracer ends" for pid in self._children if state.reap(pid, PATIENCE) is None
+        ]
         self._children = []
-        left = []
         if self._moved:
             from pyoci import net_devices
 
@@ -310,22 +311,44 @@ class Launch:
 
     # --- the conversation
 
-    def _receive(self, *, may_end: bool) -> "tuple[int, int, int, int, int, bytes] | None":
+    def _receive(self, watch: Watch, *, may_end: bool) -> "bytes | None":
         """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
-        if the child ended without a record.
+        if the child ended without a record, or sends what the executor does not send.
         """
+        ready = watch.wait(self._channel, self.pid, self.pidfd, until_exec=may_end)
+        if self._channel not in ready:
+            if may_end:  # it runs its program, or did
+                return None
+            raise self._ended()
         try:
-            data, passed = _native.receive_fd(self._channel, 8192)
+            data, descriptors = _native.receive_fds(self._channel, 8192)
         except ConnectionResetError:  # it was killed before it had read our answer
-            data, passed = b"", -1
-        if passed >= 0:
-            self.console = passed
+            data, descriptors = b"", []
+        if descriptors:
+            self._take_console(data, descriptors)
         if not data:
             if may_end:
                 return None
             raise self._ended()
-        kind, index, step, error, length, detail = RECORD.unpack_from(data)
-        return kind, index, step, error, detail, data[RECORD.size : RECORD.size + length]
+        return data
+
+    def _explain(self, op: Op, step: int, error: int, detail: int, payload: bytes) -> PyociError:
+        """The error for an operation of the child that failed."""
+        if op.verb == "unshare" and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
+            return lacking
+        if op.verb == "clone_init":
+            return explain.no_clone(op, self._process, step, error)
+        return explain.explain(self.config, op, step, error, detail, payload)
+
+    def _take_console(self, data: bytes, descriptors: "list[int]") -> None:
+        """The master of the terminal, which comes at its point and once. Raises SetupError for any other descriptor."""
+        kind, detail = RECORD.unpack_from(data)[::5] if len(data) >= RECORD.size else (0, 0)
+        if (kind, detail, len(descriptors), self.console) == (SYNC, CONSOLE, 1, -1) and _is_terminal(descriptors[0]):
+            self.console = descriptors[0]
+            return
+        for fd in descriptors:
+            posix.close(fd)
+        raise nonsense("a descriptor came with it")
 
     def _reach(self, point: int, at: "Callable[[int], None]") -> None:
         """The child is there: our part of the point, and the answer."""
@@ -346,27 +369,38 @@ class Launch:
     def _answer(self) -> None:
         """Let the child go on. Raises SetupError if it has ended."""
         try:
-            posix.write(self._channel, b"\1")
+            _native.send(self._channel, b"\1")
         except BrokenPipeError as error:
             raise self._ended() from error
+        except BlockingIOError as error:  # the executor reads each answer before it goes on
+            raise nonsense("its answers are not read") from error
 
     def _ended(self) -> SetupError:
-        """What to say of a child that vanished."""
-        _, status = posix.waitpid(self.pid, 0)
+        """What to say of a child that vanished. One that has closed its end of the channel, and lives on, is killed."""
+        hung_up = not state.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
+        if hung_up:
+            state.send_signal(self.pidfd, SIGKILL)
+        status = state.reap(self.pid, PATIENCE)
         self._children.remove(self.pid)
+        if status is None:  # who becomes the parent next reaps it once its tracer lets go
+            status = state.wait_status(self.pid)
+        if hung_up:
+            return nonsense("it has hung up")
         how = f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
         hint = "out of memory? the limit may be too low" if status & 0x7F == SIGKILL else ""
-        return SetupError(f"the container's first process was {how} while it was set up", hint=hint)
+        verb = "was " if status & 0x7F else ""
+        return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 
     def _adopt(self, pid: int) -> None:
         """The bootstrap process has cloned init as our child, and ends."""
-        bootstrap = self.pid
+        bootstrap, pidfd = self.pid, self.pidfd
         self.pid = pid
         self._children.append(pid)
         self.pidfd = posix.pidfd_open(pid)
         self.start_time = state.start_time(pid)
         self._pidfds.append(self.pidfd)
-        posix.waitpid(bootstrap, 0)
+        Watch().wait(pidfd, bootstrap, pidfd)
+        state.reap(bootstrap, PATIENCE)
         self._children.remove(bootstrap)
 
     # --- the parent's operations
@@ -587,7 +621,6 @@ class Launch:
         """Done by the caller, in `at`: it needs what only the container's creator has."""
 
 
-_NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
 # Why clone3 may not make a process in a cgroup.
 _NO_PLACE = {
     errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
@@ -694,6 +727,15 @@ def _shield_null() -> None:
     finally:
         if null >= 0:
             posix.close(null)
+
+
+def _is_terminal(fd: int) -> bool:
+    """Whether it is the master of a pseudo-terminal."""
+    try:
+        fcntl.ioctl(fd, _TIOCGPTN, bytes(4))
+    except OSError:
+        return False
+    return True
 
 
 def _lacking_namespace(config: "dict[str, Any]") -> "SetupError | None":

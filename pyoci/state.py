@@ -27,6 +27,7 @@ EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
 FOR_EXEC, SECCOMP = "exec.json", "seccomp"  # what only exec reads: settings as JSON, the compiled filter
 NOTIFY, NOTIFY_SOCKET = "notify", "notify.sock"  # the folder with the container's socket for sd_notify
 _OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP, NOTIFY))
+TRACER_PATIENCE = 2  # seconds for a tracer to take note of the end of a process
 LOCK_PATIENCE = 10  # seconds
 CLAIM_ATTEMPTS = 100  # as many deletes would have to come right between mkdir and flock
 _PF_EXITING = 4
@@ -430,6 +431,12 @@ def is_exiting(pid: int) -> bool:
     return not fields or bool(int(fields[6]) & _PF_EXITING)
 
 
+def glance(pid: int) -> "tuple[bytes, int]":
+    """What a process does, as the letter that /proc/PID/stat has for it, and its flags; b"" if there is none."""
+    fields = _stat(pid)
+    return (fields[0], int(fields[6])) if fields else (b"", 0)
+
+
 def parent(pid: int) -> int:
     """The process that will be told of the end of `pid`; 0 if there is no such process, or none that we could see."""
     fields = _stat(pid)
@@ -528,3 +535,30 @@ def wait_ended(pidfd: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+def reap(pid: int, seconds: float) -> "int | None":
+    """The wait status of a child that ends within so many seconds.
+
+    None if it does not end, or if its tracer, who hears of the end first, keeps it to itself for TRACER_PATIENCE
+    seconds. It is asked for again and again: no descriptor tells when a tracer lets go.
+    """
+    pidfd = posix.pidfd_open(pid)
+    patience = TRACER_PATIENCE if wait_ended(pidfd, seconds) else 0
+    posix.close(pidfd)
+    deadline = time.monotonic() + patience
+    pause = 0.001
+    while True:
+        reaped, status = posix.waitpid(pid, posix.WNOHANG)
+        if reaped:
+            return status
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
+
+
+def wait_status(pid: int) -> int:
+    """The wait status of a child that has ended, and that its tracer has not given back; 0 if it can't be seen."""
+    fields = _stat(pid)
+    return int(fields[49]) if fields else 0

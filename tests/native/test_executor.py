@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import _native, container, explain, launch
+from pyoci import _native, conversation, explain
 from pyoci.plan import operations
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pyoci"
@@ -184,6 +184,7 @@ def test_slots_and_synchronisation_points():
     others = dict(enums()["SYNC_CREATED"])
     assert others["SYNC_CREATED"] == operations.CREATED
     assert others["HOOK_TIMED_OUT"] == explain.HOOK_TIMED_OUT
+    assert others["HOOK_OUTPUT"] == conversation.LONGEST_PAYLOAD
     names = {point: name.upper().replace("-", "_") for point, name in operations.SYNC_NAMES.items()}
     assert names == {point: name for point, name in names.items() if getattr(operations, name) == point}
 
@@ -197,16 +198,15 @@ def test_flags():
 def test_kinds():
     """Kinds of records."""
     kinds = dict(enums()["RECORD_SYNC"])
-    assert (launch.SYNC, launch.FAILED, launch.EXEC, launch.CLONED) == tuple(kinds.values())
-    assert (container._FAILED, container._EXEC) == (kinds["RECORD_FAILED"], kinds["RECORD_EXEC"])
+    ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED)
+    assert ours == tuple(kinds.values())
 
 
 @pytest.mark.parametrize(
     ("name", "ours", "fields"),
     [
         ("Op", operations._OP, "code flags s1 s2 s3 a b c d"),
-        ("Record", launch.RECORD, "kind op step error length detail"),
-        ("Record", container._RECORD, "kind op step error length detail"),
+        ("Record", conversation.RECORD, "kind op step error length detail"),
     ],
 )
 def test_layout(source, tmp_path, name, ours, fields):

@@ -390,3 +390,41 @@ def test_unified_comes_last_and_overrides(limited):
 
     assert str(48 * MIB) == content(cgroup, "memory.max")
     assert "1" == content(cgroup, "memory.oom.group")
+
+
+@pytest.fixture
+def running(runtime, bundle):
+    """A container that runs, and its cgroup."""
+
+    def start(**resources):
+        bundle.linux["resources"].update(resources)
+        bundle.program("/bin/sleep", "1000")
+        runtime.create()
+        runtime.start()
+        record = runtime.record()["cgroup"]
+        return pathlib.Path(record["mount"] + record["path"])
+
+    return start
+
+
+@needs("pids")
+@pytest.mark.parametrize("limit", [1, 2], ids=["no process", "one process"])
+def test_exec_says_that_the_cgroup_is_full(running, runtime, limit):
+    """It is exec's process that can't be cloned, whichever clone it is; the hint names the limit."""
+    running(pids={"limit": limit})
+    hint = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
+    expected = f"cannot clone the process: clone3: resource temporarily unavailable (hint: {hint})"
+    assert expected == runtime.fails("exec", runtime.id, "/bin/true")
+
+
+@needs("memory")
+def test_exec_says_that_memory_is_short(running, runtime):
+    """It is exec's process that is killed, not the container's first one."""
+    cgroup = running()
+    (cgroup / "memory.oom.group").write_text("0")
+    pathlib.Path(f"/proc/{runtime.pid()}/oom_score_adj").write_text("-1000")
+    (cgroup / "memory.max").write_text("4096")
+    hint = "out of memory? the limit may be too low"
+    expected = f"the process was killed by signal 9 while it was set up (hint: {hint})"
+    assert expected == runtime.fails("exec", runtime.id, "/bin/true")
+    assert "running" == runtime.state()["status"]

@@ -33,7 +33,7 @@ ALWAYS = """
 
 CREATION = """
     itertools math pyoci.hooks pyoci.cgroups.resources
-    pyoci.bundle pyoci.console pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
+    pyoci.bundle pyoci.console pyoci.conversation pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
     pyoci.cgroups.device_filter
     pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
     pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
@@ -45,7 +45,7 @@ COMMANDS = {
     "create": CREATION,
     "run": CREATION,
     "exec": CREATION + "pyoci.execution pyoci.plan.exec",
-    "start": "",
+    "start": "pyoci.conversation",
     "state": "",
     "list": "",
     "kill": "pyoci.signals",

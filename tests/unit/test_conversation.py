@@ -1,0 +1,328 @@
+"""The conversation of the runtime with the container's process, either of which somebody may speak for."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyoci import _native, conversation, explain, launch, state
+from pyoci.container import Container
+from pyoci.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
+from pyoci.errors import PyociError, SetupError
+from pyoci.plan.compiler import Host, Options, compile_container
+from pyoci.plan.exec import Running, compile_exec
+from pyoci.plan.operations import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY, encode, sync
+
+PLANS = Path(__file__).parents[1] / "plans"
+HOST = Host("x86_64", "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
+SEEDS = range(4)
+SEQUENCES = 1000  # for each seed
+
+
+def container_plan(name):
+    config = json.loads((PLANS / f"{name}.json").read_text())
+    return config, compile_container(config, HOST, Options("/bundle", "id"))
+
+
+def exec_plan():
+    config = json.loads((PLANS / "terminal.json").read_text())
+    running = Running("id", ["mount", "pid", "user"], {}, None)
+    return config, compile_exec(config["process"], running, HOST)
+
+
+MADE = {
+    "container": container_plan("terminal"),
+    "hooks": container_plan("hooks"),
+    "joined": container_plan("joined"),
+    "exec": exec_plan(),
+}
+
+
+def record(kind, index, step=0, error=0, detail=0, payload=b"", length=None):
+    return RECORD.pack(kind, index, step, error, len(payload) if length is None else length, detail) + payload
+
+
+def honest(plan, cloned):
+    """What the executor sends for a plan: (message, number of descriptors), …"""
+    said = []
+    for index, op in enumerate(plan.child()):
+        if op.verb == "sync" or op.verb == "open_console":
+            said.append((record(SYNC, index, detail=op.a), int(op.a == CONSOLE)))
+            if op.a == CREATED:
+                break
+        elif op.verb == "clone_init":
+            said.append((record(CLONED, index, detail=cloned), 0))
+        elif op.verb == "exec":
+            said.append((record(EXEC, index), 0))
+    return said
+
+
+class Forger:
+    """Changes what the executor sends, in every way that the kernel lets through."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def sequence(self, said, operations):
+        said = list(said)
+        for _ in range(self.random.randint(0, 3)):
+            at = self.random.randrange(len(said) + 1)
+            change = self.random.choice(("insert", "drop", "double", "swap", "bytes", "descriptors", "insert", "fail"))
+            if change == "insert":
+                said.insert(at, (self.any_record(operations), 0))
+            elif change == "fail":
+                said.insert(at, (self.failure(operations), 0))
+            elif at < len(said):
+                message, descriptors = said[at]
+                if change == "drop":
+                    del said[at]
+                elif change == "double":
+                    said.insert(at, said[at])
+                elif change == "swap":
+                    other = self.random.randrange(len(said))
+                    said[at], said[other] = said[other], said[at]
+                elif change == "bytes":
+                    said[at] = (self.damaged(message), descriptors)
+                else:
+                    said[at] = (message, self.random.randint(0, 20))
+        return said
+
+    def any_record(self, operations):
+        numbers = (0, 1, 2, 3, 4, 5, 7, 12, -1, -2, operations - 1, operations, 9999, 2**31 - 1, -(2**31))
+        fields = [self.random.choice(numbers) for _ in range(6)]
+        payload = self.random.randbytes(self.random.choice((0, 0, 1, 30, 3072, 3073, 9000)))
+        if self.random.random() < 0.5:
+            fields[4] = len(payload)
+        return (
+            struct.pack("=IiiiII", fields[0] & 0xFFFFFFFF, *fields[1:4], *(n & 0xFFFFFFFF for n in fields[4:]))
+            + payload
+        )
+
+    def failure(self, operations):
+        payload = self.random.choice((b"", b"\xff\0\x1b", b"e x: y\n", self.random.randbytes(100)))
+        return record(
+            FAILED,
+            self.random.randrange(operations),
+            self.random.randrange(1, len(_native.STEPS)),
+            self.random.choice((0, 1, 2, 11, 12, 22, 38, 4095)),
+            self.random.choice((0, 1, 2, 77, 2**31, 2**32 - 1, 1 << 30)),
+            payload,
+        )
+
+    def damaged(self, message):
+        data = bytearray(message)
+        if data:
+            data[self.random.randrange(len(data))] = self.random.randrange(256)
+        return bytes(data[: self.random.choice((0, 1, 23, len(data), len(data), len(data)))])
+
+
+@pytest.fixture
+def child():
+    process = subprocess.Popen(["/bin/sleep", "1000"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def converse(plan, config, said, pid, monkeypatch, **options):
+    """Have the runtime hear these messages: None, or what it raises. It leaves no descriptor open."""
+    made = launch.Launch(plan, config, "id", **options)
+    plan.at, plan.after = {}, {}
+    made._channel, theirs = _native.channel()
+    made.pid, made.pidfd = pid, os.pidfd_open(pid)
+    made._pidfds.append(made.pidfd)
+    monkeypatch.setattr(made, "_ended", lambda: SetupError("it ended"))
+    monkeypatch.setattr(made, "_adopt", lambda pid: None)
+    null = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+    peer = socket.socket(fileno=theirs)
+    try:
+        for message, descriptors in said:
+            socket.send_fds(peer, [message], [null] * descriptors)
+        peer.shutdown(socket.SHUT_WR)
+        made.converse(lambda point: None)
+    except PyociError as error:
+        return error
+    finally:
+        os.close(null)
+        peer.close()
+        assert [] == made.abort()
+    return None
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_honest_conversation(name, child, monkeypatch):
+    """What the executor sends is taken, from the first point to the last."""
+    config, plan = MADE[name]
+    assert converse(plan, config, honest(plan, child), os.getpid(), monkeypatch) is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MADE)
+def test_forged_conversation(name, seed, child, monkeypatch):
+    """Whatever comes, the runtime goes on or ends with one clear error, and keeps no descriptor that came with it."""
+    config, plan = MADE[name]
+    forger = Forger(f"{name}{seed}")
+    said = honest(plan, child)
+    before = len(os.listdir("/proc/self/fd"))
+    errors = 0
+    for _ in range(SEQUENCES // len(MADE)):
+        sequence = forger.sequence(said, len(plan.child()))
+        with monkeypatch.context() as patch:
+            error = converse(plan, config, sequence, os.getpid(), patch)
+        assert error is None or str(error), sequence
+        errors += error is not None
+        assert before == len(os.listdir("/proc/self/fd")), sequence
+    assert errors > SEQUENCES // len(MADE) // 4
+
+
+NONSENSE = {
+    "empty": (b"\0", "it is too short"),
+    "short": (record(SYNC, 0)[:-1], "it is too short"),
+    "length": (record(SYNC, 2, length=5), "its length is wrong"),
+    "payload": (record(FAILED, 2, 1, 1, payload=b"x" * 3073), "its length is wrong"),
+    "operation": (record(FAILED, 7, 1, 1), "the operation is not one that comes next"),
+    "negative": (record(FAILED, -1, 1, 1), "the operation is not one that comes next"),
+    "later": (record(SYNC, 4, detail=READY), "the operation is not one that comes next"),
+    "step": (record(FAILED, 1, 9999, 1), "this operation can't fail so"),
+    "no step": (record(FAILED, 1, 0, 1), "this operation can't fail so"),
+    "errno": (record(FAILED, 1, 1, -1), "this operation can't fail so"),
+    "point": (record(SYNC, 2, detail=READY), "nothing of its kind comes next"),
+    "no point": (record(SYNC, 1, detail=READY), "nothing of its kind comes next"),
+    "clone": (record(CLONED, 1, detail=1), "nothing of its kind comes next"),
+    "exec": (record(EXEC, 1), "nothing of its kind comes next"),
+    "kind": (record(77, 2), "nothing of its kind comes next"),
+    "success with an error": (record(SYNC, 2, 0, 5, detail=HOOKS), "a success has no error"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense(name):
+    """Each field of a record is checked against the plan."""
+    said, why = NONSENSE[name]
+    records = Records.of([("clone_init", 0), ("mount", 0), ("sync", HOOKS), ("mount", 0), ("sync", READY), ("exec", 0)])
+    records.take(record(CLONED, 0, detail=5))
+    with pytest.raises(SetupError) as caught:
+        records.take(said)
+    assert f"the container's process sent a record that makes no sense: {why}" == caught.value.message
+
+
+def test_order():
+    """Each point comes once and in the plan's order; after the word that only execve remains, only a failure comes."""
+    ops = [("sync", ID_MAPS), ("mount", 0), ("sync", READY), ("load_seccomp", 0), ("run_hook", 0), ("exec", 0)]
+    records = Records.of(ops)
+    first = record(SYNC, 0, detail=ID_MAPS)
+    records.take(first)
+    for again in (first, record(EXEC, 3)):
+        with pytest.raises(SetupError):
+            records.take(again)
+    records.take(record(SYNC, 2, detail=READY))
+    records.take(record(EXEC, 3))
+    with pytest.raises(SetupError):
+        records.take(record(EXEC, 5))
+    assert (FAILED, 5) == records.take(record(FAILED, 5, 39, 2))[:2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_forged_results(seed):
+    """`start` reads records from a FIFO: whatever is in it, that is a result or one clear error."""
+    forger = Forger(seed)
+    container = Container(None, {
+        "process": ["true"],
+        "startOps": {str(n): {"verb": verb, "where": "/hooks/startContainer/0", "s1": "/x", "timeout": 0}
+                     for n, verb in ((50, "wait_start"), (51, "run_hook"), (52, "load_seccomp"), (53, "exec"))},
+    })  # fmt: skip
+    for _ in range(SEQUENCES):
+        parts = forger.sequence([(record(EXEC, 52), 0), (record(FAILED, 53, 39, 2), 0)], 54)
+        with contextlib.suppress(PyociError):
+            assert container._hear(b"".join(message for message, _ in parts)) in (True, False)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_failure_is_explained(name):
+    """Whatever numbers and bytes come with a failure, it becomes a sentence."""
+    config, plan = MADE[name]
+    for op in plan.child():
+        for step in range(1, len(_native.STEPS)):
+            for detail, payload in ((0, b""), (1, b"\xff\0"), (2**32 - 1, b"e x\n\n"), (1 << 30, b"x" * 3072)):
+                assert str(explain.explain(config, op, step, 22, detail, payload))
+
+
+@pytest.mark.parametrize("process", ["the container's first process", "the process"])
+def test_no_room_for_the_process(process, child, monkeypatch):
+    """The message names the process that can't be cloned, and the limits that forbid it."""
+    config, plan = MADE["exec"]
+    index = [op.verb for op in plan.child()].index("clone_init")
+    said = [(record(FAILED, index, _native.STEPS.index("clone3"), errno.EAGAIN), 0)]
+    error = converse(plan, config, said, os.getpid(), monkeypatch, process=process)
+    assert f"cannot clone {process}: clone3: resource temporarily unavailable" == error.message
+    assert "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC" == error.hint
+
+
+def begun(*command, **options):
+    """A launch whose process is this program, and the process' end of the channel."""
+    config, plan = MADE["container"]
+    made = launch.Launch(plan, config, "id", **options)
+    made._channel, theirs = _native.channel()
+    made.pid = os.posix_spawn(command[0], command, {})
+    made.pidfd = os.pidfd_open(made.pid)
+    made._children.append(made.pid)
+    made._pidfds.append(made.pidfd)
+    return made, theirs
+
+
+def test_process_that_is_killed():
+    """The message names exec's process, and guesses at memory."""
+    made, theirs = begun("/bin/sleep", "1000", process="the process")
+    os.kill(made.pid, signal.SIGKILL)
+    os.close(theirs)
+    with pytest.raises(SetupError, match=r"^the process was killed by signal 9 while it was set up") as caught:
+        made.converse(lambda point: None)
+    assert "out of memory? the limit may be too low" == caught.value.hint
+    assert [] == made.abort()
+
+
+def test_process_that_hangs_up(monkeypatch):
+    """A process that closes its end of the channel and lives on is killed."""
+    monkeypatch.setattr(launch, "_HANG_UP_PATIENCE", 0.1)
+    made, theirs = begun("/bin/sleep", "1000")
+    os.close(theirs)
+    with pytest.raises(SetupError, match="sent a record that makes no sense: it has hung up"):
+        made.converse(lambda point: None)
+    assert [] == made.abort()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(made.pid, 0)
+
+
+def test_forged_answers():
+    """The executor goes on for the runtime's own answer alone; whatever else it hears ends it."""
+    generator = random.Random(1)
+    ops, pool, vectors = encode([sync(ID_MAPS), sync(HOOKS), sync(READY)])
+    for _ in range(200):
+        answers = [generator.choice((b"\1", b"\1", b"\1", b"\0", b"\2", b"\xff", b"\1\1", b"x" * 9)) for _ in range(3)]
+        ours, theirs = _native.channel()
+        slots = [-1] * FIRST_SLOT
+        slots[CHANNEL] = theirs
+        peer = socket.socket(fileno=ours)
+        for answer in answers:
+            socket.send_fds(peer, [answer], [1] * generator.choice((0, 0, 1, 3)))
+        pid, pidfd = _native.launch(ops, pool, vectors, slots, theirs, 0, -1, ours)
+        os.close(theirs)
+        assert state.wait_ended(pidfd, 60)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        good = all(answer[:1] == b"\1" for answer in answers)
+        assert (0 if good else 1) == os.waitstatus_to_exitcode(status), answers
+        peer.close()
+
+
+def test_records_are_bounded():
+    """The largest record fits into what the runtime receives at once."""
+    assert RECORD.size + conversation.LONGEST_PAYLOAD < 8192
