@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import deadline
+from tests.support.reach import reachable
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def pyoci() -> str:
-    """The path of the executable under test: $PYOCI, or the one that tools/build makes."""
+def pyoci() -> Iterator[str]:
+    """The path of the executable under test: $PYOCI, or the one that tools/build makes; where every user can reach it."""
     path = os.environ.get("PYOCI") or str(ROOT / "build" / "pyoci")
     assert os.access(path, os.X_OK), f"there is no {path}: run tools/build"
-    return path
+    with reachable(Path(path)) as executable:
+        yield str(executable)
 
 
 class NoSilentSkips:
@@ -56,6 +60,7 @@ class NoSilentSkips:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard the run under CI."""
+    """Bound every test, and guard the run under CI."""
+    config.pluginmanager.register(deadline, "deadline")
     if os.environ.get("CI"):
         config.pluginmanager.register(NoSilentSkips(), "no-silent-skips")

@@ -80,9 +80,10 @@ class Podman(Client):
         tables = not subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=False).returncode
         (folder / "containers.conf").write_text(MACHINE + ("" if tables else WITHOUT_TABLES))
         (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
-        override = CONFIGURATION
-        if runtime != "pyoci":
-            override = folder / "runtime.conf"
+        override = folder / "runtime.conf"  # every user can reach it there
+        if runtime == "pyoci":
+            override.write_text(CONFIGURATION.read_text())
+        else:
             override.write_text(f'[engine]\nruntime = "{runtime}"\n')
         self.environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -25,6 +25,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.deadline import finish
 from tests.support.hostile import OTHERS, docker_like
 from tests.support.rootfs import busybox
 
@@ -143,11 +144,16 @@ class Runtime:
     def __call__(self, *words: object, timeout: float = PATIENCE, **options: Any) -> Result:
         """Run a command. Whatever happens, it is no accident of the implementation."""
         options.setdefault("stdin", subprocess.DEVNULL)
-        done = subprocess.run(self.command(*words), capture_output=True, timeout=timeout, check=False, **options)
-        out, err = done.stdout.decode("utf-8", "backslashreplace"), done.stderr.decode("utf-8", "backslashreplace")
+        given = options.pop("input", None)
+        if given is not None:
+            options["stdin"] = subprocess.PIPE
+        pipe = subprocess.PIPE
+        with subprocess.Popen(self.command(*words), stdout=pipe, stderr=pipe, **options) as process:
+            said = finish(process, timeout, given)
+        out, err = (text.decode("utf-8", "backslashreplace") for text in said)
         assert "Traceback" not in err, err
         assert "internal error" not in err, err
-        return Result(done.returncode, out, err)
+        return Result(process.returncode, out, err)
 
     def create(self, *options: object, id: str = "", **more: Any) -> Result:
         """`create`, which succeeds. What the container writes goes to the files `out` and `err`."""
@@ -337,10 +343,9 @@ class Host:
 
     def cgroups(self, id: str = "") -> list[str]:
         """Cgroups of this test's containers."""
-        found = []
-        for path, names, _ in os.walk(cgroup_mount()):
-            found += [f"{path}/{name}" for name in names if (id or self.token) in name]
-        return found
+        # not os.walk, which a tree that is deep enough makes fail, whoever has made it
+        find = ["find", cgroup_mount(), "-ignore_readdir_race", "-type", "d", "-name", f"*{id or self.token}*"]
+        return subprocess.run(find, capture_output=True, text=True, check=False, timeout=PATIENCE).stdout.splitlines()
 
     def _facts(self) -> dict[str, Any]:
         return {
