@@ -52,20 +52,32 @@ class Daemon:
 
         def answers() -> bool:
             assert self.process.poll() is None, f"{self.command[0]} ended:\n{self.log.read_text()[-1500:]}"
-            return subprocess.run(probe, capture_output=True, check=False, env=self.environment).returncode == 0
+            done = subprocess.run(
+                probe,
+                capture_output=True,
+                check=False,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                timeout=PATIENCE,
+            )
+            return done.returncode == 0
 
         until(answers, f"{self.command[0]} serves")
 
     def kill(self) -> None:
         """As if it had crashed."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(PATIENCE)
 
     def stop(self) -> None:
-        """As an operator stops it."""
+        """As an operator stops it; one that does not end in time is killed, and that is an error."""
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(PATIENCE)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
 
 
 class Client:
@@ -155,17 +167,28 @@ class Terminal:
         while self._read(end - time.monotonic()):
             assert time.monotonic() < end, f"it does not end: {self.output!r}"
         os.close(self.master)
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.status
+        return self._reap()
 
     def end(self) -> None:
         """Leave nothing of it, whatever happened."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
             os.close(self.master)
-            self.status = -signal.SIGKILL
+            self._reap()
+
+    def _reap(self) -> int:
+        """Its exit status, once it has ended."""
+        ended: list[int] = []
+
+        def reaped() -> bool:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            ended.extend([status] if pid else [])
+            return bool(pid)
+
+        until(reaped, f"process {self.pid} ends")
+        self.status = os.waitstatus_to_exitcode(ended[0])
+        return self.status
 
     def _read(self, patience: float) -> bool:
         if select.select([self.master], [], [], max(0, patience))[0]:

@@ -59,7 +59,7 @@ def units() -> Iterator[str]:
     if not os.path.isdir("/run/systemd/system"):
         return
     listing = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full"]
-    for line in subprocess.check_output(listing, text=True).splitlines():
+    for line in subprocess.check_output(listing, text=True, timeout=PATIENCE).splitlines():
         name, _, state = line.split()[:3]
         if name.endswith((".scope", ".slice", ".timer", ".service")):
             yield f"{name} ({state})"

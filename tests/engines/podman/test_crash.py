@@ -30,7 +30,7 @@ def kill_conmon(podman, arguments, known, delay):
         command.communicate(timeout=30)
     except subprocess.TimeoutExpired:
         command.kill()
-        command.communicate()
+        command.communicate(timeout=120)
     assert killed, "no conmon lived to be killed"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import until
+from tests.support.daemon import PATIENCE, until
 from tests.support.podman import UID
 
 
@@ -28,7 +28,7 @@ def delegated():
 def in_cgroup(cgroup, command):
     """What a command prints that runs in this cgroup."""
     enter = f'echo $$ >{cgroup}/cgroup.procs; exec "$@"'
-    return subprocess.check_output(["sh", "-c", enter, "sh", *command], text=True).strip()
+    return subprocess.check_output(["sh", "-c", enter, "sh", *command], text=True, timeout=PATIENCE).strip()
 
 
 def field(podman, name, *options):
@@ -229,7 +229,9 @@ def test_cgroups_split(podman, delegated):
 def with_descriptor(number, path, command):
     """What a command prints that has a file open by this number."""
     script = f'exec {number}<"$0"; exec "$@"'
-    return subprocess.check_output(["sh", "-c", script, path, *command], stdin=subprocess.DEVNULL, text=True)
+    return subprocess.check_output(
+        ["sh", "-c", script, path, *command], stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE
+    )
 
 
 def test_preserved_descriptors(either, tmp_path):
