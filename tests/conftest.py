@@ -46,7 +46,7 @@ class NoSilentSkips:
         if report.skipped:  # a whole module, before any of its tests could be marked
             self.skipped.append(report.nodeid)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(hookwrapper=True)  # which Debian 12's pytest has, too
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         if self.skipped and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "cgroup: about the container's cgroup, so ./test runs it with the systemd driver, too"
     )
     config.addinivalue_line("markers", "driver(name): with this cgroup driver only")
+    config.addinivalue_line(
+        "markers", "section(name): where its row stands in docs/engines.md, if not below its engine"
+    )
     config.addinivalue_line("markers", "compares: with pyoci only, since it uses both runtimes")
     if INSIDE:
         config.pluginmanager.register(Report(config), "engine-report")
@@ -80,6 +83,8 @@ class Report:
                 "result": "works",
                 "note": " ".join(marker.args[0] for marker in item.iter_markers("differs")),
             }
+            if section := item.get_closest_marker("section"):
+                self.rows[item.nodeid]["section"] = section.args[0]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         row = self.rows[report.nodeid]

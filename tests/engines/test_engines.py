@@ -1,16 +1,18 @@
 """Each engine passes its tests with pyoci as its runtime; what they are is in the folder of its name."""
 
 import os
+import select
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support import engines
+from tests.support import engines, rootfs
 from tests.support.machine import on_uml, run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
+TIME = 1200  # seconds for all tests of an engine on one machine
 
 LEAK = """
 import os, subprocess
@@ -57,6 +59,7 @@ def test_machine_ends():
     """With the one who asked for it."""
     process, cgroup = machine("echo begun; exec sleep 4321")
     assert process.stdout
+    assert select.select([process.stdout], [], [], 120)[0], "nothing of it for 120 seconds"
     assert "begun\n" == process.stdout.readline()
     assert 1 == len(list(Path("/sys/fs/cgroup").rglob(cgroup)))
 
@@ -79,10 +82,16 @@ def test_leaks():
     assert "sleep" == process.split()[2]
 
 
+@pytest.fixture(scope="module")
+def server():
+    """The archive of a Debian with servers, which engines import."""
+    rootfs.server()
+
+
 @pytest.mark.parametrize("engine", engines.ENGINES)
-def test_engine(pyoci, engine):
+def test_engine(pyoci, server, engine):
     """In one machine, with one start of its daemons."""
-    run = engines.run(engine)
+    run = engines.run(engine, timeout=TIME)
 
     assert 0 == run.status, run.output[-30_000:]
     assert [] == [row for row in run.rows if row["result"] == "fails"]
@@ -90,9 +99,9 @@ def test_engine(pyoci, engine):
 
 
 @pytest.mark.parametrize("engine", ["docker", "containerd", "podman"])
-def test_systemd_driver(pyoci, engine):
+def test_systemd_driver(pyoci, server, engine):
     """With systemd to make the cgroups, which is the engine's first choice there, or what its configuration says."""
-    run = engines.run(engine, "-m", "cgroup or driver", machine="systemd")
+    run = engines.run(engine, "-m", "cgroup or driver", machine="systemd", timeout=TIME)
 
     assert 0 == run.status, run.output[-30_000:]
     assert [] == [row for row in run.rows if row["result"] == "fails"]
@@ -103,7 +112,7 @@ def test_systemd_driver(pyoci, engine):
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
 def test_limits(pyoci, engine):
     """What needs a controller that the host may lack."""
-    run = engines.run(engine, machine="uml")
+    run = engines.run(engine, machine="uml", timeout=TIME)
 
     assert 0 == run.status, run.output[-30_000:]
     assert 7 <= [row["result"] for row in run.rows].count("works")
@@ -114,7 +123,7 @@ def test_limits(pyoci, engine):
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
 def test_limits_with_the_systemd_driver(pyoci, engine):
     """Pods' and containers' limits, and what changes them."""
-    run = engines.run(engine, "-m", "cgroup", machine="uml-systemd")
+    run = engines.run(engine, "-m", "cgroup", machine="uml-systemd", timeout=TIME)
 
     assert 0 == run.status, run.output[-30_000:]
     assert {"works"} == {row["result"] for row in run.rows}

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support import leaks, rootfs
-from tests.support.daemon import Client, Daemon
+from tests.support.daemon import PATIENCE, Client, Daemon
 from tests.support.engines import CHECKOUT
 
 CONFIGURATION = CHECKOUT / "contrib/docker/daemon.json"
@@ -19,7 +19,7 @@ def capabilities(status: str) -> int:
     return int(status.partition("CapEff:\t")[2].split()[0], 16)
 
 
-IMAGES = ("busybox", "built", "changed")
+IMAGES = ("busybox", "built", "changed", "debian")
 # A program that begins a moment later than its container.
 LATE = ("sh", "-c", 'sleep 0.2; exec "$@"', "sh")
 
@@ -131,14 +131,15 @@ class Docker(Client):
         """Remove the tasks of its containerd that a daemon which was killed did not write down."""
         ctr = ["ctr", "--address", f"{self.folder}/exec/containerd/containerd.sock", "--namespace", "moby"]
         known = self("ps", "--all", "--quiet", "--no-trunc").split()
-        for task in subprocess.check_output([*ctr, "tasks", "ls", "--quiet"], text=True).split():
+        for task in subprocess.check_output([*ctr, "tasks", "ls", "--quiet"], text=True, timeout=PATIENCE).split():
             if task not in known:
-                subprocess.check_call([*ctr, "tasks", "delete", "--force", task])
+                subprocess.check_call([*ctr, "tasks", "delete", "--force", task], timeout=PATIENCE)
 
     def collect_garbage(self) -> None:
         """Have the daemon close what nobody uses. It must have been started with --debug."""
         connection = socket.socket(socket.AF_UNIX)
         with connection:
+            connection.settimeout(PATIENCE)
             connection.connect(f"{self.folder}/docker.sock")
             connection.sendall(b"GET /debug/pprof/heap?gc=1 HTTP/1.0\r\n\r\n")
             answer = connection.recv(65536)

@@ -15,11 +15,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
-STABLE, NEWEST = "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
+OLD, STABLE, NEWEST = "bookworm", "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
 # Docker 26 of the stable release loses the output of more short containers on a busy machine (support/docker.py), and Podman 5.4
-# can't remove a container whose conmon was killed: with runc as well.
-SUITES = {"docker": NEWEST, "podman": NEWEST, "buildah": NEWEST}
-COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
+# can't remove a container whose conmon was killed: with runc as well. Its containerd 1.7 lacks what a current kubelet asks for.
+SUITES = {"docker": NEWEST, "containerd": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
+COMMON = ["python3", "python3-pytest", "python3-pytest-timeout", "busybox-static", "procps", "runc"]
+# Seconds for one test, whatever it waits for, with what it is the first to need; with all repetitions it takes longer.
+PATIENCE, ENDURANCE = 300, 1800
 # The engines, and the packages that have them and what they use.
 _PODMAN = [
     "podman",
@@ -30,13 +32,24 @@ _PODMAN = [
     "passt",
     "uidmap",
     "catatonit",
+    "golang-github-containers-common",
     "nftables",
     "iproute2",
 ]
 ENGINES = {
     "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
-    "containerd": ["containerd", "containernetworking-plugins", "iproute2", "python3-grpcio", "python3-grpc-tools"],
+    "containerd": [
+        "containerd",
+        "conmon",
+        "containernetworking-plugins",
+        "e2fsprogs",
+        "iproute2",
+        "python3-grpcio",
+        "python3-grpc-tools",
+        "python3-yaml",
+    ],
     "podman": _PODMAN,
+    "podman4": [*_PODMAN, "iptables"],
     "buildah": _PODMAN,
 }
 # Where the tests can run, and the command that runs another one there.
@@ -46,6 +59,8 @@ MACHINES: dict[str, tuple[str | Path, ...]] = {
     "qemu": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--"),
     "systemd": (),
     "uml-systemd": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--systemd", "--"),
+    # the Debian's own systemd, which is newer
+    "uml-newest-systemd": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--"),
     "qemu-systemd": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--systemd", "--"),
 }
 SYSTEMD = os.path.isdir("/run/systemd/system")  # this is such a machine: engines are to have it make cgroups
@@ -93,6 +108,7 @@ def run(
             "--tb=short",
             "-p",
             "no:cacheprovider",
+            f"--timeout={ENDURANCE if '--endurance' in arguments else PATIENCE}",
             f"--runtime={runtime}",
             *arguments,
         ),
@@ -120,7 +136,10 @@ def run(
             said, _ = process.communicate(timeout=timeout)
         except BaseException:
             process.terminate()  # the machine ends what is in it, which a killed one could not
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=60)
+            finally:
+                process.kill()
             raise
     output, _, results = said.partition(RESULTS)
     return Run(process.returncode, output, json.loads(results.splitlines()[0]) if results else [])

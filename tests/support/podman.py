@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import rootfs
-from tests.support.daemon import Client
+from tests.support.daemon import PATIENCE, Client
 from tests.support.docker import GROUPS, USERS
 from tests.support.engines import CHECKOUT, SYSTEMD
 
@@ -26,16 +26,25 @@ cgroup_manager = "{"systemd" if SYSTEMD else "cgroupfs"}"
 events_logger = "file"
 healthcheck_events = false
 """
+# For a kernel without tables of packets. Podman 4.3 does not know the first setting, so its containers get no network.
 WITHOUT_TABLES = """
 [network]
 firewall_driver = "none"
 """
+WITHOUT_NETWORK = """
+[containers]
+netns = "none"
+"""
+# The options of an overlay are longer than the 256 bytes that fsconfig(2) takes.
+GRAPH_ROOT = "storage-" + "with-a-long-path-" * 12
 STORAGE = """
 [storage]
 driver = "overlay"
-graphroot = "{folder}/storage"
+graphroot = "{folder}/{graph_root}"
 runroot = "{folder}/run"
 """
+# Where a distribution's packages have their configuration, and an administrator the changes to it.
+ETC = Path("/etc/containers")
 PRIVATE = {
     "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:*:{UID}:{UID}::/home/user:/bin/sh\ncontainers:x:999:999::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
     "group": f"root:x:0:\nuser:x:{UID}:\nwheel:x:2000:user\n",
@@ -45,15 +54,15 @@ PRIVATE = {
 
 
 def prepare_machine(folder: Path) -> None:
-    """Users, their ids, and a /dev/shm: the machine's own, not the Debian's or the host's. To be done once."""
+    """Make users, their ids, a /dev/shm and a copy of the Debian's /etc/containers that are the machine's own. Call it once."""
     folder.mkdir()
     for name, content in PRIVATE.items():
         (folder / name).write_text(content)
         subprocess.check_call(["mount", "--bind", folder / name, f"/etc/{name}"])
     subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm"])
-    (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc/containers"])
-    (Path("/etc/containers") / "policy.json").write_text((folder / "policy.json").read_text())
+    shutil.copytree(ETC, folder / "containers", symlinks=True)
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", ETC])
+    shutil.copytree(folder / "containers", ETC, symlinks=True, dirs_exist_ok=True)
     if os.path.exists("/dev/net/tun"):  # the host's may be root's alone
         os.mknod(folder / "tun", 0o20666, os.makedev(10, 200))
         (folder / "tun").chmod(0o666)
@@ -77,19 +86,11 @@ class Podman(Client):
         self.folder.mkdir()
         self.runtime = runtime
         self.user = user
-        tables = not subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=False).returncode
-        (folder / "containers.conf").write_text(MACHINE + ("" if tables else WITHOUT_TABLES))
-        (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
-        override = folder / "runtime.conf"  # every user can reach it there
-        if runtime == "pyoci":
-            override.write_text(CONFIGURATION.read_text())
-        else:
-            override.write_text(f'[engine]\nruntime = "{runtime}"\n')
+        self._configure()
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder, graph_root=GRAPH_ROOT))
         self.environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(folder / "home"),
-            "CONTAINERS_CONF": str(folder / "containers.conf"),
-            "CONTAINERS_CONF_OVERRIDE": str(override),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
             "TMPDIR": str(folder),
         }
@@ -99,6 +100,7 @@ class Podman(Client):
             self.runtime_dir = Path(f"/run/user/{UID}")
             self.runtime_dir.mkdir(parents=True, exist_ok=True)
             self.environment["XDG_RUNTIME_DIR"] = str(self.runtime_dir)
+            self.persistent = self.runtime_dir / "libpod/tmp/persist"
             self.states = self.runtime_dir / runtime
             for path in (folder, folder / "home", self.runtime_dir):
                 os.chown(path, UID, UID)
@@ -106,11 +108,26 @@ class Podman(Client):
             if SYSTEMD:
                 self._log_in()
 
+    def _configure(self) -> None:
+        """Add to the distribution's configuration what the machine lacks, and the runtime as we recommend it."""
+        nft = ["nft", "list", "ruleset"]
+        tables = not subprocess.run(nft, capture_output=True, check=False, timeout=PATIENCE).returncode
+        added = ETC / "containers.conf.d"
+        added.mkdir(exist_ok=True)
+        (added / "machine.conf").write_text(MACHINE)
+        if not tables:
+            old = os.environ.get("PYOCI_ENGINE") == "podman4"
+            (added / "tables.conf").write_text(WITHOUT_NETWORK if old else WITHOUT_TABLES)
+        recommended = CONFIGURATION.read_text()
+        (added / "pyoci.conf").write_text(
+            recommended if self.runtime == "pyoci" else f'[engine]\nruntime = "{self.runtime}"\n'
+        )
+
     def _log_in(self) -> None:
         """Have the user's own systemd, as users of containers do; Podman itself is outside of what is delegated to it, as
         in a session."""
-        subprocess.check_call(["loginctl", "enable-linger", "user"])
-        subprocess.check_call(["systemctl", "start", f"user@{UID}.service"])
+        subprocess.check_call(["loginctl", "enable-linger", "user"], timeout=PATIENCE)
+        subprocess.check_call(["systemctl", "start", f"user@{UID}.service"], timeout=PATIENCE)
 
     def command(self, *arguments: object) -> list[str]:
         """The whole command line."""
@@ -155,13 +172,16 @@ class Podman(Client):
         self("rm", "--all", "--force", "--volumes", "--time", "0")
         self("volume", "prune", "--force")
         self("secret", "rm", "--all")
-        if self.user:  # what it leaves of a container that failed, with any runtime
-            shutil.rmtree(self.runtime_dir / "libpod/tmp/persist", ignore_errors=True)
+        if self.user:  # what it leaves of a container that failed, with any runtime; the folder itself comes and goes
+            self.persistent.mkdir(exist_ok=True)
+            os.chown(self.persistent, UID, UID)
+            for path in self.persistent.iterdir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def systemctl(self, *arguments: str) -> str:
         """Ask the systemd that has its units."""
         manager = ["--machine=user@", "--user"] if self.user else []
-        return subprocess.check_output(["systemctl", *manager, *arguments], text=True).strip()
+        return subprocess.check_output(["systemctl", *manager, *arguments], text=True, timeout=PATIENCE).strip()
 
     def delete_forgotten(self) -> None:
         """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it. And the
@@ -175,7 +195,7 @@ class Podman(Client):
                 if self.user:
                     self("unshare", *delete)
                 else:
-                    subprocess.check_call(list(map(str, delete)))
+                    subprocess.check_call(list(map(str, delete)), timeout=PATIENCE)
 
     def version(self) -> str:
         """Its own."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+SERVERS = ("nginx-light", "redis-server")
 CACHE = Path(__file__).resolve().parents[2] / "build" / "rootfs"
 
 
@@ -40,6 +41,51 @@ def debian(suite: str = "bookworm") -> Path:
             _run("debootstrap", "--variant=minbase", suite, str(unfinished), *_mirror())
             unfinished.rename(finished)
     return finished
+
+
+SERVER = CACHE / "server.tar"  # for images that engines import
+# What official images leave out, too.
+_LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/cache", "./var/lib/apt/lists")
+
+
+def server() -> Path:
+    """An archive of that Debian with nginx and redis-server, made at the first use. Needs root, and the network once."""
+    root = debian()
+    with (CACHE / "server-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not SERVER.exists():
+            copy, unfinished = CACHE / "unfinished-server", CACHE / "unfinished-server.tar"
+            shutil.rmtree(copy, ignore_errors=True)
+            _run("cp", "--archive", "--reflink=auto", str(root), str(copy))
+            shutil.copy("/etc/resolv.conf", copy / "etc/resolv.conf")
+            # packages must not start their servers here
+            policy = copy / "usr/sbin/policy-rc.d"
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+            inside = ["chroot", str(copy), "apt-get", "-q", "-y", "-o", "Acquire::Check-Valid-Until=false"]
+            _run(*inside, "update")
+            _run(*inside, "--no-install-recommends", "install", *SERVERS, DEBIAN_FRONTEND="noninteractive")
+            policy.unlink()
+            # as in official images: what the server logs is the container's output
+            for name, stream in ("access", "stdout"), ("error", "stderr"):
+                log = copy / f"var/log/nginx/{name}.log"
+                log.unlink(missing_ok=True)
+                log.symlink_to(f"/dev/{stream}")
+            left_out = [f"--exclude={path}/*" for path in _LEFT_OUT]
+            _run(
+                "tar",
+                "--create",
+                "--file",
+                str(unfinished),
+                "--directory",
+                str(copy),
+                "--numeric-owner",
+                *left_out,
+                ".",
+            )
+            unfinished.rename(SERVER)
+            shutil.rmtree(copy)
+    return SERVER
 
 
 def _mirror() -> list[str]:

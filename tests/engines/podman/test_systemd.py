@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import until
+from tests.support.podman import ETC
 
 pytestmark = pytest.mark.driver("systemd")
 
@@ -45,19 +46,11 @@ def test_quadlet(podman):
 
 @pytest.fixture
 def configuration(podman):
-    """Where it is without variables of the environment, which timers don't get."""
-    etc = Path("/etc/containers")
-    files = {
-        "CONTAINERS_CONF": etc / "containers.conf",
-        "CONTAINERS_CONF_OVERRIDE": etc / "containers.conf.d/runtime.conf",
-        "CONTAINERS_STORAGE_CONF": etc / "storage.conf",
-    }
-    for variable, path in files.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(Path(podman.environment[variable]).read_text())
+    """Storage as the environment has it, for timers, which don't get the environment."""
+    path = ETC / "storage.conf"
+    path.write_text(Path(podman.environment["CONTAINERS_STORAGE_CONF"]).read_text())
     yield
-    for path in files.values():
-        path.unlink()
+    path.unlink()
 
 
 def test_health_timer(podman, configuration):
