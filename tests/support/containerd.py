@@ -1,6 +1,7 @@
 """containerd, on a private socket and in a private folder, with `ctr` and the interface that Kubernetes uses."""
 
 import json
+import select
 import subprocess
 import sys
 import uuid
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import image, rootfs
-from tests.support.daemon import Daemon, Terminal
+from tests.support.daemon import PATIENCE, Daemon, Terminal
 from tests.support.engines import CHECKOUT, SYSTEMD
 
 CONFIGURATIONS = CHECKOUT / "contrib/containerd"
+KUBERNETES = CHECKOUT / "contrib/kubernetes"
+NODE_OF_KUBERNETES = KUBERNETES / "containerd.toml"  # with systemd's cgroups
 PROTOCOL = CHECKOUT / "tests/engines/containerd/cri.proto"
+POD, CONTAINER, NODE = range(3)  # NamespaceMode
+CREATED, RUNNING, EXITED = range(3)  # ContainerState
 BUSYBOX, PAUSE = "localhost/busybox:latest", "localhost/pause:latest"
 # A test's own part of the configuration: beside what we recommend, for all versions, for containerd 1 and 2.
 OWN = """
@@ -67,12 +72,14 @@ class Containerd:
         self.shares = "cpu" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
         major = int(self.version().partition(".")[0])
         recommended = CONFIGURATIONS / f"config-{major}.toml"
-        if SYSTEMD:
-            recommended = folder / "recommended.toml"
-            text = (CONFIGURATIONS / f"config-{major}.toml").read_text()
-            recommended.write_text(f"{text.rstrip()}\nSystemdCgroup = true\n")
         # containerd 1 would take an imported table of a plugin in place of its own, and containerd 2 adds them up
-        imports, rest = ("", recommended.read_text().partition("\n")[2]) if major == 1 else (f'"{recommended}"', "")
+        if major == 1:
+            imports, rest = (
+                "",
+                recommended.read_text().partition("\n")[2] + ("SystemdCgroup = true\n" if SYSTEMD else ""),
+            )
+        else:
+            imports, rest = ", ".join(f'"{path}"' for path in (recommended, *([NODE_OF_KUBERNETES] * SYSTEMD))), ""
         own = (OWN + PODS[major]).format(format=major + 1, imports=imports, folder=folder, pause=PAUSE)
         (folder / "config.toml").write_text(own + rest)
         self.client = ["ctr", "--address", f"{folder}/socket"]
@@ -159,6 +166,8 @@ class Cri:
         called = self.types.DESCRIPTOR.services_by_name["RuntimeService"].methods_by_name[method]
         request = getattr(self.types, called.input_type.name)(**fields)
         print(method, request.SerializeToString().hex(), file=self.caller.stdin, flush=True)
+        # the caller itself gives up after 60 seconds
+        assert select.select([self.caller.stdout], [], [], 90)[0], f"no answer to {method}"
         kind, answer = json.loads(self.caller.stdout.readline())
         if kind == "error":
             raise CriError(answer)
@@ -167,11 +176,60 @@ class Cri:
     def close(self) -> None:
         """Hang up."""
         self.caller.kill()
-        self.caller.communicate()
+        self.caller.communicate(timeout=PATIENCE)
 
 
 class CriError(Exception):
     """An answer of the Container Runtime Interface that is an error."""
+
+
+class Pod:
+    """A pod sandbox, and containers in it. Where systemd makes cgroups, it has a slice, as the kubelet gives it one."""
+
+    def __init__(self, cri: Cri, handler: str, folder: Path, hostname: str = "pod", **linux: Any) -> None:
+        self.cri = cri
+        uid = uuid.uuid4().hex
+        self.slice = f"kubepods-besteffort-pod{uid}.slice" if SYSTEMD else ""
+        self.config = {
+            "metadata": {"name": "pod", "uid": uid, "namespace": "test"},
+            "hostname": hostname,
+            "log_directory": str(folder),
+            "linux": {"cgroup_parent": self.slice, **linux},
+        }
+        self.id = cri("RunPodSandbox", config=self.config, runtime_handler=handler).pod_sandbox_id
+
+    def create(self, *command: str, name: str = "box", **config: Any) -> str:
+        """Create a container."""
+        what = {"metadata": {"name": name}, "image": {"image": BUSYBOX}, "command": command, "log_path": f"{name}.log"}
+        call = {"pod_sandbox_id": self.id, "config": {**what, **config}, "sandbox_config": self.config}
+        return self.cri("CreateContainer", **call).container_id
+
+    def run(self, *command: str, **config: Any) -> str:
+        """Create and start a container."""
+        container = self.create(*command, **config)
+        self.cri("StartContainer", container_id=container)
+        return container
+
+    def status(self, container: str) -> Any:
+        """A container's status."""
+        return self.cri("ContainerStatus", container_id=container).status
+
+    def process(self, container: str) -> int:
+        """A container's first process."""
+        info = self.cri("ContainerStatus", container_id=container, verbose=True).info["info"]
+        return json.loads(info)["pid"]
+
+    def exec(self, container: str, *command: str) -> tuple[int, str, str]:
+        """(exit code, standard output, standard error)."""
+        done = self.cri("ExecSync", container_id=container, cmd=command, timeout=20)
+        return done.exit_code, done.stdout.decode(), done.stderr.decode()
+
+    def remove(self) -> None:
+        """Stop and remove it, with its containers."""
+        self.cri("StopPodSandbox", pod_sandbox_id=self.id)
+        self.cri("RemovePodSandbox", pod_sandbox_id=self.id)
+        if self.slice:
+            subprocess.check_call(["systemctl", "stop", self.slice], timeout=60)
 
 
 # Reads lines of a method and its request, writes lines of its answer.

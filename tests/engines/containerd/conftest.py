@@ -1,20 +1,37 @@
 """A containerd for all tests, empty before and after each."""
 
 import os
+import platform
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.containerd import Containerd, Cri
+from tests.support.containerd import Containerd, Cri, Pod
 from tests.support.leaks import Leaks
+
+KERNEL = tuple(map(int, platform.release().split(".")[:2]))
+TMPFS_WITH_IDS = (6, 3)  # the first Linux whose tmpfs can be idmapped
+
+
+def disk(folder: Path) -> None:
+    """Mount an ext4 there."""
+    image = folder.with_suffix(".ext4")
+    with image.open("wb") as file:
+        file.truncate(1 << 30)
+    subprocess.check_call(["mkfs.ext4", "-q", image], timeout=60)
+    subprocess.check_call(["mount", "-o", "loop", image, folder], timeout=60)
 
 
 @pytest.fixture(scope="session")
 def daemon(request: pytest.FixtureRequest, runtime: str) -> Iterator[Containerd]:
     """With the configuration that we recommend, and a busybox image."""
     folder = Path(tempfile.mkdtemp(prefix="engine"))
+    if KERNEL < TMPFS_WITH_IDS and os.path.exists("/dev/loop-control"):
+        disk(folder)
     folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem, as in /run/containerd
     containerd = Containerd(folder, runtime)
     request.config.engine_version = containerd.version()
@@ -39,8 +56,31 @@ def ctr(daemon: Containerd) -> Iterator[Containerd]:
 
 
 @pytest.fixture(scope="session")
-def interface(daemon: Containerd) -> Iterator[Cri]:
+def interface(daemon: Containerd, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cri]:
     """What Kubernetes calls."""
     cri = Cri(daemon)
+    Pod(cri, runtime, tmp_path_factory.mktemp("first")).remove()  # makes what stays, such as the bridge of all pods
     yield cri
     cri.close()
+
+
+@pytest.fixture
+def make(daemon: Containerd, interface: Cri, runtime: str, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
+    """Make pods; at the end, nothing is left of them."""
+    leaks = Leaks(states=(daemon.states,))
+    pods: list[Pod] = []
+
+    def call(handler: str = runtime, **linux: Any) -> Pod:
+        pods.append(Pod(interface, handler, tmp_path, **linux))
+        return pods[-1]
+
+    yield call
+    for pod in pods:
+        pod.remove()
+    leaks.assert_none()
+
+
+@pytest.fixture
+def pod(make: Callable[..., Pod]) -> Pod:
+    """A pod."""
+    return make()

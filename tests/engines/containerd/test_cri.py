@@ -1,89 +1,13 @@
 """The CRI plugin, by the calls that the kubelet makes."""
 
 import json
-import platform
-import subprocess
-import uuid
 
 import pytest
 
-from tests.support.containerd import BUSYBOX, CriError
+from tests.support.containerd import CONTAINER, CREATED, EXITED, NODE, POD, RUNNING, CriError
 from tests.support.daemon import until
-from tests.support.engines import SYSTEMD
-from tests.support.leaks import Leaks
 
 pytestmark = pytest.mark.needs("cpu")  # each pod has a share of the processor
-
-KERNEL = tuple(map(int, platform.release().split(".")[:2]))
-POD, CONTAINER, NODE = range(3)  # NamespaceMode
-CREATED, RUNNING, EXITED = range(3)  # ContainerState
-
-
-class Pod:
-    """A pod sandbox, and containers in it. Where systemd makes cgroups, it has a slice, as the kubelet gives it one."""
-
-    def __init__(self, cri, handler, folder, hostname="pod", **linux):
-        self.cri = cri
-        uid = uuid.uuid4().hex
-        self.slice = f"kubepods-besteffort-pod{uid}.slice" if SYSTEMD else ""
-        self.config = {
-            "metadata": {"name": "pod", "uid": uid, "namespace": "test"},
-            "hostname": hostname,
-            "log_directory": str(folder),
-            "linux": {"cgroup_parent": self.slice, **linux},
-        }
-        self.id = cri("RunPodSandbox", config=self.config, runtime_handler=handler).pod_sandbox_id
-
-    def create(self, *command, name="box", **config):
-        """Create a container."""
-        what = {"metadata": {"name": name}, "image": {"image": BUSYBOX}, "command": command, "log_path": f"{name}.log"}
-        call = {"pod_sandbox_id": self.id, "config": {**what, **config}, "sandbox_config": self.config}
-        return self.cri("CreateContainer", **call).container_id
-
-    def run(self, *command, **config):
-        """Create and start a container."""
-        container = self.create(*command, **config)
-        self.cri("StartContainer", container_id=container)
-        return container
-
-    def status(self, container):
-        """A container's status."""
-        return self.cri("ContainerStatus", container_id=container).status
-
-    def exec(self, container, *command):
-        """(exit code, standard output, standard error)."""
-        done = self.cri("ExecSync", container_id=container, cmd=command, timeout=20)
-        return done.exit_code, done.stdout.decode(), done.stderr.decode()
-
-    def remove(self):
-        """Stop and remove it, with its containers."""
-        self.cri("StopPodSandbox", pod_sandbox_id=self.id)
-        self.cri("RemovePodSandbox", pod_sandbox_id=self.id)
-        if self.slice:
-            subprocess.check_call(["systemctl", "stop", self.slice])
-
-
-@pytest.fixture
-def make(daemon, interface, runtime, tmp_path):
-    """Make pods; at the end, nothing is left of them."""
-    Pod(interface, runtime, tmp_path).remove()  # the first makes what stays, such as the bridge of all pods
-    leaks = Leaks(states=(daemon.states,))
-    pods = []
-
-    def call(handler=runtime, **linux):
-        pods.append(Pod(interface, handler, tmp_path, **linux))
-        return pods[-1]
-
-    yield call
-    for pod in pods:
-        pod.remove()
-    leaks.assert_none()
-
-
-@pytest.fixture
-def pod(make):
-    """A pod."""
-    return make()
 
 
 def test_status(daemon, interface, runtime):
@@ -199,19 +123,6 @@ def test_host_network(make):
     container = pod.run("sleep", "99", linux={"security_context": {"namespace_options": {"network": NODE}}})
 
     assert "cni0" in pod.exec(container, "ls", "/sys/class/net")[1]
-
-
-@pytest.mark.may_skip("the image is on a tmpfs")
-@pytest.mark.skipif(KERNEL < (6, 3), reason="Linux 6.3, whose tmpfs can be idmapped")
-def test_user_namespace(make):
-    """A pod with a user namespace of its own: its root is not the host's."""
-    mapping = [{"host_id": 200000, "container_id": 0, "length": 65536}]
-    options = {"pid": CONTAINER, "userns_options": {"mode": POD, "uids": mapping, "gids": mapping}}
-    pod = make(security_context={"namespace_options": options})
-    container = pod.run("sleep", "99", linux={"security_context": {"namespace_options": options}})
-
-    assert "0     200000      65536" in pod.exec(container, "cat", "/proc/self/uid_map")[1]
-    assert (0, "0\n", "") == pod.exec(container, "stat", "-c", "%u", "/bin/sh")
 
 
 def test_security_context(pod):
