@@ -5,6 +5,7 @@ Besides, every test has a deadline, whatever it waits for: the wait ends with an
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 DEFAULT = 1200  # seconds for a test, and as many for its fixtures to be made, and to be cleaned up
 MACHINES = 4 * 3600  # of tests that boot machines, which have bounds of their own
+ENGINE, ENDURANCE = 300, 1800  # of an engine's tests in a machine, and of those with all repetitions
 FOLDERS = {"vm", "conformance", "engines"}
 GRACE = 5  # seconds for the last output of a command that has ended
 
@@ -67,29 +69,39 @@ def _late(_number: int, _frame: FrameType | None) -> None:
     raise TooLate("the deadline of this test is over: what it waits for does not happen")
 
 
+@contextlib.contextmanager
 def _bounded(item: pytest.Item) -> Iterator[None]:
     """Run a phase of a test under its deadline."""
     marker = item.get_closest_marker("deadline")
-    usual = MACHINES if FOLDERS & set(item.path.parts) else DEFAULT
     before = signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, marker.args[0] if marker else usual)
+    signal.setitimer(signal.ITIMER_REAL, marker.args[0] if marker else _usual(item))
     try:
-        return (yield)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.hookimpl(wrapper=True)
+def _usual(item: pytest.Item) -> float:
+    if "PYOCI_ENGINE" in os.environ:  # in a machine
+        return ENDURANCE if item.config.getoption("--endurance") else ENGINE
+    return MACHINES if FOLDERS & set(item.path.parts) else DEFAULT
+
+
+# of the kind that Debian 12's pytest has, too
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    return (yield from _bounded(item))
+    with _bounded(item):
+        yield
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    return (yield from _bounded(item))
+    with _bounded(item):
+        yield
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    return (yield from _bounded(item))
+    with _bounded(item):
+        yield

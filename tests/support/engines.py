@@ -19,9 +19,7 @@ OLD, STABLE, NEWEST = "bookworm", "trixie", "sid"  # Debian's: what the tests us
 # Docker 26 of the stable release loses the output of more short containers on a busy machine (support/docker.py), and Podman 5.4
 # can't remove a container whose conmon was killed: with runc as well. Its containerd 1.7 lacks what a current kubelet asks for.
 SUITES = {"docker": NEWEST, "containerd": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
-COMMON = ["python3", "python3-pytest", "python3-pytest-timeout", "busybox-static", "procps", "runc"]
-# Seconds for one test, whatever it waits for, with what it is the first to need; with all repetitions it takes longer.
-PATIENCE, ENDURANCE = 300, 1800
+COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines, and the packages that have them and what they use.
 _PODMAN = [
     "podman",
@@ -108,7 +106,6 @@ def run(
             "--tb=short",
             "-p",
             "no:cacheprovider",
-            f"--timeout={ENDURANCE if '--endurance' in arguments else PATIENCE}",
             f"--runtime={runtime}",
             *arguments,
         ),
