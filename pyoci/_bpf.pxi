@@ -100,3 +100,83 @@ def bpf_prog_id(int fd):
     if pyoci_bpf_prog_id(fd, &id) < 0:
         PyErr_SetFromErrno(OSError)
     return id
+
+
+# --- classic BPF: what a seccomp filter will say
+
+cdef extern from *:
+    """
+    #include <linux/audit.h>
+    #include <linux/filter.h>
+    #include <linux/seccomp.h>
+    #include <sched.h>
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <sys/ioctl.h>
+
+    #if defined(__x86_64__)
+    #define PYOCI_AUDIT_ARCH AUDIT_ARCH_X86_64
+    #elif defined(__aarch64__)
+    #define PYOCI_AUDIT_ARCH AUDIT_ARCH_AARCH64
+    #else
+    #define PYOCI_AUDIT_ARCH 0 /* there is no filter for such a machine */
+    #endif
+
+    /* Whether the filter lets a system call through, of whose arguments the first `known` are these. One that asks for
+     * another, or has an instruction that the compiler of filters does not use, does not count. */
+    static int pyoci_admits(const struct sock_filter *code, size_t count, long number, int known, const uint64_t *arguments)
+    {
+        struct seccomp_data data = {.nr = (int)number, .arch = PYOCI_AUDIT_ARCH};
+        uint32_t a = 0;
+        for (int i = 0; i < known; i++)
+            data.args[i] = arguments[i];
+        for (size_t at = 0; at < count; at++) {
+            const struct sock_filter *in = code + at;
+            size_t jump = 0;
+            switch (in->code) {
+            case BPF_LD | BPF_W | BPF_ABS:
+                if (in->k % 4 || (in->k >= 8 && in->k < offsetof(struct seccomp_data, args))
+                    || in->k >= offsetof(struct seccomp_data, args) + sizeof(uint64_t) * (size_t)known)
+                    return 0;
+                memcpy(&a, (const char *)&data + in->k, sizeof a);
+                break;
+            case BPF_ALU | BPF_AND | BPF_K: a &= in->k; break;
+            case BPF_JMP | BPF_JA: jump = in->k; break;
+            case BPF_JMP | BPF_JEQ | BPF_K: jump = a == in->k ? in->jt : in->jf; break;
+            case BPF_JMP | BPF_JGT | BPF_K: jump = a > in->k ? in->jt : in->jf; break;
+            case BPF_JMP | BPF_JGE | BPF_K: jump = a >= in->k ? in->jt : in->jf; break;
+            case BPF_JMP | BPF_JSET | BPF_K: jump = a & in->k ? in->jt : in->jf; break;
+            case BPF_RET | BPF_K: {
+                uint32_t action = in->k & SECCOMP_RET_ACTION_FULL;
+                return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
+            }
+            default: return 0;
+            }
+            at += jump;
+        }
+        return 0;
+    }
+
+    /* What `exec` does between the load of the filter and execve. */
+    static int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal)
+    {
+        const struct sock_filter *code = (const void *)program;
+        size_t count = size / sizeof *code;
+        const uint64_t clone[] = {CLONE_PARENT, 0, 0, 0, 0}, control[] = {0, TIOCSCTTY, 0};
+        return pyoci_admits(code, count, SYS_clone, 5, clone)
+            && pyoci_admits(code, count, SYS_write, 0, NULL) && pyoci_admits(code, count, SYS_read, 0, NULL)
+            && pyoci_admits(code, count, SYS_setsid, 0, NULL) && pyoci_admits(code, count, SYS_exit_group, 0, NULL)
+            && (!terminal || pyoci_admits(code, count, SYS_ioctl, 3, control))
+            && (!privileged || (pyoci_admits(code, count, SYS_capset, 0, NULL) && pyoci_admits(code, count, SYS_capget, 0, NULL)));
+    }
+    """
+    int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal)
+
+
+def admits_setup(bytes program not None, bint privileged, bint terminal):
+    """Whether a seccomp filter admits what `exec` does under it until the program runs: clone a process, talk to the
+    runtime, lead a session; `privileged`, drop the capability that has loaded it; with a `terminal` take that.
+
+    `program` is an array of struct sock_filter, as `pyoci.plan.seccomp` compiles it.
+    """
+    return bool(pyoci_admits_setup(program, <size_t>len(program), privileged, terminal))

@@ -48,7 +48,7 @@ cdef enum:  # the order of pyoci.plan.operations.VERBS; a test compares them
     VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
     VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES, VERB_SET_SCHEDULER, VERB_SET_IO_PRIORITY
     VERB_SET_MEMORY_POLICY, VERB_CLONE_ROOTFS, VERB_CLONE_TREE, VERB_CLONE_DEVICE
-    VERB_OPEN_BUNDLE
+    VERB_OPEN_BUNDLE, VERB_HIDE_CALLER, VERB_USE_TERMINAL
 
 VERBS = (
     "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
@@ -62,6 +62,7 @@ VERBS = (
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
     "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle",
+    "hide_caller", "use_terminal",
 )
 
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
@@ -74,6 +75,8 @@ cdef enum:  # of an operation
     TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
     LEAVE_AS_IT_IS = 1     # a node that is there keeps its mode and its owner
     ADD_HOME = 1           # a hook's environment is the program's
+    OUTSIDE_PIDS = 1       # this process is not in the container's pid namespace: its /proc/self is not there
+    QUIET = 1              # more than execve follows: `load_seccomp` doesn't announce the program
     COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
     INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
     ONE_STRING = 128       # the options are for mount(2): `source=` with the source, then one string with the others
@@ -123,6 +126,8 @@ cdef struct Context:
     int index
     const char *pool
     int *slots
+    char *strings
+    char *arguments_end
     char **vectors
     int channel
     int started
@@ -135,6 +140,7 @@ cdef struct Context:
     int program_kind
     int told
     int held
+    int unseen  # find_program could not tell whether the program exists: execve will
     int payload_length
     int passed  # a descriptor that goes with the next record, or -1
     Record record  # and what goes with it, in one piece
@@ -416,21 +422,21 @@ cdef int do_become_root(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the container's init is cloned as a child of the runtime (CLONE_PARENT); this bootstrap process
+    # Contract: the program's process is cloned as a child of the runtime (CLONE_PARENT); this bootstrap process
     # reports its pid and ends. The caller goes on only in the new process, and only when the runtime knows it: what it
-    # reports must not come before its pid.
-    cdef clone_args args
-    cdef long pid
-    memset(&args, 0, sizeof(args))
-    args.flags = CLONE_PARENT
-    pid = syscall(SYS_clone3, &args, sizeof(args))
+    # reports must not come before its pid. It is not dumpable, as this one is not; signal a, unless 0, tells it that the
+    # runtime has ended, and in any case the end of the channel does.
+    #
+    # clone, not clone3, which engines' seccomp profiles answer with ENOSYS: the filter may be there already.
+    cdef long pid = syscall(SYS_clone, CLONE_PARENT, NULL, NULL, NULL, NULL)
     if pid < 0:
-        return STEP_CLONE3
+        return STEP_CLONE
     if pid > 0:
         ctx.detail = <int>pid
         report(ctx, RECORD_CLONED, 0, 0)
         _exit(0)
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if op.a:
+        prctl(PR_SET_PDEATHSIG, <unsigned long>op.a, 0, 0, 0)
     if not hear_parent(ctx):
         _exit(1)
     return 0
@@ -1526,18 +1532,22 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
         return STEP_MOVE_MOUNT
     close(tree)
     close(target)
-    return do_take_terminal(ctx, op)
+    step = do_use_terminal(ctx)
+    return step if step else do_take_terminal()
 
 
-cdef int do_take_terminal(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the terminal is the controlling one, and fds 0 to 2.
+cdef int do_use_terminal(Context *ctx) noexcept nogil:
+    # Contract: fds 0 to 2 are the terminal.
     cdef int fd
     for fd in range(3):
         if dup2(ctx.slots[SLOT_CONSOLE], fd) < 0:
             return STEP_DUP
-    if ioctl(0, TIOCSCTTY, 0) < 0:
-        return STEP_IOCTL
     return 0
+
+
+cdef int do_take_terminal() noexcept nogil:
+    # Contract: fd 0 is the controlling terminal of this process, which leads a session. One call: the filter admits it.
+    return STEP_IOCTL if ioctl(0, TIOCSCTTY, 0) < 0 else 0
 
 
 cdef bint is_pty(unsigned long device) noexcept nogil:
@@ -1847,9 +1857,19 @@ cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
     return 0
 
 
+cdef bint may_be_own(const char *path) noexcept nogil:
+    """Whether a path that leads nowhere may lead somewhere for a process that has a /proc/self: /proc/self/exe,
+    /dev/fd/3, or a symlink to one of them."""
+    cdef stat_t st
+    if strncmp(path, "/proc/", 6) == 0 or strncmp(path, "/dev/fd/", 8) == 0:
+        return True
+    return fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0
+
+
 cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
     # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
     # interpreter exists. The path is kept for `exec`. Of one that may not be executed the record has path and mode.
+    # With OUTSIDE_PIDS a path that may lead through /proc/self, which only a process of the namespace has, is left to execve.
     cdef const char *name = ctx.pool + op.s1
     cdef const char *cursor
     cdef const char *end
@@ -1861,6 +1881,9 @@ cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
             return STEP_NOT_FOUND
         memcpy(ctx.program, name, m + 1)
         step = is_program(ctx.program, &mode)
+        if step == STEP_NOT_FOUND and op.flags & OUTSIDE_PIDS and may_be_own(name):
+            ctx.unseen = 1
+            return 0
         if step:
             set_payload(ctx, ctx.program)
             ctx.detail = mode
@@ -2118,6 +2141,8 @@ cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
     add_home(ctx, ctx.vectors + op.b)
     tell_exec(ctx)
     execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
+    if ctx.unseen and errno == ENOENT:
+        return STEP_NOT_FOUND
     ctx.detail = ctx.program_kind
     return STEP_EXECVE
 
@@ -2407,8 +2432,15 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
         return do_clone_device(ctx, op)
     if code == VERB_OPEN_BUNDLE:
         return do_open_bundle(ctx, op)
+    if code == VERB_USE_TERMINAL:
+        return do_use_terminal(ctx)
     if code == VERB_TAKE_TERMINAL:
-        return do_take_terminal(ctx, op)
+        return do_take_terminal()
+    if code == VERB_HIDE_CALLER:
+        # Contract: what the caller gave to the runtime, which this process has a copy of, can't be read in
+        # /proc/PID/{cmdline,environ,comm,stat,status} or in its memory.
+        pyoci_hide_caller(ctx.strings, ctx.arguments_end)
+        return 0
     if code == VERB_RESET_SIGNALS:
         reset_signals()
         return 0
@@ -2423,7 +2455,7 @@ cdef struct sock_fprog:
 
 cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s1 is an array of a instructions compiled by the runtime, or they are in the file in slot d; b are the flags
-    # of seccomp(2).
+    # of seccomp(2). With QUIET the filter admits what this process and the one that it clones still do.
     cdef char content[BPF_MAXINSNS * 8 + 1]
     cdef ssize_t size = op.a * 8
     cdef sock_fprog program
@@ -2439,7 +2471,8 @@ cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     if size == 0 or size % 8:
         set_errno(EINVAL)
         return STEP_SECCOMP
-    tell_exec(ctx)
+    if not op.flags & QUIET:
+        tell_exec(ctx)
     program.length = <unsigned short>(size // 8)
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:
         return STEP_SECCOMP

@@ -250,6 +250,62 @@ cdef extern from *:
     int MSG_NOSIGNAL, MSG_DONTWAIT
 
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <sys/auxv.h>
+    #include <sys/mman.h>
+    #include <sys/prctl.h>
+    #include <unistd.h>
+
+    /* The strings that the kernel gave to this process lie in one piece: arguments, environment, name of the executable.
+     * Only where the process begins is it known for sure where they do. The executable's main tells; under another Python
+     * the loader of this extension does. */
+    static char *pyoci_strings, *pyoci_arguments_end;
+
+    __attribute__((constructor)) void pyoci_find_strings(int argc, char **argv)
+    {
+        pyoci_strings = argc > 0 ? argv[0] : NULL;
+        pyoci_arguments_end = argc > 0 ? argv[argc - 1] + strlen(argv[argc - 1]) : NULL;
+    }
+
+    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of it: there may be what is
+     * none of the container's business, and each page that has a copy costs the runtime a fault when it writes to it. */
+    char *pyoci_heap;
+
+    static void pyoci_keep_heap(int advice)
+    {
+        uintptr_t start = ((uintptr_t)pyoci_heap + 4095) & ~(uintptr_t)4095, end = (uintptr_t)sbrk(0);
+        if (pyoci_heap != NULL && end > start)
+            madvise((void *)start, end - start, advice);
+    }
+
+    /* The process that has these strings is called `init`, and has no others. The byte that is not 0 where the arguments end
+     * has the kernel show no more than the first one (setproctitle(3)). */
+    static void pyoci_hide_caller(char *strings, char *arguments_end)
+    {
+        static const char name[] = "init";
+        const char *last = (const char *)getauxval(AT_EXECFN);
+        prctl(PR_SET_NAME, name, 0, 0, 0);
+        if (strings == NULL || last < arguments_end)
+            return;
+        memset(strings, 0, (size_t)(last - strings) + strlen(last));
+        if (arguments_end >= strings + sizeof name) {
+            memcpy(strings, name, sizeof name);
+            *arguments_end = 1;
+        }
+    }
+    """
+    char *pyoci_strings
+    char *pyoci_arguments_end
+    void pyoci_keep_heap(int advice)
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t size)
+    int MADV_DONTFORK, MADV_DOFORK, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    void *MAP_FAILED
+    void pyoci_hide_caller(char *strings, char *arguments_end) nogil
+
+
 def connect_unix(path):
     """A stream socket connected to `path` (at most 107 bytes; longer ones go through /proc/self/fd)."""
     cdef bytes encoded = path_bytes(path)
@@ -309,15 +365,19 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
     cdef int pidfd = -1, error
     cdef long pid
     cdef Py_ssize_t i
-    # Memory of its own, which the child gets a copy of even where it gets none of Python's (launcher/image.c).
+    # Memory of its own, which the child gets a copy of even where it gets none of Python's and malloc's.
     cdef size_t ops_size = <size_t>len(ops), pool_size = <size_t>len(pool)
-    cdef Op *copied_ops = <Op *>malloc(ops_size + 1)
-    cdef char *base = <char *>malloc(pool_size + 1)
-    cdef char **table = <char **>malloc((len(vectors) + 1) * sizeof(char *))
-    cdef int *fds = <int *>malloc((len(slots) + 1) * sizeof(int))
+    cdef size_t table_size = (<size_t>len(vectors) + 1) * sizeof(char *)
+    cdef size_t fds_size = (<size_t>len(slots) + 2) // 2 * 2 * sizeof(int)  # the pool is aligned to 8 bytes
+    cdef size_t size = ops_size + table_size + fds_size + pool_size + 1
+    cdef void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if memory == MAP_FAILED:
+        raise MemoryError
+    cdef Op *copied_ops = <Op *>memory
+    cdef char **table = <char **>(<char *>memory + ops_size)
+    cdef int *fds = <int *>(<char *>memory + ops_size + table_size)
+    cdef char *base = <char *>memory + ops_size + table_size + fds_size
     try:
-        if copied_ops == NULL or base == NULL or table == NULL or fds == NULL:
-            raise MemoryError
         memcpy(copied_ops, <const char *>ops, ops_size)
         memcpy(base, <const char *>pool, pool_size)
         for i in range(len(vectors)):
@@ -332,6 +392,8 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         ctx.vectors = table
         ctx.channel = channel_fd
         ctx.held = held
+        ctx.strings = pyoci_strings
+        ctx.arguments_end = pyoci_arguments_end
         ctx.passed = -1
         memset(&args, 0, sizeof(args))
         args.flags = clone_flags | CLONE_PIDFD
@@ -343,22 +405,21 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         sigfillset(&every)
         # a signal handler of the runtime must never run in the child
         sigprocmask(SIG_SETMASK, &every, &before)
+        pyoci_keep_heap(MADV_DONTFORK)
         pid = syscall(SYS_clone3, &args, sizeof(args))
         if pid == 0:
             if parent_fd >= 0:
                 close(parent_fd)
             run_ops(&ctx)
         error = errno
+        pyoci_keep_heap(MADV_DOFORK)
         sigprocmask(SIG_SETMASK, &before, NULL)
         if pid < 0:
             set_errno(error)
             raise failure()
         return pid, pidfd
     finally:
-        free(copied_ops)
-        free(base)
-        free(table)
-        free(fds)
+        munmap(memory, size)
 
 
 def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms):

@@ -6,8 +6,8 @@ one by the same operations, in the container's namespaces and cgroup.
 
 import posix
 
+from pyoci import _native, console
 from pyoci import config as configuration
-from pyoci import console
 from pyoci.bundle import read_given
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.fs import Cgroup
@@ -203,6 +203,7 @@ class _Execution:
             annotations=self._record["annotations"],
             setgroups=may_set_groups(self._record["pid"]),
             keyring=kept["keyring"],
+            early_filter=filter_ is not None and self._admits_setup(filter_),
         )
         self._log = log
         self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
@@ -259,6 +260,12 @@ class _Execution:
             posix.close(self._init)
         launch.close()
         return launch
+
+    def _admits_setup(self, filter_: Filter) -> bool:
+        """Whether the filter can be loaded before the container sees the process: one with a listener can't, since the
+        agent has to get that first, for a process whose pid is known."""
+        privileged, terminal = not self.process.get("noNewPrivileges"), bool(self.process.get("terminal"))
+        return not filter_.notify and _native.admits_setup(filter_.program, privileged, terminal)
 
     def _open_root(self) -> int:
         """The root of the container's first process, where no mount namespace has it for all."""

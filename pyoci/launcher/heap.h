@@ -19,6 +19,11 @@ void heap_end(void);
  * wrote to, for an executable that allocates the same. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
+/* No child gets a copy of this memory, nor of what is allocated later. A child of these commands runs the executor, which
+ * reads nothing of Python's (_wrappers.pxi gives it what it needs); a copy would tell the container's processes of its maker,
+ * and costs us a fault for each page that we write to. */
+void heap_keep_from_children(void);
+
 /* What is used of the image's memory: an address, a size. */
 char *heap_start(void);
 size_t heap_size(void);

@@ -158,18 +158,11 @@ bool image_renew(void)
     return done;
 }
 
-/* No child gets a copy of this memory. A child of these commands runs the executor, which reads nothing of Python's
- * (_wrappers.pxi gives it what it needs), and as long as it has a copy we pay for each page that we write to. */
-static void keep_from_children(void)
-{
-    madvise(heap_start(), (heap_size() + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
-}
-
 void image_resume(bool enters_container)
 {
     if (enters_container) {
         populate();
-        keep_from_children();
+        heap_keep_from_children();
     }
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);

@@ -32,6 +32,8 @@
 #include "protect.h"
 
 PyMODINIT_FUNC PyInit__native(void);
+extern void pyoci_find_strings(int argc, char **argv); /* _wrappers.pxi has both */
+extern char *pyoci_heap;
 #if PY_VERSION_HEX >= 0x030D0000 && PYOCI_CORE_ONLY
 extern PyStatus _PyCodec_InitRegistry(PyInterpreterState *); /* private, and so only in a static libpython */
 #endif
@@ -365,13 +367,16 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     own_argc = argc;
     own_argv = argv;
+    pyoci_find_strings(argc, argv);
     prepare_process();
 #if PYOCI_IMAGE
     if (!image_is_there())
         return make_image(argc, argv);
     if (!image_is_rehearsed())
         return note_touched(argc, argv);
-    image_resume(enters_container(argc, argv));
+    if (enters_container(argc, argv))
+        pyoci_heap = sbrk(0); /* as good as unused so far */
+    image_resume(pyoci_heap != NULL);
     if (!image_renew() || !tell_who_we_are()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;

@@ -124,6 +124,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
 
     rootfs.open_rootfs(plan, rootfs_path(config, options))
+    (plan.bootstrap if own.needs_bootstrap else plan.init).append(Op("hide_caller"))
     plan.init.append(Op("set_pdeathsig", a=9))
     if own.needs_bootstrap:
         plan.bootstrap.append(Op("set_pdeathsig", a=9))
@@ -284,6 +285,7 @@ def _init(
         allowed=host.setgroups and not mapper.denies_setgroups,
         annotations=config.get("annotations", {}),
     )
+    yield from process.security_labels(program)
     yield from process.settle(program, env, capabilities, groups, options.preserve_fds)
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]

@@ -1,9 +1,10 @@
 """`exec`: one more process in a container that exists → operations.
 
 The specification leaves this operation to runtimes; its process is one as in config.md "Process", and goes through the
-same operations as the first one's. What differs is how it gets there: a bootstrap process, cloned straight into the
-cgroup, joins the namespaces of the container's first process, all at once and through its pidfd, and clones the
-program's process, since a pid namespace takes effect in a child only.
+same operations as the first one's. What differs is where. A bootstrap process, cloned straight into the cgroup, joins
+the namespaces of the container's first process, all at once and through its pidfd. A pid namespace takes effect in a
+child only; so the container can't see the bootstrap process, and does not see the program's process before that has the
+container's credentials and nothing of the host's: one with CAP_SYS_PTRACE could make use of them.
 """
 
 from pyoci.plan import compiler
@@ -26,10 +27,11 @@ class Running:
     `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
     has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
-    `keyring`: it has a session keyring of its own.
+    `keyring`: it has a session keyring of its own. `early_filter`: the filter admits what is done under it when the
+    bootstrap process loads it already.
     """
 
-    __slots__ = ("annotations", "id", "keyring", "linux", "namespaces", "rdt", "seccomp", "setgroups")
+    __slots__ = ("annotations", "early_filter", "id", "keyring", "linux", "namespaces", "rdt", "seccomp", "setgroups")
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Running:
         annotations: "dict[str, str] | None" = None,
         setgroups: bool = True,
         keyring: bool = True,
+        early_filter: bool = True,
     ) -> None:
         self.id = id
         self.namespaces = namespaces
@@ -51,14 +54,18 @@ class Running:
         self.annotations = annotations or {}
         self.setgroups = setgroups
         self.keyring = keyring
+        self.early_filter = early_filter
 
 
 def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
     compiler.check_labels({"process": process}, host)
-    plan.bootstrap.extend(_join(plan, process, container, preserve_fds))
-    plan.init.extend(_init(plan, process, container, host, preserve_fds))
+    tail: list[Op] = []
+    if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
+        plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
+    plan.bootstrap.extend(_bootstrap(plan, process, container, host, preserve_fds, tail))
+    plan.init.extend(_init(process, tail))
     if process.get("execCPUAffinity"):
         plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
     adjustment = process.get("oomScoreAdj")
@@ -84,11 +91,21 @@ def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
             yield Op("set_affinity", f"/process/execCPUAffinity/{name}", cpus)
 
 
-def _join(plan: Plan, process: "dict[str, Any]", container: Running, preserve_fds: int) -> "Iterator[Op]":
+def _bootstrap(
+    plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int, tail: "list[Op]"
+) -> "Iterator[Op]":
+    """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
+
+    Here, where the container can't see this process, everything happens that takes a privilege, or shows one.
+    """
+    yield Op("hide_caller")
     yield Op("set_pdeathsig", a=9)
     yield Op("set_dumpable", a=0)
+    # by the host's procfs, which shows this process
     if container.keyring:
         yield from parts.early_keyring(process)
+        yield from parts.labelled_keyring(process)
+    yield from parts.security_labels(process)
     if "mount" not in container.namespaces:
         plan.before.append(Op("open_container_root", "", container.id, a=ROOTFS))
         yield Op("enter_root")
@@ -96,7 +113,7 @@ def _join(plan: Plan, process: "dict[str, Any]", container: Running, preserve_fd
         slot = plan.new_slot()
         names = ", ".join(container.namespaces)
         plan.before.append(Op("open_container", "", container.id, names, a=slot))
-        # nothing of the host is open when the container can see this process (CVE-2016-9962)
+        # nothing of the host is open in the container (CVE-2016-9962)
         yield Op("close_fds", a=3 + preserve_fds, b=slot)
         flags = 0
         for kind in container.namespaces:
@@ -104,19 +121,7 @@ def _join(plan: Plan, process: "dict[str, Any]", container: Running, preserve_fd
         yield Op("join_namespace", "", names, a=slot, b=flags)
     if "user" in container.namespaces:
         yield Op("become_root")
-    yield Op("clone_init")
-
-
-def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int) -> "Iterator[Op]":
-    yield Op("set_pdeathsig", a=9)
-    yield Op("set_dumpable", a=0)
-    yield Op("setsid")
     yield Op("open_root")
-    if process.get("apparmorProfile") or process.get("selinuxLabel"):
-        own = container.namespaces
-        yield compiler.open_proc("/process", own_user="user" in own, own_pids="pid" in own, host=host)
-    if container.keyring:
-        yield from parts.labelled_keyring(process)
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
         yield Op("reset_affinity")
@@ -126,12 +131,26 @@ def _init(plan: Plan, process: "dict[str, Any]", container: Running, host: "Host
     plan.warnings.extend(capabilities.warnings)
     env = parts.environment(process)
     groups = parts.Groups(plan, process, host, allowed=container.setgroups, annotations=container.annotations)
-    yield from parts.settle(process, env, capabilities, groups, preserve_fds)
-    if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
-        plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
+    yield from parts.settle(process, env, capabilities, groups, preserve_fds, outside_pids=True)
     settings = compiler.settings(plan, process, container.linux, host)
-    yield sync(READY)
-    yield Op("set_pdeathsig", a=0)
-    yield from settings
+    yield parts.set_umask(process)
     yield Op("reset_signals")
-    yield from parts.enter_program(process, env, [], container.seccomp, capabilities)
+    if container.seccomp is not None and container.early_filter:
+        yield from settings
+        yield from parts.load_filter(container.seccomp, capabilities, quiet=True)
+    elif container.seccomp is not None:
+        tail.extend(settings)
+        tail.extend(parts.load_filter(container.seccomp, capabilities))
+    else:
+        tail.extend(settings)
+    tail.append(parts.exec_program(process, env))
+    yield Op("clone_init")
+
+
+def _init(process: "dict[str, Any]", tail: "list[Op]") -> "Iterator[Op]":
+    """The program's process: what is its own, and can't be inherited."""
+    yield Op("setsid")
+    if process.get("terminal"):
+        yield Op("take_terminal", "/process/terminal")
+    yield sync(READY)
+    yield from tail

@@ -169,7 +169,7 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> 
     for kind in ("pid", "time"):
         if kind in joins:
             yield joins.pop(kind)
-    yield Op("clone_init", "/linux/namespaces")
+    yield Op("clone_init", "/linux/namespaces", a=9)
 
 
 def id_map(mappings: "Iterable[dict[str, Any]]") -> str:

@@ -31,7 +31,8 @@ VERBS = (
     "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
     "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
     "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle",
+    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle", "hide_caller",
+    "use_terminal",
 )  # fmt: skip
 CODES = {verb: code for code, verb in enumerate(VERBS)}
 
@@ -70,6 +71,8 @@ FIRST_SLOT = 16
 TARGET_REAL, TARGET_PROC, TARGET_BELOW_PROC, COPY_UP, INHERIT_MODE = 2, 4, 8, 16, 32
 ONE_STRING = 128  # of a new filesystem: its options go to mount(2), the source ahead of one string with the others
 LEAVE_AS_IT_IS = 1  # of a node: one that is there already keeps its mode and its owner
+OUTSIDE_PIDS = 1  # of find_program: this process is not in the container's pid namespace
+QUIET = 1  # of load_seccomp: more than the program follows
 ADD_HOME = 1  # of a hook: HOME, if set_home has found one, is added to its environment
 READONLY_AT_LAST = 64  # the compiler's own: a filesystem that is writable until every mount point exists
 

@@ -3,14 +3,15 @@
 Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in
 create: the working directory is entered, and the program looked up as the container's user. The seccomp filter is
 loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
-that takes CAP_SYS_ADMIN, which is kept, permitted only, until then.
+that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process that is added to a container's processes
+has neither privilege nor descriptor of the runtime's from the moment they can see it; who clones it settles all that.
 """
 
 import _struct
 
 from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.errors import ConfigError, Problem
-from pyoci.plan.operations import CONSOLE, CREATED, FILTER, READY, Op, sync
+from pyoci.plan.operations import CONSOLE, CREATED, FILTER, OUTSIDE_PIDS, QUIET, READY, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +61,16 @@ def _names(bits: int) -> "list[str]":
 
 
 def console(process: "dict[str, Any]", *, on_dev_console: bool = True) -> "Iterator[Op]":
-    """A terminal made in the container's own devpts; the runtime takes the master and sends it on."""
+    """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
+
+    One that is not `on_dev_console` is only opened and put on descriptors 0 to 2: the leader of a session takes it.
+    """
     if not process.get("terminal"):
         return
     size = process.get("consoleSize", {})
     uid = process.get("user", {}).get("uid", 0)
     yield Op("open_console", "/process/terminal", a=CONSOLE, b=size.get("height", 0), c=size.get("width", 0), d=uid)
-    yield Op("mount_console" if on_dev_console else "take_terminal", "/process/terminal")
+    yield Op("mount_console" if on_dev_console else "use_terminal", "/process/terminal")
 
 
 def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -212,15 +216,21 @@ class Groups:
 
 
 def settle(
-    process: "dict[str, Any]", env: "list[str]", capabilities: Capabilities, groups: Groups, preserve_fds: int
+    process: "dict[str, Any]",
+    env: "list[str]",
+    capabilities: Capabilities,
+    groups: Groups,
+    preserve_fds: int,
+    *,
+    outside_pids: bool = False,
 ) -> "Iterator[Op]":
     """From the runtime to the container's user, with the program found: what create and exec have in common.
 
     Bounding set, groups, working directory, ids, capability sets: the order in which each is still allowed. Working
     directory and program are looked for when no directory of the host is open any more, so that no path leads out by
     /proc/self/fd; that the program exists and is the user's to use is known in create, as engines need it.
+    `outside_pids`: a process settles that only clones the program's, and is not in the container's pid namespace.
     """
-    yield from security_labels(process)
     user = process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     if variable(env, "HOME") is None:
@@ -238,7 +248,8 @@ def settle(
     yield Op("set_ids", "/process/user", a=uid, b=gid)
     yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
     yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
-    yield Op("find_program", "/process/args/0", process["args"][0], variable(env, "PATH") or "")
+    flags = OUTSIDE_PIDS if outside_pids else 0
+    yield Op("find_program", "/process/args/0", process["args"][0], variable(env, "PATH") or "", flags=flags)
 
 
 def pack_groups(groups: "list[int]") -> bytes:
@@ -298,19 +309,36 @@ def enter_program(
     capabilities: Capabilities,
 ) -> "Iterator[Op]":
     """The last steps, with nobody to wait for any more."""
-    yield Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
+    yield set_umask(process)
     if seccomp is not None:
-        lacking = capabilities.late & ~capabilities.effective
-        if lacking:
-            yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
-        if seccomp.is_compiled:
-            yield Op("load_seccomp", "/linux/seccomp", blob=seccomp.program, a=seccomp.instructions, b=seccomp.flags)
-        else:
-            yield Op("load_seccomp", "/linux/seccomp", b=seccomp.flags, d=FILTER)
-        if lacking:
-            yield capabilities.apply("/process/capabilities")
+        yield from load_filter(seccomp, capabilities)
     yield from hooks
-    yield Op("exec", "/process/args", argv=process["args"], envp=env)
+    yield exec_program(process, env)
+
+
+def set_umask(process: "dict[str, Any]") -> Op:
+    """`user.umask`, or the caller's."""
+    return Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
+
+
+def exec_program(process: "dict[str, Any]", env: "list[str]") -> Op:
+    """The last operation."""
+    return Op("exec", "/process/args", argv=process["args"], envp=env)
+
+
+def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = False) -> "Iterator[Op]":
+    """The filter, and the end of the capability that loads it. `quiet`: more than hooks and execve follows."""
+    lacking = capabilities.late & ~capabilities.effective
+    if lacking:
+        yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
+    flags = QUIET if quiet else 0
+    if seccomp.is_compiled:
+        blob, a = seccomp.program, seccomp.instructions
+        yield Op("load_seccomp", "/linux/seccomp", blob=blob, a=a, b=seccomp.flags, flags=flags)
+    else:
+        yield Op("load_seccomp", "/linux/seccomp", b=seccomp.flags, d=FILTER, flags=flags)
+    if lacking:
+        yield capabilities.apply("/process/capabilities")
 
 
 __all__ = [
@@ -320,11 +348,14 @@ __all__ = [
     "early_keyring",
     "enter_program",
     "environment",
+    "exec_program",
     "labelled_keyring",
+    "load_filter",
     "mask",
     "priorities",
     "rlimits",
     "security_labels",
+    "set_umask",
     "settle",
     "start",
     "variable",

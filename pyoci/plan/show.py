@@ -325,6 +325,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "drop_bounding": lambda op: f"keep {_capabilities(op.a)}",
     "exec": lambda op: " ".join(op.argv or ()),
     "find_program": lambda op: f"{op.s1}" + (f"  in {op.s2}" if "/" not in op.s1 else ""),
+    "hide_caller": lambda _: "command line, environment, name",
     "ignore_annotation": lambda op: f"{op.s1}  ({op.s2})",
     "idmap_tree": lambda op: f"{op.s1}{' with everything below' if op.c else ''}",
     "ioprio_set": _io_priority,

@@ -408,12 +408,12 @@ def running(runtime, bundle):
 
 
 @needs("pids")
-@pytest.mark.parametrize("limit", [1, 2], ids=["no process", "one process"])
-def test_exec_says_that_the_cgroup_is_full(running, runtime, limit):
+@pytest.mark.parametrize(("limit", "call"), [(1, "clone3"), (2, "clone")], ids=["no process", "one process"])
+def test_exec_says_that_the_cgroup_is_full(running, runtime, limit, call):
     """It is exec's process that can't be cloned, whichever clone it is; the hint names the limit."""
     running(pids={"limit": limit})
     hint = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
-    expected = f"cannot clone the process: clone3: resource temporarily unavailable (hint: {hint})"
+    expected = f"cannot clone the process: {call}: resource temporarily unavailable (hint: {hint})"
     assert expected == runtime.fails("exec", runtime.id, "/bin/true")
 
 

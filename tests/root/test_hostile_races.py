@@ -282,7 +282,7 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
 def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
     """Where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
 
-    The process in between, which alone calls setns, is held up before and in clone3, so that the first one is ready before
+    The process in between, which alone calls setns, is held up before and in clone, so that the first one is ready before
     its pid can be told.
     """
     attack.linux["namespaces"] = [
@@ -291,8 +291,8 @@ def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
     attack.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.write_config()
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3,setns",
-               "-e", "inject=setns:delay_exit=200000", "-e", "inject=clone3:delay_exit=400000", *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,setns",
+               "-e", "inject=setns:delay_exit=200000", "-e", "inject=clone:delay_exit=400000", *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as tracer:
         try:

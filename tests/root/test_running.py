@@ -224,9 +224,7 @@ def test_exec_where_there_is_no_room(runtime, bundle):
 
     done = runtime("exec", runtime.id, "true")
     assert 255 == done.status
-    assert done.err.startswith(
-        "cannot clone a process for the container: clone3: resource temporarily unavailable (hint: "
-    )
+    assert done.err.startswith("cannot clone the process: clone3: resource temporarily unavailable (hint: ")
     assert "pids.max" in done.err
 
     runtime("update", "--pids-limit", "5", runtime.id)

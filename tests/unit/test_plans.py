@@ -158,7 +158,7 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     """An operation without a JSON pointer is one that every container has."""
     everywhere = {
         "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "make_device", "open_device", "symlink",
-        "clone_device", "reset_affinity", "sync", "close_fds", "wait_start", "commit",
+        "clone_device", "hide_caller", "reset_affinity", "sync", "close_fds", "wait_start", "commit",
     }  # fmt: skip
     plan = compiled(name)
 
@@ -173,21 +173,39 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     ],
 )  # fmt: skip
 def test_a_procfs_is_new_where_the_kernel_gives_one(namespaces_: list[str], owns_pids: bool, visible: bool) -> None:
-    """Who does not own the pid namespace gets none: the one at /proc takes its place, for create and for exec."""
+    """Who does not own the pid namespace gets none: the one at /proc takes its place."""
     host = compiler.Host(apparmor=True, owns_pids=owns_pids)
     document, _ = config.load((PLANS / "host-pids.json").read_bytes())
     document["linux"]["namespaces"] = [{"type": kind} for kind in (*namespaces_, "network", "ipc")]
     if "user" not in namespaces_:
         document["linux"].pop("uidMappings")
         document["linux"].pop("gidMappings")
-    created = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
-    process_ = {**document["process"], "apparmorProfile": "some"}
-    added = compile_exec(process_, Running("box", namespaces_, {}), host)
+    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
 
-    for plan in (created, added):
-        [op] = [op for op in plan.init if op.verb == "open_proc"]
-        assert ("the one at /proc" if visible else "") == show.phrase(op)
-        assert visible == bool(op.a)
+    [op] = [op for op in plan.init if op.verb == "open_proc"]
+    assert ("the one at /proc" if visible else "") == show.phrase(op)
+    assert visible == bool(op.a)
+
+
+def test_exec_needs_no_procfs_of_the_container() -> None:
+    """Labels are written where the host's procfs shows the process: before it joins anything."""
+    verbs = [op.verb for op in compiled_exec("process").child()]
+
+    assert "open_proc" not in verbs
+    assert verbs.index("write_attr") < verbs.index("join_namespace") < verbs.index("clone_init")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_exec_clones_when_all_is_settled(early: bool) -> None:
+    """The program's process sets nothing that it could inherit; a filter that forbids the set-up is its own to load."""
+    document, _ = config.load_process((EXEC / "user.json").read_bytes())
+    filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
+    box = Running("box", ["pid", "mount"], {}, filter_, early_filter=early)
+    plan = compile_exec(document, box, compiler.Host(selinux=True))
+
+    expected = ["setsid", "sync", *([] if early else ["load_seccomp"]), "exec"]
+    assert expected == [op.verb for op in plan.init]
+    assert early == ("load_seccomp" in [op.verb for op in plan.bootstrap])
 
 
 def test_goldens_show_every_verb() -> None:
