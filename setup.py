@@ -24,12 +24,14 @@ NATIVE = Extension(
     ["pyoci/_native.pyx"],
     depends=[str(path) for path in (ROOT / "pyoci").glob("*.px[id]")],
     extra_compile_args=FLAGS,
+    extra_link_args=freeze.SAFE_LINKING,
 )
 PROTECT = Extension(
     "pyoci.launcher._protect",
     ["pyoci/launcher/_protect.c", "pyoci/launcher/protect.c"],
     depends=["pyoci/launcher/protect.h"],
     extra_compile_args=FLAGS,
+    extra_link_args=freeze.SAFE_LINKING,
 )
 DIRECTIVES = {
     "language_level": 3,

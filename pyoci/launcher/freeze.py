@@ -27,12 +27,20 @@ PACKAGE = HERE.parent
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
-HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong"]
+HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong", "-fstack-clash-protection"]
+# Control flow: Intel's CET, Arm's BTI and pointer authentication. The linker marks the executable with them where
+# libpython and the C library's objects have them, too.
+HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}.get(
+    os.uname().machine, []
+)
 # The exit status of an executable that can have no image (launcher.c).
 NO_IMAGE = 3
 # For the image: memory that Python allocates while it is made (heap.c).
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
-LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-s"]
+LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
+# All symbols are resolved at start, and the table of their addresses is read-only from then on.
+SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+LINKING += [*SAFE_LINKING, "-lc"]  # the C library is searched first: nearly all symbols are its own
 
 
 # Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms: it is left out. Python
