@@ -280,7 +280,8 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
         raise UsageError(f"{verb}: {error.message}", hint=hint or f"see `pyoci {verb} --help`") from error
     log = _log(given, quiet=command.data)
     try:
-        return command.run(Call(operands, options, _root(given), _cgroup_manager(given), log))
+        root_given = bool(given.text("root"))
+        return command.run(Call(operands, options, _root(given), _cgroup_manager(given), log, root_given=root_given))
     except OSError as error:  # of the system, not of the container: no descriptors left, a full disk
         log.debug(_trace(error.__traceback__))
         subject = f"{error.filename}: " if error.filename else ""

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 class Call:
     """What a command was called with."""
 
-    __slots__ = ("cgroup_manager", "log", "operands", "options", "root")
+    __slots__ = ("cgroup_manager", "log", "operands", "options", "root", "root_given")
 
-    def __init__(self, operands: "list[str]", options: Values, root: str, cgroup_manager: str, log: Log) -> None:
+    def __init__(
+        self, operands: "list[str]", options: Values, root: str, cgroup_manager: str, log: Log, *, root_given: bool
+    ) -> None:
         self.operands = operands
         self.options = options
         self.root = root
+        self.root_given = root_given  # it is not the default
         self.cgroup_manager = cgroup_manager
         self.log = log
 
@@ -199,7 +202,7 @@ def list_containers(call: Call) -> int:
     output = call.options.text("format") or "table"
     if output not in ("table", "json"):
         raise UsageError(f"cannot use format `{output}`: expected table or json")
-    states, failures = list_all(call.root)
+    states, failures = list_all(call.root, must_exist=call.root_given)
     if call.options.on("quiet"):
         text = "".join(f"{state['id']}\n" for state in states)
     else:

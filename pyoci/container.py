@@ -314,7 +314,7 @@ class Container:
 
     @property
     def record(self) -> "dict[str, Any]":
-        """What state.json says. Raises ContainerNotFound or StateError if it can't be used."""
+        """What record.json says. Raises ContainerNotFound or StateError if it can't be used."""
         return self._require_record()
 
     def cgroup(self) -> "Cgroup | NoCgroup":
@@ -600,15 +600,16 @@ class Container:
         self.warnings.extend(run_poststop(self._record))
 
 
-def list_all(root: str) -> "tuple[list[dict[str, Any]], list[str]]":
+def list_all(root: str, *, must_exist: bool = False) -> "tuple[list[dict[str, Any]], list[str]]":
     """The state of every container under `root`, in the order of their ids, and what is wrong with those that can't be
-    read just now. What is not ours is left out. Raises StateError if `root` can't be used.
+    read just now. What is not ours is left out. Raises StateError if `root` can't be used; where there is none, only
+    with `must_exist`: the default is made with the first container.
     """
     try:
         fd = open_root(root, make=False)
-    except FileNotFoundError:
-        return [], []
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not must_exist:
+            return [], []
         raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
     names = sorted(name for name in posix.listdir(fd) if not name.startswith("."))
     posix.close(fd)

@@ -8,7 +8,7 @@ PyociError                   one clear line for the person at the terminal, exit
 ├─ SetupError                an operation of the plan failed: which, at which system call, why
 ├─ HookError                 a hook failed: which, how, what it wrote
 ├─ CgroupError               the cgroup can't be made, or a limit can't be applied
-├─ StateError                the state directory or state.json can't be trusted
+├─ StateError                the state directory or record.json can't be trusted
 └─ UsageError                the command line is wrong
 
 Messages are lower case, without a full stop, `cannot <verb> <object>: <reason>`; errno texts are lower

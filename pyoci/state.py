@@ -1,4 +1,4 @@
-"""The state of containers on disk: `ROOT/ID/state.json`, two FIFOs, a lock.
+"""The state of containers on disk: `ROOT/ID/record.json`, two FIFOs, a lock.
 
 mkdir claims the id, a rename commits the record, a process is a pid together with its start time. The status is not
 written down, it is found out: what a killed runtime left behind is described as it is.
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 1
-EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "state.json"
+EXEC_FIFO, RESULT_FIFO, RECORD = "exec.fifo", "result.fifo", "record.json"
+# runc's name, which ours had up to 0.1.0: of containers that run while pyoci is upgraded
+OLD_RECORD = "state.json"
 FOR_EXEC, SECCOMP = "exec.json", "seccomp"  # what only exec reads: settings as JSON, the compiled filter
 NOTIFY, NOTIFY_SOCKET = "notify", "notify.sock"  # the folder with the container's socket for sd_notify
-_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, RECORD, FOR_EXEC, SECCOMP, NOTIFY))
-TRACER_PATIENCE = 2  # seconds for a tracer to take note of the end of a process
+_RECORDS = (RECORD, OLD_RECORD)
+_TEMPORARY = tuple(f".{name}." for name in _RECORDS)
+_OUR_FILES = frozenset((EXEC_FIFO, RESULT_FIFO, *_RECORDS, FOR_EXEC, SECCOMP, NOTIFY))
 LOCK_PATIENCE = 10  # seconds
+TRACER_PATIENCE = 2  # seconds for a tracer to take note of the end of a process
 CLAIM_ATTEMPTS = 100  # as many deletes would have to come right between mkdir and flock
 _PF_EXITING = 4
 _SIGKILL = 9
@@ -96,7 +100,7 @@ def _make_directory(path: str) -> None:
 class Directory:
     """One container's directory, open and, if asked for, locked."""
 
-    __slots__ = ("_fifos", "_locked", "_root_fd", "fd", "id", "root")
+    __slots__ = ("_fifos", "_is_old", "_locked", "_root_fd", "fd", "id", "root")
 
     def __init__(self, root: str, root_fd: int, id: str, fd: int) -> None:
         self.root = root
@@ -104,6 +108,7 @@ class Directory:
         self.id = id
         self.fd = fd
         self._fifos: list[int] = []  # inodes of exec.fifo and result.fifo
+        self._is_old = False  # the record has the name that it had before
         self._locked = False
 
     @classmethod
@@ -255,22 +260,31 @@ class Directory:
         data = dumps({"pyoci": FORMAT, "fifos": self._fifos, **record}).encode("utf-8", "surrogateescape")
         try:
             files.replace(RECORD, data, 0o600, self.fd)
+            if self._is_old:
+                posix.unlink(OLD_RECORD, dir_fd=self.fd)
+                self._is_old = False
         except OSError as error:
             raise StateError(f"cannot write {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
 
     def load(self) -> "dict[str, Any]":
         """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it is broken."""
+        name = RECORD
         try:
-            data = files.read(RECORD, self.fd, 32 << 20)
+            try:
+                data = files.read(name, self.fd, 32 << 20)
+            except FileNotFoundError:
+                name = OLD_RECORD
+                data = files.read(name, self.fd, 32 << 20)
         except FileNotFoundError as error:
             raise self._missing() from error
         except OSError as error:
-            raise StateError(f"cannot read {self.root}/{self.id}/{RECORD}: {reason(error.errno or 0)}") from error
-        record = self._parse(RECORD, data)
+            raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+        record = self._parse(name, data)
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()
         if record["pyoci"] != FORMAT or not _is_record(record) or record["id"] != self.id:
-            raise StateError(f"cannot use {self.root}/{self.id}/{RECORD}: it is not a state of this version")
+            raise StateError(f"cannot use {self.root}/{self.id}/{name}: it is not a state of this version")
+        self._is_old = name == OLD_RECORD
         self._fifos = record["fifos"]
         return record
 
@@ -325,16 +339,30 @@ class Directory:
         """Whether nothing lies in the directory but what this runtime puts there; engines share one root between
         runtimes.
         """
-        return all(name in _OUR_FILES or name.startswith(f".{RECORD}.") for name in posix.listdir(self.fd))
+        return all(name in _OUR_FILES or name.startswith(_TEMPORARY) for name in posix.listdir(self.fd))
 
     def is_empty(self) -> bool:
         """Whether nothing was put into it yet, or everything removed."""
         return not posix.listdir(self.fd)
 
     def _foreign(self) -> ContainerNotFound:
+        runtime = self._maker()
+        if not runtime:
+            return ContainerNotFound(
+                f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime"
+            )
         return ContainerNotFound(
-            f"container `{self.id}` does not exist: {self.root}/{self.id} belongs to another runtime"
+            f"container `{self.id}` does not exist: {self.root}/{self.id} is a container of {runtime}",
+            hint=f"use {runtime} for it, such as `{runtime} --root {self.root} delete --force {self.id}`",
         )
+
+    def _maker(self) -> str:
+        """Which other runtime has made the container, by what only that one puts there; "" for an unknown one."""
+        names = posix.listdir(self.fd)
+        for runtime, file in (("youki", "youki_config.json"), ("crun", "status"), ("runc", OLD_RECORD)):
+            if file in names:
+                return runtime
+        return ""
 
     def remove(self) -> None:
         """Remove the files, the record last, then the directory: whoever is killed half way leaves a container that
@@ -344,7 +372,7 @@ class Directory:
             names = posix.listdir(self.fd)
         except OSError:  # there is no descriptor left to read it with
             names = list(_OUR_FILES)
-        for name in sorted(names, key=RECORD.__eq__):
+        for name in sorted(names, key=_RECORDS.__contains__):
             try:
                 posix.unlink(name, dir_fd=self.fd)
             except FileNotFoundError:

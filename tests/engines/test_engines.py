@@ -55,6 +55,60 @@ def test_machine():
     assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 
+# A container of each runtime under one root, and what each says of the others'.
+MIXED = """
+cd /tmp && mkdir -p bundle/rootfs/bin && cp /bin/busybox bundle/rootfs/bin/sleep
+pyoci spec --bundle bundle
+sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"sleep", "100"/' bundle/config.json
+for runtime in pyoci runc crun; do
+    $runtime --root /run/mixed run -d --bundle bundle by-$runtime >/dev/null </dev/null || exit 1
+done
+say() { "$@" 2>&1; echo "status $?"; }
+for runtime in runc crun; do
+    echo "-- $runtime"
+    say $runtime --root /run/mixed list -q
+    say $runtime --root /run/mixed state by-pyoci
+done
+for id in by-runc by-crun; do
+    echo "-- pyoci $id"
+    say pyoci --root /run/mixed state $id
+    say pyoci --root /run/mixed delete --force $id
+done
+echo "-- pyoci list"
+pyoci --root /run/mixed list -q
+for runtime in pyoci runc crun; do
+    $runtime --root /run/mixed state by-$runtime | grep '"status"'
+    $runtime --root /run/mixed delete --force by-$runtime || exit 1
+done
+ls /run/mixed
+"""
+
+
+def test_runtimes_under_one_root():
+    """containerd gives all its handlers one root: each runtime passes over the others' containers, and none panics."""
+    command = [engines.MACHINE, engines.NEWEST, "runc", "crun", "busybox-static", "--", "sh", "-c", MIXED]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+    assert 0 == done.returncode, done
+    assert "panic" not in done.stdout
+    parts = {part.partition("\n")[0]: part.partition("\n")[2] for part in done.stdout.split("-- ")[1:]}
+    assert ["by-runc", "status 0"] == [
+        line for line in parts["runc"].splitlines() if line.startswith(("by-", "status 0"))
+    ]
+    assert ["by-crun", "status 0"] == [
+        line for line in parts["crun"].splitlines() if line.startswith(("by-", "status 0"))
+    ]
+    for name, why in (("runc", "container does not exist"), ("crun", "by-pyoci/status`: No such file")):
+        assert why in parts[name]
+        state, deletion = parts[f"pyoci by-{name}"].split("status 1\n")
+        assert f"container `by-{name}` does not exist: /run/mixed/by-{name} is a container of {name} " in state
+        assert "status 0\n" == deletion
+    assert ["by-pyoci", *['"status":"running"'] * 3] == "".join(parts["pyoci list"].split(" ")).replace(
+        ",", ""
+    ).splitlines()
+
+
 def test_machine_ends():
     """With the one who asked for it."""
     process, cgroup = machine("echo begun; exec sleep 4321")

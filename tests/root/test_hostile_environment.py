@@ -90,6 +90,7 @@ def test_hostile_environment_and_folder(attack: Attack, command: str) -> None:
         "validate": ["validate", attack.bundle],
         "plan": ["plan", attack.bundle],
     }.get(command, [command])
+    attack.root.mkdir(mode=0o700, exist_ok=True)  # without a root `list` fails
     text = traced(attack, *words, cwd=attack.bundle, env=environment)
     assert not marker.exists(), marker.read_text()
     code = [path for path, _ in OPENED.findall(text) if path.endswith((".py", ".pyc", ".so", ".pth", ".cfg"))]

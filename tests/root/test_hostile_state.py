@@ -56,21 +56,21 @@ def taken_over(attack: Attack) -> str:
 
 
 def rewrite(place: Path, **changes: Any) -> None:
-    """Change state.json."""
-    record = json.loads((place / "state.json").read_text())
-    (place / "state.json").write_text(json.dumps(record | changes))
+    """Change record.json."""
+    record = json.loads((place / "record.json").read_text())
+    (place / "record.json").write_text(json.dumps(record | changes))
 
 
 @contextlib.contextmanager
 def rewritten(place: Path, **changes: Any) -> Iterator[None]:
-    """Meanwhile state.json is changed; afterwards it is what it was, if it is still there."""
-    original = (place / "state.json").read_bytes()
+    """Meanwhile record.json is changed; afterwards it is what it was, if it is still there."""
+    original = (place / "record.json").read_bytes()
     rewrite(place, **changes)
     try:
         yield
     finally:
         if place.exists():
-            (place / "state.json").write_bytes(original)
+            (place / "record.json").write_bytes(original)
 
 
 # ── start finds something else than it left ─────────────────────────────────────────────────────────────
@@ -385,7 +385,7 @@ def test_delete_of_a_running_container(attack: Attack) -> None:
     assert 0 == attack.delete("--force").status
 
 
-# ── state.json ──────────────────────────────────────────────────────────────────────────────────────────
+# ── record.json ──────────────────────────────────────────────────────────────────────────────────────────
 
 BROKEN = {
     "empty": b"",
@@ -406,8 +406,8 @@ def test_record_is_broken(attack: Attack, kind: str) -> None:
     place = created(attack)
     init = attack.pid()
     data = BROKEN[kind]
-    whole = (place / "state.json").read_bytes()
-    (place / "state.json").write_bytes(whole[: len(whole) // 2] if data is None else data)
+    whole = (place / "record.json").read_bytes()
+    (place / "record.json").write_bytes(whole[: len(whole) // 2] if data is None else data)
     try:
         for words in (("state",), ("start",), ("kill", "--", "KILL"), ("delete",)):
             result = attack.pyoci(words[0], attack.id)
@@ -557,9 +557,9 @@ def test_name_of_the_process_lies(attack: Attack) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "device", "socket"])
 def test_record_is_no_file(attack: Attack, kind: str) -> None:
-    """A state.json that is no regular file is refused at once, not followed, not waited for."""
+    """A record.json that is no regular file is refused at once, not followed, not waited for."""
     place = created(attack)
-    record = place / "state.json"
+    record = place / "record.json"
     original = record.read_bytes()
     record.unlink()
     if kind == "symlink":
@@ -574,7 +574,7 @@ def test_record_is_no_file(attack: Attack, kind: str) -> None:
 
         with socket.socket(socket.AF_UNIX) as listener:
             os.chdir(place)
-            listener.bind("state.json")
+            listener.bind("record.json")
             os.chdir("/")
     else:
         record.mkdir()
@@ -679,7 +679,7 @@ def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
         "hooks": {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {marker}"]}]},
         "cgroup": {"driver": "disabled"}, "listener": {}, "startOps": {},
     }  # fmt: skip
-    (place / "state.json").write_text(json.dumps(record))
+    (place / "record.json").write_text(json.dumps(record))
     os.chown(place, 1234, 1234)
     for words in (["delete", "--force"], ["delete"], ["start"], ["state"]):
         attack.pyoci(*words, attack.id)
@@ -807,16 +807,16 @@ def test_few_descriptors_of_a_list(attack: Attack) -> None:
     assert 0 == result.status
 
 
-@pytest.mark.parametrize("file", ["state.json", "cgroup.freeze"])
+@pytest.mark.parametrize("file", ["record.json", "cgroup.freeze"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -> None:
     """The others are told, and that one is missing."""
     place = created(attack)
     assert 0 == attack.start().status
-    record = json.loads((place / "state.json").read_text())
+    record = json.loads((place / "record.json").read_text())
     other = attack.root / f"{attack.id}b"
     other.mkdir(mode=0o700)
-    (other / "state.json").write_text(json.dumps(record | {"id": other.name, "startTime": 1}))
+    (other / "record.json").write_text(json.dumps(record | {"id": other.name, "startTime": 1}))
     calls = attack.folder / "calls"
     strace = ["strace", "-qq", "-o", calls, "-e", "trace=openat", "-e", "signal=none"]
     command = attack.command("list", "-q")
@@ -840,12 +840,12 @@ def test_record_can_not_be_read_just_now(attack: Attack, call: str, error: str) 
     quiet = ["strace", "-qq", "-o", calls, "-e", f"trace={call}"]
     subprocess.run([*quiet, *attack.command("state", attack.id)], check=True, stdout=subprocess.DEVNULL)
     lines = calls.read_text().splitlines()
-    mark = '"state.json"' if call == "openat" else '{\\"pyoci'
+    mark = '"record.json"' if call == "openat" else '{\\"pyoci'
     number = next(n for n, line in enumerate(lines, 1) if mark in line)
     inject = f"inject={call}:error={error}:when={number}"
     quiet = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
     done = subprocess.run([*quiet, *command], capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert (1, True) == (done.returncode, "state.json: " in done.stderr), done
+    assert (1, True) == (done.returncode, "record.json: " in done.stderr), done
     assert "created" == attack.state()["status"]
 
 
@@ -864,10 +864,10 @@ def test_few_descriptors_of_a_forced_delete(attack: Attack) -> None:
 def test_many_containers_are_listed(attack: Attack) -> None:
     """List closes what it opens: more containers than descriptors are still all there."""
     place = created(attack)
-    record = json.loads((place / "state.json").read_text())
+    record = json.loads((place / "record.json").read_text())
     for n in range(40):
         (attack.root / f"c{n}").mkdir(mode=0o700)
-        (attack.root / f"c{n}" / "state.json").write_text(json.dumps(record | {"id": f"c{n}", "startTime": 1}))
+        (attack.root / f"c{n}" / "record.json").write_text(json.dumps(record | {"id": f"c{n}", "startTime": 1}))
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))  # noqa: E731
     result = attack.pyoci("list", "-q", preexec_fn=limit)
     assert 41 == len(result.out.split())

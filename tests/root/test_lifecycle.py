@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -180,11 +181,79 @@ def test_list_of_a_thousand(runtime, bundle):
     for n in range(600):
         folder = runtime.root / f"many{n}"
         folder.mkdir()
-        (folder / "state.json").write_text(json.dumps({**record, "id": folder.name}))
+        (folder / "record.json").write_text(json.dumps({**record, "id": folder.name}))
     assert 601 == len(runtime("list", "--quiet").out.split())
     for folder in runtime.root.glob("many*"):
-        (folder / "state.json").unlink()
+        (folder / "record.json").unlink()
         folder.rmdir()
+
+
+# --- a record of pyoci 0.1.0's first builds, which is called state.json
+
+
+@pytest.fixture
+def old(runtime, bundle):
+    """A container that runs, with such a record."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    place = runtime.root / runtime.id
+    (place / "record.json").rename(place / "state.json")
+    return place
+
+
+def test_old_record(runtime, old):
+    """Every command reads it, and one that writes gives it its new name."""
+    assert "created" == runtime.state()["status"]
+    assert f"{runtime.id}\n" == runtime("list", "--quiet").out
+    runtime.start()
+    assert (0, "") == (runtime("exec", runtime.id, "true").status, runtime("kill", runtime.id, "0").err)
+    assert (old / "state.json").exists()
+    assert (0, "") == tuple(runtime("update", "--resources", "-", runtime.id, stdin=stdin_of("{}")))[::2]
+    assert ["record.json"] == [path.name for path in old.iterdir() if path.name in ("record.json", "state.json")]
+    assert "running" == runtime.state()["status"]
+    runtime.delete("--force")
+
+
+def stdin_of(text):
+    """A pipe with a text in it."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as file:
+        file.write(text)
+    return reader
+
+
+def test_delete_of_an_old_record(runtime, old):
+    """Nothing of it is left."""
+    runtime.delete("--force")
+    runtime.assert_gone()
+
+
+# --- containers of other runtimes
+
+
+@pytest.mark.parametrize("name", ["runc", "crun", "youki"])
+def test_containers_of_another_runtime(runtime, name):
+    """They don't exist for pyoci, which says whose they are and what to use; and leaves them alone, also by force."""
+    place = runtime.root / "theirs"
+    place.mkdir(parents=True, mode=0o700)
+    runtime.root.chmod(0o700)
+    files = {"runc": ["state.json"], "crun": ["status", "config.json"], "youki": ["state.json", "youki_config.json"]}
+    for file in files[name]:
+        (place / file).write_text('{"id": "theirs", "pid": 1, "init_process_pid": 1}')
+    use = f"use {name} for it, such as `{name} --root {runtime.root} delete --force theirs`"
+    expected = f"container `theirs` does not exist: {place} is a container of {name} (hint: {use})"
+    for words in (["state"], ["start"], ["kill"], ["delete"], ["pause"]):
+        assert expected == runtime.fails(*words, "theirs")
+    assert (0, "", "") == tuple(runtime("delete", "--force", "theirs"))
+    assert (0, "[]\n", "") == tuple(runtime("list", "--format", "json"))
+    assert sorted(files[name]) == sorted(path.name for path in place.iterdir())
+    shutil.rmtree(place)
+
+
+def test_list_of_a_root_that_is_not_there(runtime):
+    """As runc: a root that was asked for has to be there, while the default is made with the first container."""
+    message = runtime.fails("list")
+    assert f"cannot use state directory {runtime.root}: no such file or directory" == message
 
 
 # --- without a process
@@ -394,7 +463,7 @@ def test_pid_of_another_process(runtime, bundle, bystander):
     os.kill(runtime.pid(), signal.SIGKILL)
     runtime.wait("stopped")
     record = {**runtime.record(), "pid": bystander.pid}
-    (runtime.root / runtime.id / "state.json").write_text(json.dumps(record))
+    (runtime.root / runtime.id / "record.json").write_text(json.dumps(record))
     assert "stopped" == runtime.state()["status"]
     assert "container not running" in runtime.fails("kill", runtime.id, "KILL")
     runtime.delete()

@@ -224,8 +224,8 @@ class Attack:
         return int(self.state()["pid"])
 
     def record(self) -> dict[str, Any]:
-        """state.json as the runtime wrote it."""
-        document: dict[str, Any] = json.loads((self.root / self.id / "state.json").read_text())
+        """record.json as the runtime wrote it."""
+        document: dict[str, Any] = json.loads((self.root / self.id / "record.json").read_text())
         return document
 
     # --- the host

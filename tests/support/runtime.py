@@ -219,8 +219,8 @@ class Runtime:
         assert (0, "", "") == tuple(result), result
 
     def record(self, id: str = "") -> dict[str, Any]:
-        """state.json as the runtime wrote it."""
-        document: dict[str, Any] = json.loads((self.root / (id or self.id) / "state.json").read_text())
+        """record.json as the runtime wrote it."""
+        document: dict[str, Any] = json.loads((self.root / (id or self.id) / "record.json").read_text())
         return document
 
     # --- errors

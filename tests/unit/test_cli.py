@@ -86,7 +86,7 @@ def container(monkeypatch):
     """A stand-in for pyoci.container."""
     module = types.ModuleType("pyoci.container")
     module.Container = type("Container", (FakeContainer,), {"calls": [], "error": None})
-    module.list_all = lambda root: (STATES, [])
+    module.list_all = lambda root, must_exist=False: (STATES, [])
     monkeypatch.setitem(sys.modules, "pyoci.container", module)
     monkeypatch.setattr("pyoci.container", module, raising=False)
     monkeypatch.delitem(os.environ, "XDG_RUNTIME_DIR", raising=False)
@@ -373,7 +373,7 @@ def test_list_of_ids(pyoci):
 
 def test_list_of_nothing(pyoci, monkeypatch):
     """A table has its header, JSON is an empty array."""
-    monkeypatch.setattr(sys.modules["pyoci.container"], "list_all", lambda root: ([], []))
+    monkeypatch.setattr(sys.modules["pyoci.container"], "list_all", lambda root, must_exist: ([], []))
 
     assert "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n" == pyoci("list")[1]
     assert "[]\n" == pyoci("list", "-f", "json")[1]

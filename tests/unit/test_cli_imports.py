@@ -44,6 +44,7 @@ def run(*argv):
 )
 def test_commands_that_need_nothing(words, tmp_path):
     """They run on the core alone."""
+    (tmp_path / "root").mkdir(0o700)
     result = run("--root", tmp_path / "root", *words.split())
 
     assert (0, "") == (result.returncode, result.stderr)
