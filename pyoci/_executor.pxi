@@ -92,6 +92,9 @@ cdef enum:
     INTERPRETER_LINE = 256  # what the kernel reads of a `#!` line
     INTERPRETERS = 5  # one for another, as the kernel goes
     BPF_MAXINSNS = 4096
+    NEW_LISTENER = 8  # of seccomp(2)
+    TSYNC_FLAGS = 0x11  # TSYNC, TSYNC_ESRCH
+    THREAD_STACK = 8192
     HOOK_OUTPUT = 3072
     PATH_SIZE = 4096
     MAX_LINKS = 40  # as the kernel follows
@@ -143,6 +146,7 @@ cdef struct Context:
     int unseen  # find_program could not tell whether the program exists: execve will
     int payload_length
     int passed  # a descriptor that goes with the next record, or -1
+    char *thread_stack
     Record record  # and what goes with it, in one piece
     char payload[HOOK_OUTPUT]
     char program[PATH_SIZE]
@@ -2453,11 +2457,27 @@ cdef struct sock_fprog:
     const void *filter
 
 
+cdef int close_listener(void *argument) noexcept nogil:
+    """What a thread does: it closes the process' own copy of the listener, whose number the runtime tells it.
+
+    With a copy in the process, a call that waits for an agent that has closed its copy waits for ever. The process can't
+    close it: the agent may have to answer close(2), too. The thread is there before the filter, so it is not under it.
+    """
+    cdef Context *ctx = <Context *>argument
+    cdef int number = -1
+    if read(ctx.slots[SLOT_EXEC_FIFO] if ctx.started else ctx.channel, &number, sizeof(number)) == sizeof(number):
+        close(number)
+    return 0
+
+
 cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s1 is an array of a instructions compiled by the runtime, or they are in the file in slot d; b are the flags
-    # of seccomp(2). With QUIET the filter admits what this process and the one that it clones still do.
+    # of seccomp(2). With QUIET the filter admits what this process and the one that it clones still do. With a listener a
+    # thread waits to close it; where pids.max has no room for one the listener stays open.
     cdef char content[BPF_MAXINSNS * 8 + 1]
     cdef ssize_t size = op.a * 8
+    cdef unsigned int flags = <unsigned int>op.b
+    cdef int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     cdef sock_fprog program
     program.filter = ctx.pool + op.s1
     if op.d:
@@ -2474,7 +2494,9 @@ cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     if not op.flags & QUIET:
         tell_exec(ctx)
     program.length = <unsigned short>(size // 8)
-    if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, <unsigned int>op.b, &program) < 0:
+    if flags & NEW_LISTENER and clone(close_listener, ctx.thread_stack + THREAD_STACK, thread, ctx) > 0:
+        flags &= ~<unsigned int>TSYNC_FLAGS  # which would put the thread under the filter; there is no other
+    if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0:
         return STEP_SECCOMP
     return 0
 
@@ -2483,6 +2505,8 @@ cdef void run_ops(Context *ctx) noexcept nogil:
     """Run every operation; ends in execve or _exit, never returns."""
     cdef int step
     cdef sigaction_t action
+    cdef char thread_stack[THREAD_STACK]
+    ctx.thread_stack = thread_stack
     memset(&action, 0, sizeof(action))
     action.sa_handler = SIG_IGN
     sigaction(SIGPIPE, &action, NULL)  # a runtime that was killed must not take a started container with it

@@ -147,6 +147,8 @@ cdef extern from *:
         sigset_t sa_mask
     void (*SIG_DFL)(int) noexcept nogil
     void (*SIG_IGN)(int) noexcept nogil
+    int clone(int (*function)(void *) noexcept nogil, void *stack, int flags, void *argument, ...) nogil
+    enum: CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_SYSVSEM
     int sigaction(int signum, const sigaction_t *act, sigaction_t *old) nogil
     int sigemptyset(sigset_t *set) nogil
     int sigfillset(sigset_t *set) nogil

@@ -449,17 +449,18 @@ class Container:
         """One byte to exec.fifo; then what comes out of result.fifo until execve, or death, closes it."""
         results, pidfd = self._open_results()
         try:
+            ended = False
             if self._record["listener"]:
-                self._send_go_traced(self._record["listener"], pidfd)
+                ended = not self._send_go_traced(self._record["listener"], pidfd)
             else:
-                self._send_go()
+                posix.close(self._send_go())
             data = _read_to_end(results, self._record["pid"], pidfd)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
         finally:
             posix.close(results)
             posix.close(pidfd)
-        succeeded = self._hear(data)
+        succeeded = self._hear(data) and not ended
         # the record of a program that runs may have gone to a start that was killed
         if not succeeded and not self._lives():
             raise SetupError("cannot start the container: its first process was killed before it ran the program")
@@ -503,7 +504,8 @@ class Container:
             raise StatusError(_CANNOT_START["stopped"])
         return results, pidfd
 
-    def _send_go(self) -> None:
+    def _send_go(self) -> int:
+        """Let the process go on; exec.fifo."""
         try:
             go = self._directory.open_fifo(state.EXEC_FIFO, posix.O_WRONLY)
         except OSError as error:
@@ -515,33 +517,37 @@ class Container:
                 raise StateError(f"cannot start the container: {state.EXEC_FIFO}: {why}") from error
             raise
         posix.write(go, b"\1")
-        posix.close(go)
+        return go
 
-    def _send_go_traced(self, listener: "dict[str, str]", pidfd: int) -> None:
-        """Its filter has a listener: the agent gets it before the process goes on."""
+    def _send_go_traced(self, listener: "dict[str, Any]", pidfd: int) -> bool:
+        """Its filter has a listener: the agent gets it before the process goes on. False if it ended before that."""
         from pyoci.listener import Tracee, process_state
 
         if wait_ended(pidfd, 0):
-            return
+            return False
 
         pid = self._record["pid"]
         tracee = Tracee(pid, pidfd)
+        go = -1
         try:
-            if tracee.has_listener():  # a start that was killed has given it to the agent
-                return
+            if tracee.has_filter(listener.get("filters", 0)):  # a start that was killed has given it to the agent
+                return True
             tracee.hold()
             try:
                 if not self._waits():
                     tracee.release()
-                self._send_go()
+                go = self._send_go()
             except StateError:  # nothing has begun
                 tracee.release()
                 raise
             message = process_state(state_document(self._record, "created"), pid, listener["metadata"])
-            tracee.hand_over(listener["path"], message)
+            return tracee.hand_over(listener["path"], message, lambda word: posix.write(go, word))
         except BaseException:
             tracee.kill()
             raise
+        finally:
+            if go >= 0:
+                posix.close(go)
 
     def _require_process(self) -> None:
         status = self.status()

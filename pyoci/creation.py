@@ -229,6 +229,10 @@ class _Creation:
                     _tell_inside(launch, START_STATE, record, "created")
                     send_to_engine(launch, console_socket, pidfd_socket)
                 if point == CREATED:
+                    if record["listener"]:
+                        from pyoci.listener import count_filters
+
+                        record["listener"]["filters"] = count_filters(launch.pid)
                     record.update(launch.to_dict(settled=True))
                     self._commit(directory, record, pid_file)
 
@@ -378,7 +382,7 @@ def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":
     return []
 
 
-def _listener(plan: "Plan") -> "dict[str, str]":
+def _listener(plan: "Plan") -> "dict[str, Any]":
     """Where `start` will have to send the listener of the seccomp filter, if it has one, and what to say with it."""
     for op in plan.at.get(LISTENER, ()):
         return {"path": op.s1, "metadata": op.s2}

@@ -247,7 +247,7 @@ class _Execution:
 
             def after(point: int) -> None:
                 if point == READY and self._tracee is not None:
-                    self._hand_over(self._tracee, launch.pid)
+                    self._hand_over(self._tracee, launch)
 
             launch.converse(at, after)
             if pid_file:
@@ -301,12 +301,12 @@ class _Execution:
         self._tracee = Tracee(launch.pid, launch.pidfd)
         self._tracee.hold()
 
-    def _hand_over(self, tracee: "Tracee", pid: int) -> None:
+    def _hand_over(self, tracee: "Tracee", launch: Launch) -> None:
         from pyoci.listener import process_state
 
         listener = self._record["listener"]
         state = state_document(self._record, self._container.status())
-        tracee.hand_over(listener["path"], process_state(state, pid, listener["metadata"]))
+        tracee.hand_over(listener["path"], process_state(state, launch.pid, listener["metadata"]), launch.tell)
 
 
 def _foreign_namespaces(pid: int) -> "list[str]":

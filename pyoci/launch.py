@@ -369,11 +369,15 @@ class Launch:
     def _answer(self) -> None:
         """Let the child go on. Raises SetupError if it has ended."""
         try:
-            _native.send(self._channel, b"\1")
+            self.tell(b"\1")
         except BrokenPipeError as error:
             raise self._ended() from error
         except BlockingIOError as error:  # the executor reads each answer before it goes on
             raise nonsense("its answers are not read") from error
+
+    def tell(self, word: bytes) -> None:
+        """Send something to the child, without waiting until it reads. Raises OSError."""
+        _native.send(self._channel, word)
 
     def _ended(self) -> SetupError:
         """What to say of a child that vanished. One that has closed its end of the channel, and lives on, is killed."""

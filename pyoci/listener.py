@@ -5,20 +5,27 @@ wait for the agent. So it can't tell the listener's number, and must not go on b
 traced until then (docs/decisions/0007-seccomp-listener.md): seccomp(2) returns the number, and leaves it stopped.
 """
 
+import _struct
 import errno
 import posix
+import time
 
-from pyoci import _native, sockets
+from pyoci import _native, files, sockets
 from pyoci.config.jsonio import dumps
 from pyoci.errors import SetupError, reason
 from pyoci.state import parent, send_signal, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 WHERE = "/linux/seccomp/listenerPath"
-SIGTRAP, SIGKILL = 5, 9
+SIGTRAP, SIGKILL, SIGCONT = 5, 9, 18
+_STOPS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
+_MOST_STOPS = 10000  # each takes some microseconds
+_PATIENCE = 10  # seconds for a thread of the process to close a descriptor
+_LISTENER = "anon_inode:seccomp notify"
 
 # linux/ptrace.h
 _DETACH, _SYSCALL, _SETOPTIONS, _SEIZE, _INTERRUPT, _LISTEN = 17, 24, 0x4200, 0x4206, 0x4207, 0x4208
@@ -42,14 +49,12 @@ class Tracee:
         self._pidfd = pidfd
         self._held = False
         self._stop = _ENDED
+        self._stops = 0
         self._call = -1
 
-    def has_listener(self) -> bool:
-        """Whether it has its filter already, and not its program yet."""
-        try:
-            return self._found() >= 0
-        except OSError:
-            return False
+    def has_filter(self, before: int) -> bool:
+        """Whether it has loaded its filter already: it has more of them than the number that it had `before`."""
+        return count_filters(self._pid) > before
 
     def hold(self) -> None:
         """Stop it where it waits, or in front of its next system call. Raises SetupError."""
@@ -76,27 +81,53 @@ class Tracee:
             send_signal(self._pidfd, SIGKILL)
             self._reap()
 
-    def hand_over(self, path: str, message: bytes) -> None:
+    def hand_over(self, path: str, message: bytes, tell: "Callable[[bytes], object]") -> bool:
         """Wait for the filter, send its listener with `message` to the agent at `path`, and let the process go on.
 
-        One that ends before that, or whose filter the kernel refuses, says itself why: it is no error here. Raises
-        SetupError.
+        `tell` sends bytes to the process, whose own copy of the listener is closed before the agent gets it. False
+        for one that ends before it goes on, or whose filter the kernel refuses: it says itself why. Raises SetupError.
         """
         try:
             number = self._await_filter()
             if number < 0:
                 self._reap()
-                return
+                return False
             listener = _native.pidfd_getfd(self._pidfd, number)
             try:
+                if posix.readlink(f"/proc/self/fd/{listener}") != _LISTENER:
+                    raise SetupError("cannot get the listener of the seccomp filter: it is something else", where=WHERE)
+                self._close_its_copy(number, tell)
                 sockets.send(path, listener, message, "seccomp agent", WHERE)
             finally:
                 posix.close(listener)
             self.release()
+            return True
         except ProcessLookupError:  # it ended in between
             self._reap()
+            return False
         except OSError as error:
             raise _failure(error) from error
+
+    def _close_its_copy(self, number: int, tell: "Callable[[bytes], object]") -> None:
+        """Have a thread of the process close the listener: with it open, a call that waits for an agent which has
+        closed its own would wait for ever. It is asked for again and again: nothing else tells that it is closed.
+        """
+        if len(posix.listdir(f"/proc/{self._pid}/task")) == 1:  # there was no room for a thread
+            return
+        tell(_struct.pack("=i", number))
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                posix.close(_native.pidfd_getfd(self._pidfd, number))
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    return
+                raise
+            if time.monotonic() > deadline:
+                text = "cannot close the process' own listener of the seccomp filter: no answer"
+                raise SetupError(f"{text} in {_PATIENCE} s", where=WHERE)
+            send_signal(self._pidfd, SIGCONT)  # somebody may have stopped the thread
+            time.sleep(0.0005)
 
     def _await_filter(self) -> int:
         """The listener's number in the process, which stands at the exit of seccomp(2) then; -1 if it has ended."""
@@ -128,7 +159,7 @@ class Tracee:
         folder = posix.open(f"/proc/{self._pid}/fd", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
             for name in posix.listdir(folder):
-                if posix.readlink(name, dir_fd=folder) == "anon_inode:seccomp notify":
+                if posix.readlink(name, dir_fd=folder) == _LISTENER:
                     return int(name)
             return -1
         finally:
@@ -140,18 +171,38 @@ class Tracee:
         return change.si_status if change is not None and change.si_code == _CLD_TRAPPED else _ENDED
 
     def _resume(self) -> None:
-        """Let it go on to its next system call, with the signal that it has got; one that is to be stopped stays so."""
+        """Let it go on to its next system call, with the signal that it has got, but for one that would stop it. Raises
+        SetupError for a process that somebody stops again and again."""
         event, signal = self._stop >> 8, self._stop & 0xFF
+        if signal in _STOPS:
+            self._stops += 1
+            if self._stops > _MOST_STOPS:
+                text = "the container's process was stopped again and again while it was set up"
+                raise SetupError(text, where=WHERE)
         if event == _EVENT_STOP and signal != SIGTRAP:
+            send_signal(self._pidfd, SIGCONT)
             _native.ptrace(_LISTEN, self._pid)
         else:
-            _native.ptrace(_SYSCALL, self._pid, 0 if event or signal == _AT_SYSTEM_CALL else signal)
+            drop = event or signal == _AT_SYSTEM_CALL or signal in _STOPS
+            _native.ptrace(_SYSCALL, self._pid, 0 if drop else signal)
 
     def _reap(self) -> None:
         """Hand its end on to its parent, who hears of it from the tracer; if that is us, somebody here waits for it."""
         self._held = False
         if parent(self._pid) != posix.getpid():
             posix.waitid(posix.P_PID, self._pid, posix.WEXITED)
+
+
+def count_filters(pid: int) -> int:
+    """How many seccomp filters a process has; 0 if it can't be told."""
+    try:
+        status = files.read(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in status.split(b"\n"):
+        if line.startswith(b"Seccomp_filters:"):
+            return int(line.split()[1])
+    return 0
 
 
 def process_state(state: "dict[str, Any]", pid: int, metadata: str) -> bytes:
@@ -168,4 +219,4 @@ def _failure(error: OSError) -> SetupError:
     return SetupError(text, where=WHERE, hint=hint)
 
 
-__all__ = ["Tracee", "process_state"]
+__all__ = ["Tracee", "count_filters", "process_state"]

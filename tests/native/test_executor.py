@@ -21,7 +21,7 @@ PREFIX = "__pyx_f_5pyoci_7_native_"
 # Thin system calls and pure functions of the C library, all async-signal-safe or without any state.
 ALLOWED = frozenset(
     """
-    syscall __errno_location close open openat read write pread lseek ioctl fcntl dup2 pipe2 poll socket
+    syscall __errno_location clone close open openat read write pread lseek ioctl fcntl dup2 pipe2 poll socket
     fstat fstatat fstatfs mkdirat mknodat symlinkat readlinkat fchownat fchown fchmod fchmodat fchdir chdir chroot umask
     setns unshare setsid setpgid sendmsg kill waitpid execve _exit prctl personality clock_gettime sigaction sigemptyset
     sigprocmask memset memcpy memmove memcmp strlen strchr strcmp strncmp getauxval gnu_dev_makedev gnu_dev_major gnu_dev_minor

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from pyoci.container import Container
 from pyoci.errors import SetupError
 from pyoci.plan._syscalls import COLUMNS, NAMES
 from tests.root.test_crash import Moments, assert_removable, settle
-from tests.support.agent import ARCHITECTURE, Agent
+from tests.support.agent import ARCHITECTURE, CONTINUE, IOCTL_RECV, IOCTL_SEND, NOTIF, RESPONSE, Agent
 from tests.support.hostile import AT_ONCE
 from tests.support.runtime import PATIENCE, status_of, wait_for
 
@@ -301,6 +302,87 @@ def test_agent_that_ends(runtime, bundle):
     assert "Function not implemented" in (runtime.folder / "err").read_text()
 
 
+class Leaving:
+    """An agent that closes its listener while a system call waits for it, after an answer to another call or none."""
+
+    def __init__(self, path, *, answers):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+        self.answers = answers
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        connection, _ = self.socket.accept()
+        data, (listener,), _, _ = socket.recv_fds(connection, 1 << 16, 4)
+        while data:
+            data = connection.recv(1 << 16)
+        connection.close()
+        request = bytearray(NOTIF.size)
+        fcntl.ioctl(listener, IOCTL_RECV, request)
+        if self.answers:
+            number = NOTIF.unpack(request)[0]
+            with pytest.raises(FileNotFoundError):
+                fcntl.ioctl(listener, IOCTL_SEND, RESPONSE.pack(number + 1, 0, 0, CONTINUE))
+        os.close(listener)
+
+    def close(self):
+        self.thread.join()
+        self.socket.close()
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["closes", "answers another call"])
+@pytest.mark.parametrize("way", ["start", "run", "run --detach", "exec", "exec --detach", "hook"])
+def test_agent_that_leaves(runtime, bundle, way, answers):
+    """execve waits for an agent that closes its listener: it fails as without an agent, and nothing hangs. No copy of the
+    listener is left in the process itself."""
+    path = runtime.folder / "agent"
+    notify(bundle, path, "execve").program("/bin/sleep", 100)
+    if way == "hook":
+        bundle.hook("startContainer", "true")
+    if way.startswith("exec"):
+        with Agent(path):
+            runtime.create()
+            runtime.start()
+            runtime.wait("running")
+        path.unlink()
+        words = [*way.split(), runtime.id, "/bin/sleep", "100"]
+    elif way.startswith("run"):
+        bundle.write()
+        words = [*way.split(), "--bundle", bundle.folder, runtime.id]
+    else:
+        runtime.create()
+        words = ["start", runtime.id]
+    agent = Leaving(path, answers=answers)
+    message = runtime.fails(*words, timeout=AT_ONCE)
+    agent.close()
+    expected = 'exec: "/bin/sleep": function not implemented'
+    if way == "hook":
+        expected = "error running startContainer hook #0: cannot run /bin/sh: function not implemented"
+    assert expected in message
+    if way.startswith("exec"):
+        assert "running" == runtime.state()["status"]
+    else:
+        runtime.assert_gone()
+
+
+def test_delete_beside_a_start_that_waits(runtime, bundle, agent):
+    """An agent that never answers holds up start; `delete --force` ends both."""
+    go = threading.Event()
+    agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
+    notify(bundle, agent.path, "execve").program("sleep", 100)
+    runtime.create()
+    words = runtime.command("start", runtime.id)
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as start:
+        wait_for(lambda: agent.calls)
+        result = runtime("delete", "--force", runtime.id, timeout=AT_ONCE)
+        go.set()
+        assert (0, "", "") == tuple(result)
+        start.wait(PATIENCE)
+    runtime.assert_gone()
+
+
 # --- agents that are not there
 
 
@@ -489,18 +571,31 @@ def test_start_is_taken_up(runtime, bundle, agent):
 
 
 def test_stopped_process(runtime, bundle, agent):
-    """One that somebody has stopped stays so, and start waits until it goes on."""
+    """One that somebody has stopped goes on; it is not the program yet."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     runtime.create()
     pid = runtime.pid()
     os.kill(pid, signal.SIGSTOP)
-    start = subprocess.Popen(runtime.command("start", runtime.id), stdin=subprocess.DEVNULL)
-    with pytest.raises(subprocess.TimeoutExpired):
-        start.wait(0.3)
-    assert [] == agent.states
-    os.kill(pid, signal.SIGCONT)
-    assert 0 == start.wait(PATIENCE)
+    wait_for(lambda: status_of(pid)["State"].startswith("T"))
+    runtime.start()
     assert "running" == runtime.state()["status"]
+    wait_for(lambda: agent.states)
+
+
+def test_process_that_is_stopped_again_and_again(runtime, bundle, agent):
+    """Whoever stops it while start traces it delays start, or has it fail, and does not hang it."""
+    notify(bundle, agent.path, *MKDIR).program("sleep", 100)
+    again = f"{WHERE}: the container's process was stopped again and again while it was set up\n"
+    for _ in range(5):
+        runtime.create()
+        pid = runtime.pid()
+        words = runtime.command("start", runtime.id)
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as start:
+            while start.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            assert (start.returncode, start.stderr.read()) in ((0, ""), (1, again))
+        runtime.delete("--force")
 
 
 def test_signals_meanwhile(runtime, bundle, agent):
@@ -520,16 +615,22 @@ def test_signals_meanwhile(runtime, bundle, agent):
 
 def test_process_is_killed_meanwhile(runtime, bundle):
     """start says so, and nothing is left."""
-    notify(bundle, "/nowhere", *MKDIR).program("sleep", 100)
-    runtime.create()
-    pid = runtime.pid()
-    os.kill(pid, signal.SIGSTOP)
-    start = subprocess.Popen(
-        runtime.command("start", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: status_of(pid)["TracerPid"] == str(start.pid))
-    os.kill(pid, signal.SIGKILL)
-    assert re.search("was killed before it ran|no such process", start.communicate(timeout=PATIENCE)[1])
+    path = runtime.folder / "agent"
+    notify(bundle, path, *MKDIR, listenerMetadata="x" * 2_000_000).program("sleep", 100)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        runtime.create()
+        pid = runtime.pid()
+        start = subprocess.Popen(
+            runtime.command("start", runtime.id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        with listener.accept()[0] as connection:  # start is in the middle of its message
+            assert status_of(pid)["TracerPid"] == str(start.pid)
+            os.kill(pid, signal.SIGKILL)
+            while connection.recv(1 << 16):
+                pass
+        assert re.search("was killed before it ran|no such process", start.communicate(timeout=PATIENCE)[1])
     assert 1 == start.returncode
     runtime.assert_gone()
 
