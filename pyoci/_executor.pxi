@@ -68,6 +68,7 @@ VERBS = (
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
     SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_FILTER
+    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER
 
 cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
@@ -664,7 +665,7 @@ cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
     # Contract: slot a is a clone of the mount at s1, with bit 0 of the flags of those below it, too; with bit 1 a slave of
-    # the host's; with bit 2 of a symlink at s1 itself. It has attributes b set and c cleared, and all of the clone the
+    # the host's; with bit 2 of a symlink at s1 itself; with bit 3 it is the container's notify folder, or it is refused. It has attributes b set and c cleared, and all of the clone the
     # lower half of d set, the upper one cleared.
     cdef uint64_t all_set = <uint32_t>op.d, all_clear = <uint64_t>op.d >> 32
     cdef unsigned int all = <unsigned int>AT_EMPTY_PATH | <unsigned int>AT_RECURSIVE
@@ -675,6 +676,9 @@ cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
     if tree < 0:
         return STEP_OPEN_TREE
     ctx.slots[op.a] = tree
+    if op.flags & 8 and not is_same_file(tree, ctx.slots[SLOT_NOTIFY_FOLDER]):
+        set_errno(EBUSY)
+        return STEP_CHANGED
     if op.flags & 2 and set_attributes(tree, "", all, 0, 0, MS_SLAVE) < 0:
         return STEP_MOUNT_SETATTR
     if (all_set or all_clear) and set_attributes(tree, "", all, all_set, all_clear, 0) < 0:

@@ -148,7 +148,7 @@ class Container:
                 self._destroy()
                 raise
         finally:
-            self._directory.close()
+            self._directory.let_go()
         if self.notify is not None and wait:
             self._await_readiness(self.notify)
 
@@ -227,7 +227,7 @@ class Container:
                 raise StatusError(f"cannot delete container {self._directory.id} that is not stopped: {status}")
             self._destroy()
         finally:
-            self._directory.close()
+            self._directory.let_go()
 
     def pause(self) -> None:
         """Freeze every process. Raises StatusError unless the container is running."""
@@ -240,7 +240,7 @@ class Container:
             self._require_inside(cgroup)
             cgroup.freeze()
         finally:
-            self._directory.close()
+            self._directory.let_go()
 
     def resume(self) -> None:
         """Let a paused container go on. Raises StatusError if it is not paused."""
@@ -251,7 +251,7 @@ class Container:
                 raise StatusError(_NOT_RUNNING.get(status, "container not paused"))
             self.cgroup().thaw()
         finally:
-            self._directory.close()
+            self._directory.let_go()
 
     def pids(self) -> "list[int]":
         """Every process of the container, as this process numbers them, its first one ahead; if that has ended, what it
@@ -294,7 +294,7 @@ class Container:
                 self._record["cgroup"] = cgroup.to_dict()
                 self._directory.save(self._record)
         finally:
-            self._directory.close()
+            self._directory.let_go()
 
     def statistics(self) -> "dict[str, Any]":
         """What the container uses: an event of type `stats`. Raises StatusError."""
@@ -393,8 +393,7 @@ class Container:
         if refusal and unmade and held.is_ours() and held.is_locked():
             held.close()
             raise StatusError(refusal)
-        held.close()
-        self._directory = Directory.open(held.root, held.id, lock=True, meanwhile=meanwhile)
+        self._directory = held.again(meanwhile)
         try:
             if self._record:
                 self._record = self._directory.load()
@@ -405,7 +404,7 @@ class Container:
                     raise StatusError(refusal)
                 self._adopt()
         except BaseException:
-            self._directory.close()
+            self._directory.let_go()
             raise
 
     def _adopt(self) -> None:

@@ -29,6 +29,7 @@ from pyoci.plan.operations import (
     HOOK_STATE,
     HOOKS,
     LISTENER,
+    NOTIFY_FOLDER,
     READY,
     RESULT_FIFO,
     START_STATE,
@@ -317,7 +318,7 @@ class _Creation:
     def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
         launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
         if self.notifies:
-            directory.make_notify_folder()
+            launch.slots[NOTIFY_FOLDER] = directory.make_notify_folder()
         if any(op.verb == "write_filter" for op in self.plan.meanwhile):
             launch.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         if HOOKS in self.plan.at:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 CWD: "Final" = -100  # AT_FDCWD
+_O_PATH = 0x200000
 
 
 def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
@@ -47,10 +48,17 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> None:
-    """Put `data` at `path` at once: a new file beside it, renamed over it."""
+    """Put `data` at `path` at once: a new file beside it, renamed over it. The way there is resolved once."""
     directory, slash, name = path.rpartition("/")
+    if slash:
+        folder = posix.open(directory or "/", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dirfd)
+        try:
+            replace(name, data, mode, folder)
+        finally:
+            posix.close(folder)
+        return
     # a pid would be another's, too, who was killed in the middle of this, or lives in another pid namespace
-    temporary = f"{directory}{slash}.{name}.{posix.urandom(8).hex()}"
+    temporary = f".{name}.{posix.urandom(8).hex()}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     fd = posix.open(temporary, flags, mode, dir_fd=dirfd)
     try:

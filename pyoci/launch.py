@@ -32,6 +32,7 @@ from pyoci.plan.operations import (
     ID_MAPS,
     INIT,
     NET_DEVICES,
+    NOTIFY_FOLDER,
     RESULT_FIFO,
     START_STATE,
     SYNC_NAMES,
@@ -440,6 +441,9 @@ class Launch:
         how = (AT_RECURSIVE if op.flags & 1 else 0) | (AT_SYMLINK_NOFOLLOW if op.flags & 4 else 0)
         fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | how)
         self.slots[op.a] = fd
+        if op.flags & 8 and not _is_same_file(fd, self.slots[NOTIFY_FOLDER]):
+            text = f"cannot use mount source {op.s1}: it was replaced by something else in the meantime"
+            raise SetupError(text, where=op.where)
         if op.flags & 2:
             _native.mount_setattr(fd, True, 0, 0, SLAVE)
         recursive_set, recursive_clear = op.d & 0xFFFFFFFF, op.d >> 32
@@ -699,6 +703,11 @@ def _clone_device(path: str) -> int:
     # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
     _native.mount_setattr(fd, False, RDONLY, 0, PRIVATE)
     return fd
+
+
+def _is_same_file(first: int, second: int) -> bool:
+    one, two = posix.fstat(first), posix.fstat(second)
+    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 
 
 def _is_device(fd: int, kind: int, major: int, minor: int) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEVELS = {"error": 0, "warning": 1, "info": 2, "debug": 3}
 
 _STANDARD_ERROR = 2
+_S_IFMT, _S_IFREG = 0o170000, 0o100000
 _LONGEST_LINE = 8191  # conmon reads this many bytes of standard error, once
 _CUT = " [truncated]"
 # Names of descriptors that we hold. They are symbolic links, which a log file must not be.
@@ -172,7 +173,12 @@ def _open_sink(destination: str, render: "Render") -> _File | _Service | None:
 def _open_file(path: str) -> int:
     # O_NONBLOCK: a FIFO without a reader is an error (ENXIO), not a hang.
     how = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-    return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
+    st = posix.fstat(fd)
+    if st.st_nlink > 1 and st.st_mode & _S_IFMT == _S_IFREG:  # planted by somebody who may not write to it, but link it
+        posix.close(fd)
+        raise PyociError(f"cannot open log {path}: it has several names (hard links)")
+    return fd
 
 
 def printable(text: str) -> str:

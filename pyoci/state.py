@@ -38,6 +38,7 @@ _PF_EXITING = 4
 _SIGKILL = 9
 _NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_WAY = 0x200000 | posix.O_DIRECTORY | posix.O_CLOEXEC  # O_PATH
 
 
 def service_manager() -> str:
@@ -59,9 +60,12 @@ def open_root(root: str, *, make: bool) -> int:
     """
     while root.endswith(("/", "/.")) and root != "/":  # a slash behind it would have a symlink followed
         root = root.removesuffix(".").rstrip("/") or "/"
-    if make:
-        _make_directories(root)
-    fd = posix.open(root, _DIRECTORY)
+    try:
+        fd = posix.open(root, _DIRECTORY)
+    except FileNotFoundError:
+        if not make:
+            raise
+        fd = _make_directories(root)
     _check_ours(fd, root)
     return fd
 
@@ -77,24 +81,24 @@ def _check_ours(fd: int, path: str) -> None:
         )
 
 
-def _make_directories(path: str) -> None:
-    try:
-        posix.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:  # of the way to it; or procfs says so of a name that it will not make
-        slash = path.find("/", 1)
-        while slash > 0:
-            _make_directory(path[:slash])
-            slash = path.find("/", slash + 1)
-        _make_directory(path)
-
-
-def _make_directory(path: str) -> None:
-    try:
-        posix.mkdir(path, 0o700)
-    except FileExistsError:
-        return
+def _make_directories(path: str) -> int:
+    """Make what is missing on the way, and open the last one. Each is made in a directory that is open, and what was
+    made is entered through no link: nothing that takes its name meanwhile leads elsewhere. Links on the way that were
+    there before are followed."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    at = posix.open("/" if path.startswith("/") else ".", _WAY)
+    for index, name in enumerate(names, 1):
+        how = _DIRECTORY
+        try:
+            posix.mkdir(name, 0o700, dir_fd=at)
+        except FileExistsError:
+            how = _WAY
+        try:
+            following = posix.open(name, _DIRECTORY if index == len(names) else how, dir_fd=at)
+        finally:
+            posix.close(at)
+        at = following
+    return at
 
 
 class Directory:
@@ -171,6 +175,24 @@ class Directory:
             raise ContainerNotFound(f"container `{id}` does not exist") from error
         except OSError as error:
             raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
+        return cls._open_in(root, root_fd, id, lock=lock, meanwhile=meanwhile)
+
+    def again(self, meanwhile: "Callable[[Directory], None] | None" = None) -> "Directory":
+        """The directory of this name, locked, in the very root that was opened first, wherever its path leads by now.
+
+        This one is closed. Raises ContainerNotFound.
+        """
+        root_fd, self._root_fd = self._root_fd, -1
+        self.close()
+        if root_fd < 0:
+            return Directory.open(self.root, self.id, lock=True, meanwhile=meanwhile)
+        return Directory._open_in(self.root, root_fd, self.id, lock=True, meanwhile=meanwhile)
+
+    @classmethod
+    def _open_in(
+        cls, root: str, root_fd: int, id: str, *, lock: bool, meanwhile: "Callable[[Directory], None] | None"
+    ) -> "Directory":
+        """`open`, in a root that is open; it is closed if that fails."""
         try:
             fd = posix.open(id, _DIRECTORY, dir_fd=root_fd)
         except OSError as error:
@@ -389,10 +411,19 @@ class Directory:
                 pass
         posix.rmdir(name, dir_fd=self.fd)
 
-    def make_notify_folder(self) -> None:
-        """Where the container will find its socket. Anybody may pass: what of it the container sees is read-only."""
+    def make_notify_folder(self) -> int:
+        """Make and open the folder where the container will find its socket. Anybody may pass: what of it the container
+        sees is read-only."""
         posix.mkdir(NOTIFY, 0o700, dir_fd=self.fd)
-        posix.chmod(NOTIFY, 0o755, dir_fd=self.fd)
+        folder = posix.open(NOTIFY, _DIRECTORY, dir_fd=self.fd)
+        posix.fchmod(folder, 0o755)
+        return folder
+
+    def let_go(self) -> None:
+        """Give up the lock and the descriptor, but for the root's: `again` finds it there."""
+        if self.fd >= 0:
+            posix.close(self.fd)
+        self.fd = -1
 
     def close(self) -> None:
         """Give up the lock and the descriptors; a second time is no error."""

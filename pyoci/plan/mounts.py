@@ -249,7 +249,7 @@ def mount_notify(plan: "Plan", socket: str) -> Op:
     """The folder of the container's socket for sd_notify, over whatever the config mounts."""
     folder = socket.rpartition("/")[0]
     slot = plan.new_slot()
-    plan.before.append(Op("open_tree", NOTIFY, folder, a=slot, b=RDONLY | NOSUID | NODEV | NOEXEC, flags=2))
+    plan.before.append(Op("open_tree", NOTIFY, folder, a=slot, b=RDONLY | NOSUID | NODEV | NOEXEC, flags=2 | 8))
     return Op("bind_mount", NOTIFY, _NOTIFY_TARGET, folder, a=slot)
 
 

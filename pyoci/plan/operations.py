@@ -65,6 +65,7 @@ SYNC_NAMES = {
 ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL = range(8)
 PROC, PTY, MASK_DIRECTORY, FILTER = range(8, 12)
 CREATE_STATE = 12  # only this side knows it by number
+NOTIFY_FOLDER = 13
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).

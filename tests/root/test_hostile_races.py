@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, Attack, bind, kill, mount, wait_for
+from tests.support.hostile import AT_ONCE, PATIENCE, Attack, bind, kill, mount, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -310,3 +310,88 @@ def reads_from(pid: int) -> str:
     """The file that a process waits to read from just now; "" if it does something else."""
     number, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
     return os.readlink(f"/proc/{pid}/fd/{int(arguments[0], 16)}") if number == "0" else ""
+
+
+# ── the way to the state, and to what the runtime writes for its caller ──────────────────────────────────────
+
+
+@pytest.fixture
+def elsewhere(attack: Attack) -> Path:
+    """A folder like the one above the state root, with a state of the same id: root's own, and private."""
+    above, other = attack.folder / "above", attack.folder / "other"
+    attack.root = above / "state"
+    for path in (above, other, other / "state", other / "state" / attack.id, other / "state" / attack.id / "notify"):
+        path.mkdir(mode=0o700)
+    (other / "state" / attack.id / "notify/secret").write_text("secret")
+    return other
+
+
+def test_folder_above_the_state_root(attack: Attack, race: Callable[..., None], elsewhere: Path) -> None:
+    """What lies at the path of the container's notify socket is not what it gets: that is the folder which was made for
+    it, or create fails."""
+    attack.shell("ls /run/notify")
+    attack.write_config()
+    above = attack.folder / "above"
+    environment = {**os.environ, "NOTIFY_SOCKET": "@no-such-manager"}
+    race(above, elsewhere)
+    seen = []
+    for _ in range(4 * ROUNDS):
+        done = subprocess.run([attack.executable, "--root", str(above / "state"), "run", "--bundle", str(attack.bundle), attack.id],
+                              capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False, env=environment,
+                              timeout=PATIENCE)  # fmt: skip
+        assert "secret" not in done.stdout
+        assert "internal error" not in done.stderr
+        seen.append(done.returncode)
+    race.stop()  # type: ignore[attr-defined]
+    for place in (above, elsewhere):
+        assert [attack.id] * (place / "state" / attack.id / "notify/secret").exists() == os.listdir(place / "state")
+    [planted] = attack.folder.glob("*/state/*/notify/secret")
+    assert "secret" == planted.read_text()
+    shutil.rmtree(planted.parents[1])
+    assert 0 in seen
+
+
+def test_run_goes_on_in_the_root_where_it_began(attack: Attack, elsewhere: Path) -> None:
+    """A hook exchanges the folder above: `run` starts and deletes its own container, not the one of this id that lies at
+    the path by now."""
+    shutil.rmtree(elsewhere / "state" / attack.id)
+    attack.shell("echo ran")
+    attack.write_config()
+    other = [attack.executable, "--root", str(elsewhere / "state")]
+    made = [*other, "create", "--bundle", str(attack.bundle), attack.id]
+    subprocess.run(made, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    attack.config["linux"]["cgroupsPath"] = f"/{attack.id}-2"
+    script = f"cd {attack.folder} && mv above x && mv other above && mv x other"
+    attack.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    attack.write_config()
+    result = attack.pyoci("run", "--bundle", attack.bundle, attack.id)
+    try:
+        assert (0, "ran\n", "") == (result.status, result.out, result.err)
+        assert [] == os.listdir(elsewhere / "state")
+        state = subprocess.check_output([*attack.command("state"), attack.id], text=True)
+        assert "created" == json.loads(state)["status"]
+    finally:
+        subprocess.run([*attack.command("delete"), "--force", attack.id], check=True)
+
+
+def test_folder_of_a_pid_file(attack: Attack, race: Callable[..., None]) -> None:
+    """It is written in one folder, whatever becomes of the path: the file whole, and nothing beside it."""
+    folder, link = attack.folder / "pids", attack.folder / "link"
+    folder.mkdir()
+    link.symlink_to(attack.folder / "others")
+    (attack.folder / "others").mkdir()
+    attack.process["args"] = ["/bin/true"]
+    attack.write_config()
+    race(folder, link)
+    statuses = set()
+    for _ in range(2 * ROUNDS):
+        statuses.add(attack.pyoci("run", "--bundle", attack.bundle, "--pid-file", folder / "pid", attack.id).status)
+    race.stop()  # type: ignore[attr-defined]
+    assert {0} == statuses
+    names = {
+        name
+        for path in attack.folder.iterdir()
+        if path.is_dir() and path.name in ("pids", "link", "others")
+        for name in os.listdir(path)
+    }
+    assert {"pid"} == names

@@ -667,6 +667,27 @@ def test_root_is_a_link(attack: Attack, slash: str) -> None:
     attack.root.unlink()
 
 
+def test_way_to_the_root_is_made(attack: Attack) -> None:
+    """Folders that are missing are made for root alone, through a link that is there, such as /var/run is one."""
+    (attack.folder / "real").mkdir()
+    (attack.folder / "link").symlink_to("real")
+    attack.root = attack.folder / "link/a/a/./b//state"
+    attack.process["args"] = ["/bin/sleep", "100"]
+    assert 0 == attack.create(umask=0).status
+    for below in ("a", "a/a", "a/a/b", "a/a/b/state"):
+        assert 0o700 == (attack.folder / "real" / below).stat().st_mode & 0o7777
+
+
+def test_way_to_the_root_is_a_dangling_link(attack: Attack) -> None:
+    """Nothing is made where it leads."""
+    (attack.folder / "link").symlink_to("missing")
+    attack.root = attack.folder / "link/state"
+    result = attack.create()
+    assert (1, f"cannot use state directory {attack.root}: no such file or directory\n") == (result.status, result.err)
+    assert not (attack.folder / "missing").exists()
+    (attack.folder / "link").unlink()
+
+
 def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
     """CVE-2024-25621: a planted state with hooks is not run by root: the directory must be ours."""
     attack.root.mkdir(mode=0o700)

@@ -487,3 +487,13 @@ def test_whether_the_runtime_owns_its_pid_namespace(pids, owns):
     script = "from pyoci.host import probe; print(probe().owns_pids)"
     command = ["unshare", "--user", "--map-root-user", "--mount", *pids, sys.executable, "-c", script]
     assert f"{owns}\n" == subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
+
+
+def test_notify_socket_of_a_plain_user(plain):
+    """The container's first process clones the folder of its socket by itself, and only that one."""
+    plain.bundle.shell("ls -a /run/notify; echo $NOTIFY_SOCKET").write()
+    command = plain.as_user(
+        plain.executable, "run", "-b", plain.bundle.folder, plain.id, environment=["NOTIFY_SOCKET=@none"]
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    assert "/run/notify/notify.sock" in done.stdout.split(), done

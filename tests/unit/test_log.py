@@ -282,3 +282,14 @@ def test_write_all_finishes_partial_writes(monkeypatch):
     write_all(1, "12345678")
 
     assert b"12345678" == b"".join(written)
+
+
+def test_log_with_several_names_is_refused(path):
+    """Somebody may have linked a file there that the runtime may write to and they may not."""
+    target = path.parent / "target"
+    target.write_text("untouched")
+    os.link(target, path)
+    with pytest.raises(PyociError) as caught:
+        Log(str(path))
+    assert f"cannot open log {path}: it has several names (hard links)" == str(caught.value)
+    assert "untouched" == target.read_text()
