@@ -940,16 +940,19 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
     """A filesystem by mount(2), which takes options that are too long for fsconfig(2): attached nowhere, like one of
     fsmount(2).
 
-    mount(2) needs a place in this mount namespace: a directory of a tmpfs that no other process has, which lies on the
-    container's root meanwhile. No path is resolved there until it is gone again.
+    mount(2) needs a place in this mount namespace: a directory of a tmpfs that no other process has. The tmpfs lies on
+    the host's `/` meanwhile, where it hides nothing: the kernel resolves absolute paths, such as those of layers, from
+    this process' root, which is below it.
     """
     cdef uint64_t attributes = <uint64_t>op.b
     cdef stat_t st
-    cdef int root = ctx.slots[SLOT_ROOTFS]
     cdef int step, error, directory
     cdef int place = new_place()
+    cdef int root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
     if place < 0:
         return STEP_FSMOUNT
+    if root < 0:
+        return STEP_OPENAT
     if attach(place, root) < 0:
         return STEP_MOVE_MOUNT
     step = mount_in(ctx, op, place, tree)
@@ -960,6 +963,7 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
         return STEP_UMOUNT2
     if fchdir(root) < 0:
         return STEP_FCHDIR
+    close(root)
     close(place)
     set_errno(error)
     if step:

@@ -90,6 +90,13 @@ def test_an_overlay_with_a_long_path(runtime, bundle, how):
     assert all(path in expected or path.startswith(("/proc/", "/sys/")) for path in points)
 
 
+def test_layers_in_the_root_filesystem(runtime, bundle):
+    """A long path may lead into the container's own root filesystem, as a short one may."""
+    lower = folders(bundle.rootfs, "lower")
+    bundle.mount("/m", "overlay", f"lowerdir={lower[0]}", *upper(bundle.rootfs))
+    assert "from-0\n" == runtime.shell("ls /m")
+
+
 def test_names_with_colons_commas_and_backslashes(runtime, bundle):
     """A backslash keeps them apart from what separates layers and options, whichever way the layers take."""
     names = ("a:b", "c,d", "e\\f", "long" * 30)
