@@ -1482,8 +1482,8 @@ cdef int do_readonly_path(Context *ctx, const Op *op) noexcept nogil:
 # --- the console ------------------------------------------------------------------------------------------------
 
 cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a new pseudo-terminal of the container's own devpts, its peer obtained from the master and by no path
-    #; size b rows by c columns unless 0; owned by uid d. The runtime takes the master at SYNC_CONSOLE (a).
+    # Contract: a new pseudo-terminal of the container's own devpts. The peer comes from the master, not from a path.
+    # Size b rows by c columns unless 0; owned by uid d. The runtime takes the master at SYNC_CONSOLE (a).
     cdef statfs_t fs
     cdef stat_t st
     cdef winsize size
