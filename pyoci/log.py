@@ -6,12 +6,14 @@ Engines read both, byte by byte. They rely on these rules:
   the first 8 KiB of standard error.
 - When there is a log, warnings go there, and only if they were asked for (`--debug`, `--log-level`): Podman
   takes a lone warning in the log for the error, and the standard error of `create` is the container's own.
+- Without a log, warnings on standard error leave room for the error: a config may cause any number of them.
 - `state` and its like are read from standard output and standard error together: they warn in a log or never.
 
 A message is printable text on one line: no hook or image can forge a second line, or speak to the terminal.
 """
 
 import posix
+import sys
 import time
 
 from pyoci import files
@@ -29,6 +31,9 @@ _STANDARD_ERROR = 2
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _LONGEST_LINE = 8191  # conmon reads this many bytes of standard error, once
 _CUT = " [truncated]"
+_ROOM = _LONGEST_LINE // 2  # bytes of the warnings on standard error, ahead of the error
+_OVERHEAD = len("warning: \n")
+_MORE = "pyoci leaves out further warnings (hint: pass --log-level warning)"
 # Names of descriptors that we hold. They are symbolic links, which a log file must not be.
 _DESCRIPTORS = {
     "/dev/stdout": 1, "/dev/fd/1": 1, "/proc/self/fd/1": 1,
@@ -40,12 +45,12 @@ class Log:
     """The messages of one command.
 
     `destination` is the value of `--log`: a path, `file:PATH`, `journald:ID`, `syslog:ID`, or "" for standard
-    error. `level` is the least important level to keep; "" is `warning` on standard error and `error` in a
-    log. `quiet` keeps all but the error off standard error. Raises PyociError when the log can't be opened,
-    UsageError for a bad value.
+    error. `level` is the least important level to keep; "" is `error` in a log, and on standard error `warning`,
+    up to _ROOM bytes. `quiet` keeps all but the error off standard error. Raises PyociError when the log can't be
+    opened, UsageError for a bad value.
     """
 
-    __slots__ = ("_level", "_quiet", "_render", "_sink")
+    __slots__ = ("_level", "_quiet", "_render", "_room", "_sink")
 
     def __init__(self, destination: str = "", *, format: str = "text", level: str = "", quiet: bool = False) -> None:
         self._render = _FORMATS[_require(format, _FORMATS, "log format")]
@@ -54,6 +59,7 @@ class Log:
         self._sink = _open_sink(destination, self._render)
         self._level = LEVELS[level or ("error" if self._sink else "warning")]
         self._quiet = quiet
+        self._room = sys.maxsize if level else _ROOM
 
     @property
     def debugs(self) -> bool:
@@ -87,8 +93,9 @@ class Log:
             return
         if self._sink:
             self._sink.write(level, message)
-        elif not self._quiet:
-            self._on_standard_error(level, message)
+        elif not self._quiet and self._room > 0:
+            self._room -= len(printable(message[:_LONGEST_LINE]).encode("utf-8", "replace")) + _OVERHEAD
+            self._on_standard_error(level, message if self._room > 0 else _MORE)
 
     def _on_standard_error(self, level: str, message: str) -> None:
         _write_line(_STANDARD_ERROR, level, message, _json if self._render is _json else _plain)

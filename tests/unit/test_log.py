@@ -221,6 +221,30 @@ def test_warnings_without_a_log_go_to_standard_error(capfd):
     assert "warning: careful\n" == capfd.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["careful", "\n" * 60, "x" * 100_000])
+def test_many_warnings_leave_room_for_the_error(text, capfd):
+    """conmon reads 8191 bytes of standard error once, and takes them for the reason of a failure."""
+    log = Log()
+    for _ in range(10_000):
+        log.warning(text)
+    log.error("failed")
+    lines = capfd.readouterr().err.split("\n")
+
+    assert ["failed", ""] == lines[-2:]
+    assert "warning: pyoci leaves out further warnings (hint: pass --log-level warning)" == lines[-3]
+    assert {f"warning: {printable(text)}"} >= set(lines[:-3])
+    assert sum(len(line) + 1 for line in lines) < 8191 // 2 + 200
+
+
+def test_all_warnings_are_there_for_the_asking(capfd):
+    """The level asks for them."""
+    log = Log(level="warning")
+    for n in range(10_000):
+        log.warning(f"careful {n}")
+
+    assert [f"warning: careful {n}" for n in range(10_000)] == capfd.readouterr().err.splitlines()
+
+
 def test_quiet_log_tells_the_error_alone(capfd):
     """`state` is parsed together with its standard error."""
     log = Log(level="debug", quiet=True)
