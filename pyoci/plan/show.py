@@ -44,9 +44,9 @@ _LONGEST = 64
 
 
 def text(plan: Plan) -> str:
-    """The plan for people."""
+    """The plan for people. No text of the config begins a line of its own."""
     plan.complete()
-    rows: list[Row | str] = list(_rows(plan))
+    rows = [row if isinstance(row, str) else _on_one_line(row) for row in _rows(plan)]
     widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
     lines: list[str] = []
     for row in rows:
@@ -59,6 +59,11 @@ def text(plan: Plan) -> str:
             lines.append(line.rstrip() + "\n")
             number = verb = where = ""
     return "".join(lines)
+
+
+def _on_one_line(row: "Row") -> "Row":
+    number, verb, what, where = row
+    return number, verb, what.replace("\n", "\\n"), where.replace("\n", "\\n")
 
 
 def _wrapped(what: str) -> "list[str]":

@@ -165,6 +165,19 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     assert everywhere >= {op.verb for op in [*plan.child(), *plan.parent()] if not op.where}
 
 
+def test_no_text_of_the_config_begins_a_line_of_the_plan() -> None:
+    """An annotation of an image, a variable or an argument with line breaks shows no operation that is not there."""
+    forged = "\n99  exec  /bin/true"
+    document, _ = config.load((PLANS / "annotations.json").read_bytes())
+    document["annotations"] = {f"org.systemd.property.X{forged}": forged}
+    document["process"]["args"] = ["sh", "-c", forged]
+    options = compiler.Options("/bundle", "box", cgroup_manager="systemd")
+    printed = show.text(compiler.compile_container(document, compiler.Host(), options))
+
+    assert 4 == printed.count(r"\n99")
+    assert [] == [line for line in printed.split("\n") if line.startswith("99")]
+
+
 @pytest.mark.parametrize(
     ("namespaces_", "owns_pids", "visible"),
     [
