@@ -345,14 +345,27 @@ class Container:
     def _signal_all(self, signal: int) -> bool:
         """Whether this has reached every process of the container."""
         reached = self._own_cgroup().kill(signal)
-        for pid in self._moved():
-            pidfd = _open_pid(pid)
-            if pidfd >= 0:
-                if pid in self._moved():  # so the descriptor is that process'
-                    send_signal(pidfd, signal)
-                posix.close(pidfd)
-            reached = True
-        return reached
+        pids = self._moved()
+        first = open_process(self._record) if pids else -1
+        if first < 0:
+            return reached
+        for pid in pids:
+            self._signal_beside(first, pid, signal)
+        posix.close(first)
+        return True
+
+    def _signal_beside(self, first: int, pid: int, signal: int) -> None:
+        """Signal `pid` if it is the container's first process, of which `first` is a pidfd, or in its pid namespace."""
+        from pyoci.cgroups import moved
+
+        pidfd = _open_pid(pid)
+        if pidfd < 0:
+            return
+        its = self._record["pid"]
+        together = pid == its or moved.share_pids(pid, its)
+        if together and not wait_ended(first, 0) and not wait_ended(pidfd, 0):  # so neither pid has been reused
+            send_signal(pidfd, signal)
+        posix.close(pidfd)
 
     def _moved(self) -> "list[int]":
         """The container's processes where the first one has left its cgroup, that one first; none if it has not.

@@ -52,10 +52,15 @@ def members(cgroup: Cgroup, pid: int) -> "list[int]":
             raise
         return [pid]
     try:
-        mine = _pid_namespace(pid)
-        return [pid, *(each for each in pids_at(fd, "cgroup.procs") if each != pid and _pid_namespace(each) == mine)]
+        return [pid, *(each for each in pids_at(fd, "cgroup.procs") if each != pid and share_pids(each, pid))]
     finally:
         posix.close(fd)
+
+
+def share_pids(one: int, other: int) -> bool:
+    """Whether both processes are there and in the same pid namespace."""
+    namespace = _pid_namespace(one)
+    return namespace is not None and namespace == _pid_namespace(other)
 
 
 def _is_outside(where: str) -> bool:
@@ -63,7 +68,7 @@ def _is_outside(where: str) -> bool:
 
 
 def _pid_namespace(pid: int) -> "tuple[int, int] | None":
-    """None if the process has ended, as no one has that the container's are compared with."""
+    """None if the process has ended, or this one may not look."""
     try:
         status = posix.stat(f"/proc/{pid}/ns/pid")
     except OSError:
