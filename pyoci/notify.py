@@ -94,7 +94,7 @@ class Relay:
             ready = {fd for fd, _ in poll.poll()}
             if self._socket.fileno() in ready:
                 self._hear()
-            elif pidfd in ready:
+            if pidfd in ready and not self._ready:
                 return
         self._unsent.append(f"MAINPID={pid}".encode())
         self._flush_patiently()
