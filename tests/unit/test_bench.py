@@ -70,3 +70,41 @@ def test_config_is_one_that_runs(compare: Any, tmp_path: Path) -> None:
     document, warnings = config.load(data)
     assert [] == warnings
     assert [] == compile_filter(document["linux"]["seccomp"], "x86_64").warnings
+
+
+# What hyperfine 1.15 and 2.0 export, without what is not of interest here.
+EXPORTS = {
+    "1": {"results": [{"command": "true", "mean": 0.002, "times": [0.003, 0.001], "exit_codes": [0, 0]}]},
+    "2": {
+        "schema_version": 2,
+        "primary_metric": "time_wall_clock",
+        "results": [
+            {
+                "command": "true",
+                "measurements": [
+                    {
+                        "time_wall_clock": {"value": seconds, "unit": "second"},
+                        "time_user": {"value": 0.0, "unit": "second"},
+                        "memory_peak_resident": {"value": 3600384.0, "unit": "byte"},
+                        "exit_code": 0,
+                    }
+                    for seconds in (0.003, 0.001)
+                ],
+                "summary": {"time_wall_clock": {"unit": "second", "count": 2, "mean": 0.002}},
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("version", EXPORTS)
+def test_times_of_both_versions_of_hyperfine(compare: Any, version: str) -> None:
+    """The wall-clock time of each run, in seconds."""
+    assert [0.003, 0.001] == compare.wall_times(EXPORTS[version])
+
+
+def test_times_in_another_unit_are_refused(compare: Any) -> None:
+    """Rather than a table of wrong figures."""
+    export = json.loads(json.dumps(EXPORTS["2"]).replace('"second"', '"millisecond"'))
+    with pytest.raises(ValueError, match="its unit of time is not the second"):
+        compare.wall_times(export)
