@@ -31,6 +31,18 @@ take() {
     command=("$@")
 }
 
+# needs PROGRAM:PACKAGE...: what a machine takes of this host, whose root it sees; with --systemd what that takes, too
+needs() {
+    local each programs=("$@" ip:iproute2)
+    [ -z "$systemd" ] || programs+=(/lib/systemd/systemd:systemd dbus-daemon:dbus setpriv:util-linux)
+    for each in "${programs[@]}"; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${each%:*}" >/dev/null || {
+            echo "cannot run a machine: there is no ${each%:*} (hint: apt-get install ${each#*:})" >&2
+            exit 125
+        }
+    done
+}
+
 say() {
     echo "$(basename "$0"): $*" >&2
 }

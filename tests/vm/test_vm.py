@@ -58,6 +58,32 @@ def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
     assert "here\n" == (tmp_path / "here").read_text()
 
 
+# What each script takes of the host, and the Debian packages that have it.
+NEEDED = {
+    "uml": {"linux.uml": "user-mode-linux", "insmod": "kmod", "ip": "iproute2"},
+    "uml --systemd": {"/lib/systemd/systemd": "systemd", "dbus-daemon": "dbus"},
+    "qemu": {"qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "mkfs.ext4": "e2fsprogs", "ip": "iproute2"},
+    "systemd": {"/lib/systemd/systemd": "systemd", "dbus-daemon": "dbus", "ip": "iproute2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "program", "package"),
+    [(script, program, package) for script, needed in NEEDED.items() for program, package in needed.items()],
+)
+def test_a_program_that_is_missing_is_named(tmp_path, script, program, package):
+    """Before anything starts, with the package that has it."""
+    # `command -v` of the script is ours, and knows all programs but one
+    (tmp_path / "env").write_text(f'command() {{ [ "$2" != {program} ]; }}\n')
+    words = [UML.parent / script.split()[0], *script.split()[1:], "true"]
+
+    status, out, err = run(*words, env={**environment(tmp_path), "BASH_ENV": str(tmp_path / "env")})
+
+    assert (125, "") == (status, out)
+    assert f"cannot run a machine: there is no {program} (hint: apt-get install {package})\n" == err
+    assert ["env"] == [path.name for path in tmp_path.iterdir()]
+
+
 @on_uml
 def test_the_machine_ends_after_its_time(tmp_path):
     """With all its processes, and its output until then."""
