@@ -35,8 +35,8 @@ HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protecti
 )
 # The exit status of an executable that can have no image (launcher.c).
 NO_IMAGE = 3
-# For the image: memory that Python allocates while it is made (heap.c).
-WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
+# For the image: memory that Python allocates while it is made (heap.c), and hashes of strings (hashes.c).
+WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "_Py_HashBytes")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
 # All symbols are resolved at start, and the table of their addresses is read-only from then on.
 SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
@@ -341,7 +341,7 @@ def build(
     unfinished = output.with_name(output.name + ".new")
     linking = [*objects, *library.flags()]
     if image:
-        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "heap.c")]
+        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "heap.c")]
         linking = [*WRAPPING, *objects, *library.flags(), *last]
     _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
     if image and not put_image(unfinished):

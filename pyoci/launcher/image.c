@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "hashes.h"
 #include "heap.h"
 #include "image.h"
 
@@ -64,6 +65,10 @@ bool image_write(const char *path)
     thread = PyEval_SaveThread();
     heap_end();
     written = true;
+    if (!hashes_note()) {
+        fputs("pyoci: cannot make the image: it has too many strings\n", stderr);
+        return false;
+    }
 
     FILE *file = fopen(path, "wbx");
     if (file == NULL)

@@ -1,0 +1,130 @@
+/* Hashes of strings, with a secret of each process.
+ *
+ * The image (image.c) has strings whose hash is known, and dictionaries that are ordered by it. The seed of those hashes is the
+ * build's: anybody who reads the executable can compute strings that collide. So only the strings of the image keep
+ * such a hash. Any other string gets one whose key is drawn by the kernel when it executes the program.
+ *
+ * The hash depends on the content alone, so equal strings have equal hashes wherever they come from: the function looks
+ * the content up among the strings of the image. An attacker can use these strings, but can't add to them.
+ *
+ * This covers every dictionary and set with names of str or bytes, in Python as well as in C: CPython computes their hashes in
+ * one function, and the linker gives us its calls (`--wrap`).
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "hashes.h"
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* ob_shash and PyUnicode_IS_READY are */
+
+enum { PLACES = 1 << 15, SECRET = 16 };
+
+/* Open addressing. An object is where its offset from the start of the image says; 0 is a free place. Comparing the hash first
+ * keeps us off the pages of other strings. */
+static struct {
+    uint32_t hash, object;
+} known[PLACES];
+static uint32_t count;
+
+static bool drawn;
+static char secret[SECRET];
+
+/* CPython's own key, the build's: the first 16 bytes of a union that later versions declare for themselves alone. */
+extern char build_secret[SECRET] __asm__("_Py_HashSecret");
+
+extern char __data_start[], _end[];
+
+Py_hash_t __real__Py_HashBytes(const void *content, Py_ssize_t size);
+Py_hash_t __wrap__Py_HashBytes(const void *content, Py_ssize_t size);
+
+static bool is_within_image(const char *start, uint64_t size)
+{
+    uint64_t offset = (uint64_t)(start - __data_start), whole = (uint64_t)(_end - __data_start);
+    return offset <= whole && size <= whole - offset;
+}
+
+/* The content of a str or bytes and its hash, -1 if it has none yet; NULL if the object is neither. */
+static const char *content_of(PyObject *object, Py_ssize_t *size, Py_hash_t *hash)
+{
+    *size = 0;
+    *hash = -1;
+    if (Py_IS_TYPE(object, &PyBytes_Type)) {
+        *size = PyBytes_GET_SIZE(object);
+        *hash = ((PyBytesObject *)object)->ob_shash;
+        return PyBytes_AS_STRING(object);
+    }
+    if (Py_IS_TYPE(object, &PyUnicode_Type) && PyUnicode_IS_READY(object) && PyUnicode_IS_COMPACT(object)) {
+        *size = PyUnicode_GET_LENGTH(object) * (Py_ssize_t)PyUnicode_KIND(object);
+        *hash = ((PyASCIIObject *)object)->hash;
+        return PyUnicode_DATA(object);
+    }
+    return NULL;
+}
+
+/* The place of this content; a free one if it is not known. */
+static uint32_t place_of(const void *content, Py_ssize_t size, Py_hash_t hash)
+{
+    uint32_t place = (uint64_t)hash >> 32 & (PLACES - 1);
+    for (; known[place].object != 0; place = (place + 1) & (PLACES - 1)) {
+        Py_ssize_t other_size;
+        Py_hash_t other_hash;
+        if (known[place].hash != (uint32_t)hash)
+            continue;
+        const char *other = content_of((PyObject *)(__data_start + known[place].object), &other_size, &other_hash);
+        if (other_hash == hash && other_size == size && memcmp(other, content, (size_t)size) == 0)
+            break;
+    }
+    return place;
+}
+
+/* What lies there may be anything: it is a string if it has the right hash of its content. */
+static void note_if_string(char *at)
+{
+    Py_ssize_t size;
+    Py_hash_t hash;
+    const char *content = content_of((PyObject *)at, &size, &hash);
+    if (content == NULL || hash == -1 || size < 0 || !is_within_image(content, (uint64_t)size)
+        || __real__Py_HashBytes(content, size) != hash)
+        return;
+    uint32_t place = place_of(content, size, hash);
+    if (known[place].object != 0)
+        return;
+    known[place].hash = (uint32_t)hash;
+    known[place].object = (uint32_t)(at - __data_start);
+    count++;
+}
+
+bool hashes_note(void)
+{
+    uintptr_t aligned = ((uintptr_t)__data_start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+    for (char *at = (char *)aligned; at + sizeof(PyASCIIObject) <= _end && count <= PLACES / 2; at += sizeof(void *))
+        note_if_string(at);
+    return count <= PLACES / 2 && _end - __data_start <= UINT32_MAX;
+}
+
+bool hashes_draw(void)
+{
+    const void *random = (const void *)getauxval(AT_RANDOM); /* 16 bytes, other ones after each execve */
+    if (random == NULL)
+        return false;
+    memcpy(secret, random, SECRET);
+    drawn = true;
+    return true;
+}
+
+Py_hash_t __wrap__Py_HashBytes(const void *content, Py_ssize_t size)
+{
+    Py_hash_t hash = __real__Py_HashBytes(content, size);
+    if (!drawn || known[place_of(content, size, hash)].object != 0)
+        return hash;
+    char kept[SECRET];
+    memcpy(kept, build_secret, SECRET);
+    memcpy(build_secret, secret, SECRET);
+    hash = __real__Py_HashBytes(content, size);
+    memcpy(build_secret, kept, SECRET);
+    return hash;
+}
