@@ -2,8 +2,8 @@
 
 Implements "Type System", "Marshaling" and "Message Format" of the D-Bus Specification for a client that calls methods
 and hears signals: no descriptors. A value is what its type says: str for `s`, `o` and `g`, bool, int or float for
-numbers, bytes or a list for an array, a dict for an array of entries, a tuple for a struct, a `Variant` for a value
-that carries its type.
+numbers, bytes or a list for an array, a dict for an array of entries (a list of pairs if the keys are no strings), a
+tuple for a struct, a `Variant` for a value that carries its type.
 """
 
 import _struct
@@ -219,7 +219,7 @@ def _put_array(buffer: bytearray, element: str, values: "Iterable[Any]") -> None
         buffer.extend(values)
     elif element[0] == "{":
         key, value = types(element[1:-1])
-        for entry in values.items():  # type: ignore[attr-defined]
+        for entry in values.items() if isinstance(values, dict) else values:
             _pad(buffer, 8)
             _put(buffer, key, entry[0])
             _put(buffer, value, entry[1])
@@ -229,6 +229,14 @@ def _put_array(buffer: bytearray, element: str, values: "Iterable[Any]") -> None
     if len(buffer) - start > _LARGEST_ARRAY:
         raise ValueError("an array is too long")
     buffer[at : at + 4] = _STRUCTS["<"]["u"].pack(len(buffer) - start)
+
+
+def dictionary(key: str, entries: "list[tuple[Any, Any]]") -> "dict[str, Any] | list[tuple[Any, Any]]":
+    """A dictionary with keys of the basic type `key`: a dict if they are strings, else its entries.
+
+    Numbers have a hash that everybody knows, so whoever chooses them can choose those that collide.
+    """
+    return dict(entries) if key in "sog" else entries
 
 
 class _Reader:
@@ -284,7 +292,7 @@ class _Reader:
                 found.append(self.value(element, depth))
         if self.at != end:
             raise ValueError("an array is not as long as it says")
-        return dict(found) if element[0] == "{" else found
+        return dictionary(element[1], found) if element[0] == "{" else found
 
     def _string(self, length: int) -> str:
         at = self._advance(length + 1)
@@ -303,4 +311,4 @@ class _Reader:
         return at
 
 
-__all__ = ["MalformedMessage", "Message", "Variant", "decode", "encode", "size", "types"]
+__all__ = ["MalformedMessage", "Message", "Variant", "decode", "dictionary", "encode", "size", "types"]

@@ -90,24 +90,46 @@ def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
     return rule["allow"], TYPES[type_], numbers[0], numbers[1], access
 
 
+class _Letters:
+    """Letters by device, and by set of devices: ANY stands for every type or number."""
+
+    __slots__ = ("_by_device", "_kinds")
+
+    def __init__(self) -> None:
+        # by strings: whoever writes the rules could choose numbers that collide (docs/decisions/0001-launcher.md)
+        self._by_device: dict[str, int] = {}
+        self._kinds: list[tuple[bool, bool, bool]] = []  # of the sets: what of a device is ANY
+
+    def __bool__(self) -> bool:
+        return bool(self._by_device)
+
+    def add(self, type_: int, major: int, minor: int, letters: int) -> None:
+        key = f"{type_} {major} {minor}"
+        self._by_device[key] = self._by_device.get(key, 0) | letters
+        kind = (type_ == ANY, major == ANY, minor == ANY)
+        if True in kind and kind not in self._kinds:
+            self._kinds.append(kind)
+
+    def of(self, type_: int, major: int, minor: int) -> int:
+        """The letters of the device, or set of devices, and of every set that it is part of."""
+        letters = self._by_device.get(f"{type_} {major} {minor}", 0)
+        for any_type, any_major, any_minor in self._kinds:
+            key = f"{ANY if any_type else type_} {ANY if any_major else major} {ANY if any_minor else minor}"
+            letters |= self._by_device.get(key, 0)
+        return letters
+
+
 def _tests(rules: "list[Rule]") -> "list[Rule]":
     """`rules` in the order to test them, last first; of each only what no earlier test decides."""
     tests: list[Rule] = []
-    exact: dict[tuple[int, int, int], int] = {}  # letters that are decided for one device
-    wide: list[tuple[int, int, int, int]] = []  # and for sets of devices: type, major, minor, letters
+    decided = _Letters()
     for_all = 0
     for allow, type_, major, minor, access in reversed(rules):
-        left = access & ~exact.get((type_, major, minor), 0)
-        for t, m, n, letters in wide:
-            if t in (ANY, type_) and m in (ANY, major) and n in (ANY, minor):
-                left &= ~letters
+        left = access & ~decided.of(type_, major, minor)
         if not left:
             continue
         tests.append((allow, type_, major, minor, left))
-        if ANY not in (type_, major, minor):
-            exact[type_, major, minor] = exact.get((type_, major, minor), 0) | left
-            continue
-        wide.append((type_, major, minor, left))
+        decided.add(type_, major, minor, left)
         if type_ == major == minor == ANY:
             for_all |= left
             if for_all == RWM:
@@ -118,22 +140,15 @@ def _tests(rules: "list[Rule]") -> "list[Rule]":
 def _without_idle_denials(tests: "list[Rule]") -> "list[Rule]":
     """`tests` without the denials of what no later test would allow: no match is denied anyway."""
     kept: list[Rule] = []
-    exact: dict[tuple[int, int, int], int] = {}
-    wide: list[Rule] = []
+    allowed = _Letters()
     for test in reversed(tests):
         allow, type_, major, minor, access = test
         if allow:
-            if ANY in (type_, major, minor):
-                wide.append(test)
-            else:
-                exact[type_, major, minor] = exact.get((type_, major, minor), 0) | access
+            allowed.add(type_, major, minor, access)
         elif ANY in (type_, major, minor):
-            if not exact and not wide:
+            if not allowed:
                 continue
-        elif not exact.get((type_, major, minor), 0) & access and not any(
-            t in (ANY, type_) and m in (ANY, major) and n in (ANY, minor) and letters & access
-            for _, t, m, n, letters in wide
-        ):
+        elif not allowed.of(type_, major, minor) & access:
             continue
         kept.append(test)
     kept.reverse()

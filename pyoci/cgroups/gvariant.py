@@ -3,7 +3,7 @@
 Pure. Implements the text format that GLib documents, for the types that D-Bus has: no maybes, no placeholders.
 """
 
-from pyoci.dbus import Variant, types
+from pyoci.dbus import Variant, dictionary, types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class _Parser:
             if signature[:2] != "a{":
                 raise ValueError(f"a dictionary where a value of type `{signature}` belongs")
             key, value = types(signature[2:-1])
-            return {k.as_(key): v.as_(value) for k, v in zip(keys, values, strict=True)}
+            return dictionary(key, [(k.as_(key), v.as_(value)) for k, v in zip(keys, values, strict=True)])
 
         return _Literal(f"a{{{kind}{_common(values)}}}", build)
 
@@ -187,9 +187,13 @@ class _Parser:
         if len(list(types(signature))) != 1:
             raise ValueError(f"`{signature}` is not one type")
         self.at = end
-        if signature[:2] == "a{" and self.peek() == "{" and self.text[self.at + 1 :].lstrip()[:1] == "}":
-            self.at = self.text.index("}", self.at) + 1
-            return _Literal(signature, _only(signature, {}), signature)
+        if signature[:2] == "a{" and self.peek() == "{":
+            opened = self.at
+            self.at += 1
+            if self.peek() == "}":
+                self.at += 1
+                return _Literal(signature, _only(signature, {}), signature)
+            self.at = opened
         value = self.literal().as_(signature)
         return _Literal(signature, _only(signature, value), signature)
 

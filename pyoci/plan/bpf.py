@@ -31,6 +31,8 @@ WORD = 0xFFFF_FFFF
 # A conditional jump goes at most 255 instructions ahead; one less leaves room for a stepping stone.
 REACH = 254
 
+_NODE = _struct.Struct("=IIIIqq")
+
 
 def outcome(test: "Test", facts: "Sequence[Fact]") -> bool | None:
     """What the test yields where the facts hold; None if they don't tell."""
@@ -66,16 +68,17 @@ class Decisions:
 
     def __init__(self) -> None:
         self.nodes: list[tuple[Test, int, int]] = []
-        self._known: dict[tuple[Test, int, int], int] = {}
+        # By strings: whoever writes the profile could choose numbers that collide (docs/decisions/0001-launcher.md).
+        self._known: dict[bytes, int] = {}
 
     def node(self, test: "Test", yes: int, no: int) -> int:
         """The target which does `yes` where the test holds, `no` where it doesn't."""
         if yes == no:
             return yes
-        key = (test, yes, no)
+        key = _NODE.pack(*test, yes, no)
         known = self._known.get(key)
         if known is None:
-            self.nodes.append(key)
+            self.nodes.append((test, yes, no))
             known = self._known[key] = -len(self.nodes)
         return known
 

@@ -199,9 +199,10 @@ def _tree(decisions: Decisions, rules: "list[Rule]", default: int, *, wide: bool
 
 
 def _refuse_contradictions(rules: "list[Rule]") -> None:
-    seen: dict[tuple[Condition, ...], tuple[int, int]] = {}
+    # By strings: whoever writes the profile could choose numbers that collide (docs/decisions/0001-launcher.md).
+    seen: dict[str, tuple[int, int]] = {}
     for rule, action, conditions in rules:
-        earlier, earlier_action = seen.setdefault(tuple(conditions), (rule, action))
+        earlier, earlier_action = seen.setdefault(str(conditions), (rule, action))
         if earlier_action != action:
             reason = f"{WHERE}/{earlier} asks for another action under the same conditions"
             raise PyociError(f"cannot compile the seccomp rule: {reason}", where=f"{WHERE}/{rule}")

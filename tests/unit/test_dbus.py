@@ -94,6 +94,15 @@ def test_what_is_broken_is_no_accident(noise, values, data):
         pass
 
 
+@pytest.mark.parametrize(("key", "name"), [("t", 1 << 40), ("d", 0.5), ("b", True), ("y", 7)])
+def test_dictionary_whose_keys_are_numbers_is_read_as_pairs(key, name):
+    """The sender could choose numbers that collide."""
+    data = dbus.encode(dbus.SIGNAL, 9, FIELDS, f"a{{{key}s}}", {name: "x"})
+
+    assert [[(name, "x")]] == dbus.decode(data)[0].body
+    assert data == dbus.encode(dbus.SIGNAL, 9, FIELDS, f"a{{{key}s}}", [(name, "x")])
+
+
 def test_a_big_endian_message_is_read():
     body = b"\0\0\0\x01A\0"
     header = b"B\x02\0\x01" + len(body).to_bytes(4, "big") + (5).to_bytes(4, "big")

@@ -288,6 +288,7 @@ def test_limit_of_the_config_comes_before_an_annotation(name, limits, where):
         ("('a', 1)", "(si)", ("a", 1)), ("[('a', uint64 1)]", "a(st)", [("a", 1)]), ("@a(st) [('a', 1)]", "a(st)", [("a", 1)]),
         ("<'a'>", "v", Variant("s", "a")), ("{'a': 1}", "a{si}", {"a": 1}), ("@a{sv} {}", "a{sv}", {}),
         ("{'a': <1>}", "a{sv}", {"a": Variant("i", 1)}), (" [ 'a' ,'b',] ", "as", ["a", "b"]),
+        ("{1: 'a', 2: 'b'}", "a{is}", [(1, "a"), (2, "b")]), ("[@a{sv} { }, {'a': <1>}]", "aa{sv}", [{}, {"a": Variant("i", 1)}]),
     ],
 )  # fmt: skip
 def test_values_in_text(text, signature, value):
