@@ -186,24 +186,28 @@ def _parts(option: str) -> "list[str]":
     """
     if "," not in option:
         return [_unquoted(option)] if option else []
-    parts = [""]
+    parts: list[list[str]] = []  # pieces with commas between them
+    quotes = 0  # in the last part
     for piece in option.split(","):
-        if _goes_on(parts[-1], piece):
-            parts[-1] += f",{piece}"
+        if parts and _goes_on(parts[-1], quotes, piece):
+            parts[-1].append(piece)
+            quotes += piece.count('"')
         else:
-            parts.append(piece)
-    return [_unquoted(part) for part in parts if part]
+            parts.append([piece])
+            quotes = piece.count('"')
+    return [_unquoted(part) for part in map(",".join, parts) if part]
 
 
-def _goes_on(part: str, piece: str) -> bool:
+def _goes_on(pieces: "list[str]", quotes: int, piece: str) -> bool:
     """Whether the comma between them is the value's own: of the nodes of tmpfs' mpol, in the quotes of a label or in
     front of one of its categories, such as c7, and after a backslash that is itself behind none (overlay).
     """
-    if part.startswith("mpol="):
+    first, last = pieces[0], pieces[-1]
+    if first.startswith("mpol="):
         return piece[:1].isdigit()
-    if part.startswith(_LABELS):
-        return part.count('"') % 2 == 1 or (piece[:1] == "c" and piece[1:2].isdigit())
-    return (len(part) - len(part.rstrip("\\"))) % 2 == 1
+    if first.startswith(_LABELS):
+        return quotes % 2 == 1 or (piece[:1] == "c" and piece[1:2].isdigit())
+    return (len(last) - len(last.rstrip("\\"))) % 2 == 1
 
 
 def _unquoted(option: str) -> str:

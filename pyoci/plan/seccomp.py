@@ -228,9 +228,10 @@ def _rules(syscalls: "Iterable[Mapping[str, Any]]", default: int, warnings: list
         where = f"{WHERE}/syscalls/{i}"
         action = _action(rule, "action", "errnoRet", where)
         alternatives = _alternatives(rule.get("args"), where, warnings)
-        names = [name for name in rule["names"] if name in known]
-        if len(names) < len(rule["names"]):
-            unknown.update(name for name in rule["names"] if name not in known)
+        given = dict.fromkeys(rule["names"])
+        names = [name for name in given if name in known]
+        if len(names) < len(given):
+            unknown.update(name for name in given if name not in known)
         if action == default:
             rules.idle.update(names)
         else:

@@ -38,6 +38,9 @@ OPERATORS = {
     "SCMP_CMP_GT": (IF_GREATER, True, ABOVE),
 }
 
+# The kernel takes 4096 instructions; equal conditions of several calls may share theirs.
+MOST_RULES = 65536
+
 # Offset of the arguments in struct seccomp_data, 64 bits each, the low word first.
 ARGS = 16
 # Single numbers are told apart within a range; from the fourth on a step of the binary search is cheaper.
@@ -69,9 +72,10 @@ class Rules:
     `idle` are names of rules that ask for the default action.
     """
 
-    __slots__ = ("always", "conditional", "idle")
+    __slots__ = ("_count", "always", "conditional", "idle")
 
     def __init__(self) -> None:
+        self._count = 0  # of rules with conditions
         self.always: dict[str, Rule] = {}
         self.conditional: dict[str, list[Rule]] = {}
         self.idle: set[str] = set()
@@ -80,6 +84,7 @@ class Rules:
         """Rule number `rule`: an action for calls of these names for which all conditions of an alternative hold."""
         if [] not in alternatives:
             rules = [(rule, action, conditions) for conditions in alternatives]
+            self._refuse_floods(rule, len(names) * len(rules))
             for name in names:
                 if name not in self.always:
                     self.conditional.setdefault(name, []).extend(rules)
@@ -88,6 +93,13 @@ class Rules:
                 self.always.setdefault(name, (rule, action, []))
         else:
             self.always = {**dict.fromkeys(names, (rule, action, [])), **self.always}
+
+    def _refuse_floods(self, rule: int, more: int) -> None:
+        """A few megabytes of names and conditions would make a trillion rules, none of which the kernel would take."""
+        self._count += more
+        if self._count > MOST_RULES:
+            reason = f"there are more than {MOST_RULES} pairs of a system call and its conditions"
+            raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/{rule}")
 
     def with_multiplexed(self) -> "dict[str, list[Rule]]":
         """The rules with conditions, and on top of them those for operations of x86's socketcall(2) and ipc(2).

@@ -73,14 +73,18 @@ def _wrapped(what: str) -> "list[str]":
     for character in what:
         word += character
         if character in ", ":
-            lines, word = _put(lines, word), ""
-    return [line.rstrip() for line in _put(lines, word)]
+            _put(lines, word)
+            word = ""
+    _put(lines, word)
+    return [line.rstrip() for line in lines]
 
 
-def _put(lines: "list[str]", word: str) -> "list[str]":
+def _put(lines: "list[str]", word: str) -> None:
     if lines[-1] and len(lines[-1]) + len(word.rstrip()) > _LONGEST:
-        return [*lines, word] if word.strip() else lines
-    return [*lines[:-1], lines[-1] + word]
+        if word.strip():
+            lines.append(word)
+    else:
+        lines[-1] += word
 
 
 def as_json(plan: Plan) -> str:

@@ -993,6 +993,21 @@ def test_repeated_process() -> None:
 # ── Names ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", [0]),
+        ("7,0-3", [0, 1, 2, 3, 7]),
+        ("0-3,2-5,1", [0, 1, 2, 3, 4, 5]),
+        (",".join(["0-65535"] * 200), list(range(65536))),
+    ],
+    ids=["one", "unsorted", "overlapping", "flood"],
+)
+def test_numbers_of_a_list(text: str, expected: list[int]) -> None:
+    """Each counts once: a list of some megabytes names them a trillion times."""
+    assert expected == names.numbers(text)
+
+
 def test_capabilities_have_the_kernel_s_numbers() -> None:
     """41 of them, from 0 to 40, and the ends and the middle where linux/capability.h has them."""
     assert list(range(41)) == list(names.CAPABILITIES.values())

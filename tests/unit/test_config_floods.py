@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from pyoci.plan import mounts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,3 +46,14 @@ def test_floods() -> None:
         "1 /: the document has 52428918 bytes, more than the limit of 16777216",
         "True",
     ] == run.stdout.splitlines()
+
+
+def test_option_with_many_commas() -> None:
+    """The time to take it apart grows with its length, not with its square: 0.3 seconds instead of 30."""
+    option = "mpol=bind:" + ",".join(["0"] * 1_000_000)
+    before = time.process_time()
+
+    mount = mounts.Mount({"destination": "/a", "options": [f"{option},size=1m"]}, 0)
+
+    assert [option, "size=1m"] == mount.data
+    assert time.process_time() - before < 5

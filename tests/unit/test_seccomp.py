@@ -450,6 +450,24 @@ def test_program_too_long() -> None:
         seccomp.compile_filter(profile(*rules), "x86_64").program  # noqa: B018 - a property that compiles
 
 
+def test_too_many_conditional_rules() -> None:
+    """Names times conditions of a config of some megabytes would take all memory, and the kernel none of them."""
+    names = [name for name, row in NUMBERS.items() if row[0] != -1][:300]
+    rule = {"names": names, "action": "SCMP_ACT_ALLOW", "args": [arg(0, "EQ", n) for n in range(300)]}
+    with pytest.raises(PyociError, match=r"^/linux/seccomp/syscalls/0: .* more than 65536 pairs of a system call"):
+        seccomp.compile_filter(profile(rule), "x86_64")
+
+
+def test_name_that_stands_twice_in_a_rule() -> None:
+    """It counts once, however often it stands there."""
+    once = {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [arg(0, "EQ", n) for n in range(300)]}
+    often = {**once, "names": ["read"] * 300}
+
+    programs = [seccomp.compile_filter(profile(rule), "x86_64").program for rule in (once, often)]
+
+    assert programs[0] == programs[1]
+
+
 def test_far_jumps() -> None:
     """Where a tree is longer than a jump reaches, every value still finds its rule."""
     rules = [allow("read", args=[arg(0, "EQ", 3 * n)]) for n in range(900)]
