@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SIGCHLD, SIGWINCH = 17, 28
 # Not forwarded: they speak of the runtime itself.
 _OWN_SIGNALS = frozenset((SIGCHLD, SIGWINCH, 9, 19))
+_ENDING_SIGNALS = frozenset((1, 2, 3, 15))  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
 _TIOCGPTPEER = 0x5441
 _CHUNK = 4096  # bytes; a pipe takes these at once when poll says that it can be written to
 
@@ -75,7 +76,7 @@ class Foreground:
                     if notify is not None:
                         notify.end()
                     if relay:
-                        relay.finish()
+                        relay.finish(self._signals)
                     return exit_status(launch.pid)
         finally:
             self.close()
@@ -142,14 +143,17 @@ class _Relay:
             self._input = _read(0)
             self._has_input = bool(self._input)
 
-    def finish(self) -> None:
-        """The program has ended: pass on what it wrote last."""
+    def finish(self, signals: int) -> None:
+        """The program has ended: pass on what it wrote last, unless a signal asks the runtime to end, too."""
         while self._launch.console >= 0:
             self._output = self._output or self._take_output()
             if not self._output:
                 return
-            _poll({1: select.POLLOUT})
-            self._put_output()
+            ready = _poll({1: select.POLLOUT, signals: select.POLLIN})
+            if signals in ready and int.from_bytes(posix.read(signals, 128)[:4], "little") in _ENDING_SIGNALS:
+                return
+            if 1 in ready:
+                self._put_output()
 
     def _take_output(self) -> bytes:
         try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEVELS = {"error": 0, "warning": 1, "info": 2, "debug": 3}
 
+_PATIENCE = 2  # seconds for a log that has no room; once: what comes later is lost at once
 _STANDARD_ERROR = 2
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _LONGEST_LINE = 8191  # conmon reads this many bytes of standard error, once
@@ -104,14 +105,16 @@ class Log:
 class _File:
     """A log file, or a descriptor that stands for one."""
 
-    __slots__ = ("_fd", "_render")
+    __slots__ = ("_fd", "_patience", "_render")
 
     def __init__(self, fd: int, render: "Render") -> None:
         self._fd = fd
         self._render = render
+        self._patience = _PATIENCE
 
     def write(self, level: str, message: str) -> None:
-        _write_line(self._fd, level, message, self._render)
+        if not _write_line(self._fd, level, message, self._render, self._patience):
+            self._patience = 0
 
     def close(self) -> None:
         if self._fd > _STANDARD_ERROR:
@@ -121,7 +124,7 @@ class _File:
 class _Service:
     """The journal or the system log: a socket that takes one datagram per message."""
 
-    __slots__ = ("_identifier", "_socket", "_template")
+    __slots__ = ("_identifier", "_patience", "_socket", "_template")
     # The numbers are syslog's; facility 3 is "system daemons".
     PRIORITIES = {"error": 3, "warning": 4, "info": 6, "debug": 7}
     FACILITY = 3 << 3
@@ -129,7 +132,8 @@ class _Service:
     def __init__(self, address: str, identifier: str, template: str) -> None:
         import _socket
 
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        self._socket = _socket.socket(_socket.AF_UNIX, kind)
         try:
             self._socket.connect(address)
         except OSError:
@@ -137,9 +141,11 @@ class _Service:
             raise
         self._identifier = identifier
         self._template = template
+        self._patience = _PATIENCE
 
     def write(self, level: str, message: str) -> None:
-        _write_line(self._socket.fileno(), level, message, self._datagram)
+        if not _write_line(self._socket.fileno(), level, message, self._datagram, self._patience):
+            self._patience = 0
 
     def close(self) -> None:
         self._socket.close()
@@ -218,8 +224,11 @@ def print_data(text: str) -> int:
     return 0
 
 
-def _write_line(fd: int, level: str, message: str, render: "Render") -> None:
-    """One line in one write(2). What can't be written is lost: there is nobody left to tell."""
+def _write_line(fd: int, level: str, message: str, render: "Render", patience: float = 0) -> bool:
+    """One line in one write(2). What can't be written is lost: there is nobody left to tell.
+
+    Waits up to `patience` seconds for room in a descriptor that does not block. False if there was none.
+    """
     text = printable(message[:_LONGEST_LINE])
     line = render(level, text).encode("utf-8", "replace")
     while len(line) > _LONGEST_LINE:
@@ -228,9 +237,24 @@ def _write_line(fd: int, level: str, message: str, render: "Render") -> None:
         text = text.removesuffix(_CUT)[: -(surplus // 12 + len(_CUT) + 1)] + _CUT
         line = render(level, text).encode("utf-8", "replace")
     try:
-        posix.write(fd, line)
+        try:
+            posix.write(fd, line)
+        except BlockingIOError:
+            _wait_for_room(fd, patience)
+            posix.write(fd, line)
+    except BlockingIOError:
+        return False
     except OSError:
-        return
+        pass
+    return True
+
+
+def _wait_for_room(fd: int, seconds: float) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(seconds * 1000)
 
 
 def _plain(level: str, text: str) -> str:

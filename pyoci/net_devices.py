@@ -66,13 +66,25 @@ def _ask(request: "dict[str, Any]", network: int) -> "dict[str, Any]":
             raise SetupError(
                 f"cannot move network devices: the process that does it {how}: {errors or 'no message'}", where=WHERE
             )
-        answer = loads(_contents(fds[1]))
+        answer: dict[str, Any] = loads(_contents(fds[1]))
     finally:
         for fd in fds:
             posix.close(fd)
-    if not isinstance(answer, dict):
+    if not _is_answer(answer, "moved" if "move" in request else "warnings"):
         raise SetupError("cannot move network devices: the process that does it gave no answer", where=WHERE)
     return answer
+
+
+def _is_answer(answer: "Any", result: str) -> bool:
+    """Whether it is an error with all its parts, or has a list as `result`."""
+    if type(answer) is not dict:
+        return False
+    error = answer.get("error")
+    if error:
+        return type(error) is dict and all(type(error.get(key)) is str for key in ("message", "where", "hint"))
+    kind = dict if result == "moved" else str
+    entries = answer.get(result)
+    return type(entries) is list and all(type(entry) is kind for entry in entries)
 
 
 def _run(fds: "list[int]") -> int:

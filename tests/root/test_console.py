@@ -379,6 +379,19 @@ def test_signal_while_nobody_reads(runtime, bundle):
     runtime.assert_gone()
 
 
+def test_second_signal_while_nobody_reads(runtime, bundle):
+    """The program has ended, and nobody takes the rest of its output: a signal ends the runtime."""
+    bundle.process["terminal"] = True
+    bundle.shell("i=0; while [ $i -lt 1000 ]; do echo 0123456789; i=$((i+1)); done; exit 9")
+    bundle.write()
+    command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pipesize=4096) as process:
+        wait_for(lambda: runtime.status() == "stopped")
+        process.terminate()
+        assert 9 == process.wait(AT_ONCE)
+    runtime.assert_gone()
+
+
 def test_reader_goes_away(runtime, bundle):
     """To the program its terminal hangs up."""
     bundle.process["terminal"] = True

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import _native, conversation, explain, launch, state
+from pyoci import _native, conversation, explain, launch, net_devices, state
 from pyoci.container import Container
 from pyoci.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
 from pyoci.errors import PyociError, SetupError
@@ -327,3 +327,17 @@ def test_forged_answers():
 def test_records_are_bounded():
     """The largest record fits into what the runtime receives at once."""
     assert RECORD.size + conversation.LONGEST_PAYLOAD < 8192
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None, [], {}, {"moved": 1}, {"moved": ["x"]}, {"moved": None}, {"error": 1}, {"error": {"message": "x"}},
+        {"error": {"message": 1, "where": "", "hint": ""}}, {"warnings": []},
+    ],
+)  # fmt: skip
+def test_answer_of_the_helper_for_network_devices(answer, monkeypatch):
+    """An answer without its parts is an error, not an accident."""
+    monkeypatch.setattr(net_devices, "_run", lambda fds: os.write(fds[1], json.dumps(answer).encode()) * 0)
+    with pytest.raises(SetupError, match="the process that does it gave no answer"):
+        net_devices.move([], -1)

@@ -1,11 +1,13 @@
 """Messages: where they go, and the exact bytes, since engines parse them."""
 
+import contextlib
 import json
 import os
 import re
 import socket
 import stat
 import threading
+import time
 
 import pytest
 
@@ -317,3 +319,44 @@ def test_log_with_several_names_is_refused(path):
         Log(str(path))
     assert f"cannot open log {path}: it has several names (hard links)" == str(caught.value)
     assert "untouched" == target.read_text()
+
+
+@pytest.fixture
+def full_syslog(tmp_path, monkeypatch):
+    """A system log that reads nothing, and whose queue is full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "log"))
+        monkeypatch.setitem(log_module._SERVICES, "syslog", (str(tmp_path / "log"), "<{code}>{name}: {text}"))
+        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        with filler, contextlib.suppress(BlockingIOError):
+            while True:
+                filler.sendto(b"full", str(tmp_path / "log"))
+        yield listener
+
+
+def test_log_without_room(full_syslog, monkeypatch):
+    """It is waited for once, and not for ever."""
+    monkeypatch.setattr(log_module, "_PATIENCE", 0.2)
+    log = Log("syslog:x", level="warning")
+    begin = time.monotonic()
+    log.warning("lost")
+    assert time.monotonic() - begin >= 0.2
+    monkeypatch.setattr(log_module, "_wait_for_room", lambda _, seconds: None if seconds == 0 else pytest.fail("waits"))
+    log.warning("lost, too")
+    log.close()
+
+
+def test_log_that_gets_room(full_syslog):
+    """A message waits until the log reads again."""
+    log = Log("syslog:x", level="warning")
+    reader = threading.Timer(0.1, lambda: full_syslog.recv(100))
+    reader.start()
+    log.warning("heard")
+    reader.join()
+    log.close()
+    full_syslog.setblocking(False)
+    heard = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            heard.append(full_syslog.recv(100))
+    assert b"<28>x: heard" == heard[-1]
