@@ -210,6 +210,29 @@ def test_device_with_a_hook(pod, device, runtime):
     assert (0, "given\n", "") == pod.exec(box, "cat", "/mnt/file")
 
 
+STATES = "/run/containerd/runc/k8s.io"
+
+
+@pytest.mark.compares
+def test_runtime_class(make):
+    """runtimeClassName: pods of pyoci and of runc on one node, whose states are in one folder."""
+    pods = {name: make(handler=name) for name in ("pyoci", "runc")}
+    boxes = {name: pod.run("sleep", "99") for name, pod in pods.items()}
+
+    for name, pod in pods.items():
+        status = pod.cri("PodSandboxStatus", pod_sandbox_id=pod.id).status
+        assert name == status.runtime_handler
+        assert (0, "pod\n", "") == pod.exec(boxes[name], "hostname")
+    for name, other in ("pyoci", "runc"), ("runc", "pyoci"):
+        listed = subprocess.run([name, "--root", STATES, "list", "--quiet"], capture_output=True, text=True, timeout=60)
+        assert (0, {pods[name].id, boxes[name]}) == (listed.returncode, set(listed.stdout.split())), listed.stderr
+        state = [name, "--root", STATES, "state"]
+        assert 0 == subprocess.run([*state, boxes[name]], capture_output=True, timeout=60).returncode
+        foreign = subprocess.run([*state, boxes[other]], capture_output=True, text=True, timeout=60)
+        assert 1 == foreign.returncode
+        assert "panic" not in foreign.stderr
+
+
 def test_unknown_runtime_class(make):
     """runtimeClassName: a handler that containerd does not have."""
     with pytest.raises(CriError, match='no runtime for "none" is configured'):
