@@ -221,8 +221,14 @@ class Unit(Cgroup):
         return units.rounded(whole if period else writes)
 
     def tell(self, writes: "list[Write]") -> None:
-        """Tell systemd what was written. Raises `CgroupError`, and has told nothing then."""
-        self.set_properties(list(units.properties(writes)))
+        """Tell systemd what was written, as far as it changes a unit that is there. Raises `CgroupError`, and has told
+        nothing then."""
+        changes = units.changes(writes)
+        self.set_properties(changes)
+        untold = [write for write in writes if not units.changes([write]) and list(units.properties([write]))]
+        if changes and untold:  # systemd writes every file of the unit anew, before it answers the next call
+            self._version()
+            self.apply(untold)
 
     def close(self) -> None:
         """Give the descriptors back, but for a connection on which an answer is to come."""

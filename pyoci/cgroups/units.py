@@ -161,9 +161,21 @@ def properties(writes: "Iterable[Write]") -> "Iterator[Property]":
             yield from properties((write.otherwise,))
 
 
-def _bytes_or_infinity(name: str) -> "Any":
+# What a scope is made with, and a slice does not have: systemd 252 to 262 change nothing of it afterwards.
+AT_CREATION = frozenset({"OOMPolicy"})
+
+
+def changes(writes: "Iterable[Write]") -> "list[Property]":
+    """The properties that say what `writes` do to a unit that is there, for those that systemd changes then.
+
+    The file alone has the others, until systemd reloads: it then writes what the unit was made with.
+    """
+    return [each for each in properties(writes) if each.name not in AT_CREATION]
+
+
+def _bytes_or_infinity(name: str, since: int = 0) -> "Any":
     def convert(write: "Write") -> "Iterator[Property]":
-        yield Property(name, "t", _number(write), write.where)
+        yield Property(name, "t", _number(write), write.where, since=since)
 
     return convert
 
@@ -261,7 +273,7 @@ _PROPERTIES = {
     "memory.low": _bytes_or_infinity("MemoryLow"),
     "memory.min": _bytes_or_infinity("MemoryMin"),
     "memory.swap.max": _bytes_or_infinity("MemorySwapMax"),
-    "memory.zswap.max": _bytes_or_infinity("MemoryZSwapMax"),
+    "memory.zswap.max": _bytes_or_infinity("MemoryZSwapMax", since=253),
     "memory.oom.group": _oom_group,
     "cpu.weight": _weight("CPUWeight"),
     "cpu.idle": _idle,
@@ -395,4 +407,7 @@ def _microseconds(value: Variant, text: str, name: str, where: str) -> Variant:
     return Variant("t", int(seconds * _SECOND))
 
 
-__all__ = ["ANNOTATED", "Name", "Property", "annotated", "base", "expand_slice", "parse_path", "properties", "rounded"]
+__all__ = [
+    "ANNOTATED", "AT_CREATION", "Name", "Property", "annotated", "base", "changes", "expand_slice", "parse_path",
+    "properties", "rounded",
+]  # fmt: skip

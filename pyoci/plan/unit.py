@@ -29,7 +29,8 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     late: list[units.Property] = []
     hooked = any(op.verb == "run_hook" for op in plan.init)  # not before every process of the set-up was cloned
     for write in plan.writes:
-        (late if hooked and write.controller == "pids" else early).extend(units.properties([write]))
+        found = units.changes([write]) if name.is_slice else units.properties([write])
+        (late if hooked and write.controller == "pids" else early).extend(found)
     early += units.annotated(config.get("annotations", {}), plan.writes, plan.ignore)
     plan.properties = [*early, *late]
     asking = [_property("set_property", plan, index) for index in range(len(early))]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pyoci.cgroups import units
+from pyoci.cgroups.resources import Write
 from tests.support.runtime import Runtime, wait_for
 
 HERE = os.path.exists("/run/systemd/system") and os.access("/run/dbus/system_bus_socket", os.W_OK)
@@ -292,6 +294,25 @@ def test_limits_are_properties_and_files(runtime, bundle):
     check()
 
 
+def test_exec_after_the_first_process_has_moved_and_the_scope_is_gone(runtime, bundle):
+    """It goes where that process is."""
+    running(runtime, bundle, "while :; do sleep 0.05; done")
+    first, beside = cgroup(runtime), Path("/sys/fs/cgroup", f"{runtime.host.token}-beside")
+    beside.mkdir()
+    try:
+        while pids := (first / "cgroup.procs").read_text().split() if first.exists() else []:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    (beside / "cgroup.procs").write_text(pid)
+        wait_for(lambda: not first.exists())
+        result = runtime("exec", runtime.id, "cat", "/proc/self/cgroup")
+        assert (0, beside.name) == (result.status, result.out.splitlines()[-1].rpartition("/")[2])
+    finally:
+        runtime.delete("--force")
+        wait_for(lambda: "populated 0" in (beside / "cgroup.events").read_text())
+        beside.rmdir()
+
+
 @needs("memory", "cpu", "pids")
 def test_update_sets_properties_and_files(runtime, bundle):
     """A quota alone keeps the period, as everywhere; a reload leaves it."""
@@ -307,6 +328,67 @@ def test_update_sets_properties_and_files(runtime, bundle):
     assert "30500 50000" == (cgroup(runtime) / "cpu.max").read_text().strip()
     assert str(80 * MIB) == (cgroup(runtime) / "memory.max").read_text().strip()
     assert "20" == (cgroup(runtime) / "pids.max").read_text().strip()
+
+
+@needs("memory")
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_update_as_the_kubelet_has_it(runtime, bundle, value):
+    """A resize in place carries memory.oom.group, for which a running scope has no property: the file has it."""
+    running(runtime, bundle)
+    before = show(scope(runtime))
+    limits = {"memory": {"limit": 80 * MIB}, "unified": {"memory.oom.group": value}}
+    (runtime.folder / "limits").write_text(json.dumps(limits))
+
+    assert (0, "", "") == tuple(runtime("update", "--resources", runtime.folder / "limits", runtime.id))
+
+    unit = show(scope(runtime))
+    assert (str(80 * MIB), before["OOMPolicy"]) == (unit["MemoryMax"], unit["OOMPolicy"])
+    assert value == (cgroup(runtime) / "memory.oom.group").read_text().strip()
+
+
+@needs("memory")
+def test_a_slice_has_no_policy_for_lack_of_memory(runtime, bundle):
+    """The file alone says it."""
+    bundle.linux["cgroupsPath"] = f"system.slice:docker:t{runtime.host.token[1:]}.slice"
+    bundle.linux["resources"]["unified"] = {"memory.oom.group": "1"}
+    running(runtime, bundle)
+    assert "1" == (cgroup(runtime) / "memory.oom.group").read_text().strip()
+    runtime.delete("--force")
+
+
+# A write to each file that has a property.
+TOLD = {
+    **dict.fromkeys(("memory.max", "memory.high", "memory.swap.max"), "99999744"),
+    **dict.fromkeys(("memory.low", "memory.min", "memory.zswap.max"), "4096"),
+    **dict.fromkeys(("cpu.weight", "io.weight"), "50"),
+    **dict.fromkeys(("cpuset.cpus", "cpuset.mems"), "0"),
+    "memory.oom.group": "1",
+    "cpu.idle": "1",
+    "cpu.max": "50000 100000",
+    "pids.max": "99",
+}
+
+
+def test_what_a_running_scope_changes(runtime, bundle):
+    """Every property that an update tells systemd of, and none of those that it is made with alone."""
+    running(runtime, bundle)
+    version = int(re.match(r"systemd (\d+)", systemctl("--version"))[1])
+    assert set(TOLD) == set(units._PROPERTIES)
+    writes = [Write(file, value, "") for file, value in TOLD.items()]
+    told = [each for each in units.properties(writes) if each.since <= version]
+    fixed = {each.name for each in told if not is_changed(scope(runtime), each)}
+    assert fixed == units.AT_CREATION & {each.name for each in told}
+
+
+def is_changed(unit, each):
+    """Whether systemd takes a property for a unit that is there."""
+    value = each.value.value
+    words = [str(len(value)), *map(str, value)] if isinstance(value, bytes) else [str(value)]
+    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+    call = [*manager, "SetUnitProperties", "sba(sv)", unit, "true", "1", each.name, each.value.signature, *words]
+    done = subprocess.run(["busctl", "call", *call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or f"Cannot set property {each.name}, or unknown property" in done.stderr, done
+    return done.returncode == 0
 
 
 @needs("pids")

@@ -14,6 +14,7 @@ import pytest
 from pyoci import bus, dbus, state
 from pyoci.bus import Bus
 from pyoci.cgroups import fs, systemd, units
+from pyoci.cgroups.resources import Write
 from pyoci.cgroups.systemd import Unit
 from pyoci.container import Container
 from pyoci.errors import CgroupError
@@ -465,6 +466,27 @@ def test_properties_of_a_later_systemd_are_left_out(fake, unit):
     unit.settle(42, [])
 
     assert ["PIDs", "CPUWeight"] == [name for name, _ in fake.calls[-1].body[2]]
+
+
+def test_what_a_unit_is_made_with_is_not_told_again(fake, unit, monkeypatch):
+    """systemd would refuse all the others with it: the file is written, after systemd has written what it knows."""
+    applied = []
+    monkeypatch.setattr(Unit, "apply", lambda _, writes: applied.append([fake.names()[-1], *(w.file for w in writes)]))
+    fake.answers["Get"] = [lambda call: version(call, "262")]
+    fake.answers["SetUnitProperties"] = [()]
+
+    unit.tell([Write("memory.oom.group", "1", ""), Write("memory.max", "4096", "")])
+
+    assert [["MemoryMax"]] == [
+        [name for name, _ in call.body[2]] for call in fake.calls if call.fields[dbus.MEMBER] == "SetUnitProperties"
+    ]
+    assert [["Get", "memory.oom.group"]] == applied
+
+
+def test_nothing_to_tell(fake, unit):
+    """systemd is not even asked."""
+    unit.tell([Write("memory.oom.group", "1", "")])
+    assert "SetUnitProperties" not in fake.names()
 
 
 def version(call: dbus.Message, text: str) -> bytes:
