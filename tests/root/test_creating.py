@@ -73,11 +73,8 @@ def test_other_commands_are_refused(runtime, hold):
 
 def test_every_moment_of_create(runtime, bundle):
     """From the record's first byte on it is being created; until then there is no such container."""
-    bundle.program("sleep", 100).write()
-    moments = Moments(runtime)
-    words = ["create", "--bundle", bundle.folder, runtime.id]
-    points = moments.of(*words, first=r"^mkdir")
-    runtime.delete("--force")
+    bundle.program("sleep", 100)
+    moments, words, points = moments_of_create(runtime)
     seen = []
     for moment in points:
         with moments.stopped(moment, *words) as stopped:
@@ -100,6 +97,17 @@ def test_every_moment_of_create(runtime, bundle):
             assert re.search(expected, result.err), (moment, command, result.err)
     assert sorted(seen) != seen or len(set(seen)) == 3
     assert seen == sorted(seen, key=["", "creating", "created"].index)
+
+
+def moments_of_create(runtime):
+    """The moments of a create that is not the first one under its root: their numbers are those of every further one."""
+    moments = Moments(runtime)
+    words = ["create", "--bundle", runtime.bundle.folder, runtime.id]
+    runtime.create()
+    runtime.delete("--force")
+    points = moments.of(*words, first=r"^mkdir")
+    runtime.delete("--force")
+    return moments, words, points
 
 
 def status_and_error(runtime):
@@ -145,11 +153,8 @@ def test_create_is_polled(runtime, bundle):
 @pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
 def test_delete_between_claim_and_lock(runtime, bundle, words):
     """The id is claimed before it is locked: a delete at this moment finds no container, and create claims it anew."""
-    bundle.program("sleep", 100).write()
-    moments = Moments(runtime)
-    create = ["create", "--bundle", bundle.folder, runtime.id]
-    points = moments.of(*create, first=r"^mkdir")
-    runtime.delete("--force")
+    bundle.program("sleep", 100)
+    moments, create, points = moments_of_create(runtime)
     locking = next(n for n, moment in enumerate(points) if moment[0] == "flock")
     for moment in points[:locking]:
         with moments.stopped(moment, *create) as stopped:
@@ -163,12 +168,9 @@ def test_delete_between_claim_and_lock(runtime, bundle, words):
 
 def test_forced_delete_ends_a_create(runtime, bundle):
     """At every moment: it kills what create has made so far, and create takes everything back."""
-    bundle.program("sleep", 100).write()
-    moments = Moments(runtime)
-    words = ["create", "--bundle", bundle.folder, runtime.id]
-    points = moments.of(*words, first=r"^mkdir")
+    bundle.program("sleep", 100)
+    moments, words, points = moments_of_create(runtime)
     locking = next(n for n, moment in enumerate(points) if moment[0] == "flock")
-    runtime.delete("--force")
     killed = 0
     for moment in points[locking + 1 :: 7]:
         with moments.stopped(moment, *words, statuses=(0, 1)) as stopped:
