@@ -375,7 +375,7 @@ class Directory:
             )
         return ContainerNotFound(
             f"container `{self.id}` does not exist: {self.root}/{self.id} is a container of {runtime}",
-            hint=f"use {runtime} for it, such as `{runtime} --root {self.root} delete --force {self.id}`",
+            hint=f"use `{runtime} --root {self.root}` for it",
         )
 
     def _maker(self) -> str:

@@ -240,7 +240,7 @@ def test_containers_of_another_runtime(runtime, name):
     files = {"runc": ["state.json"], "crun": ["status", "config.json"], "youki": ["state.json", "youki_config.json"]}
     for file in files[name]:
         (place / file).write_text('{"id": "theirs", "pid": 1, "init_process_pid": 1}')
-    use = f"use {name} for it, such as `{name} --root {runtime.root} delete --force theirs`"
+    use = f"use `{name} --root {runtime.root}` for it"
     expected = f"container `theirs` does not exist: {place} is a container of {name} (hint: {use})"
     for words in (["state"], ["start"], ["kill"], ["delete"], ["pause"]):
         assert expected == runtime.fails(*words, "theirs")
