@@ -141,34 +141,50 @@ class Relay:
     def _flush_patiently(self) -> None:
         """Send all of it, unless the service manager takes nothing for _PATIENCE seconds."""
         deadline = time.monotonic() + _PATIENCE
-        poll = select.poll()
-        poll.register(self._manager.fileno(), select.POLLOUT)
         self._flush()
         while self._unsent:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if not self._wait_for_room(deadline):
                 self._give_up(f"its queue has been full for {_PATIENCE} s")
                 return
-            poll.poll(left * 1000)
             self._flush()
-        self._barrier()
+        self._barrier(deadline)
+
+    def _wait_for_room(self, deadline: float) -> bool:
+        """Wait until the service manager's queue takes a message. False if `deadline` has passed."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        poll = select.poll()
+        poll.register(self._manager.fileno(), select.POLLOUT)
+        poll.poll(left * 1000)
+        return True
 
     def _give_up(self, why: str) -> None:
         self._unsent = []
         self._warnings.append(f"cannot write to NOTIFY_SOCKET: {why}")
 
-    def _barrier(self) -> None:
-        """Wait until the service manager has taken all of it in: once a sender is gone, it may not know it any more."""
+    def _barrier(self, deadline: float) -> None:
+        """Wait until the service manager has read everything: it may not recognise a sender that is gone."""
         ours, its = posix.pipe2(posix.O_CLOEXEC)
         try:
-            _native.send_fd(self._manager.fileno(), b"BARRIER=1", its)
-        except OSError:
-            pass  # it does without: nobody else has the other end then
-        posix.close(its)
+            while not self._send_barrier(its) and self._wait_for_room(deadline):
+                pass
+        finally:
+            posix.close(its)
         poll = select.poll()
         poll.register(ours, 0)
         poll.poll(_BARRIER_PATIENCE * 1000)
         posix.close(ours)
+
+    def _send_barrier(self, end: int) -> bool:
+        """Send the end of a pipe that the service manager closes once it has read it. False if its queue is full."""
+        try:
+            _native.send_fd(self._manager.fileno(), b"BARRIER=1", end)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # without a manager, no process but this one holds the end
+        return True
 
 
 def _connect(sock: "_socket.socket", upstream: bytes) -> None:
