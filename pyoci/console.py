@@ -35,13 +35,15 @@ def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> N
 class Foreground:
     """Stays with a container's program: forwards signals, relays its terminal, returns its exit status.
 
-    Signals are taken from a descriptor, so none is lost between the clone and the wait.
+    Signals are taken from the descriptor `signals`, so none is lost between the clone and the wait. Those in `kept`
+    came before the program.
     """
 
     def __init__(self, *, subreaper: bool) -> None:
         if subreaper:
             _native.set_subreaper()
-        self._signals = _native.signalfd()
+        self.signals = _native.signalfd()
+        self.kept: list[int] = []
         self._saved: bytes | None = None
 
     def prepare(self, launch: "Launch") -> None:
@@ -60,23 +62,25 @@ class Foreground:
             self._saved = _native.make_raw(0)
             relay = _Relay(launch)
         try:
+            for signal in self.kept:
+                self._forward(launch, signal)
             while True:
-                wanted = {self._signals: select.POLLIN, launch.pidfd: select.POLLIN}
+                wanted = {self.signals: select.POLLIN, launch.pidfd: select.POLLIN}
                 if notify is not None:
                     wanted.update(notify.wanted())
                 ready = _poll({**wanted, **relay.wanted()} if relay else wanted)
                 if notify is not None and notify.move(ready):
                     notify.close()
                     notify = None
-                if self._signals in ready:
-                    self._forward(launch)
+                if self.signals in ready:
+                    self._forward(launch, self._take_signal())
                 if relay:
                     relay.move(ready)
                 if launch.pidfd in ready:
                     if notify is not None:
                         notify.end()
                     if relay:
-                        relay.finish(self._signals)
+                        relay.finish(self.signals)
                     return exit_status(launch.pid)
         finally:
             self.close()
@@ -92,8 +96,17 @@ class Foreground:
         if launch.console >= 0:
             _native.copy_window_size(0, launch.console)
 
-    def _forward(self, launch: "Launch") -> None:
-        signal = int.from_bytes(posix.read(self._signals, 128)[:4], "little")
+    def keep_signal(self) -> bool:
+        """Take a signal that the program gets when it runs; whether it asks for an end."""
+        signal = self._take_signal()
+        if signal not in (SIGCHLD, SIGWINCH):
+            self.kept.append(signal)
+        return signal in _ENDING_SIGNALS
+
+    def _take_signal(self) -> int:
+        return int.from_bytes(posix.read(self.signals, 128)[:4], "little")
+
+    def _forward(self, launch: "Launch", signal: int) -> None:
         if signal == SIGWINCH:
             self._fit(launch)
         elif signal not in _OWN_SIGNALS:

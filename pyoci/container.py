@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pyoci.cgroups.disabled import NoCgroup
     from pyoci.cgroups.fs import Cgroup
+    from pyoci.console import Foreground
     from pyoci.execution import Changes
     from pyoci.notify import Relay
 
@@ -124,11 +125,12 @@ class Container:
             **({"systemd-scope": unit} if unit else {}),
         }
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self, *, foreground: "Foreground | None" = None) -> None:
         """Run the program of a created container.
 
         Where create and this have NOTIFY_SOCKET in their environment, it comes back when the program says that it is
-        ready, or has ended; without `wait` at once, and `notify` is for the caller to relay.
+        ready, or has ended; with a `foreground`, which takes the runtime's signals, at once, and `notify` is for the
+        caller to relay.
 
         Raises StatusError; SetupError or HookError if a startContainer hook, the program's execve or a poststart hook
         fails: the container is then destroyed, its poststop hooks have run.
@@ -142,14 +144,14 @@ class Container:
                 raise StatusError("cannot start the container: config.json has no process", where="/process")
             self.notify = self._notify_relay()
             try:
-                self._start_program()
+                self._start_program(foreground)
                 self._run_poststart()
             except (SetupError, HookError):
                 self._destroy()
                 raise
         finally:
             self._directory.let_go()
-        if self.notify is not None and wait:
+        if self.notify is not None and foreground is None:
             self._await_readiness(self.notify)
 
     def _notify_relay(self) -> "Relay | None":
@@ -457,7 +459,7 @@ class Container:
             self._record = self._directory.load()
         return self._record
 
-    def _start_program(self) -> None:
+    def _start_program(self, foreground: "Foreground | None") -> None:
         """One byte to exec.fifo; then what comes out of result.fifo until execve, or death, closes it."""
         results, pidfd = self._open_results()
         try:
@@ -466,7 +468,7 @@ class Container:
                 ended = not self._send_go_traced(self._record["listener"], pidfd)
             else:
                 posix.close(self._send_go())
-            data = _read_to_end(results, self._record["pid"], pidfd)
+            data = _read_to_end(results, self._record["pid"], pidfd, foreground)
         except OSError as error:
             raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
         finally:
@@ -716,7 +718,7 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
     return [str(failure) for failure in failures]
 
 
-def _read_to_end(fd: int, pid: int, pidfd: int) -> bytes:
+def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None") -> bytes:
     """All of a non-blocking FIFO until its last writer has closed it, or the process has ended or runs its program:
     who may trace that one can have taken the FIFO from it, and keep it open.
     """
@@ -724,7 +726,7 @@ def _read_to_end(fd: int, pid: int, pidfd: int) -> bytes:
 
     watch = Watch()
     data = b""
-    while ready := watch.wait(fd, pid, pidfd, until_exec=True):
+    while ready := watch.wait(fd, pid, pidfd, until_exec=True, foreground=foreground):
         try:
             part = posix.read(fd, 65536)
         except BlockingIOError:

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from pyoci.console import Foreground
+
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail: see _executor.pxi
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 LONGEST_PAYLOAD = 3072
@@ -30,6 +32,7 @@ _LONGEST_GLANCE = 200
 _STOPPED_GLANCE = 5
 _MOST_STOPS = 200
 _TRACER_PATIENCE = 10  # seconds
+_SIGNAL_PATIENCE = 1  # seconds for the program to get there, and take the signal itself
 
 
 class Records:
@@ -115,23 +118,30 @@ class Watch:
     A stopped process goes on with SIGCONT; one that is stopped again and again, or that a tracer holds, is an error.
     """
 
-    __slots__ = ("_held_since", "_stops")
+    __slots__ = ("_asked_at", "_held_since", "_signal", "_stops")
 
     def __init__(self) -> None:
         self._stops = 0
+        self._signal = 0
+        self._asked_at = 0.0
         self._held_since = 0.0
 
-    def wait(self, fd: int, pid: int, pidfd: int, *, until_exec: bool = False) -> "set[int]":
+    def wait(
+        self, fd: int, pid: int, pidfd: int, *, until_exec: bool = False, foreground: "Foreground | None" = None
+    ) -> "set[int]":
         """Wait until `fd` can be read or the process has ended: which of `fd` and `pidfd` are ready.
 
         With `until_exec` an empty set as soon as the process has executed its program: if somebody has taken `fd` from
-        the process, the end of file never comes. Raises SetupError.
+        the process, the end of file never comes. A signal that asks the `foreground` to end does so, unless the program
+        runs soon. Raises SetupError.
         """
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.register(pidfd, select.POLLIN)
+        if foreground is not None:
+            poll.register(foreground.signals, select.POLLIN)
         pause = _GLANCE
-        while not (ready := poll.poll(pause)):
+        while not (ready := self._heed({number for number, _ in poll.poll(pause)}, foreground)):
             letter, flags = state.glance(pid)
             if letter == b"T":
                 self._resume(pidfd)
@@ -141,9 +151,19 @@ class Watch:
             if until_exec and letter and not flags & _PF_FORKNOEXEC:
                 return set()
             pause = min(2 * pause, _LONGEST_GLANCE)
-        found = {number for number, _ in ready}
         # it may have said its last word after poll had looked at `fd`
-        return found if fd in found else {number for number, _ in poll.poll(0)}
+        return ready if fd in ready else {number for number, _ in poll.poll(0)}
+
+    def _heed(self, ready: "set[int]", foreground: "Foreground | None") -> "set[int]":
+        """What is ready but for signals, which are kept for the program. Raises SetupError if one waits too long."""
+        if foreground is not None and foreground.signals in ready:
+            ready.remove(foreground.signals)
+            if foreground.keep_signal() and not self._signal:
+                self._signal = foreground.kept[-1]
+                self._asked_at = time.monotonic()
+        if self._signal and not ready and time.monotonic() - self._asked_at > _SIGNAL_PATIENCE:
+            raise SetupError(f"signal {self._signal} has ended the runtime before the program ran")
+        return ready
 
     def _resume(self, pidfd: int) -> None:
         self._stops += 1

@@ -103,7 +103,7 @@ def run(
             # not before: while the container is made a signal ends this process, and with it a hook that never does
             foreground = console.Foreground(subreaper=not no_subreaper)
             foreground.prepare(launch)
-        container.start(wait=foreground is None)
+        container.start(foreground=foreground)
     except BaseException:
         _give_up(container, launch)
         _warn(container, log)

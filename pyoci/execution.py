@@ -238,7 +238,7 @@ class _Execution:
                 if point == READY:
                     self._verify(launch)
                     if foreground:
-                        self.foreground = console.Foreground(subreaper=False)
+                        self.foreground = launch.foreground = console.Foreground(subreaper=False)
                         if not console_socket:
                             self.foreground.prepare(launch)
                     send_to_engine(launch, console_socket, pidfd_socket)

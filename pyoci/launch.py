@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from pyoci import resctrl
     from pyoci.cgroups.units import Property
+    from pyoci.console import Foreground
     from pyoci.log import Log
 
 SIGKILL = 9
@@ -81,6 +82,7 @@ class Launch:
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
     `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before
     it is done, and each point that the child reaches. `process` is what errors call the process that the plan makes.
+    `foreground` is who takes the runtime's signals, once somebody does.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Launch:
         self.pidfd = -1
         self.start_time = 0
         self.console = -1
+        self.foreground: Foreground | None = None
         self._channel = -1
         self._network = -1
         self._own_rlimit: tuple[int, int, int] | None = None
@@ -316,7 +319,7 @@ class Launch:
         """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
         if the child ended without a record, or sends what the executor does not send.
         """
-        ready = watch.wait(self._channel, self.pid, self.pidfd, until_exec=may_end)
+        ready = watch.wait(self._channel, self.pid, self.pidfd, until_exec=may_end, foreground=self.foreground)
         if self._channel not in ready:
             if may_end:  # it runs its program, or did
                 return None

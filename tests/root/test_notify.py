@@ -367,6 +367,53 @@ def test_agent_that_leaves(runtime, bundle, way, answers):
         runtime.assert_gone()
 
 
+@pytest.mark.parametrize("way", ["run", "exec"])
+def test_signal_while_execve_waits(runtime, bundle, agent, way):
+    """An agent that never answers holds up the foreground, which a signal ends: nothing is left of the process."""
+    notify(bundle, agent.path, "execve").program("sleep", 100)
+    words = ["run", "--bundle", bundle.folder, runtime.id]
+    if way == "exec":
+        runtime.create()
+        runtime.start()
+        words = ["exec", runtime.id, "sleep", "100"]
+        agent.calls.clear()
+    bundle.write()
+    go = threading.Event()
+    agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
+    with subprocess.Popen(
+        runtime.command(*words), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: agent.calls)
+        process.terminate()
+        try:
+            assert "signal 15 has ended the runtime before the program ran\n" == process.communicate(timeout=AT_ONCE)[1]
+        finally:
+            process.kill()
+            go.set()
+        assert (1 if way == "run" else 255) == process.returncode
+    if way == "exec":
+        assert "running" == runtime.state()["status"]
+        assert [runtime.pid()] == json.loads(runtime("ps", "--format", "json", runtime.id).out)
+    else:
+        runtime.assert_gone()
+
+
+def test_signal_reaches_a_program_that_was_not_there_yet(runtime, bundle, agent):
+    """A signal that comes before execve is the program's, if that runs soon."""
+    notify(bundle, agent.path, "execve").program("/bin/sleep", 100)
+    # the signal ends it; the first process of a pid namespace would ignore it
+    bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
+    go = threading.Event()
+    agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
+    bundle.write()
+    words = runtime.command("run", "--bundle", bundle.folder, runtime.id)
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
+        wait_for(lambda: agent.calls)
+        process.send_signal(signal.SIGUSR1)
+        go.set()
+        assert 128 + signal.SIGUSR1 == process.wait(PATIENCE)
+
+
 def test_delete_beside_a_start_that_waits(runtime, bundle, agent):
     """An agent that never answers holds up start; `delete --force` ends both."""
     go = threading.Event()
