@@ -157,8 +157,8 @@ cdef extern from *:
         return 0;
     }
 
-    /* What `exec` does between the load of the filter and execve. */
-    static int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal)
+    /* What a process and the one that it clones do between the load of the filter and execve. */
+    static int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal, int starts, int settings)
     {
         const struct sock_filter *code = (const void *)program;
         size_t count = size / sizeof *code;
@@ -166,17 +166,24 @@ cdef extern from *:
         return pyoci_admits(code, count, SYS_clone, 5, clone)
             && pyoci_admits(code, count, SYS_write, 0, NULL) && pyoci_admits(code, count, SYS_read, 0, NULL)
             && pyoci_admits(code, count, SYS_setsid, 0, NULL) && pyoci_admits(code, count, SYS_exit_group, 0, NULL)
+            && (!starts || (pyoci_admits(code, count, SYS_close, 0, NULL) && pyoci_admits(code, count, SYS_rt_sigaction, 0, NULL)
+                && pyoci_admits(code, count, SYS_rt_sigprocmask, 0, NULL)))
+            && (!settings || (pyoci_admits(code, count, SYS_prlimit64, 0, NULL)
+                && pyoci_admits(code, count, SYS_sched_setattr, 0, NULL) && pyoci_admits(code, count, SYS_ioprio_set, 0, NULL)
+                && pyoci_admits(code, count, SYS_set_mempolicy, 0, NULL)
+                && pyoci_admits(code, count, SYS_get_mempolicy, 0, NULL)))
             && (!terminal || pyoci_admits(code, count, SYS_ioctl, 3, control))
             && (!privileged || (pyoci_admits(code, count, SYS_capset, 0, NULL) && pyoci_admits(code, count, SYS_capget, 0, NULL)));
     }
     """
-    int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal)
+    int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal, int starts, int settings)
 
 
-def admits_setup(bytes program not None, bint privileged, bint terminal):
-    """Whether a seccomp filter admits what `exec` does under it until the program runs: clone a process, talk to the
-    runtime, lead a session; `privileged`, drop the capability that has loaded it; with a `terminal` take that.
+def admits_setup(bytes program not None, bint privileged, bint terminal, bint starts=False, bint settings=False):
+    """Whether a seccomp filter admits what is done under it until the program runs: clone a process, talk to the runtime,
+    lead a session; `privileged`, drop the capability that has loaded it; with a `terminal` take that; with `starts` wait
+    for `start`; with `settings` set limits and priorities.
 
     `program` is an array of struct sock_filter, as `pyoci.plan.seccomp` compiles it.
     """
-    return bool(pyoci_admits_setup(program, <size_t>len(program), privileged, terminal))
+    return bool(pyoci_admits_setup(program, <size_t>len(program), privileged, terminal, starts, settings))

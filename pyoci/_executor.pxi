@@ -68,7 +68,7 @@ VERBS = (
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
     SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_FILTER
-    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER
+    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER, SLOT_HOST_PROC
 
 cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
@@ -497,6 +497,14 @@ cdef int open_own_proc(Context *ctx) noexcept nogil:
     return 0
 
 
+cdef int proc_of(Context *ctx, const char *path) noexcept nogil:
+    """The procfs to look `path` up in, -1 if none is open. One of the container's does not show a process that is outside of
+    its pid namespace: for that there is the host's."""
+    if ctx.slots[SLOT_HOST_PROC] >= 0 and strncmp(path, "thread-self/", 12) == 0:
+        return ctx.slots[SLOT_HOST_PROC]
+    return ctx.slots[SLOT_PROC]
+
+
 cdef int open_in_proc(Context *ctx, const char *path, int flags, int *step) noexcept nogil:
     """A file of procfs, which really is one, and over which nothing is mounted.
 
@@ -510,8 +518,9 @@ cdef int open_in_proc(Context *ctx, const char *path, int flags, int *step) noex
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
     step[0] = STEP_OPENAT2
     set_errno(EACCES)
-    if ctx.slots[SLOT_PROC] >= 0:
-        fd = <int>syscall(SYS_openat2, ctx.slots[SLOT_PROC], path, &how, sizeof(how))
+    cdef int proc = proc_of(ctx, path)
+    if proc >= 0:
+        fd = <int>syscall(SYS_openat2, proc, path, &how, sizeof(how))
     if fd < 0 and errno == EACCES:
         visible = open_visible_proc()
         if visible >= 0:
@@ -1202,7 +1211,7 @@ cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
         return 0
     if errno != ENOSYS:
         return STEP_FCHMODAT
-    if ctx.slots[SLOT_PROC] < 0:
+    if proc_of(ctx, "thread-self/fd") < 0:
         step = open_own_proc(ctx)
         if step:
             return step
@@ -1216,7 +1225,7 @@ cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
         at += 1
         n //= 10
     path[at] = 0
-    return STEP_FCHMODAT if fchmodat(ctx.slots[SLOT_PROC], path, mode, 0) < 0 else 0
+    return STEP_FCHMODAT if fchmodat(proc_of(ctx, path), path, mode, 0) < 0 else 0
 
 
 cdef void write_number(char *text, unsigned int number) noexcept nogil:
@@ -1529,7 +1538,7 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: /dev/console is a bind mount of the terminal, which is then taken.
+    # Contract: /dev/console is a bind mount of the terminal, on which fds 0 to 2 are then; with a it is taken.
     cdef int existed = 0, step = 0, tree
     cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], "/dev/console", False, 0, &existed, &step)
     if target < 0:
@@ -1545,7 +1554,7 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
     close(tree)
     close(target)
     step = do_use_terminal(ctx)
-    return step if step else do_take_terminal()
+    return do_take_terminal() if step == 0 and op.a else step
 
 
 cdef int do_use_terminal(Context *ctx) noexcept nogil:

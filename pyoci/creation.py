@@ -165,7 +165,7 @@ class _Creation:
     @property
     def notifies(self) -> bool:
         """Whether the container gets a socket for sd_notify."""
-        return any(op.where == NOTIFY for op in self.plan.init)
+        return any(op.where == NOTIFY for op in self.plan.child())
 
     def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
         """The plan, and whatever it warns about."""
@@ -310,7 +310,7 @@ class _Creation:
             "keyring": self.options.new_keyring,
         }
         filter_ = self.plan.filter
-        if filter_ is not None and any(op.verb == "load_seccomp" for op in self.plan.init):
+        if filter_ is not None and any(op.verb == "load_seccomp" for op in self.plan.child()):
             kept["seccomp"] = {"flags": filter_.flags}
             directory.keep(state.SECCOMP, filter_.program)
         directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
@@ -324,7 +324,7 @@ class _Creation:
         if HOOKS in self.plan.at:
             launch.slots[HOOK_STATE] = hooks.state_file()
             launch.slots[BUNDLE] = open_bundle(self.bundle)
-        for slot in {op.d for op in self.plan.init if op.verb == "run_hook"}:
+        for slot in {op.d for op in self.plan.child() if op.verb == "run_hook"}:
             launch.slots[slot] = hooks.state_file()
 
     def _remember(self, directory: Directory, launch: Launch, record: "dict[str, Any]") -> None:

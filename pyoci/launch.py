@@ -537,6 +537,10 @@ class Launch:
             what = "set a kernel parameter of" if op.s3.startswith("/linux/sysctl") else "move network devices to"
             raise SetupError(f"cannot {what} {op.s1}: it is the host's {op.s2} namespace", where=op.s3)
 
+    def _open_host_proc(self, op: Op) -> None:
+        """A procfs in which the bootstrap process finds itself, whatever it is going to have at /proc."""
+        self.slots[op.a] = posix.open(op.s1, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+
     def _make_cgroup(self, _op: Op) -> None:
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         self.cgroup = Cgroup.create(path, self.id, self.plan.writes, self._cgroup_mount, rootless=self._rootless)
@@ -664,6 +668,7 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
     "make_device": Launch._make_device,
     "open_device": Launch._open_device,
     "open_null": Launch._open_null,
+    "open_host_proc": Launch._open_host_proc,
     "open_namespace": Launch._open_namespace,
     "make_cgroup": Launch._make_cgroup,
     "enter_cgroup": Launch._enter_cgroup,

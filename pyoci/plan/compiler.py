@@ -8,12 +8,12 @@ from pyoci.cgroups import device_filter, resources
 from pyoci.config.names import RLIMITS
 from pyoci.errors import ConfigError, Problem, PyociError
 from pyoci.plan import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.plan.operations import CGROUP, CLONES, CREATED, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
+from pyoci.plan.operations import CGROUP, CLONES, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
 from pyoci.plan.paths import join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -124,19 +124,9 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
 
     rootfs.open_rootfs(plan, rootfs_path(config, options))
-    (plan.bootstrap if own.needs_bootstrap else plan.init).append(Op("hide_caller"))
-    plan.init.append(Op("set_pdeathsig", a=9))
-    if own.needs_bootstrap:
-        plan.bootstrap.append(Op("set_pdeathsig", a=9))
     # files of a process that is not dumpable are root's: a runtime that is not has to write to them before
     late = not host.may_mount and "user" in own.new
-    if not late:
-        (plan.bootstrap if own.needs_bootstrap else plan.init).append(Op("set_dumpable", a=0))
-    if own.needs_bootstrap:
-        plan.init.append(Op("set_dumpable", a=0))
-    if options.new_keyring:
-        (plan.bootstrap if own.needs_bootstrap else plan.init).extend(process.early_keyring(config.get("process", {})))
-    plan.init.append(Op("setsid"))
+    _begin(plan, own, process.early_keyring(config.get("process", {})) if options.new_keyring else (), dumpable=late)
     namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
     place = len(plan.init)
     plan.init.extend(_init(plan, config, host, options, own, mapper))
@@ -160,7 +150,32 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
 
         intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
     _make_room(plan, *host.open_files, options.preserve_fds)
+    if own.settles_first:
+        _settle_first(plan, own)
     return plan
+
+
+def _begin(plan: Plan, own: "namespaces.Namespaces", keyring: "Iterable[Op]", *, dumpable: bool) -> None:
+    """What the first process does before anything else, and a process that it clones does again."""
+    first = plan.bootstrap if own.needs_bootstrap else plan.init
+    first.append(Op("hide_caller"))
+    first.append(Op("set_pdeathsig", a=9))
+    if not dumpable:
+        first.append(Op("set_dumpable", a=0))
+    first.extend(keyring)
+    if own.settles_first:
+        return
+    if own.needs_bootstrap:
+        plan.init.extend((Op("set_pdeathsig", a=9), Op("set_dumpable", a=0)))
+    plan.init.append(Op("setsid"))
+
+
+def _settle_first(plan: Plan, own: "namespaces.Namespaces") -> None:
+    """The bootstrap process does all that comes before the clone of the container's process."""
+    at = next(index for index, op in enumerate(plan.init) if op.verb == "clone_init") + 1
+    plan.bootstrap.extend(plan.init[:at])
+    del plan.init[:at]
+    plan.before.append(Op("open_host_proc", own.where["pid"], "/proc", a=HOST_PROC))
 
 
 # crun's annotations that ask for another kind of container, with what this runtime makes instead.
@@ -186,7 +201,9 @@ def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
         return
     limit = RLIMITS["RLIMIT_NOFILE"]
     plan.before.insert(0, Op("raise_own_rlimit", "", "RLIMIT_NOFILE", a=limit, b=needed, c=hard))
-    ready = next(index for index, op in enumerate(plan.init) if op.verb == "sync" and op.a == READY)
+    ready = next(
+        index for index, op in enumerate(plan.init) if op.verb == "set_umask" or (op.verb == "sync" and op.a == READY)
+    )
     # by itself, which takes no privilege, and before the runtime sets the limits of the config
     plan.init.insert(ready, Op("set_rlimit", "", "RLIMIT_NOFILE", a=limit, b=soft, c=hard))
 
@@ -218,6 +235,8 @@ def _clone_mounts(plan: Plan) -> "list[Op]":
 
 def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
     """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
+    if own.settles_first:
+        return plan.meanwhile  # it inherits them of the bootstrap process
     return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
 
 
@@ -231,7 +250,7 @@ def _init(
 ) -> "Iterator[Op]":
     linux = config.get("linux", {})
     program = config.get("process", {})
-    filter_ = _seccomp(plan, linux, host, options)
+    filter_ = _seccomp(plan, linux, host, options, at_once=own.settles_first)
     early = options.cgroup_manager != "systemd"
 
     if early:
@@ -258,9 +277,9 @@ def _init(
         from pyoci.plan import net_devices  # most containers have none
 
         yield from net_devices.move_net_devices(plan, linux)
-    yield from hooks.create_hooks(plan, config)
+    yield from hooks.create_hooks(plan, config, own)
     yield from rootfs.pivot(options.no_pivot) if own.has("mount") else rootfs.enter()
-    yield from process.console(program)
+    yield from process.console(program, taken_later=own.settles_first)
     yield from mounts.finish_mounts(mount_ops)
     if program.get("cwd"):
         yield Op("make_directory", "/process/cwd", program["cwd"])
@@ -271,7 +290,7 @@ def _init(
     yield Op("reset_affinity")
     yield from personality(linux)
     if not program:
-        yield from _without_process(options)
+        yield from _without_process(options, settles_first=own.settles_first)
         return
     # who enters a user namespace has every capability there
     grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities
@@ -286,10 +305,12 @@ def _init(
         annotations=config.get("annotations", {}),
     )
     yield from process.security_labels(program)
-    yield from process.settle(program, env, capabilities, groups, options.preserve_fds)
+    outside = own.settles_first
+    yield from process.settle(program, env, capabilities, groups, options.preserve_fds, outside_pids=outside)
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [Op("commit")]
-    yield from process.start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
+    start = process.settled_start if own.settles_first else process.start
+    yield from start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
 
 
 def _mounts_in_unit(mount_ops: "list[Op]", own: "namespaces.Namespaces") -> "Iterator[Op]":
@@ -333,11 +354,18 @@ def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
     return devices.RUNTIME if "user" in own.new else devices.RUNTIME_ONCE_JOINED
 
 
-def _without_process(options: Options) -> "Iterator[Op]":
+def _without_process(options: Options, *, settles_first: bool) -> "Iterator[Op]":
     """A container may be created without `process`; it can't be started, and `start` says so."""
+    if settles_first:
+        yield Op("drop_bounding", "/process")
+        yield Op("close_fds", a=3 + options.preserve_fds)
+        yield Op("set_capabilities", "/process")
+        yield Op("clone_init", "/linux/namespaces", a=9)
+        yield Op("setsid")
     yield Op("sync", a=READY)
     yield Op("set_pdeathsig", a=0)
-    yield Op("close_fds", a=3 + options.preserve_fds)
+    if not settles_first:
+        yield Op("close_fds", a=3 + options.preserve_fds)
     yield Op("sync", a=CREATED)
     yield Op("wait_start")
 
@@ -368,12 +396,16 @@ def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":
         yield memory_policy.set_memory_policy(linux["memoryPolicy"])
 
 
-def _seccomp(plan: Plan, linux: "dict[str, Any]", host: Host, options: Options) -> "seccomp.Filter | None":
+def _seccomp(
+    plan: Plan, linux: "dict[str, Any]", host: Host, options: Options, *, at_once: bool
+) -> "seccomp.Filter | None":
     if not linux.get("seccomp"):
         return None
     compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
     plan.warnings.extend(compiled.warnings)
     plan.filter = compiled
+    if at_once:
+        compiled.program  # noqa: B018 - what the plan is depends on what it says
     if not compiled.is_compiled:
         plan.meanwhile.append(Op("write_filter", seccomp.WHERE))
     if compiled.notify:

@@ -25,7 +25,8 @@ DEFAULT_DEVICES = (
     ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0),
 )  # fmt: skip
 
-# A link is made only where its target exists once the mounts are done: no /proc, no links.
+# A link is made only where there is a procfs once the mounts are done: no /proc, no links. Who makes them need not be
+# in the pid namespace, and then has no folder of its own there.
 LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr"),
@@ -56,7 +57,7 @@ def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "I
         return
     yield Op("symlink", "", "pts/ptmx", PTMX)
     for target, link in LINKS:
-        yield Op("symlink", "", target, link, target)
+        yield Op("symlink", "", target, link, "/proc/self")
 
 
 def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[dict[str, Any], str, str]]":

@@ -5,6 +5,7 @@ operations at the synchronisation point `hooks`. createContainer and startContai
 of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
 """
 
+from pyoci.plan.namespaces import outside_pids
 from pyoci.plan.operations import ADD_HOME, CREATE_STATE, HOOKS, START_STATE, Op, sync
 
 TYPE_CHECKING = False
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from pyoci.plan.namespaces import Namespaces
     from pyoci.plan.operations import Plan
 
 
@@ -73,14 +75,14 @@ def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[Op]":
         yield Op("open_bundle", "/hooks/createContainer", bundle)
 
 
-def create_hooks(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
+def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "Iterator[Op]":
     """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
     if on_host or in_container:
         plan.at[HOOKS] = on_host
         yield sync(HOOKS, "/hooks")
-        yield from in_container
+        yield from outside_pids(plan, own, in_container)
 
 
 def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[Op]":

@@ -55,6 +55,9 @@ class Namespaces:
             or self.joins_first
             or bool(self.time_offsets and "time" in self.new)
         )
+        # Others are in a pid namespace that is joined: they don't see the container's process before it is settled.
+        # With a user namespace of its own it need not be: it has no power over the host, and is the host's to trace.
+        self.settles_first = "pid" in self.joined and not self.own_user
 
     def made_by_clone(self) -> "list[str]":
         """The namespaces that the clone of the first process makes."""
@@ -132,6 +135,21 @@ def cgroup_namespace(namespaces: Namespaces) -> "Iterator[Op]":
         yield Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"])
 
 
+def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[Op]") -> "Iterator[Op]":
+    """`hooks` of a process that has joined a pid namespace for its children, which others are in: they are not to see a
+    hook, which has the runtime's power."""
+    if not (hooks and namespaces.settles_first):
+        yield from hooks
+        return
+    where, slot = namespaces.joined["pid"][1], plan.new_slot()
+    flag = CLONE_FLAGS["pid"]
+    plan.before.append(Op("open_namespace", where, "/proc/self/ns/pid", "pid", a=slot, b=flag))
+    yield Op("join_namespace", where, "pid, the runtime's", a=slot, b=flag)
+    yield from hooks
+    joined = next(op for op in plan.bootstrap if op.verb == "join_namespace" and op.b == flag)
+    yield Op("join_namespace", where, "pid", a=joined.a, b=flag)
+
+
 def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
     """One operation for each namespace to join; the runtime opens them all before anything is entered."""
     linux = namespaces.linux
@@ -152,7 +170,7 @@ def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
 
 def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> "Iterator[Op]":
     """What takes effect in the next child only: pid namespaces, clock offsets, and all that a joined user namespace is
-    to own. Ends in the clone of the container's init."""
+    to own. Ends in the clone of the container's init, unless a pid namespace is joined."""
     if namespaces.own_user:
         yield Op("become_root", namespaces.where["user"])
     made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
@@ -169,7 +187,8 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> 
     for kind in ("pid", "time"):
         if kind in joins:
             yield joins.pop(kind)
-    yield Op("clone_init", "/linux/namespaces", a=9)
+    if not namespaces.settles_first:
+        yield Op("clone_init", "/linux/namespaces", a=9)
 
 
 def id_map(mappings: "Iterable[dict[str, Any]]") -> str:

@@ -44,7 +44,7 @@ PARENT_VERBS = (
     "run_id_mapper", "write_time_offsets", "write_oom_score_adj", "move_net_device", "chown_cgroup", "run_host_hook",
     "send_console", "sched_setattr", "ioprio_set", "prlimit", "raise_own_rlimit", "commit", "send_listener",
     "open_container", "open_container_root", "set_affinity", "enter_cgroup", "verify_namespaces", "write_filter",
-    "connect_systemd", "set_property", "start_unit", "await_unit", "change_property",
+    "open_host_proc", "connect_systemd", "set_property", "start_unit", "await_unit", "change_property",
 )  # fmt: skip
 
 # What the container's first process clones by itself where the runtime has no power over mounts, by the runtime's verb.
@@ -66,6 +66,7 @@ ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL =
 PROC, PTY, MASK_DIRECTORY, FILTER = range(8, 12)
 CREATE_STATE = 12  # only this side knows it by number
 NOTIFY_FOLDER = 13
+HOST_PROC = 14
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).
@@ -190,7 +191,7 @@ class Plan:
     def complete(self) -> None:
         """Compute now what the runtime would compute meanwhile: for those who look at the plan and don't run it."""
         if self.filter is not None:
-            for op in (*self.meanwhile, *self.init):
+            for op in (*self.meanwhile, *self.child()):
                 if op.verb in ("write_filter", "load_seccomp"):
                     op.a = self.filter.instructions
 

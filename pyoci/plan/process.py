@@ -9,6 +9,7 @@ has neither privilege nor descriptor of the runtime's from the moment they can s
 
 import _struct
 
+from pyoci import _native
 from pyoci.config.names import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.errors import ConfigError, Problem
 from pyoci.plan.operations import CONSOLE, CREATED, FILTER, OUTSIDE_PIDS, QUIET, READY, Op, sync
@@ -60,17 +61,21 @@ def _names(bits: int) -> "list[str]":
     return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
 
 
-def console(process: "dict[str, Any]", *, on_dev_console: bool = True) -> "Iterator[Op]":
+def console(process: "dict[str, Any]", *, on_dev_console: bool = True, taken_later: bool = False) -> "Iterator[Op]":
     """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
 
-    One that is not `on_dev_console` is only opened and put on descriptors 0 to 2: the leader of a session takes it.
+    One that is not `on_dev_console`, or is `taken_later`, is only put on descriptors 0 to 2: a process that leads a
+    session takes it.
     """
     if not process.get("terminal"):
         return
     size = process.get("consoleSize", {})
     uid = process.get("user", {}).get("uid", 0)
     yield Op("open_console", "/process/terminal", a=CONSOLE, b=size.get("height", 0), c=size.get("width", 0), d=uid)
-    yield Op("mount_console" if on_dev_console else "use_terminal", "/process/terminal")
+    if on_dev_console:
+        yield Op("mount_console", "/process/terminal", a=not taken_later)
+    else:
+        yield Op("use_terminal", "/process/terminal")
 
 
 def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
@@ -301,6 +306,38 @@ def start(
     yield from enter_program(process, env, hooks, seccomp, capabilities)
 
 
+def settled_start(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+    settings: "list[Op]",
+) -> "Iterator[Op]":
+    """`start` for a process that others may see as soon as it is there: who clones it loads the filter, if that admits
+    what is done under it."""
+    early = seccomp is not None and _native.admits_setup(
+        seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(settings)
+    )
+    yield set_umask(process)
+    if early and seccomp is not None:
+        yield from load_filter(seccomp, capabilities, quiet=True)
+    yield Op("clone_init", "/linux/namespaces", a=0 if early else 9)
+    yield Op("setsid")
+    if process.get("terminal"):
+        yield Op("take_terminal", "/process/terminal")
+    yield sync(READY)
+    if not early:
+        yield Op("set_pdeathsig", a=0)
+    yield from settings
+    yield sync(CREATED)
+    yield Op("wait_start")
+    if seccomp is not None and not early:
+        yield from load_filter(seccomp, capabilities)
+    yield from hooks
+    yield exec_program(process, env)
+
+
 def enter_program(
     process: "dict[str, Any]",
     env: "list[str]",
@@ -357,6 +394,7 @@ __all__ = [
     "security_labels",
     "set_umask",
     "settle",
+    "settled_start",
     "start",
     "variable",
 ]

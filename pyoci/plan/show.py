@@ -362,6 +362,7 @@ _PHRASES: "dict[str, Callable[[Op], str]]" = {
     "open_container_root": lambda op: f"{op.s1}: the root of its first process",
     "open_device": lambda op: f"{op.s1}  {op.s2} {op.b}:{op.c}",
     "open_devices": lambda op: f"{op.c} nodes of the runtime's tmpfs",
+    "open_host_proc": _first,
     "open_namespace": lambda op: f"{op.s2}  {op.s1}",
     "open_null": _first,
     "open_proc": lambda op: f"the one at {op.s1}" if op.s1 else "",

@@ -27,7 +27,9 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     plan.writes = units.rounded(resources.writes(limits))
     early = units.base(name, id)
     late: list[units.Property] = []
-    hooked = any(op.verb == "run_hook" for op in plan.init)  # not before every process of the set-up was cloned
+    hooked = any(
+        op.verb in ("run_hook", "clone_init") for op in plan.init
+    )  # not before every process of the set-up was cloned
     for write in plan.writes:
         found = units.changes([write]) if name.is_slice else units.properties([write])
         (late if hooked and write.controller == "pids" else early).extend(found)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import CAPABILITIES, Attack, wait_for
+from pyoci.config.names import CAPABILITIES as CAPABILITY_NUMBERS
+from tests.support.hostile import CAPABILITIES, PATIENCE, Attack, wait_for
 from tests.support.probe import build
 
 pytestmark = pytest.mark.root
@@ -156,6 +157,46 @@ def build_program(attack: Attack) -> Path:
     source.write_text(PROGRAM)
     subprocess.run(["gcc", "-static", "-nostdlib", "-ffreestanding", "-o", program, source], check=True)
     return program
+
+
+@pytest.mark.parametrize(("seccomp", "nnp"), [(False, False), (True, False), (True, True)],
+                         ids=["", "seccomp", "seccomp-nnp"])  # fmt: skip
+def test_first_process_in_a_joined_pid_namespace(
+    attack: Attack, host_environment: dict[str, str], seccomp: bool, nnp: bool
+) -> None:
+    """Who is in a pid namespace that a container joins, finds its first process with that container's powers only, be it
+    that it is set up, or waits for its start; a hook of the host is not to be seen at all."""
+    seizer = Seizer(attack)
+    seizer.start(host_environment)
+    bounding = f"{sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES):016x}"
+    folder = attack.folder / "joining"
+    folder.mkdir()
+    config = json.loads((attack.bundle / "config.json").read_text())
+    config["root"]["path"] = str(attack.rootfs)
+    config["process"] |= {"args": ["/bin/true"], "noNewPrivileges": nnp}
+    config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
+    if seccomp:
+        config["linux"]["seccomp"] = PROFILE
+    config["hooks"] = {"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", ":"]}]}
+    for entry in config["linux"]["namespaces"]:
+        if entry["type"] == "pid":
+            entry["path"] = f"/proc/{attack.pid()}/ns/pid"
+    (folder / "config.json").write_text(json.dumps(config))
+    for number in range(ROUNDS // 2):
+        name = f"{attack.id}n{number}"
+        attack._ids.add(name)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": host_environment}
+        command = attack.command("run", "--bundle", folder, name)
+        assert 0 == subprocess.run(command, timeout=PATIENCE, check=False, **quiet).returncode
+
+    found = seizer.seized()
+    set_up = [process for process in found if process["comm"] == "init"]
+    assert set_up, "the attacker was too slow each time"
+    assert {"init", "true"} >= {process["comm"] for process in found}
+    assert {(bounding, bounding)} == {(process["CapBnd"], process["CapPrm"]) for process in set_up}
+    assert {("2" if seccomp else "0", str(int(nnp)))} == {(p["Seccomp"], p["NoNewPrivs"]) for p in found}
+    assert {"no"} == {process["secret"] for process in found}
+    assert {int(process["mount"]) for process in found} <= {MOUNT_IS_FORBIDDEN, JUST_EXECUTED}
 
 
 @pytest.mark.parametrize("nnp", [True, False])

@@ -35,6 +35,29 @@ static int is_set_up(int pid)
     return end && sscanf(end + 2, "%*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & PF_FORKNOEXEC;
 }
 
+/* Stop it. Whether it is stopped in its set-up: if its program runs already, that goes on. */
+static int stop_in_setup(int pid)
+{
+    char path[64], text[1024], letter = 0;
+    if (kill(pid, SIGSTOP) < 0) return 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    for (;;) {
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (fd >= 0) close(fd);
+        if (n <= 0) return 0;
+        text[n] = 0;
+        unsigned flags;
+        char *end = strrchr(text, ')');
+        if (!end || sscanf(end + 2, "%c %*d %*d %*d %*d %*d %u", &letter, &flags) != 2 || letter == 'Z' || letter == 'X') return 0;
+        if (!(flags & PF_FORKNOEXEC)) {
+            kill(pid, SIGCONT);
+            return 0;
+        }
+        if (letter == 'T') return 1;
+    }
+}
+
 static int exit_held(void)
 {
     int pipe_fds[2];
@@ -62,7 +85,9 @@ int main(int argc, char **argv)
         while ((entry = readdir(proc))) {
             int pid = atoi(entry->d_name);
             if (pid <= 1 || pid >= PIDS || pid == getpid() || (seen[pid] && !stops) || !is_set_up(pid)) continue;
-            if (stops || once) {
+            if (once) {
+                if (!stop_in_setup(pid)) continue;
+            } else if (stops) {
                 if (kill(pid, SIGSTOP) < 0) continue;
             } else if (ptrace(PTRACE_SEIZE, pid, 0, 0) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0) {
                 continue;
