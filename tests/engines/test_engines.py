@@ -29,16 +29,16 @@ print(*before.left(), sep="\\n")
 
 def machine(script):
     """A machine that runs a script, and the cgroup that it has."""
-    command = [engines.MACHINE, engines.STABLE, "procps", "--", "sh", "-c", script]
+    command = [engines.MACHINE, engines.NEWEST, "procps", "--", "sh", "-c", script]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return process, f"pyoci-engines.{process.pid}"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def debian():
-    """The stable Debian is there: making it is told on standard error."""
+    """The newest Debian is there: making it is told on standard error."""
     packages = [*engines.COMMON, "procps", "iproute2"]
-    subprocess.run([engines.CHECKOUT / "tools/debian", engines.STABLE, *packages, "--", "true"], check=True)
+    subprocess.run([engines.CHECKOUT / "tools/debian", engines.NEWEST, *packages, "--", "true"], check=True)
 
 
 def test_machine():
@@ -126,7 +126,7 @@ def test_machine_ends():
 def test_leaks():
     """A process, a mount, a cgroup, a state, a descriptor that is left is told."""
     status, out, err = run(
-        engines.MACHINE, engines.STABLE, *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT
+        engines.MACHINE, engines.NEWEST, *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT
     )
 
     assert (0, "") == (status, err)

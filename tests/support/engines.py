@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
-OLD, STABLE, NEWEST = "bookworm", "trixie", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
+OLD, NEWEST = "bookworm", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
 # Docker 26 of the stable release loses the output of more short containers on a busy machine (support/docker.py), and Podman 5.4
 # can't remove a container whose conmon was killed: with runc as well. Its containerd 1.7 lacks what a current kubelet asks for.
 SUITES = {"docker": NEWEST, "containerd": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
@@ -95,7 +95,7 @@ def run(
         suite: The Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """
-    debian = suite or SUITES.get(engine, STABLE)
+    debian = suite or SUITES[engine]
     command = [
         *(*MACHINES[machine], MACHINE, *(["--systemd"] if "systemd" in machine else [])),
         *(debian, *COMMON, *ENGINES[engine], "--"),
