@@ -285,7 +285,7 @@ class Container:
                 undo = resctrl.change(self._record["rdt"], schemas)
             cgroup = self.cgroup()
             try:
-                update(cgroup, resources)
+                update(cgroup, resources, str(self._record.get("ociVersion", "")))
             except BaseException:
                 if undo is not None:
                     undo()

@@ -274,6 +274,7 @@ class _Creation:
         namespaces = {entry["type"]: entry.get("path", "") for entry in config.get("linux", {}).get("namespaces", ())}
         return {
             "id": self.id,
+            "ociVersion": config["ociVersion"],
             "status": "creating",
             "pid": -1,
             "startTime": 0,

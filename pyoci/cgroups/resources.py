@@ -125,6 +125,24 @@ def writes(resources: "dict[str, Any]", where: str = "/linux/resources") -> list
     ]
 
 
+def as_meant(resources: "dict[str, Any]", version: str) -> "dict[str, Any]":
+    """`resources` in the words of version 1.3 of the specification, from which on a `pids.limit` of 0 is a limit.
+
+    Before, engines said unlimited with it, as Podman 4 does, and runtimes took it so. `version` is `ociVersion` of the
+    container's config, "" if that is not known.
+    """
+    pids = resources.get("pids", {})
+    if pids.get("limit") != 0 or _is_at_least_1_3(version):
+        return resources
+    return {**resources, "pids": {**pids, "limit": -1}}
+
+
+def _is_at_least_1_3(version: str) -> bool:
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    return major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (1, 3)
+
+
 def controllers(wanted: "list[Write]") -> tuple[list[str], list[str]]:
     """(the controllers that `wanted` needs, those that it can do without), each once, in order."""
     needed = {w.controller: None for w in wanted if w.controller and not w.default}

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from pyoci.cgroups.fs import Cgroup
 
 
-def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> None:
-    """Put `resources` into effect. Raises CgroupError for what can't be had; the limits are then as they were.
+def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]", version: str) -> None:
+    """Put `resources` into effect. `version` is the `ociVersion` of the container's config.
+
+    Raises CgroupError for what can't be had; the limits are then as they were.
 
     Device rules are left alone: engines send the container's whole `linux.resources`.
     """
-    wanted = cgroup.fitted(conversion.writes(_completed(cgroup, resources), ""))
+    meant = conversion.as_meant(resources, version)
+    wanted = cgroup.fitted(conversion.writes(_completed(cgroup, meant), ""))
     cgroup.enable(wanted)
     undo: list[Write] = []
     for write in wanted:

@@ -138,7 +138,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
 
         unit.compile_unit(plan, config, host, options.container_id, _of_init(plan, own))
     else:
-        _cgroup(plan, linux, options, host)
+        _cgroup(plan, config, options, host)
     if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
@@ -415,9 +415,10 @@ def _seccomp(
     return compiled
 
 
-def _cgroup(plan: Plan, linux: "dict[str, Any]", options: Options, host: Host) -> None:
+def _cgroup(plan: Plan, config: "dict[str, Any]", options: Options, host: Host) -> None:
     """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
-    limits = linux.get("resources", {})
+    linux = config.get("linux", {})
+    limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
     plan.writes = resources.writes(limits)
     if options.cgroup_manager == "disabled":
         plan.no_cgroup = options.no_cgroup

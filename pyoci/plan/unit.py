@@ -22,7 +22,7 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     Raises `CgroupError` with the pointer of a path, limit or annotation that can't be had.
     """
     linux = config.get("linux", {})
-    limits = linux.get("resources", {})
+    limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
     name = units.parse_path(linux.get("cgroupsPath", ""), id, user=host.user_manager)
     plan.writes = units.rounded(resources.writes(limits))
     early = units.base(name, id)

@@ -206,12 +206,29 @@ def test_the_runtimes_cgroup_was_killed_once(runtime, bundle, existing):
 
 @needs("pids")
 def test_no_process_but_the_first(runtime, bundle):
-    """pids.limit 0 is a limit (CG-40): the program runs, and can't make another."""
+    """pids.limit 0 is a limit from version 1.3 on (CG-40): the program runs, and can't make another."""
+    bundle.config["ociVersion"] = "1.3.0"
     bundle.linux["resources"]["pids"] = {"limit": 0}
     bundle.shell("echo one; (echo two); echo three")
     result = runtime.run()
     assert "one\n" == result.out
     assert "can't fork: Resource temporarily unavailable" in result.err
+
+
+@needs("pids")
+@pytest.mark.parametrize(("version", "limit"), [("1.2.1", "max"), ("1.3.0", "0")])
+def test_no_limit_of_processes_by_version(runtime, bundle, version, limit):
+    """A limit of 0, from create and from update: Podman 4 says unlimited with it, in configs up to version 1.2."""
+    bundle.config["ociVersion"] = version
+    bundle.linux["resources"]["pids"] = {"limit": 0}
+    bundle.program("sleep", 100)
+    runtime.create()
+    (cgroup,) = map(Path, runtime.host.cgroups(runtime.id))
+    assert [limit] == read(cgroup, "pids.max")
+    for wanted, expected in ((7, "7"), (0, limit)):
+        assert (0, "", "") == tuple(runtime("update", "--pids-limit", wanted, runtime.id))
+        assert [expected] == read(cgroup, "pids.max")
+    runtime.delete("--force")
 
 
 @needs("memory")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyoci.cgroups.resources import controllers, weight_of_shares, writes
+from pyoci.cgroups.resources import as_meant, controllers, weight_of_shares, writes
 from pyoci.errors import CgroupError
 
 MAX_U64 = 2**64 - 1
@@ -297,3 +297,17 @@ def test_weight_is_the_formula_of_the_peers(shares):
     exact = 10 ** ((math.log2(shares) ** 2 + 125 * math.log2(shares)) / 612 - 7 / 34)
 
     assert 0 <= weight_of_shares(shares) - exact < 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"),
+    [("1.0.0", -1), ("1.0.2-dev", -1), ("1.2.1", -1), ("1.2.1+dev", -1), ("", -1), ("1.3.0", 0), ("1.3.0-rc.1", 0), ("1.10.0", 0)],
+)  # fmt: skip
+def test_no_processes_is_unlimited_before_version_1_3(version, limit):
+    """From then on the specification says that 0 is a limit."""
+    assert {"pids": {"limit": limit}, "cpu": {}} == as_meant({"pids": {"limit": 0}, "cpu": {}}, version)
+
+
+@pytest.mark.parametrize("resources", [{}, {"pids": {}}, {"pids": {"limit": 1}}, {"pids": {"limit": -1}}])
+def test_other_limits_mean_the_same_in_every_version(resources):
+    assert resources == as_meant(resources, "1.0.0") == as_meant(resources, "1.3.0")
