@@ -253,13 +253,17 @@ class _Execution:
             if pid_file:
                 write_pid_file(pid_file, launch.pid)
         except BaseException as error:
-            launch.abort()
+            self._give_up(launch)
             self._require_container(error)
             raise
         finally:
             posix.close(self._init)
         launch.close()
         return launch
+
+    def _give_up(self, launch: Launch) -> None:
+        for warning in launch.abort():
+            self._log.warning(warning)
 
     def _admits_setup(self, filter_: Filter) -> bool:
         """Whether the filter can be loaded before the container sees the process: one with a listener can't, since the

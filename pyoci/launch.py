@@ -276,7 +276,7 @@ class Launch:
         if self._moved:
             from pyoci import net_devices
 
-            left = net_devices.bring_back(self._moved, self._network)
+            left += net_devices.bring_back(self._moved, self._network)
         if self.rdt is not None:
             left += self.rdt.undo()
         self.close()

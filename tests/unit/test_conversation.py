@@ -290,6 +290,17 @@ def test_process_that_is_killed():
     assert [] == made.abort()
 
 
+def test_abort_tells_everything_that_stays(monkeypatch):
+    """A process that its tracer keeps, and a network device: one does not hide the other."""
+    made, theirs = begun("/bin/sleep", "1000")
+    os.close(theirs)
+    monkeypatch.setattr(state, "reap", lambda pid, seconds: None)
+    monkeypatch.setattr(net_devices, "bring_back", lambda moved, network: ["cannot bring eth0 back"])
+    made._moved = [{}]
+    assert [f"process {made.pid} stays until its tracer ends", "cannot bring eth0 back"] == made.abort()
+    os.waitpid(made.pid, 0)
+
+
 def test_process_that_hangs_up(monkeypatch):
     """A process that closes its end of the channel and lives on is killed."""
     monkeypatch.setattr(launch, "_HANG_UP_PATIENCE", 0.1)
