@@ -290,17 +290,16 @@ class Directory:
 
     def load(self) -> "dict[str, Any]":
         """The record. Raises ContainerNotFound if the directory is another runtime's, StateError if it is broken."""
-        name = RECORD
-        try:
+        for name in (RECORD, OLD_RECORD, RECORD):  # another command may replace the old one between the first two
             try:
                 data = files.read(name, self.fd, 32 << 20)
+                break
             except FileNotFoundError:
-                name = OLD_RECORD
-                data = files.read(name, self.fd, 32 << 20)
-        except FileNotFoundError as error:
-            raise self._missing() from error
-        except OSError as error:
-            raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+                continue
+            except OSError as error:
+                raise StateError(f"cannot read {self.root}/{self.id}/{name}: {reason(error.errno or 0)}") from error
+        else:
+            raise self._missing()
         record = self._parse(name, data)
         if not isinstance(record, dict) or "pyoci" not in record:
             raise self._foreign()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pyoci import files
+from pyoci.state import Directory
 from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
 
 pytestmark = pytest.mark.root
@@ -212,6 +214,23 @@ def test_old_record(runtime, old):
     assert ["record.json"] == [path.name for path in old.iterdir() if path.name in ("record.json", "state.json")]
     assert "running" == runtime.state()["status"]
     runtime.delete("--force")
+
+
+def test_old_record_renamed_meanwhile(runtime, old, monkeypatch):
+    """A reader finds the record, even if another command renames it between the reader's two attempts."""
+    read = files.read
+
+    def rename_first(name, *rest):
+        if name == "state.json" and (old / name).exists():
+            (old / name).rename(old / "record.json")
+        return read(name, *rest)
+
+    directory = Directory.open(str(runtime.root), runtime.id)
+    monkeypatch.setattr(files, "read", rename_first)
+    try:
+        assert runtime.id == directory.load()["id"]
+    finally:
+        directory.close()
 
 
 def stdin_of(text):
