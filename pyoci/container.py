@@ -94,7 +94,7 @@ class Container:
             if self._directory.is_locked():
                 return "creating"
             self._record = self._directory.load()  # create may have ended since; else it was killed
-        pidfd = open_process(self._record)
+        pidfd = open_process(self._record, lasting=True)
         if pidfd < 0:
             return "stopped"
         posix.close(pidfd)

@@ -479,8 +479,12 @@ def birth(pid: int) -> "tuple[int, bool]":
     fields = _stat(pid)
     if not fields:
         return 0, False
-    killed = int(fields[28]) >> (_SIGKILL - 1) & 1 or int(fields[49]) & 0x7F == _SIGKILL  # pending, or taken
-    return int(fields[19]), bool(killed)
+    return int(fields[19]), _is_killed(fields)
+
+
+def _is_killed(fields: "list[bytes]") -> bool:
+    """Whether SIGKILL is pending, or was taken."""
+    return bool(int(fields[28]) >> (_SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == _SIGKILL
 
 
 def is_exiting(pid: int) -> bool:
@@ -543,9 +547,10 @@ def _is_hook(entry: "Any") -> bool:
     return all(type(texts) is list and all(type(text) is str for text in texts) for texts in lists)
 
 
-def open_process(record: "dict[str, Any]") -> int:
+def open_process(record: "dict[str, Any]", *, lasting: bool = False) -> int:
     """A pidfd of the container's init, -1 if it has ended or was never there. What it names was verified after it was
-    opened. Raises StateError if that can't be found out: a live process must not be taken for an ended one.
+    opened. With `lasting` -1 also for one that nothing keeps from ending. Raises StateError if that can't be found out:
+    a live process must not be taken for an ended one.
     """
     if record["pid"] < 0:
         return -1
@@ -556,7 +561,7 @@ def open_process(record: "dict[str, Any]") -> int:
             return -1
         raise StateError(f"cannot open process {record['pid']}: {reason(error.errno or 0)}") from error
     try:
-        same = _is_same(fd, record)
+        same = _is_same(fd, record, lasting=lasting)
     except OSError as error:
         posix.close(fd)
         raise StateError(f"cannot look at process {record['pid']}: {reason(error.errno or 0)}") from error
@@ -570,10 +575,13 @@ def open_process(record: "dict[str, Any]") -> int:
 _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 
 
-def _is_same(fd: int, record: "dict[str, Any]") -> bool:
+def _is_same(fd: int, record: "dict[str, Any]", *, lasting: bool) -> bool:
     """Whether `fd` is the process that the record describes, and alive."""
-    if start_time(record["pid"]) != record["startTime"] or boot_id() != record["bootId"]:
+    fields = _stat(record["pid"])
+    if not fields or int(fields[19]) != record["startTime"] or boot_id() != record["bootId"]:
         return False
+    if lasting and (_is_killed(fields) or (int(fields[6]) & _PF_EXITING and int(fields[17]) <= 1)):
+        return False  # but a first thread that has ended leaves the process to the others
     return not wait_ended(fd, 0)  # a zombie; but not one whose other threads live on
 
 

@@ -190,6 +190,42 @@ def test_list_of_a_thousand(runtime, bundle):
         folder.rmdir()
 
 
+# --- the end of the first process
+
+
+@pytest.mark.parametrize("words", [["kill"], ["kill", "--all"]], ids=" ".join)
+def test_killed_is_stopped(runtime, bundle, words):
+    """From the moment at which kill returns, though the process may take its time: it has memory to give back."""
+    source = runtime.folder / "hold.c"
+    source.write_text(
+        "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+        'int main(void) { memset(malloc(64 << 20), 1, 64 << 20); write(1, "held\\n", 5); for (;;) pause(); }\n'
+    )
+    subprocess.run(["cc", "-w", "-O0", "-static", source, "-o", bundle.rootfs / "hold"], check=True)
+    bundle.program("/hold")
+    for _ in range(20):
+        runtime.create()
+        runtime.start()
+        wait_for(lambda: runtime.output() == "held\n")
+        assert (0, "") == tuple(runtime(*words, runtime.id, "KILL"))[::2]
+        assert "stopped" == runtime.state()["status"]
+        runtime.delete()
+
+
+def test_start_against_kill(runtime, bundle):
+    """Whichever comes first, the container has stopped afterwards."""
+    bundle.program("sleep", 100)
+    for _ in range(30):
+        runtime.create()
+        null = subprocess.DEVNULL
+        start = subprocess.Popen(runtime.command("start", runtime.id), stdin=null, stdout=null, stderr=null)
+        kill = runtime("kill", runtime.id, "KILL")
+        status = runtime.status()
+        start.wait(PATIENCE)
+        assert (kill.status, status) in ((0, "stopped"), (0, "")), kill
+        runtime.delete("--force")
+
+
 # --- a record of pyoci 0.1.0's first builds, which is called state.json
 
 
