@@ -163,6 +163,15 @@ def test_systemd_driver(pyoci, server, engine):
 
 
 @on_uml
+def test_limits_of_old_podman(pyoci):
+    """What Debian 12's Podman asks of the controller pids."""
+    run = engines.run("podman4", machine="uml", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert ["works"] * 3 == [row["result"] for row in run.rows]
+
+
+@on_uml
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
 def test_limits(pyoci, engine):
     """What needs a controller that the host may lack."""
@@ -181,3 +190,12 @@ def test_limits_with_the_systemd_driver(pyoci, engine):
 
     assert 0 == run.status, run.output[-30_000:]
     assert {"works"} == {row["result"] for row in run.rows}
+
+
+@on_uml
+def test_the_newest_systemd(pyoci):
+    """What the kubelet changes of a scope of the newest systemd, on a machine with controllers."""
+    run = engines.run("containerd", "-k", "resize or privileged", machine="uml-newest-systemd", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert ["works"] * 2 == [row["result"] for row in run.rows]

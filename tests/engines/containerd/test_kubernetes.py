@@ -75,6 +75,7 @@ def test_exec_after_init_has_moved(privileged):
         new.rmdir()
 
 
+@pytest.mark.cgroup
 @pytest.mark.needs("cpu", "memory")
 def test_resize(pod):
     """UpdateContainerResources as for a resize in place: new limits, and memory.oom.group as it was."""

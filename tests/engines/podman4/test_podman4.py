@@ -16,6 +16,15 @@ def test_run(podman):
 
 
 @pytest.mark.needs("pids")
+@pytest.mark.parametrize("limit", ["-1", "0"])
+def test_no_pids_limit(podman, limit):
+    """run --pids-limit: without end, so the container can fork."""
+    out = podman("run", "--rm", "--pids-limit", limit, "busybox", "sh", "-c", FORK)
+
+    assert ["max", "child", "grandchild"] == out.split()
+
+
+@pytest.mark.needs("pids")
 def test_pids_limit(podman):
     """run --pids-limit and the default of the configuration."""
     out = podman("run", "--rm", "--pids-limit", "50", "busybox", "sh", "-c", FORK)
