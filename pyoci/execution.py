@@ -295,7 +295,11 @@ class _Execution:
     def _compare_namespaces(self, launch: Launch) -> None:
         for kind in self._namespaces:
             name = _NAMESPACES[kind]
-            if _inode(f"/proc/{launch.pid}/ns/{name}") != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
+            try:
+                its = _inode(f"/proc/{launch.pid}/ns/{name}")
+            except (FileNotFoundError, ProcessLookupError) as error:
+                raise launch.ended() from error
+            if its != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
 
     def _hold(self, launch: Launch) -> None:

@@ -323,7 +323,7 @@ class Launch:
         if self._channel not in ready:
             if may_end:  # it runs its program, or did
                 return None
-            raise self._ended()
+            raise self.ended()
         try:
             data, descriptors = _native.receive_fds(self._channel, 8192)
         except ConnectionResetError:  # it was killed before it had read our answer
@@ -333,7 +333,7 @@ class Launch:
         if not data:
             if may_end:
                 return None
-            raise self._ended()
+            raise self.ended()
         return data
 
     def _explain(self, op: Op, step: int, error: int, detail: int, payload: bytes) -> PyociError:
@@ -375,7 +375,7 @@ class Launch:
         try:
             self.tell(b"\1")
         except BrokenPipeError as error:
-            raise self._ended() from error
+            raise self.ended() from error
         except BlockingIOError as error:  # the executor reads each answer before it goes on
             raise nonsense("its answers are not read") from error
 
@@ -383,7 +383,7 @@ class Launch:
         """Send something to the child, without waiting until it reads. Raises OSError."""
         _native.send(self._channel, word)
 
-    def _ended(self) -> SetupError:
+    def ended(self) -> SetupError:
         """What to say of a child that vanished. One that has closed its end of the channel, and lives on, is killed."""
         hung_up = not state.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
         if hung_up:

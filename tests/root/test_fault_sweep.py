@@ -206,6 +206,7 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
     container = sweep.create()
     container.start()
     container.delete(force=True)
+    container.close()
     sweep.runtime.host.assert_clean(runtime.root)
     fds = open_descriptors()
     waits = [op.verb for op in sweep.ops].index("wait_start")
@@ -225,14 +226,17 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
             assert "stopped" == container.status()
             with pytest.raises(StatusError, match="stopped"):
                 container.start()
+            container.close()
             container = Container.load(runtime.id, root=str(runtime.root))
             container.delete()
+            container.close()
             sweep.assert_clean(fds)
             continue
         else:
             container = sweep.create()
             with pytest.raises(kind) as failure:
                 container.start()
+            container.close()
         message = str(failure.value)
         assert where == failure.value.where, what
         phrase = message.removeprefix(f"{where}: ") if where else message

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PF_FORKNOEXEC 0x40
@@ -76,6 +77,7 @@ int main(int argc, char **argv)
     if (argc != 2) return 2;
     int stops = !strcmp(argv[1], "stop"), once = !strcmp(argv[1], "once"), keeps = !strcmp(argv[1], "keep");
     if (!strcmp(argv[1], "exit")) return exit_held();
+    int status;
     DIR *proc = opendir("/proc");
     if (!proc) return 1;
     write(1, ".", 1);
@@ -89,8 +91,13 @@ int main(int argc, char **argv)
                 if (!stop_in_setup(pid)) continue;
             } else if (stops) {
                 if (kill(pid, SIGSTOP) < 0) continue;
-            } else if (ptrace(PTRACE_SEIZE, pid, 0, 0) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0) {
-                continue;
+            } else {
+                if (ptrace(PTRACE_SEIZE, pid, 0, 0) < 0) continue;
+                if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0 || waitpid(pid, &status, __WALL) < 0) continue;
+                if (!is_set_up(pid)) { /* it executes its program by now */
+                    ptrace(PTRACE_DETACH, pid, 0, 0);
+                    continue;
+                }
             }
             if (keeps) kill(pid, SIGKILL);
             if (!seen[pid]) write(1, ".", 1);

@@ -139,7 +139,7 @@ def converse(plan, config, said, pid, monkeypatch, **options):
     made._channel, theirs = _native.channel()
     made.pid, made.pidfd = pid, os.pidfd_open(pid)
     made._pidfds.append(made.pidfd)
-    monkeypatch.setattr(made, "_ended", lambda: SetupError("it ended"))
+    monkeypatch.setattr(made, "ended", lambda: SetupError("it ended"))
     monkeypatch.setattr(made, "_adopt", lambda pid: None)
     null = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
     peer = socket.socket(fileno=theirs)

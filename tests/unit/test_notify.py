@@ -70,7 +70,7 @@ def test_wait_ends_with_the_program_while_another_process_goes_on_to_speak(
 def test_last_words_of_the_program_count(tmp_path: Path, relay: Relay, ended: int, manager: socket.socket) -> None:
     """A program that is ready and ends at once was ready."""
     say(tmp_path, "STATUS=busy", "READY=1")
-    relay._barrier = lambda: None  # type: ignore[method-assign]
+    relay._barrier = lambda deadline: None  # type: ignore[method-assign]
     relay.wait(7, ended)
 
     assert [b"READY=1", b"MAINPID=7"] == [manager.recv(100), manager.recv(100)]
