@@ -5,6 +5,7 @@ What each malformed byte means is tested with the reader; here it is that the wh
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_values(attack: Attack, pointer: str, value: Any) -> None:
     place[int(last) if isinstance(place, list) else last] = value
     result = attack.run()
     assert (1, "", 1) == (result.status, result.out, result.err.count("\n")), result
-    assert "config.json:" in result.err
+    assert re.match(r"(config\.json:1:\d+: )?/\S*: ", result.err), result.err
     assert "/" + "/".join([*parents[:1], *([] if parents else [last])]) in result.err
 
 
