@@ -269,8 +269,8 @@ cdef extern from *:
         pyoci_arguments_end = argc > 0 ? argv[argc - 1] + strlen(argv[argc - 1]) : NULL;
     }
 
-    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of it: there may be what is
-     * none of the container's business, and each page that has a copy costs the runtime a fault when it writes to it. */
+    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of it: it may hold secrets
+     * of the host, and each page that has a copy costs the runtime a fault when it writes to it. */
     char *pyoci_heap;
 
     static void pyoci_keep_heap(int advice)
@@ -365,7 +365,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
     cdef int pidfd = -1, error
     cdef long pid
     cdef Py_ssize_t i
-    # Memory of its own, which the child gets a copy of even where it gets none of Python's and malloc's.
+    # A mapping of its own: the child gets a copy of it, but in the executable no copy of Python's and malloc's memory.
     cdef size_t ops_size = <size_t>len(ops), pool_size = <size_t>len(pool)
     cdef size_t table_size = (<size_t>len(vectors) + 1) * sizeof(char *)
     cdef size_t fds_size = (<size_t>len(slots) + 2) // 2 * 2 * sizeof(int)  # the pool is aligned to 8 bytes

@@ -326,7 +326,7 @@ def _of_commands() -> "list[Option]":
 
 
 def _meant(name: str, here: "Iterable[Option]", elsewhere: "tuple[str, Iterable[Option]]") -> str:
-    """A hint for an option that is unknown `here`: where it belongs, or which one was meant; "" if there is none."""
+    """A hint for an option that is unknown `here`: its place, or the option that the user meant; "" without a guess."""
     from pyoci import spelling
 
     place, others = elsewhere

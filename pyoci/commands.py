@@ -238,7 +238,7 @@ def validate(call: Call) -> int:
 
 
 def plan(call: Call) -> int:
-    """`pyoci plan [BUNDLE]`: what root would do, whoever asks."""
+    """`pyoci plan [BUNDLE]`: what root would do, for every user."""
     from pyoci import config, host
     from pyoci.plan import compiler, show
 

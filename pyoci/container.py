@@ -622,8 +622,10 @@ class Container:
 
 def list_all(root: str, *, must_exist: bool = False) -> "tuple[list[dict[str, Any]], list[str]]":
     """The state of every container under `root`, in the order of their ids, and what is wrong with those that can't be
-    read just now. What is not ours is left out. Raises StateError if `root` can't be used; where there is none, only
-    with `must_exist`: the default is made with the first container.
+    read just now. It leaves out directories of other runtimes.
+
+    Raises StateError if `root` can't be used. A missing one is an error only with `must_exist`: the first create makes
+    the default one.
     """
     try:
         fd = open_root(root, make=False)
@@ -658,7 +660,7 @@ def _open_pid(pid: int) -> int:
 
 
 def _kill(directory: Directory) -> None:
-    """End the container's first process, if there is one yet: whoever holds the lock has done with it then."""
+    """End the container's first process, if it has one yet, so that the create that holds the lock ends as well."""
     try:
         pidfd = open_process(directory.load())
     except PyociError:

@@ -1,8 +1,8 @@
 """What the container's process reports while it is set up, and what may keep it from reporting.
 
-The process is in the container by then. Root of the container may stop it, trace it, and speak in its place; so
-whatever it says is checked against the plan before it is used, and whoever stops it delays the runtime for a limited
-time. What takes long by itself, such as a hook, takes as long as it takes.
+The process is in the container by then. Root of the container may stop it, trace it, and speak in its place. So the
+runtime checks each record against the plan before it uses it, and waits for a stopped process for a limited time.
+What takes long by itself, such as a hook, has no limit.
 """
 
 import _struct
@@ -77,7 +77,7 @@ class Records:
                 raise nonsense("this operation can't fail so")
             return kind, index, step, error, detail, data[RECORD.size :]
         if step or error or length:
-            raise nonsense("a success has no error")
+            raise nonsense("it reports success and an error")
         expected = {
             SYNC: self._points.get(index, -1) == detail,
             CLONED: verb == "clone_init",
@@ -131,9 +131,9 @@ class Watch:
     ) -> "set[int]":
         """Wait until `fd` can be read or the process has ended: which of `fd` and `pidfd` are ready.
 
-        With `until_exec` an empty set as soon as the process has executed its program: if somebody has taken `fd` from
-        the process, the end of file never comes. A signal that asks the `foreground` to end does so, unless the program
-        runs soon. Raises SetupError.
+        With `until_exec` an empty set as soon as the process has executed its program: a tracer that has taken `fd`
+        from the process can keep the end of file from coming. A signal that asks the `foreground` to end does so,
+        unless the program runs soon. Raises SetupError.
         """
         poll = select.poll()
         poll.register(fd, select.POLLIN)

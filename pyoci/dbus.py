@@ -234,7 +234,7 @@ def _put_array(buffer: bytearray, element: str, values: "Iterable[Any]") -> None
 def dictionary(key: str, entries: "list[tuple[Any, Any]]") -> "dict[str, Any] | list[tuple[Any, Any]]":
     """A dictionary with keys of the basic type `key`: a dict if they are strings, else its entries.
 
-    Numbers have a hash that everybody knows, so whoever chooses them can choose those that collide.
+    CPython hashes numbers without a secret, so a sender can choose numbers that collide.
     """
     return dict(entries) if key in "sog" else entries
 

@@ -40,7 +40,7 @@ def _owns_pids() -> bool:
     try:
         owner = fcntl.ioctl(pids, _NS_GET_USERNS)
     except OSError:
-        return False  # it is none of this one or below it
+        return False  # the owner is neither this user namespace nor one below it
     finally:
         posix.close(pids)
     its, ours = posix.fstat(owner), posix.stat("/proc/self/ns/user")

@@ -80,9 +80,9 @@ class Launch:
     """The parent's side of one plan.
 
     `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none. `trace` is told each operation of the runtime's before
-    it is done, and each point that the child reaches. `process` is what errors call the process that the plan makes.
-    `foreground` is who takes the runtime's signals, once somebody does.
+    `console` is the master of its terminal, -1 if it has none. It calls `trace` with each operation of the runtime's
+    before it runs it, and with each point that the child reaches. `process` is what errors call the process that the
+    plan makes. `foreground` takes the runtime's signals, once there is one.
     """
 
     def __init__(
@@ -390,7 +390,7 @@ class Launch:
             state.send_signal(self.pidfd, SIGKILL)
         status = state.reap(self.pid, PATIENCE)
         self._children.remove(self.pid)
-        if status is None:  # who becomes the parent next reaps it once its tracer lets go
+        if status is None:  # its next parent reaps it once its tracer lets go
             status = state.wait_status(self.pid)
         if hung_up:
             return nonsense("it has hung up")

@@ -109,8 +109,8 @@ class Tracee:
             raise _failure(error) from error
 
     def _close_its_copy(self, number: int, tell: "Callable[[bytes], object]") -> None:
-        """Have a thread of the process close the listener: with it open, a call that waits for an agent which has
-        closed its own would wait for ever. It is asked for again and again: nothing else tells that it is closed.
+        """Have a thread of the process close the listener: with it open, a call would wait for ever for an agent that
+        has closed its own. This polls: the kernel has no event for a descriptor that another process closes.
         """
         if len(posix.listdir(f"/proc/{self._pid}/task")) == 1:  # there was no room for a thread
             return
@@ -126,7 +126,7 @@ class Tracee:
             if time.monotonic() > deadline:
                 text = "cannot close the process' own listener of the seccomp filter: no answer"
                 raise SetupError(f"{text} in {_PATIENCE} s", where=WHERE)
-            send_signal(self._pidfd, SIGCONT)  # somebody may have stopped the thread
+            send_signal(self._pidfd, SIGCONT)  # the container may have stopped the thread
             time.sleep(0.0005)
 
     def _await_filter(self) -> int:
@@ -172,7 +172,7 @@ class Tracee:
 
     def _resume(self) -> None:
         """Let it go on to its next system call, with the signal that it has got, but for one that would stop it. Raises
-        SetupError for a process that somebody stops again and again."""
+        SetupError if other processes stop it again and again."""
         event, signal = self._stop >> 8, self._stop & 0xFF
         if signal in _STOPS:
             self._stops += 1

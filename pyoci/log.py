@@ -188,7 +188,7 @@ def _open_file(path: str) -> int:
     how = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
     st = posix.fstat(fd)
-    if st.st_nlink > 1 and st.st_mode & _S_IFMT == _S_IFREG:  # planted by somebody who may not write to it, but link it
+    if st.st_nlink > 1 and st.st_mode & _S_IFMT == _S_IFREG:  # a user who may not write to a file may link it here
         posix.close(fd)
         raise PyociError(f"cannot open log {path}: it has several names (hard links)")
     return fd
@@ -225,7 +225,7 @@ def print_data(text: str) -> int:
 
 
 def _write_line(fd: int, level: str, message: str, render: "Render", patience: float = 0) -> bool:
-    """One line in one write(2). What can't be written is lost: there is nobody left to tell.
+    """Write one line in one write(2). A line that can't be written is lost, since errors have no other place to go.
 
     Waits up to `patience` seconds for room in a descriptor that does not block. False if there was none.
     """

@@ -1,8 +1,8 @@
 """sd_notify(3) across a container's border: the program tells that it is ready, the service manager hears it.
 
-Whoever starts the runtime with NOTIFY_SOCKET wants to know when the container is ready. The container gets a socket of
-its own, in a folder of its state that is mounted on /run/notify, and of what it says there only READY goes on, with the
-program's pid as the host has it: all else would be about the runtime's own service.
+A service manager that starts the runtime with NOTIFY_SOCKET wants to know when the container is ready. The container
+gets a socket of its own, in a folder of its state that is mounted on /run/notify. The runtime passes on READY alone,
+with the program's pid on the host: all else would be about the runtime's own service.
 """
 
 import _socket
@@ -30,11 +30,11 @@ _O_PATH = 0x200000
 class Relay:
     """The container's socket, and a connection to the service manager's.
 
-    A service manager that can't be told does not stop the container: the reason goes to `warnings`.
+    The container runs also if the service manager can't hear of it; the reason goes to `warnings`.
     """
 
     def __init__(self, upstream: str, warnings: "list[str]") -> None:
-        """`upstream` is the value of NOTIFY_SOCKET. Raises SetupError if nobody listens there."""
+        """`upstream` is the value of NOTIFY_SOCKET. Raises SetupError without a listener there."""
         self._warnings = warnings
         self._unsent: list[bytes] = []
         self._ready = False
@@ -107,7 +107,7 @@ class Relay:
         self.close()
 
     def close(self) -> None:
-        """What the program says from now on, nobody hears."""
+        """Drop what the program says from now on."""
         self._socket.close()
         self._manager.close()
 

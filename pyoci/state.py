@@ -42,7 +42,7 @@ _WAY = 0x200000 | posix.O_DIRECTORY | posix.O_CLOEXEC  # O_PATH
 
 
 def service_manager() -> str:
-    """The socket of whoever wants to know when the container is ready (sd_notify(3)), "" if nobody does."""
+    """The socket where a service manager waits for the container to be ready (sd_notify(3)), or ""."""
     return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
 
 
@@ -54,9 +54,9 @@ def notify_socket(root: str, id: str) -> str:
 def open_root(root: str, *, make: bool) -> int:
     """Descriptor of the directory that holds all containers.
 
-    It must be a real directory of ours that nobody else can write to, sticky or not: whoever can add a name there can
-    add a container, whose hooks we would run. Raises StateError, or ContainerNotFound-free FileNotFoundError when it
-    is missing and not to be made.
+    It must be a real directory of ours that no other user can write to, sticky or not: a user who can add a name there
+    can add a container, whose hooks we would run. With `make` this makes a missing one. Raises StateError,
+    and OSError as open(2) does, such as FileNotFoundError.
     """
     while root.endswith(("/", "/.")) and root != "/":  # a slash behind it would have a symlink followed
         root = root.removesuffix(".").rstrip("/") or "/"
@@ -128,7 +128,7 @@ class Directory:
         for attempt in range(CLAIM_ATTEMPTS):
             try:
                 return cls._claimed(root, root_fd, id)
-            except (FileNotFoundError, ContainerNotFound) as error:  # between mkdir and lock it is nobody's
+            except (FileNotFoundError, ContainerNotFound) as error:  # deleted between mkdir and lock
                 if attempt == CLAIM_ATTEMPTS - 1:
                     posix.close(root_fd)
                     raise StateError(f"cannot create container `{id}`: it was deleted at the same time") from error
@@ -411,8 +411,8 @@ class Directory:
         posix.rmdir(name, dir_fd=self.fd)
 
     def make_notify_folder(self) -> int:
-        """Make and open the folder where the container will find its socket. Anybody may pass: what of it the container
-        sees is read-only."""
+        """Make and open the folder where the container will find its socket. Every user may pass; the container
+        sees a read-only mount of it."""
         posix.mkdir(NOTIFY, 0o700, dir_fd=self.fd)
         folder = posix.open(NOTIFY, _DIRECTORY, dir_fd=self.fd)
         posix.fchmod(folder, 0o755)
@@ -494,7 +494,7 @@ def is_exiting(pid: int) -> bool:
 
 
 def glance(pid: int) -> "tuple[bytes, int]":
-    """What a process does, as the letter that /proc/PID/stat has for it, and its flags; b"" if there is none."""
+    """The state of a process, as a letter of /proc/PID/stat, and its flags; (b"", 0) if there is no such process."""
     fields = _stat(pid)
     return (fields[0], int(fields[6])) if fields else (b"", 0)
 

@@ -39,7 +39,7 @@ the first process. KILL of a container that has no pid namespace of its own goes
 when the first has ended, since the others do not end with it.""",
     "delete": """\
 A created container is killed first; one that runs, or is still being created, is only deleted with --force.
-The poststop hooks run, and one that fails is no error.""",
+The poststop hooks run; if one fails, delete warns and goes on.""",
     "pause": """\
 Returns when every process is stopped. The container's status is then `paused`.""",
     "resume": """\
@@ -66,7 +66,7 @@ if there is a fault.""",
     "plan": """\
 Prints the operations into which config.json is compiled, in their order, each with the value it comes from; in
 the end the hooks of `start` and `delete`. Annotations that ask for something and have no effect come first.
-It is what root would do, whoever asks. Nothing is run or touched.
+It prints the plan of root for every user. It runs and changes nothing.
 A step that is due to NOTIFY_SOCKET in the environment names that.""",
     "features": """\
 The document describes this pyoci, not this host. It is the specification's features document.""",

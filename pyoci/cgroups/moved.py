@@ -1,8 +1,8 @@
 """A first process that has moved out of the container's cgroup: where it is, and who is there with it.
 
 A container that sees the host's hierarchy may do that, as buildkitd does in a privileged pod. What manages the first
-cgroup removes it once it is empty. In the other cgroup may be anybody: nothing there is the container's but processes
-of its own pid namespace.
+cgroup removes it once it is empty. The other cgroup may hold any processes of the host. Only those in the container's
+pid namespace belong to the container.
 """
 
 import posix

@@ -351,8 +351,8 @@ def annotated(
 ) -> "list[Property]":
     """The properties that `org.systemd.property.NAME` annotations ask for and may set.
 
-    `writes` are the limits of config.json, which come first. `ignore` is told the annotation, its value, and why it
-    has no effect. Raises `CgroupError` with the pointer of an annotation whose value is none of systemd's.
+    `writes` are the limits of config.json, which come first. This calls `ignore` with the annotation, its value, and
+    why it has no effect. Raises `CgroupError` with the pointer of an annotation whose value systemd would not take.
     """
     limits = dict(_files(writes))
     found = []

@@ -1,7 +1,7 @@
 /* Hashes of strings, with a secret of each process.
  *
  * The image (image.c) has strings whose hash is known, and dictionaries that are ordered by it. The seed of those hashes is the
- * build's: anybody who reads the executable can compute strings that collide. So only the strings of the image keep
+ * build's: every user who reads the executable can compute strings that collide. So only the strings of the image keep
  * such a hash. Any other string gets one whose key is drawn by the kernel when it executes the program.
  *
  * The hash depends on the content alone, so equal strings have equal hashes wherever they come from: the function looks

@@ -1,4 +1,4 @@
-/* Hashes of strings that nobody can predict: see hashes.c. */
+/* Unpredictable hashes of strings: see hashes.c. */
 #ifndef PYOCI_HASHES_H
 #define PYOCI_HASHES_H
 

@@ -68,7 +68,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self.nodes: list[tuple[Test, int, int]] = []
-        # By strings: whoever writes the profile could choose numbers that collide (docs/decisions/0001-launcher.md).
+        # By strings: the profile's author could choose numbers that collide (docs/decisions/0001-launcher.md).
         self._known: dict[bytes, int] = {}
 
     def node(self, test: "Test", yes: int, no: int) -> int:

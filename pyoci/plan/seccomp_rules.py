@@ -95,7 +95,7 @@ class Rules:
             self.always = {**dict.fromkeys(names, (rule, action, [])), **self.always}
 
     def _refuse_floods(self, rule: int, more: int) -> None:
-        """A few megabytes of names and conditions would make a trillion rules, none of which the kernel would take."""
+        """Raise PyociError for too many rules: a few megabytes of names and conditions would make a trillion."""
         self._count += more
         if self._count > MOST_RULES:
             reason = f"there are more than {MOST_RULES} pairs of a system call and its conditions"
@@ -211,7 +211,7 @@ def _tree(decisions: Decisions, rules: "list[Rule]", default: int, *, wide: bool
 
 
 def _refuse_contradictions(rules: "list[Rule]") -> None:
-    # By strings: whoever writes the profile could choose numbers that collide (docs/decisions/0001-launcher.md).
+    # By strings: the profile's author could choose numbers that collide (docs/decisions/0001-launcher.md).
     seen: dict[str, tuple[int, int]] = {}
     for rule, action, conditions in rules:
         earlier, earlier_action = seen.setdefault(str(conditions), (rule, action))

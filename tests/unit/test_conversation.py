@@ -1,4 +1,4 @@
-"""The conversation of the runtime with the container's process, either of which somebody may speak for."""
+"""The conversation of the runtime with the container's process. An attacker may speak for either."""
 
 import contextlib
 import errno
@@ -199,7 +199,7 @@ NONSENSE = {
     "clone": (record(CLONED, 1, detail=1), "nothing of its kind comes next"),
     "exec": (record(EXEC, 1), "nothing of its kind comes next"),
     "kind": (record(77, 2), "nothing of its kind comes next"),
-    "success with an error": (record(SYNC, 2, 0, 5, detail=HOOKS), "a success has no error"),
+    "success with an error": (record(SYNC, 2, 0, 5, detail=HOOKS), "it reports success and an error"),
 }
 
 
