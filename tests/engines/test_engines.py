@@ -36,7 +36,7 @@ def machine(script):
 
 @pytest.fixture(scope="module", autouse=True)
 def debian():
-    """The newest Debian is there: making it is told on standard error."""
+    """Make the newest Debian, with progress on standard error."""
     packages = [*engines.COMMON, "procps", "iproute2"]
     subprocess.run([engines.CHECKOUT / "tools/debian", engines.NEWEST, *packages, "--", "true"], check=True)
 

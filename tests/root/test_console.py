@@ -379,8 +379,8 @@ def test_signal_while_nobody_reads(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_second_signal_while_nobody_reads(runtime, bundle):
-    """The program has ended, and nobody takes the rest of its output: a signal ends the runtime."""
+def test_second_signal_without_a_reader(runtime, bundle):
+    """The program has ended, and its last output has no reader: a signal ends the runtime."""
     bundle.process["terminal"] = True
     bundle.shell("i=0; while [ $i -lt 1000 ]; do echo 0123456789; i=$((i+1)); done; exit 9")
     bundle.write()

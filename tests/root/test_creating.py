@@ -217,7 +217,7 @@ def is_alive(pid):
 
 @pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
 def test_create_that_was_killed_is_deleted(runtime, hold, words):
-    """Nobody is at work on it any more: it has stopped, and can go."""
+    """A killed create leaves a stopped container, which delete removes."""
     create = begin_create(runtime)
     wait_for((runtime.folder / "running").exists)
     create.send_signal(signal.SIGKILL)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.root
 
 
 def test_a_container_that_should_not_be_there(runtime, bundle, host_clean, monkeypatch):
-    """A `create` that succeeds where it should fail is told of in seconds; afterwards the container is deleted."""
+    """A `create` that succeeds where it should fail fails the test in seconds; afterwards the container is deleted."""
     monkeypatch.setattr(deadline, "GRACE", 0.5)
     bundle.program("/bin/sleep", "1000")
     begun = time.monotonic()

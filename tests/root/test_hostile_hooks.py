@@ -111,7 +111,7 @@ def test_timeout_is_huge(attack: Attack, kind: str, timeout: int) -> None:
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"])
 def test_child_writes_for_ever(attack: Attack, kind: str) -> None:
-    """A process that a hook leaves behind, and that never stops to write, keeps nobody."""
+    """A process that a hook leaves behind, and that never stops to write, does not delay the runtime."""
     mark = seconds(attack)
     writer = f"exec /bin/busybox dd if=/dev/zero bs=64k count={mark}"
     script = " ".join([f"({writer}) &"] * 6) + " sleep 0.1; exit 0"
@@ -164,7 +164,7 @@ def test_state_can_not_be_changed(attack: Attack, kind: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_runtime_is_killed_while_a_hook_sleeps(attack: Attack, command: str, number: int, kind: str) -> None:
-    """No timeout, and somebody loses patience: the runtime ends, and with it the hook and the first process."""
+    """A signal ends the runtime while a hook without a timeout runs, and with it the hook and the first process."""
     mark = seconds(attack)
     set_hook(attack, kind, hook(f"echo > {attack.folder}/sleeping; exec sleep {mark}"))
     attack.write_config()
@@ -336,7 +336,7 @@ def test_output_forges_no_log_line(attack: Attack, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a\tb", "é", "a\u202eb", "a b", "a/../b", "\x7f", "a\0b"])
 def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
-    """An id that is none is shown, on one line, with what can't be printed escaped."""
+    """The error shows an invalid id on one line, with unprintable characters escaped."""
     if "\0" in name:
         with pytest.raises(ValueError):
             attack.pyoci("state", name)

@@ -541,7 +541,7 @@ def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
 
 
 def test_terminal_and_socket_belong_together(attack: Attack) -> None:
-    """A terminal without somebody at its other end is refused before anything is made."""
+    """create refuses a terminal without a console socket before it makes anything."""
     attack.process["terminal"] = True
     result = attack.create()
     assert (1, True) == (result.status, "no --console-socket" in result.err)
@@ -578,8 +578,8 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
 
 
 def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
-    """Whoever is container root in a user namespace can use up the keys of that user of the host, whom other
-    containers may share: they are made all the same, and exec works.
+    """Container root in a user namespace can use up the keys of its user on the host. create and exec of other
+    containers with that user still work.
     """
     if not Path("/proc/keys").exists():
         pytest.skip("a kernel without keyrings")

@@ -204,7 +204,7 @@ def test_node(attack: Attack, race: Callable[..., None]) -> None:
 
 
 def test_program(attack: Attack, race: Callable[..., None]) -> None:
-    """The program is a file now and a FIFO then: nobody waits at its other end."""
+    """The program is now a file and now a FIFO: the runtime never waits for the FIFO's other end."""
     volume = attack.rootfs / "volume"
     volume.mkdir()
     shutil.copy("/bin/busybox", volume / "true")

@@ -122,7 +122,7 @@ def test_fifo_is_replaced(attack: Attack, name: str, kind: str) -> None:
 
 
 def test_result_fifo_is_kept_open(attack: Attack) -> None:
-    """A start whose answer is held back by somebody else ends with the container, at the latest."""
+    """A start whose answer another process holds back ends with the container, at the latest."""
     place = created(attack)
     pid = attack.pid()
     keeper = os.open(place / "result.fifo", os.O_RDWR)
@@ -149,7 +149,7 @@ def test_parallel_starts(attack: Attack) -> None:
 
 
 def test_parallel_starts_after_a_killed_create(attack: Attack) -> None:
-    """Looking whether somebody else is at work must not give up one's own lock."""
+    """A command that asks whether another one is at work keeps its own lock."""
     place = created(attack)
     rewrite(place, status="creating")  # as a runtime leaves it that was killed just before it committed
     with ThreadPoolExecutor(8) as pool:
@@ -226,8 +226,8 @@ def is_locked(place: Path) -> bool:
 
 @pytest.mark.parametrize("existed", [False, True])
 def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, existed: bool) -> None:
-    """Whoever is in the cgroup of a container that has ended is not that container's: it is not killed, its limits
-    are not those from before, and the delete says so.
+    """A process in the cgroup of an ended container belongs to another container: delete leaves it and its limits alone,
+    and says so.
     """
     path = f"/{attack.id}"
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
@@ -290,7 +290,7 @@ def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Att
 
 
 def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) -> None:
-    """Of a container in the host's pid namespace nothing is left, and nobody there is its own."""
+    """A container in the host's pid namespace has ended: the processes in that namespace are not its own."""
     attack.linux["cgroupsPath"] = f"/{attack.id}"
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
     other = taken_over(attack)
@@ -481,7 +481,7 @@ WRONG: "dict[str, dict[str, Any]]" = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
-    """Whatever a record says, no command crashes, and nobody is signalled who is not the container's process."""
+    """Whatever a record says, no command crashes or signals a process that is not the container's."""
     place = created(attack)
     init = attack.pid()
     with rewritten(place, **WRONG[kind]):
@@ -496,7 +496,7 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen[bytes]", kind: str) -> None:
-    """`delete` does what it can, or says why it can't, and ends nobody but the container's own process."""
+    """`delete` does what it can, or says why it can't, and ends only the container's own process."""
     place = created(attack)
     init = attack.pid()
     try:
@@ -709,7 +709,7 @@ def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
 
 
 def test_state_is_private(attack: Attack) -> None:
-    """CVE-2021-41089: nobody else can look into the state, whatever the umask."""
+    """CVE-2021-41089: no other user can look into the state, whatever the umask."""
     attack.process["args"] = ["/bin/sleep", "100"]
     assert 0 == attack.create(umask=0).status
     for path, mode in ((attack.root, 0o700), (attack.root / attack.id, 0o700)):
@@ -750,7 +750,7 @@ def test_state_is_on_a_full_disk(attack: Attack, blocks: int) -> None:
 
 
 def test_state_is_on_a_read_only_disk(attack: Attack) -> None:
-    """EROFS is told likewise."""
+    """The error names EROFS as well."""
     attack.root.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(attack.root)], check=True)
     try:
@@ -831,7 +831,7 @@ def test_few_descriptors_of_a_list(attack: Attack) -> None:
 @pytest.mark.parametrize("file", ["record.json", "cgroup.freeze"])
 @pytest.mark.parametrize("error", ["EIO", "EMFILE", "ENOMEM"])
 def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -> None:
-    """The others are told, and that one is missing."""
+    """list shows the others, and reports that one is missing."""
     place = created(attack)
     assert 0 == attack.start().status
     record = json.loads((place / "record.json").read_text())

@@ -1,4 +1,4 @@
-"""Processes that somebody in the container stops, or traces, while the runtime sets them up: no command hangs."""
+"""The container stops or traces processes while the runtime sets them up: no command hangs."""
 
 import os
 import shutil
@@ -123,7 +123,7 @@ def test_create_in_a_joined_pid_namespace(stopped_by, how: str) -> None:
 
 
 def test_start_of_a_stopped_process(attack: Attack) -> None:
-    """Somebody has stopped the process that waits for its start: `start` has it go on."""
+    """Another process has stopped the one that waits for its start: `start` continues it."""
     attack.shell("echo started; exec sleep 1000")
     assert 0 == attack.create().status
     os.kill(attack.pid(), signal.SIGSTOP)

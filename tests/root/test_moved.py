@@ -1,6 +1,6 @@
 """A container whose first process has moved to another cgroup, as buildkitd does in a privileged pod of Kubernetes.
 
-The first cgroup may be gone then: whoever manages it removes it once it is empty.
+The first cgroup may be gone then: its manager removes it once it is empty.
 """
 
 import contextlib

@@ -618,7 +618,7 @@ def test_start_is_taken_up(runtime, bundle, agent):
 
 
 def test_stopped_process(runtime, bundle, agent):
-    """One that somebody has stopped goes on; it is not the program yet."""
+    """start continues a stopped process, which is not the program yet."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     runtime.create()
     pid = runtime.pid()
@@ -630,7 +630,7 @@ def test_stopped_process(runtime, bundle, agent):
 
 
 def test_process_that_is_stopped_again_and_again(runtime, bundle, agent):
-    """Whoever stops it while start traces it delays start, or has it fail, and does not hang it."""
+    """Stops while start traces the process delay start or make it fail; they do not hang it."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     again = f"{WHERE}: the container's process was stopped again and again while it was set up\n"
     for _ in range(5):

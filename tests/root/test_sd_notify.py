@@ -135,7 +135,7 @@ def test_run_detached(runtime, bundle, notifier, manager):
 
 UNREACHABLE = {
     "no such socket": ("/nowhere/notify", "no such file or directory"),
-    "no such name": ("@pyoci-nobody-listens-here", "connection refused"),
+    "no such name": ("@pyoci-without-a-listener", "connection refused"),
     "long name": ("@" + "x" * 108, "file name too long"),
     "long path": ("/" + "x" * 200, "no such file or directory"),
     "relative": ("notify", "expected an absolute path or @NAME"),
@@ -156,7 +156,7 @@ def test_dead_service_manager(runtime, says, bundle, kind, way):
         words = ["start", runtime.id]
     else:
         words = [*way.split(), "--bundle", bundle.folder, runtime.id]
-    # without a log: there a warning that nobody has asked for would be taken for the error
+    # without a log: an engine takes an unexpected warning in it for the error
     command = [runtime.executable, "--root", runtime.root, *words]
     with (runtime.folder / "told").open("wb") as told:
         done = subprocess.run(
@@ -246,7 +246,7 @@ def test_full_queue(runtime, says, bundle, stuck, way):
 
 
 def test_full_queue_that_drains(runtime, says, stuck):
-    """A service manager that reads again is told everything."""
+    """A service manager that reads again gets everything."""
     says("READY=1", env=environment(stuck))
     with subprocess.Popen(runtime.command("start", runtime.id), env=environment(stuck)) as start:
         assert ["READY=1"] == stuck.drain()

@@ -370,7 +370,7 @@ TOLD = {
 
 
 def test_what_a_running_scope_changes(runtime, bundle):
-    """Every property that an update tells systemd of, and none of those that it is made with alone."""
+    """systemd changes every property that update sets, and refuses those that only a new unit takes."""
     running(runtime, bundle)
     version = int(re.match(r"systemd (\d+)", systemctl("--version"))[1])
     assert set(TOLD) == set(units._PROPERTIES)

@@ -1,4 +1,4 @@
-"""Names that collide in dictionaries of an executable whose hash secret anybody can read."""
+"""Names that collide in dictionaries of an executable whose hash secret every user can read."""
 
 import os
 import random
@@ -87,7 +87,7 @@ def steps(hashes: Iterable[int], log2_size: int) -> float:
 
 
 def cpu(command: list[str], expected: int, **options: Any) -> float:
-    """Seconds of CPU that a command takes which ends with status `expected`; nobody sees what it prints."""
+    """Seconds of CPU that a command takes which ends with status `expected`. Its output is dropped."""
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     process = subprocess.Popen(command, **options)
     _, status, usage = os.wait4(process.pid, 0)

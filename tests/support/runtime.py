@@ -343,7 +343,7 @@ class Host:
 
     def cgroups(self, id: str = "") -> list[str]:
         """Cgroups of this test's containers."""
-        # not os.walk, which a tree that is deep enough makes fail, whoever has made it
+        # not os.walk, which fails in a very deep tree, and any test may have made one
         find = ["find", cgroup_mount(), "-ignore_readdir_race", "-type", "d", "-name", f"*{id or self.token}*"]
         return subprocess.run(find, capture_output=True, text=True, check=False, timeout=PATIENCE).stdout.splitlines()
 

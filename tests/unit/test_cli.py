@@ -602,8 +602,8 @@ def test_an_internal_error_is_one_line(error, pyoci, container):
 @pytest.mark.parametrize(
     ("words", "expected"), [("start x", (1, "", "cannot start: out of memory\n")), ("state x", (1, "", "cannot state: out of memory\n"))]
 )  # fmt: skip
-def test_a_lack_of_memory_is_no_internal_error(words, expected, pyoci, container, monkeypatch):
-    """It is told by what could not be done, with the command's status."""
+def test_lack_of_memory_fails_with_one_line(words, expected, pyoci, container, monkeypatch):
+    """The line names the command, which ends with its own status."""
     container.error = MemoryError()
     assert expected == pyoci(*words.split())
 
@@ -617,8 +617,8 @@ def test_a_lack_of_memory_is_no_internal_error(words, expected, pyoci, container
 
 
 @pytest.mark.parametrize("name", ["_dispatch", "_fail"])
-def test_a_lack_of_memory_anywhere_else_is_told(name, pyoci, monkeypatch, capfd):
-    """On the way to the command, and while its error is told."""
+def test_lack_of_memory_anywhere_else_fails_with_one_line(name, pyoci, monkeypatch, capfd):
+    """Before the command, and while pyoci writes its error."""
 
     def lack(*_):
         raise MemoryError

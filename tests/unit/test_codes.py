@@ -20,7 +20,7 @@ def found(pattern: str) -> set[str]:
 
 
 def test_rows_are_those_of_the_suite() -> None:
-    """Whoever meets one can look it up."""
+    """Every row that a file names exists."""
     named = found(rf"\b(?:{'|'.join(sorted(SECTIONS))})-\d\d\b(?!-)")
 
     assert [] == sorted(code for code in named if code.partition(": ")[2] not in rows.ROWS)

@@ -82,7 +82,7 @@ def begin(script: str, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def test_finish_tells_of_output_that_is_held_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The command has ended, a process that it left has not: that is told at once, not after the whole timeout."""
+    """The command has ended, a process that it left has not: finish fails at once, not after the whole timeout."""
     monkeypatch.setattr(deadline, "GRACE", 0.2)
     held = pytest.raises(deadline.HeldOpen, match="ended with status 3, and a process that it left keeps")
     with begin("sleep 1000 & echo $! >pid; exit 3", tmp_path) as process, held:

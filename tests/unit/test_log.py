@@ -311,7 +311,7 @@ def test_write_all_finishes_partial_writes(monkeypatch):
 
 
 def test_log_with_several_names_is_refused(path):
-    """Somebody may have linked a file there that the runtime may write to and they may not."""
+    """A user may have linked a file there that only the runtime may write to."""
     target = path.parent / "target"
     target.write_text("untouched")
     os.link(target, path)

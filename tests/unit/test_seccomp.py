@@ -451,7 +451,7 @@ def test_program_too_long() -> None:
 
 
 def test_too_many_conditional_rules() -> None:
-    """Names times conditions of a config of some megabytes would take all memory, and the kernel none of them."""
+    """Names times conditions of a few megabytes of config would take all memory, and the kernel refuses the filter."""
     names = [name for name, row in NUMBERS.items() if row[0] != -1][:300]
     rule = {"names": names, "action": "SCMP_ACT_ALLOW", "args": [arg(0, "EQ", n) for n in range(300)]}
     with pytest.raises(PyociError, match=r"^/linux/seccomp/syscalls/0: .* more than 65536 pairs of a system call"):

@@ -226,7 +226,7 @@ def test_annotation_with_a_wrong_value_is_an_error(name, text):
      "RefuseManualStop", "StopWhenUnneeded", "IgnoreOnIsolate", "Description", "kill", "A b", "A/b", "SomethingOfALaterSystemd"],
 )  # fmt: skip
 def test_annotation_does_not_set_any_other_property(name):
-    """Whatever its value is, which nobody reads."""
+    """pyoci ignores its value, valid or not."""
     for text in ("[uint32 1]", "'x'", "true", "no value"):
         ignored = (f"org.systemd.property.{name}", text, "an annotation may not set this property")
         assert ([], [ignored]) == annotated({name: text})
