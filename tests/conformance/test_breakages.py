@@ -113,7 +113,7 @@ BREAKAGES = [
     ),
     (
         "every signal is SIGTERM",
-        *("container.py", "send_signal(pidfd, signal)", "send_signal(pidfd, SIGTERM)"),
+        *("container.py", "if not send_signal(pidfd, signal)", "if not send_signal(pidfd, SIGTERM)"),
         ["OP-10"],
     ),
     (
@@ -172,7 +172,7 @@ BREAKAGES = [
     ),
     (
         "masked paths are not masked",
-        *("plan/rootfs.py", "for index, path in enumerate(masked):", "for index, path in enumerate(masked[:0]):"),
+        *("plan/rootfs.py", "for index, path in _once(masked):", "for index, path in _once(masked[:0]):"),
         ["MASK-01"],
     ),
     (
@@ -202,7 +202,7 @@ BREAKAGES = [
     ),
     (
         "read-only paths can be written",
-        *("plan/rootfs.py", 'enumerate(linux.get("readonlyPaths", ())):', "enumerate(()):"),
+        *("plan/rootfs.py", '_once(linux.get("readonlyPaths", ())):', "_once(()):"),
         ["MASK-02"],
     ),
     (
