@@ -229,7 +229,7 @@ class Container:
                 raise StatusError(f"cannot delete container {self._directory.id} that is not stopped: {status}")
             self._destroy()
         finally:
-            self._directory.let_go()
+            self._directory.close()
 
     def pause(self) -> None:
         """Freeze every process. Raises StatusError unless the container is running."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyoci import files
+from pyoci.container import Container
 from pyoci.state import Directory
 from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
 
@@ -224,6 +225,15 @@ def test_start_against_kill(runtime, bundle):
         start.wait(PATIENCE)
         assert (kill.status, status) in ((0, "stopped"), (0, "")), kill
         runtime.delete("--force")
+
+
+def test_delete_closes_every_descriptor(runtime, bundle):
+    """A program that uses the package deletes many containers: each gives back what it opened."""
+    bundle.program("sleep", 100)
+    runtime.create()
+    before = os.listdir("/proc/self/fd")
+    Container.load(runtime.id, root=str(runtime.root)).delete(force=True)
+    assert before == os.listdir("/proc/self/fd")
 
 
 # --- a record of pyoci 0.1.0's first builds, which is called state.json
