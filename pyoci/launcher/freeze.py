@@ -68,7 +68,9 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
     for name in (*ENCODINGS, *REGULAR_EXPRESSIONS):
         path = Path(sysconfig.get_path("stdlib"), *name.split("."))
         is_package = path.is_dir()
-        found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
+        file = path / "__init__.py" if is_package else path.with_suffix(".py")
+        if name != "collections.abc" or file.exists():  # from 3.13 on, the package itself makes this module
+            found.append((name, file, is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
         if file.name in {"__main__.py", "freeze.py"}:
