@@ -45,10 +45,12 @@ def test_exec_goes_on_after_a_stop(stopped_by) -> None:
     """Root of the container stops the process of exec once: the runtime notices it, and the program runs."""
     attack = stopped_by("once")
     hits = 0
-    for _ in range(20):
+    for attempt in range(200):  # on a busy machine the attacker is late for many of them
         result = attack.pyoci("exec", attack.id, "/bin/true", timeout=BOUND)
         assert (0, "") == (result.status, result.err)
         hits = attack.output().count(".") - 1
+        if hits and attempt >= 19:
+            break
     assert hits
 
 
@@ -64,8 +66,10 @@ def outcome(attack: Attack, *words: object) -> tuple[int, str]:
 def test_exec_ends_under_endless_stops(stopped_by) -> None:
     """Root of the container stops it again and again: the program runs, or the runtime gives it up in bounded time."""
     attack = stopped_by("stop")
-    for _ in range(10):
+    for attempt in range(200):
         assert outcome(attack, "exec", "--detach", attack.id, "/bin/true") in ((0, ""), (255, AGAIN))
+        if attempt >= 9 and attack.output().count(".") > 1:
+            break
     assert attack.output().count(".") > 1
 
 
