@@ -206,7 +206,7 @@ cdef void set_payload_of_two(Context *ctx, const char *first, const char *second
 
 
 cdef int hear_parent(Context *ctx) noexcept nogil:
-    """Wait for the parent's word: 1, or 0 if it is gone, or says what the runtime does not say."""
+    """Wait for the parent's word: 1; 0 if the parent is gone, or sends anything but the runtime's answer."""
     cdef char word = 0
     cdef ssize_t n = read(ctx.channel, &word, 1)
     while n < 0 and errno == EINTR:
@@ -2475,10 +2475,10 @@ cdef struct sock_fprog:
 
 
 cdef int close_listener(void *argument) noexcept nogil:
-    """What a thread does: it closes the process' own copy of the listener, whose number the runtime tells it.
+    """What a thread does: it closes the process' own copy of the listener. The runtime sends it the number.
 
-    With a copy in the process, a call that waits for an agent that has closed its copy waits for ever. The process can't
-    close it: the agent may have to answer close(2), too. The thread is there before the filter, so it is not under it.
+    With this copy open, a call would wait for ever for an agent that has closed its own. The process can't close it: the
+    agent may have to answer close(2), too. The thread is older than the filter, so the filter does not bind it.
     """
     cdef Context *ctx = <Context *>argument
     cdef int number = -1

@@ -400,7 +400,7 @@ _OUT_OF_MEMORY = b"cannot run the command: out of memory\n"
 def _lacks_memory(error: BaseException) -> bool:
     """Whether it is a MemoryError, or a SystemError that CPython makes of one, as while it imports a frozen module."""
     if isinstance(error, SystemError) and not isinstance(error.__cause__, MemoryError):
-        try:  # it loses some on the way: what is there now tells
+        try:  # CPython may lose the MemoryError on the way, so see how much memory there is
             bytearray(_SPARE)
         except MemoryError:
             return True
@@ -409,7 +409,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _let_go(error: BaseException) -> None:
-    """Free what the frames that it went through hold: to tell it takes memory, too."""
+    """Free the memory that the error's frames hold: its message needs some, too."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 

@@ -357,7 +357,7 @@ class Container:
         return True
 
     def _signal_beside(self, first: int, pid: int, signal: int) -> None:
-        """Signal `pid` if it is the container's first process, of which `first` is a pidfd, or in its pid namespace."""
+        """Signal `pid` if it is the container's first process or in its pid namespace. `first` is its pidfd."""
         from pyoci.cgroups import moved
 
         pidfd = _open_pid(pid)
@@ -370,9 +370,9 @@ class Container:
         posix.close(pidfd)
 
     def _moved(self) -> "list[int]":
-        """The container's processes where the first one has left its cgroup, that one first; none if it has not.
+        """If the first process has left the container's cgroup: that one, and the container's others where it is now.
 
-        In the host's pid namespace that is the first one alone: no other can be told from the host's.
+        In the host's pid namespace this lists the first one alone: the others look like any process of the host.
         """
         cgroup = self.cgroup()
         pidfd = open_process(self._record) if cgroup.path else -1
@@ -398,10 +398,10 @@ class Container:
             raise CgroupError(f"cannot pause the container: its first process has moved to cgroup {where}")
 
     def _lock(self, refusal: str = "", *, meanwhile: "Callable[[Directory], None] | None" = None) -> None:
-        """Only one runtime at a time changes a container; what was read before is read again.
+        """Lock the container, since only one runtime at a time may change it, and read the record again.
 
-        Raises StatusError with the text `refusal`, if there is one, where a create is at work, or was when this command
-        began: its caller can't know yet what create makes. `meanwhile` is called while this waits for the lock.
+        If a create is at work, or was when this command began, the caller can't know yet what create makes: this raises
+        StatusError with the text `refusal`, if there is one. It calls `meanwhile` while it waits for the lock.
         """
         held = self._directory
         unmade = not self._record or self._record["status"] == "creating"
@@ -423,12 +423,12 @@ class Container:
             raise
 
     def _adopt(self) -> None:
-        """The create was killed: from now on a lock on the container is another command's."""
+        """Take the container over from a killed create, so that other commands don't take this lock for create's."""
         self._record["status"] = "created"
         try:
             self._directory.save(self._record)
         except StateError:
-            pass  # of a full disk, say; others take this command for the create then
+            pass  # a full disk, say: others take this command for the create
 
     def _delete_half_made(self, *, force: bool) -> None:
         """There is no record. Raises ContainerNotFound if there was nothing at all, as other commands do."""
@@ -484,7 +484,7 @@ class Container:
             pass  # the program runs; `status` takes a little longer to see it
 
     def _hear(self, data: bytes) -> bool:
-        """Whether all but execve has succeeded, as the process reports. Raises what it reports to have failed."""
+        """Whether the process reports that all but execve has succeeded. Raises the failure that it reports."""
         from pyoci.conversation import EXEC, FAILED, Records, split
 
         operations = {int(index): operation for index, operation in self._record["startOps"].items()}
@@ -534,7 +534,10 @@ class Container:
         return go
 
     def _send_go_traced(self, listener: "dict[str, Any]", pidfd: int) -> bool:
-        """Its filter has a listener: the agent gets it before the process goes on. False if it ended before that."""
+        """Start a process whose filter has a listener: the agent gets it before the process goes on.
+
+        False if the process ended before that.
+        """
         from pyoci.listener import Tracee, process_state
 
         if wait_ended(pidfd, 0):
@@ -721,8 +724,8 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
 
 
 def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None") -> bytes:
-    """All of a non-blocking FIFO until its last writer has closed it, or the process has ended or runs its program:
-    who may trace that one can have taken the FIFO from it, and keep it open.
+    """Read a non-blocking FIFO until its last writer has closed it, or the process has ended or runs its program: a
+    tracer can take the FIFO from the process, and keep it open.
     """
     from pyoci.conversation import LONGEST_PAYLOAD, RECORD, Watch, nonsense
 

@@ -266,8 +266,8 @@ class _Execution:
             self._log.warning(warning)
 
     def _admits_setup(self, filter_: Filter) -> bool:
-        """Whether the filter can be loaded before the container sees the process: one with a listener can't, since the
-        agent has to get that first, for a process whose pid is known."""
+        """Whether the filter can be loaded before the container sees the process. One with a listener can't: the agent
+        has to get the listener first, for a process whose pid is known."""
         privileged, terminal = not self.process.get("noNewPrivileges"), bool(self.process.get("terminal"))
         return not filter_.notify and _native.admits_setup(filter_.program, privileged, terminal)
 
@@ -343,8 +343,8 @@ def _inode(path: str) -> "tuple[int, int]":
 
 
 def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup":
-    """The container's cgroup, or the one `below` it; or that of its first process if the container's takes no process:
-    it is gone, or has given controllers to its children.
+    """The container's cgroup, or the one `below` it. If the container's is gone, or takes no process since its children
+    have its controllers: the cgroup of its first process.
     """
     own = container.cgroup()
     if not isinstance(own, Cgroup):

@@ -384,7 +384,7 @@ class Launch:
         _native.send(self._channel, word)
 
     def ended(self) -> SetupError:
-        """What to say of a child that vanished. One that has closed its end of the channel, and lives on, is killed."""
+        """The error for a child that vanished. This kills one that has closed its end of the channel and lives on."""
         hung_up = not state.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
         if hung_up:
             state.send_signal(self.pidfd, SIGKILL)

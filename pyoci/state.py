@@ -435,8 +435,8 @@ class Directory:
 def _lock_patiently(fd: int, what: str, meanwhile: "Callable[[], None] | None" = None) -> None:
     """Take the lock; raise StateError after LOCK_PATIENCE seconds. `meanwhile` is called before each further attempt.
 
-    It is asked for again and again: no descriptor tells when a lock becomes free, and the signal of a timer would be
-    the whole program's.
+    This polls: no descriptor tells when a lock becomes free, and the signal of a timer would concern the whole
+    program.
     """
     deadline = time.monotonic() + LOCK_PATIENCE
     pause = 0.001
@@ -607,7 +607,7 @@ def reap(pid: int, seconds: float) -> "int | None":
     """The wait status of a child that ends within so many seconds.
 
     None if it does not end, or if its tracer, who hears of the end first, keeps it to itself for TRACER_PATIENCE
-    seconds. It is asked for again and again: no descriptor tells when a tracer lets go.
+    seconds. This polls: no descriptor tells when a tracer lets go.
     """
     pidfd = posix.pidfd_open(pid)
     patience = TRACER_PATIENCE if wait_ended(pidfd, seconds) else 0

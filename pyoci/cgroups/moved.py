@@ -1,4 +1,4 @@
-"""A first process that has moved out of the container's cgroup: where it is, and who is there with it.
+"""A first process that has moved out of the container's cgroup: its new cgroup, and the container's processes there.
 
 A container that sees the host's hierarchy may do that, as buildkitd does in a privileged pod. What manages the first
 cgroup removes it once it is empty. The other cgroup may hold any processes of the host. Only those in the container's
@@ -41,7 +41,7 @@ def cgroup_of(cgroup: Cgroup, pid: int) -> Cgroup:
 
 
 def members(cgroup: Cgroup, pid: int) -> "list[int]":
-    """Processes of the container that are where its first one, `pid`, has moved to; none if it has not."""
+    """The container's processes in the cgroup that its first one, `pid`, has moved to; [] if it has not moved."""
     where = path(cgroup, pid)
     if not where or _is_outside(where):
         return [pid] if where else []
@@ -68,7 +68,7 @@ def _is_outside(where: str) -> bool:
 
 
 def _pid_namespace(pid: int) -> "tuple[int, int] | None":
-    """None if the process has ended, or this one may not look."""
+    """Device and inode of the namespace. None if the process has ended, or the runtime may not look."""
     try:
         status = posix.stat(f"/proc/{pid}/ns/pid")
     except OSError:

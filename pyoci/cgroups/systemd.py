@@ -221,8 +221,8 @@ class Unit(Cgroup):
         return units.rounded(whole if period else writes)
 
     def tell(self, writes: "list[Write]") -> None:
-        """Tell systemd what was written, as far as it changes a unit that is there. Raises `CgroupError`, and has told
-        nothing then."""
+        """Tell systemd those writes that it can apply to a running unit. Raises `CgroupError` if it refuses; then
+        it has changed nothing."""
         changes = units.changes(writes)
         self.set_properties(changes)
         untold = [write for write in writes if not units.changes([write]) and list(units.properties([write]))]

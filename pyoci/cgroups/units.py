@@ -161,14 +161,14 @@ def properties(writes: "Iterable[Write]") -> "Iterator[Property]":
             yield from properties((write.otherwise,))
 
 
-# What a scope is made with, and a slice does not have: systemd 252 to 262 change nothing of it afterwards.
+# systemd 252 to 262 set these only when they make a scope. A slice does not have them.
 AT_CREATION = frozenset({"OOMPolicy"})
 
 
 def changes(writes: "Iterable[Write]") -> "list[Property]":
-    """The properties that say what `writes` do to a unit that is there, for those that systemd changes then.
+    """The properties of `writes` that systemd changes on a running unit.
 
-    The file alone has the others, until systemd reloads: it then writes what the unit was made with.
+    The others stand in the cgroup's file alone. When systemd reloads, it writes there what the unit was made with.
     """
     return [each for each in properties(writes) if each.name not in AT_CREATION]
 

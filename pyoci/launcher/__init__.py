@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _say_nothing(_: object) -> None:
-    """What can't be raised, such as a generator's lack of memory, is not told: an error is one line, the command's."""
+    """Drop what Python can't raise, such as a generator's lack of memory: the command's error is one line."""
 
 
 def preload(directory: str) -> None:

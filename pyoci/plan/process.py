@@ -4,7 +4,7 @@ Implements config.md "Process". Everything that can fail for a reason in the con
 create: the working directory is entered, and the program looked up as the container's user. The seccomp filter is
 loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
 that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process that is added to a container's processes
-has neither privilege nor descriptor of the runtime's from the moment they can see it; who clones it settles all that.
+has no privilege and no descriptor of the runtime from the moment they can see it: its cloner settles both.
 """
 
 import _struct
@@ -314,8 +314,8 @@ def settled_start(
     capabilities: Capabilities,
     settings: "list[Op]",
 ) -> "Iterator[Op]":
-    """`start` for a process that others may see as soon as it is there: who clones it loads the filter, if that admits
-    what is done under it."""
+    """`start` for a process that others may see as soon as it is there. The process that clones it loads the filter, if
+    that admits the rest of the set-up."""
     early = seccomp is not None and _native.admits_setup(
         seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(settings)
     )

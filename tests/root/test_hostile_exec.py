@@ -1,4 +1,4 @@
-"""A process that joins others: they see it, and whoever of them may trace it, as what it is going to be, and nothing before.
+"""A process that joins others. They, and tracers among them, see it only with the credentials that it keeps.
 
 The attackers are programs of the container: tests/support/seizer.c has CAP_SYS_PTRACE and seizes each new process,
 tests/support/watcher.c is an ordinary user's and reads what /proc tells of it.
@@ -164,8 +164,8 @@ def build_program(attack: Attack) -> Path:
 def test_first_process_in_a_joined_pid_namespace(
     attack: Attack, host_environment: dict[str, str], seccomp: bool, nnp: bool
 ) -> None:
-    """Who is in a pid namespace that a container joins, finds its first process with that container's powers only, be it
-    that it is set up, or waits for its start; a hook of the host is not to be seen at all."""
+    """A container joins a pid namespace: processes there see its first process with that container's powers alone, during
+    the set-up and before the start. They never see a hook of the host."""
     seizer = Seizer(attack)
     seizer.start(host_environment)
     bounding = f"{sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES):016x}"
