@@ -56,8 +56,10 @@ class NoLibpython(Exception):
 # no Python is installed. Packages are whole: of one that is frozen, nothing is looked for in files.
 REGULAR_EXPRESSIONS = """
     re re._casefix re._compiler re._constants re._parser
-    _collections_abc abc collections collections.abc copyreg enum functools keyword operator reprlib types warnings
+    _collections_abc abc collections copyreg enum functools keyword operator reprlib types warnings
 """.split()
+if sys.version_info < (3, 13):  # later, the package itself makes this module
+    REGULAR_EXPRESSIONS.append("collections.abc")
 # The first thing that a complete initialisation imports, and before 3.13 it must come before there is a path.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
 
@@ -68,9 +70,7 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
     for name in (*ENCODINGS, *REGULAR_EXPRESSIONS):
         path = Path(sysconfig.get_path("stdlib"), *name.split("."))
         is_package = path.is_dir()
-        file = path / "__init__.py" if is_package else path.with_suffix(".py")
-        if name != "collections.abc" or file.exists():  # from 3.13 on, the package itself makes this module
-            found.append((name, file, is_package))
+        found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
         if file.name in {"__main__.py", "freeze.py"}:
