@@ -87,8 +87,10 @@ def crio(runtime, tmp_path):
     leaks.assert_none()
 
 
-def test_life(crio):
+def test_life(crio, record_property):
     """CRI-O: create through conmon, start, exec, update, kill, delete."""
+    version = subprocess.check_output([HANDLER["monitor_path"], "--version"], text=True).split()[2]
+    record_property("version", f"conmon {version}")
     pid = crio.create()
     assert ("created", pid) == (crio.state()["status"], crio.state()["pid"])
 
