@@ -538,16 +538,19 @@ class Container:
 
         False if the process ended before that.
         """
-        from pyoci.listener import Tracee, process_state
+        from pyoci.listener import Tracee, count_filters, process_state
 
         if wait_ended(pidfd, 0):
             return False
+        before = listener.get("filters")
+        if before is None:  # an earlier version created it: it has what its creator had, such as we have
+            before = count_filters(posix.getpid())
 
         pid = self._record["pid"]
         tracee = Tracee(pid, pidfd)
         go = -1
         try:
-            if tracee.has_filter(listener.get("filters", 0)):  # a start that was killed has given it to the agent
+            if tracee.has_filter(before):  # a start that was killed has given it to the agent
                 return True
             tracee.hold()
             try:
