@@ -99,7 +99,9 @@ class Report:
         if SYSTEMD:
             show = ["systemctl", "show", "--property=Version", "--value"]  # of the one that runs, not of the program
             version += f" with systemd {subprocess.check_output(show, text=True).partition('.')[0]}"
-        print("\n" + RESULTS + json.dumps([{**row, "version": row.get("version", version)} for row in self.rows.values()]))
+        print(
+            "\n" + RESULTS + json.dumps([{**row, "version": row.get("version", version)} for row in self.rows.values()])
+        )
 
 
 @pytest.fixture(scope="session")
