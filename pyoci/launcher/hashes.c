@@ -21,7 +21,7 @@
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* ob_shash and PyUnicode_IS_READY are */
 
-enum { PLACES = 1 << 15, SECRET = 16 };
+enum { PLACES = 1 << 14, SECRET = 16 };
 
 /* Open addressing. An object is where its offset from the start of the image says; 0 is a free place. Comparing the hash first
  * keeps us off the pages of other strings. */
