@@ -213,7 +213,8 @@ class Buildah(Podman):
         name = self("from", "scratch")
         self("add", "--quiet", name, root, "/")
         self("config", "--cmd", "sh", "--env", "PATH=/bin", name)
-        self("commit", "--quiet", "--rm", name, "busybox")
+        # with this name: the distribution calls `busybox` an image of a registry
+        self("commit", "--quiet", "--rm", name, "localhost/busybox")
 
     def remove_all(self) -> None:
         """Whatever a test left to be removed: working containers."""
