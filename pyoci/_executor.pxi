@@ -68,7 +68,7 @@ VERBS = (
 cdef enum:  # descriptors that both sides know by number; pyoci.plan.operations has the same names
     SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
     SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_FILTER
-    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER, SLOT_HOST_PROC
+    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER, SLOT_HOST_PROC, SLOT_JOINED_PIDS
 
 cdef enum:  # of an operation
     TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
@@ -481,10 +481,19 @@ cdef int open_visible_proc() noexcept nogil:
     return fd
 
 
+cdef int show_joined_pids(Context *ctx, int fs) noexcept nogil:
+    """Have a new procfs show the pid namespace that this process has joined for its children, not its own (Linux 6.17)."""
+    if ctx.slots[SLOT_JOINED_PIDS] < 0:
+        return 0
+    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "pidns", NULL, ctx.slots[SLOT_JOINED_PIDS])
+
+
 cdef int open_own_proc(Context *ctx) noexcept nogil:
     cdef int fs = <int>syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
+    if show_joined_pids(ctx, fs) < 0:
+        return STEP_FSCONFIG
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
         return STEP_FSCONFIG_CREATE
     cdef int tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
@@ -956,6 +965,9 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
     cdef uint64_t attributes = <uint64_t>op.b
     cdef stat_t st
     cdef int step, error, directory
+    if strcmp(ctx.pool + op.s1, "proc") == 0 and ctx.slots[SLOT_JOINED_PIDS] >= 0:
+        set_errno(EINVAL)  # mount(2) takes no descriptor of the pid namespace to show
+        return STEP_MOUNT
     cdef int place = new_place()
     cdef int root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
     if place < 0:
@@ -994,6 +1006,8 @@ cdef int mount_by_steps(Context *ctx, const Op *op, int target, bint existed, in
     cdef int fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
+    if strcmp(ctx.pool + op.s1, "proc") == 0 and show_joined_pids(ctx, fs) < 0:
+        return refused(ctx, fs, STEP_FSCONFIG)
     if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
         return refused(ctx, fs, STEP_FSCONFIG)
     if op.flags & INHERIT_MODE and existed and inherit_mode(fs, target) < 0:

@@ -116,7 +116,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     """The plan for `create`. Raises PyociError with the JSON pointer of what can't be done on such a host."""
     plan = Plan()
     linux = config.get("linux", {})
-    own = namespaces.Namespaces(linux)
+    own = namespaces.Namespaces(linux, host.kernel)
     _ignore_handlers(plan, config.get("annotations", {}))
     check_labels(config, host)
     if not host.may_mount and not (own.own_user and own.has("mount")):

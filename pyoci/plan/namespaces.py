@@ -7,7 +7,7 @@ its maker stands, so it is made last.
 """
 
 from pyoci.config.names import sysctl_namespace, sysctl_path
-from pyoci.plan.operations import ID_MAPS, TIME_OFFSETS, Op, sync
+from pyoci.plan.operations import ID_MAPS, JOINED_PIDS, TIME_OFFSETS, Op, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,13 @@ CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
 
+_MOUNTS_PROC_OF_OTHERS = (6, 17)  # the Linux whose procfs takes the pid namespace that it shows as an option
+
+
 class Namespaces:
     """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
 
-    def __init__(self, linux: "dict[str, Any]") -> None:
+    def __init__(self, linux: "dict[str, Any]", kernel: "tuple[int, int]") -> None:
         self.linux = linux
         self.new: list[str] = []
         self.joined: dict[str, tuple[str, str]] = {}
@@ -55,9 +58,10 @@ class Namespaces:
             or self.joins_first
             or bool(self.time_offsets and "time" in self.new)
         )
-        # Others are in a pid namespace that is joined: they don't see the container's process before it is settled.
-        # With a user namespace of its own it need not be: it has no power over the host, and is the host's to trace.
-        self.settles_first = "pid" in self.joined and not self.own_user
+        # Other programs run in a pid namespace that is joined. They see the container's process once it is settled,
+        # where a process outside can mount a procfs of that namespace. A process in a user namespace of its own has no
+        # power over the host, and they can't trace it.
+        self.settles_first = "pid" in self.joined and not self.own_user and kernel >= _MOUNTS_PROC_OF_OTHERS
 
     def made_by_clone(self) -> "list[str]":
         """The namespaces that the clone of the first process makes."""
@@ -161,7 +165,7 @@ def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
     for kind in _JOIN_ORDER:
         if kind in namespaces.joined:
             path, where = namespaces.joined[kind]
-            slot = plan.new_slot()
+            slot = JOINED_PIDS if kind == "pid" and namespaces.settles_first else plan.new_slot()
             must_differ = changed.get(kind, "")
             plan.before.append(Op("open_namespace", where, path, kind, must_differ, a=slot, b=CLONE_FLAGS[kind]))
             joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])

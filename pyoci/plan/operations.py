@@ -66,7 +66,7 @@ ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL =
 PROC, PTY, MASK_DIRECTORY, FILTER = range(8, 12)
 CREATE_STATE = 12  # only this side knows it by number
 NOTIFY_FOLDER = 13
-HOST_PROC = 14
+HOST_PROC, JOINED_PIDS = 14, 15
 FIRST_SLOT = 16
 
 # Flags of mount targets and of new filesystems (the executor's enum).

@@ -14,6 +14,7 @@ import pytest
 
 from pyoci.config.names import CAPABILITIES as CAPABILITY_NUMBERS
 from tests.support.hostile import CAPABILITIES, PATIENCE, Attack, wait_for
+from tests.support.kernels import KERNEL
 from tests.support.probe import build
 
 pytestmark = pytest.mark.root
@@ -159,6 +160,8 @@ def build_program(attack: Attack) -> Path:
     return program
 
 
+@pytest.mark.skipif(KERNEL < (6, 17), reason="before, only a process in a pid namespace mounts its procfs")
+@pytest.mark.may_skip("docs/kernels.md says what is done otherwise")
 @pytest.mark.parametrize(("seccomp", "nnp"), [(False, False), (True, False), (True, True)],
                          ids=["", "seccomp", "seccomp-nnp"])  # fmt: skip
 def test_first_process_in_a_joined_pid_namespace(

@@ -131,6 +131,21 @@ def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
     assert not [path for path in inner.glob("[0-9]*") if b"105" in (path / "cmdline").read_bytes()]
 
 
+def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
+    """A process that is outside of it mounts /proc: the container sees the processes of that namespace, not the host's."""
+    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
+    second = f"{runtime.host.token}-other"
+    runtime.create(id=second)
+    runtime.start(second)
+    runtime.bundle = first
+    join(bundle, runtime.pid(second), "pid")
+    bundle.linux["sysctl"] = {"net.ipv4.ping_group_range": "0 7"}
+    shown = runtime.shell("cat /proc/1/cmdline; echo; echo /proc/[0-9]*; cat /proc/sys/net/ipv4/ping_group_range")
+    first_line, processes, groups = shown.replace("\0", " ").splitlines()
+    assert ("sleep 100", "0\t7") == (first_line.strip(), groups)
+    assert 2 == len(processes.split())  # the other's program, and this shell
+
+
 def test_oom_score_of_a_process_that_another_one_cloned(runtime, bundle, tmp_path):
     """oomScoreAdj is the container's, not that of the process in between which joins a pid namespace for it."""
     first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)

@@ -437,17 +437,31 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         ]
         linux = {"namespaces": entries, "timeOffsets": {"monotonic": {"secs": 1}} if not joined & 1 else {}}
         plan = operations.Plan()
-        own = namespaces.Namespaces(linux)
+        own = namespaces.Namespaces(linux, (6, 18))
         mapper = namespaces.Mapper(linux, own, 0, 0, process.ALL_CAPABILITIES)
         namespaces.enter_namespaces(plan, own, mapper, dumpable=False, privileged=True)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
-        for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux))):
+        for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux, (6, 18)))):
             if op.verb == "join_namespace":
                 flags.append(op.b)
             elif op.verb == "unshare":
                 flags += [flag for flag in namespaces.CLONE_FLAGS.values() if op.a & flag]
 
         assert sorted(namespaces.CLONE_FLAGS.values()) == sorted(flags)
+
+
+@pytest.mark.parametrize(("kernel", "last"), [((6, 17), True), ((6, 16), False)])
+def test_joined_pid_namespace_sees_a_settled_process_where_procfs_can_be_asked(
+    kernel: tuple[int, int], last: bool
+) -> None:
+    """Before Linux 6.17 only a process in a pid namespace mounts its procfs, so it is cloned ahead of the mounts."""
+    document = json.loads((PLANS / "minimal.json").read_text())
+    document["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]
+    document["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
+    plan = compiler.compile_container(document, compiler.Host(kernel=kernel), compiler.Options("/bundle", "box"))
+    verbs = [op.verb for op in plan.child()]
+
+    assert last == (verbs.index("clone_init") > max(verbs.index("mount"), verbs.index("set_capabilities")))
 
 
 def test_encoding_shares_strings_and_aligns_blobs() -> None:
