@@ -345,7 +345,11 @@ static int call_main(int argc, char **argv)
     PyObject *result = launcher ? PyObject_CallMethod(launcher, "main", "O", arguments) : NULL;
     if (result != NULL)
         status = (int)PyLong_AsLong(result);
-    if (PyErr_Occurred()) {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError)) { /* even the handler in pyoci.cli found no memory */
+        PyErr_Clear();
+        fputs("cannot run the command: out of memory\n", stderr);
+        status = EXIT_FAILURE;
+    } else if (PyErr_Occurred()) {
         /* SystemExit ends the process here, with its own status. */
         PyErr_Print();
         status = EXIT_FAILURE;
