@@ -304,7 +304,7 @@ def test_update(runtime, bundle, resctrl):
     assert message.startswith("/linux/intelRdt/memBwSchema: cannot change ")
     assert changed == resctrl.read(schemata)
     message = runtime.fails("update", "--l3-cache-schema", "L3:0=1", "--cpu-rt-period", "1", runtime.id)
-    assert message.startswith("/cpu/realtimePeriod: ")
+    assert message.startswith("--cpu-rt-period: ")
     assert changed == resctrl.read(schemata)
 
 
