@@ -37,6 +37,8 @@ def ended(attack: Attack) -> None:
     created(attack)
     os.kill(attack.pid(), signal.SIGKILL)
     attack.wait("stopped")
+    for path in attack.cgroups():  # a process that was killed is stopped before it has left its cgroup
+        wait_for(lambda events=Path(path, "cgroup.events"): "populated 0" in events.read_text())
 
 
 def create_beside(attack: Attack, id: str) -> None:
@@ -81,6 +83,8 @@ def test_init_is_killed_before_start(attack: Attack) -> None:
     created(attack)
     os.kill(attack.pid(), signal.SIGKILL)
     attack.wait("stopped")
+    for path in attack.cgroups():  # a process that was killed is stopped before it has left its cgroup
+        wait_for(lambda events=Path(path, "cgroup.events"): "populated 0" in events.read_text())
     result = attack.start()
     assert (1, "cannot start a container that has stopped\n") == (result.status, result.err)
 
