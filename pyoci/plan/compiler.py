@@ -143,7 +143,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
         _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
-        early = plan.at[ID_MAPS] if late else _of_init(plan, own)
+        early = plan.at[ID_MAPS] if late else _of_program(plan, own)
         early.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
     if "intelRdt" in linux:
         from pyoci.plan import intel_rdt  # most containers have none
@@ -237,6 +237,11 @@ def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
     """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
     if own.settles_first:
         return plan.meanwhile  # it inherits them of the bootstrap process
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
+
+
+def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+    """Where the parent's operations on the program's process go, which a bootstrap process may have cloned already."""
     return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
 
 

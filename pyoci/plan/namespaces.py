@@ -150,8 +150,7 @@ def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[Op]") -> "It
     plan.before.append(Op("open_namespace", where, "/proc/self/ns/pid", "pid", a=slot, b=flag))
     yield Op("join_namespace", where, "pid, the runtime's", a=slot, b=flag)
     yield from hooks
-    joined = next(op for op in plan.bootstrap if op.verb == "join_namespace" and op.b == flag)
-    yield Op("join_namespace", where, "pid", a=joined.a, b=flag)
+    yield Op("join_namespace", where, "pid", a=JOINED_PIDS, b=flag)
 
 
 def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":

@@ -93,13 +93,19 @@ def test_an_empty_path_is_none(runtime, bundle):
     }
 
 
-@pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
-def test_joined_alone(runtime, bundle, tmp_path, kind):
-    """Each type, from a container in the host's user namespace."""
-    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
+def create_another(runtime, folder):
+    """Create a container in the host's user namespace whose namespaces can be joined. Returns its id."""
+    first, runtime.bundle = runtime.bundle, Bundle(folder / "other").program("sleep", 100)
     second = f"{runtime.host.token}-other"
     runtime.create(id=second)
     runtime.bundle = first
+    return second
+
+
+@pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
+def test_joined_alone(runtime, bundle, tmp_path, kind):
+    """Each type, from a container in the host's user namespace."""
+    second = create_another(runtime, tmp_path)
     join(bundle, runtime.pid(second), kind)
     if kind == "uts":
         del bundle.config["hostname"]
@@ -119,11 +125,8 @@ def test_joined_time_namespace(runtime, bundle, other):
 
 def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
     """The container ends with its program, what it left running is killed, and the other container goes on."""
-    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
-    second = f"{runtime.host.token}-other"
-    runtime.create(id=second)
+    second = create_another(runtime, tmp_path)
     runtime.start(second)
-    runtime.bundle = first
     join(bundle, runtime.pid(second), "pid")
     assert "sleep 100" in runtime.shell("sleep 105 & ps -o args")
     assert "running" == runtime.state(second)["status"]
@@ -133,11 +136,8 @@ def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
 
 def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
     """A process that is outside of it mounts /proc: the container sees the processes of that namespace, not the host's."""
-    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
-    second = f"{runtime.host.token}-other"
-    runtime.create(id=second)
+    second = create_another(runtime, tmp_path)
     runtime.start(second)
-    runtime.bundle = first
     join(bundle, runtime.pid(second), "pid")
     bundle.linux["sysctl"] = {"net.ipv4.ping_group_range": "0 7"}
     shown = runtime.shell("cat /proc/1/cmdline; echo; echo /proc/[0-9]*; cat /proc/sys/net/ipv4/ping_group_range")
@@ -148,10 +148,7 @@ def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
 
 def test_oom_score_of_a_process_that_another_one_cloned(runtime, bundle, tmp_path):
     """oomScoreAdj is the container's, not that of the process in between which joins a pid namespace for it."""
-    first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
-    second = f"{runtime.host.token}-other"
-    runtime.create(id=second)
-    runtime.bundle = first
+    second = create_another(runtime, tmp_path)
     join(bundle, runtime.pid(second), "pid")
     bundle.process["oomScoreAdj"] = 345
     assert ["345"] * 10 == [runtime.shell("cat /proc/self/oom_score_adj").strip() for _ in range(10)]
