@@ -16,20 +16,20 @@ from distutils.command.build_scripts import build_scripts  # brought by setuptoo
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
-from pyoci.launcher import freeze  # noqa: E402
+from pyoci.executable import freeze  # noqa: E402
 
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 NATIVE = Extension(
     "pyoci._native",
     ["pyoci/_native.pyx"],
-    depends=[str(path) for path in (ROOT / "pyoci").glob("*.px[id]")],
+    depends=[str(path) for path in (ROOT / "pyoci").rglob("*.px[id]")],
     extra_compile_args=FLAGS,
     extra_link_args=freeze.SAFE_LINKING,
 )
 PROTECT = Extension(
-    "pyoci.launcher._protect",
-    ["pyoci/launcher/_protect.c", "pyoci/launcher/protect.c"],
-    depends=["pyoci/launcher/protect.h"],
+    "pyoci.executable._protect",
+    ["pyoci/executable/_protect.c", "pyoci/executable/protect.c"],
+    depends=["pyoci/executable/protect.h"],
     extra_compile_args=FLAGS,
     extra_link_args=freeze.SAFE_LINKING,
 )
@@ -59,7 +59,7 @@ class BuildScripts(build_scripts):
         self.run_command("build_ext")
         self.mkpath(self.build_dir)
         output = Path(self.build_dir, "pyoci")
-        temp = Path(self.get_finalized_command("build").build_temp, "launcher")
+        temp = Path(self.get_finalized_command("build").build_temp, "executable")
         try:
             print(f"pyoci embeds {freeze.build(output, temp)}")
         except freeze.NoLibpython as reason:

@@ -1,4 +1,4 @@
-"""`python3 -I -m pyoci`: the same code under an ordinary Python, which does here what launcher.c does there."""
+"""`python3 -I -m pyoci`: the same code under an ordinary Python, which does here what main.c does there."""
 
 import os
 import posix
@@ -19,7 +19,7 @@ def main() -> int:
 
 def _prepare() -> None:
     """What has to hold before any other code runs. Does not return where the interpreter is executed again."""
-    from pyoci.launcher import ENTERS_CONTAINER, _protect, check_trusted
+    from pyoci.executable import ENTERS_CONTAINER, _protect, check_trusted
 
     _protect.fill_standard_descriptors()
     if not sys.flags.isolated and posix.geteuid() == 0:

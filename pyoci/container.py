@@ -10,6 +10,7 @@ import posix
 import time
 
 from pyoci import state
+from pyoci.config.ids import check_id
 from pyoci.config.jsonio import dumps
 from pyoci.errors import (
     CgroupError,
@@ -21,7 +22,6 @@ from pyoci.errors import (
     StatusError,
     reason,
 )
-from pyoci.names import check_id
 from pyoci.state import Directory, is_exiting, open_process, open_root, send_signal, wait_ended
 
 TYPE_CHECKING = False
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from pyoci.cgroups.cgroupfs import Cgroup
     from pyoci.cgroups.disabled import NoCgroup
-    from pyoci.cgroups.fs import Cgroup
-    from pyoci.console import Foreground
-    from pyoci.execution import Changes
-    from pyoci.notify import Relay
+    from pyoci.exec import Changes
+    from pyoci.host.sd_notify import Relay
+    from pyoci.host.terminal import Foreground
 
 
 SPEC_VERSION = "1.3.0"
@@ -56,17 +56,17 @@ class Container:
 
     @classmethod
     def create(cls, id: str, **options: "Any") -> "Container":
-        """See `pyoci.creation.create`, which takes the same arguments: a separate module, since no other operation
+        """See `pyoci.create.create`, which takes the same arguments: a separate module, since no other operation
         needs it.
         """
-        from pyoci.creation import create
+        from pyoci.create import create
 
         return create(id, **options)
 
     @classmethod
     def run(cls, id: str, **options: "Any") -> int:
-        """See `pyoci.creation.run`."""
-        from pyoci.creation import run
+        """See `pyoci.create.run`."""
+        from pyoci.create import run
 
         return run(id, **options)
 
@@ -158,10 +158,10 @@ class Container:
         manager = state.service_manager()
         if not self._record.get("notify") or not manager:
             return None
-        from pyoci import notify  # engines keep this to themselves
+        from pyoci.host import sd_notify  # engines keep this to themselves
 
         try:
-            relay = notify.Relay(manager, self.warnings)
+            relay = sd_notify.Relay(manager, self.warnings)
         except SetupError as error:
             self.warnings.append(str(error))
             return None
@@ -178,8 +178,8 @@ class Container:
             relay.close()
 
     def exec(self, wanted: "str | Changes", **options: "Any") -> int:
-        """See `pyoci.execution.execute`, which takes the same arguments."""
-        from pyoci.execution import execute
+        """See `pyoci.exec.execute`, which takes the same arguments."""
+        from pyoci.exec import execute
 
         return execute(self, wanted, **options)
 
@@ -280,7 +280,7 @@ class Container:
             self._require_process()
             undo = None
             if schemas:
-                from pyoci import resctrl
+                from pyoci.host import resctrl
 
                 undo = resctrl.change(self._record["rdt"], schemas)
             cgroup = self.cgroup()
@@ -485,7 +485,7 @@ class Container:
 
     def _hear(self, data: bytes) -> bool:
         """Whether the process reports that all but execve has succeeded. Raises the failure that it reports."""
-        from pyoci.conversation import EXEC, FAILED, Records, split
+        from pyoci.parent.conversation import EXEC, FAILED, Records, split
 
         operations = {int(index): operation for index, operation in self._record["startOps"].items()}
         records = Records({index: operation["verb"] for index, operation in operations.items()}, {})
@@ -493,8 +493,8 @@ class Container:
         for part in split(data):
             kind, index, step, error, detail, payload = records.take(part)
             if kind == FAILED:
-                from pyoci.explain import explain
-                from pyoci.plan.operations import Op
+                from pyoci.compiler.operations import Op
+                from pyoci.parent.explain import explain
 
                 operation = operations[index]
                 op = Op(operation["verb"], operation["where"], operation["s1"], c=operation["timeout"])
@@ -538,7 +538,7 @@ class Container:
 
         False if the process ended before that.
         """
-        from pyoci.listener import Tracee, count_filters, process_state
+        from pyoci.host.seccomp_agent import Tracee, count_filters, process_state
 
         if wait_ended(pidfd, 0):
             return False
@@ -594,7 +594,7 @@ class Container:
         entries = self._record["hooks"].get("poststart", [])
         if not entries:
             return
-        from pyoci import hooks
+        from pyoci.host import hooks
 
         state_fd = hooks.state_file(state_json(self._record, "running"))
         bundle_fd = open_bundle(self._record["bundle"])
@@ -619,7 +619,7 @@ class Container:
         cgroup.destroy(kill=self._record["pid"] > 0, timeout=PATIENCE)
         self.warnings.extend(cgroup.warnings)
         if self._record["rdt"]:
-            from pyoci import resctrl
+            from pyoci.host import resctrl
 
             resctrl.remove(self._record["rdt"])
         self._directory.remove()
@@ -719,7 +719,7 @@ def run_poststop(record: "dict[str, Any]") -> "list[str]":
         bundle_fd = open_bundle(record["bundle"])
     except OSError:
         bundle_fd = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    from pyoci import hooks
+    from pyoci.host import hooks
 
     failures = hooks.run_recorded(entries, "poststop", state_json(record, "stopped"), bundle_fd)
     posix.close(bundle_fd)
@@ -730,7 +730,7 @@ def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None")
     """Read a non-blocking FIFO until its last writer has closed it, or the process has ended or runs its program: a
     tracer can take the FIFO from the process, and keep it open.
     """
-    from pyoci.conversation import LONGEST_PAYLOAD, RECORD, Watch, nonsense
+    from pyoci.parent.conversation import LONGEST_PAYLOAD, RECORD, Watch, nonsense
 
     watch = Watch()
     data = b""

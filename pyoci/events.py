@@ -6,16 +6,16 @@ import time
 
 from pyoci.cgroups import stats
 from pyoci.cgroups.hierarchy import page_sizes
+from pyoci.cli.log import print_data
 from pyoci.config.jsonio import dumps
-from pyoci.log import print_data
 from pyoci.state import open_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyoci.cgroups.cgroupfs import Cgroup
     from pyoci.cgroups.disabled import NoCgroup
-    from pyoci.cgroups.fs import Cgroup
 
 
 def statistics(id: str, cgroup: "Cgroup | NoCgroup") -> "dict[str, Any]":

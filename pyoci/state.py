@@ -13,9 +13,10 @@ import fcntl
 import posix
 import time
 
-from pyoci import _native, files
+from pyoci import _native
 from pyoci.config.jsonio import JsonError, dumps, loads
 from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateError, reason
+from pyoci.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

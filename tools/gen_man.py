@@ -1,4 +1,4 @@
-"""Writes the manual pages in docs/man from the command table (pyoci/cli.py) and its explanations (pyoci/usage.py).
+"""Writes the manual pages in docs/man from the command table (pyoci/cli.py) and its explanations (pyoci/cli/usage.py).
 
     python3 tools/gen_man.py [--check]
 
@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pyoci import usage  # noqa: E402
 from pyoci.cgroups.units import ANNOTATED  # noqa: E402
-from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
+from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command, usage  # noqa: E402
 
 if TYPE_CHECKING:
-    from pyoci.options import Option
+    from pyoci.cli.options import Option
 
 FOLDER = ROOT / "docs" / "man"
 PROPERTIES = textwrap.fill(", ".join(f"*{name}*" for name in ANNOTATED) + ".", 120)

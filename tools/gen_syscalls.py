@@ -1,6 +1,6 @@
-"""Write pyoci/plan/_syscalls.py: the system call numbers of every architecture that a filter can cover.
+"""Write pyoci/compiler/_syscalls.py: the system call numbers of every architecture that a filter can cover.
 
-    python3 tools/gen_syscalls.py [libseccomp.so.2] > pyoci/plan/_syscalls.py
+    python3 tools/gen_syscalls.py [libseccomp.so.2] > pyoci/compiler/_syscalls.py
 
 The numbers come from a libseccomp, the newer the better: its tables are made from the kernel's own. It has
 no call that lists the names it knows, so all numbers that can have a name are asked for, negative ones too:

@@ -53,7 +53,7 @@ def _load_words() -> Any:
     """The package's words for what a schema expects, without a built package to import them from."""
     if str(TOP) not in sys.path:
         sys.path.insert(0, str(TOP))
-    return importlib.import_module("pyoci.config.words")
+    return importlib.import_module("pyoci.config.messages")
 
 
 words = _load_words()

@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyoci.cgroups.cgroupfs import Cgroup
     from pyoci.cgroups.disabled import NoCgroup
-    from pyoci.cgroups.fs import Cgroup
 
 
 def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
@@ -30,8 +30,8 @@ def from_dict(record: "dict[str, Any]") -> "Cgroup | NoCgroup":
         from pyoci.cgroups.systemd import Unit  # only what is one pays for it
 
         return Unit.from_dict(record)
+    from pyoci.cgroups.cgroupfs import Cgroup
     from pyoci.cgroups.disabled import NoCgroup
-    from pyoci.cgroups.fs import Cgroup
 
     managers: dict[str, type[Cgroup | NoCgroup]] = {"cgroupfs": Cgroup, "disabled": NoCgroup}
     if record["driver"] not in managers:

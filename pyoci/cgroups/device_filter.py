@@ -96,7 +96,7 @@ class _Letters:
     __slots__ = ("_by_device", "_kinds")
 
     def __init__(self) -> None:
-        # by strings: the rules' author could choose numbers that collide (docs/decisions/0001-launcher.md)
+        # by strings: the rules' author could choose numbers that collide (docs/decisions/0001-executable.md)
         self._by_device: dict[str, int] = {}
         self._kinds: list[tuple[bool, bool, bool]] = []  # of the sets: what of a device is ANY
 

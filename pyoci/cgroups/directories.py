@@ -3,7 +3,7 @@
 import errno
 import posix
 
-from pyoci import files
+from pyoci.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 Pure. Implements the text format that GLib documents, for the types that D-Bus has: no maybes, no placeholders.
 """
 
-from pyoci.dbus import Variant, dictionary, types
+from pyoci.dbus.wire import Variant, dictionary, types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

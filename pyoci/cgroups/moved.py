@@ -7,8 +7,8 @@ pid namespace belong to the container.
 
 import posix
 
+from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of, open_below, pids_at
-from pyoci.cgroups.fs import Cgroup
 from pyoci.cgroups.hierarchy import path_of
 from pyoci.errors import CgroupError
 

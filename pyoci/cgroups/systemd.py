@@ -14,12 +14,12 @@ leaves such programs as they are, but would replace one of its own by what it kn
 
 import time
 
-from pyoci import bus, dbus
-from pyoci.bus import Bus, BusError
 from pyoci.cgroups import units
+from pyoci.cgroups.cgroupfs import PATIENCE, Cgroup, check_record
 from pyoci.cgroups.directories import GONE, errno_of
-from pyoci.cgroups.fs import PATIENCE, Cgroup, check_record
 from pyoci.cgroups.hierarchy import find_mount, path_of
+from pyoci.dbus import connection, wire
+from pyoci.dbus.connection import Bus, BusError
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class Unit(Cgroup):
         `path` is a guess until it does: systemd may be in a cgroup of its own.
         """
         name = units.parse_path(cgroups_path, id, user=user)
-        address = bus.user_bus() if user else bus.system_bus()
+        address = connection.user_bus() if user else connection.system_bus()
         return cls(mount or find_mount(), name.path, 0, name.unit, address, user=user)
 
     @classmethod
@@ -110,7 +110,7 @@ class Unit(Cgroup):
         systemd = self._connected()
         given = [(each.name, each.value) for each in self._properties]
         if not self.name.endswith(".slice"):
-            given.insert(0, ("PIDs", dbus.Variant("au", [pid])))
+            given.insert(0, ("PIDs", wire.Variant("au", [pid])))
         signature = "ssa(sv)a(sa(sv))"
         self._request = systemd.send(
             MANAGER_PATH, MANAGER, "StartTransientUnit", signature, self.name, "replace", given, []
@@ -145,7 +145,7 @@ class Unit(Cgroup):
         self.enable(writes)
         self._hang_up()
 
-    def _answer(self) -> dbus.Message:
+    def _answer(self) -> wire.Message:
         """What systemd says to being asked for the unit, which is ours to stop if it agrees. Raises BusError, or
         `CgroupError` if it says nothing: it may yet."""
         try:
@@ -157,7 +157,7 @@ class Unit(Cgroup):
         self._is_made = True
         return reply
 
-    def _start_again(self, pid: int) -> dbus.Message:
+    def _start_again(self, pid: int) -> wire.Message:
         """A unit of the name that has failed is still known: forgotten, it may be made anew. Once."""
         systemd = self._connected()
         try:
@@ -365,18 +365,18 @@ class Unit(Cgroup):
             self._systemd.close()
             self._systemd = None
 
-    def _hear(self, signal: dbus.Message) -> None:
+    def _hear(self, signal: wire.Message) -> None:
         """Who is systemd shows when it answers: the words of all who say such things are kept apart."""
         _, job, name, result = signal.body
         if name != self.name:
             return
-        self._results[signal.fields.get(dbus.SENDER, ""), job] = result
+        self._results[signal.fields.get(wire.SENDER, ""), job] = result
         if len(self._results) > _MOST_RESULTS:
             del self._results[next(iter(self._results))]
 
-    def _finish(self, reply: dbus.Message, verb: str) -> None:
+    def _finish(self, reply: wire.Message, verb: str) -> None:
         """Wait for the job that systemd has queued. Raises `CgroupError` unless it is done."""
-        awaited = (reply.fields.get(dbus.SENDER, ""), reply.body[0])
+        awaited = (reply.fields.get(wire.SENDER, ""), reply.body[0])
         self._connected().wait(lambda: awaited in self._results)
         result = self._results[awaited]
         if result != "done":

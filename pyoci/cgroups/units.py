@@ -5,7 +5,7 @@ to files: what `cgroups.resources` converts is converted once. systemd has no pr
 written in any case; but it writes those of its properties again when it reloads, so a limit must be known to it.
 """
 
-from pyoci.dbus import Variant
+from pyoci.dbus.wire import Variant
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False

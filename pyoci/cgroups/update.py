@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyoci.cgroups.cgroupfs import Cgroup
     from pyoci.cgroups.disabled import NoCgroup
-    from pyoci.cgroups.fs import Cgroup
 
 
 def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]", version: str) -> None:

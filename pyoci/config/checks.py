@@ -7,9 +7,9 @@ pointer. What the host must answer (does a path exist, which controllers are the
 
 from itertools import pairwise
 
-from pyoci.config import names
-from pyoci.config.careful import escape
-from pyoci.config.words import alternatives, found, mismatch, missing, show
+from pyoci.config import constants
+from pyoci.config.messages import alternatives, found, mismatch, missing, show
+from pyoci.config.reader import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def check_rlimits(limits: "list[Object]", at: str, say: "Say") -> None:
     seen: dict[str, int] = {}
     for i, limit in enumerate(limits):
         kind = limit["type"]
-        if kind not in names.RLIMITS:
+        if kind not in constants.RLIMITS:
             say(f"{at}/{i}/type", mismatch("a resource of getrlimit(2) such as RLIMIT_NOFILE", kind))
         check_unique(kind, i, seen, f"{at}/{{}}/type", say)
         if limit["soft"] > limit["hard"]:
@@ -276,12 +276,12 @@ def unknown_capabilities(process: "Object", at: str) -> list[str]:
     """Warnings: a capability that we don't know is no error (section "Linux Process")."""
     warnings: list[str] = []
     for kind, capabilities in process.get("capabilities", {}).items():
-        if kind in names.CAPABILITY_SETS and not names.CAPABILITIES.keys() >= set(capabilities):
-            from pyoci import spelling
+        if kind in constants.CAPABILITY_SETS and not constants.CAPABILITIES.keys() >= set(capabilities):
+            from pyoci.config import spelling
 
             for i, name in enumerate(capabilities):
-                if name not in names.CAPABILITIES:
-                    hint = spelling.hint(name, names.CAPABILITIES) if len(warnings) < MAX_HINTS else ""
+                if name not in constants.CAPABILITIES:
+                    hint = spelling.hint(name, constants.CAPABILITIES) if len(warnings) < MAX_HINTS else ""
                     warning = f"{at}/capabilities/{kind}/{i}: the unknown capability {show(name)} is ignored"
                     warnings.append(f"{warning} (hint: {hint})" if hint else warning)
     return warnings
@@ -380,8 +380,8 @@ def check_sysctls(sysctls: "dict[str, str]", namespaces: "Iterable[str]", domain
     config's domainname, "" for none: engines set it in either place, or in both."""
     for key, value in sysctls.items():
         at = f"/linux/sysctl/{escape(key)}"
-        path = names.sysctl_path(key)
-        needed = names.sysctl_namespace(path)
+        path = constants.sysctl_path(key)
+        needed = constants.sysctl_namespace(path)
         if not path:
             say(at, f"{show(key)} is not the name of a kernel parameter")
         elif path == "kernel/hostname":
@@ -584,7 +584,7 @@ def check_rdma(devices: "Object", at: str, say: "Say") -> None:
 
 def check_unified(files: "Object", at: str, say: "Say") -> None:
     for name in files:
-        if not names.is_cgroup_file(name):
+        if not constants.is_cgroup_file(name):
             key = show(name)[1:-1]
             what = f"the specified key has not the form CONTROLLER.VALUE `{key}`, such as memory.high"
             say(f"{at}/{escape(name)}", what)

@@ -1,9 +1,9 @@
 """Every problem of a config, with its place in the text. Used when there is one, and for the full report."""
 
-from pyoci.config import careful, checks
+from pyoci.config import checks, reader
 from pyoci.config.jsonio import JsonError, decode, loads
+from pyoci.config.messages import mismatch, missing
 from pyoci.config.positions import Positions
-from pyoci.config.words import mismatch, missing
 from pyoci.errors import Problem
 
 TYPE_CHECKING = False
@@ -91,5 +91,5 @@ class Some:
 
     def add(self, *item: "Any") -> None:
         self.items.append(item)
-        if len(self.items) >= careful.MAX_PROBLEMS:
+        if len(self.items) >= reader.MAX_PROBLEMS:
             raise Enough

@@ -60,9 +60,9 @@ def loads(data: bytes) -> "Any":
             return _native_loads(data, MAX_DEPTH)
         except ValueError as error:
             refused = error
-    from pyoci.config import careful
+    from pyoci.config import reader
 
-    value, problems, _ = careful.parse(decode(data))
+    value, problems, _ = reader.parse(decode(data))
     if problems:
         raise JsonError(problems)
     if refused is not None:  # two readers that disagree: believe the one that refuses

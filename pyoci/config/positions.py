@@ -1,7 +1,7 @@
 """Where the problems of a config stand in its text. Used only when there are problems."""
 
-from pyoci.config import careful
-from pyoci.config.words import MAX_SHOWN
+from pyoci.config import reader
+from pyoci.config.messages import MAX_SHOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ class Positions:
             for token in tokens(pointer):
                 node = node.setdefault(token, {})
         self._text = text
-        self._places = careful.parse(text, wanted)[2]
+        self._places = reader.parse(text, wanted)[2]
 
     def value(self, pointer: str) -> tuple[int, int]:
         """The place where the value starts."""
-        return careful.place(self._text, self._nearest(pointer)[0])
+        return reader.place(self._text, self._nearest(pointer)[0])
 
     def name(self, pointer: str) -> tuple[int, int]:
         """The place where the member's name starts; for an array's element, the element itself."""
-        return careful.place(self._text, self._nearest(pointer)[1])
+        return reader.place(self._text, self._nearest(pointer)[1])
 
     def number(self, pointer: str) -> str:
         """The spelling of the number at `pointer`, shortened if it is long."""

@@ -8,8 +8,8 @@ import re
 
 from pyoci.config import diagnosis
 from pyoci.config._schemas import SCHEMAS
-from pyoci.config.careful import escape
-from pyoci.config.words import expected
+from pyoci.config.messages import expected
+from pyoci.config.reader import escape
 from pyoci.errors import Problem
 
 TYPE_CHECKING = False

@@ -20,7 +20,7 @@ BREAKAGES = [
     (
         "a failing create leaves its cgroup",
         *(
-            "creation.py",
+            "create.py",
             "            launch.cgroup.destroy(kill=True)\n            directory",
             "            directory",
         ),
@@ -47,7 +47,7 @@ BREAKAGES = [
     ),
     (
         "a poststop hook that fails keeps the next from running",
-        *("hooks.py", "            failures.append(error)\n", "            return [error]\n"),
+        *("host/hooks.py", "            failures.append(error)\n", "            return [error]\n"),
         ["LIFE-13"],
     ),
     (
@@ -62,12 +62,16 @@ BREAKAGES = [
     ),
     (
         "hooks run from the last to the first",
-        *("plan/hooks.py", 'config.get("hooks", {}).get(kind, ())):', 'config.get("hooks", {}).get(kind, [])[::-1]):'),
+        *(
+            "compiler/hooks.py",
+            'config.get("hooks", {}).get(kind, ())):',
+            'config.get("hooks", {}).get(kind, [])[::-1]):',
+        ),
         ["HOOK-05"],
     ),
     (
         "a hook's timeout is ten times as long",
-        *("plan/hooks.py", "LONGEST_TIMEOUT)) * 1000", "LONGEST_TIMEOUT)) * 10000"),
+        *("compiler/hooks.py", "LONGEST_TIMEOUT)) * 1000", "LONGEST_TIMEOUT)) * 10000"),
         ["HOOK-04"],
     ),
     (
@@ -77,13 +81,13 @@ BREAKAGES = [
     ),
     (
         "createRuntime hooks run before prestart hooks",
-        *("plan/hooks.py", '"prestart", "createRuntime")', '"createRuntime", "prestart")'),
+        *("compiler/hooks.py", '"prestart", "createRuntime")', '"createRuntime", "prestart")'),
         ["LIFE-14"],
     ),
     (
         "createContainer hooks run where the runtime does",
         *(
-            "plan/hooks.py",
+            "compiler/hooks.py",
             '"createRuntime")\n    in_container = container_hooks(config, "createContainer", CREATE_STATE)',
             '"createRuntime", "createContainer")\n    in_container: list[Op] = []',
         ),
@@ -92,7 +96,7 @@ BREAKAGES = [
     (
         "argv[0] of a hook is its path",
         *(
-            "plan/hooks.py",
+            "compiler/hooks.py",
             'return entry.get("args") or [entry["path"]]',
             'return [entry["path"], *entry.get("args", [])[1:]]',
         ),
@@ -118,38 +122,38 @@ BREAKAGES = [
     ),
     (
         "hard limits are the soft ones",
-        *("plan/process.py", 'c=limit["hard"]', 'c=limit["soft"]'),
+        *("compiler/process.py", 'c=limit["hard"]', 'c=limit["soft"]'),
         ["PROC-11"],
     ),
     (
         "additional groups are left out",
-        *("plan/process.py", '= process.get("user", {}).get("additionalGids", [])', "= []"),
+        *("compiler/process.py", '= process.get("user", {}).get("additionalGids", [])', "= []"),
         ["PROC-52"],
     ),
     (
         "the root is never read-only",
-        *("plan/rootfs.py", 'if config["root"].get("readonly"):', "if not config:"),
+        *("compiler/rootfs.py", 'if config["root"].get("readonly"):', "if not config:"),
         ["ROOT-03"],
     ),
     (
         "an earlier mount option wins",
-        *("plan/mounts.py", "self.attr_set = self.attr_set & ~clear | change", "self.attr_set |= change"),
+        *("compiler/mounts.py", "self.attr_set = self.attr_set & ~clear | change", "self.attr_set |= change"),
         ["MNT-06"],
     ),
     (
         "recursive attributes are of one mount only",
-        *("plan/mounts.py", "d=mount.recursive_set | mount.recursive_clear << 32", "d=0"),
+        *("compiler/mounts.py", "d=mount.recursive_set | mount.recursive_clear << 32", "d=0"),
         ["MNT-06"],
     ),
     (
         "one id is mapped instead of a range",
-        *("plan/namespaces.py", "{m['size']}\\n", "1\\n"),
+        *("compiler/namespaces.py", "{m['size']}\\n", "1\\n"),
         ["UM-01"],
     ),
     (
         "the mode of a device is always 0666",
         *(
-            "plan/devices.py",
+            "compiler/devices.py",
             'mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)',
             "mode = NODE_TYPES[kind] | 0o666",
         ),
@@ -157,7 +161,7 @@ BREAKAGES = [
     ),
     (
         "/dev/stdin is the standard output",
-        *("plan/devices.py", '("/proc/self/fd/0", "/dev/stdin")', '("/proc/self/fd/1", "/dev/stdin")'),
+        *("compiler/devices.py", '("/proc/self/fd/0", "/dev/stdin")', '("/proc/self/fd/1", "/dev/stdin")'),
         ["FD-02"],
     ),
     (
@@ -172,37 +176,37 @@ BREAKAGES = [
     ),
     (
         "masked paths are not masked",
-        *("plan/rootfs.py", "for index, path in _once(masked):", "for index, path in _once(masked[:0]):"),
+        *("compiler/rootfs.py", "for index, path in _once(masked):", "for index, path in _once(masked[:0]):"),
         ["MASK-01"],
     ),
     (
         "LINUX32 is LINUX",
-        *("plan/process.py", '"LINUX32": 8', '"LINUX32": 0'),
+        *("compiler/process.py", '"LINUX32": 8', '"LINUX32": 0'),
         ["PERS-01"],
     ),
     (
         "greater or equal is greater",
-        *("plan/seccomp_rules.py", '"SCMP_CMP_GE": (IF_GREATER_OR_EQUAL', '"SCMP_CMP_GE": (IF_GREATER'),
+        *("compiler/seccomp_rules.py", '"SCMP_CMP_GE": (IF_GREATER_OR_EQUAL', '"SCMP_CMP_GE": (IF_GREATER'),
         ["SEC-06"],
     ),
     (
         "a default errno is EPERM whatever is asked for",
-        *("plan/seccomp.py", "    errno = owner.get(errno_key)\n", "    errno = None\n"),
+        *("compiler/seccomp.py", "    errno = owner.get(errno_key)\n", "    errno = None\n"),
         ["SEC-02"],
     ),
     (
         "kernel parameters are not written",
-        *("plan/compiler.py", "    yield from namespaces.sysctl(linux)\n", ""),
+        *("compiler/create.py", "    yield from namespaces.sysctl(linux)\n", ""),
         ["SYS-01"],
     ),
     (
         "a root that is to be shared is private",
-        *("plan/rootfs.py", '"shared": SHARED', '"shared": PRIVATE'),
+        *("compiler/rootfs.py", '"shared": SHARED', '"shared": PRIVATE'),
         ["PROP-02"],
     ),
     (
         "read-only paths can be written",
-        *("plan/rootfs.py", '_once(linux.get("readonlyPaths", ())):', "_once(()):"),
+        *("compiler/rootfs.py", '_once(linux.get("readonlyPaths", ())):', "_once(()):"),
         ["MASK-02"],
     ),
     (
@@ -212,7 +216,7 @@ BREAKAGES = [
     ),
     (
         "the kernel's list of files for a new owner is not read",
-        *("cgroups/fs.py", '"/sys/kernel/cgroup/delegate"', '"/sys/kernel/cgroup/missing"'),
+        *("cgroups/cgroupfs.py", '"/sys/kernel/cgroup/delegate"', '"/sys/kernel/cgroup/missing"'),
         ["CG-13"],
     ),
     (
@@ -222,22 +226,22 @@ BREAKAGES = [
     ),
     (
         "the errno of ERRNO is ENOENT if unset",
-        *("plan/seccomp.py", "EPERM = 1\n", "EPERM = 2\n"),
+        *("compiler/seccomp.py", "EPERM = 1\n", "EPERM = 2\n"),
         ["SEC-02"],
     ),
     (
         "KILL_THREAD kills the process",
-        *("plan/seccomp.py", '"SCMP_ACT_KILL_THREAD": 0x0000_0000', '"SCMP_ACT_KILL_THREAD": 0x8000_0000'),
+        *("compiler/seccomp.py", '"SCMP_ACT_KILL_THREAD": 0x0000_0000', '"SCMP_ACT_KILL_THREAD": 0x8000_0000'),
         ["SEC-10"],
     ),
     (
         "only the machine's own architecture is filtered",
-        *("plan/seccomp.py", "*(abi for abi in others if abi.name in listed)", "*others[:0]"),
+        *("compiler/seccomp.py", "*(abi for abi in others if abi.name in listed)", "*others[:0]"),
         ["SEC-03"],
     ),
     (
         "features lists a hook that there is not",
-        *("features.py", "list(HOOKS)", '[*HOOKS, "restart"]'),
+        *("cli/features.py", "list(HOOKS)", '[*HOOKS, "restart"]'),
         ["FEAT-05"],
     ),
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.launcher import freeze
+from pyoci.executable import freeze
 
 PT_DYNAMIC, PT_GNU_STACK, PT_GNU_RELRO, PT_LOAD = 2, 0x6474E551, 0x6474E552, 1
 PF_X, PF_W = 1, 2
@@ -97,7 +97,7 @@ def test_stack_and_buffers_are_checked(elf: Elf) -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="CET is of x86-64")
 def test_our_own_code_marks_where_jumps_may_land() -> None:
     """Functions of ours begin with endbr64, for CET."""
-    build = Path(freeze.__file__).parents[2] / "build" / "launcher"
-    for name in ("launcher", "protect", "_native", "image"):
+    build = Path(freeze.__file__).parents[2] / "build" / "executable"
+    for name in ("main", "protect", "_native", "image"):
         listing = subprocess.check_output(["objdump", "-d", build / f"{name}.o"], text=True)
         assert "endbr64" in listing, name

@@ -1,4 +1,4 @@
-"""Hashes of strings in the executable (pyoci/launcher/hashes.c)."""
+"""Hashes of strings in the executable (pyoci/executable/hashes.c)."""
 
 import ast
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyoci.launcher import freeze
+from pyoci.executable import freeze
 from tests.support.collisions import colliding, secret_of, steps
 
 pytestmark = pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
@@ -44,11 +44,11 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An executable with an image whose command line runs Python code."""
     top = tmp_path_factory.mktemp("hashes")
     package = top / "pyoci"
-    (package / "launcher").mkdir(parents=True)
-    for name in ("__init__.py", "launcher/__init__.py"):
+    (package / "executable").mkdir(parents=True)
+    for name in ("__init__.py", "executable/__init__.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
-    native = ROOT / "build" / "launcher" / "_native.o"
+    native = ROOT / "build" / "executable" / "_native.o"
     assert native.exists(), "run tools/build"
     freeze.build(top / "made", top / "temp", package=package, native=native)
     return top / "made"

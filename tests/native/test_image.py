@@ -1,4 +1,4 @@
-"""Python started when the executable is built (pyoci/launcher/image.c)."""
+"""Python started when the executable is built (pyoci/executable/image.c)."""
 
 import importlib
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.launcher import PRELOADED, freeze
+from pyoci.executable import PRELOADED, freeze
 
 ROOT = Path(__file__).resolve().parents[2]
 

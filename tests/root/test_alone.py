@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyoci.cli import COMMANDS
-from pyoci.usage import of_command
+from pyoci.cli.usage import of_command
 from tests.support.hostile import docker_like
 from tests.support.rootfs import busybox
 

@@ -16,9 +16,9 @@ import time
 import pytest
 
 from pyoci import _native, cgroups
-from pyoci.cgroups import fs, hierarchy
+from pyoci.cgroups import cgroupfs, hierarchy
+from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.disabled import NoCgroup
-from pyoci.cgroups.fs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
 from tests.support.runtime import PATIENCE
@@ -224,8 +224,8 @@ def test_a_read_only_mount_is_one_clear_error():
     """As in most containers."""
     program = f"""
 import sys
-sys.path.insert(0, {str(pathlib.Path(fs.__file__).parents[2])!r})
-from pyoci.cgroups.fs import Cgroup
+sys.path.insert(0, {str(pathlib.Path(cgroupfs.__file__).parents[2])!r})
+from pyoci.cgroups.cgroupfs import Cgroup
 try:
     Cgroup.create("/pyoci-test-read-only", "id", [])
 except Exception as error:
@@ -538,12 +538,12 @@ def test_thaw_under_a_frozen_parent_says_why(path):
 def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_kills):
     """Through cgroup.kill, or by freezing and signalling where Linux is older than 5.14."""
     if not kernel_kills:
-        real = fs.write_at
+        real = cgroupfs.write_at
 
         def write(dirfd, name, value):
             real(dirfd, "no.such.file" if name == "cgroup.kill" else name, value)
 
-        monkeypatch.setattr(fs, "write_at", write)
+        monkeypatch.setattr(cgroupfs, "write_at", write)
     (host(cgroup.path) / "a").mkdir()
     inside = [spawn(host(cgroup.path) / place) for place in (".", ".", "a")]
     if frozen:
@@ -579,13 +579,13 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
 
 def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
     """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one below."""
-    real = fs.write_at
+    real = cgroupfs.write_at
 
     def write(dirfd, name, value):
         if (name, value) != ("cgroup.freeze", b"0"):
             real(dirfd, name, value)
 
-    monkeypatch.setattr(fs, "write_at", write)
+    monkeypatch.setattr(cgroupfs, "write_at", write)
     process = spawn(host(cgroup.path))
 
     assert cgroup.kill(signal.SIGTERM)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pyoci import _native, cgroups
 from pyoci.cgroups import hierarchy
+from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.device_filter import compile_rules
-from pyoci.cgroups.fs import Cgroup
 from pyoci.errors import CgroupError
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]

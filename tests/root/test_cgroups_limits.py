@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pyoci.cgroups import hierarchy
-from pyoci.cgroups.fs import Cgroup
+from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
 from tests.support.runtime import wait_for

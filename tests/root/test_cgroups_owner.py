@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.cgroups import fs
-from pyoci.cgroups.fs import Cgroup
+from pyoci.cgroups import cgroupfs
+from pyoci.cgroups.cgroupfs import Cgroup
 from tests.support.runtime import Bundle, Runtime, cgroup_mount
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -140,7 +140,7 @@ def cgroup():
 
 def test_without_the_list(cgroup, monkeypatch, tmp_path):
     """A kernel that has none: three files that every cgroup has (CG-13)."""
-    monkeypatch.setattr(fs, "DELEGATE", str(tmp_path / "none"))
+    monkeypatch.setattr(cgroupfs, "DELEGATE", str(tmp_path / "none"))
     cgroup.delegate(1234)
     assert ALWAYS | {"."} == owners(Path(cgroup_mount() + cgroup.path))[1234]
 
@@ -148,7 +148,7 @@ def test_without_the_list(cgroup, monkeypatch, tmp_path):
 def test_what_is_listed_and_not_there(cgroup, monkeypatch, tmp_path):
     """No error, and no file of another list is touched (CG-13)."""
     (tmp_path / "list").write_text("cgroup.procs\nmemory.nosuch\ncgroup.threads\n")
-    monkeypatch.setattr(fs, "DELEGATE", str(tmp_path / "list"))
+    monkeypatch.setattr(cgroupfs, "DELEGATE", str(tmp_path / "list"))
     cgroup.delegate(1234)
     found = owners(Path(cgroup_mount() + cgroup.path))
     assert {".", "cgroup.procs", "cgroup.threads"} == found[1234]

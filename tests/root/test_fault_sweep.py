@@ -13,10 +13,10 @@ import sys
 
 import pytest
 
-from pyoci import launch
+from pyoci.cli.log import Log
 from pyoci.container import Container
 from pyoci.errors import HookError, PyociError, SetupError, StatusError
-from pyoci.log import Log
+from pyoci.parent import protocol
 from tests.support.runtime import PATIENCE
 
 pytestmark = pytest.mark.root
@@ -124,8 +124,8 @@ class Sweep:
         self.bundle = bundle
         self.monkeypatch = monkeypatch
         self.ops = []
-        self.encode = launch.encode
-        self.operations = dict(launch._OPERATIONS)
+        self.encode = protocol.encode
+        self.operations = dict(protocol._OPERATIONS)
         self.socket = socket.socket(socket.AF_UNIX)
 
     def __enter__(self):
@@ -165,7 +165,7 @@ class Sweep:
                 encoded = encoded[:at] + UNKNOWN_VERB.to_bytes(2, "little") + encoded[at + 2 :]
             return encoded, pool, vectors
 
-        self.monkeypatch.setattr(launch, "encode", encode)
+        self.monkeypatch.setattr(protocol, "encode", encode)
 
     def break_parent(self, index):
         """Let the `index`th operation that the runtime itself does fail with EIO. What was done is in `ops`."""
@@ -181,7 +181,7 @@ class Sweep:
             return run
 
         for verb in self.operations:
-            self.monkeypatch.setitem(launch._OPERATIONS, verb, broken(verb))
+            self.monkeypatch.setitem(protocol._OPERATIONS, verb, broken(verb))
 
     def assert_clean(self, fds):
         """Nothing is left, in this process neither."""

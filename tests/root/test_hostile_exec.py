@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.config.names import CAPABILITIES as CAPABILITY_NUMBERS
+from pyoci.config.constants import CAPABILITIES as CAPABILITY_NUMBERS
 from tests.support.hostile import CAPABILITIES, PATIENCE, Attack, wait_for
 from tests.support.kernels import KERNEL
 from tests.support.probe import build

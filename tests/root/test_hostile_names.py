@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.launcher import freeze
+from pyoci.executable import freeze
 from tests.support.collisions import assert_equal_cost, cpu
 from tests.support.hostile import Attack
 

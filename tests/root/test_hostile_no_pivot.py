@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from pyoci.config.names import CAPABILITIES
+from pyoci.config.constants import CAPABILITIES
 from tests.support.hostile import Attack
 
 pytestmark = pytest.mark.root

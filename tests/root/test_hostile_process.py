@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pyoci.config.names import CAPABILITIES
+from pyoci.config.constants import CAPABILITIES
 from tests.support import keyrings
 from tests.support.hostile import AT_ONCE, PATIENCE, Attack, mount, wait_for
 

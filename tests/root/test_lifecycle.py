@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import files
 from pyoci.container import Container
+from pyoci.host import files
 from pyoci.state import Directory
 from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import sockets
+from pyoci.compiler._syscalls import COLUMNS, NAMES
 from pyoci.container import Container
 from pyoci.errors import SetupError
-from pyoci.plan._syscalls import COLUMNS, NAMES
+from pyoci.host import sockets
 from tests.root.test_crash import Moments, assert_removable, settle
 from tests.support.agent import ARCHITECTURE, CONTINUE, IOCTL_RECV, IOCTL_SEND, NOTIF, RESPONSE, Agent
 from tests.support.hostile import AT_ONCE

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pyoci.cli.log import Log
 from pyoci.container import Container
-from pyoci.log import Log
 from tests.support.runtime import PATIENCE, parse_status, status_of
 
 pytestmark = pytest.mark.root

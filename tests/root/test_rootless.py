@@ -484,7 +484,7 @@ def test_kernel_parameters_where_proc_is_covered(plain):
 @pytest.mark.parametrize(("pids", "owns"), [([], "False"), (["--pid", "--fork"], "True")], ids=["host's", "own"])
 def test_whether_the_runtime_owns_its_pid_namespace(pids, owns):
     """A user namespace that was made together with a pid namespace, or for the host's."""
-    script = "from pyoci.host import probe; print(probe().owns_pids)"
+    script = "from pyoci.host.facts import probe; print(probe().owns_pids)"
     command = ["unshare", "--user", "--map-root-user", "--mount", *pids, sys.executable, "-c", script]
     assert f"{owns}\n" == subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from pyoci.plan._syscalls import COLUMNS, NAMES
+from pyoci.compiler._syscalls import COLUMNS, NAMES
 
 NOTIF = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp

@@ -9,8 +9,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from pyoci.config._schemas import SCHEMAS
-from pyoci.config.careful import escape
-from pyoci.config.words import expected
+from pyoci.config.messages import expected
+from pyoci.config.reader import escape
 
 
 class jsonschema_faults:  # noqa: N801

@@ -4,8 +4,8 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pyoci.plan import _syscalls
-from pyoci.plan._syscalls import MULTIPLEXED, NAMES
+from pyoci.compiler import _syscalls
+from pyoci.compiler._syscalls import MULTIPLEXED, NAMES
 
 COLUMNS = ("x86_64", "x86", "x32", "aarch64", "arm")
 ARCHITECTURES = {

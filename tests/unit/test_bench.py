@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyoci import config
-from pyoci.plan.seccomp import compile_filter
+from pyoci.compiler.seccomp import compile_filter
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 PACKAGE = BENCH.parent / "pyoci"
@@ -47,7 +47,7 @@ def test_a_life_is_the_sum_of_its_parts(compare: Any) -> None:
 
 
 def benchmark(compare: Any, folder: Path) -> Any:
-    config = (PACKAGE / "launcher" / "docker.json").read_text()
+    config = (PACKAGE / "executable" / "docker.json").read_text()
     return compare.Bench(folder, config, {"pyoci": "/usr/bin/pyoci"}, systemd=False)
 
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from pyoci import bundle as bundle_module
-from pyoci.bundle import LARGEST, read_config, read_given, read_pipe
 from pyoci.errors import PyociError
+from pyoci.host import bundle as bundle_module
+from pyoci.host.bundle import LARGEST, read_config, read_given, read_pipe
 
 
 def refusal(bundle, name="config.json"):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import bus, dbus, state
-from pyoci.bus import Bus
-from pyoci.cgroups import fs, systemd, units
+from pyoci import state
+from pyoci.cgroups import cgroupfs, systemd, units
 from pyoci.cgroups.resources import Write
 from pyoci.cgroups.systemd import Unit
 from pyoci.container import Container
+from pyoci.dbus import connection, wire
+from pyoci.dbus.connection import Bus
 from pyoci.errors import CgroupError
 from tests.support.runtime import wait_for
 
@@ -28,7 +29,7 @@ class Systemd:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.calls: list[dbus.Message] = []
+        self.calls: list[wire.Message] = []
         self.answers: dict[str, list[object]] = {"Hello": [(":1.9",)], "AddMatch": [()]}
         self.greeting = b"DATA\r\nOK 00112233445566778899aabbccddeeff\r\n"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -43,17 +44,17 @@ class Systemd:
         return f"unix:path={self.path}"
 
     def names(self) -> list[str]:
-        return [call.fields[dbus.MEMBER] for call in self.calls]
+        return [call.fields[wire.MEMBER] for call in self.calls]
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for connection in list(self._connections):
+        for accepted in list(self._connections):
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                accepted.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
-        for connection in self._connections:  # the last of them may have been taken only now
-            connection.close()
+        for accepted in self._connections:  # the last of them may have been taken only now
+            accepted.close()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -73,29 +74,29 @@ class Systemd:
         connection.sendall(self.greeting)
         data = data.partition(b"BEGIN\r\n")[2]
         while True:
-            while (found := dbus.decode(data)) is not None:
+            while (found := wire.decode(data)) is not None:
                 message, size = found
                 data = data[size:]
                 self.calls.append(message)
-                for answer in self.answers.get(message.fields[dbus.MEMBER], []):
+                for answer in self.answers.get(message.fields[wire.MEMBER], []):
                     self._answer(connection, message, answer)
             more = connection.recv(4096)
             if not more:
                 return
             data += more
 
-    def _answer(self, connection: socket.socket, call: dbus.Message, answer: object) -> None:
+    def _answer(self, connection: socket.socket, call: wire.Message, answer: object) -> None:
         if callable(answer):
             answer = answer(call)
         if isinstance(answer, bytes):
             connection.sendall(answer)
         elif isinstance(answer, str):
-            fields = {dbus.REPLY_SERIAL: call.serial, dbus.ERROR_NAME: answer, dbus.SENDER: ":1.0"}
-            connection.sendall(dbus.encode(dbus.ERROR, 1, fields, "s", "It is so."))
+            fields = {wire.REPLY_SERIAL: call.serial, wire.ERROR_NAME: answer, wire.SENDER: ":1.0"}
+            connection.sendall(wire.encode(wire.ERROR, 1, fields, "s", "It is so."))
         elif isinstance(answer, tuple):
             signature = "".join("o" if value.startswith("/") else "s" for value in answer)
-            fields = {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}
-            connection.sendall(dbus.encode(dbus.RETURN, 1, fields, signature, *answer))
+            fields = {wire.REPLY_SERIAL: call.serial, wire.SENDER: ":1.0"}
+            connection.sendall(wire.encode(wire.RETURN, 1, fields, signature, *answer))
 
 
 def removed(
@@ -106,9 +107,9 @@ def removed(
 
 def signal(sender: str, signature: str, *body: object, **others: str) -> bytes:
     """JobRemoved, with other header fields or a body that it does not have."""
-    fields = {dbus.PATH: "/org/freedesktop/systemd1", dbus.INTERFACE: systemd.MANAGER, dbus.MEMBER: "JobRemoved"}
-    fields |= {getattr(dbus, name.upper()): value for name, value in others.items()}
-    return dbus.encode(dbus.SIGNAL, 1, {**fields, dbus.SENDER: sender}, signature, *body)
+    fields = {wire.PATH: "/org/freedesktop/systemd1", wire.INTERFACE: systemd.MANAGER, wire.MEMBER: "JobRemoved"}
+    fields |= {getattr(wire, name.upper()): value for name, value in others.items()}
+    return wire.encode(wire.SIGNAL, 1, {**fields, wire.SENDER: sender}, signature, *body)
 
 
 @pytest.fixture
@@ -206,9 +207,9 @@ def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
 def test_bodies_that_nobody_asked_for_are_not_looked_at(fake, unit, monkeypatch):
     """They may be large, and of many small values; and come in pieces."""
     read = []
-    value = dbus._Reader.value
+    value = wire._Reader.value
     monkeypatch.setattr(
-        dbus._Reader, "value", lambda self, type_, *rest: read.append(type_) or value(self, type_, *rest)
+        wire._Reader, "value", lambda self, type_, *rest: read.append(type_) or value(self, type_, *rest)
     )
     large = signal(":1.66", "a(ybnq)", [(1, True, 2, 3)] * 100_000)
     small = signal(":1.66", "a(ybnq)", [(1, True, 2, 3)] * 1000)
@@ -274,7 +275,7 @@ def test_answers_of_other_types_are_errors(fake, unit, method, answer):
 
 
 @pytest.mark.parametrize(
-    ("signature", "value"), [("", None), ("s", "252"), ("v", dbus.Variant("u", 252)), ("v", dbus.Variant("as", []))]
+    ("signature", "value"), [("", None), ("s", "252"), ("v", wire.Variant("u", 252)), ("v", wire.Variant("as", []))]
 )
 def test_properties_of_other_types_are_errors(fake, unit, signature, value):
     fake.answers["Get"] = [lambda call: answered(call, signature, *([] if value is None else [value]))]
@@ -283,8 +284,8 @@ def test_properties_of_other_types_are_errors(fake, unit, signature, value):
         unit._version()
 
 
-def answered(call: dbus.Message, signature: str, *body: object) -> bytes:
-    return dbus.encode(dbus.RETURN, 1, {dbus.REPLY_SERIAL: call.serial, dbus.SENDER: ":1.0"}, signature, *body)
+def answered(call: wire.Message, signature: str, *body: object) -> bytes:
+    return wire.encode(wire.RETURN, 1, {wire.REPLY_SERIAL: call.serial, wire.SENDER: ":1.0"}, signature, *body)
 
 
 @pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
@@ -373,9 +374,9 @@ def in_cgroup(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     monkeypatch.setattr(Unit, "enable", lambda *_: None)
     monkeypatch.setattr(Unit, "add", lambda *_: None)
-    monkeypatch.setattr(fs.Cgroup, "kill", lambda self, *_: bool(killed.append(self.path)))
+    monkeypatch.setattr(cgroupfs.Cgroup, "kill", lambda self, *_: bool(killed.append(self.path)))
     fake.answers["GetUnit"] = [(JOB,)]
-    fake.answers["Get"] = [lambda call: answered(call, "v", dbus.Variant("s", "/a.slice/x-y.scope"))]
+    fake.answers["Get"] = [lambda call: answered(call, "v", wire.Variant("s", "/a.slice/x-y.scope"))]
 
     def make(name, *pids, below=()):
         fake.answers["StartTransientUnit"] = [(JOB,), removed(unit=name)]
@@ -478,7 +479,7 @@ def test_what_a_unit_is_made_with_is_not_told_again(fake, unit, monkeypatch):
     unit.tell([Write("memory.oom.group", "1", ""), Write("memory.max", "4096", "")])
 
     assert [["MemoryMax"]] == [
-        [name for name, _ in call.body[2]] for call in fake.calls if call.fields[dbus.MEMBER] == "SetUnitProperties"
+        [name for name, _ in call.body[2]] for call in fake.calls if call.fields[wire.MEMBER] == "SetUnitProperties"
     ]
     assert [["Get", "memory.oom.group"]] == applied
 
@@ -489,15 +490,15 @@ def test_nothing_to_tell(fake, unit):
     assert "SetUnitProperties" not in fake.names()
 
 
-def version(call: dbus.Message, text: str) -> bytes:
-    return answered(call, "v", dbus.Variant("s", text))
+def version(call: wire.Message, text: str) -> bytes:
+    return answered(call, "v", wire.Variant("s", text))
 
 
 def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
-    fields = {dbus.ERROR_NAME: "org.freedesktop.DBus.Error.PropertyReadOnly", dbus.SENDER: ":1.0"}
+    fields = {wire.ERROR_NAME: "org.freedesktop.DBus.Error.PropertyReadOnly", wire.SENDER: ":1.0"}
     text = "Cannot set property ExecStart, or unknown property."
     fake.answers["StartTransientUnit"] = [
-        lambda call: dbus.encode(dbus.ERROR, 1, {**fields, dbus.REPLY_SERIAL: call.serial}, "s", text)
+        lambda call: wire.encode(wire.ERROR, 1, {**fields, wire.REPLY_SERIAL: call.serial}, "s", text)
     ]
 
     unit.request(42, [units.Property("ExecStart", "s", "x", "/annotations/y")])
@@ -539,7 +540,7 @@ def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, 
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(fs.Cgroup, "add", refuse)
+    monkeypatch.setattr(cgroupfs.Cgroup, "add", refuse)
     below = unit.at(unit.path + "/below")
     assert below.can_fetch
     assert os.fstat(below.dirfd).st_ino == below.inode
@@ -618,9 +619,9 @@ def test_where_the_user_bus_is(monkeypatch):
     environment = {b"DBUS_SESSION_BUS_ADDRESS": b"unix:path=/x", b"XDG_RUNTIME_DIR": b"/run/user/1 2"}
     monkeypatch.setattr("posix.environ", environment)
 
-    assert "unix:path=/x" == bus.user_bus()
+    assert "unix:path=/x" == connection.user_bus()
     del environment[b"DBUS_SESSION_BUS_ADDRESS"]
-    assert "unix:path=/run/user/1%202/bus" == bus.user_bus()
+    assert "unix:path=/run/user/1%202/bus" == connection.user_bus()
     del environment[b"XDG_RUNTIME_DIR"]
     with pytest.raises(CgroupError, match="neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS is set"):
-        bus.user_bus()
+        connection.user_bus()

@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from pyoci import cli, usage
+from pyoci import cli
+from pyoci.cli import usage
 from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
 
 STATES = [
@@ -410,7 +411,7 @@ def test_help(words, pyoci):
 
 def test_helpers_are_no_commands(pyoci, monkeypatch):
     """What pyoci runs of itself is in no help, and says to a person what it is for."""
-    monkeypatch.setattr("pyoci.netlink._read_all", lambda fd: b"")
+    monkeypatch.setattr("pyoci.host.netlink._read_all", lambda fd: b"")
     for name in cli.HELPERS:
         assert name not in pyoci("--help")[1]
         status, out, err = pyoci(name)
@@ -644,7 +645,7 @@ def test_debug_tells_where_an_internal_error_came_from(pyoci, container, tmp_pat
     entries = [json.loads(line) for line in log.read_text().splitlines()]
 
     assert ["debug", "error"] == [entry["level"] for entry in entries]
-    assert "commands.py:" in entries[0]["msg"]
+    assert "cli/commands.py:" in entries[0]["msg"]
     assert "in start" in entries[0]["msg"]
     assert (1, "internal error: ZeroDivisionError: division by zero\n") == (status, err)
 
@@ -687,7 +688,7 @@ def test_closed_standard_output(pyoci, monkeypatch):
             raise BrokenPipeError(32, "Broken pipe")
         return real(fd, data)
 
-    monkeypatch.setattr("pyoci.log.posix.write", write)
+    monkeypatch.setattr("pyoci.cli.log.posix.write", write)
 
     assert (1, "", "cannot write to standard output: broken pipe\n") == pyoci("--version")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyoci.cli.signals import SIGNALS, parse_signal
+from pyoci.config.ids import check_id
 from pyoci.errors import PyociError, UsageError
-from pyoci.names import check_id
-from pyoci.signals import SIGNALS, parse_signal
 
 
 @pytest.mark.parametrize("id", ["a", "0", "_x", "+x", "-x", "a.b", "a..b", "A-Z_0+9.", "x" * 64, "x" * 223])

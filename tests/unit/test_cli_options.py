@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyoci.cli.options import Option, UnknownOption, Values, parse
 from pyoci.errors import UsageError
-from pyoci.options import Option, UnknownOption, Values, parse
 
 OPTIONS = (
     Option("bundle b", "DIR", ""),

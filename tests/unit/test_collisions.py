@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyoci.launcher import freeze
+from pyoci.executable import freeze
 from tests.support.collisions import assert_equal_cost, colliding, cpu, secret_from, steps
 from tests.support.hostile import docker_like
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyoci import config
-from pyoci.config import checks, names
+from pyoci.config import checks, constants
 from pyoci.config.positions import Positions, tokens
 from pyoci.config.report import report
 from pyoci.errors import ConfigError
@@ -1005,22 +1005,22 @@ def test_repeated_process() -> None:
 )
 def test_numbers_of_a_list(text: str, expected: list[int]) -> None:
     """Each counts once: a list of some megabytes names them a trillion times."""
-    assert expected == names.numbers(text)
+    assert expected == constants.numbers(text)
 
 
 def test_capabilities_have_the_kernel_s_numbers() -> None:
     """41 of them, from 0 to 40, and the ends and the middle where linux/capability.h has them."""
-    assert list(range(41)) == list(names.CAPABILITIES.values())
+    assert list(range(41)) == list(constants.CAPABILITIES.values())
     assert (0, 12, 21, 29, 40) == tuple(
-        names.CAPABILITIES[f"CAP_{name}"]
+        constants.CAPABILITIES[f"CAP_{name}"]
         for name in ("CHOWN", "NET_ADMIN", "SYS_ADMIN", "AUDIT_WRITE", "CHECKPOINT_RESTORE")
     )
 
 
 def test_rlimits_have_the_kernel_s_numbers() -> None:
     """As the standard library has them from the C headers."""
-    assert 16 == len(names.RLIMITS)
-    for name, number in names.RLIMITS.items():
+    assert 16 == len(constants.RLIMITS)
+    for name, number in constants.RLIMITS.items():
         if hasattr(resource, name):
             assert getattr(resource, name) == number
 
@@ -1039,7 +1039,7 @@ def test_rlimits_have_the_kernel_s_numbers() -> None:
 )
 def test_sysctl_path(key: str, path: str) -> None:
     """Either separator, never a way out of /proc/sys."""
-    assert path == names.sysctl_path(key)
+    assert path == constants.sysctl_path(key)
 
 
 @pytest.mark.parametrize(
@@ -1057,7 +1057,7 @@ def test_sysctl_path(key: str, path: str) -> None:
 )
 def test_sysctl_namespace(key: str, namespace: str) -> None:
     """What may be set is what a namespace isolates."""
-    assert namespace == names.sysctl_namespace(names.sysctl_path(key))
+    assert namespace == constants.sysctl_namespace(constants.sysctl_path(key))
 
 
 # ── Scheduler and memory policy ────────────────────────────────────────────────────────────────────────

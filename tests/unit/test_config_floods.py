@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from pyoci.plan import mounts
+from pyoci.compiler import mounts
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import _native, conversation, explain, launch, net_devices, state
+from pyoci import _native, state
+from pyoci.compiler.create import Host, Options, compile_container
+from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.operations import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY, encode, sync
 from pyoci.container import Container
-from pyoci.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
 from pyoci.errors import PyociError, SetupError
-from pyoci.plan.compiler import Host, Options, compile_container
-from pyoci.plan.exec import Running, compile_exec
-from pyoci.plan.operations import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY, encode, sync
+from pyoci.host import net_devices
+from pyoci.parent import conversation, explain, protocol
+from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
 
 PLANS = Path(__file__).parents[1] / "plans"
 HOST = Host("x86_64", "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
@@ -134,7 +136,7 @@ def child():
 
 def converse(plan, config, said, pid, monkeypatch, **options):
     """Have the runtime hear these messages: None, or what it raises. It leaves no descriptor open."""
-    made = launch.Launch(plan, config, "id", **options)
+    made = protocol.Launch(plan, config, "id", **options)
     plan.at, plan.after = {}, {}
     made._channel, theirs = _native.channel()
     made.pid, made.pidfd = pid, os.pidfd_open(pid)
@@ -270,7 +272,7 @@ def test_no_room_for_the_process(process, child, monkeypatch):
 def begun(*command, **options):
     """A launch whose process is this program, and the process' end of the channel."""
     config, plan = MADE["container"]
-    made = launch.Launch(plan, config, "id", **options)
+    made = protocol.Launch(plan, config, "id", **options)
     made._channel, theirs = _native.channel()
     made.pid = os.posix_spawn(command[0], command, {})
     made.pidfd = os.pidfd_open(made.pid)
@@ -303,7 +305,7 @@ def test_abort_tells_everything_that_stays(monkeypatch):
 
 def test_process_that_hangs_up(monkeypatch):
     """A process that closes its end of the channel and lives on is killed."""
-    monkeypatch.setattr(launch, "_HANG_UP_PATIENCE", 0.1)
+    monkeypatch.setattr(protocol, "_HANG_UP_PATIENCE", 0.1)
     made, theirs = begun("/bin/sleep", "1000")
     os.close(theirs)
     with pytest.raises(SetupError, match="sent a record that makes no sense: it has hung up"):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jeepney.low_level import Endianness, Header, HeaderFields, Message, MessageType
 
-from pyoci import dbus
-from pyoci.dbus import Variant
+from pyoci.dbus import wire
+from pyoci.dbus.wire import Variant
 
 INTEGERS = {"y": 8, "n": -16, "q": 16, "i": -32, "u": 32, "x": -64, "t": 64}
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -42,7 +42,7 @@ def containers(inner):
 
 
 VALUES = st.lists(st.recursive(st.one_of(BASIC), containers, max_leaves=6), max_size=4)
-FIELDS = {dbus.PATH: "/a/b", dbus.INTERFACE: "x.y", dbus.MEMBER: "Z", dbus.DESTINATION: "x.y"}
+FIELDS = {wire.PATH: "/a/b", wire.INTERFACE: "x.y", wire.MEMBER: "Z", wire.DESTINATION: "x.y"}
 
 
 def for_jeepney(value):
@@ -65,7 +65,7 @@ def test_messages_are_jeepneys(values):
 
     theirs = Message(header, tuple(map(for_jeepney, body))).serialise(serial=7)
 
-    ours = dbus.encode(dbus.CALL, 7, FIELDS, signature, *body)
+    ours = wire.encode(wire.CALL, 7, FIELDS, signature, *body)
 
     assert theirs == ours
 
@@ -74,33 +74,33 @@ def test_messages_are_jeepneys(values):
 def test_what_is_written_is_read(values):
     """With whatever comes after it left alone, and nothing of a part of it."""
     signature, body = "".join(s for s, _ in values), [v for _, v in values]
-    data = dbus.encode(dbus.SIGNAL, 9, FIELDS, signature, *body)
+    data = wire.encode(wire.SIGNAL, 9, FIELDS, signature, *body)
 
-    message, size = dbus.decode(data + b"more")
+    message, size = wire.decode(data + b"more")
 
-    assert (dbus.SIGNAL, 9, len(data), body) == (message.kind, message.serial, size, message.body)
+    assert (wire.SIGNAL, 9, len(data), body) == (message.kind, message.serial, size, message.body)
     assert FIELDS.items() <= message.fields.items()
-    assert [None] * len(data) == [dbus.decode(data[:length]) for length in range(len(data))]
+    assert [None] * len(data) == [wire.decode(data[:length]) for length in range(len(data))]
 
 
 @given(st.binary(max_size=64), VALUES, st.data())
 def test_what_is_broken_is_no_accident(noise, values, data):
     """A message with bytes of another is read, incomplete or malformed; nothing else."""
-    whole = dbus.encode(dbus.SIGNAL, 9, FIELDS, "".join(s for s, _ in values), *(v for _, v in values))
+    whole = wire.encode(wire.SIGNAL, 9, FIELDS, "".join(s for s, _ in values), *(v for _, v in values))
     at = data.draw(st.integers(0, len(whole)))
     try:
-        dbus.decode(whole[:at] + noise + whole[at + len(noise) :])
-    except dbus.MalformedMessage:
+        wire.decode(whole[:at] + noise + whole[at + len(noise) :])
+    except wire.MalformedMessage:
         pass
 
 
 @pytest.mark.parametrize(("key", "name"), [("t", 1 << 40), ("d", 0.5), ("b", True), ("y", 7)])
 def test_dictionary_whose_keys_are_numbers_is_read_as_pairs(key, name):
     """The sender could choose numbers that collide."""
-    data = dbus.encode(dbus.SIGNAL, 9, FIELDS, f"a{{{key}s}}", {name: "x"})
+    data = wire.encode(wire.SIGNAL, 9, FIELDS, f"a{{{key}s}}", {name: "x"})
 
-    assert [[(name, "x")]] == dbus.decode(data)[0].body
-    assert data == dbus.encode(dbus.SIGNAL, 9, FIELDS, f"a{{{key}s}}", [(name, "x")])
+    assert [[(name, "x")]] == wire.decode(data)[0].body
+    assert data == wire.encode(wire.SIGNAL, 9, FIELDS, f"a{{{key}s}}", [(name, "x")])
 
 
 def test_a_big_endian_message_is_read():
@@ -108,9 +108,9 @@ def test_a_big_endian_message_is_read():
     header = b"B\x02\0\x01" + len(body).to_bytes(4, "big") + (5).to_bytes(4, "big")
     fields = b"\x05\x01u\0" + (3).to_bytes(4, "big") + b"\x08\x01g\0\x01s\0"
     data = header + len(fields).to_bytes(4, "big") + fields
-    message, size = dbus.decode(data + bytes(-len(data) % 8) + body)
+    message, size = wire.decode(data + bytes(-len(data) % 8) + body)
 
-    assert (dbus.RETURN, 5, 3, ["A"]) == (message.kind, message.serial, message.fields[dbus.REPLY_SERIAL], message.body)
+    assert (wire.RETURN, 5, 3, ["A"]) == (message.kind, message.serial, message.fields[wire.REPLY_SERIAL], message.body)
     assert len(data) + -len(data) % 8 + len(body) == size
 
 
@@ -119,7 +119,7 @@ def test_a_big_endian_message_is_read():
 )
 def test_signatures_that_are_none(signature):
     with pytest.raises(ValueError, match="is no signature"):
-        list(dbus.types(signature))
+        list(wire.types(signature))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_signatures_that_are_none(signature):
 )
 def test_values_of_another_type(signature, value):
     with pytest.raises(ValueError):
-        dbus.encode(dbus.CALL, 1, FIELDS, signature, value)
+        wire.encode(wire.CALL, 1, FIELDS, signature, value)
 
 
 def test_infinity_is_a_double():
-    message, _ = dbus.decode(dbus.encode(dbus.CALL, 1, FIELDS, "d", math.inf))
+    message, _ = wire.decode(wire.encode(wire.CALL, 1, FIELDS, "d", math.inf))
 
     assert [math.inf] == message.body

@@ -9,9 +9,10 @@ import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-from pyoci import cli, features, template
+from pyoci import cli
+from pyoci.cli import features, spec
+from pyoci.compiler import memory_policy, mounts, seccomp
 from pyoci.errors import PyociError
-from pyoci.plan import memory_policy, mounts, seccomp
 from tests.support import specification
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +182,7 @@ def test_our_own_checks_accept_both():
     """What we write we run: our strict reader finds no fault and warns of nothing."""
     from pyoci import config
 
-    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
+    for document in (spec.default(), spec.rootless(spec.default(), 1000, 1000)):
         loaded, warnings = config.load(json.dumps(document).encode())
         assert document == loaded
         assert [] == warnings
@@ -189,21 +190,21 @@ def test_our_own_checks_accept_both():
 
 def test_the_specifications_schema_accepts_both():
     """So does the specification's own schema."""
-    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
+    for document in (spec.default(), spec.rootless(spec.default(), 1000, 1000)):
         assert [] == official_faults(document, "config-schema.json")
 
 
 def test_rootless_leaves_the_original_alone():
     """A new config is made; the old one is not changed."""
-    original = template.default()
-    template.rootless(original, 5, 6)
+    original = spec.default()
+    spec.rootless(original, 5, 6)
 
-    assert template.default() == original
+    assert spec.default() == original
 
 
 def test_masked_paths_cover_what_leaks():
     """The side channels and host facts that other engines mask."""
-    masked = set(template.default()["linux"]["maskedPaths"])
+    masked = set(spec.default()["linux"]["maskedPaths"])
 
     assert {"/proc/kcore", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/keys"} <= masked
 
@@ -240,4 +241,4 @@ def test_spec_bundle_and_file(in_folder):
 def test_spec_into_a_missing_folder(in_folder):
     """The kernel's reason."""
     with pytest.raises(PyociError, match=r"cannot write .*/none/config.json: no such file or directory"):
-        template.write(str(in_folder / "none/config.json"), "")
+        spec.write(str(in_folder / "none/config.json"), "")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyoci import files
+from pyoci.host import files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.launcher import freeze
+from pyoci.executable import freeze
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,36 +20,36 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a real container need
 
 # What CPython's core has before pyoci starts, and the two that Cython makes up.
 CORE = """
-    sys builtins _frozen_importlib _imp _thread _warnings _weakref posix _pyoci_launcher
-    cython_runtime pyoci pyoci.launcher pyoci._native
+    sys builtins _frozen_importlib _imp _thread _warnings _weakref posix _pyoci_executable
+    cython_runtime pyoci pyoci.executable pyoci._native
 """.split()
 
 ALWAYS = """
     errno fcntl select time _struct
-    pyoci.cli pyoci.commands pyoci.errors pyoci.log pyoci.names pyoci.options pyoci.files pyoci.state pyoci.container
-    pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.fs pyoci.cgroups.hierarchy
+    pyoci.host pyoci.cli pyoci.cli.commands pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files pyoci.state pyoci.container
+    pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.cgroupfs pyoci.cgroups.hierarchy
     pyoci.config pyoci.config.jsonio
 """.split()
 
 CREATION = """
-    itertools math pyoci.hooks pyoci.cgroups.resources
-    pyoci.bundle pyoci.console pyoci.conversation pyoci.creation pyoci.explain pyoci.host pyoci.launch pyoci.signals
+    itertools math pyoci.host.hooks pyoci.cgroups.resources
+    pyoci.parent pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
     pyoci.cgroups.device_filter
-    pyoci.config._validator pyoci.config.careful pyoci.config.checks pyoci.config.names pyoci.config.words
-    pyoci.plan pyoci.plan._syscalls pyoci.plan.bpf pyoci.plan.compiler pyoci.plan.devices pyoci.plan.hooks
-    pyoci.plan.idmap pyoci.plan.mounts pyoci.plan.namespaces pyoci.plan.operations pyoci.plan.paths pyoci.plan.process
-    pyoci.plan.rootfs pyoci.plan.seccomp pyoci.plan.seccomp_rules
+    pyoci.config._validator pyoci.config.reader pyoci.config.checks pyoci.config.constants pyoci.config.messages
+    pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.bpf pyoci.compiler.create pyoci.compiler.devices pyoci.compiler.hooks
+    pyoci.compiler.idmap pyoci.compiler.mounts pyoci.compiler.namespaces pyoci.compiler.operations pyoci.compiler.paths pyoci.compiler.process
+    pyoci.compiler.rootfs pyoci.compiler.seccomp pyoci.compiler.seccomp_rules
 """
 
 COMMANDS = {
     "create": CREATION,
     "run": CREATION,
-    "exec": CREATION + "pyoci.execution pyoci.plan.exec",
-    "start": "pyoci.conversation",
+    "exec": CREATION + "pyoci.exec pyoci.compiler.exec",
+    "start": "pyoci.parent pyoci.parent.conversation",
     "state": "",
     "list": "",
-    "kill": "pyoci.signals",
-    "delete": "pyoci.signals",
+    "kill": "pyoci.cli.signals",
+    "delete": "pyoci.cli.signals",
 }
 
 # Writes the names of the loaded modules to $MODULES when the command has ended.
@@ -71,9 +71,9 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real package, in an executable that tells its modules."""
     top = tmp_path_factory.mktemp("imports")
     shutil.copytree(ROOT / "pyoci", top / "pyoci", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
-    with (top / "pyoci" / "launcher" / "__init__.py").open("a") as file:
+    with (top / "pyoci" / "executable" / "__init__.py").open("a") as file:
         file.write(REPORT)
-    native = ROOT / "build" / "launcher" / "_native.o"
+    native = ROOT / "build" / "executable" / "_native.o"
     assert native.exists(), "run tools/build"
     freeze.build(top / "pyoci-modules", top / "temp", package=top / "pyoci", native=native, image=False)
     return top / "pyoci-modules"

@@ -6,10 +6,10 @@ import posixpath
 
 import pytest
 
-from pyoci import resctrl
+from pyoci.compiler import intel_rdt, operations
+from pyoci.compiler.intel_rdt import differences, parse
 from pyoci.errors import SetupError, StateError
-from pyoci.plan import intel_rdt, operations
-from pyoci.plan.intel_rdt import differences, parse
+from pyoci.host import resctrl
 from tests.support.resctrl import Refused, Tree
 
 # What a line says.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyoci.config import careful, jsonio
+from pyoci.config import jsonio, reader
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(
@@ -33,7 +33,7 @@ def loads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
 
 
 def careful_loads(data: bytes) -> Any:
-    value, problems, _ = careful.parse(jsonio.decode(data))
+    value, problems, _ = reader.parse(jsonio.decode(data))
     if problems:
         raise jsonio.JsonError(problems)
     return value
@@ -246,7 +246,7 @@ def test_the_number_of_problems_is_bounded() -> None:
     with pytest.raises(jsonio.JsonError) as caught:
         jsonio.loads(b"[" + b"NaN," * 100_000 + b"0]")
 
-    assert careful.MAX_PROBLEMS == len(caught.value.problems)
+    assert reader.MAX_PROBLEMS == len(caught.value.problems)
 
 
 def test_disagreeing_readers_refuse(monkeypatch: pytest.MonkeyPatch) -> None:

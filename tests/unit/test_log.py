@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from pyoci import log as log_module
+from pyoci.cli import log as log_module
+from pyoci.cli.log import Log, printable, write_all
 from pyoci.errors import PyociError, UsageError
-from pyoci.log import Log, printable, write_all
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pyoci.compiler import create, mounts, show
+from pyoci.compiler.operations import ONE_STRING, Op, Plan, encode
 from pyoci.errors import PyociError
-from pyoci.host import kernel_version
-from pyoci.plan import compiler, mounts, show
-from pyoci.plan.operations import ONE_STRING, Op, Plan, encode
+from pyoci.host.facts import kernel_version
 
 OLD, NEW = (6, 1), (6, 12)
 LONG = "/" + "x" * 253
@@ -131,4 +131,4 @@ def test_kernel_version(release: str, version: tuple[int, int]) -> None:
 
 def test_host_default_appends_layers() -> None:
     """Golden plans are for a new kernel."""
-    assert compiler.Host().kernel >= NEW
+    assert create.Host().kernel >= NEW

@@ -14,16 +14,16 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
+from pyoci.compiler import create, operations, show
+from pyoci.compiler.exec import Running, compile_exec
 from pyoci.errors import PyociError
-from pyoci.plan import compiler, operations, show
-from pyoci.plan.exec import Running, compile_exec
 
 ROUNDS = int(os.environ.get("PYOCI_MUTATIONS", "1600"))
 CONFIGS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parents[1] / "plans").glob("*.json"))]
 HOSTS = [
-    compiler.Host(apparmor=True, selinux=True),
-    compiler.Host(uid=1000, gid=1000, capabilities=0),
-    compiler.Host(cgroup_mount="", user_namespace=True, setgroups=False),
+    create.Host(apparmor=True, selinux=True),
+    create.Host(uid=1000, gid=1000, capabilities=0),
+    create.Host(cgroup_mount="", user_namespace=True, setgroups=False),
 ]
 NUMBERS = [0, 1, -1, 255, 65536, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), 1.0, 1e300]
 TEXTS = [
@@ -72,17 +72,17 @@ def mutate(chance: random.Random, document: "dict[str, Any]") -> None:
         place[chance.choice([*place, *NAMES] if chance.random() < 0.7 else NAMES)] = value
 
 
-def compile_all(document: "dict[str, Any]", host: compiler.Host, manager: str) -> None:
+def compile_all(document: "dict[str, Any]", host: create.Host, manager: str) -> None:
     """Whatever can be made of a document, as the commands make it."""
     loaded, _ = config.load(json.dumps(document).encode())
-    plan = compiler.compile_container(loaded, host, compiler.Options("/bundle", "box", cgroup_manager=manager))
+    plan = create.compile_container(loaded, host, create.Options("/bundle", "box", cgroup_manager=manager))
     plan.complete()
     assert show.text(plan)
     assert show.as_json(plan)
     operations.encode(plan.child())
 
 
-def compile_process(document: "dict[str, Any]", host: compiler.Host) -> None:
+def compile_process(document: "dict[str, Any]", host: create.Host) -> None:
     """The same for exec and update."""
     process, _ = config.load_process(json.dumps(document.get("process")).encode())
     operations.encode(compile_exec(process, Running("box", ["user", "mount"], {}), host).child())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.notify import Relay
+from pyoci.host.sd_notify import Relay
 from pyoci.state import NOTIFY, Directory
 
 

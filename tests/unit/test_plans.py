@@ -8,17 +8,17 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
+from pyoci.compiler import create, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show
+from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.operations import Op, encode
 from pyoci.errors import ConfigError
-from pyoci.plan import compiler, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show
-from pyoci.plan.exec import Running, compile_exec
-from pyoci.plan.operations import Op, encode
 
 PLANS = Path(__file__).resolve().parent.parent / "plans"
 NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
 
 
 EXEC = PLANS / "exec"
-PLAIN_USER = compiler.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
+PLAIN_USER = create.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
 EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
 
 
@@ -32,15 +32,15 @@ def compiled_exec(name: str) -> operations.Plan:
         {"personality": {"domain": "LINUX32"}},
         seccomp.Filter(filter_.flags, program=filter_.program),  # as the container's state has it
     )
-    return compile_exec(process, container, compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
+    return compile_exec(process, container, create.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
 
 
 def test_clocks_that_there_are_not() -> None:
     """Of timeOffsets what the specification does not know is ignored, whatever it is."""
     document, _ = config.load((PLANS / "time.json").read_bytes())
-    expected = show.text(compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box")))
+    expected = show.text(create.compile_container(document, create.Host(), create.Options("/bundle", "box")))
     document["linux"]["timeOffsets"] |= {"tai": {"secs": 1}, "unified": "/"}
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
 
     assert expected == show.text(plan)
 
@@ -56,8 +56,8 @@ def test_plan_of_exec_is_the_golden_one(name: str) -> None:
     assert golden.read_text() == printed
 
 
-@pytest.mark.parametrize(("host", "verified"), [(compiler.Host(), True), (PLAIN_USER, False)])
-def test_namespaces_are_verified_by_who_may_look_at_them(host: compiler.Host, verified: bool) -> None:
+@pytest.mark.parametrize(("host", "verified"), [(create.Host(), True), (PLAIN_USER, False)])
+def test_namespaces_are_verified_by_who_may_look_at_them(host: create.Host, verified: bool) -> None:
     """The plan promises no comparison that a plain user could not make."""
     process_, _ = config.load_process((EXEC / "process.json").read_bytes())
     for label in ("apparmorProfile", "selinuxLabel"):
@@ -75,10 +75,10 @@ def compiled(name: str, **options: object) -> operations.Plan:
     if name == "sd-notify":
         options.setdefault("notify", "/run/pyoci/box/notify/notify.sock")
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
-    return compiler.compile_container(
+    return create.compile_container(
         document,
-        PLAIN_USER if name == "rootless" else compiler.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
-        compiler.Options("/bundle", "box", **options),
+        PLAIN_USER if name == "rootless" else create.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
+        create.Options("/bundle", "box", **options),
     )
 
 
@@ -96,19 +96,19 @@ def test_plan_is_the_golden_one(name: str) -> None:
 @pytest.mark.parametrize(
     ("host", "kept"),
     [
-        (compiler.Host(), False),
-        (compiler.Host(uid=1000), False),  # it has CAP_SETGID
-        (compiler.Host(capabilities=process.CAP_SYS_ADMIN), False),
-        (compiler.Host(user_namespace=True), True),
-        (compiler.Host(uid=1000, capabilities=process.CAP_SYS_ADMIN), True),
+        (create.Host(), False),
+        (create.Host(uid=1000), False),  # it has CAP_SETGID
+        (create.Host(capabilities=process.CAP_SYS_ADMIN), False),
+        (create.Host(user_namespace=True), True),
+        (create.Host(uid=1000, capabilities=process.CAP_SYS_ADMIN), True),
     ],
 )
-def test_groups_are_kept_by_a_runtime_without_power_over_them(host: compiler.Host, kept: bool) -> None:
+def test_groups_are_kept_by_a_runtime_without_power_over_them(host: create.Host, kept: bool) -> None:
     """The annotation is ignored, in the plan and with a warning, by one that holds groups of the host; so in exec."""
     annotations = {"run.oci.keep_original_groups": "1"}
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = annotations
-    created = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    created = create.compile_container(document, host, create.Options("/bundle", "box"))
     added = compile_exec(document["process"], Running("box", ["mount"], {}, annotations=annotations), host)
 
     for plan in (created, added):
@@ -122,8 +122,8 @@ def test_groups_are_not_kept_for_other_values(value: str) -> None:
     """It takes a 1."""
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {"run.oci.keep_original_groups": value}
-    host = compiler.Host(user_namespace=True)
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    host = create.Host(user_namespace=True)
+    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
 
     assert "set_groups" in [op.verb for op in plan.child()]
     assert [] == plan.ignored
@@ -133,7 +133,7 @@ def test_annotation_without_effect_is_in_the_plan_for_programs() -> None:
     """By its pointer, with a value of at most 64 characters."""
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {"run.oci.handler": "k" * 65, "module.wasm.image/variant": ""}
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
     printed = json.loads(show.as_json(plan))
     why = "pyoci has no handlers and runs the program in a plain container"
 
@@ -171,8 +171,8 @@ def test_no_text_of_the_config_begins_a_line_of_the_plan() -> None:
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {f"org.systemd.property.X{forged}": forged}
     document["process"]["args"] = ["sh", "-c", forged]
-    options = compiler.Options("/bundle", "box", cgroup_manager="systemd")
-    printed = show.text(compiler.compile_container(document, compiler.Host(), options))
+    options = create.Options("/bundle", "box", cgroup_manager="systemd")
+    printed = show.text(create.compile_container(document, create.Host(), options))
 
     assert 4 == printed.count(r"\n99")
     assert [] == [line for line in printed.split("\n") if line.startswith("99")]
@@ -187,13 +187,13 @@ def test_no_text_of_the_config_begins_a_line_of_the_plan() -> None:
 )  # fmt: skip
 def test_a_procfs_is_new_where_the_kernel_gives_one(namespaces_: list[str], owns_pids: bool, visible: bool) -> None:
     """Who does not own the pid namespace gets none: the one at /proc takes its place."""
-    host = compiler.Host(apparmor=True, owns_pids=owns_pids)
+    host = create.Host(apparmor=True, owns_pids=owns_pids)
     document, _ = config.load((PLANS / "host-pids.json").read_bytes())
     document["linux"]["namespaces"] = [{"type": kind} for kind in (*namespaces_, "network", "ipc")]
     if "user" not in namespaces_:
         document["linux"].pop("uidMappings")
         document["linux"].pop("gidMappings")
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
 
     [op] = [op for op in plan.init if op.verb == "open_proc"]
     assert ("the one at /proc" if visible else "") == show.phrase(op)
@@ -214,7 +214,7 @@ def test_exec_clones_when_all_is_settled(early: bool) -> None:
     document, _ = config.load_process((EXEC / "user.json").read_bytes())
     filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
     box = Running("box", ["pid", "mount"], {}, filter_, early_filter=early)
-    plan = compile_exec(document, box, compiler.Host(selinux=True))
+    plan = compile_exec(document, box, create.Host(selinux=True))
 
     expected = ["setsid", "sync", *([] if early else ["load_seccomp"]), "exec"]
     assert expected == [op.verb for op in plan.init]
@@ -242,7 +242,7 @@ def test_a_value_cannot_forge_a_line() -> None:
     """Control characters of the config are shown as escapes."""
     document, _ = config.load((PLANS / "minimal.json").read_bytes())
     document["process"]["args"] = ["sh\n99  exec  /bin/true", "\x1b[2J"]
-    printed = show.text(compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box")))
+    printed = show.text(create.compile_container(document, create.Host(), create.Options("/bundle", "box")))
 
     assert "sh\\n99  exec  /bin/true \\x1b[2J" in printed
 
@@ -279,8 +279,8 @@ def test_no_notify_socket_where_nobody_could_use_it(without: str) -> None:
     if without == "process":
         document, _ = config.load((PLANS / "sd-notify.json").read_bytes())
         del document["process"]
-    options = compiler.Options("/bundle", "box", notify="/run/pyoci/box/notify/notify.sock")
-    plan = compiler.compile_container(document, compiler.Host(), options)
+    options = create.Options("/bundle", "box", notify="/run/pyoci/box/notify/notify.sock")
+    plan = create.compile_container(document, create.Host(), options)
 
     assert [] == [op for op in [*plan.child(), *plan.parent()] if op.where == mounts.NOTIFY]
     assert [] == [v for op in plan.init for v in op.envp or () if v.startswith("NOTIFY_SOCKET=")]
@@ -292,7 +292,7 @@ def test_labels_need_their_lsm() -> None:
     document["process"]["apparmorProfile"] = "box"
     document["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0"
     with pytest.raises(ConfigError) as caught:
-        compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle", "box"))
+        create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
 
     assert ["/process/apparmorProfile", "/linux/mountLabel"] == [problem.where for problem in caught.value.problems]
 
@@ -303,8 +303,8 @@ def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
     device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
     pipe = {"path": "/dev/pipe", "type": "p", "uid": 5}
     document["linux"]["devices"] = [{**device, "uid": 0, "gid": 0}, {**device, "uid": 5, "gid": 6}, pipe]
-    host = compiler.Host(capabilities=~(1 << 27))  # CAP_MKNOD
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    host = create.Host(capabilities=~(1 << 27))  # CAP_MKNOD
+    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
     why = "ignored: the host's device is bound, since a user namespace can't make nodes"
 
     assert [f"/linux/devices/1/uid: {why}", f"/linux/devices/1/gid: {why}"] == plan.warnings
@@ -314,8 +314,8 @@ def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
     """tmpfs gets context=…, proc does not; a context of the mount's own stays."""
     document, _ = config.load((PLANS / "mounts.json").read_bytes())
     document["linux"]["mountLabel"] = "label"
-    host = compiler.Host(selinux=True)
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    host = create.Host(selinux=True)
+    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
     labelled = {op.s1 for op in plan.init if op.verb == "mount" and "context=label" in op.options}
 
     assert {"tmpfs"} == labelled
@@ -325,8 +325,8 @@ def test_labels_are_written_to_the_process_own_attributes() -> None:
     """AppArmor and SELinux labels go through a private procfs, for the next execve; the keyring's label comes first."""
     document, _ = config.load((PLANS / "minimal.json").read_bytes())
     document["process"].update(apparmorProfile="box", selinuxLabel="label")
-    host = compiler.Host(apparmor=True, selinux=True)
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle", "box"))
+    host = create.Host(apparmor=True, selinux=True)
+    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
 
     assert [
         ("open_proc", ""),
@@ -458,7 +458,7 @@ def test_joined_pid_namespace_sees_a_settled_process_where_procfs_can_be_asked(
     document = json.loads((PLANS / "minimal.json").read_text())
     document["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]
     document["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
-    plan = compiler.compile_container(document, compiler.Host(kernel=kernel), compiler.Options("/bundle", "box"))
+    plan = create.compile_container(document, create.Host(kernel=kernel), create.Options("/bundle", "box"))
     verbs = [op.verb for op in plan.child()]
 
     assert last == (verbs.index("clone_init") > max(verbs.index("mount"), verbs.index("set_capabilities")))
@@ -510,7 +510,7 @@ def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, rais
     document["mounts"] = [
         {"destination": f"/many/{n}", "type": "none", "source": "/srv", "options": ["bind"]} for n in range(200)
     ]
-    plan = compiler.compile_container(document, compiler.Host(open_files=limits), compiler.Options("/bundle", "box"))
+    plan = create.compile_container(document, create.Host(open_files=limits), create.Options("/bundle", "box"))
     own = [op for op in plan.parent() if op.verb == "raise_own_rlimit"]
     back = [(op.b, op.c) for op in plan.init if op.verb == "set_rlimit"]
     assert ([limits] if raised else []) == back
@@ -519,12 +519,12 @@ def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, rais
     assert ("raise_own_rlimit" in show.text(plan)) == raised
 
 
-@pytest.mark.parametrize("host", [compiler.Host(capabilities=~(1 << 23)), compiler.Host(user_namespace=True)])
-def test_priorities_where_the_runtime_may_not_set_them(host: compiler.Host) -> None:
+@pytest.mark.parametrize("host", [create.Host(capabilities=~(1 << 23)), create.Host(user_namespace=True)])
+def test_priorities_where_the_runtime_may_not_set_them(host: create.Host) -> None:
     """Without CAP_SYS_NICE of the initial user namespace the process itself does what any process may, of itself."""
     document, _ = config.load((PLANS / "process.json").read_bytes())
     document["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
+    plan = create.compile_container(document, host, create.Options("/bundle"))
     child = [op.verb for op in plan.child()]
     first = child.index("set_memory_policy")
 
@@ -578,9 +578,7 @@ def test_limits_where_the_runtime_may_not_set_them() -> None:
         "linux": {"namespaces": [{"type": "mount"}]},
     }
     for capabilities, by_runtime in ((-1, True), (~(1 << 24), False)):
-        plan = compiler.compile_container(
-            document, compiler.Host(capabilities=capabilities), compiler.Options("/bundle")
-        )
+        plan = create.compile_container(document, create.Host(capabilities=capabilities), create.Options("/bundle"))
         child = [op.verb for op in plan.child()]
         assert by_runtime == any(op.verb == "prlimit" for op in plan.parent())
         assert by_runtime != ("set_rlimit" in child)
@@ -606,8 +604,8 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "process": {"args": ["true"], "cwd": "/", "capabilities": sets},
         "linux": {"namespaces": [{"type": "mount"}]},
     }
-    host = compiler.Host(capabilities=~(1 << 22 | 1 << 24))
-    plan = compiler.compile_container(document, host, compiler.Options("/bundle"))
+    host = create.Host(capabilities=~(1 << 22 | 1 << 24))
+    plan = create.compile_container(document, host, create.Options("/bundle"))
 
     assert plan.warnings == [
         "/process/capabilities: left out, since the runtime itself lacks them: CAP_SYS_BOOT, CAP_SYS_RESOURCE",
@@ -631,7 +629,7 @@ def test_devices_of_a_dev_that_is_mounted_twice(binds: tuple[int, int], made: bo
         "mounts": [kinds[kind] for kind in binds],
         "linux": {"namespaces": [{"type": "mount"}]},
     }
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
 
     assert made == any(op.verb in ("mknod", "symlink") for op in plan.init)
 
@@ -657,12 +655,12 @@ def with_device(**device: object) -> dict:
 def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple[int, int] | None") -> None:
     """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
     if owner:
-        plan = compiler.compile_container(with_device(**device), compiler.Host(), compiler.Options("/bundle"))
+        plan = create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
         (made,) = [op for op in plan.before if op.verb == "make_device" and op.where]
         assert owner == (made.d >> 32, made.d & 0xFFFFFFFF)
         return
     with pytest.raises(ConfigError) as caught:
-        compiler.compile_container(with_device(**device), compiler.Host(), compiler.Options("/bundle"))
+        create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
     assert ["/linux/devices/0: cannot own the device: 0 is not in /linux/gidMappings"] == [
         str(problem) for problem in caught.value.problems
     ]
@@ -673,7 +671,7 @@ def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
     document = with_device(uid=5, gid=6)
     document["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
     del document["linux"]["uidMappings"], document["linux"]["gidMappings"]
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
     made = [op for op in plan.at[operations.INIT] if op.verb == "make_device"]
 
     assert ["make_device_filesystem"] == [op.verb for op in plan.before if "device" in op.verb]
@@ -685,7 +683,7 @@ def test_default_devices_without_container_root_are_no_error_of_theirs() -> None
     """Nobody could be that container's first process, and the message about it is the one to read."""
     document = with_device()
     del document["linux"]["devices"]
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
     assert {1000 << 32} == {op.d for op in plan.before if op.verb == "make_device"}
 
 
@@ -694,11 +692,11 @@ CHOWN, FOWNER, MKNOD = 0, 3, 27
 
 @pytest.mark.parametrize(
     "host",
-    [compiler.Host(user_namespace=True), *(compiler.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))],
+    [create.Host(user_namespace=True), *(create.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))],
 )
-def test_devices_are_bound_where_the_runtime_can_make_none(host: compiler.Host) -> None:
+def test_devices_are_bound_where_the_runtime_can_make_none(host: create.Host) -> None:
     """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
-    plan = compiler.compile_container(with_device(), host, compiler.Options("/bundle"))
+    plan = create.compile_container(with_device(), host, create.Options("/bundle"))
     assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
     assert "open_devices" not in [op.verb for op in plan.init]
 
@@ -717,7 +715,7 @@ def test_the_device_filter_waits_for_mounts_of_devices(kind: str, source: str, o
     document = with_device(gid=1)
     document["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     document["mounts"] = [{"destination": "/m", "type": kind, "source": source, "options": options}]
-    plan = compiler.compile_container(document, compiler.Host(), compiler.Options("/bundle"))
+    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
     places = {"meanwhile": plan.meanwhile, "ready": plan.at[operations.READY]}
 
     assert ["ready" if waits else "meanwhile"] == [

@@ -1,4 +1,4 @@
-"""What the build rehearses, and leaves in the executable's image (pyoci/launcher/rehearsal.py)."""
+"""What the build rehearses, and leaves in the executable's image (pyoci/executable/rehearsal.py)."""
 
 import json
 import shutil
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REHEARSE = """
 import json, sys, types
 sys.path.insert(0, sys.argv[1])
-sys.modules["_pyoci_launcher"] = types.SimpleNamespace(core_only=True)
-from pyoci.launcher import PRELOADED, rehearsal
+sys.modules["_pyoci_executable"] = types.SimpleNamespace(core_only=True)
+from pyoci.executable import PRELOADED, rehearsal
 modules = json.loads(sys.argv[3])
 
 def held():
@@ -38,7 +38,7 @@ print(json.dumps([before, held(), [name for name in sys.modules if name.startswi
 
 def rehearse(directory: Path, modules: list[str]) -> list[Any]:
     """What modules held before and after, of a process that had loaded these first; and the modules that it has now."""
-    shutil.copy(ROOT / "pyoci" / "launcher" / "docker.json", directory / "config.json")
+    shutil.copy(ROOT / "pyoci" / "executable" / "docker.json", directory / "config.json")
     command = [sys.executable, "-I", "-c", REHEARSE, str(ROOT), str(directory), json.dumps(modules)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[Any] = json.loads(done.stdout)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from jsonschema_engine import jsonschema_faults
 from schema_documents import every_property, mutations
 
-from pyoci import features
+from pyoci.cli import features
 from pyoci.config import _platforms, _schemas, _validator, diagnosis
-from pyoci.config.careful import MAX_PROBLEMS
+from pyoci.config.reader import MAX_PROBLEMS
 from pyoci.config.report import report, schema_faults
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ import bpf_interpreter
 import pytest
 from seccomp_model import NUMBERS
 
+from pyoci.compiler import seccomp
+from pyoci.compiler._syscalls import COLUMNS, MULTIPLEXED, NAMES
 from pyoci.errors import PyociError
-from pyoci.plan import seccomp
-from pyoci.plan._syscalls import COLUMNS, MULTIPLEXED, NAMES
 
 HERE = Path(__file__).parent
 

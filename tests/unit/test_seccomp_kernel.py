@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pyoci.plan import seccomp
-from pyoci.plan._syscalls import COLUMNS, NAMES
+from pyoci.compiler import seccomp
+from pyoci.compiler._syscalls import COLUMNS, NAMES
 
 HERE = Path(__file__).parent
 BUNDLES = HERE.parent / "data" / "bundles"

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seccomp_model import NUMBERS
 
-from pyoci.plan import seccomp
-from pyoci.plan._syscalls import MULTIPLEXED
-from pyoci.plan.seccomp_rules import OPERATORS
+from pyoci.compiler import seccomp
+from pyoci.compiler._syscalls import MULTIPLEXED
+from pyoci.compiler.seccomp_rules import OPERATORS
 
 HERE = Path(__file__).parent
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyoci import spelling
 from pyoci.cli import COMMANDS
+from pyoci.config import spelling
 
 NAMES = ("create", "start", "state", "ps", "bundle", "preserve-fds")
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pyoci import limits
 from pyoci.cgroups.stats import UNLIMITED, statistics
+from pyoci.cli import resources
+from pyoci.cli.options import Values
 from pyoci.errors import UsageError
-from pyoci.options import Values
 
 FILES = {
     "cpu.stat": "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\nnr_periods 7\nnr_throttled 2\nthrottled_usec 30\n",
@@ -68,7 +68,7 @@ def options(**given):
 
 def test_options_of_update_are_resources():
     """Sizes may have units; -1 lifts a limit."""
-    found = limits.from_options(
+    found = resources.from_options(
         options(memory="512m", memory_swap="-1", cpu_quota="-1", cpuset_cpus="0-1", pids_limit="0", cpu_share="10")
     )
 
@@ -84,17 +84,17 @@ def test_options_of_update_are_resources():
 )
 def test_sizes(text, size):
     """As Docker and runc write them."""
-    assert {"memory": {"limit": size}} == limits.from_options(options(memory=text))
+    assert {"memory": {"limit": size}} == resources.from_options(options(memory=text))
 
 
 @pytest.mark.parametrize("text", ["x", "1x", "1.5g", "--1", "1_0", "²", "m", " 1"])
 def test_sizes_that_are_none(text):
     """Nothing is guessed."""
     with pytest.raises(UsageError, match="for --memory: expected a number of bytes"):
-        limits.from_options(options(memory=text))
+        resources.from_options(options(memory=text))
 
 
 def test_counts_are_not_negative():
     """A weight of -1 lifts nothing."""
     with pytest.raises(UsageError, match="cannot use `-1` for --cpu-share: expected a number"):
-        limits.from_options(options(cpu_share="-1"))
+        resources.from_options(options(cpu_share="-1"))

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyoci import dbus
 from pyoci.cgroups import gvariant, resources, units
 from pyoci.cgroups.resources import Write
-from pyoci.dbus import Variant
+from pyoci.dbus import wire
+from pyoci.dbus.wire import Variant
 from pyoci.errors import CgroupError
 
 INFINITY = (1 << 64) - 1
@@ -340,4 +340,4 @@ def test_any_text_is_a_value_or_is_refused(text):
         found = gvariant.parse(text)
     except ValueError:
         return
-    dbus.encode(dbus.CALL, 1, {dbus.PATH: "/", dbus.MEMBER: "M"}, "v", found)
+    wire.encode(wire.CALL, 1, {wire.PATH: "/", wire.MEMBER: "M"}, "v", found)

@@ -1,0 +1,75 @@
+"""The features document (specification: features.md and features-linux.md): what this pyoci supports.
+
+It describes the build and never the host, so it is the same everywhere and needs no privileges. What is a table in the
+code is taken from that table.
+"""
+
+from pyoci.version import COMMIT, SPEC, VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OLDEST_SPEC = "1.0.0"
+"""The oldest ociVersion that a config may have."""
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
+"""The annotations of a config that change what pyoci does, by their names or the beginnings of them."""
+
+
+def document() -> "dict[str, Any]":
+    """The features document. An empty list means that there is nothing of the kind; what is absent is not known."""
+    from pyoci.compiler.mounts import MOUNT_OPTIONS
+
+    return {
+        "ociVersionMin": OLDEST_SPEC,
+        "ociVersionMax": SPEC,
+        "hooks": list(HOOKS),
+        "mountOptions": sorted(MOUNT_OPTIONS),
+        "linux": _linux(),
+        "annotations": _annotations(),
+        "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
+    }
+
+
+def _linux() -> "dict[str, Any]":
+    from pyoci.compiler.memory_policy import FLAGS as MEMORY_FLAGS
+    from pyoci.compiler.memory_policy import MODES
+    from pyoci.compiler.namespaces import CLONE_FLAGS
+    from pyoci.config.constants import CAPABILITIES
+
+    return {
+        "namespaces": sorted(CLONE_FLAGS),
+        "capabilities": list(CAPABILITIES),
+        "cgroup": {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
+        "seccomp": _seccomp(),
+        "apparmor": {"enabled": True},
+        "selinux": {"enabled": True},
+        "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+        "memoryPolicy": {"modes": sorted(MODES), "flags": sorted(MEMORY_FLAGS)},
+        "mountExtensions": {"idmap": {"enabled": True}},
+        "netDevices": {"enabled": True},
+    }
+
+
+def _seccomp() -> "dict[str, Any]":
+    from pyoci.compiler.seccomp import ACTIONS, FLAGS, MACHINES
+    from pyoci.compiler.seccomp_rules import OPERATORS
+
+    return {
+        "enabled": True,
+        "actions": sorted(ACTIONS),
+        "operators": sorted(OPERATORS),
+        "archs": sorted(abi.name for machine in MACHINES.values() for abi in machine),
+        "knownFlags": sorted(FLAGS),
+        "supportedFlags": sorted(FLAGS),
+    }
+
+
+def _annotations() -> "dict[str, str]":
+    annotations = {"io.github.pyoci.version": VERSION}
+    if COMMIT:
+        annotations["io.github.pyoci.commit"] = COMMIT
+    return annotations

@@ -1,0 +1,289 @@
+"""Where messages go: standard error, and the log that an engine asks for (`--log`, `--log-format`).
+
+Engines read both, byte by byte. They rely on these rules:
+
+- A failing command writes its error last, as one line in one write: engines take the last line of the log, or
+  the first 8 KiB of standard error.
+- When there is a log, warnings go there, and only if they were asked for (`--debug`, `--log-level`): Podman
+  takes a lone warning in the log for the error, and the standard error of `create` is the container's own.
+- Without a log, warnings on standard error leave room for the error: a config may cause any number of them.
+- `state` and its like are read from standard output and standard error together: they warn in a log or never.
+
+A message is printable text on one line: no hook or image can forge a second line, or speak to the terminal.
+"""
+
+import posix
+import sys
+import time
+
+from pyoci.errors import PyociError, UsageError, reason
+from pyoci.host import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Render = Callable[[str, str], str]  # (level, message) -> line
+
+LEVELS = {"error": 0, "warning": 1, "info": 2, "debug": 3}
+
+_PATIENCE = 2  # seconds for a log that has no room; once: what comes later is lost at once
+_STANDARD_ERROR = 2
+_S_IFMT, _S_IFREG = 0o170000, 0o100000
+_LONGEST_LINE = 8191  # conmon reads this many bytes of standard error, once
+_CUT = " [truncated]"
+_ROOM = _LONGEST_LINE // 2  # bytes of the warnings on standard error, ahead of the error
+_OVERHEAD = len("warning: \n")
+_MORE = "pyoci leaves out further warnings (hint: pass --log-level warning)"
+# Names of descriptors that we hold. They are symbolic links, which a log file must not be.
+_DESCRIPTORS = {
+    "/dev/stdout": 1, "/dev/fd/1": 1, "/proc/self/fd/1": 1,
+    "/dev/stderr": 2, "/dev/fd/2": 2, "/proc/self/fd/2": 2,
+}  # fmt: skip
+
+
+class Log:
+    """The messages of one command.
+
+    `destination` is the value of `--log`: a path, `file:PATH`, `journald:ID`, `syslog:ID`, or "" for standard
+    error. `level` is the least important level to keep; "" is `error` in a log, and on standard error `warning`,
+    up to _ROOM bytes. `quiet` keeps all but the error off standard error. Raises PyociError when the log can't be
+    opened, UsageError for a bad value.
+    """
+
+    __slots__ = ("_level", "_quiet", "_render", "_room", "_sink")
+
+    def __init__(self, destination: str = "", *, format: str = "text", level: str = "", quiet: bool = False) -> None:
+        self._render = _FORMATS[_require(format, _FORMATS, "log format")]
+        if level:
+            _require(level, LEVELS, "log level")
+        self._sink = _open_sink(destination, self._render)
+        self._level = LEVELS[level or ("error" if self._sink else "warning")]
+        self._quiet = quiet
+        self._room = sys.maxsize if level else _ROOM
+
+    @property
+    def debugs(self) -> bool:
+        """Whether debug messages are kept: what makes them may be expensive."""
+        return self._level == LEVELS["debug"]
+
+    def error(self, message: str) -> None:
+        """Report why the command failed: the same line in the log and on standard error."""
+        if self._sink:
+            self._sink.write("error", message)
+            _write_line(_STANDARD_ERROR, "error", message, _plain)
+        else:
+            self._on_standard_error("error", message)
+
+    def warning(self, message: str) -> None:
+        """Say what the user may want to know, though the command goes on."""
+        self._note("warning", message)
+
+    def debug(self, message: str) -> None:
+        """Say what happens, for `--debug`."""
+        self._note("debug", message)
+
+    def close(self) -> None:
+        """Close the log; later messages go to standard error."""
+        if self._sink:
+            self._sink.close()
+        self._sink = None
+
+    def _note(self, level: str, message: str) -> None:
+        if LEVELS[level] > self._level:
+            return
+        if self._sink:
+            self._sink.write(level, message)
+        elif not self._quiet and self._room > 0:
+            self._room -= len(printable(message[:_LONGEST_LINE]).encode("utf-8", "replace")) + _OVERHEAD
+            self._on_standard_error(level, message if self._room > 0 else _MORE)
+
+    def _on_standard_error(self, level: str, message: str) -> None:
+        _write_line(_STANDARD_ERROR, level, message, _json if self._render is _json else _plain)
+
+
+class _File:
+    """A log file, or a descriptor that stands for one."""
+
+    __slots__ = ("_fd", "_patience", "_render")
+
+    def __init__(self, fd: int, render: "Render") -> None:
+        self._fd = fd
+        self._render = render
+        self._patience = _PATIENCE
+
+    def write(self, level: str, message: str) -> None:
+        if not _write_line(self._fd, level, message, self._render, self._patience):
+            self._patience = 0
+
+    def close(self) -> None:
+        if self._fd > _STANDARD_ERROR:
+            posix.close(self._fd)
+
+
+class _Service:
+    """The journal or the system log: a socket that takes one datagram per message."""
+
+    __slots__ = ("_identifier", "_patience", "_socket", "_template")
+    # The numbers are syslog's; facility 3 is "system daemons".
+    PRIORITIES = {"error": 3, "warning": 4, "info": 6, "debug": 7}
+    FACILITY = 3 << 3
+
+    def __init__(self, address: str, identifier: str, template: str) -> None:
+        import _socket
+
+        kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        self._socket = _socket.socket(_socket.AF_UNIX, kind)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
+        self._identifier = identifier
+        self._template = template
+        self._patience = _PATIENCE
+
+    def write(self, level: str, message: str) -> None:
+        if not _write_line(self._socket.fileno(), level, message, self._datagram, self._patience):
+            self._patience = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _datagram(self, level: str, message: str) -> str:
+        priority = self.PRIORITIES[level]
+        return self._template.format(
+            name=self._identifier, text=message, priority=priority, code=self.FACILITY | priority
+        )
+
+
+_SERVICES = {
+    "journald": (
+        "/run/systemd/journal/socket",
+        "SYSLOG_IDENTIFIER={name}\nPRIORITY={priority}\nMESSAGE={text}\n",
+    ),
+    "syslog": ("/dev/log", "<{code}>{name}: {text}"),
+}
+
+
+def _open_sink(destination: str, render: "Render") -> _File | _Service | None:
+    service, _, rest = destination.partition(":")
+    try:
+        if service in _SERVICES:
+            address, template = _SERVICES[service]
+            return _Service(address, printable(rest), template)
+        path = destination.removeprefix("file:")
+        fd = _DESCRIPTORS.get(path, -1)
+        if not path or fd == _STANDARD_ERROR:
+            return None
+        return _File(_open_file(path) if fd < 0 else fd, render)
+    except OSError as error:
+        raise PyociError(f"cannot open log {destination}: {reason(error.errno or 0)}") from error
+    except ValueError as error:
+        raise PyociError(f"cannot open log {destination}: the path has a NUL") from error
+
+
+def _open_file(path: str) -> int:
+    # O_NONBLOCK: a FIFO without a reader is an error (ENXIO), not a hang.
+    how = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
+    st = posix.fstat(fd)
+    if st.st_nlink > 1 and st.st_mode & _S_IFMT == _S_IFREG:  # a user who may not write to a file may link it here
+        posix.close(fd)
+        raise PyociError(f"cannot open log {path}: it has several names (hard links)")
+    return fd
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with control characters and undecodable bytes shown as escapes."""
+    return text if text.isprintable() else "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    code = ord(character)
+    if character == "\n":
+        return "\\n"
+    if character.isprintable():
+        return character
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def write_all(fd: int, text: str) -> None:
+    """Write `text` to `fd`, all of it. Raises OSError."""
+    files.write_all(fd, text.encode("utf-8", "replace"))
+
+
+def print_data(text: str) -> int:
+    """Write what a command was asked for to standard output; 0, as exit status. Raises PyociError."""
+    try:
+        write_all(1, text)
+    except OSError as error:
+        raise PyociError(f"cannot write to standard output: {reason(error.errno or 0)}") from error
+    return 0
+
+
+def _write_line(fd: int, level: str, message: str, render: "Render", patience: float = 0) -> bool:
+    """Write one line in one write(2). A line that can't be written is lost, since errors have no other place to go.
+
+    Waits up to `patience` seconds for room in a descriptor that does not block. False if there was none.
+    """
+    text = printable(message[:_LONGEST_LINE])
+    line = render(level, text).encode("utf-8", "replace")
+    while len(line) > _LONGEST_LINE:
+        # A rendered character has at most 12 bytes, so a round cuts little more than what is too much.
+        surplus = len(line) - _LONGEST_LINE
+        text = text.removesuffix(_CUT)[: -(surplus // 12 + len(_CUT) + 1)] + _CUT
+        line = render(level, text).encode("utf-8", "replace")
+    try:
+        try:
+            posix.write(fd, line)
+        except BlockingIOError:
+            _wait_for_room(fd, patience)
+            posix.write(fd, line)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _wait_for_room(fd: int, seconds: float) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(seconds * 1000)
+
+
+def _plain(level: str, text: str) -> str:
+    return f"{text}\n" if level == "error" else f"{level}: {text}\n"
+
+
+def _json(level: str, text: str) -> str:
+    from pyoci.config.jsonio import quote
+
+    return f'{{"level":"{level}","msg":{quote(text)},"time":"{_now()}"}}\n'
+
+
+def _logfmt(level: str, text: str) -> str:
+    from pyoci.config.jsonio import quote
+
+    return f'time="{_now()}" level={level} msg={quote(text)}\n'
+
+
+_FORMATS: "dict[str, Render]" = {"text": _logfmt, "json": _json}
+
+
+def _now() -> str:
+    """The time as RFC 3339, in UTC with microseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds // 1000:06}Z"
+
+
+def _require(name: str, table: "Mapping[str, object]", what: str) -> str:
+    if name not in table:
+        raise UsageError(f"cannot use {what} `{name}`: expected one of {', '.join(table)}")
+    return name

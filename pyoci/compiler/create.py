@@ -1,0 +1,489 @@
+"""From a config to a plan: the table of contents of a container.
+
+`compile_container` is pure: config, facts about the host and the command's options in, operations out. It never looks
+at the root filesystem. Read `_init` to see what happens inside a container, in order, and why in that order.
+"""
+
+from pyoci.cgroups import device_filter, resources
+from pyoci.compiler import devices, hooks, mounts, namespaces, process, rootfs, seccomp
+from pyoci.compiler.operations import CGROUP, CLONES, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
+from pyoci.compiler.paths import join
+from pyoci.config.constants import RLIMITS
+from pyoci.errors import ConfigError, Problem, PyociError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+
+class Host:
+    """Facts about this host that a plan depends on.
+
+    `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
+    what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
+    `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
+    `open_files` the soft and hard limit on this process' descriptors; `user_manager` whether a unit is for the user's
+    systemd to make, not for the system's; `kernel` is the major and minor version of Linux; `owns_pids` whether its
+    user namespace owns its pid namespace, and so may mount a procfs.
+    """
+
+    __slots__ = (
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "owns_pids", "selinux"),
+        *("setgroups", "uid", "user_manager", "user_namespace"),
+    )
+
+    def __init__(
+        self,
+        arch: str = "x86_64",
+        cgroup_mount: str = "/sys/fs/cgroup",
+        *,
+        capabilities: int = (1 << 41) - 1,
+        uid: int = 0,
+        gid: int = 0,
+        user_namespace: bool = False,
+        setgroups: bool = True,
+        apparmor: bool = False,
+        selinux: bool = False,
+        open_files: "tuple[int, int]" = (1024, 1 << 19),
+        user_manager: bool = False,
+        kernel: "tuple[int, int]" = (6, 18),
+        owns_pids: bool = True,
+    ) -> None:
+        self.arch = arch
+        self.cgroup_mount = cgroup_mount
+        self.capabilities = capabilities
+        self.uid = uid
+        self.gid = gid
+        self.user_namespace = user_namespace
+        self.setgroups = setgroups
+        self.apparmor = apparmor
+        self.selinux = selinux
+        self.open_files = open_files
+        self.user_manager = user_manager
+        self.kernel = kernel
+        self.owns_pids = owns_pids
+
+    @property
+    def may_mount(self) -> bool:
+        """Whether this process has power over its own mounts; who has not, needs a user namespace for a container."""
+        return bool(self.capabilities & process.CAP_SYS_ADMIN)
+
+    @property
+    def rootless(self) -> bool:
+        """Whether it has no power over the host: what the host refuses, such as a cgroup, it does without."""
+        return self.user_namespace or not self.may_mount
+
+    @property
+    def holds_groups(self) -> bool:
+        """Whether its supplementary groups are root's on the host, or such as it may choose there."""
+        return not self.user_namespace and (self.uid == 0 or bool(self.capabilities & namespaces.CAP_SETGID))
+
+
+class Options:
+    """What the command line and the environment add to the config. `bundle` is absolute; `no_cgroup` says why
+    `cgroup_manager` had to be disabled, if it had; `notify` is where the container's socket for sd_notify will be on
+    the host, in a folder of its own, "" if nobody wants to hear from it."""
+
+    __slots__ = (
+        *("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "notify"),
+        "preserve_fds",
+    )
+
+    def __init__(
+        self,
+        bundle: str,
+        container_id: str = "",
+        *,
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+        cgroup_manager: str = "cgroupfs",
+        no_cgroup: str = "",
+        notify: str = "",
+    ) -> None:
+        self.bundle = bundle
+        self.container_id = container_id
+        self.preserve_fds = preserve_fds
+        self.no_pivot = no_pivot
+        self.new_keyring = new_keyring
+        self.cgroup_manager = cgroup_manager
+        self.no_cgroup = no_cgroup
+        self.notify = notify
+
+
+def compile_container(config: "dict[str, Any]", host: Host, options: Options) -> Plan:
+    """The plan for `create`. Raises PyociError with the JSON pointer of what can't be done on such a host."""
+    plan = Plan()
+    linux = config.get("linux", {})
+    own = namespaces.Namespaces(linux, host.kernel)
+    _ignore_handlers(plan, config.get("annotations", {}))
+    check_labels(config, host)
+    if not host.may_mount and not (own.own_user and own.has("mount")):
+        raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
+    mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
+
+    rootfs.open_rootfs(plan, rootfs_path(config, options))
+    # files of a process that is not dumpable are root's: a runtime that is not has to write to them before
+    late = not host.may_mount and "user" in own.new
+    _begin(plan, own, process.early_keyring(config.get("process", {})) if options.new_keyring else (), dumpable=late)
+    namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
+    place = len(plan.init)
+    plan.init.extend(_init(plan, config, host, options, own, mapper))
+    if not host.may_mount:
+        plan.init[place:place] = _clone_mounts(plan)
+    hooks.later_hooks(plan, config)
+    if options.cgroup_manager == "systemd":
+        from pyoci.compiler import unit  # loaded by those who need it
+
+        unit.compile_unit(plan, config, host, options.container_id, _of_init(plan, own))
+    else:
+        _cgroup(plan, config, options, host)
+    if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
+        _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
+    adjustment = config.get("process", {}).get("oomScoreAdj")
+    if adjustment is not None:
+        early = plan.at[ID_MAPS] if late else _of_program(plan, own)
+        early.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+    if "intelRdt" in linux:
+        from pyoci.compiler import intel_rdt  # most containers have none
+
+        intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
+    _make_room(plan, *host.open_files, options.preserve_fds)
+    if own.settles_first:
+        _settle_first(plan, own)
+    return plan
+
+
+def _begin(plan: Plan, own: "namespaces.Namespaces", keyring: "Iterable[Op]", *, dumpable: bool) -> None:
+    """What the first process does before anything else, and a process that it clones does again."""
+    first = plan.bootstrap if own.needs_bootstrap else plan.init
+    first.append(Op("hide_caller"))
+    first.append(Op("set_pdeathsig", a=9))
+    if not dumpable:
+        first.append(Op("set_dumpable", a=0))
+    first.extend(keyring)
+    if own.settles_first:
+        return
+    if own.needs_bootstrap:
+        plan.init.extend((Op("set_pdeathsig", a=9), Op("set_dumpable", a=0)))
+    plan.init.append(Op("setsid"))
+
+
+def _settle_first(plan: Plan, own: "namespaces.Namespaces") -> None:
+    """The bootstrap process does all that comes before the clone of the container's process."""
+    at = next(index for index, op in enumerate(plan.init) if op.verb == "clone_init") + 1
+    plan.bootstrap.extend(plan.init[:at])
+    del plan.init[:at]
+    plan.before.append(Op("open_host_proc", own.where["pid"], "/proc", a=HOST_PROC))
+
+
+# crun's annotations that ask for another kind of container, with what this runtime makes instead.
+_HANDLERS = {
+    "run.oci.handler": "pyoci has no handlers and runs the program in a plain container",
+    "module.wasm.image/variant": "pyoci has no WebAssembly handler and runs the program in a plain container",
+}
+
+
+def _ignore_handlers(plan: Plan, annotations: "dict[str, str]") -> None:
+    for name, why in _HANDLERS.items():
+        if annotations.get(name):
+            plan.ignore(name, annotations[name], why)
+
+
+def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
+    """Each mount has a descriptor until it is attached, and longer. The soft limit is there to protect programs that
+    can't cope with large numbers: for very many the runtime takes what it needs of the hard one for as long as it makes
+    the container, and the container's program gets the soft limit of the caller.
+    """
+    needed = min(plan.slots + preserved + _OTHER_DESCRIPTORS, hard)
+    if needed <= soft:
+        return
+    limit = RLIMITS["RLIMIT_NOFILE"]
+    plan.before.insert(0, Op("raise_own_rlimit", "", "RLIMIT_NOFILE", a=limit, b=needed, c=hard))
+    ready = next(
+        index for index, op in enumerate(plan.init) if op.verb == "set_umask" or (op.verb == "sync" and op.a == READY)
+    )
+    # by itself, which takes no privilege, and before the runtime sets the limits of the config
+    plan.init.insert(ready, Op("set_rlimit", "", "RLIMIT_NOFILE", a=limit, b=soft, c=hard))
+
+
+_OTHER_DESCRIPTORS = 64  # what the runtime has open besides those of the plan
+
+_NEEDS_USER_NAMESPACE = (
+    "cannot make a container without a user and a mount namespace of its own: this takes CAP_SYS_ADMIN "
+    "(`pyoci spec --rootless` writes a config for a user without privileges)"
+)
+
+
+def _clone_mounts(plan: Plan) -> "list[Op]":
+    """What the runtime clones of the host's mounts if it may, to be cloned by the container's first process."""
+    cloned = []
+    for op in list(plan.before):
+        if op.verb == "open_null":
+            clone = Op("clone_device", op.where, op.s1, "c", a=op.a, b=1, c=3)
+        elif op.verb in CLONES:
+            clone = Op(CLONES[op.verb], op.where, op.s1, op.s2, a=op.a, b=op.b, c=op.c, d=op.d, flags=op.flags)
+        elif op.verb in ("make_user_namespace", "idmap_tree"):
+            raise ConfigError([Problem(op.where, "cannot map the ids of a mount: it takes CAP_SYS_ADMIN on the host")])
+        else:
+            continue
+        plan.before.remove(op)
+        cloned.append(clone)
+    return cloned
+
+
+def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+    """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
+    if own.settles_first:
+        return plan.meanwhile  # it inherits them of the bootstrap process
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
+
+
+def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+    """Where the parent's operations on the program's process go, which a bootstrap process may have cloned already."""
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
+
+
+def _init(
+    plan: Plan,
+    config: "dict[str, Any]",
+    host: Host,
+    options: Options,
+    own: "namespaces.Namespaces",
+    mapper: "namespaces.Mapper",
+) -> "Iterator[Op]":
+    linux = config.get("linux", {})
+    program = config.get("process", {})
+    filter_ = _seccomp(plan, linux, host, options, at_once=own.settles_first)
+    early = options.cgroup_manager != "systemd"
+
+    if early:
+        yield from namespaces.cgroup_namespace(own)
+
+    if own.has("mount"):
+        yield from rootfs.prepare_rootfs(rootfs_path(config, options))
+        yield from hooks.open_bundle(config, options.bundle)
+    if own.own_user and not own.needs_bootstrap:
+        # only now: the path to the rootfs may be closed to the user that container root is on the host
+        yield Op("become_root", own.where["user"])
+    if _needs_proc(config):
+        # before the container's mounts, so that nothing of theirs can cover a file of this procfs
+        yield open_proc("/linux", own_user=own.own_user, own_pids=own.has("pid"), host=host)
+    if options.new_keyring:
+        yield from process.labelled_keyring(program)
+    mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount, host.kernel))
+    notify = options.notify if program and own.has("mount") else ""
+    if notify:
+        mount_ops.append(mounts.mount_notify(plan, notify))
+    yield from mount_ops if early else _mounts_in_unit(mount_ops, own)
+    yield from devices.compile_devices(plan, config, _nodes_of(own, host))
+    if linux.get("netDevices"):
+        from pyoci.compiler import net_devices  # most containers have none
+
+        yield from net_devices.move_net_devices(plan, linux)
+    yield from hooks.create_hooks(plan, config, own)
+    yield from rootfs.pivot(options.no_pivot) if own.has("mount") else rootfs.enter()
+    yield from process.console(program, taken_later=own.settles_first)
+    yield from mounts.finish_mounts(mount_ops)
+    if program.get("cwd"):
+        yield Op("make_directory", "/process/cwd", program["cwd"])
+    yield from namespaces.identity(config, own)
+    yield from namespaces.sysctl(linux)
+    yield from rootfs.finish_rootfs(config)
+    yield from rootfs.protect_paths(plan, config)
+    yield Op("reset_affinity")
+    yield from personality(linux)
+    if not program:
+        yield from _without_process(options, settles_first=own.settles_first)
+        return
+    # who enters a user namespace has every capability there
+    grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities
+    capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
+    plan.warnings.extend(capabilities.warnings)
+    env = process.environment(program, mounts.notify_variable(notify) if notify else ())
+    groups = process.Groups(
+        plan,
+        program,
+        host,
+        allowed=host.setgroups and not mapper.denies_setgroups,
+        annotations=config.get("annotations", {}),
+    )
+    yield from process.security_labels(program)
+    outside = own.settles_first
+    yield from process.settle(program, env, capabilities, groups, options.preserve_fds, outside_pids=outside)
+    by_child = settings(plan, program, linux, host)
+    plan.at[CREATED] = [Op("commit")]
+    start = process.settled_start if own.settles_first else process.start
+    yield from start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
+
+
+def _mounts_in_unit(mount_ops: "list[Op]", own: "namespaces.Namespaces") -> "Iterator[Op]":
+    """systemd makes the cgroup while the process mounts: it waits for that as late as it can, ahead of a file system
+    that shows the cgroup."""
+    shows = (n for n, op in enumerate(mount_ops) if op.verb == "mount" and op.s1 == "cgroup2")
+    first = next(shows, len(mount_ops))
+    yield from mount_ops[:first]
+    yield sync(CGROUP, "/linux/cgroupsPath")
+    yield from namespaces.cgroup_namespace(own)
+    yield from mount_ops[first:]
+
+
+def personality(linux: "dict[str, Any]") -> "Iterator[Op]":
+    """`linux.personality`, which every process of the container has."""
+    if linux.get("personality"):
+        domain = linux["personality"]["domain"]
+        yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
+
+
+def settings(plan: Plan, program: "dict[str, Any]", linux: "dict[str, Any]", host: Host) -> "list[Op]":
+    """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
+    by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
+    if program.get("terminal"):
+        by_runtime.append(Op("send_console", "/process/terminal"))
+    # Without these capabilities the runtime has no say over a process of another user, who may still lower what it has.
+    may = bool(host.capabilities & process.CAP_SYS_NICE) and not host.user_namespace
+    (by_runtime if may else by_process).extend(process.priorities(program, by_runtime=may))
+    may = bool(host.capabilities & process.CAP_SYS_RESOURCE)
+    (by_runtime if may else by_process).extend(process.rlimits(program, "prlimit" if may else "set_rlimit"))
+    return by_process
+
+
+def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
+    """Who makes device nodes. A user namespace that is joined has mappings that the config does not tell."""
+    if not (own.own_user or host.user_namespace):
+        return devices.CHILD
+    needed = process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
+    if host.user_namespace or host.capabilities & needed != needed:
+        return devices.HOST
+    return devices.RUNTIME if "user" in own.new else devices.RUNTIME_ONCE_JOINED
+
+
+def _without_process(options: Options, *, settles_first: bool) -> "Iterator[Op]":
+    """A container may be created without `process`; it can't be started, and `start` says so."""
+    if settles_first:
+        yield Op("drop_bounding", "/process")
+        yield Op("close_fds", a=3 + options.preserve_fds)
+        yield Op("set_capabilities", "/process")
+        yield Op("clone_init", "/linux/namespaces", a=9)
+        yield Op("setsid")
+    yield Op("sync", a=READY)
+    yield Op("set_pdeathsig", a=0)
+    if not settles_first:
+        yield Op("close_fds", a=3 + options.preserve_fds)
+    yield Op("sync", a=CREATED)
+    yield Op("wait_start")
+
+
+def rootfs_path(config: "dict[str, Any]", options: Options) -> str:
+    """`root.path`, relative to the bundle unless it is absolute."""
+    return join(options.bundle, config["root"]["path"]).rstrip("/") or "/"
+
+
+def _needs_proc(config: "dict[str, Any]") -> bool:
+    process_ = config.get("process", {})
+    return bool(
+        config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel")
+    )
+
+
+def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> Op:
+    """The procfs through which the container's process writes: a new one, or the one at /proc where the process is in a
+    pid namespace of the runtime's that another user namespace owns, and so may not mount one."""
+    visible = not own_pids and (own_user or not host.owns_pids)
+    return Op("open_proc", where, "/proc" if visible else "", a=visible)
+
+
+def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":
+    if linux.get("memoryPolicy"):
+        from pyoci.compiler import memory_policy
+
+        yield memory_policy.set_memory_policy(linux["memoryPolicy"])
+
+
+def _seccomp(
+    plan: Plan, linux: "dict[str, Any]", host: Host, options: Options, *, at_once: bool
+) -> "seccomp.Filter | None":
+    if not linux.get("seccomp"):
+        return None
+    compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
+    plan.warnings.extend(compiled.warnings)
+    plan.filter = compiled
+    if at_once:
+        compiled.program  # noqa: B018 - what the plan is depends on what it says
+    if not compiled.is_compiled:
+        plan.meanwhile.append(Op("write_filter", seccomp.WHERE))
+    if compiled.notify:
+        path = join(options.bundle, linux["seccomp"]["listenerPath"])
+        metadata = linux["seccomp"].get("listenerMetadata", "")
+        plan.at[LISTENER] = [Op("send_listener", f"{seccomp.WHERE}/listenerPath", path, metadata)]
+    return compiled
+
+
+def _cgroup(plan: Plan, config: "dict[str, Any]", options: Options, host: Host) -> None:
+    """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
+    linux = config.get("linux", {})
+    limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
+    plan.writes = resources.writes(limits)
+    if options.cgroup_manager == "disabled":
+        plan.no_cgroup = options.no_cgroup
+        if plan.writes:
+            why = options.no_cgroup or "the cgroup manager is disabled"
+            plan.warnings.append(f"/linux/resources: ignored: the container gets no cgroup: {why}")
+        return
+    path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
+    plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path))
+    write_limits(plan, plan.meanwhile)
+    filter_devices(plan, limits, plan.meanwhile, host)
+
+
+def write_limits(plan: Plan, early: "list[Op]") -> None:
+    """The cgroup's limits, `early` but for that of processes."""
+    for index, write in enumerate(plan.writes):
+        op = Op("write_cgroup", write.where, write.file, write.value, a=index)
+        if write.controller == "pids":
+            plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
+        else:
+            early.append(op)
+
+
+def filter_devices(plan: Plan, limits: "dict[str, Any]", early: "list[Op]", host: Host) -> None:
+    """The device filter, `early` if it can be."""
+    if host.rootless:
+        return  # only the host's root may load a device filter; nobody else can make a device either
+    program = device_filter.compile_rules(limits.get("devices", []))
+    if program:
+        size = len(program) // 8
+        op = Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size)
+        # the filter is for the container's programs: the device of a filesystem that the config mounts is opened before
+        late = any(other.verb == "mount" and any("=/" in option for option in other.options) for other in plan.init)
+        (plan.at.setdefault(READY, []) if late else early).append(op)
+
+
+def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:
+    """The container's user may use the cgroup that it sees: when its user namespace, if it has one, is complete."""
+    uid = program.get("user", {}).get("uid", 0)
+    plan.at.setdefault(READY, []).append(Op("chown_cgroup", "/process/user/uid", a=uid, b=mapped))
+
+
+def check_labels(config: "dict[str, Any]", host: Host) -> None:
+    """A label that no LSM would enforce is an error, not a wish."""
+    process_ = config.get("process", {})
+    problems = []
+    if process_.get("apparmorProfile") and not host.apparmor:
+        problems.append(
+            Problem(
+                "/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"
+            )
+        )
+    if process_.get("selinuxLabel") and not host.selinux:
+        problems.append(
+            Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host")
+        )
+    if config.get("linux", {}).get("mountLabel") and not host.selinux:
+        problems.append(Problem("/linux/mountLabel", "cannot apply a mount label: SELinux is not enabled on this host"))
+    if problems:
+        raise ConfigError(problems)
+
+
+__all__ = ["Host", "Options", "PyociError", "compile_container", "rootfs_path"]

@@ -1,0 +1,169 @@
+"""`linux.devices`, the default devices and the standard links → operations.
+
+Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace
+nodes can't be made. There the runtime makes them, if it may, in a tmpfs that only it and the container's first process
+ever see, and the container gets a mount of each one: they work, since the tmpfs belongs to the host's user namespace.
+Otherwise the host's are bound, with the owner and mode that they have.
+"""
+
+from pyoci.compiler.operations import INIT, LEAVE_AS_IT_IS, Op
+from pyoci.compiler.paths import clean
+from pyoci.errors import ConfigError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from pyoci.compiler.operations import Plan
+
+S_IFIFO, S_IFCHR, S_IFBLK = 0o010000, 0o020000, 0o060000
+NODE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
+
+DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0),
+)  # fmt: skip
+
+# A link is made only where there is a procfs once the mounts are done: no /proc, no links. Who makes them need not be
+# in the pid namespace, and then has no folder of its own there.
+LINKS = (
+    ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr"),
+)  # fmt: skip
+
+PTMX = "/dev/ptmx"
+
+# Who makes nodes, the runtime perhaps not before it can know to whom they belong; or whose are bound.
+CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
+
+OF_CONTAINER = 1 << 16  # beside the mode of a node: its owner is an id of the container's user namespace
+
+
+def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[Op]":
+    """The nodes of the config, then the defaults that it does not name, then the links. Where the config mounts
+    something on a default one, there is no node.
+
+    A /dev that is a bind mount is the caller's: nothing is made there. Neither is the mode nor the owner of a node
+    changed that a bind mount brings along.
+    """
+    mounted = _mounted(config)
+    if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
+        yield from _made_by_runtime(plan, config, mounted, at_once=nodes_of == RUNTIME)
+    else:
+        for device, path, where in _nodes(config, mounted):
+            yield from _node(plan, device, path, where, mounted, bind=nodes_of == HOST)
+    if _covering(mounted, "/dev")[1]:
+        return
+    yield Op("symlink", "", "pts/ptmx", PTMX)
+    for target, link in LINKS:
+        yield Op("symlink", "", target, link, "/proc/self")
+
+
+def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[dict[str, Any], str, str]]":
+    """Each device with its path and where it came from: "" for a default one."""
+    devices = config.get("linux", {}).get("devices", ())
+    dev_is_bound = _covering(mounted, "/dev")[1]
+    defaults = {path for path, _, _ in DEFAULT_DEVICES}
+    for index, device in enumerate(devices):
+        path = clean(device["path"])
+        if path == PTMX and (device["type"], device["major"], device["minor"]) == ("c", 5, 2):
+            continue  # the host's multiplexer would open the host's terminals: the link below is the container's
+        if dev_is_bound and path.startswith("/dev/"):
+            continue
+        if path in defaults and _covering(mounted, path)[0] == path:
+            continue  # it is named with all of the host's (docker run --privileged), the mount is asked for
+        yield device, path, f"/linux/devices/{index}"
+    if dev_is_bound:
+        return
+    named = {clean(device["path"]) for device in devices}
+    for path, major, minor in DEFAULT_DEVICES:
+        if path not in named and _covering(mounted, path)[0] != path:
+            yield {"type": "c", "major": major, "minor": minor}, path, ""
+
+
+def _mounted(config: "dict[str, Any]") -> "list[tuple[str, bool]]":
+    """The destination of each mount, in their order, and whether it is a bind mount."""
+    return [
+        (clean(mount["destination"]), not {"bind", "rbind"}.isdisjoint(mount.get("options", ())))
+        for mount in config.get("mounts", ())
+        if "remount" not in mount.get("options", ())
+    ]
+
+
+def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]":
+    """The mount of the config that `path` is on in the end; with the destination "" if it is on the root."""
+    for destination, bind in reversed(mounted):
+        if path == destination or path.startswith(f"{destination}/"):
+            return destination, bind
+    return "", False
+
+
+def _made_by_runtime(
+    plan: "Plan", config: "dict[str, Any]", mounted: "list[tuple[str, bool]]", *, at_once: bool
+) -> "Iterator[Op]":
+    """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
+    nodes = list(_nodes(config, mounted))
+    made = [node for node in nodes if node[0]["type"] != "p"]
+    linux = config["linux"]
+    if made:
+        label = linux.get("mountLabel", "")
+        filesystem = plan.new_slot()
+        plan.before.append(
+            Op("make_device_filesystem", "/linux/mountLabel" if label else "/linux/devices", label, a=filesystem)
+        )
+        by = plan.before if at_once else plan.at.setdefault(INIT, [])
+        for name, (device, path, where) in enumerate(made):
+            owner = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
+            mode = NODE_TYPES[device["type"]] | device.get("fileMode", 0o666) | (0 if at_once else OF_CONTAINER)
+            numbers = {"b": device["major"], "c": device["minor"], "d": owner[0] << 32 | owner[1]}
+            by.append(Op("make_device", where, path, device["type"], str(name), a=filesystem, flags=mode, **numbers))
+        slots = [plan.new_slot() for _ in made]
+        yield Op("open_devices", "/linux/devices", a=filesystem, b=slots[0], c=len(slots))
+    for device, path, where in nodes:
+        if device["type"] == "p":
+            yield from _node(plan, device, path, where, mounted, bind=False)
+        else:
+            yield Op("bind_device", where, path, a=slots.pop(0))
+
+
+def _host_owner(linux: "dict[str, Any]", device: "dict[str, Any]", where: str) -> "tuple[int, int]":
+    """uid and gid on the host. Without container root to own the default devices there is no container: it says so."""
+    ids = []
+    for name in ("uid", "gid"):
+        inside = device.get(name, 0)
+        outside = _on_host(linux.get(f"{name}Mappings", ()), inside)
+        if outside < 0 and where:
+            text = f"cannot own the device: {inside} is not in /linux/{name}Mappings"
+            raise ConfigError([Problem(f"{where}/{name}" if name in device else where, text)])
+        ids.append(max(outside, 0))
+    return ids[0], ids[1]
+
+
+def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:
+    """The host's id for one of the container, -1 if it has none."""
+    for mapping in mappings:
+        if mapping["containerID"] <= id < mapping["containerID"] + mapping["size"]:
+            return int(mapping["hostID"] + id - mapping["containerID"])
+    return -1
+
+
+def _node(
+    plan: "Plan", device: "dict[str, Any]", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
+) -> "Iterator[Op]":
+    kind = device["type"]
+    major, minor = device.get("major", 0), device.get("minor", 0)
+    if bind and kind != "p":
+        slot = plan.new_slot()
+        plan.warnings.extend(
+            f"{where}/{key}: ignored: the host's device is bound, since a user namespace can't make nodes"
+            for key in ("uid", "gid")
+            if device.get(key)
+        )
+        plan.before.append(Op("open_device", where, path, kind, a=slot, b=major, c=minor))
+        yield Op("bind_device", where, path, a=slot)
+        return
+    mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)
+    owner = device.get("uid", 0) << 32 | device.get("gid", 0)
+    flags = LEAVE_AS_IT_IS if _covering(mounted, path)[1] else 0
+    yield Op("mknod", where, path, kind, a=mode, b=major, c=minor, d=owner, flags=flags)

@@ -1,0 +1,156 @@
+"""`exec`: one more process in a container that exists → operations.
+
+The specification leaves this operation to runtimes; its process is one as in config.md "Process", and goes through the
+same operations as the first one's. What differs is where. A bootstrap process, cloned straight into the cgroup, joins
+the namespaces of the container's first process, all at once and through its pidfd. A pid namespace takes effect in a
+child only; so the container can't see the bootstrap process, and does not see the program's process before that has the
+container's credentials and nothing of the host's: one with CAP_SYS_PTRACE could make use of them.
+"""
+
+from pyoci.compiler import create
+from pyoci.compiler import process as parts
+from pyoci.compiler.namespaces import CLONE_FLAGS
+from pyoci.compiler.operations import BORN, INIT, READY, ROOTFS, Op, Plan, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from pyoci.compiler.create import Host
+    from pyoci.compiler.seccomp import Filter
+
+
+class Running:
+    """A container that is to get one more process.
+
+    `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
+    `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
+    has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
+    `keyring`: it has a session keyring of its own. `early_filter`: the filter admits what is done under it when the
+    bootstrap process loads it already.
+    """
+
+    __slots__ = ("annotations", "early_filter", "id", "keyring", "linux", "namespaces", "rdt", "seccomp", "setgroups")
+
+    def __init__(
+        self,
+        id: str,
+        namespaces: "list[str]",
+        linux: "dict[str, Any]",
+        seccomp: "Filter | None" = None,
+        rdt: "Sequence[str]" = (),
+        *,
+        annotations: "dict[str, str] | None" = None,
+        setgroups: bool = True,
+        keyring: bool = True,
+        early_filter: bool = True,
+    ) -> None:
+        self.id = id
+        self.namespaces = namespaces
+        self.linux = linux
+        self.seccomp = seccomp
+        self.rdt = rdt
+        self.annotations = annotations or {}
+        self.setgroups = setgroups
+        self.keyring = keyring
+        self.early_filter = early_filter
+
+
+def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
+    """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
+    plan = Plan()
+    create.check_labels({"process": process}, host)
+    tail: list[Op] = []
+    if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
+        plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
+    plan.bootstrap.extend(_bootstrap(plan, process, container, host, preserve_fds, tail))
+    plan.init.extend(_init(process, tail))
+    if process.get("execCPUAffinity"):
+        plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
+    adjustment = process.get("oomScoreAdj")
+    if adjustment is not None:
+        if not host.may_mount and BORN not in plan.at:
+            plan.at[BORN] = [Op("enter_cgroup")]
+        # whoever is not root may write only to the files of a process that is dumpable
+        point = INIT if host.may_mount else BORN
+        plan.at.setdefault(point, []).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+    if container.rdt:
+        plan.at.setdefault(INIT, []).append(
+            Op("join_rdt_group", "", " and ".join(path or "/" for path in container.rdt))
+        )
+    return plan
+
+
+def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
+    """Before and after the process enters the cgroup, which it is then not born in."""
+    for name, cpus in (("initial", affinity.get("initial")), ("", ""), ("final", affinity.get("final"))):
+        if not name:
+            yield Op("enter_cgroup")
+        elif cpus:
+            yield Op("set_affinity", f"/process/execCPUAffinity/{name}", cpus)
+
+
+def _bootstrap(
+    plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int, tail: "list[Op]"
+) -> "Iterator[Op]":
+    """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
+
+    Here, where the container can't see this process, everything happens that takes a privilege, or shows one.
+    """
+    yield Op("hide_caller")
+    yield Op("set_pdeathsig", a=9)
+    yield Op("set_dumpable", a=0)
+    # by the host's procfs, which shows this process
+    if container.keyring:
+        yield from parts.early_keyring(process)
+        yield from parts.labelled_keyring(process)
+    yield from parts.security_labels(process)
+    if "mount" not in container.namespaces:
+        plan.before.append(Op("open_container_root", "", container.id, a=ROOTFS))
+        yield Op("enter_root")
+    if container.namespaces:
+        slot = plan.new_slot()
+        names = ", ".join(container.namespaces)
+        plan.before.append(Op("open_container", "", container.id, names, a=slot))
+        # nothing of the host is open in the container (CVE-2016-9962)
+        yield Op("close_fds", a=3 + preserve_fds, b=slot)
+        flags = 0
+        for kind in container.namespaces:
+            flags |= CLONE_FLAGS[kind]
+        yield Op("join_namespace", "", names, a=slot, b=flags)
+    if "user" in container.namespaces:
+        yield Op("become_root")
+    yield Op("open_root")
+    yield from parts.console(process, on_dev_console=False)
+    if not process.get("execCPUAffinity"):
+        yield Op("reset_affinity")
+    yield from create.personality(container.linux)
+    grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
+    capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
+    plan.warnings.extend(capabilities.warnings)
+    env = parts.environment(process)
+    groups = parts.Groups(plan, process, host, allowed=container.setgroups, annotations=container.annotations)
+    yield from parts.settle(process, env, capabilities, groups, preserve_fds, outside_pids=True)
+    settings = create.settings(plan, process, container.linux, host)
+    yield parts.set_umask(process)
+    yield Op("reset_signals")
+    if container.seccomp is not None and container.early_filter:
+        yield from settings
+        yield from parts.load_filter(container.seccomp, capabilities, quiet=True)
+    elif container.seccomp is not None:
+        tail.extend(settings)
+        tail.extend(parts.load_filter(container.seccomp, capabilities))
+    else:
+        tail.extend(settings)
+    tail.append(parts.exec_program(process, env))
+    yield Op("clone_init")
+
+
+def _init(process: "dict[str, Any]", tail: "list[Op]") -> "Iterator[Op]":
+    """The program's process: what is its own, and can't be inherited."""
+    yield Op("setsid")
+    if process.get("terminal"):
+        yield Op("take_terminal", "/process/terminal")
+    yield sync(READY)
+    yield from tail

@@ -1,0 +1,99 @@
+"""`hooks` → operations.
+
+Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent
+operations at the synchronisation point `hooks`. createContainer and startContainer run in the container: operations
+of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
+"""
+
+from pyoci.compiler.namespaces import outside_pids
+from pyoci.compiler.operations import ADD_HOME, CREATE_STATE, HOOKS, START_STATE, Op, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from pyoci.compiler.namespaces import Namespaces
+    from pyoci.compiler.operations import Plan
+
+
+def _entries(config: "dict[str, Any]", kind: str) -> "Iterator[tuple[dict[str, Any], str]]":
+    for index, entry in enumerate(config.get("hooks", {}).get(kind, ())):
+        yield entry, f"/hooks/{kind}/{index}"
+
+
+LONGEST_TIMEOUT = 1_000_000_000
+"""Seconds, some 31 years; a longer timeout is as good as this one, and its milliseconds fit 64 bits."""
+
+
+def timeout_ms(entry: "dict[str, Any]") -> int:
+    """A hook's `timeout` in milliseconds, 0 for none."""
+    return int(min(entry.get("timeout", 0), LONGEST_TIMEOUT)) * 1000
+
+
+def _argv(entry: "dict[str, Any]") -> "list[str]":
+    return entry.get("args") or [entry["path"]]
+
+
+def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
+    """Hooks that the runtime runs itself."""
+    return [
+        Op(
+            "run_host_hook",
+            where,
+            entry["path"],
+            argv=_argv(entry),
+            envp=entry.get("env", []),
+            c=timeout_ms(entry),
+        )
+        for kind in kinds
+        for entry, where in _entries(config, kind)
+    ]
+
+
+def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[Op]":
+    """Hooks that the child runs, with the state of `slot` on their stdin. One without `env` of its own gets `env`."""
+    return [
+        Op(
+            "run_hook",
+            where,
+            entry["path"],
+            argv=_argv(entry),
+            envp=entry.get("env", env),
+            c=timeout_ms(entry),
+            d=slot,
+            flags=0 if "env" in entry or not env else ADD_HOME,
+        )
+        for entry, where in _entries(config, kind)
+    ]
+
+
+def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[Op]":
+    """Where createContainer hooks begin: the bundle as the container's mount namespace has it, once the root filesystem
+    is attached there."""
+    if config.get("hooks", {}).get("createContainer"):
+        yield Op("open_bundle", "/hooks/createContainer", bundle)
+
+
+def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "Iterator[Op]":
+    """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
+    on_host = host_hooks(config, "prestart", "createRuntime")
+    in_container = container_hooks(config, "createContainer", CREATE_STATE)
+    if on_host or in_container:
+        plan.at[HOOKS] = on_host
+        yield sync(HOOKS, "/hooks")
+        yield from outside_pids(plan, own, in_container)
+
+
+def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[Op]":
+    """startContainer: in the container, just before its program, whose environment these hooks share, as with runc.
+
+    The other hooks find their programs on the host: for them an environment of the image's making would be a way out.
+    """
+    return container_hooks(config, "startContainer", START_STATE, env)
+
+
+def later_hooks(plan: "Plan", config: "dict[str, Any]") -> None:
+    """poststart, when the program runs; poststop, when the container is gone."""
+    plan.poststart = host_hooks(config, "poststart")
+    plan.poststop = host_hooks(config, "poststop")

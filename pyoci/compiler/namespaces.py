@@ -1,0 +1,233 @@
+"""`linux.namespaces`, id mappings, timeOffsets, hostname, domainname and sysctl → operations.
+
+Implements config-linux.md "Namespaces", "User namespace mappings", "Offset for Time Namespace", "Sysctl" and
+config.md "Hostname", "Domainname". The order is the kernel's: a user namespace owns what is made after it; a pid
+namespace, and the offsets of a time namespace, take effect in the next child only; a cgroup namespace is rooted where
+its maker stands, so it is made last.
+"""
+
+from pyoci.compiler.operations import ID_MAPS, JOINED_PIDS, TIME_OFFSETS, Op, sync
+from pyoci.config.constants import sysctl_namespace, sysctl_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from pyoci.compiler.operations import Plan
+
+CLONE_FLAGS = {
+    "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
+    "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
+}  # fmt: skip
+
+CLOCKS = ("boottime", "monotonic")
+
+CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
+
+# Mount last: paths stay reachable.
+_JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
+
+
+_MOUNTS_PROC_OF_OTHERS = (6, 17)  # the Linux whose procfs takes the pid namespace that it shows as an option
+
+
+class Namespaces:
+    """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
+
+    def __init__(self, linux: "dict[str, Any]", kernel: "tuple[int, int]") -> None:
+        self.linux = linux
+        self.new: list[str] = []
+        self.joined: dict[str, tuple[str, str]] = {}
+        self.where: dict[str, str] = {}
+        for index, entry in enumerate(linux.get("namespaces", ())):
+            kind = entry["type"]
+            self.where[kind] = f"/linux/namespaces/{index}"
+            if entry.get("path"):
+                self.joined[kind] = (entry["path"], f"/linux/namespaces/{index}/path")
+            else:
+                self.new.append(kind)
+        offsets = linux.get("timeOffsets", {})
+        self.time_offsets = {clock: offsets[clock] for clock in CLOCKS if clock in offsets}
+        self.own_user = "user" in self.where
+        # others' namespaces are not a new user namespace's to join: they come before it
+        self.joins_first = "user" in self.new and bool(self.joined.keys() - {"mount"})
+        self.needs_bootstrap = (
+            "pid" in self.joined
+            or "user" in self.joined
+            or self.joins_first
+            or bool(self.time_offsets and "time" in self.new)
+        )
+        # Other programs run in a pid namespace that is joined. They see the container's process once it is settled,
+        # where a process outside can mount a procfs of that namespace. A process in a user namespace of its own has no
+        # power over the host, and they can't trace it.
+        self.settles_first = "pid" in self.joined and not self.own_user and kernel >= _MOUNTS_PROC_OF_OTHERS
+
+    def made_by_clone(self) -> "list[str]":
+        """The namespaces that the clone of the first process makes."""
+        if self.joins_first:
+            return []
+        return [kind for kind in self.new if (kind == "user" if self.needs_bootstrap else kind != "cgroup")]
+
+    def has(self, kind: str) -> bool:
+        """Whether the container has a namespace of its own, or another's than the runtime's."""
+        return kind in self.where
+
+
+class Mapper:
+    """Who writes the id mappings of a new user namespace. `uid`, `gid` and `capabilities` are the runtime's.
+
+    Without CAP_SETUID and CAP_SETGID the kernel takes one line only, that maps the user's own id; for others there are
+    the set-user-ID programs newuidmap and newgidmap, which know what the administrator has assigned to whom.
+    """
+
+    def __init__(self, linux: "dict[str, Any]", namespaces: Namespaces, uid: int, gid: int, capabilities: int) -> None:
+        self._linux = linux
+        new = "user" in namespaces.new
+        self._programs = {
+            "uid": new and not (capabilities & CAP_SETUID or self._only("uid", uid)),
+            "gid": new and not (capabilities & CAP_SETGID or self._only("gid", gid)),
+        }
+        # the price of mapping one's own group: it can't be given up, if it is there to deny something
+        self.denies_setgroups = new and not capabilities & CAP_SETGID and not self._programs["gid"]
+
+    def _only(self, kind: str, id: int) -> bool:
+        mappings = self._linux.get(f"{kind}Mappings", ())
+        return len(mappings) == 1 and mappings[0]["size"] == 1 and bool(mappings[0]["hostID"] == id)
+
+    def operations(self) -> "Iterator[Op]":
+        """What the runtime does once the namespace is there."""
+        if self.denies_setgroups:
+            yield Op("deny_setgroups", "/linux/gidMappings")
+        for kind, by_program in self._programs.items():
+            lines = id_map(self._linux.get(f"{kind}Mappings", ()))
+            verb, name = ("run_id_mapper", f"new{kind}map") if by_program else ("write_id_maps", f"{kind}_map")
+            yield Op(verb, f"/linux/{kind}Mappings", name, lines)
+
+
+def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool) -> None:
+    """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
+
+    `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime
+    may, and does so before it enters a user namespace, which need not own the others; else it has the right from there.
+    """
+    joins = _joins(plan, namespaces)
+    for kind in namespaces.made_by_clone():
+        plan.clone_flags |= CLONE_FLAGS[kind]
+    first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
+    if namespaces.joins_first or (privileged and "user" in joins):
+        first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind not in ("user", "mount"))
+    if "user" in joins:
+        first.append(joins.pop("user"))
+    if namespaces.joins_first:
+        first.append(Op("unshare", namespaces.where["user"], "user", a=CLONE_FLAGS["user"]))
+    if "user" in namespaces.new:
+        plan.at[ID_MAPS] = list(mapper.operations())
+        first.append(sync(ID_MAPS, "/linux/uidMappings"))
+        if dumpable:
+            first.append(Op("set_dumpable", a=0))
+    if namespaces.needs_bootstrap:
+        plan.bootstrap.extend(_bootstrap(plan, namespaces, joins))
+    for kind in _JOIN_ORDER:
+        if kind in joins:
+            plan.init.append(joins[kind])
+
+
+def cgroup_namespace(namespaces: Namespaces) -> "Iterator[Op]":
+    """A cgroup namespace of the container's own, to be made once its first process is in its cgroup."""
+    if "cgroup" in namespaces.new:
+        yield Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"])
+
+
+def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[Op]") -> "Iterator[Op]":
+    """`hooks` of a process that has joined a pid namespace for its children, which others are in: they are not to see a
+    hook, which has the runtime's power."""
+    if not (hooks and namespaces.settles_first):
+        yield from hooks
+        return
+    where, slot = namespaces.joined["pid"][1], plan.new_slot()
+    flag = CLONE_FLAGS["pid"]
+    plan.before.append(Op("open_namespace", where, "/proc/self/ns/pid", "pid", a=slot, b=flag))
+    yield Op("join_namespace", where, "pid, the runtime's", a=slot, b=flag)
+    yield from hooks
+    yield Op("join_namespace", where, "pid", a=JOINED_PIDS, b=flag)
+
+
+def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
+    """One operation for each namespace to join; the runtime opens them all before anything is entered."""
+    linux = namespaces.linux
+    joins: dict[str, Op] = {}
+    # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
+    changed = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
+    if linux.get("netDevices"):
+        changed["network"] = "/linux/netDevices"
+    for kind in _JOIN_ORDER:
+        if kind in namespaces.joined:
+            path, where = namespaces.joined[kind]
+            slot = JOINED_PIDS if kind == "pid" and namespaces.settles_first else plan.new_slot()
+            must_differ = changed.get(kind, "")
+            plan.before.append(Op("open_namespace", where, path, kind, must_differ, a=slot, b=CLONE_FLAGS[kind]))
+            joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
+    return joins
+
+
+def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> "Iterator[Op]":
+    """What takes effect in the next child only: pid namespaces, clock offsets, and all that a joined user namespace is
+    to own. Ends in the clone of the container's init, unless a pid namespace is joined."""
+    if namespaces.own_user:
+        yield Op("become_root", namespaces.where["user"])
+    made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
+    if made:
+        flags = 0
+        for kind in made:
+            flags |= CLONE_FLAGS[kind]
+        yield Op(
+            "unshare", namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces", ", ".join(made), a=flags
+        )
+    if namespaces.time_offsets:
+        plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
+        yield sync(TIME_OFFSETS, "/linux/timeOffsets")
+    for kind in ("pid", "time"):
+        if kind in joins:
+            yield joins.pop(kind)
+    if not namespaces.settles_first:
+        yield Op("clone_init", "/linux/namespaces", a=9)
+
+
+def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
+    """The text for uid_map or gid_map of a process (user_namespaces(7))."""
+    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
+
+
+def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[Op]":
+    for clock, offset in offsets.items():
+        line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        yield Op("write_time_offsets", f"/linux/timeOffsets/{clock}", line)
+
+
+def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Op]":
+    """Loopback up, host and domain name."""
+    if "network" in namespaces.new:
+        yield Op("lo_up", namespaces.where["network"])
+    if config.get("hostname"):
+        name = config["hostname"]
+        yield Op("set_hostname", "/hostname", name, a=len(name.encode()))
+    if config.get("domainname"):
+        name = config["domainname"]
+        yield Op("set_domainname", "/domainname", name, a=len(name.encode()))
+
+
+def _sysctl_where(key: str) -> str:
+    return f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
+
+
+def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
+    """One write for each kernel parameter, through a procfs of our own."""
+    for key, value in linux.get("sysctl", {}).items():
+        yield Op(
+            "write_sysctl",
+            _sysctl_where(key),
+            f"sys/{sysctl_path(key)}",
+            value,
+            a=len(value.encode("utf-8", "surrogateescape")),
+        )

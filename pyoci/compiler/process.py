@@ -1,0 +1,400 @@
+"""`process` → operations: terminal, limits, credentials, the program. The order is the point of this module.
+
+Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in
+create: the working directory is entered, and the program looked up as the container's user. The seccomp filter is
+loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
+that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process that is added to a container's processes
+has no privilege and no descriptor of the runtime from the moment they can see it: its cloner settles both.
+"""
+
+import _struct
+
+from pyoci import _native
+from pyoci.compiler.operations import CONSOLE, CREATED, FILTER, OUTSIDE_PIDS, QUIET, READY, Op, sync
+from pyoci.config.constants import CAPABILITIES, CAPABILITY_SETS, RLIMITS
+from pyoci.errors import ConfigError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from pyoci.compiler.create import Host
+    from pyoci.compiler.operations import Plan
+    from pyoci.compiler.seccomp import Filter
+
+CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
+    1 << n for n in (0, 3, 21, 23, 24, 27)
+)
+ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+
+# linux/sched.h
+POLICIES = {
+    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}  # fmt: skip
+SCHEDULER_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4, "SCHED_FLAG_KEEP_POLICY": 8,
+    "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32, "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
+}  # fmt: skip
+# struct sched_attr of linux/sched/types.h: size, policy, flags, nice, priority, runtime, deadline, period, and two
+# clamps, for which the specification has no values: 0
+SCHED_ATTR = _struct.Struct("=IIQiIQQQII")
+# linux/ioprio.h
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+IO_CLASS_SHIFT = 13
+
+KEEP_GROUPS = "run.oci.keep_original_groups"  # of crun; Podman's --group-add keep-groups
+
+
+def mask(names: "list[str]") -> int:
+    """Capability names as a bit mask; unknown names have been warned about and are left out."""
+    bits = 0
+    for name in names:
+        if name in CAPABILITIES:
+            bits |= 1 << CAPABILITIES[name]
+    return bits
+
+
+def _names(bits: int) -> "list[str]":
+    return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
+
+
+def console(process: "dict[str, Any]", *, on_dev_console: bool = True, taken_later: bool = False) -> "Iterator[Op]":
+    """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
+
+    One that is not `on_dev_console`, or is `taken_later`, is only put on descriptors 0 to 2: a process that leads a
+    session takes it.
+    """
+    if not process.get("terminal"):
+        return
+    size = process.get("consoleSize", {})
+    uid = process.get("user", {}).get("uid", 0)
+    yield Op("open_console", "/process/terminal", a=CONSOLE, b=size.get("height", 0), c=size.get("width", 0), d=uid)
+    if on_dev_console:
+        yield Op("mount_console", "/process/terminal", a=not taken_later)
+    else:
+        yield Op("use_terminal", "/process/terminal")
+
+
+def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+    """A session keyring, while this is still the runtime's user: it counts against the keys of its maker, and those of
+    a container's user can be used up by others who are the same user on the host."""
+    if not process.get("selinuxLabel"):
+        yield Op("join_keyring")
+
+
+def labelled_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+    """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a
+    user namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it
+    fails then.
+    """
+    if process.get("selinuxLabel"):
+        yield _selinux_label(process["selinuxLabel"], "keycreate")
+        yield Op("join_keyring")
+
+
+def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
+    """LSM labels, which take effect at the next execve of this very process."""
+    profile = process.get("apparmorProfile")
+    if profile:
+        value = f"exec {profile}"
+        # a stack of profiles, or one of another policy namespace, is not written as it is read
+        expected = "" if "//&" in profile or profile.startswith(":") else profile
+        path = "thread-self/attr/apparmor/exec"
+        yield Op("write_attr", "/process/apparmorProfile", path, value, expected, a=len(value.encode()))
+    if process.get("selinuxLabel"):
+        yield _selinux_label(process["selinuxLabel"], "exec")
+
+
+def _selinux_label(label: str, attribute: str) -> Op:
+    # as much of it as the kernel does not rewrite: of categories it knows only sets
+    expected = ":".join(label.split(":")[:3])
+    path = f"thread-self/attr/{attribute}"
+    return Op("write_attr", "/process/selinuxLabel", path, label, expected, a=len(label.encode()))
+
+
+def priorities(process: "dict[str, Any]", *, by_runtime: bool) -> "Iterator[Op]":
+    """Scheduler and I/O priority. Set when the cgroup has its limits, on which depends what the kernel admits, and no
+    process of the set-up is to be cloned any more, which SCHED_DEADLINE forbids.
+
+    For most of it the kernel asks for CAP_SYS_NICE in the initial user namespace, so a process in one of its own could
+    not do it: the runtime does, if it may.
+    """
+    scheduler, io = process.get("scheduler"), process.get("ioPriority")
+    if scheduler:
+        flags = 0
+        for name in scheduler.get("flags", ()):
+            flags |= SCHEDULER_FLAGS[name]
+        attributes = SCHED_ATTR.pack(
+            SCHED_ATTR.size,
+            POLICIES[scheduler["policy"]],
+            flags,
+            scheduler.get("nice", 0),
+            scheduler.get("priority", 0),
+            *(scheduler.get(name, 0) for name in ("runtime", "deadline", "period")),
+            0,
+            0,
+        )
+        verb = "sched_setattr" if by_runtime else "set_scheduler"
+        yield Op(verb, "/process/scheduler", scheduler["policy"], blob=attributes)
+    if io:
+        value = IO_CLASSES[io["class"]] << IO_CLASS_SHIFT | io["priority"]
+        yield Op("ioprio_set" if by_runtime else "set_io_priority", "/process/ioPriority", io["class"], a=value)
+
+
+def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
+    """Set once the child has opened all it needs: `prlimit` by the runtime, which may have the privilege to raise them,
+    `set_rlimit` by the child itself.
+    """
+    for index, limit in enumerate(process.get("rlimits", ())):
+        where = f"/process/rlimits/{index}"
+        yield Op(verb, where, limit["type"], a=RLIMITS[limit["type"]], b=limit["soft"], c=limit["hard"])
+
+
+class Capabilities:
+    """The five sets as masks, reduced to what can be granted, which `warnings` tells; a set that is absent is empty.
+
+    `late` is CAP_SYS_ADMIN if the seccomp filter has to be loaded with it, which is so without noNewPrivileges.
+    """
+
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted", "warnings")
+
+    def __init__(self, process: "dict[str, Any]", grantable: int, *, seccomp: bool) -> None:
+        names = process.get("capabilities", {})
+        asked = {kind: mask(names.get(kind, [])) for kind in CAPABILITY_SETS}
+        given = {kind: bits & grantable for kind, bits in asked.items()}
+        self.bounding, self.permitted = given["bounding"], given["permitted"]
+        self.inheritable = given["inheritable"] & self.bounding  # or capset(2) refuses all of them
+        self.effective = given["effective"] & self.permitted
+        self.ambient = given["ambient"] & self.permitted & self.inheritable
+        self.late = CAP_SYS_ADMIN if seccomp and not process.get("noNewPrivileges") else 0
+        lacking = 0
+        for bits in asked.values():
+            lacking |= bits & ~grantable
+        self.warnings = [
+            f"/process/capabilities{where}: left out, since {why}: {', '.join(_names(bits))}"
+            for where, why, bits in (
+                ("", "the runtime itself lacks them", lacking),
+                ("/effective", "`permitted` lacks them", given["effective"] & ~self.effective),
+                ("/inheritable", "`bounding` lacks them", given["inheritable"] & ~self.inheritable),
+            )
+            if bits
+        ]
+        why = "`permitted` or `inheritable` lacks it"
+        self.warnings.extend(
+            f"/process/capabilities/ambient: can't raise ambient capability {name}: {why}"
+            for name in _names(given["ambient"] & ~self.ambient)
+        )
+
+    def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> Op:
+        """Set them; what is given comes on top."""
+        return Op(
+            "set_capabilities", where, a=self.effective | effective, b=self.permitted | permitted, c=self.inheritable
+        )
+
+
+class Groups:
+    """Supplementary groups: those of the config, or the runtime's own if `kept`.
+
+    The runtime keeps its own where the user namespace does not allow it to set any (user_namespaces(7)), and where
+    crun's annotation asks for it and `host` has no power over groups of the host. An annotation may come from an
+    image, and root's groups are not an image's to take.
+
+    Raises ConfigError if the config asks for groups and the user namespace does not allow them.
+    """
+
+    __slots__ = ("gids", "kept")
+
+    def __init__(
+        self, plan: "Plan", process: "dict[str, Any]", host: "Host", *, allowed: bool, annotations: "dict[str, str]"
+    ) -> None:
+        self.gids: list[int] = process.get("user", {}).get("additionalGids", [])
+        wanted = annotations.get(KEEP_GROUPS) == "1"
+        if wanted and host.holds_groups:
+            plan.ignore(KEEP_GROUPS, "1", "a runtime that runs as root does not pass on its groups")
+        self.kept = not allowed or (wanted and not host.holds_groups)
+        if self.gids and not allowed:
+            text = "cannot set supplementary groups: the user namespace denies it (user_namespaces(7), setgroups)"
+            raise ConfigError([Problem("/process/user/additionalGids", text)])
+
+
+def settle(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    capabilities: Capabilities,
+    groups: Groups,
+    preserve_fds: int,
+    *,
+    outside_pids: bool = False,
+) -> "Iterator[Op]":
+    """From the runtime to the container's user, with the program found: what create and exec have in common.
+
+    Bounding set, groups, working directory, ids, capability sets: the order in which each is still allowed. Working
+    directory and program are looked for when no directory of the host is open any more, so that no path leads out by
+    /proc/self/fd; that the program exists and is the user's to use is known in create, as engines need it.
+    `outside_pids`: a process settles that only clones the program's, and is not in the container's pid namespace.
+    """
+    user = process.get("user", {})
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    if variable(env, "HOME") is None:
+        yield Op("set_home", "/process/env", a=uid)
+    if not process.get("terminal"):
+        yield Op("chown_stdio", "/process/user/uid", a=uid)
+    if process.get("noNewPrivileges"):
+        yield Op("set_no_new_privs", "/process/noNewPrivileges")
+    yield Op("drop_bounding", "/process/capabilities/bounding", a=capabilities.bounding)
+    if not groups.kept:
+        yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups.gids), a=len(groups.gids))
+    yield Op("close_fds", a=3 + preserve_fds)
+    # before the ids: who may not enter it may yet be meant to work there, as a user other than root in /root
+    yield Op("chdir", "/process/cwd", process["cwd"], a=uid, b=gid)
+    yield Op("set_ids", "/process/user", a=uid, b=gid)
+    yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
+    yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
+    flags = OUTSIDE_PIDS if outside_pids else 0
+    yield Op("find_program", "/process/args/0", process["args"][0], variable(env, "PATH") or "", flags=flags)
+
+
+def pack_groups(groups: "list[int]") -> bytes:
+    """Group ids as setgroups(2) takes them."""
+    return b"".join(gid.to_bytes(4, "little") for gid in groups)
+
+
+def environment(process: "dict[str, Any]", more: "Sequence[str]" = ()) -> "list[str]":
+    """`process.env` and `more`, of equal names the last one only: some programs would take the first, others the last.
+
+    An empty HOME is none, as for the peers.
+    """
+    last: dict[str, str] = {}
+    for entry in (*process.get("env", ()), *more):
+        name = entry.partition("=")[0]
+        last.pop(name, None)
+        last[name] = entry
+    if last.get("HOME") == "HOME=":
+        del last["HOME"]
+    return list(last.values())
+
+
+def variable(env: "list[str]", name: str) -> "str | None":
+    """The value of a variable in `env`."""
+    prefix = name + "="
+    for entry in env:
+        if entry.startswith(prefix):
+            return entry[len(prefix) :]
+    return None
+
+
+def start(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+    settings: "list[Op]",
+) -> "Iterator[Op]":
+    """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter.
+
+    `settings` are what the child sets of itself once the runtime has done its part.
+    """
+    yield sync(READY)
+    yield Op("set_pdeathsig", a=0)
+    yield from settings
+    yield sync(CREATED)
+    yield Op("wait_start")
+    yield from enter_program(process, env, hooks, seccomp, capabilities)
+
+
+def settled_start(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+    settings: "list[Op]",
+) -> "Iterator[Op]":
+    """`start` for a process that others may see as soon as it is there. The process that clones it loads the filter, if
+    that admits the rest of the set-up."""
+    early = seccomp is not None and _native.admits_setup(
+        seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(settings)
+    )
+    yield set_umask(process)
+    if early and seccomp is not None:
+        yield from load_filter(seccomp, capabilities, quiet=True)
+    yield Op("clone_init", "/linux/namespaces", a=0 if early else 9)
+    yield Op("setsid")
+    if process.get("terminal"):
+        yield Op("take_terminal", "/process/terminal")
+    yield sync(READY)
+    if not early:
+        yield Op("set_pdeathsig", a=0)
+    yield from settings
+    yield sync(CREATED)
+    yield Op("wait_start")
+    if seccomp is not None and not early:
+        yield from load_filter(seccomp, capabilities)
+    yield from hooks
+    yield exec_program(process, env)
+
+
+def enter_program(
+    process: "dict[str, Any]",
+    env: "list[str]",
+    hooks: "list[Op]",
+    seccomp: "Filter | None",
+    capabilities: Capabilities,
+) -> "Iterator[Op]":
+    """The last steps, with nobody to wait for any more."""
+    yield set_umask(process)
+    if seccomp is not None:
+        yield from load_filter(seccomp, capabilities)
+    yield from hooks
+    yield exec_program(process, env)
+
+
+def set_umask(process: "dict[str, Any]") -> Op:
+    """`user.umask`, or the caller's."""
+    return Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
+
+
+def exec_program(process: "dict[str, Any]", env: "list[str]") -> Op:
+    """The last operation."""
+    return Op("exec", "/process/args", argv=process["args"], envp=env)
+
+
+def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = False) -> "Iterator[Op]":
+    """The filter, and the end of the capability that loads it. `quiet`: more than hooks and execve follows."""
+    lacking = capabilities.late & ~capabilities.effective
+    if lacking:
+        yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
+    flags = QUIET if quiet else 0
+    if seccomp.is_compiled:
+        blob, a = seccomp.program, seccomp.instructions
+        yield Op("load_seccomp", "/linux/seccomp", blob=blob, a=a, b=seccomp.flags, flags=flags)
+    else:
+        yield Op("load_seccomp", "/linux/seccomp", b=seccomp.flags, d=FILTER, flags=flags)
+    if lacking:
+        yield capabilities.apply("/process/capabilities")
+
+
+__all__ = [
+    "Capabilities",
+    "Groups",
+    "console",
+    "early_keyring",
+    "enter_program",
+    "environment",
+    "exec_program",
+    "labelled_keyring",
+    "load_filter",
+    "mask",
+    "priorities",
+    "rlimits",
+    "security_labels",
+    "set_umask",
+    "settle",
+    "settled_start",
+    "start",
+    "variable",
+]

@@ -1,0 +1,275 @@
+"""linux.seccomp → classic BPF.
+
+The semantics are libseccomp's as runc drives it (docs/decisions/0002-seccomp-compiler.md): the machine's own
+ABI is always covered, one that isn't gets KILL, names that nobody knows are skipped, the first rule without
+`args` decides for its system calls, and numbers above all that the profile names get ENOSYS.
+"""
+
+from pyoci.compiler._syscalls import NAMES
+from pyoci.compiler.bpf import IF_EQUAL, RETURN, WORD, Assembler, Decisions
+from pyoci.compiler.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
+from pyoci.errors import PyociError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from pyoci.compiler.bpf import Range
+    from pyoci.compiler.seccomp_rules import Condition
+
+WHERE = "/linux/seccomp"
+
+# SECCOMP_RET_* of linux/seccomp.h.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x0000_0000,
+    "SCMP_ACT_KILL_THREAD": 0x0000_0000,
+    "SCMP_ACT_KILL_PROCESS": 0x8000_0000,
+    "SCMP_ACT_TRAP": 0x0003_0000,
+    "SCMP_ACT_ERRNO": 0x0005_0000,
+    "SCMP_ACT_NOTIFY": 0x7FC0_0000,
+    "SCMP_ACT_TRACE": 0x7FF0_0000,
+    "SCMP_ACT_LOG": 0x7FFC_0000,
+    "SCMP_ACT_ALLOW": 0x7FFF_0000,
+}
+# What a call through an ABI that the filter does not cover gets.
+BAD_ABI = ACTIONS["SCMP_ACT_KILL"]
+# Actions with an errno, and the greatest: the kernel cuts the former at MAX_ERRNO, a tracer gets 16 bits.
+LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
+EPERM = 1
+# With these as default, a system call that the profile does not know goes through, or another decides about it.
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
+
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
+}
+NEW_LISTENER = 8
+_RETURN_NOTIFY = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32
+TSYNC_ESRCH = 0x10
+
+# Offsets in struct seccomp_data.
+NR = 0
+ARCH = 4
+LARGEST_INDEX = 5
+ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
+# BPF_MAXINSNS
+LARGEST_PROGRAM = 4096
+
+X86_64 = Abi("SCMP_ARCH_X86_64", 0xC000_003E, wide=True)
+X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, multiplexed=True)
+X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, first=0x4000_0000)
+AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, wide=True)
+ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028)
+# By uname -m, its own ABI first. Those of other machines never occur there and need no code.
+MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
+
+
+class Filter:
+    """A checked `linux.seccomp`. `flags` are for seccomp(2), `warnings` for the log, each with its JSON pointer.
+
+    `program`, if it is not there yet, is compiled when it is first asked for.
+    """
+
+    __slots__ = ("_compile", "_program", "flags", "warnings")
+
+    def __init__(
+        self,
+        flags: int,
+        warnings: "Sequence[str]" = (),
+        *,
+        program: bytes = b"",
+        code: "Callable[[], bytes] | None" = None,
+    ) -> None:
+        self.flags = flags
+        self.warnings = warnings
+        self._program = program
+        self._compile = code
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether asking for the program takes no time any more."""
+        return bool(self._program)
+
+    @property
+    def program(self) -> bytes:
+        """An array of struct sock_filter, which seccomp(2) loads. Raises PyociError if rules contradict each other, or
+        if there are too many for the kernel.
+        """
+        if not self._program and self._compile is not None:
+            self._program = self._compile()
+        return self._program
+
+    @property
+    def instructions(self) -> int:
+        """How many there are in `program`."""
+        return len(self.program) // 8
+
+    @property
+    def notify(self) -> bool:
+        """Whether somebody will be asked about some system call: seccomp(2) returns a listener."""
+        return bool(self.flags & NEW_LISTENER)
+
+
+def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
+    """The filter that `linux.seccomp` asks for on a machine `arch` (uname -m: x86_64 or aarch64).
+
+    Everything is checked here but what compiling shows. That takes half a millisecond, so whoever is in a hurry asks
+    for the program when there is time. Only where a system call may be notified it is compiled at once: whether one
+    will be decides about the flags.
+
+    Raises PyociError, with its place, for what the schema can't tell: an errno with an action that has none, an
+    argument that does not exist.
+    """
+    if arch not in MACHINES:
+        raise PyociError(f"cannot compile a seccomp filter: machine {arch} is not supported", where=WHERE)
+    if "listenerMetadata" in seccomp and not seccomp.get("listenerPath"):
+        where = f"{WHERE}/listenerMetadata"
+        raise PyociError("cannot use listenerMetadata: there is no listenerPath", where=where)
+    default = _action(seccomp, "defaultAction", "defaultErrnoRet", WHERE)
+    stub = seccomp["defaultAction"] not in PERMISSIVE and default != RETURN_ENOSYS
+    own, *others = MACHINES[arch]
+    listed = seccomp.get("architectures", ())
+    abis = [own, *(abi for abi in others if abi.name in listed)]
+    warnings: list[str] = []
+    syscalls = seccomp.get("syscalls", ())
+    rules = _rules(syscalls, default, warnings)
+
+    def code() -> bytes:
+        return _code(abis, rules, default, stub=stub)
+
+    asks = "SCMP_ACT_NOTIFY"
+    if seccomp["defaultAction"] != asks and all(rule["action"] != asks for rule in syscalls):
+        return Filter(_flags(seccomp.get("flags"), warnings, notify=False), warnings, code=code)
+    program = code()
+    notify = _RETURN_NOTIFY in memoryview(program).cast("Q")
+    if notify and not seccomp.get("listenerPath"):
+        raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
+    return Filter(_flags(seccomp.get("flags"), warnings, notify=notify), warnings, program=program)
+
+
+def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> bytes:
+    own = abis[0]
+    decisions = Decisions()
+    tables = [Table(abi, rules, default, decisions, stub=stub) for abi in abis]
+    program = Assembler(decisions)
+    program.trees([target for table in tables for target in table.targets.values() if target < 0])
+    searches: dict[int, list[Range]] = {}
+    for table in tables:
+        searches.setdefault(table.abi.audit, []).extend(table.ranges())
+    if own is X86_64 and X32 not in abis:
+        # Of the numbers that look like x32, -1 is left to the default: a tracer sets it to skip a call.
+        searches[X86_64.audit].append((X32.first, BAD_ABI, [(WORD, default)]))
+    _dispatch(program, searches)
+
+    instructions = len(program.code)
+    if instructions > LARGEST_PROGRAM:
+        reason = f"it has {instructions} instructions, the kernel takes {LARGEST_PROGRAM}"
+        raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
+    return program.bytes()
+
+
+def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> None:
+    # Written from the end, so the machine's own ABI, the first, comes right behind the test for it.
+    entries = []
+    for audit, ranges in reversed(list(searches.items())):
+        entry = program.search(ranges, 0, len(ranges))
+        # Without a test there is no code of its own for the ABI, and nothing to load for it.
+        entries.append((audit, entry if len(ranges) == 1 and not ranges[0][2] else program.load(NR)))
+    position = program.at(BAD_ABI)
+    for audit, entry in entries:
+        position = program.jump(IF_EQUAL, audit, entry, position)
+    program.load(ARCH)
+
+
+def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) -> int:
+    name = owner[key]
+    if name not in ACTIONS:
+        raise PyociError(f"cannot use seccomp action {name}: it is not known", where=f"{where}/{key}")
+    errno = owner.get(errno_key)
+    where = f"{where}/{errno_key}"
+    if name not in LARGEST_ERRNO:
+        if errno is not None:
+            raise PyociError(f"cannot use {errno_key}: {name} has no errno", where=where)
+        return ACTIONS[name]
+    if errno is None:
+        errno = EPERM
+    largest = LARGEST_ERRNO[name]
+    if not 0 <= errno <= largest:
+        raise PyociError(f"cannot use errno {errno}: {name} takes 0 to {largest}", where=where)
+    return ACTIONS[name] | errno
+
+
+def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) -> int:
+    flags = NEW_LISTENER if notify else 0
+    # Without `flags` the peers set SPEC_ALLOW: no mitigations of speculation for the filter's sake.
+    if names is None:
+        return flags | FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    for i, name in enumerate(names):
+        where = f"{WHERE}/flags/{i}"
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not notify:
+            warnings.append(f"{where}: ignored: {name} is of a listener, and no rule has SCMP_ACT_NOTIFY")
+            continue
+        if name not in FLAGS:
+            raise PyociError(f"cannot use seccomp flag {name}: it is not known", where=where)
+        flags |= FLAGS[name]
+    if notify and flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
+        flags |= TSYNC_ESRCH  # what seccomp(2) returns can't be both a listener and a thread
+    return flags
+
+
+def _rules(syscalls: "Iterable[Mapping[str, Any]]", default: int, warnings: list[str]) -> Rules:
+    rules = Rules()
+    known = set(NAMES)
+    unknown: set[str] = set()
+    for i, rule in enumerate(syscalls):
+        where = f"{WHERE}/syscalls/{i}"
+        action = _action(rule, "action", "errnoRet", where)
+        alternatives = _alternatives(rule.get("args"), where, warnings)
+        given = dict.fromkeys(rule["names"])
+        names = [name for name in given if name in known]
+        if len(names) < len(given):
+            unknown.update(name for name in given if name not in known)
+        if action == default:
+            rules.idle.update(names)
+        else:
+            rules.add(i, names, action, alternatives)
+    if unknown:
+        listed = ", ".join(sorted(unknown))
+        warnings.append(f"{WHERE}/syscalls: skipped system calls that are not known: {listed}")
+    return rules
+
+
+def _alternatives(
+    args: "Sequence[Mapping[str, Any]] | None", where: str, warnings: list[str]
+) -> "list[list[Condition]]":
+    # All conditions of a rule must hold; but if two are on the same argument, any of them is enough.
+    if not args:
+        return [[]]
+    conditions = [_condition(arg, f"{where}/args/{i}", warnings) for i, arg in enumerate(args)]
+    if len({condition[0] for condition in conditions}) < len(conditions):
+        return [_telling([condition]) for condition in conditions]
+    return [_telling(sorted(conditions))]
+
+
+def _telling(conditions: "list[Condition]") -> "list[Condition]":
+    # A mask of 0 matches everything.
+    return [condition for condition in conditions if condition[3]]
+
+
+def _condition(arg: "Mapping[str, Any]", where: str, warnings: list[str]) -> "Condition":
+    index, operator, value, value_two = arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)
+    if not 0 <= index <= LARGEST_INDEX:
+        reason = f"a system call has 0 to {LARGEST_INDEX}"
+        raise PyociError(f"cannot compare argument {index}: {reason}", where=f"{where}/index")
+    if operator not in OPERATORS:
+        raise PyociError(f"cannot use seccomp operator {operator}: it is not known", where=f"{where}/op")
+    if operator == "SCMP_CMP_MASKED_EQ":
+        if value_two & ~value:
+            warnings.append(f"{where}/valueTwo: ignored the bits that are not in the mask, value")
+        return index, operator, value_two & value, value
+    if value_two:
+        warnings.append(f"{where}/valueTwo: ignored, {operator} takes one value")
+    return index, operator, value, ALL_BITS

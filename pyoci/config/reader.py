@@ -1,0 +1,305 @@
+"""The careful JSON reader: decides every doubtful case, and knows where everything stands.
+
+Slow and plain. It goes on after faults that leave the structure clear (a repeated name, NaN, a lone
+surrogate), so that all of them are reported, and stops at the first that does not.
+"""
+
+from pyoci.config.jsonio import MAX_DEPTH, MAX_DIGITS, Real
+from pyoci.config.messages import show
+from pyoci.errors import Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+MAX_PROBLEMS = 100  # more help nobody, and a hostile document can hold millions
+
+_DIGITS = "0123456789"
+_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_LITERALS = {"true": True, "false": False, "null": None}
+_NOT_JSON = ("NaN", "Infinity", "-Infinity")
+
+
+def parse(text: str, wanted: "dict[str, Any] | None" = None) -> "tuple[Any, list[Problem], dict[str, tuple[int, int]]]":
+    """Read `text`: its value, the problems, and the places of the wanted values.
+
+    `wanted` is a tree of the reference tokens of JSON pointers, unescaped. A place, by JSON pointer, is the
+    offset of a value and the offset of its name (for an array's element, its own). The value is None when
+    reading had to stop; there is a problem then.
+    """
+    reader = _Reader(text)
+    try:
+        value = reader.document(wanted)
+    except _Stop:
+        value = None
+    return value, reader.problems, reader.places
+
+
+def escape(token: str) -> str:
+    """A reference token of a JSON pointer (RFC 6901)."""
+    if "~" in token or "/" in token:
+        return token.replace("~", "~0").replace("/", "~1")
+    return token
+
+
+class _Stop(Exception):
+    """Reading can't go on."""
+
+
+class _Reader:
+    __slots__ = ("at", "path", "places", "problems", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.path: list[str] = []  # reference tokens of the value being read
+        self.problems: list[Problem] = []
+        self.places: dict[str, tuple[int, int]] = {}
+
+    def document(self, wanted: "dict[str, Any] | None") -> "Any":
+        self.space()
+        if self.at == len(self.text):
+            self.stop("the document is empty")
+        if wanted is not None:
+            self.places[""] = (self.at, self.at)
+        value = self.value(wanted)
+        self.space()
+        if self.at < len(self.text):
+            self.stop(f"expected the end of the document, found {self.seen()}")
+        return value
+
+    def value(self, wanted: "dict[str, Any] | None") -> "Any":
+        character = self.text[self.at : self.at + 1]
+        if character == '"':
+            return self.string()
+        if character == "{":
+            return self.object(wanted)
+        if character == "[":
+            return self.array(wanted)
+        if character == "-" or (character and character in _DIGITS):
+            return self.number()
+        for word, constant in _LITERALS.items():
+            if self.text.startswith(word, self.at):
+                self.at += len(word)
+                return constant
+        return self.not_a_value()
+
+    def object(self, wanted: "dict[str, Any] | None") -> "dict[str, Any]":
+        opened = self.open()
+        members: dict[str, Any] = {}
+        names: set[str] = set()
+        while self.more("}", opened, first=not names):
+            name_at = self.at
+            if self.text[name_at : name_at + 1] != '"':
+                self.stop(f"expected a name in double quotes, found {self.seen()}")
+            name = self.string()
+            self.path.append(name)
+            if name in names:
+                self.say(f"the name {show(name)} is repeated in this object", name_at)
+            names.add(name)
+            self.space()
+            if self.text[self.at : self.at + 1] != ":":
+                self.stop(f"expected a colon after the name, found {self.seen()}")
+            self.at += 1
+            self.space()
+            value = self.value(self.place(name, name_at, wanted))
+            if value is not None:
+                members[name] = value
+            self.path.pop()
+        return members
+
+    def array(self, wanted: "dict[str, Any] | None") -> "list[Any]":
+        opened = self.open()
+        items: list[Any] = []
+        while self.more("]", opened, first=not items):
+            item_at, token = self.at, str(len(items))
+            self.path.append(token)
+            items.append(self.value(self.place(token, item_at, wanted)))
+            self.path.pop()
+        return items
+
+    def place(self, token: str, name_at: int, wanted: "dict[str, Any] | None") -> "dict[str, Any] | None":
+        """Note where the value starts if it is wanted. What is wanted of it."""
+        if wanted is None or token not in wanted:
+            return None
+        self.places.setdefault(self.pointer(), (self.at, name_at))
+        inner: dict[str, Any] = wanted[token]
+        return inner
+
+    def open(self) -> int:
+        """Enter a container. Where it opens."""
+        opened = self.at
+        if len(self.path) >= MAX_DEPTH:
+            self.stop(f"arrays and objects nest deeper than {MAX_DEPTH}")
+        self.at += 1
+        return opened
+
+    def more(self, closing: str, opened: int, *, first: bool) -> bool:
+        """Whether another item follows; it starts at `at` then. Else the container is closed."""
+        self.space()
+        if self.text[self.at : self.at + 1] == closing:
+            self.at += 1
+            return False
+        if self.at == len(self.text):
+            kind, (line, column) = "object" if closing == "}" else "array", place(self.text, opened)
+            self.stop(f"the document ends inside the {kind} that opens at {line}:{column}")
+        if first:
+            return True
+        if self.text[self.at] != ",":
+            self.stop(f'expected a comma or "{closing}", found {self.seen()}')
+        comma = self.at
+        self.at += 1
+        self.space()
+        if self.text[self.at : self.at + 1] == closing:
+            self.at = comma
+            self.stop(f'a comma is not allowed before "{closing}"')
+        return True
+
+    def string(self) -> str:
+        text, opened = self.text, self.at
+        self.at += 1
+        parts: list[str] = []
+        quote = opened
+        while True:
+            if quote < self.at:  # the first time, and after an escaped quote
+                quote = text.find('"', self.at)
+            if quote < 0:
+                self.at = opened
+                self.stop("the document ends inside the string that opens here")
+            escaped = text.find("\\", self.at, quote)
+            end = quote if escaped < 0 else escaped
+            self.plain(text[self.at : end])
+            parts.append(text[self.at : end])
+            self.at = end
+            if end == quote:
+                self.at += 1
+                return "".join(parts)
+            parts.append(self.escape())
+
+    def plain(self, run: str) -> None:
+        """Check a run of characters without quotes and escapes."""
+        if run.isprintable():
+            return
+        for offset, character in enumerate(run):
+            if character < " ":
+                self.at += offset
+                self.stop(f"the control character U+{ord(character):04X} must be escaped in a string")
+
+    def escape(self) -> str:
+        at = self.at
+        kind = self.text[at + 1 : at + 2]
+        if kind != "u":
+            if kind not in _ESCAPES:
+                self.stop(f"{show(self.text[at : at + 2])} is not an escape of JSON")
+            self.at += 2
+            return _ESCAPES[kind]
+        code = self.hex(at)
+        self.at += 6
+        if 0xD800 <= code < 0xDC00 and self.text[self.at : self.at + 2] == "\\u":
+            low = self.hex(self.at)
+            if 0xDC00 <= low < 0xE000:
+                self.at += 6
+                return chr(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00))
+        if 0xD800 <= code < 0xE000:
+            self.say(f"U+{code:04X} is half of a surrogate pair, and its other half is missing", at)
+            return "\ufffd"
+        if code == 0:
+            self.say("U+0000 is not allowed in a string: the kernel would end it there", at)
+            return "\ufffd"
+        return chr(code)
+
+    def hex(self, at: int) -> int:
+        digits = self.text[at + 2 : at + 6]
+        if len(digits) < 4 or digits.strip(_DIGITS + "abcdefABCDEF"):
+            self.at = at
+            self.stop("expected four hexadecimal digits after \\u")
+        return int(digits, 16)
+
+    def number(self) -> int | float:
+        text, start = self.text, self.at
+        if text[start] == "-":
+            self.at += 1
+        if text[self.at : self.at + 1] == "0":
+            self.at += 1
+            if self.digits():
+                self.at = start
+                self.stop("a number must not start with 0")
+        elif not self.digits():
+            self.at = start
+            return self.not_a_value()
+        whole = self.at
+        if text[self.at : self.at + 1] == ".":
+            self.at += 1
+            if not self.digits():
+                self.stop(f"expected a digit after the decimal point, found {self.seen()}")
+        if text[self.at : self.at + 1] in ("e", "E"):
+            self.at += 2 if text[self.at + 1 : self.at + 2] in ("+", "-") else 1
+            if not self.digits():
+                self.stop(f"expected a digit in the exponent, found {self.seen()}")
+        spelling = text[start : self.at]
+        if self.at > whole:
+            number = Real(spelling)
+            if number - number != 0:
+                self.say(f"the number {show(spelling)[1:-1]} is out of range", start)
+            return number
+        if len(spelling.lstrip("-")) > MAX_DIGITS:
+            self.say(f"an integer of more than {MAX_DIGITS} digits is out of range", start)
+            return 0
+        return int(spelling)
+
+    def digits(self) -> int:
+        """Pass over digits. How many there were."""
+        text, at = self.text, self.at
+        while text[at : at + 1] and text[at] in _DIGITS:
+            at += 1
+        count, self.at = at - self.at, at
+        return count
+
+    def not_a_value(self) -> int:
+        for word in _NOT_JSON:
+            if self.text.startswith(word, self.at):
+                self.say(f"{word} is not a number of JSON", self.at)
+                self.at += len(word)
+                return 0
+        return self.stop(f"expected a value, found {self.seen()}")
+
+    def space(self) -> None:
+        if self.text[self.at : self.at + 1] > " ":
+            return
+        while True:
+            ahead = self.text[self.at : self.at + 64]
+            spaces = len(ahead) - len(ahead.lstrip(" \t\n\r"))
+            self.at += spaces
+            if spaces < 64:
+                return
+
+    def seen(self) -> str:
+        """What stands at `at`, for a message."""
+        text, at = self.text, self.at
+        if at >= len(text):
+            return "the end of the document"
+        if text[at] == '"':
+            return "a string"
+        if text.startswith(("//", "/*", "#"), at):
+            return "a comment, which JSON does not have"
+        end = at
+        while end < at + 20 and text[end : end + 1].isalnum():
+            end += 1
+        return show(text[at : max(end, at + 1)])
+
+    def pointer(self) -> str:
+        return "".join(["/" + escape(token) for token in self.path])
+
+    def say(self, message: str, at: int) -> None:
+        self.problems.append(Problem(self.pointer(), message, *place(self.text, at)))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _Stop
+
+    def stop(self, message: str) -> "NoReturn":
+        self.say(message, self.at)
+        raise _Stop
+
+
+def place(text: str, offset: int) -> tuple[int, int]:
+    """The line and the column of `offset`, from 1."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)

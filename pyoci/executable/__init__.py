@@ -1,0 +1,201 @@
+"""The Python side of the `pyoci` executable (main.c).
+
+The hot path runs on CPython's core: modules that are built in or frozen into the executable, and no others.
+The first import of anything else finishes the initialisation of Python and goes on as usual, so a cold path
+imports what it likes. Which code may be imported then is settled here: the standard library and site
+directories, all of them where only root (or the user who runs us) can write.
+
+Under an ordinary `python3 -I -m pyoci` there is nothing to finish; only `check_trusted` is used.
+"""
+
+import _frozen_importlib
+import _imp
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+# The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
+ENTERS_CONTAINER = ("create", "run", "exec", "restore")
+
+# Modules that the image has loaded, besides those that they import. Whatever a hot command needs is among them
+# (tests/native/test_image.py); what an ordinary create needs lies together.
+PRELOADED = (
+    "pyoci.cli",
+    "pyoci.host.terminal",
+    "pyoci.create",
+    "pyoci.config._validator",
+    "pyoci.config.checks",
+    "pyoci.cgroups.device_filter",
+    "pyoci.host.hooks",
+    "pyoci.cli.signals",
+    "pyoci.exec",
+    "pyoci.cgroups.systemd",
+    "pyoci.compiler.unit",
+)
+
+_GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line of the executable; the exit status. Called by main.c: the core has no `sys.argv`."""
+    import _pyoci_executable
+
+    sys.unraisablehook = _say_nothing
+    _install_finder()
+    if not _pyoci_executable.core_only:
+        _complete()
+    from pyoci import cli
+
+    return cli.main(arguments)
+
+
+def _say_nothing(_: object) -> None:
+    """Drop what Python can't raise, such as a generator's lack of memory: the command's error is one line."""
+
+
+def preload(directory: str) -> None:
+    """Import what the hot path needs and warm it up, when the executable's image is made (image.c).
+
+    `directory` has a config.json.
+    """
+    import _pyoci_executable  # noqa: F401 - else each process would import it
+
+    _install_finder()
+    for name in PRELOADED:
+        if _imp.is_frozen(name):
+            __import__(name)
+    _rehearse("warm_up", directory)
+
+
+def rehearse_any(directory: str) -> None:
+    """Do what all commands do, in a child of the image's survey (heap.c)."""
+    _rehearse("any_command", directory)
+
+
+def rehearse_create(directory: str) -> None:
+    """Do what create does, in the survey or in a process that began with the image (image.c)."""
+    _rehearse("create", directory)
+
+
+def _rehearse(part: str, directory: str) -> None:
+    """A part of rehearsal.py. Where it fails, the executable is as right, and slower to begin with."""
+    if not _imp.is_frozen("pyoci.executable.rehearsal"):  # as in a test's package
+        return
+    from pyoci.executable import rehearsal
+
+    try:
+        getattr(rehearsal, part)(directory)
+    except Exception as error:  # noqa: BLE001 - such as a folder for temporary files without FIFOs or locks
+        text = f"pyoci: {part} could not be rehearsed, the executable will be slower: {error!r}\n"
+        posix.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+def _install_finder() -> None:
+    if type(sys.meta_path[-1]) is not _LastFinder:
+        sys.meta_path.append(_LastFinder())
+
+
+class _LastFinder:
+    """Stands last among the finders: what is not found before needs more than the core of Python."""
+
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name == "pyoci._native":  # built in, but CPython 3.11 looks for top-level names only
+            return _frozen_importlib.BuiltinImporter.find_spec(name)
+        sys.meta_path.remove(self)
+        _complete()
+        from _frozen_importlib_external import PathFinder  # `importlib.machinery` may not be installed
+
+        return PathFinder.find_spec(name, path, target)
+
+
+def _complete() -> None:
+    """Finish the initialisation of Python. ImportError if modules are missing or others could have written them."""
+    import _pyoci_executable
+
+    check_trusted(_pyoci_executable.stdlib)
+    _pyoci_executable.complete()
+    # frozen in, but for most of its modules
+    sys.modules["encodings"].__path__.append(f"{_pyoci_executable.stdlib}/encodings")
+    for directory in _site_directories(_pyoci_executable.executable, _pyoci_executable.sites):
+        check_trusted(directory)
+        sys.path.append(directory)
+
+
+def _site_directories(executable: str, built_in: str) -> list[str]:
+    """Where the libraries that cold commands use are installed, given the path of the executable.
+
+    Beside the executable (a venv, /usr/local, /usr), then where the Python that built us keeps them.
+    """
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    candidates = []
+    prefix = executable.rpartition("/")[0].rpartition("/")[0]
+    if executable.startswith("/"):
+        candidates += [f"{prefix}/lib/{python}/site-packages", f"{prefix}/lib/{python}/dist-packages"]
+    candidates += built_in.split(":")
+    found: list[str] = []
+    for directory in candidates:
+        try:
+            posix.stat(directory)
+        except OSError:  # not on this system
+            continue
+        if directory not in found:
+            found.append(directory)
+    return found
+
+
+def check_trusted(directory: str) -> None:
+    """Raise ImportError unless only root, or the user who runs us, can put code into `directory`.
+
+    Every directory on the way counts, symbolic links resolved; a sticky one (/tmp) protects what others own in it.
+    A directory that does not exist and can't be made by others is fine: nothing will be imported from it.
+    """
+    user = posix.geteuid()
+    forbidden = _OTHER_WRITABLE | (_GROUP_WRITABLE if user == 0 else 0)
+    names = _resolve(directory)
+    open_to_others = 0
+    for depth in range(len(names) + 1):
+        path = "/" + "/".join(names[:depth])
+        try:
+            status = posix.lstat(path)
+        except FileNotFoundError:
+            if open_to_others:
+                raise ImportError(f"cannot import from {directory}: others can make {path}") from None
+            return
+        open_to_others = status.st_mode & forbidden
+        if status.st_uid not in (0, user):
+            raise ImportError(f"cannot import from {directory}: {path} belongs to user {status.st_uid}")
+        if open_to_others and (depth == len(names) or not status.st_mode & _STICKY):
+            raise ImportError(f"cannot import from {directory}: {path} can be written by others")
+
+
+def _resolve(directory: str) -> list[str]:
+    """The names on the way from / to `directory`, without symbolic links."""
+    todo = [name for name in directory.split("/") if name][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name == "..":
+            done = done[:-1]
+            continue
+        if name == ".":
+            continue
+        try:
+            link = posix.readlink("/" + "/".join([*done, name]))
+        except OSError:  # not a link, or not there
+            done.append(name)
+            continue
+        links += 1
+        if links > 40:
+            raise ImportError(f"cannot import from {directory}: too many levels of symbolic links")
+        if link.startswith("/"):
+            done = []
+        todo += [part for part in link.split("/") if part][::-1]
+    return done

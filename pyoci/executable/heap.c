@@ -1,0 +1,335 @@
+/* Where the image (image.c) has the blocks that Python allocates.
+ *
+ * All of them lie in `memory`, a part of .bss. A process that begins with the image shares its pages with the page cache until
+ * it writes to them; each page that it does write to is copied, which takes longer than most of what is then done with it.
+ * Python writes to whatever it looks at, for it counts references. So what commands write to lies together: the blocks that
+ * all commands write to, then those of the commands that make containers, then the rest, nine tenths.
+ *
+ * Which those are a first run tells, the survey. It has a page for each block, and two of its children do what commands do: the
+ * kernel knows which pages they wrote to. Blocks are known by their number, in the order of allocation. The second
+ * run makes the image, with the same seed for hashes, and allocates in the same order; if it did not, the image would be
+ * as right, and somewhat slower to begin with.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "heap.h"
+
+enum {
+    PAGE = 4096,
+    HEADER = 16,  /* in front of each block, for its size */
+    SMALL = 1024, /* blocks up to here are of a multiple of 16 bytes, larger ones of a power of two */
+    CLASSES = SMALL / 16 + 1 + 64,
+    LARGE = PAGE / 2, /* larger blocks have pages of their own anyway */
+    MEMORY = 16 << 20,
+    MOST = 4 << 20 /* allocations that a survey tells apart */
+};
+
+/* In .data, for this file is linked last: the end of .bss shall be the part of the memory that nobody has used. */
+#define IN_DATA __attribute__((section(".data")))
+static char memory[MEMORY] __attribute__((aligned(PAGE)));
+static bool writing IN_DATA;
+static uint32_t allocations IN_DATA;
+static void *freed[HEATS][CLASSES] IN_DATA;
+/* The parts of the memory: where the next block of each heat will be, and where those have to end. */
+static size_t next[HEATS] IN_DATA, end[HEATS] IN_DATA = {MEMORY};
+static const uint8_t *order IN_DATA; /* the heat of each allocation; NULL after heap_end */
+static uint32_t ordered IN_DATA;
+
+/* A survey's, none of them in the image: its pages, and whose block has each. */
+static const size_t POOL = (size_t)2 << 30;
+static char *pool IN_DATA;
+static size_t pool_used IN_DATA;
+static uint32_t *owner IN_DATA;
+
+static bool is_within(const void *block, const char *area, size_t size)
+{
+    return area != NULL && (uintptr_t)block - (uintptr_t)area < size;
+}
+
+static bool is_in_image(const void *block) { return is_within(block, memory, MEMORY) || is_within(block, pool, POOL); }
+
+static int class_of(size_t size)
+{
+    if (size <= SMALL)
+        return (int)((size + 15) / 16);
+    return SMALL / 16 + 64 - __builtin_clzll(size - 1);
+}
+
+static size_t size_of_class(int class)
+{
+    return class <= SMALL / 16 ? (size_t)class * 16 : (size_t)1 << (class - SMALL / 16);
+}
+
+static size_t size_of(const void *block)
+{
+    size_t size;
+    memcpy(&size, (const char *)block - HEADER, sizeof size);
+    return size;
+}
+
+static enum heat heat_of(const void *block)
+{
+    size_t at = (size_t)((const char *)block - memory);
+    return pool != NULL ? COLD : at < end[HOT] ? HOT : at < end[WARM] ? WARM : COLD;
+}
+
+/* A place for a block with its header, which nobody had before; NULL if there is none. */
+static char *new_place(size_t size, enum heat heat)
+{
+    if (pool != NULL) {
+        size_t pages = (size + PAGE - 1) / PAGE;
+        if (pages * PAGE > POOL - pool_used)
+            return NULL;
+        char *place = pool + pool_used;
+        pool_used += pages * PAGE;
+        return place;
+    }
+    if (size > end[heat] - next[heat])
+        heat = COLD;
+    if (size > end[heat] - next[heat])
+        return NULL;
+    char *place = memory + next[heat];
+    next[heat] += size;
+    return place;
+}
+
+/* The linker gives us Python's calls of these four; the C library's own calls stay its own. What is freed is used again
+ * as long as the image is being made. */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t size);
+void __real_free(void *block);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+void __wrap_free(void *block);
+
+void *__wrap_malloc(size_t size)
+{
+    if (!writing)
+        return __real_malloc(size);
+    if (size > MEMORY)
+        return NULL;
+    int class = class_of(size ? size : 1);
+    uint32_t number = allocations++;
+    enum heat heat = number < ordered && size <= LARGE ? order[number] : COLD;
+    char *block = freed[heat][class];
+    if (block != NULL) {
+        freed[heat][class] = *(void **)block;
+    } else {
+        size = size_of_class(class);
+        char *place = new_place(HEADER + size, heat);
+        if (place == NULL)
+            return NULL;
+        block = memcpy(place, &size, sizeof size) + HEADER;
+    }
+    for (size_t page = 0; pool != NULL && page * PAGE < HEADER + size_of(block); page++)
+        owner[(block - pool) / PAGE + page] = number < MOST ? number : MOST - 1;
+    return block;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    if (!writing)
+        return __real_calloc(count, size);
+    size_t whole;
+    void *block = __builtin_mul_overflow(count, size, &whole) ? NULL : __wrap_malloc(whole);
+    return block == NULL ? NULL : memset(block, 0, whole);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    if (!is_in_image(block))
+        return block == NULL ? __wrap_malloc(size) : __real_realloc(block, size);
+    size_t before = size_of(block);
+    if (size <= before)
+        return block;
+    void *moved = __wrap_malloc(size);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, before);
+    __wrap_free(block);
+    return moved;
+}
+
+void __wrap_free(void *block)
+{
+    if (!is_in_image(block)) {
+        __real_free(block);
+        return;
+    }
+    if (!writing)
+        return;
+    enum heat heat = heat_of(block);
+    int class = class_of(size_of(block));
+    memset(block, 0, size_of(block)); /* what the image is not to tell: the build has read files of its host */
+    *(void **)block = freed[heat][class];
+    freed[heat][class] = block;
+}
+
+/* What Python has from mmap(2) otherwise: arenas of its own allocator, of which there are none before heap_end, and the
+ * stack of its interpreter. */
+static PyObjectArenaAllocator arenas IN_DATA;
+
+static bool kept_from_children IN_DATA;
+
+static void *arena_alloc(void *context, size_t size)
+{
+    (void)context;
+    if (writing)
+        return __wrap_malloc(size);
+    void *arena = arenas.alloc(arenas.ctx, size);
+    if (arena != NULL && kept_from_children)
+        madvise(arena, size, MADV_DONTFORK);
+    return arena;
+}
+
+static void arena_free(void *context, void *arena, size_t size)
+{
+    (void)context;
+    if (is_in_image(arena))
+        __wrap_free(arena);
+    else
+        arenas.free(arenas.ctx, arena, size);
+}
+
+/* Python's allocator for small blocks, which puts those of a size together. In the image they lie as malloc has them; it
+ * takes them for malloc's when it frees them. */
+static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+static PyMemAllocatorEx small[2] IN_DATA;
+
+/* --- the order */
+
+static void *map(size_t size)
+{
+    void *area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return NULL;
+    madvise(area, size, MADV_NOHUGEPAGE);
+    return area;
+}
+
+/* The file: bytes that the blocks of each heat take, then the heat of each allocation. */
+static bool read_order(const char *path)
+{
+    uint64_t sizes[HEATS];
+    uint8_t *heats = map(MOST);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (heats == NULL || fd < 0)
+        return false;
+    if (read(fd, sizes, sizeof sizes) == sizeof sizes) {
+        ssize_t count = read(fd, heats, MOST);
+        ordered = count > 0 ? (uint32_t)count : 0;
+        order = heats;
+        end[HOT] = sizes[HOT];
+        next[WARM] = end[HOT];
+        end[WARM] = next[WARM] + sizes[WARM];
+        next[COLD] = (end[WARM] + PAGE - 1) & ~(size_t)(PAGE - 1);
+    }
+    close(fd);
+    return next[COLD] < MEMORY;
+}
+
+bool heap_begin(const char *path)
+{
+    if (path != NULL) {
+        if (!read_order(path))
+            return false;
+    } else {
+        owner = map(POOL / PAGE * sizeof *owner);
+        pool = owner ? map(POOL) : NULL;
+    }
+    for (int i = 0; i < 2; i++)
+        PyMem_GetAllocator(domains[i], &small[i]);
+    PyObject_GetArenaAllocator(&arenas);
+    PyObjectArenaAllocator ours = {NULL, arena_alloc, arena_free};
+    PyObject_SetArenaAllocator(&ours);
+    writing = true;
+    return true;
+}
+
+void heap_end(void)
+{
+    for (int i = 0; i < 2; i++)
+        PyMem_SetAllocator(domains[i], &small[i]);
+    order = NULL;
+    ordered = 0;
+    writing = false;
+}
+
+/* By /proc/PID/pagemap, in a child: bit 56 says that a page is this process's only, as it is once it was written to. Where the
+ * kernel does not tell, all is cold. */
+static void note_written(uint8_t *heats, enum heat heat)
+{
+    size_t count = pool_used / PAGE, size = count * sizeof(uint64_t);
+    uint64_t *pagemap = map(size);
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    off_t at = (off_t)((uintptr_t)pool / PAGE * sizeof(uint64_t));
+    if (pagemap == NULL || fd < 0 || pread(fd, pagemap, size, at) != (ssize_t)size)
+        return;
+    for (size_t page = 0; page < count; page++)
+        if (pagemap[page] >> 56 & 1)
+            heats[owner[page]] = (uint8_t)heat;
+}
+
+static bool write_order(const char *path, const uint8_t *heats)
+{
+    uint64_t sizes[HEATS] = {0};
+    size_t size; /* no pool, no sizes: then, too, all is cold */
+    for (size_t at = 0; at < pool_used; at += (HEADER + size + PAGE - 1) & ~(size_t)(PAGE - 1)) {
+        size = size_of(pool + at + HEADER);
+        if (size <= LARGE)
+            sizes[heats[owner[at / PAGE]]] += HEADER + size;
+    }
+    FILE *file = fopen(path, "wbx");
+    if (file == NULL)
+        return false;
+    size_t count = allocations < MOST ? allocations : MOST;
+    bool done = fwrite(sizes, sizeof sizes, 1, file) == 1 && fwrite(heats, count, 1, file) == 1;
+    return fclose(file) == 0 && done;
+}
+
+bool heap_survey(const char *path, bool (*rehearse)(enum heat heat))
+{
+    uint8_t *heats = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (heats == MAP_FAILED)
+        return false;
+    for (enum heat heat = WARM; heat < HEATS; heat++) {
+        PyOS_BeforeFork();
+        pid_t pid = fork();
+        if (pid == 0) {
+            PyOS_AfterFork_Child();
+            if (!rehearse(heat))
+                _exit(EXIT_FAILURE);
+            note_written(heats, heat);
+            _exit(EXIT_SUCCESS);
+        }
+        PyOS_AfterFork_Parent();
+        int status;
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+            return false;
+    }
+    return write_order(path, heats);
+}
+
+void heap_keep_from_children(void)
+{
+    madvise(memory, (next[COLD] + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
+    kept_from_children = true;
+    mallopt(M_MMAP_MAX, 0); /* all that malloc gives lies in one piece, which `launch` leaves out (native/wrappers.pxi) */
+}
+
+char *heap_start(void) { return memory; }
+
+size_t heap_size(void) { return next[COLD]; }

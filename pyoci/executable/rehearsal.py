@@ -1,0 +1,163 @@
+"""What commands do, for the build of the executable to rehearse (image.c, heap.c).
+
+It needs no privileges and leaves the host alone: where root would make a container, its root filesystem is missing.
+"""
+
+import posix
+
+from pyoci import cli, container, state
+from pyoci import config as configuration
+from pyoci import create as creation
+from pyoci.cgroups import cgroupfs
+from pyoci.cgroups.disabled import NoCgroup
+from pyoci.cli import options
+from pyoci.compiler.create import Host, Options, compile_container
+from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.operations import encode
+from pyoci.compiler.seccomp import MACHINES
+from pyoci.config.jsonio import dumps, loads
+from pyoci.dbus import wire
+from pyoci.executable import main
+from pyoci.parent import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from pyoci.compiler.operations import Plan
+
+
+TIMES = 20  # CPython specialises code after 16 times, counting the warm-up of a loop
+
+
+def warm_up(directory: str) -> None:
+    """What commands do, as often as it takes for Python to be fast at it.
+
+    No module keeps anything of it: of the host, the image may know nothing.
+    """
+    given = options.Values()
+    for _ in range(TIMES):
+        options.parse(cli.GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
+        config, plan = _compile(directory)
+        _exec(config, plan)
+        _unit(config)
+        _stopped(directory)
+        _failing_create(directory)
+
+
+def any_command(directory: str) -> None:
+    """The commands of a container that has ended, and what else those of a live one call."""
+    _stopped(directory)
+    for module in (container, state, cgroupfs):
+        _touch(module)
+
+
+def create(directory: str) -> None:
+    """create, as far as it gets without a root filesystem, and what it calls when it has one."""
+    _compile(directory)
+    _failing_create(directory)
+    for module in (creation, protocol):
+        _touch(module)
+
+
+_HOST = Host(posix.uname().machine, "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
+
+
+def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
+    """Read, validate, compile and encode the config there."""
+    fd = posix.open(f"{directory}/config.json", posix.O_RDONLY | posix.O_CLOEXEC)
+    text = posix.read(fd, posix.fstat(fd).st_size)
+    posix.close(fd)
+    config, _warnings = configuration.load(text)
+    if _HOST.arch not in MACHINES:
+        config["linux"].pop("seccomp")
+    plan = compile_container(config, _HOST, Options("/bundle", "id"))
+    encode(plan.child())
+    plan.complete()
+    loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
+    return config, plan
+
+
+def _exec(config: "dict[str, Any]", plan: "Plan") -> None:
+    """Compile and encode another start of the container's program."""
+    running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
+    encode(compile_exec(config["process"], running, _HOST).child())
+
+
+def _stopped(directory: str) -> None:
+    """Commands of a container that has ended, from a state there."""
+    root = f"{directory}/root"
+    claimed = state.Directory.claim(root, "id")
+    claimed.make_fifos()
+    claimed.save(_record("id", directory))
+    claimed.close()
+    for verb, expected in (("state", 0), ("start", 1), ("kill", 1), ("delete", 0), ("state", 1)):
+        status = _run("--root", root, verb, "id")
+        if status != expected:
+            raise RuntimeError(f"{verb} of a stopped container ends with {status}")
+
+
+def _failing_create(directory: str) -> None:
+    """The config there names no root filesystem that there is."""
+    if not _run("--root", f"{directory}/root", "create", "--bundle", directory, "id"):
+        raise RuntimeError("create did not fail")
+
+
+def _record(id: str, bundle: str) -> "dict[str, Any]":
+    """What create would have written down of a container that has ended."""
+    return {
+        "id": id,
+        "status": "created",
+        "pid": -1,
+        "startTime": 0,
+        "bootId": "",
+        "bundle": bundle,
+        "rootfs": f"{bundle}/rootfs",
+        "created": container.now(),
+        "owner": "",
+        "annotations": {},
+        "hooks": {},
+        "process": ["sh"],
+        "notify": False,
+        "sharesPids": False,
+        "cgroup": NoCgroup().to_dict(),
+        "rdt": {},
+        "listener": {},
+        "startOps": {},
+    }
+
+
+def _run(*arguments: str) -> int:
+    """The status of a command. What it says is for nobody."""
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    kept = [(fd, posix.dup(fd)) for fd in (1, 2)]
+    for fd, _ in kept:
+        posix.dup2(null, fd)
+    try:
+        return main(list(arguments))
+    finally:
+        for fd, ours in kept:
+            posix.dup2(ours, fd)
+            posix.close(ours)
+        posix.close(null)
+
+
+def _touch(module: "ModuleType") -> None:
+    """Write to what the functions of a module consist of, as calling them does: Python counts references."""
+    for value in vars(module).values():
+        for function in vars(value).values() if isinstance(value, type) else (value,):
+            function = getattr(function, "__func__", None) or getattr(function, "fget", None) or function
+            code = getattr(function, "__code__", None)
+            if code is not None and function.__module__ == module.__name__:
+                for _ in code.co_consts:
+                    continue
+
+
+def _unit(config: "dict[str, Any]") -> None:
+    """Compile for the systemd driver, and put what it asks for into a message."""
+    linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
+    plan = compile_container({**config, "linux": linux}, _HOST, Options("/bundle", "id", cgroup_manager="systemd"))
+    given = [(each.name, each.value) for each in plan.properties]
+    fields = {wire.PATH: "/", wire.INTERFACE: "x.y", wire.MEMBER: "z", wire.DESTINATION: "x.y"}
+    wire.decode(wire.encode(wire.CALL, 1, fields, "ssa(sv)a(sa(sv))", "unit", "replace", given, []))

@@ -1,0 +1,129 @@
+"""`linux.netDevices`, the runtime's side: what is asked of the process that moves the devices.
+
+The work has to be done in two network namespaces, with a library that takes longer to import than a container takes to
+make. The runtime never changes its own namespaces and stays single threaded, so this is for a process of its own: the
+same program once more (`host/netlink.py`, called through `cli.HELPERS`). It enters the container's network namespace,
+which it gets as a descriptor, and none other: its files are the host's. It has ended before the container's first
+process goes on.
+"""
+
+import posix
+import sys
+
+from pyoci.compiler.net_devices import WHERE
+from pyoci.config.jsonio import dumps, loads
+from pyoci.errors import PyociError, SetupError, reason
+from pyoci.host import files
+from pyoci.state import wait_ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from pyoci.compiler.operations import Op
+
+HELPER = "move-net-devices"
+PATIENCE = 60  # seconds; the kernel lets one process at a time change network devices
+NETWORK = 3  # the descriptor of the namespace, after request, answer and errors
+SIGKILL = 9
+
+
+def move(ops: "Sequence[Op]", network: int) -> "list[dict[str, Any]]":
+    """Move the devices of `move_net_device` operations into a network namespace; what `bring_back` needs to know.
+
+    All or none: raises SetupError, and then every device is back.
+    """
+    devices = [{"device": op.s1, "name": op.s2, "where": op.where, "nameWhere": op.s3} for op in ops]
+    answer = _ask({"move": devices}, network)
+    error = answer.get("error")
+    if error:
+        raise SetupError(error["message"], where=error["where"], hint=error["hint"])
+    moved: list[dict[str, Any]] = answer["moved"]
+    return moved
+
+
+def bring_back(moved: "list[dict[str, Any]]", network: int) -> "list[str]":
+    """Undo a move: names, addresses and links are as they were. What can't be undone is returned, for a warning."""
+    try:
+        answer = _ask({"bringBack": moved}, network)
+    except (PyociError, OSError) as failure:
+        return [f"cannot bring the network devices back: {failure}"]
+    error = answer.get("error")
+    return [error["message"]] if error else answer["warnings"]
+
+
+def _ask(request: "dict[str, Any]", network: int) -> "dict[str, Any]":
+    """Have the helper do it. Raises SetupError if it does not come to an answer."""
+    fds: list[int] = []
+    try:
+        fds.extend(posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("request", "answer", "errors"))
+        _fill(fds[0], dumps(request).encode("utf-8", "surrogateescape"))
+        status = _run([*fds, network])
+        if status != 0:
+            errors = _contents(fds[2]).decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
+            how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
+            raise SetupError(
+                f"cannot move network devices: the process that does it {how}: {errors or 'no message'}", where=WHERE
+            )
+        answer: dict[str, Any] = loads(_contents(fds[1]))
+    finally:
+        for fd in fds:
+            posix.close(fd)
+    if not _is_answer(answer, "moved" if "move" in request else "warnings"):
+        raise SetupError("cannot move network devices: the process that does it gave no answer", where=WHERE)
+    return answer
+
+
+def _is_answer(answer: "Any", result: str) -> bool:
+    """Whether it is an error with all its parts, or has a list as `result`."""
+    if type(answer) is not dict:
+        return False
+    error = answer.get("error")
+    if error:
+        return type(error) is dict and all(type(error.get(key)) is str for key in ("message", "where", "hint"))
+    kind = dict if result == "moved" else str
+    entries = answer.get(result)
+    return type(entries) is list and all(type(entry) is kind for entry in entries)
+
+
+def _run(fds: "list[int]") -> int:
+    """Run the helper with these descriptors, numbered from 0; its wait status.
+
+    In a process group of its own: whoever interrupts the runtime at a terminal leaves no device half way.
+    """
+    command = _command()
+    actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
+    try:
+        pid = posix.posix_spawn(command[0], command, {}, file_actions=actions, setpgroup=0)
+    except OSError as error:
+        raise SetupError(
+            f"cannot run {command[0]} to move network devices: {reason(error.errno or 0)}", where=WHERE
+        ) from error
+    try:
+        pidfd = posix.pidfd_open(pid)
+        if not wait_ended(pidfd, PATIENCE):
+            posix.kill(pid, SIGKILL)
+        posix.close(pidfd)
+    finally:
+        _, status = posix.waitpid(pid, 0)
+    return status
+
+
+def _command() -> "list[str]":
+    """This program as the helper: the installed executable, or this Python with what it has found trustworthy."""
+    launcher = sys.modules.get("_pyoci_executable")
+    if launcher is not None:
+        return [launcher.executable, HELPER]
+    path = [directory for directory in sys.path if directory.startswith("/")]
+    code = f"import sys; sys.path[:] = {path!r}; from pyoci import cli; sys.exit(cli.main([{HELPER!r}]))"
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def _fill(fd: int, data: bytes) -> None:
+    files.write_all(fd, data)
+    posix.lseek(fd, 0, 0)
+
+
+def _contents(fd: int) -> bytes:
+    return posix.pread(fd, posix.fstat(fd).st_size, 0)

@@ -1,0 +1,77 @@
+"""newuidmap and newgidmap: what maps ids for a user who may not.
+
+They are set-user-ID programs of the package uidmap (shadow), and know from /etc/subuid and /etc/subgid which ranges the
+administrator has assigned to whom.
+"""
+
+import posix
+
+from pyoci.errors import SetupError, reason
+from pyoci.state import send_signal, wait_ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.operations import Op
+
+PATIENCE = 60  # seconds; it may have to ask a directory service for the user's ranges
+SIGKILL = 9
+# Engines run commands without any PATH. NixOS keeps such programs in the first one.
+_PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+def run(op: "Op", pid: int) -> None:
+    """Have program `op.s1` write the map `op.s2` of a process. Raises SetupError, with what the program says."""
+    program = _find(op)
+    arguments = [op.s1, str(pid), *op.s2.split()]
+    said, status = _run(program, arguments, op)
+    if status:
+        why = said or f"it exited with status {posix.waitstatus_to_exitcode(status)}"
+        ranges = "subuid" if op.s1 == "newuidmap" else "subgid"
+        raise SetupError(
+            f"cannot map ids with {program}: {why.removeprefix(f'{op.s1}: ')}",
+            where=op.where,
+            hint=f"/etc/{ranges} says which ranges a user may map",
+        )
+
+
+def _find(op: "Op") -> str:
+    for directory in _PATH:
+        path = f"{directory}/{op.s1}"
+        try:
+            posix.stat(path)
+        except OSError:
+            continue
+        return path
+    raise SetupError(
+        f"cannot map ids: {op.s1} is not installed; it is needed to map ids other than your own",
+        where=op.where,
+        hint=f"it is in the package uidmap, or shadow; looked for in {':'.join(_PATH)}",
+    )
+
+
+def _run(program: str, arguments: "list[str]", op: "Op") -> "tuple[str, int]":
+    """What it wrote, in one line, and its wait status."""
+    output = posix.memfd_create("output", posix.MFD_CLOEXEC)  # unlike a pipe, nobody can keep it open for ever
+    actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
+    try:
+        try:
+            child = posix.posix_spawn(
+                program,
+                arguments,
+                {},
+                file_actions=[(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0), *actions],
+            )
+        except OSError as error:
+            raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
+        pidfd = posix.pidfd_open(child)
+        ended = wait_ended(pidfd, PATIENCE)
+        if not ended:
+            send_signal(pidfd, SIGKILL)
+        posix.close(pidfd)
+        _, status = posix.waitpid(child, 0)
+        if not ended:
+            raise SetupError(f"cannot map ids: {program} has not ended within {PATIENCE} seconds", where=op.where)
+        said = posix.pread(output, 4096, 0)
+    finally:
+        posix.close(output)
+    return "; ".join(said.decode("utf-8", "backslashreplace").strip().splitlines()), status

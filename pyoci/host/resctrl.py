@@ -1,0 +1,295 @@
+"""Resource groups of Intel RDT, through the resctrl file system of the kernel.
+
+    group = Group.planned(op)      what will be made, for the record of a runtime that may be killed
+    group.run(op, pid)             make, write and monitor before the clone; then the container's first process joins,
+                                   and its children follow
+    join(group.settled(), pid)     whatever exec adds later
+    group.undo()                   when create fails, or
+    remove(group.settled())        when the container is deleted
+
+The directories are the kernel's: mkdir makes a group with its files, rmdir removes it with them and gives its processes
+back to the default group.
+"""
+
+import errno
+import posix
+
+from pyoci.cgroups.hierarchy import is_mounted, mounts
+from pyoci.compiler.intel_rdt import FIND, FIND_OR_MAKE, MAKE, WHERE, differences, parse
+from pyoci.errors import SetupError, StateError, reason
+from pyoci.host import files
+from pyoci.state import is_exiting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pyoci.compiler.operations import Op
+
+MONITORING = "mon_groups"
+_FOREIGN = "cannot use the resource group in the state: it is not of this version"
+
+
+def find_mount() -> str:
+    """Where resctrl is mounted, as a whole and not covered. Raises SetupError if it is nowhere."""
+    for root, path, device in mounts("resctrl"):
+        if root == "/" and is_mounted(path, device):
+            return path
+    raise SetupError(
+        "cannot use Intel RDT: no resctrl file system is mounted",
+        where=WHERE,
+        hint="mount -t resctrl resctrl /sys/fs/resctrl; the processor and the kernel have to support it",
+    )
+
+
+class Group:
+    """The resource group of a container.
+
+    mount       where resctrl is mounted
+    name        the group's directory there, "" for the default group
+    monitoring  the directory of the container's monitoring group, "" for none
+    made        the directories that create makes, in the order in which they have to go
+    shared      the group, if it is one that create makes for others, too: it is not deleted with the container
+    """
+
+    __slots__ = ("made", "monitoring", "mount", "name", "shared", "where")
+
+    def __init__(self, mount: str, op: "Op") -> None:
+        self.mount = mount
+        self.where = op.where
+        self.name = "" if op.s1 == "/" else op.s1
+        self.monitoring = f"{self.name}/{MONITORING}/{op.s2}".lstrip("/") if op.s2 else ""
+        self.made: list[str] = []
+        self.shared = ""
+
+    @classmethod
+    def planned(cls, op: "Op") -> "Group":
+        """The group of a `make_rdt_group`. Raises SetupError if there is one where there must be none, or none where
+        there must be one."""
+        group = cls(find_mount(), op)
+        there = _is_there(group._path(group.name))
+        if there and op.a == MAKE:
+            raise group._exists()
+        if not there and op.a == FIND:
+            raise SetupError(
+                f"cannot use resource group {group.name}: there is no {group._path(group.name)}",
+                where=op.where,
+                hint="without a schema the group has to be there",
+            )
+        if group.monitoring and there and _is_there(group._path(group.monitoring)):
+            raise SetupError(
+                f"cannot make monitoring group {group._path(group.monitoring)}: it exists",
+                where=f"{WHERE}/enableMonitoring",
+            )
+        group.made = [path for path in (group.monitoring, "" if there else group.name) if path]
+        if not there and op.a == FIND_OR_MAKE:
+            group.shared = group.name
+        return group
+
+    def to_dict(self) -> "dict[str, Any]":
+        """What `remove` needs if this create is killed."""
+        return {"mount": self.mount, "made": self.made, "shared": self.shared, "joined": self._joined()}
+
+    def settled(self) -> "dict[str, Any]":
+        """What `remove` and `join` need once the container stands: a group with a name of its own outlives it."""
+        made = [path for path in self.made if path != self.shared]
+        return {"mount": self.mount, "made": made, "shared": "", "joined": self._joined()}
+
+    def run(self, op: "Op", pid: int) -> None:
+        """Do one operation of the plan; only `join_rdt_group` has a pid."""
+        if op.verb == "make_rdt_group":
+            self.make()
+        elif op.verb == "write_schemata":
+            self.write(op.s1, op.where)
+        elif op.verb == "make_monitoring_group":
+            self.monitor(op.where)
+        else:
+            join(self.to_dict(), pid)
+
+    def make(self) -> None:
+        """Make the directory, unless it is there."""
+        if self.name not in self.made:
+            return
+        try:
+            posix.mkdir(self._path(self.name))
+        except FileExistsError as error:  # since it was planned: somebody else's
+            self.made.remove(self.name)
+            if not self.shared:
+                raise self._exists() from error
+            self.shared = ""
+        except OSError as error:
+            self.made.remove(self.name)
+            hint = "every class of service of this processor is in use" if error.errno == errno.ENOSPC else ""
+            raise self._failure(f"make resource group {self._path(self.name)}", self.where, error, hint) from error
+
+    def write(self, line: str, where: str) -> None:
+        """One line of the schemata; a group that was there must have it already."""
+        path = self._path(self.name, "schemata")
+        if self.name in self.made:
+            try:
+                files.write(path, line.rstrip("\n").encode("utf-8", "surrogateescape") + b"\n")
+            except OSError as error:
+                raise self._failure(f"write {line!r} to {path}", where, error) from error
+            return
+        try:
+            found = parse(files.read(path).decode("ascii", "replace"))
+        except OSError as error:
+            raise self._failure(f"read {path}", where, error) from error
+        wanted = parse(line)
+        if not wanted:
+            raise SetupError(f"cannot compare {line!r} with {path}: it is no line of a schemata file", where=where)
+        different = differences(wanted, found, self._granularity(wanted))
+        if different:
+            raise SetupError(
+                f"cannot use resource group {self.name or '/'}: it exists with another schema: {', '.join(different)}",
+                where=where,
+            )
+
+    def monitor(self, where: str) -> None:
+        """Make the monitoring group."""
+        path = self._path(self.monitoring)
+        try:
+            posix.mkdir(path)
+        except OSError as error:
+            self.made.remove(self.monitoring)  # not ours, or not there
+            hint = "every monitoring id of this processor is in use" if error.errno == errno.ENOSPC else ""
+            raise self._failure(f"make monitoring group {path}", where, error, hint) from error
+
+    def undo(self) -> "list[str]":
+        """Remove what create has made; what stays is returned."""
+        try:
+            remove(self.to_dict())
+        except SetupError as error:
+            return [error.message]
+        return []
+
+    # --- the file system
+
+    def _joined(self) -> "list[str]":
+        """The group, then its monitoring group, which takes no process from elsewhere."""
+        return [self.name, self.monitoring] if self.monitoring else [self.name]
+
+    def _path(self, *parts: str) -> str:
+        return "/".join(part for part in (self.mount, *parts) if part)
+
+    def _exists(self) -> SetupError:
+        return SetupError(
+            f"cannot make resource group {self._path(self.name)}: it exists",
+            where=self.where,
+            hint="a group that is there already is used when closID names it",
+        )
+
+    def _granularity(self, resources: "dict[str, dict[str, str]]") -> "dict[str, int]":
+        """In which steps the kernel keeps memory bandwidth, by resource."""
+        found = {}
+        for resource in resources:
+            try:
+                found[resource] = int(files.read(self._path("info", resource, "bandwidth_gran")))
+            except (OSError, ValueError):  # a cache, or nothing that this processor has
+                continue
+        return found
+
+    def _failure(self, what: str, where: str, error: OSError, hint: str = "") -> SetupError:
+        return _failure(self.mount, what, where, error, hint)
+
+
+def join(record: "dict[str, Any]", pid: int) -> None:
+    """Move a process into the groups that `to_dict` or `settled` names."""
+    try:
+        mount, paths = record["mount"], [f"{record['mount']}/{path}".rstrip("/") for path in record["joined"]]
+    except (KeyError, TypeError) as error:
+        raise StateError(_FOREIGN) from error
+    for path in paths:
+        try:
+            files.write(f"{path}/tasks", f"{pid}\n".encode("ascii"))
+        except OSError as error:
+            raise _failure(mount, f"write {pid} to {path}/tasks", WHERE, error) from error
+
+
+def change(record: "dict[str, Any]", schemas: "Mapping[str, str]") -> "Callable[[], None]":
+    """Write lines, by property, to the schemata of the group that `settled` names; what puts them back.
+
+    Raises SetupError, and then nothing has changed.
+    """
+    if not record:
+        raise SetupError("cannot change a resource group: the container has none", where=WHERE)
+    try:
+        mount, group = record["mount"], record["joined"][0]
+    except (KeyError, TypeError, IndexError) as error:
+        raise StateError(_FOREIGN) from error
+    path = "/".join(part for part in (mount, group, "schemata") if part)
+    where = WHERE
+    before = b""
+
+    def undo() -> None:
+        for line in before.splitlines():
+            try:
+                files.write(path, line.strip() + b"\n")
+            except OSError:  # it was there a moment ago: whoever has changed the group meanwhile has the last word
+                continue
+
+    try:
+        before = files.read(path)
+        for name, lines in schemas.items():
+            where = f"{WHERE}/{name}"
+            for line in lines.strip("\n").split("\n"):
+                files.write(path, line.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError as error:
+        failure = _failure(mount, f"change {path}", where, error)
+        undo()
+        raise failure from error
+    return undo
+
+
+def _failure(mount: str, what: str, where: str, error: OSError, hint: str = "") -> SetupError:
+    """The error, with what the kernel says of its last command."""
+    why = reason(error.errno or 0)
+    try:
+        status = files.read(f"{mount}/info/last_cmd_status").decode("utf-8", "backslashreplace").strip()
+    except OSError:
+        status = ""
+    if status not in ("", "ok"):
+        why += f" ({'; '.join(status.splitlines())})"
+    return SetupError(f"cannot {what}: {why}", where=where, hint=hint)
+
+
+def remove(record: "dict[str, Any]") -> None:
+    """Remove the directories that `to_dict` or `settled` names; one that has gone is no error.
+
+    A shared one stays when it has live processes: another container has joined it since. Raises SetupError if one can't
+    be removed.
+    """
+    try:
+        mount, made, shared = record["mount"], record["made"], record["shared"]
+        paths = [f"{mount}/{path}" for path in made]
+        kept = f"{mount}/{shared}" if shared else ""
+    except (KeyError, TypeError) as error:
+        raise StateError(_FOREIGN) from error
+    for path in paths:
+        try:
+            if path != kept or not _is_used(path):
+                posix.rmdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SetupError(f"cannot remove {path}: {reason(error.errno or 0)}", where=WHERE) from error
+
+
+def _is_used(path: str) -> bool:
+    """Whether a group has processes; one that has ended is among them until its parent knows."""
+    try:
+        pids = files.read(f"{path}/tasks").split()
+    except FileNotFoundError:
+        return False
+    return not all(is_exiting(int(pid)) for pid in pids)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SetupError(f"cannot use {path}: {reason(error.errno or 0)}", where=WHERE) from error
+    return True

@@ -1,0 +1,1 @@
+"""Runs a plan: the runtime's side of a container's birth."""

@@ -1,0 +1,181 @@
+"""What the container's process reports while it is set up, and what may keep it from reporting.
+
+The process is in the container by then. Root of the container may stop it, trace it, and speak in its place. So the
+runtime checks each record against the plan before it uses it, and waits for a stopped process for a limited time.
+What takes long by itself, such as a hook, has no limit.
+"""
+
+import _struct
+import select
+import time
+
+from pyoci import _native, state
+from pyoci.errors import SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pyoci.host.terminal import Foreground
+
+RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail: see native/child.pxi
+SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
+LONGEST_PAYLOAD = 3072
+_LARGEST_ERRNO = 4095
+_POINTS = ("sync", "open_console")  # what ends in a synchronisation point
+_LAST = ("load_seccomp", "exec")  # what begins with telling that only execve remains
+_SIGCONT = 18
+_PF_FORKNOEXEC = 0x40  # of /proc/PID/stat: it has not executed a program yet
+
+_GLANCE = 50  # milliseconds without a word of the process after which the runtime looks at its state
+_LONGEST_GLANCE = 200
+_STOPPED_GLANCE = 5
+_MOST_STOPS = 200
+_TRACER_PATIENCE = 10  # seconds
+_SIGNAL_PATIENCE = 1  # seconds for the program to get there, and take the signal itself
+
+
+class Records:
+    """The records that a process may send, one after the other.
+
+    `verbs` are its operations by their number, `points` the synchronisation points among them.
+    """
+
+    __slots__ = ("_barriers", "_executes", "_last", "_points", "_verbs")
+
+    def __init__(self, verbs: "Mapping[int, str]", points: "Mapping[int, int]") -> None:
+        self._verbs = verbs
+        self._points = points
+        self._barriers = [*sorted({*points, *(n for n, verb in verbs.items() if verb == "clone_init")}), 1 << 31]
+        self._last = -1
+        self._executes = False
+
+    @classmethod
+    def of(cls, ops: "Iterable[tuple[str, int]]") -> "Records":
+        """Those of a whole plan: the verb and the first number of each operation."""
+        listed = list(enumerate(ops))
+        return cls(
+            {index: verb for index, (verb, _) in listed},
+            {index: point for index, (verb, point) in listed if verb in _POINTS},
+        )
+
+    def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
+        """(kind, operation, step, errno, detail, payload) of the next record.
+
+        Raises SetupError unless the executor may send it now.
+        """
+        if len(data) < RECORD.size:
+            raise nonsense("it is too short")
+        kind, index, step, error, length, detail = RECORD.unpack_from(data)
+        if length != len(data) - RECORD.size or length > LONGEST_PAYLOAD:
+            raise nonsense("its length is wrong")
+        verb = self._verbs.get(index)
+        if verb is None or not self._last < index <= self._barriers[0]:
+            raise nonsense("the operation is not one that comes next")
+        if kind == FAILED:
+            if not 0 < step < len(_native.STEPS) or not 0 <= error <= _LARGEST_ERRNO:
+                raise nonsense("this operation can't fail so")
+            return kind, index, step, error, detail, data[RECORD.size :]
+        if step or error or length:
+            raise nonsense("it reports success and an error")
+        expected = {
+            SYNC: self._points.get(index, -1) == detail,
+            CLONED: verb == "clone_init",
+            EXEC: verb in _LAST and not detail,
+        }
+        if self._executes or not expected.get(kind):
+            raise nonsense("nothing of its kind comes next")
+        self._executes = kind == EXEC
+        if self._executes:
+            self._last = index - 1  # the operation may fail still
+        else:
+            self._last = index
+            del self._barriers[0]
+        return kind, index, step, error, detail, b""
+
+
+def split(data: bytes) -> "Iterator[bytes]":
+    """The records in what came through a FIFO."""
+    while data:
+        size = RECORD.size
+        if len(data) >= size:
+            size += RECORD.unpack_from(data)[4]
+        yield data[:size]
+        data = data[size:]
+
+
+def nonsense(why: str) -> SetupError:
+    """The error for a record that the executor does not send."""
+    return SetupError(
+        f"the container's process sent a record that makes no sense: {why}",
+        hint="did a process of the container change it?",
+    )
+
+
+class Watch:
+    """Waits for a process that is set up, and notices what stops it.
+
+    A stopped process goes on with SIGCONT; one that is stopped again and again, or that a tracer holds, is an error.
+    """
+
+    __slots__ = ("_asked_at", "_held_since", "_signal", "_stops")
+
+    def __init__(self) -> None:
+        self._stops = 0
+        self._signal = 0
+        self._asked_at = 0.0
+        self._held_since = 0.0
+
+    def wait(
+        self, fd: int, pid: int, pidfd: int, *, until_exec: bool = False, foreground: "Foreground | None" = None
+    ) -> "set[int]":
+        """Wait until `fd` can be read or the process has ended: which of `fd` and `pidfd` are ready.
+
+        With `until_exec` an empty set as soon as the process has executed its program: a tracer that has taken `fd`
+        from the process can keep the end of file from coming. A signal that asks the `foreground` to end does so,
+        unless the program runs soon. Raises SetupError.
+        """
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        if foreground is not None:
+            poll.register(foreground.signals, select.POLLIN)
+        pause = _GLANCE
+        while not (ready := self._heed({number for number, _ in poll.poll(pause)}, foreground)):
+            letter, flags = state.glance(pid)
+            if letter == b"T":
+                self._resume(pidfd)
+                pause = _STOPPED_GLANCE
+                continue
+            self._notice_tracer(held=letter == b"t")
+            if until_exec and letter and not flags & _PF_FORKNOEXEC:
+                return set()
+            pause = min(2 * pause, _LONGEST_GLANCE)
+        # it may have said its last word after poll had looked at `fd`
+        return ready if fd in ready else {number for number, _ in poll.poll(0)}
+
+    def _heed(self, ready: "set[int]", foreground: "Foreground | None") -> "set[int]":
+        """What is ready but for signals, which are kept for the program. Raises SetupError if one waits too long."""
+        if foreground is not None and foreground.signals in ready:
+            ready.remove(foreground.signals)
+            if foreground.keep_signal() and not self._signal:
+                self._signal = foreground.kept[-1]
+                self._asked_at = time.monotonic()
+        if self._signal and not ready and time.monotonic() - self._asked_at > _SIGNAL_PATIENCE:
+            raise SetupError(f"signal {self._signal} has ended the runtime before the program ran")
+        return ready
+
+    def _resume(self, pidfd: int) -> None:
+        self._stops += 1
+        if self._stops > _MOST_STOPS:
+            raise SetupError("the container's process was stopped again and again while it was set up")
+        state.send_signal(pidfd, _SIGCONT)
+
+    def _notice_tracer(self, *, held: bool) -> None:
+        if not held:
+            self._held_since = 0.0
+            return
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since > _TRACER_PATIENCE:
+            raise SetupError(f"another process has traced and held the container's process for {_TRACER_PATIENCE} s")

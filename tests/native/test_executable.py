@@ -1,0 +1,505 @@
+"""The executable: isolated, on CPython's core, and out of reach of containers (pyoci/executable)."""
+
+import ast
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyoci.executable import ENTERS_CONTAINER, freeze
+
+ROOT = Path(__file__).resolve().parents[2]
+AS_ROOT = os.geteuid() == 0
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+# Stands in for pyoci.cli: the last argument is code to execute.
+CLI = """
+import posix, sys
+
+def main(argv):
+    def say(*values):
+        posix.write(1, (repr(values) + "\\n").encode())
+
+    exec(argv[-1], {"argv": argv, "posix": posix, "say": say, "sys": sys})
+    return 0
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["image", "fresh"])
+def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An executable like the real one, whose command line runs Python code in the place of pyoci.cli."""
+    top = tmp_path_factory.mktemp("probe")
+    package = top / "pyoci"
+    (package / "executable").mkdir(parents=True)
+    for name in ("__init__.py", "executable/__init__.py"):
+        shutil.copy(ROOT / "pyoci" / name, package / name)
+    (package / "cli.py").write_text(CLI)
+    (package / "part").mkdir()
+    (package / "part" / "__init__.py").write_text("")
+    (package / "part" / "first.py").write_text("from pyoci.part import second\nNAME = 'first'\n")
+    (package / "part" / "second.py").write_text("import pyoci.part.first as first\nNAME = 'second'\n")
+    (package / "part" / "broken.py").write_text("1 / 0\n")
+    executable = top / "prefix" / "bin" / "pyoci"
+    executable.parent.mkdir(parents=True)
+    native = ROOT / "build" / "executable" / "_native.o"
+    assert native.exists(), "run tools/build"
+    freeze.build(executable, top / "temp", package=package, native=native, image=request.param)
+    return executable
+
+
+@pytest.fixture
+def run(probe: Path) -> Run:
+    """Run the probe with arguments, the last of which is code; behind a prefix such as `unshare -U`, if given."""
+
+    def run(*arguments: str, prefix: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
+        command = [*prefix, str(probe), *arguments]
+        return subprocess.run(command, **{"capture_output": True, "text": True, "env": {}, "timeout": 60, **options})
+
+    return run
+
+
+def said(result: subprocess.CompletedProcess[str]) -> tuple[object, ...]:
+    """What the code said; nothing may be on standard error, and the status must be 0."""
+    assert ("", 0) == (result.stderr, result.returncode)
+    return ast.literal_eval(result.stdout)
+
+
+# The interpreter
+
+
+def test_core_only(run: Run) -> None:
+    """Without need only built-in and frozen modules are loaded, and nothing that a full start would load."""
+    (modules,) = said(run("state", "say(sorted(sys.modules))"))
+
+    assert {"pyoci", "pyoci.cli", "pyoci.executable", "posix", "sys"} <= set(modules)
+    assert not {"os", "io", "encodings", "codecs", "abc", "site", "zipimport"} & set(modules)
+
+
+def test_opens_no_files(run: Run, probe: Path) -> None:
+    """A hot command opens nothing but the C library: no standard library, no configuration."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is missing")
+    result = run("state", "pass", prefix=("strace", "-z", "-e", "trace=open,openat,stat,newfstatat,readlink"))
+    calls = [line for line in result.stderr.splitlines() if line.startswith(("open", "stat", "readlink"))]
+
+    files = {line.split('"')[1] for line in calls}
+
+    assert "/proc/self/exe" in files
+    # CPython 3.13's allocator asks how memory is committed
+    files -= {"/proc/self/exe", "/etc/ld.so.cache", "/proc/sys/vm/overcommit_memory"}
+    assert [] == [file for file in files if not (file.startswith(("/lib", "/usr/lib")) and ".so" in file)]
+
+
+def test_isolated(run: Run, tmp_path: Path) -> None:
+    """No variable, working directory, home or user site can bring in code."""
+    for module in ("json", "os", "encodings", "sitecustomize", "usercustomize", "cli"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('hijacked')")
+    (tmp_path / "evil.pth").write_text("import sys; sys.exit('hijacked')")
+    names = "PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONPLATLIBDIR HOME TMPDIR PATH"
+    hostile = dict.fromkeys(names.split(), str(tmp_path))
+    hostile |= {"PYTHONINSPECT": "1", "PYTHONVERBOSE": "1", "PYTHONIOENCODING": "latin-1"}
+
+    code = "import json, os; say(json.__file__, sys.flags.isolated, sys.flags.no_site, sys.path)"
+    json, isolated, no_site, search = said(run("state", code, env=hostile, cwd=tmp_path))
+
+    assert (1, 1) == (isolated, no_site)
+    assert f"{sys.base_prefix}/lib/{PYTHON}/json/__init__.py" == json
+    assert str(tmp_path) not in str(search)
+
+
+@pytest.mark.parametrize("arguments", [[b"a", b"", b"--b=c d"], ["é—語".encode()], [b"\xff\xfe"], [b"\xff", b"create"]])
+def test_arguments(probe: Path, arguments: list[bytes]) -> None:
+    """Arguments arrive as they were given, whatever their bytes; also through the second execution."""
+    code = b"posix.write(1, b'|'.join(a.encode('utf-8', 'surrogateescape') for a in argv[:-1]))"
+
+    output = subprocess.check_output([str(probe).encode(), *arguments, code], env={})
+
+    assert b"|".join(arguments) == output
+
+
+@pytest.mark.parametrize("command", ["state", "create"])
+def test_closed_descriptors(run: Run, tmp_path: Path, command: str) -> None:
+    """Descriptors 0 to 2 that are closed are opened on /dev/null, and no other descriptor is open."""
+    code = (
+        "links = []\n"
+        "for fd in posix.listdir('/proc/self/fd'):\n"
+        "    try: links.append((fd, posix.readlink('/proc/self/fd/' + fd)))\n"
+        "    except FileNotFoundError: pass\n"
+        f"file = posix.open({str(tmp_path / 'out')!r}, posix.O_CREAT | posix.O_WRONLY, 0o600)\n"
+        "posix.write(file, repr(sorted(links)).encode())\n"
+    )
+    run(command, code, prefix=("/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-'), check=True)
+
+    links = ast.literal_eval((tmp_path / "out").read_text())
+
+    assert [("0", "/dev/null"), ("1", "/dev/null"), ("2", "/dev/null")] == links
+
+
+def test_codec_errors(run: Run) -> None:
+    """Bad UTF-8 and lone surrogates are errors as usual, and load no codecs."""
+    code = """
+names = []
+for wrong in (lambda: b"\\xff".decode(), lambda: "\\udc80".encode(), lambda: "é".encode("ascii")):
+    try: wrong()
+    except UnicodeError as error: names.append(type(error).__name__)
+names.append("\\udcff".encode("utf-8", "surrogateescape"))
+names.append(b"\\xff".decode("utf-8", "backslashreplace"))
+say(names, [m for m in sys.modules if m.startswith("encodings")])
+"""
+    names, loaded = said(run("state", code))
+
+    assert ["UnicodeDecodeError", "UnicodeEncodeError", "UnicodeEncodeError", b"\xff", "\\xff"] == names
+    assert [] == loaded
+
+
+def test_completion(run: Run) -> None:
+    """The first cold import gives the whole Python: path, codecs, standard streams; garbage is collected again."""
+    code = """
+import gc
+before = gc.isenabled(), hasattr(sys, "path")
+import json
+say(before, gc.isenabled(), len("é".encode("idna")) > 0, "x".encode("cp1252"), open("/dev/null").read(), sys.argv[-2])
+print("printed", file=sys.stderr)
+"""
+    result = run("state", "two", code)
+
+    assert ((False, False), True, True, b"x", "", "two") == ast.literal_eval(result.stdout)
+    assert "printed\n" == result.stderr
+
+
+def test_completion_after_codec_error(run: Run) -> None:
+    """A codec's error before the completion does not spoil it."""
+    code = """
+try: b"\\xff".decode()
+except UnicodeError: pass
+try: "x".encode("no-such-codec")
+except LookupError: pass
+import json
+say("x".encode("utf-16-le"), json.loads("[1]"))
+"""
+    assert (b"x\0", [1]) == said(run("state", code))
+
+
+def test_completion_in_protected_copy(run: Run) -> None:
+    """The protected copy, too, knows where it is installed."""
+    code = "import json; say(posix.readlink('/proc/self/exe') != sys.executable, sys.executable)"
+
+    elsewhere, executable = said(run("create", code))
+
+    assert (True, True) == (elsewhere, executable.endswith("/prefix/bin/pyoci"))
+
+
+def test_missing_module(run: Run) -> None:
+    """A module that is nowhere is an ordinary ImportError."""
+    code = """
+try: import no_such_module
+except ModuleNotFoundError as error: say(str(error))
+"""
+    assert ("No module named 'no_such_module'",) == said(run("state", code))
+
+
+def test_native_is_built_in(run: Run) -> None:
+    """The extension is part of the executable."""
+    assert ("built-in",) == said(run("state", "from pyoci import _native; say(_native.__spec__.origin)"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import pyoci.part.second; say(pyoci.part.second.NAME)", "second"),
+        ("import pyoci.part.second as module; say(module.NAME)", "second"),
+        ("from pyoci.part import first, second; say(first.second is second and first.NAME)", "first"),
+        ("from pyoci.part.first import NAME as name; say(name)", "first"),
+        ("say(__import__('pyoci.part.first').__name__)", "pyoci"),
+        ("import importlib; say(importlib.import_module('pyoci.part.first').NAME)", "first"),
+        ("import pyoci.part.broken", "ZeroDivisionError: division by zero"),
+        ("from pyoci.part import broken", "ZeroDivisionError: division by zero"),
+        ("import pyoci.part.no", "ModuleNotFoundError: No module named 'pyoci.part.no'"),
+        ("import pyoci.no.no", "ModuleNotFoundError: No module named 'pyoci.no'"),
+        ("from pyoci.part import no", "ImportError: cannot import name 'no' from 'pyoci.part'"),
+        ("from pyoci.part.first import no", "ImportError: cannot import name 'no' from 'pyoci.part.first'"),
+        ("import pyocino", "ModuleNotFoundError: No module named 'pyocino'"),
+    ],
+)
+def test_own_modules(run: Run, statement: str, expected: str) -> None:
+    """Our modules take a short way in, with the same results: also circular, broken and missing ones."""
+    code = f"""
+try:
+    {statement}
+except Exception as error: say(f"{{type(error).__name__}}: {{error}}")
+"""
+    (outcome,) = said(run("state", code))
+
+    assert expected == str(outcome).removesuffix(" (unknown location)")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("1/0", 1), ("raise SystemExit(7)", 7), ("import json; 1/0", 1), ("pass", 0)]
+)
+def test_status(run: Run, code: str, status: int) -> None:
+    """What escapes from the command line is told on standard error, without reading any source file."""
+    result = run("state", code)
+
+    assert status == result.returncode
+    assert ("ZeroDivisionError" in result.stderr) == ("1/0" in code)
+
+
+def test_broken_pipe(run: Run) -> None:
+    """A reader who went away is an error, not a signal that kills the runtime in the middle of its work."""
+    code = """
+reader, writer = posix.pipe()
+posix.close(reader)
+try: posix.write(writer, b"x")
+except BrokenPipeError: say("told")
+"""
+    assert ("told",) == said(run("state", code))
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="needs root")
+def test_setuid(probe: Path, tmp_path: Path) -> None:
+    """A setuid executable refuses to run: its caller is not to be trusted."""
+    copy = tmp_path / "pyoci"
+    shutil.copy(probe, copy)
+    os.chown(copy, 65534, 65534)
+    copy.chmod(0o4755)
+
+    result = subprocess.run([copy, "state", "pass"], capture_output=True, text=True)
+
+    assert 1 == result.returncode
+    assert "pyoci: cannot run with the privileges of a setuid or setgid file\n" == result.stderr
+
+
+# Self-protection
+
+EXE = """
+def attempt(flags):
+    try: return posix.open("/proc/self/exe", flags) and "opened"
+    except OSError as error: return error.errno
+status = posix.stat("/proc/self/exe")
+say(posix.readlink("/proc/self/exe"), attempt(posix.O_WRONLY), attempt(posix.O_RDWR | posix.O_TRUNC), status.st_nlink)
+"""
+
+
+def write_after_exit(run: Run, *arguments: str, prefix: tuple[str, ...] = ()) -> str:
+    """What a hostile container does: hold /proc/PID/exe of the runtime open, and write to it once the runtime ended."""
+    code = "posix.write(1, b'ready\\n'); posix.read(0, 1)"
+    command = [*prefix, *arguments, code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
+        assert process.stdin
+        assert process.stdout
+        assert b"ready\n" == process.stdout.readline()
+        held = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY)
+        process.stdin.close()
+        process.wait()
+    try:
+        fd = os.open(f"/proc/self/fd/{held}", os.O_WRONLY)
+        os.write(fd, b"owned")
+        os.close(fd)
+        return "written"
+    except OSError as error:
+        return os.strerror(error.errno)
+    finally:
+        os.close(held)
+
+
+@pytest.fixture
+def unchanged(probe: Path) -> "object":
+    """The installed executable is the same after the test as before."""
+    before = hashlib.sha256(probe.read_bytes()).digest()
+    yield
+    assert before == hashlib.sha256(probe.read_bytes()).digest()
+
+
+def test_commands_that_enter_no_container(run: Run, probe: Path) -> None:
+    """Other commands run from the installed file, at no cost."""
+    path, *_ = said(run("state", EXE))
+
+    assert str(probe) == path
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="an overlay needs root")
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("command", ENTERS_CONTAINER)
+def test_overlay(run: Run, probe: Path, command: str) -> None:
+    """Root runs from a lower-only overlay: whoever gets hold of the executable finds a read-only file system."""
+    path, write, truncate, _links = said(run("--root", "/x", command, EXE))
+
+    assert ("/pyoci", 30, 30) == (path, write, truncate)  # 30 is EROFS
+    assert "Read-only file system" == write_after_exit(run, str(probe), command)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_memfd(run: Run, probe: Path) -> None:
+    """Where no overlay can be mounted, it runs from a sealed memfd."""
+    prefix = ("unshare", "--user")
+
+    path, write, truncate, _links = said(run("create", EXE, prefix=prefix))
+
+    assert "/memfd:pyoci (deleted)" == path
+    assert {26} >= {write, truncate} - {1, 13}  # ETXTBSY while it runs, or refused outright
+    assert "Operation not permitted" == write_after_exit(run, str(probe), "create", prefix=prefix)
+
+
+REFUSE_MEMFDS = 'echo 2 >/proc/sys/vm/memfd_noexec && exec unshare --user "$0" "$@"'
+NO_MEMFD = ("unshare", "--pid", "--fork", "sh", "-c", REFUSE_MEMFDS)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="the sysctl needs root")
+@pytest.mark.skipif(not os.path.exists("/proc/sys/vm/memfd_noexec"), reason="needs Linux 6.3")
+@pytest.mark.may_skip("before Linux 6.3 no memfd can be refused")
+@pytest.mark.usefixtures("unchanged")
+def test_unnamed_file(run: Run) -> None:
+    """Where memfds may not be executed either, it runs from a file without a name, of its own."""
+    path, _write, _truncate, links = said(run("create", EXE, prefix=NO_MEMFD))
+
+    assert (True, 0) == (path.endswith(" (deleted)") and "memfd" not in path, links)
+
+
+def test_no_method(run: Run) -> None:
+    """Where nothing works, the command fails before Python starts, and the message has every reason."""
+    result = run("create", EXE, prefix=("sh", "-c", 'ulimit -n 4; exec "$0" "$@"'))
+
+    assert (1, "") == (result.returncode, result.stdout)
+    assert result.stderr.startswith("pyoci: cannot protect the executable from containers: overlay: ")
+    assert "; memfd: open /proc/self/exe: " in result.stderr
+    assert "; unnamed file: " in result.stderr
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="the mount needs root")
+def test_not_fooled_by_overlay(probe: Path, tmp_path: Path) -> None:
+    """An executable in a read-only overlay that others may have writable elsewhere is not taken for protected."""
+    script = (
+        f"mount -t tmpfs tmpfs {tmp_path} && cd {tmp_path} && mkdir lower upper work merged && "
+        f"cp {probe} lower/pyoci && "
+        "mount -t overlay -o ro,nosuid,nodev,noatime,nodiratime,lowerdir=lower,upperdir=upper,workdir=work o merged && "
+        'exec merged/pyoci create "$0"'
+    )
+    command = ["unshare", "--mount", "sh", "-c", script, EXE]
+
+    path, write, *_ = said(subprocess.run(command, capture_output=True, text=True))
+
+    assert ("/pyoci", 30) == (path, write)
+
+
+def test_replaced_while_running(probe: Path, tmp_path: Path) -> None:
+    """An executable that an upgrade has replaced is not taken from the path, where another one is now."""
+    copy = tmp_path / "pyoci"
+    shutil.copy(probe, copy)
+    code = (
+        f"posix.unlink({str(copy)!r})\n"
+        f"posix.symlink('/bin/false', {str(copy)!r})\n"
+        "posix.execve('/proc/self/exe', ['pyoci', 'create', argv[-2]], {})"
+    )
+
+    path, *_ = said(subprocess.run([copy, "state", EXE, code], capture_output=True, text=True))
+
+    assert path.endswith("(deleted)")
+
+
+# Who may bring in code
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="root is the strictest")
+@pytest.mark.parametrize(
+    ("mode", "owner", "complaint"),
+    [
+        (0o755, 0, None),
+        (0o775, 0, "can be written by others"),
+        (0o757, 0, "can be written by others"),
+        (0o1777, 0, "can be written by others"),
+        (0o755, 65534, "belongs to user 65534"),
+    ],
+)
+def test_site_directory(run: Run, probe: Path, mode: int, owner: int, complaint: str | None) -> None:
+    """Nothing is imported from a directory where others than root can put code."""
+    site = probe.parent.parent / "lib" / PYTHON / "site-packages"
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    (site / "library.py").write_text("WHERE = 'site'")
+    site.chmod(mode)
+    os.chown(site, owner, owner)
+    code = """
+try:
+    import library
+    say(library.WHERE)
+except ImportError as error: say(str(error))
+"""
+    (outcome,) = said(run("state", code))
+
+    expected = f"cannot import from {site}: {site} {complaint}" if complaint else "site"
+    shutil.rmtree(site)
+    assert expected == outcome
+
+
+# The same under an ordinary Python
+
+
+def ordinary(*arguments: str, isolated: bool = True) -> subprocess.CompletedProcess[str]:
+    flags = ["-I"] if isolated else []
+    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; sys.argv = ['pyoci', *sys.argv[1:]]; "
+    code = path + "from pyoci.__main__ import main; sys.exit(main())"
+    return subprocess.run([sys.executable, *flags, "-c", code, *arguments], capture_output=True, text=True, cwd="/")
+
+
+@pytest.mark.parametrize("command", [["--version"], ["create", "--help"]])
+def test_ordinary_python(command: list[str], pyoci: str) -> None:
+    """`python3 -I -m pyoci` says what the executable says, with and without protection."""
+    result = ordinary(*command)
+
+    expected = subprocess.run([pyoci, *command], capture_output=True, text=True)
+    assert (expected.stdout, "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root is refused")
+def test_ordinary_python_as_root() -> None:
+    """Root is refused where the environment could say what is imported."""
+    result = ordinary("--version", isolated=False)
+
+    assert (1, "") == (result.returncode, result.stdout)
+    assert "python3 -I -m pyoci" in result.stderr
+
+
+def test_ordinary_python_protects_interpreter() -> None:
+    """The interpreter is the executable that containers must not reach, then."""
+    code = (
+        f"import sys, os; sys.path[:0] = [{str(ROOT)!r}]; from pyoci.executable import _protect; "
+        "_protect.protect([os.fsencode(a) for a in [sys.executable, *sys.orig_argv[1:]]]); "
+        "print(os.readlink('/proc/self/exe')); print(sys.prefix)"
+    )
+    output = subprocess.check_output([sys.executable, "-I", "-c", code], text=True)
+
+    exe, prefix = output.splitlines()
+    assert (True, sys.prefix) == (exe == f"/{PYTHON}" or exe == "/memfd:pyoci (deleted)", prefix)
+
+
+@pytest.mark.parametrize("command", [["--version"], ["create", "--help"]])
+def test_script(tmp_path: Path, pyoci: str, command: list[str]) -> None:
+    """Where Python can't be embedded, a script finds the installed package, and says the same."""
+    library = tmp_path / "lib" / PYTHON / "site-packages"
+    library.mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    shutil.copytree(ROOT / "pyoci", library / "pyoci", ignore=shutil.ignore_patterns("*.c", "__pycache__"))
+    freeze.write_script(tmp_path / "bin" / "pyoci")
+    link = tmp_path / "link"
+    link.symlink_to("bin/pyoci")
+
+    result = subprocess.run([link, *command], capture_output=True, text=True, env={}, cwd="/")
+
+    expected = subprocess.run([pyoci, *command], capture_output=True, text=True)
+    assert (expected.stdout, "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
+def test_no_library_to_embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Python without libpython is told apart, and the message says what was looked for."""
+    variables = {"LIBPL": str(tmp_path), "LIBRARY": "libpython.a", "LIBDIR": str(tmp_path), "INSTSONAME": "libpython.a"}
+    monkeypatch.setattr(freeze.sysconfig, "get_config_vars", lambda: variables)
+
+    with pytest.raises(freeze.NoLibpython, match=r"libpython\.a"):
+        freeze.Libpython()
