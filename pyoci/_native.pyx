@@ -1,13 +1,33 @@
-"""The executor of plans, and the system calls that Python lacks.
+"""The child's side of a plan, and the system calls that Python lacks.
 
-No policy, no JSON and no prose live here. The executor runs in the child between clone and execve and never touches Python
-(see `native/child.pxi`); everything else is a thin wrapper: convert, call, raise OSError.
+The child (`native/child/`) runs between clone and execve and never touches Python; `protocol.pxi` has its rules. Everything
+else is a thin wrapper: convert, call, raise OSError. Native code decides nothing and writes no messages.
 """
 
 import posix
 
 include "native/linux.pxi"
-include "native/child.pxi"
+
+# the child, in the order of a container's life
+include "native/child/protocol.pxi"
+include "native/child/paths.pxi"
+include "native/child/proc.pxi"
+include "native/child/process.pxi"
+include "native/child/clones.pxi"
+include "native/child/mounts.pxi"
+include "native/child/filesystems.pxi"
+include "native/child/copy_up.pxi"
+include "native/child/devices.pxi"
+include "native/child/masks.pxi"
+include "native/child/root.pxi"
+include "native/child/terminal.pxi"
+include "native/child/credentials.pxi"
+include "native/child/program.pxi"
+include "native/child/start.pxi"
+include "native/child/hooks.pxi"
+include "native/child/seccomp.pxi"
+include "native/child/loop.pxi"
+
 include "native/wrappers.pxi"
 include "native/bpf.pxi"
 include "native/json.pxi"

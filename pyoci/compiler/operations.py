@@ -1,7 +1,7 @@
 """Operations and plans: what will be done, in order, each with the place in config.json it came from.
 
 An operation is a verb with a fixed contract, not a system call; the contracts stand above each verb in
-`native/child.pxi`. A plan is a flat list of them: no conditions, no loops, no variables. What depends on the config was
+`native/child/`. A plan is a flat list of them: no conditions, no loops, no variables. What depends on the config was
 decided by the compiler; what depends on the root filesystem is part of a verb's contract.
 
 Operations of the child are encoded into one buffer and run by the native executor. Operations of the parent (the

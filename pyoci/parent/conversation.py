@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyoci.host.terminal import Foreground
 
-RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, length of the payload, detail: see native/child.pxi
+RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, detail: as in native/child/protocol.pxi
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 LONGEST_PAYLOAD = 3072
 _LARGEST_ERRNO = 4095

@@ -1,6 +1,6 @@
 """Run a plan: the parent's operations, the clone, and the conversation with the child.
 
-The child reports in records (`native/child.pxi`); the parent is one loop over them. At each synchronisation point it
+The child reports in records (`native/child/`); the parent is one loop over them. At each synchronisation point it
 runs the plan's operations for that point and answers with one byte. Whatever goes wrong, `abort` leaves nothing
 behind.
 """

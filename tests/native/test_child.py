@@ -133,9 +133,14 @@ def test_nothing_of_python_runs_between_the_clone_and_the_entry(source):
 # --- the numbers of both sides
 
 
+def child_source() -> str:
+    """The text of every file of the child."""
+    return "".join(path.read_text() for path in sorted((PACKAGE / "native/child").glob("*.pxi")))
+
+
 def enums():
     """Every enumerator of the executor's source, by its first name: [(name, value), …]."""
-    text = re.sub(r"#.*", "", (PACKAGE / "native/child.pxi").read_text())
+    text = re.sub(r"#.*", "", child_source())
     found = {}
     for body in re.findall(r"cdef enum: *\n((?:    .*\n|\n)+)", text):
         value = -1
@@ -160,7 +165,7 @@ def test_verbs():
 
 def test_every_verb_is_dispatched():
     """The loop knows each verb."""
-    loop = (PACKAGE / "native/child.pxi").read_text().partition("cdef int run_op(")[2].partition("\ncdef ")[0]
+    loop = child_source().partition("cdef int run_op(")[2].partition("\ncdef ")[0]
     assert {name for name, _ in enums()["VERB_NONE"][1:]} == set(re.findall(r"VERB_\w+", loop))
 
 

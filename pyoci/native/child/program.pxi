@@ -1,0 +1,238 @@
+# The program: its directory, its file and its interpreter.
+
+cdef int do_make_directory(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: process.cwd exists; a directory that is missing is made, inside the root.
+    cdef int existed = 0, step = 0
+    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, True, 0, &existed, &step)
+    if fd < 0:
+        # a user's directory that this process may not search is left to chdir, which is made as that user
+        return 0 if errno == EACCES or errno == EEXIST else step
+    close(fd)
+    return 0
+
+
+cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: the working directory is s1 and lies below `/`: a leaked directory of the host would show as
+    # "(unreachable)" (CVE-2024-21626). Where this process may not enter it, as on NFS or FUSE, user a and group b do.
+    cdef char cwd[PATH_SIZE]
+    cdef int done = chdir(ctx.pool + op.s1), error
+    cdef long uid, gid
+    if done < 0 and errno == EACCES:
+        # the group first: without the user's capabilities it can't be changed any more
+        gid = syscall(SYS_setfsgid, <gid_t>op.b)
+        uid = syscall(SYS_setfsuid, <uid_t>op.a)
+        done = chdir(ctx.pool + op.s1)
+        error = errno
+        syscall(SYS_setfsuid, <uid_t>uid)
+        syscall(SYS_setfsgid, <gid_t>gid)
+        # a change of credentials clears both
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        set_errno(error)
+    if done < 0:
+        return STEP_CHDIR
+    if syscall(SYS_getcwd, cwd, sizeof(cwd)) < 0:
+        return STEP_GETCWD
+    if cwd[0] != c'/':
+        set_errno(EPERM)
+        return STEP_OUTSIDE
+    return 0
+
+
+cdef int is_program(const char *path, int *mode) noexcept nogil:
+    """0 if `path` is a regular file that this user may execute, else the step, errno and, where it says why, `mode` set."""
+    cdef stat_t st
+    cdef statfs_t fs
+    cdef int fd
+    mode[0] = 0
+    if fstatat(AT_FDCWD, path, &st, 0) < 0:
+        return STEP_NOT_FOUND
+    mode[0] = <int>st.st_mode
+    if st.st_mode & S_IFMT == S_IFDIR:
+        set_errno(EISDIR)
+        return STEP_IS_DIRECTORY
+    if st.st_mode & S_IFMT != S_IFREG:
+        set_errno(EACCES)
+        return STEP_NOT_EXECUTABLE
+    if syscall(SYS_faccessat2, AT_FDCWD, path, 1, AT_EACCESS) == 0 or errno == ENOSYS:
+        return 0  # before 5.8: execve itself will tell
+    fd = open(path, O_PATH | O_CLOEXEC)
+    if fd >= 0:
+        if fstatfs(fd, &fs) == 0 and fs.f_flags & ST_NOEXEC:
+            mode[0] |= ON_NOEXEC_MOUNT
+        close(fd)
+    set_errno(EACCES)
+    return STEP_NOT_EXECUTABLE
+
+
+cdef ssize_t read_head(const char *path, uint8_t *head, size_t size) noexcept nogil:
+    """The first bytes of a file; -1 if it can't be read, which a program need not be."""
+    cdef int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # it may be a FIFO by now
+    cdef ssize_t n
+    if fd < 0:
+        return -1
+    n = pread(fd, head, size, 0)
+    close(fd)
+    return n
+
+
+cdef int file_kind(const uint8_t *head, ssize_t n) noexcept nogil:
+    cdef int machine
+    if n == 0:
+        return FILE_EMPTY
+    if n > 1 and head[0] == c'#' and head[1] == c'!':
+        return FILE_SCRIPT
+    if n < 20 or head[0] != 0x7F or head[1] != c'E' or head[2] != c'L' or head[3] != c'F':
+        return FILE_PLAIN
+    machine = head[18] | (head[19] << 8)
+    if machine != OWN_MACHINE and machine != OWN_MACHINE_32:
+        return FILE_FOREIGN_ELF | (machine << 8)
+    return FILE_ELF | (machine << 8)
+
+
+cdef void script_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
+    """What stands between `#!` and the next blank, as the kernel reads it; nothing if the line is too long for it."""
+    cdef int i = 2, start
+    if n > INTERPRETER_LINE:
+        n = INTERPRETER_LINE
+    while i < n and (head[i] == c' ' or head[i] == c'\t'):
+        i += 1
+    start = i
+    while i < n and head[i] != c' ' and head[i] != c'\t' and head[i] != c'\n' and head[i] != 0:
+        i += 1
+    if i < INTERPRETER_LINE:
+        memcpy(name, head + start, <size_t>(i - start))
+        name[i - start] = 0
+
+
+cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
+    """The loader of a dynamic ELF program, 32 or 64 bits, of this machine's byte order."""
+    cdef bint wide = head[4] == 2
+    cdef uint64_t table = 0, offset, size = 0, entry_size, least = 56 if wide else 32
+    cdef int i, count
+    if n < 64:
+        return
+    if wide:
+        memcpy(&table, head + 32, 8)
+    else:
+        memcpy(&table, head + 28, 4)
+    entry_size = head[54] | (head[55] << 8) if wide else head[42] | (head[43] << 8)
+    count = head[56] | (head[57] << 8) if wide else head[44] | (head[45] << 8)
+    for i in range(count):
+        # no sum that the file could make wrap around
+        if table > <uint64_t>n or entry_size < least or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
+            return
+        offset = table + <uint64_t>i * entry_size
+        if head[offset] != 3 or head[offset + 1] != 0:  # PT_INTERP
+            continue
+        if wide:
+            memcpy(&size, head + offset + 32, 8)
+            memcpy(&offset, head + offset + 8, 8)
+        else:
+            memcpy(&size, head + offset + 16, 4)
+            table = 0
+            memcpy(&table, head + offset + 4, 4)
+            offset = table
+        if size < PATH_SIZE and offset <= <uint64_t>n and size <= <uint64_t>n - offset:
+            memcpy(name, head + offset, size)
+            name[size] = 0
+        return
+
+
+cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
+    """The `#!` interpreter or the ELF loader that `path` names must be a program, too, and one that such an interpreter
+    names. One that is not goes to the payload, with the file that names it.
+    """
+    cdef uint8_t head[4096]
+    cdef char file[PATH_SIZE]
+    cdef char name[PATH_SIZE]
+    cdef ssize_t n
+    cdef int depth, kind, step, error, mode
+    memcpy(file, path, strlen(path) + 1)
+    for depth in range(INTERPRETERS):
+        n = read_head(file, head, sizeof(head))
+        if n < 0:
+            return 0
+        kind = file_kind(head, n)
+        if depth == 0:
+            ctx.program_kind = kind
+        name[0] = 0
+        if kind == FILE_SCRIPT:
+            script_interpreter(head, n, name)
+        elif kind & 0xFF == FILE_ELF:
+            elf_interpreter(head, n, name)
+        if name[0] == 0:
+            return 0
+        step = is_program(name, &mode)
+        if step:
+            error = errno
+            set_payload_of_two(ctx, name, file)
+            ctx.detail = kind
+            set_errno(error)
+            return STEP_INTERPRETER
+        if kind != FILE_SCRIPT:
+            return 0
+        memcpy(file, name, strlen(name) + 1)
+    return 0
+
+
+cdef bint may_be_own(const char *path) noexcept nogil:
+    """Whether a path that leads nowhere may lead somewhere for a process that has a /proc/self: /proc/self/exe,
+    /dev/fd/3, or a symlink to one of them."""
+    cdef stat_t st
+    if strncmp(path, "/proc/", 6) == 0 or strncmp(path, "/dev/fd/", 8) == 0:
+        return True
+    return fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0
+
+
+cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
+    # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
+    # interpreter exists. The path is kept for `exec`. Of one that may not be executed the record has path and mode.
+    # With OUTSIDE_PIDS a path that may lead through /proc/self, which only a process of the namespace has, is left to execve.
+    cdef const char *name = ctx.pool + op.s1
+    cdef const char *cursor
+    cdef const char *end
+    cdef size_t n, m = strlen(name)
+    cdef int step, mode, best = STEP_NOT_FOUND, best_errno = ENOENT
+    if strchr(name, c'/') != NULL:
+        if m + 1 > PATH_SIZE:
+            set_errno(ENAMETOOLONG)
+            return STEP_NOT_FOUND
+        memcpy(ctx.program, name, m + 1)
+        step = is_program(ctx.program, &mode)
+        if step == STEP_NOT_FOUND and op.flags & OUTSIDE_PIDS and may_be_own(name):
+            ctx.unseen = 1
+            return 0
+        if step:
+            set_payload(ctx, ctx.program)
+            ctx.detail = mode
+            return step
+        return check_interpreter(ctx, ctx.program)
+    if m == 0:
+        set_errno(ENOENT)
+        return STEP_NOT_FOUND
+    cursor = ctx.pool + op.s2
+    while op.s2:
+        end = strchr(cursor, c':')
+        n = <size_t>(end - cursor) if end != NULL else strlen(cursor)
+        if n + m + 3 < PATH_SIZE:
+            memcpy(ctx.program, cursor, n)
+            if n == 0:
+                ctx.program[0] = c'.'
+                n = 1
+            ctx.program[n] = c'/'
+            memcpy(ctx.program + n + 1, name, m + 1)
+            step = is_program(ctx.program, &mode)
+            if step == 0:
+                ctx.detail = ctx.payload_length = 0
+                return check_interpreter(ctx, ctx.program)
+            if step != STEP_NOT_FOUND and best == STEP_NOT_FOUND and step != STEP_IS_DIRECTORY:
+                best = step
+                best_errno = errno
+                set_payload(ctx, ctx.program)
+                ctx.detail = mode
+        if end == NULL:
+            break
+        cursor = end + 1
+    set_errno(best_errno)
+    return best
