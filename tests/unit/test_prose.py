@@ -1,0 +1,117 @@
+"""The prose of the project, by the rules of CONTRIBUTING.md: words, messages, lengths."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tools import prose
+
+MAX_WORDS_PER_1000_LINES = 0.3
+
+# What is still to be rewritten. A number here may only fall.
+BUDGET: dict[str, dict[str, int]] = {
+    ".": {"line": 120, "sentence": 1, "word": 25},
+    "bench": {"word": 7},
+    "conformance": {"line": 49, "word": 136},
+    "contrib": {"line": 29, "word": 6},
+    "docs": {"line": 495, "sentence": 7, "word": 162},
+    "pyoci": {"line": 98, "word": 241},
+    "tests": {"line": 86, "word": 608},
+    "tools": {"line": 3, "word": 23},
+}
+
+
+@pytest.fixture(scope="module")
+def findings() -> list[prose.Finding]:
+    """Everything that breaks a rule today."""
+    return [finding for path in prose.files() for finding in prose.check(path)]
+
+
+def top(path: str) -> str:
+    """The directory at the top that a file is in."""
+    return path.partition("/")[0] if "/" in path else "."
+
+
+@pytest.mark.parametrize("kind", ["word", "message", "line", "sentence", "mention"])
+def test_prose_follows_the_rules(findings: list[prose.Finding], kind: str) -> None:
+    """`tools/prose.py FILE` shows each place, and what to write instead."""
+    counts = Counter(top(finding.path) for finding in findings if finding.kind == kind)
+    over = {area: count for area, count in counts.items() if count > BUDGET.get(area, {}).get(kind, 0)}
+
+    assert not over, "\n".join(
+        str(finding) for finding in findings if finding.kind == kind and top(finding.path) in over
+    )
+
+
+def check(tmp_path: Path, name: str, text: str) -> list[str]:
+    """The kinds of what is wrong with a file."""
+    file = tmp_path / name
+    file.write_text(text)
+    return [finding.kind for finding in prose.check(file)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Nobody reads it.", "It was told so.", "The file is no symlink.", "A missing file is none.", "No cgroup can be had.",
+        "Limits are done\nwithout.", "Whoever calls it knows.", "What is missing is made.", "It ends of its own accord.",
+        "The folder is removed.", "It takes a mount namespace.",
+    ],
+)  # fmt: skip
+def test_unclear_words_are_found(tmp_path: Path, text: str) -> None:
+    """Also across lines, in comments, docstrings and strings of Python and C."""
+    assert ["word"] == check(tmp_path, "page.md", text)
+    assert ["word"] == check(tmp_path, "a.py", f'"""{text}"""\n')
+    assert ["word"] == check(tmp_path, "b.py", "# " + text.replace("\n", "\n# ") + "\n")
+    assert ["word"] == check(tmp_path, "c.pxi", "cdef int f() nogil:\n    # " + text.replace("\n", "\n    # ") + "\n")
+    assert ["word"] == check(tmp_path, "d.c", f"/* {text} */\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is no symlink.", "The file is no longer open.", "It takes 3 ms.", "What is a plan?", "The user `nobody` has it.",
+        "pyoci runs the container without a cgroup.", "The kernel reports the error.",
+    ],
+)  # fmt: skip
+def test_plain_words_pass(tmp_path: Path, text: str) -> None:
+    """The same words where they are right."""
+    assert [] == check(tmp_path, "page.md", text)
+    assert [] == check(tmp_path, "a.py", f'"""{text}"""\n')
+
+
+def test_code_is_not_prose(tmp_path: Path) -> None:
+    """Names of variables are no sentences; those of functions and classes are."""
+    assert [] == check(tmp_path, "a.py", "folder = told[nobody]\nx is None\n")
+    assert ["word", "word"] == check(tmp_path, "b.py", "def test_ids_that_are_none(): ...\ndef nobody_knows(): ...\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ("cannot open log /x: permission denied", ""),
+        ("cannot open … x: is a directory", ""),
+        ("…: no such file", ""),
+        ("SCMP_ACT_NOTIFY needs `listenerPath`", ""),
+        ("Cannot open x", "begins with a capital"),
+        ("cannot open x.", "ends with a full stop"),
+        ("could not open x", "does not say `cannot <verb> <object>: <reason>`"),
+        ("failed to open x", "does not say `cannot <verb> <object>: <reason>`"),
+        ("cannot /x", "no verb after `cannot`"),
+    ],
+)
+def test_form_of_messages(message: str, fault: str) -> None:
+    """`cannot <verb> <object>: <reason>`, in lower case, without a full stop."""
+    assert fault == prose.fault_of(message)
+
+
+def test_long_lines_and_sentences_are_found(tmp_path: Path) -> None:
+    """In pages, but not in tables and code; comments in other files."""
+    long = "word " * 30
+
+    assert ["line"] == check(tmp_path, "page.md", long)
+    assert [] == check(tmp_path, "page.md", f"| {long} |\n```\n{long}\n```\n")
+    assert ["line"] == check(tmp_path, "a.py", f"# {long}\nx = '{long}'\n")
+    assert ["sentence"] == check(tmp_path, "page.md", "word\n" * 36)
+    assert [] == check(tmp_path, "page.md", "word\n" * 35 + "\n" + "word\n" * 20)
