@@ -11,7 +11,7 @@ MAX_WORDS_PER_1000_LINES = 0.3
 
 # What is still to be rewritten. A number here may only fall.
 BUDGET: dict[str, dict[str, int]] = {
-    ".": {"line": 120, "sentence": 1, "word": 25},
+    ".": {"line": 106, "sentence": 1, "word": 25},
     "bench": {"word": 7},
     "conformance": {"line": 49, "word": 136},
     "contrib": {"line": 29, "word": 6},
