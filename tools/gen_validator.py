@@ -83,7 +83,14 @@ class Compiler:
         constants = [f"{name} = {text!r}" for text, name in self.constants.items()]
         functions = ["\n".join(lines) for lines in self.functions.values()]
         return (
-            "\n\n\n".join([f'"""{docstring}"""\n\n# ruff: noqa\n\n' + "\n".join(constants), HELPERS, *functions]) + "\n"
+            "\n\n\n".join(
+                [
+                    f'"""{docstring}"""\n\n# ruff: noqa\n\nfrom pyoci.pointer import escape\n\n' + "\n".join(constants),
+                    HELPERS,
+                    *functions,
+                ]
+            )
+            + "\n"
         )
 
     def entry(self, name: str, file: str, schema: Schema) -> None:
@@ -139,8 +146,7 @@ class Compiler:
             lines.append("    for k, x in v.items():")
             # the only other property is the empty name, which means anything
             lines.append("        if k:" if "properties" in schema else "        if True:")
-            token = "k.replace('~', '~0').replace('/', '~1')"
-            body = self.check(schema["additionalProperties"], "x", f"at + '/' + {token}", f"{name}_any")
+            body = self.check(schema["additionalProperties"], "x", "at + '/' + escape(k)", f"{name}_any")
             lines.extend("            " + line for line in body)
 
     def check(self, schema: Schema, x: str, at: str, name: str) -> list[str]:

@@ -8,6 +8,7 @@ for what v2 does anyway. `devices` is not here: see device_filter.py.
 import math
 
 from pyoci.errors import CgroupError
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _hugepages(limits: "list[dict[str, Any]]", where: str) -> "Iterator[Write]":
 
 def _rdma(devices: "dict[str, Any]", where: str) -> "Iterator[Write]":
     for name, limit in devices.items():
-        at = f"{where}/{_pointer(name)}"
+        at = f"{where}/{escape(name)}"
         if not name or any(c <= " " for c in name):
             raise CgroupError(f"cannot convert rdma device {name!r}: not a name", where=at)
         counts = [
@@ -309,7 +310,7 @@ def _rdma(devices: "dict[str, Any]", where: str) -> "Iterator[Write]":
 
 def _unified(files: "dict[str, str]", where: str) -> "Iterator[Write]":
     for file, value in files.items():
-        at = f"{where}/{_pointer(file)}"
+        at = f"{where}/{escape(file)}"
         parts = file.split(".")
         if len(parts) < 2 or not all(part and WORD.issuperset(part) for part in parts):
             raise CgroupError(f"cannot write {file!r}: not the name of a cgroup v2 file", where=at)
@@ -318,11 +319,6 @@ def _unified(files: "dict[str, str]", where: str) -> "Iterator[Write]":
         # A file with a line per device takes one line in each write.
         for line in [line for line in value.split("\n") if line] or [""]:
             yield Write(file, line, at, after_clone=file == "pids.max" and line.strip() == "0")
-
-
-def _pointer(name: str) -> str:
-    """`name` as a token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 # `unified` stands last: it overrides.

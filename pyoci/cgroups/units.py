@@ -5,6 +5,7 @@ to files: what `cgroups.resources` converts is converted once. systemd has no pr
 written in any case; but it writes those of its properties again when it reloads, so a limit must be known to it.
 """
 
+from pyoci import ranges
 from pyoci.dbus.wire import Variant
 from pyoci.errors import CgroupError
 
@@ -248,18 +249,10 @@ def _bits(name: str) -> "Any":
 
 def bitmask(numbers: str, where: str) -> bytes:
     """A list such as `0-3,7` as systemd takes it: bit N of byte N // 8, as few bytes as it takes."""
-    mask = 0
-    for part in numbers.strip().split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        if not part.strip() and not numbers.strip():
-            continue
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()) or len(first + last) > 10:
-            raise CgroupError(f"cannot use `{numbers}`: not a list such as 0-3,7", where=where)
-        low, high = int(first), int(last)
-        if low > high or high > 0xFFFF:
-            raise CgroupError(f"cannot use `{numbers}`: not a list such as 0-3,7", where=where)
-        mask |= (1 << high + 1) - (1 << low)
+    try:
+        mask = ranges.bits(" ".join(numbers.split())) if numbers.strip() else 0
+    except ValueError:
+        raise CgroupError(f"cannot use `{numbers}`: not a list such as 0-3,7", where=where) from None
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 
 

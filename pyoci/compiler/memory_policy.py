@@ -4,6 +4,7 @@ Implements config-linux.md "Memory policy". The policy is set when the cgroup ha
 of cpuset.mems, would have the kernel move the policy to other nodes.
 """
 
+from pyoci import ranges
 from pyoci.compiler.operations import Op
 
 TYPE_CHECKING = False
@@ -29,19 +30,11 @@ def set_memory_policy(policy: "dict[str, Any]") -> Op:
     for name in policy.get("flags", ()):
         flags |= FLAGS[name]
     nodes = policy.get("nodes", "")
-    mask = _mask(nodes) if nodes else b""
+    bits = ranges.bits(nodes) if nodes else 0
+    mask = bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")  # an array of unsigned long
     exactly = mask and mode != TAKES_ONE and not flags & NOT_YET
     a, b, c = MODES[mode] | flags, 8 * len(mask), 1 if exactly else 0
     return Op("set_memory_policy", "/linux/memoryPolicy", mode, nodes, blob=mask, a=a, b=b, c=c)
-
-
-def _mask(nodes: str) -> bytes:
-    """A list such as `0-3,7` as an array of unsigned long, which is what the kernel reads."""
-    bits = 0
-    for item in nodes.split(","):
-        first, _, last = item.strip(" ").partition("-")
-        bits |= (1 << int(last or first) + 1) - (1 << int(first))
-    return bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")
 
 
 __all__ = ["FLAGS", "MODES", "set_memory_policy"]

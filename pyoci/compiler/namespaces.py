@@ -8,6 +8,7 @@ its maker stands, so it is made last.
 
 from pyoci.compiler.operations import ID_MAPS, JOINED_PIDS, TIME_OFFSETS, Op, sync
 from pyoci.config.constants import sysctl_namespace, sysctl_path
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
     linux = namespaces.linux
     joins: dict[str, Op] = {}
     # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
-    changed = {sysctl_namespace(sysctl_path(key)): _sysctl_where(key) for key in linux.get("sysctl", ())}
+    changed = {sysctl_namespace(sysctl_path(key)): f"/linux/sysctl/{escape(key)}" for key in linux.get("sysctl", ())}
     if linux.get("netDevices"):
         changed["network"] = "/linux/netDevices"
     for kind in _JOIN_ORDER:
@@ -217,16 +218,12 @@ def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Op]"
         yield Op("set_domainname", "/domainname", name, a=len(name.encode()))
 
 
-def _sysctl_where(key: str) -> str:
-    return f"/linux/sysctl/{key.replace('~', '~0').replace('/', '~1')}"
-
-
 def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
     """One write for each kernel parameter, through a procfs of our own."""
     for key, value in linux.get("sysctl", {}).items():
         yield Op(
             "write_sysctl",
-            _sysctl_where(key),
+            f"/linux/sysctl/{escape(key)}",
             f"sys/{sysctl_path(key)}",
             value,
             a=len(value.encode("utf-8", "surrogateescape")),

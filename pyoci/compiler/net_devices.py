@@ -6,7 +6,7 @@ since a move has to be undone when something fails after it.
 """
 
 from pyoci.compiler.operations import NET_DEVICES, Op, sync
-from pyoci.config.reader import escape
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

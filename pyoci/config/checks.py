@@ -7,9 +7,10 @@ pointer. What the host must answer (does a path exist, which controllers are the
 
 from itertools import pairwise
 
+from pyoci import linux, ranges
 from pyoci.config import constants
 from pyoci.config.messages import alternatives, found, mismatch, missing, show
-from pyoci.config.reader import escape
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 NO_ID = 0xFFFFFFFF  # (uid_t) -1: the kernel's "leave it as it is"
 PERMISSIONS = 0o777
-FILE_TYPE = 0o170000
 
 # bounds that no honest config comes near, so that a hostile one can't exhaust us
 MAX_MOUNTS = 16384
@@ -268,7 +268,7 @@ def check_io_priority(priority: "Object", at: str, say: "Say") -> None:
 
 def check_affinity(affinity: "Object", at: str, say: "Say") -> None:
     for name in ("initial", "final"):
-        if affinity.get(name) and not is_list(affinity[name]):
+        if affinity.get(name) and not ranges.is_valid(affinity[name]):
             say(f"{at}/{name}", mismatch("a list of CPUs such as 0-3,7", affinity[name]))
 
 
@@ -454,9 +454,9 @@ def check_memory_policy(policy: "Object", at: str, say: "Say") -> None:
         say(at, missing("mode"))
         return
     mode, nodes, flags = policy["mode"], policy.get("nodes", ""), policy.get("flags", [])
-    if nodes and not is_list(nodes):
+    if nodes and not ranges.is_valid(nodes):
         say(f"{at}/nodes", mismatch("a list of nodes such as 0-3,7", nodes))
-    elif nodes and max(int(number) for number in nodes.replace("-", ",").split(",")) > MAX_NODE:
+    elif nodes and max(last for _, last in ranges.parse(nodes)) > MAX_NODE:
         say(f"{at}/nodes", mismatch(f"nodes from 0 to {MAX_NODE}", nodes))
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
         if nodes:
@@ -490,7 +490,7 @@ def check_device(device: "Object", at: str, say: "Say") -> None:
         say(f"{at}/path", mismatch("a path in the container", ""))
     if device["type"] != "p":
         check_numbers(device, at, say, least=0, required=True)
-    mode = device.get("fileMode", 0) & ~FILE_TYPE
+    mode = device.get("fileMode", 0) & ~linux.S_IFMT
     if mode > PERMISSIONS:
         say(f"{at}/fileMode", mismatch("permission bits from 0 to 511 (octal 777)", device["fileMode"]))
     for name in ("uid", "gid"):
@@ -554,7 +554,7 @@ def check_cpu(cpu: "Object", at: str, say: "Say") -> None:
     if cpu.get("idle", 0) not in (0, 1):
         say(f"{at}/idle", mismatch("0 or 1", cpu["idle"]))
     for name, what in (("cpus", "CPUs"), ("mems", "memory nodes")):
-        if cpu.get(name) and not is_list(cpu[name]):
+        if cpu.get(name) and not ranges.is_valid(cpu[name]):
             say(f"{at}/{name}", mismatch(f"a list of {what} such as 0-3,7", cpu[name]))
 
 
@@ -641,17 +641,6 @@ def up_to(limit: int, items: "list[T]", at: str, say: "Say") -> "list[T]":
         return items
     say(at, f"there are {len(items)} entries, more than the limit of {limit}")
     return items[:limit]
-
-
-def is_list(text: str) -> bool:
-    """Whether `text` is a list of numbers and ranges such as `0-3,7`; a final newline is not part of one."""
-    for item in text.split(","):
-        first, hyphen, last = item.strip(" ").partition("-")
-        if not first or first.strip("0123456789") or last.strip("0123456789") or len(item) > 20:
-            return False
-        if hyphen and (not last or int(last) < int(first)):
-            return False
-    return True
 
 
 # ── Which check reads what ──────────────────────────────────────────────────────────────────────────────

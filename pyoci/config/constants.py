@@ -62,20 +62,6 @@ def sysctl_namespace(path: str) -> str:
     return ""
 
 
-def numbers(text: str) -> "list[int]":
-    """The numbers in a list such as `0-3,7`. Raises ValueError for one that no kernel has."""
-    ranges: list[tuple[int, int]] = []
-    for item in text.split(","):
-        first, _, last = item.strip(" ").partition("-")
-        if int(last or first) >= 1 << 16:
-            raise ValueError(text)
-        ranges.append((int(first), int(last or first)))
-    found: list[int] = []
-    for start, end in sorted(ranges):  # each number once, however often it is named
-        found += range(max(start, found[-1] + 1) if found else start, end + 1)
-    return found
-
-
 def is_cgroup_file(name: str) -> bool:
     """Whether `name` has the form of a cgroup's file, such as `memory.max`: words with dots between them."""
     words = name.split(".")

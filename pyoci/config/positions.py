@@ -2,6 +2,7 @@
 
 from pyoci.config import reader
 from pyoci.config.messages import MAX_SHOWN
+from pyoci.pointer import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Positions:
         wanted: dict[str, Any] = {}
         for pointer in pointers:
             node = wanted
-            for token in tokens(pointer):
+            for token in split(pointer):
                 node = node.setdefault(token, {})
         self._text = text
         self._places = reader.parse(text, wanted)[2]
@@ -45,8 +46,3 @@ class Positions:
         while pointer not in self._places:
             pointer = pointer.rpartition("/")[0]
         return self._places[pointer]
-
-
-def tokens(pointer: str) -> list[str]:
-    """The reference tokens of a JSON pointer (RFC 6901)."""
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]

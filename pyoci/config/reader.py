@@ -4,6 +4,7 @@ Slow and plain. It goes on after faults that leave the structure clear (a repeat
 surrogate), so that all of them are reported, and stops at the first that does not.
 """
 
+from pyoci import pointer
 from pyoci.config.jsonio import MAX_DEPTH, MAX_DIGITS, Real
 from pyoci.config.messages import show
 from pyoci.errors import Problem
@@ -33,13 +34,6 @@ def parse(text: str, wanted: "dict[str, Any] | None" = None) -> "tuple[Any, list
     except _Stop:
         value = None
     return value, reader.problems, reader.places
-
-
-def escape(token: str) -> str:
-    """A reference token of a JSON pointer (RFC 6901)."""
-    if "~" in token or "/" in token:
-        return token.replace("~", "~0").replace("/", "~1")
-    return token
 
 
 class _Stop(Exception):
@@ -288,7 +282,7 @@ class _Reader:
         return show(text[at : max(end, at + 1)])
 
     def pointer(self) -> str:
-        return "".join(["/" + escape(token) for token in self.path])
+        return pointer.join(self.path)
 
     def say(self, message: str, at: int) -> None:
         self.problems.append(Problem(self.pointer(), message, *place(self.text, at)))

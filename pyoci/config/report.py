@@ -9,8 +9,8 @@ import re
 from pyoci.config import diagnosis
 from pyoci.config._schemas import SCHEMAS
 from pyoci.config.messages import expected
-from pyoci.config.reader import escape
 from pyoci.errors import Problem
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import posix
 
-from pyoci import _native, state
+from pyoci import _native, ranges, state
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
@@ -38,7 +38,6 @@ from pyoci.compiler.operations import (
     encode,
     sync,
 )
-from pyoci.config.constants import numbers
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import files, hooks
 from pyoci.parent import explain
@@ -624,7 +623,7 @@ class Launch:
 
     def _set_affinity(self, op: Op) -> None:
         try:
-            posix.sched_setaffinity(self.pid, numbers(op.s1))
+            posix.sched_setaffinity(self.pid, ranges.numbers(op.s1))
         except ValueError as error:
             raise OSError(errno.EINVAL, "") from error
 

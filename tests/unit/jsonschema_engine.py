@@ -10,7 +10,7 @@ from referencing.jsonschema import DRAFT202012
 
 from pyoci.config._schemas import SCHEMAS
 from pyoci.config.messages import expected
-from pyoci.config.reader import escape
+from pyoci.pointer import escape
 
 
 class jsonschema_faults:  # noqa: N801

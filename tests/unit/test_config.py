@@ -12,7 +12,7 @@ import pytest
 
 from pyoci import config
 from pyoci.config import checks, constants
-from pyoci.config.positions import Positions, tokens
+from pyoci.config.positions import Positions
 from pyoci.config.report import report
 from pyoci.errors import ConfigError
 
@@ -826,7 +826,6 @@ def test_positions() -> None:
     text = '{\n "a/b": {"~": [1,\n  {"x": 2}]},\n "": 3}'
     places = Positions(text, ["/a~1b/~0/1/x", "/a~1b/~0/1", "/a~1b/~0/7/y", "/", "", "/nothing"])
 
-    assert ["a/b", "~", "1", "x"] == tokens("/a~1b/~0/1/x")
     assert (3, 9) == places.value("/a~1b/~0/1/x")
     assert (3, 4) == places.name("/a~1b/~0/1/x")
     assert (3, 3) == places.value("/a~1b/~0/1") == places.name("/a~1b/~0/1")
@@ -991,21 +990,6 @@ def test_repeated_process() -> None:
 
 
 # ── Names ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("0", [0]),
-        ("7,0-3", [0, 1, 2, 3, 7]),
-        ("0-3,2-5,1", [0, 1, 2, 3, 4, 5]),
-        (",".join(["0-65535"] * 200), list(range(65536))),
-    ],
-    ids=["one", "unsorted", "overlapping", "flood"],
-)
-def test_numbers_of_a_list(text: str, expected: list[int]) -> None:
-    """Each counts once: a list of some megabytes names them a trillion times."""
-    assert expected == constants.numbers(text)
 
 
 def test_capabilities_have_the_kernel_s_numbers() -> None:
