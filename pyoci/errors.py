@@ -44,6 +44,11 @@ class PyociError(Exception):
         self.where = where
         self.hint = hint
 
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer to the value at fault, or "": `where` may also name an option or a variable."""
+        return self.where if self.where.startswith("/") else ""
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text} (hint: {self.hint})" if self.hint else text
@@ -82,6 +87,11 @@ class ConfigError(PyociError):
         tail = f" (and {more} more: see `pyoci validate`)" if more else ""
         super().__init__(first + tail)
         self.problems = list(problems)
+
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer of the first problem."""
+        return self.problems[0].where
 
 
 class ContainerNotFound(PyociError):

@@ -24,8 +24,19 @@ FOLDER = ROOT / "docs" / "man"
 PROPERTIES = textwrap.fill(", ".join(f"*{name}*" for name in ANNOTATED) + ".", 120)
 
 ERRORS = """\
-An error is one line on standard error, and the same text is one line in `--log`. It is written last, and nothing
-else is written there unless `--debug` or `--log-level` asks for it. Nothing is left behind by a command that fails.
+A command that fails writes its error last, as one line on standard error and one line in `--log`. The log gets other
+messages only if `--debug` or `--log-level` asks for them. A failed command leaves nothing behind.
+
+With `--log-format json`, a line of the log is an object with these keys:
+
+- **level**: *error*, *warning*, *info* or *debug*.
+- **msg**: the whole message.
+- **time**: the time in UTC, as in RFC 3339.
+- **pointer**: for an error that has one, the JSON pointer (RFC 6901) to the value at fault in *config.json*, or in the
+  file of `--process` or `--resources`.
+- **hint**: for an error that has one, what the caller can do.
+
+If a line would be longer than 8191 bytes, pyoci leaves out **pointer** and **hint**, then shortens **msg**.
 """
 
 EXAMPLES = {

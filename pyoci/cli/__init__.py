@@ -371,7 +371,11 @@ def _root(given: Values) -> str:
     if not root:
         rootless = runtime_dir and (posix.geteuid() != 0 or _in_user_namespace())
         root = f"{runtime_dir}/pyoci" if rootless else "/run/pyoci"
-    return root if root.startswith("/") else f"{posix.getcwd()}/{root}"
+    if root.startswith("/"):
+        return root
+    from pyoci.compiler.paths import join
+
+    return join(posix.getcwd(), root)
 
 
 def _in_user_namespace() -> bool:
@@ -424,15 +428,12 @@ def _fail(error: BaseException, given: Values) -> int:
         log = Log()
     if not isinstance(error, PyociError):
         log.debug(_trace(error.__traceback__))
-    log.error(_describe(error))
+    if isinstance(error, PyociError):
+        log.error(str(error), pointer=error.pointer, hint=error.hint)
+    else:
+        log.error(f"internal error: {type(error).__name__}: {error}")
     log.close()
     return error.status if isinstance(error, PyociError) else 1
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, PyociError):
-        return str(error)
-    return f"internal error: {type(error).__name__}: {error}"
 
 
 def _trace(traceback: "TracebackType | None") -> str:

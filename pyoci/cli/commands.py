@@ -216,12 +216,13 @@ def list_containers(call: Call) -> int:
 def spec(call: Call) -> int:
     """`pyoci spec`."""
     from pyoci.cli import spec
+    from pyoci.compiler.paths import join
 
     config = spec.default()
     if call.options.on("rootless"):
         config = spec.rootless(config, posix.geteuid(), posix.getegid())
-    path = _join(call.path("bundle"), call.options.text("file") or "config.json")
-    spec.write(path, _json(config, indent=2))
+    directory, file = call.path("bundle"), call.options.text("file") or "config.json"
+    spec.write(join(directory, file) if directory else file, _json(config, indent=2))
     return 0
 
 
@@ -444,8 +445,6 @@ def _json(value: object, indent: "int | None" = None) -> str:
 
 
 def _absolute(path: str) -> str:
-    return _join(posix.getcwd(), path)
+    from pyoci.compiler.paths import join
 
-
-def _join(folder: str, path: str) -> str:
-    return path if path.startswith("/") or not folder else f"{folder.rstrip('/')}/{path}"
+    return join(posix.getcwd(), path)

@@ -18,21 +18,23 @@ import time
 
 from pyoci.errors import PyociError, UsageError, reason
 from pyoci.host import files
+from pyoci.linux import S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Render = Callable[[str, str], str]  # (level, message) -> line
+    Fields = Mapping[str, str]  # what an entry of a JSON log says besides level, message and time
+    Render = Callable[[str, str, Fields], str]  # (level, message, fields) -> line
 
 LEVELS = {"error": 0, "warning": 1, "info": 2, "debug": 3}
 
-_PATIENCE = 2  # seconds for a log that has no room; once: what comes later is lost at once
+_TIMEOUT = 2  # seconds to wait for a full log to take a message; after the first timeout the log waits no more
 _STANDARD_ERROR = 2
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
-_LONGEST_LINE = 8191  # conmon reads this many bytes of standard error, once
+MAX_LINE = 8191  # conmon reads this many bytes of standard error, once
 _CUT = " [truncated]"
-_ROOM = _LONGEST_LINE // 2  # bytes of the warnings on standard error, ahead of the error
+_ROOM = MAX_LINE // 2  # bytes of the warnings on standard error, ahead of the error
+_NO_FIELDS: "Fields" = {}
 _OVERHEAD = len("warning: \n")
 _MORE = "pyoci leaves out further warnings (hint: pass --log-level warning)"
 # Names of descriptors that we hold. They are symbolic links, which a log file must not be.
@@ -67,13 +69,18 @@ class Log:
         """Whether debug messages are kept: what makes them may be expensive."""
         return self._level == LEVELS["debug"]
 
-    def error(self, message: str) -> None:
-        """Report why the command failed: the same line in the log and on standard error."""
+    def error(self, message: str, *, pointer: str = "", hint: str = "") -> None:
+        """Report why the command failed: the same line in the log and on standard error.
+
+        A JSON log gets two more keys: `pointer`, the JSON pointer to the value at fault, and `hint`. Either is left
+        out if it is empty, and both if the line would not have room for them.
+        """
+        fields = {name: text for name, text in (("pointer", pointer), ("hint", hint)) if text}
         if self._sink:
-            self._sink.write("error", message)
+            self._sink.write("error", message, fields)
             _write_line(_STANDARD_ERROR, "error", message, _plain)
         else:
-            self._on_standard_error("error", message)
+            self._on_standard_error("error", message, fields)
 
     def warning(self, message: str) -> None:
         """Say what the user may want to know, though the command goes on."""
@@ -95,26 +102,26 @@ class Log:
         if self._sink:
             self._sink.write(level, message)
         elif not self._quiet and self._room > 0:
-            self._room -= len(printable(message[:_LONGEST_LINE]).encode("utf-8", "replace")) + _OVERHEAD
+            self._room -= len(printable(message[:MAX_LINE]).encode("utf-8", "replace")) + _OVERHEAD
             self._on_standard_error(level, message if self._room > 0 else _MORE)
 
-    def _on_standard_error(self, level: str, message: str) -> None:
-        _write_line(_STANDARD_ERROR, level, message, _json if self._render is _json else _plain)
+    def _on_standard_error(self, level: str, message: str, fields: "Fields" = _NO_FIELDS) -> None:
+        _write_line(_STANDARD_ERROR, level, message, _json if self._render is _json else _plain, fields)
 
 
 class _File:
     """A log file, or a descriptor that stands for one."""
 
-    __slots__ = ("_fd", "_patience", "_render")
+    __slots__ = ("_fd", "_render", "_timeout")
 
     def __init__(self, fd: int, render: "Render") -> None:
         self._fd = fd
         self._render = render
-        self._patience = _PATIENCE
+        self._timeout = _TIMEOUT
 
-    def write(self, level: str, message: str) -> None:
-        if not _write_line(self._fd, level, message, self._render, self._patience):
-            self._patience = 0
+    def write(self, level: str, message: str, fields: "Fields" = _NO_FIELDS) -> None:
+        if not _write_line(self._fd, level, message, self._render, fields, self._timeout):
+            self._timeout = 0
 
     def close(self) -> None:
         if self._fd > _STANDARD_ERROR:
@@ -124,7 +131,7 @@ class _File:
 class _Service:
     """The journal or the system log: a socket that takes one datagram per message."""
 
-    __slots__ = ("_identifier", "_patience", "_socket", "_template")
+    __slots__ = ("_identifier", "_socket", "_template", "_timeout")
     # The numbers are syslog's; facility 3 is "system daemons".
     PRIORITIES = {"error": 3, "warning": 4, "info": 6, "debug": 7}
     FACILITY = 3 << 3
@@ -141,16 +148,16 @@ class _Service:
             raise
         self._identifier = identifier
         self._template = template
-        self._patience = _PATIENCE
+        self._timeout = _TIMEOUT
 
-    def write(self, level: str, message: str) -> None:
-        if not _write_line(self._socket.fileno(), level, message, self._datagram, self._patience):
-            self._patience = 0
+    def write(self, level: str, message: str, fields: "Fields" = _NO_FIELDS) -> None:
+        if not _write_line(self._socket.fileno(), level, message, self._datagram, fields, self._timeout):
+            self._timeout = 0
 
     def close(self) -> None:
         self._socket.close()
 
-    def _datagram(self, level: str, message: str) -> str:
+    def _datagram(self, level: str, message: str, _: "Fields") -> str:
         priority = self.PRIORITIES[level]
         return self._template.format(
             name=self._identifier, text=message, priority=priority, code=self.FACILITY | priority
@@ -188,7 +195,7 @@ def _open_file(path: str) -> int:
     how = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
     st = posix.fstat(fd)
-    if st.st_nlink > 1 and st.st_mode & _S_IFMT == _S_IFREG:  # a user who may not write to a file may link it here
+    if st.st_nlink > 1 and st.st_mode & S_IFMT == S_IFREG:  # a user who may not write to a file may link it here
         posix.close(fd)
         raise PyociError(f"cannot open log {path}: it has several names (hard links)")
     return fd
@@ -210,37 +217,37 @@ def _printable_character(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def write_all(fd: int, text: str) -> None:
-    """Write `text` to `fd`, all of it. Raises OSError."""
-    files.write_all(fd, text.encode("utf-8", "replace"))
-
-
 def print_data(text: str) -> int:
     """Write what a command was asked for to standard output; 0, as exit status. Raises PyociError."""
     try:
-        write_all(1, text)
+        files.write_all(1, text.encode("utf-8", "replace"))
     except OSError as error:
         raise PyociError(f"cannot write to standard output: {reason(error.errno or 0)}") from error
     return 0
 
 
-def _write_line(fd: int, level: str, message: str, render: "Render", patience: float = 0) -> bool:
-    """Write one line in one write(2). A line that can't be written is lost, since errors have no other place to go.
+def _write_line(
+    fd: int, level: str, message: str, render: "Render", fields: "Fields" = _NO_FIELDS, timeout: float = 0
+) -> bool:
+    """Write one line in one write(2), without `fields` if it is too long, and then shortened.
 
-    Waits up to `patience` seconds for room in a descriptor that does not block. False if there was none.
+    Waits up to `timeout` seconds for room in a descriptor that does not block. False if there was none. Ignores any
+    other failure, since there is no other place to report it.
     """
-    text = printable(message[:_LONGEST_LINE])
-    line = render(level, text).encode("utf-8", "replace")
-    while len(line) > _LONGEST_LINE:
+    text = printable(message[:MAX_LINE])
+    line = render(level, text, fields).encode("utf-8", "replace")
+    if fields and len(line) > MAX_LINE:
+        line = render(level, text, _NO_FIELDS).encode("utf-8", "replace")
+    while len(line) > MAX_LINE:
         # A rendered character has at most 12 bytes, so a round cuts little more than what is too much.
-        surplus = len(line) - _LONGEST_LINE
+        surplus = len(line) - MAX_LINE
         text = text.removesuffix(_CUT)[: -(surplus // 12 + len(_CUT) + 1)] + _CUT
-        line = render(level, text).encode("utf-8", "replace")
+        line = render(level, text, _NO_FIELDS).encode("utf-8", "replace")
     try:
         try:
             posix.write(fd, line)
         except BlockingIOError:
-            _wait_for_room(fd, patience)
+            _wait_for_room(fd, timeout)
             posix.write(fd, line)
     except BlockingIOError:
         return False
@@ -257,17 +264,18 @@ def _wait_for_room(fd: int, seconds: float) -> None:
     poll.poll(seconds * 1000)
 
 
-def _plain(level: str, text: str) -> str:
+def _plain(level: str, text: str, _: "Fields") -> str:
     return f"{text}\n" if level == "error" else f"{level}: {text}\n"
 
 
-def _json(level: str, text: str) -> str:
+def _json(level: str, text: str, fields: "Fields") -> str:
     from pyoci.config.jsonio import quote
 
-    return f'{{"level":"{level}","msg":{quote(text)},"time":"{_now()}"}}\n'
+    more = "".join([f',"{name}":{quote(value)}' for name, value in fields.items()])
+    return f'{{"level":"{level}","msg":{quote(text)},"time":"{_now()}"{more}}}\n'
 
 
-def _logfmt(level: str, text: str) -> str:
+def _logfmt(level: str, text: str, _: "Fields") -> str:
     from pyoci.config.jsonio import quote
 
     return f'time="{_now()}" level={level} msg={quote(text)}\n'

@@ -3,8 +3,8 @@
 import errno
 import posix
 
-from pyoci.cli.log import write_all
 from pyoci.errors import PyociError, reason
+from pyoci.host import files
 from pyoci.version import SPEC
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def write(path: str, text: str) -> None:
     try:
         fd = posix.open(path, flags, 0o666)
         try:
-            write_all(fd, text)
+            files.write_all(fd, text.encode("utf-8", "replace"))
         finally:
             posix.close(fd)
     except OSError as error:

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -583,3 +584,32 @@ def test_a_poststop_hook_that_fails(runtime):
     runtime("create", "-b", runtime.bundle, "c1")
     assert (0, "", "") == runtime("delete", "c1")
     assert "" == runtime.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "hint"),
+    [
+        ({"cwd": "relative"}, "/process/cwd", None),
+        ({"args": ["/none"]}, "/process/args/0", None),
+        ({"args": ["none"], "env": ["PATH=/x"]}, "/process/args/0", "it is /x"),
+    ],
+    ids=["config", "missing", "hint"],
+)
+def test_json_log_names_the_value_at_fault(runtime, changes: dict[str, Any], pointer: str, hint: str | None) -> None:
+    """A program that calls pyoci gets the JSON pointer without taking the message apart."""
+    runtime.config["process"] |= changes
+    (runtime.bundle / "config.json").write_text(json.dumps(runtime.config))
+    status, _, err = runtime("create", "--bundle", runtime.bundle, "pointer")
+    entry = json.loads(runtime.log.read_text().splitlines()[-1])
+
+    assert (1, pointer, hint, err.rstrip("\n")) == (status, entry["pointer"], entry.get("hint"), entry["msg"])
+
+
+def test_json_log_has_the_hint(runtime) -> None:
+    """An error without a place in a document has no pointer."""
+    status, _, err = runtime("state", "--bundel", "x")
+    entry = json.loads(runtime.log.read_text().splitlines()[-1])
+
+    assert (1, err.rstrip("\n")) == (status, entry["msg"])
+    assert {"level", "msg", "time", "hint"} == set(entry)
+    assert err.endswith(f"(hint: {entry['hint']})\n")

@@ -8,12 +8,14 @@ import socket
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from pyoci.cli import log as log_module
-from pyoci.cli.log import Log, printable, write_all
+from pyoci.cli.log import Log, print_data, printable
 from pyoci.errors import PyociError, UsageError
+from pyoci.host import files
 
 
 @pytest.fixture
@@ -42,6 +44,40 @@ def test_json_line_has_exactly_the_three_members_in_rfc_3339(path):
 
     assert {"level", "msg", "time"} == set(entry)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["time"], re.ASCII)
+
+
+def test_json_line_has_pointer_and_hint_behind_the_message(path: Path) -> None:
+    """A program that reads the log gets both apart from the message, whose text engines match."""
+    Log(str(path), format="json").error("/a~1b: no (hint: yes)", pointer="/a~1b", hint='say "yes"')
+    (line,) = path.read_text().splitlines()
+
+    assert {"pointer": "/a~1b", "hint": 'say "yes"'} == {key: json.loads(line)[key] for key in ("pointer", "hint")}
+    assert ["level", "msg", "time", "pointer", "hint"] == list(json.loads(line))
+
+
+@pytest.mark.parametrize("fields", [{"pointer": "/a"}, {"hint": "h"}])
+def test_json_line_leaves_out_an_empty_field(path: Path, fields: dict[str, str]) -> None:
+    """An error has a pointer, a hint, both or neither."""
+    Log(str(path), format="json").error("x", **fields)
+
+    assert {"level", "msg", "time", *fields} == set(read_json(path)[0])
+
+
+def test_json_line_prefers_the_message_to_pointer_and_hint(path: Path) -> None:
+    """The line stays within 8191 bytes, and the message is what it would be without them."""
+    log = Log(str(path), format="json")
+    for fields in ({}, {"pointer": "/" + "p" * 5000, "hint": "h"}):
+        log.error("x" * 4000, **fields)
+    without, line = read_json(path)
+
+    assert (without["msg"], {"level", "msg", "time"}) == (line["msg"], set(line))
+
+
+def test_text_log_has_no_pointer_and_hint(path: Path) -> None:
+    """Their text is in the message."""
+    Log(str(path)).error("x", pointer="/a", hint="h")
+
+    assert path.read_text().endswith(' level=error msg="x"\n')
 
 
 def test_time_is_utc(path, monkeypatch):
@@ -301,11 +337,11 @@ def test_absent_service_is_an_error(tmp_path, monkeypatch):
         Log("syslog:x")
 
 
-def test_write_all_finishes_partial_writes(monkeypatch):
+def test_print_data_finishes_partial_writes(monkeypatch):
     """A pipe may take less than was given."""
     written = []
-    monkeypatch.setattr(log_module.posix, "write", lambda _fd, data: written.append(bytes(data[:3])) or len(data[:3]))
-    write_all(1, "12345678")
+    monkeypatch.setattr(files.posix, "write", lambda _fd, data: written.append(bytes(data[:3])) or len(data[:3]))
+    print_data("12345678")
 
     assert b"12345678" == b"".join(written)
 
@@ -336,7 +372,7 @@ def full_syslog(tmp_path, monkeypatch):
 
 def test_log_without_room(full_syslog, monkeypatch):
     """It is waited for once, and not for ever."""
-    monkeypatch.setattr(log_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(log_module, "_TIMEOUT", 0.2)
     log = Log("syslog:x", level="warning")
     begin = time.monotonic()
     log.warning("lost")
