@@ -32,11 +32,12 @@ With `--log-format json`, a line of the log is an object with these keys:
 - **level**: *error*, *warning*, *info* or *debug*.
 - **msg**: the whole message.
 - **time**: the time in UTC, as in RFC 3339.
+- **error**: the class of an error that pyoci expects, such as *ContainerNotFound* or *StatusError*.
 - **pointer**: for an error that has one, the JSON pointer (RFC 6901) to the value at fault in *config.json*, or in the
   file of `--process` or `--resources`.
 - **hint**: for an error that has one, what the caller can do.
 
-If a line would be longer than 8191 bytes, pyoci leaves out **pointer** and **hint**, then shortens **msg**.
+If a line would be longer than 8191 bytes, pyoci leaves out **error**, **pointer** and **hint**, then shortens **msg**.
 """
 
 EXAMPLES = {

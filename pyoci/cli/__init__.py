@@ -429,7 +429,7 @@ def _fail(error: BaseException, given: Values) -> int:
     if not isinstance(error, PyociError):
         log.debug(_trace(error.__traceback__))
     if isinstance(error, PyociError):
-        log.error(str(error), pointer=error.pointer, hint=error.hint)
+        log.error(str(error), kind=type(error).__name__, pointer=error.pointer, hint=error.hint)
     else:
         log.error(f"internal error: {type(error).__name__}: {error}")
     log.close()

@@ -69,13 +69,13 @@ class Log:
         """Whether debug messages are kept: what makes them may be expensive."""
         return self._level == LEVELS["debug"]
 
-    def error(self, message: str, *, pointer: str = "", hint: str = "") -> None:
+    def error(self, message: str, *, kind: str = "", pointer: str = "", hint: str = "") -> None:
         """Report why the command failed: the same line in the log and on standard error.
 
-        A JSON log gets two more keys: `pointer`, the JSON pointer to the value at fault, and `hint`. Either is left
-        out if it is empty, and both if the line would not have room for them.
+        A JSON log gets three more keys: `error`, the class of pyoci.errors; `pointer`, the JSON pointer to the value at
+        fault; and `hint`. Each is left out if it is empty, and all if the line would not have room for them.
         """
-        fields = {name: text for name, text in (("pointer", pointer), ("hint", hint)) if text}
+        fields = {name: text for name, text in (("error", kind), ("pointer", pointer), ("hint", hint)) if text}
         if self._sink:
             self._sink.write("error", message, fields)
             _write_line(_STANDARD_ERROR, "error", message, _plain)

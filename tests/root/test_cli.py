@@ -611,5 +611,5 @@ def test_json_log_has_the_hint(runtime) -> None:
     entry = json.loads(runtime.log.read_text().splitlines()[-1])
 
     assert (1, err.rstrip("\n")) == (status, entry["msg"])
-    assert {"level", "msg", "time", "hint"} == set(entry)
+    assert {"level", "msg", "time", "error", "hint"} == set(entry)
     assert err.endswith(f"(hint: {entry['hint']})\n")

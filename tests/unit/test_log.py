@@ -46,13 +46,14 @@ def test_json_line_has_exactly_the_three_members_in_rfc_3339(path):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["time"], re.ASCII)
 
 
-def test_json_line_has_pointer_and_hint_behind_the_message(path: Path) -> None:
-    """A program that reads the log gets both apart from the message, whose text engines match."""
-    Log(str(path), format="json").error("/a~1b: no (hint: yes)", pointer="/a~1b", hint='say "yes"')
+def test_json_line_has_class_pointer_and_hint_behind_the_message(path: Path) -> None:
+    """A program that reads the log gets them apart from the message, whose text engines match."""
+    Log(str(path), format="json").error("/a~1b: no (hint: yes)", kind="HookError", pointer="/a~1b", hint='say "yes"')
     (line,) = path.read_text().splitlines()
+    members = list(json.loads(line).items())
 
-    assert {"pointer": "/a~1b", "hint": 'say "yes"'} == {key: json.loads(line)[key] for key in ("pointer", "hint")}
-    assert ["level", "msg", "time", "pointer", "hint"] == list(json.loads(line))
+    assert [("error", "HookError"), ("pointer", "/a~1b"), ("hint", 'say "yes"')] == members[3:]
+    assert ["level", "msg", "time"] == [name for name, _ in members[:3]]
 
 
 @pytest.mark.parametrize("fields", [{"pointer": "/a"}, {"hint": "h"}])
