@@ -1,7 +1,7 @@
-"""What the tests of all engines have in common: where they run, what they leave behind, what they found.
+"""Fixtures and options of all engines' tests: where they run, what must be left behind, how results are reported.
 
-Outside of an engine's machine only test_engines.py is collected; inside of it only the engine's own folder. A row of
-docs/engines.md is a test: its docstring is the feature.
+Outside an engine's machine, pytest collects only test_engines.py; inside, only the directory of the engine. Each test
+is a row of build/engines/results.md (`tools/engines`), and its docstring names the feature.
 """
 
 import json
@@ -31,15 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the report."""
-    config.addinivalue_line("markers", "needs(controller…): the cgroup v2 controllers that the feature is made of")
-    config.addinivalue_line("markers", "differs(sentence): in what way, seen from the engine, pyoci is not runc")
+    config.addinivalue_line("markers", "needs(controller…): the cgroup v2 controllers that the feature needs")
+    config.addinivalue_line("markers", "differs(sentence): how runc differs, for docs/engines.md")
     config.addinivalue_line(
         "markers", "cgroup: about the container's cgroup, so ./test runs it with the systemd driver, too"
     )
     config.addinivalue_line("markers", "driver(name): with this cgroup driver only")
-    config.addinivalue_line(
-        "markers", "section(name): where its row stands in docs/engines.md, if not below its engine"
-    )
+    config.addinivalue_line("markers", "section(name): the section of its row in the results, if it is not its engine")
     config.addinivalue_line("markers", "compares: with pyoci only, since it uses both runtimes")
     if INSIDE:
         config.pluginmanager.register(Report(config), "engine-report")
@@ -47,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before may_skip is looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this machine has not what it takes for."""
+    """Skip tests that need what this machine lacks."""
     if INSIDE and config.getoption("--needs"):
         items[:] = [item for item in items if any(item.iter_markers("needs"))]
     driver = "systemd" if SYSTEMD else "cgroupfs"
@@ -64,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Report:
-    """Collects the rows, and prints them as the last line of the run."""
+    """Collects the rows and prints them as the last line of the run."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config

@@ -1,7 +1,7 @@
-"""Real engines with pyoci as their runtime: where they run, and what a run of their tests says.
+"""Run the tests of real engines, with pyoci or runc as their runtime.
 
-The tests of an engine lie in a folder of its name in tests/engines. They run inside a Debian that has it, apart from this
-host, as tests/engines/machine makes it; `Run` starts them from outside.
+The tests of an engine are in the directory of its name in tests/engines. They run inside a Debian that has the engine,
+separated from this host by tests/engines/machine. `run` starts them from outside.
 """
 
 import json
@@ -15,12 +15,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINE = CHECKOUT / "tests/engines/machine"
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
-OLD, NEWEST = "bookworm", "sid"  # Debian's: what the tests use, and what docs/engines.md is about
-# Docker 26 of the stable release loses the output of more short containers on a busy machine (support/docker.py), and Podman 5.4
-# can't remove a container whose conmon was killed: with runc as well. Its containerd 1.7 lacks what a current kubelet asks for.
+OLD, NEWEST = "bookworm", "sid"  # suites of Debian with the engines of the tests
+# The stable release is too old. Its Docker 26 loses output of short containers on a busy machine (support/docker.py),
+# and its Podman 5.4 cannot remove a container whose conmon was killed, with runc as well. Its containerd 1.7 lacks
+# calls of a current kubelet.
 SUITES = {"docker": NEWEST, "containerd": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
-# The engines, and the packages that have them and what they use.
+# The engines and their packages.
 _PODMAN = [
     "podman",
     "buildah",
@@ -50,26 +51,26 @@ ENGINES = {
     "podman4": [*_PODMAN, "iptables"],
     "buildah": _PODMAN,
 }
-# Where the tests can run, and the command that runs another one there.
+# Where the tests can run, and the command that runs another command there.
 MACHINES: dict[str, tuple[str | Path, ...]] = {
     "host": (),
     "uml": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--"),
     "qemu": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--"),
     "systemd": (),
     "uml-systemd": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--systemd", "--"),
-    # the Debian's own systemd, which is newer
+    # with the newer systemd of that Debian
     "uml-newest-systemd": (CHECKOUT / "tests/vm/uml", "--timeout", "1800", "--"),
     "qemu-systemd": (CHECKOUT / "tests/vm/qemu", "--timeout", "3600", "--systemd", "--"),
 }
-SYSTEMD = os.path.isdir("/run/systemd/system")  # this is such a machine: engines are to have it make cgroups
+SYSTEMD = os.path.isdir("/run/systemd/system")  # engines use the systemd driver
 
 
 @dataclass
 class Run:
-    """What a run of an engine's tests came to.
+    """The outcome of an engine's tests.
 
     `rows` are the features: {engine, version, machine, runtime, feature, result, note}, where `result` is "works",
-    "fails" or "needs", and `note` says what is needed, or in what way it differs.
+    "fails" or "needs", and `note` says what is missing, or how runc differs.
     """
 
     status: int
@@ -91,8 +92,9 @@ def run(
         engine: Its name in `ENGINES`.
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
-        machine: Its name in `MACHINES`. On others than the host's kernel only features that need a controller are tested.
-        suite: The Debian that has the engine; None for the one in `SUITES`.
+        machine: Its name in `MACHINES`. Other kernels than the host's run only features that need a controller.
+        tested.
+        suite: The suite of Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """
     debian = suite or SUITES[engine]
@@ -118,7 +120,7 @@ def run(
         "PYOCI_ENGINE": engine,
         "PYOCI_ENGINE_MACHINE": machine,
     }
-    if machine != "host":  # it has no network to fetch packages by
+    if machine != "host":  # machines have no network to fetch packages
         subprocess.run([CHECKOUT / "tools/debian", debian, *COMMON, *ENGINES[engine], "--", "true"], check=True)
     with subprocess.Popen(
         command,
@@ -132,7 +134,7 @@ def run(
         try:
             said, _ = process.communicate(timeout=timeout)
         except BaseException:
-            process.terminate()  # the machine ends what is in it, which a killed one could not
+            process.terminate()  # SIGTERM lets the machine end its processes; SIGKILL would not
             try:
                 process.communicate(timeout=60)
             finally:

@@ -60,7 +60,7 @@ exec sleep 99
 
 
 @pytest.mark.driver("cgroupfs")  # systemd ends a scope without processes
-@pytest.mark.differs("With runc exec fails: the cgroup that it has noted is gone.")
+@pytest.mark.differs("`exec` of runc fails after the container's init process has moved to another cgroup.")
 def test_exec_after_init_has_moved(privileged):
     """ExecSync in a privileged container that has moved to another cgroup and removed its first, as buildkitd does."""
     new = Path("/sys/fs/cgroup/moved")
@@ -197,9 +197,7 @@ def device(tmp_path):
     path.unlink()
 
 
-@pytest.mark.differs(
-    "With runc the working directory of a createContainer hook is the root filesystem, not the bundle."
-)
+@pytest.mark.differs("runc starts createContainer hooks in the root filesystem instead of the bundle.")
 def test_device_with_a_hook(pod, device, runtime):
     """A CDI device, as device plugins give it: its createContainer hook mounts into rootfs."""
     if runtime == "runc":

@@ -305,9 +305,7 @@ def test_cgroupns(docker):
 
 
 @pytest.mark.cgroup
-@pytest.mark.differs(
-    "pyoci removes the parents that it made together with the last container in them; runc leaves them."
-)
+@pytest.mark.differs("pyoci removes parent cgroups that it created with the last container in them; runc leaves them.")
 def test_cgroup_parent(docker):
     """run --cgroup-parent."""
     parent = "some-where.slice" if SYSTEMD else "/some/where"

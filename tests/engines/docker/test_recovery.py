@@ -16,7 +16,7 @@ from tests.support.leaks import Leaks, processes
 
 STEPS = 6  # moments in the course of a command
 COURSE = 0.3  # seconds that a command takes, about
-KILLED = pytest.mark.differs("runc, when it is killed on the way, may leave a cgroup or a process for good.")
+KILLED = pytest.mark.differs("If runc is killed in the middle of a command, it can leave a cgroup or a process behind.")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def kill(pid):
     return state not in "ZX"
 
 
-@pytest.mark.differs("runc, when it is killed on the way, may leave a cgroup or a process for good.")
+@pytest.mark.differs("If runc is killed in the middle of a command, it can leave a cgroup or a process behind.")
 @pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15])
 def test_conmon_is_killed_in_create(either, delay):
     """kill -9 of conmon while the container is made, then rm --force."""
@@ -56,7 +56,7 @@ def test_conmon_is_killed_in_create(either, delay):
     assert "well" == either("run", "--rm", "--name", "box", "busybox", "echo", "well")
 
 
-@pytest.mark.differs("With runc the hook goes on, and the cgroup stays.")
+@pytest.mark.differs("If conmon is killed while a hook runs, runc leaves the hook and the cgroup.")
 def test_conmon_is_killed_while_a_hook_runs(podman):
     """kill -9 of conmon while a createRuntime hook runs: the hook and what was made end with it."""
     hooks = podman.folder / "slow"

@@ -126,9 +126,7 @@ mount --bind {folder}/given "$root/mnt"
 """
 
 
-@pytest.mark.differs(
-    "With runc the working directory of a createContainer hook is the root filesystem, not the bundle."
-)
+@pytest.mark.differs("runc starts createContainer hooks in the root filesystem instead of the bundle.")
 def test_hook_that_mounts(podman, tmp_path):
     """run --hooks-dir: a createContainer hook that looks at the /proc of the root, and mounts into it."""
     folder = tmp_path

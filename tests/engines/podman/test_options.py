@@ -65,7 +65,7 @@ def test_volumes(either, tmp_path):
     either("run", "--rm", "-v", f"{folder}:/data", "busybox", "rm", "/data/file")
 
 
-@pytest.mark.differs("The mount option for it, `copy-symlink`, is crun's; runc refuses it.")
+@pytest.mark.differs("`no-dereference` uses crun's mount option `copy-symlink`, which runc rejects.")
 def test_link_of_the_host(either):
     """run --mount: a symlink of the host's, with no-dereference."""
     (either.folder / "hostname").touch()
@@ -241,7 +241,7 @@ def test_preserved_descriptors(either, tmp_path):
     assert "through" == with_descriptor(3, tmp_path / "file", command)
 
 
-@pytest.mark.differs("With runc the numbers below it are open, too.")
+@pytest.mark.differs("`--preserve-fd` of one descriptor: runc also passes on those with lower numbers.")
 def test_preserved_descriptor_with_holes(podman, tmp_path):
     """run --preserve-fd: one by its number, and none of those below."""
     (tmp_path / "file").write_text("through")
