@@ -1,8 +1,8 @@
 # Declarations of the kernel and C library interface that the executor and the wrappers use.
 # Constants that Debian 12's headers lack are given by value; each is part of the kernel's stable ABI.
 
-from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, EISDIR, ELOOP
-from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOEXEC, ENOSYS, ENOTDIR, EPERM, EPIPE, EOPNOTSUPP, ETIMEDOUT
+from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EISDIR, ELOOP
+from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EOPNOTSUPP, ETIMEDOUT
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, intptr_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strcmp, strlen, strncmp
 
@@ -66,21 +66,19 @@ cdef extern from *:
 
     long syscall(long number, ...) nogil
     long SYS_openat2, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick
-    long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_pidfd_send_signal
+    long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_getfd, SYS_pidfd_send_signal
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
     long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups
-    long SYS_bpf, SYS_memfd_create, SYS_getpid, SYS_umask
     long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction, SYS_mount, SYS_umount2
     long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy, SYS_ptrace
 
     int AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS
     int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
-    int F_DUPFD_CLOEXEC, F_SETFD, F_GETFD, F_SETFL, F_GETFL, FD_CLOEXEC
+    int F_DUPFD_CLOEXEC, F_GETFD, F_SETFL, F_GETFL, FD_CLOEXEC
     int openat(int dirfd, const char *path, int flags, ...) nogil
     int open(const char *path, int flags, ...) nogil
     int close(int fd) nogil
     int dup2(int oldfd, int newfd) nogil
-    int dup3(int oldfd, int newfd, int flags) nogil
     int pipe2(int *fds, int flags) nogil
     int fcntl(int fd, int cmd, ...) nogil
     int ioctl(int fd, unsigned long request, ...) nogil
@@ -136,7 +134,7 @@ cdef extern from *:
         int fd
         short events
         short revents
-    short POLLIN, POLLHUP, POLLERR, POLLPRI
+    short POLLIN
     int poll(pollfd *fds, unsigned long count, int timeout) nogil
 
     ctypedef struct sigset_t:
@@ -145,7 +143,6 @@ cdef extern from *:
         void (*sa_handler)(int) noexcept nogil
         int sa_flags
         sigset_t sa_mask
-    void (*SIG_DFL)(int) noexcept nogil
     void (*SIG_IGN)(int) noexcept nogil
     int clone(int (*function)(void *) noexcept nogil, void *stack, int flags, void *argument, ...) nogil
     enum: CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_SYSVSEM
@@ -157,7 +154,6 @@ cdef extern from *:
     int kill(pid_t pid, int sig) nogil
     int setpgid(pid_t pid, pid_t pgid) nogil
     pid_t setsid() nogil
-    pid_t getpid() nogil
     pid_t waitpid(pid_t pid, int *status, int options) nogil
     mode_t umask(mode_t mask) nogil
     int setns(int fd, int nstype) nogil
@@ -213,7 +209,6 @@ cdef enum:
     MOUNT_ATTR_ATIME = 0x70
     MOUNT_ATTR_IDMAP = 0x100000
 
-    MS_REC = 0x4000
     MS_PRIVATE = 1 << 18
     MS_SLAVE = 1 << 19
     MNT_DETACH = 2

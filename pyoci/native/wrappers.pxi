@@ -31,20 +31,45 @@ def openat2(int dirfd, path, uint64_t flags, uint64_t mode=0, uint64_t resolve=0
     return fd
 
 
-def open_tree(int dirfd, path, unsigned int flags):
-    """open_tree(2) with OPEN_TREE_CLOEXEC: an O_PATH descriptor, of a detached copy with OPEN_TREE_CLONE."""
+cdef object clone_failure(int step, int tree, str path):
+    """The error for a failed clone: its `strerror` is the failed step's name, as for a failure in the child."""
+    cdef int error = errno
+    if tree >= 0:
+        close(tree)
+    return OSError(error, STEPS[step], path)
+
+
+def clone_host_rootfs(str path):
+    """Clone a root filesystem with all mounts below it; returns its descriptor. See `clone_rootfs` in child/clones.pxi."""
     cdef bytes encoded = path_bytes(path)
-    cdef long fd = syscall(SYS_open_tree, dirfd, <const char *>encoded, flags | <unsigned int>O_CLOEXEC)
-    if fd < 0:
-        raise failure(str(path))
-    return fd
+    cdef int tree = -1, step = clone_rootfs(encoded, &tree)
+    if step:
+        raise clone_failure(step, tree, path)
+    return tree
 
 
-def mount_setattr(int fd, bint recursive, uint64_t attr_set, uint64_t attr_clr, uint64_t propagation):
-    """mount_setattr(2) on the mount behind `fd`."""
-    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (<unsigned int>AT_RECURSIVE if recursive else 0)
-    if set_attributes(fd, "", flags, attr_set, attr_clr, propagation) < 0:
-        raise failure()
+def clone_host_tree(str path, unsigned int flags, uint64_t recursive_set, uint64_t recursive_clear, uint64_t set_,
+                    uint64_t clear, int expected):
+    """Clone the source of a mount; returns its descriptor. See `clone_tree` in child/clones.pxi."""
+    cdef bytes encoded = path_bytes(path)
+    cdef uint64_t attributes[4]
+    attributes[0] = recursive_set
+    attributes[1] = recursive_clear
+    attributes[2] = set_
+    attributes[3] = clear
+    cdef int tree = -1, step = clone_tree(encoded, flags, attributes, expected, &tree)
+    if step:
+        raise clone_failure(step, tree, path)
+    return tree
+
+
+def clone_host_device(str path, bint block, unsigned int major, unsigned int minor):
+    """Clone a device node of the host; returns its descriptor. See `clone_device` in child/clones.pxi."""
+    cdef bytes encoded = path_bytes(path)
+    cdef int tree = -1, step = clone_device(encoded, S_IFBLK if block else S_IFCHR, major, minor, &tree)
+    if step:
+        raise clone_failure(step, tree, path)
+    return tree
 
 
 def new_mount(filesystem, list options, uint64_t attributes):
@@ -168,13 +193,6 @@ def channel():
     if socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0:
         raise failure()
     return fds[0], fds[1]
-
-
-def get_umask():
-    """The process' umask; the kernel has no call that reads it without setting it."""
-    cdef mode_t mask = umask(0o77)
-    umask(mask)
-    return mask
 
 
 cdef extern from *:

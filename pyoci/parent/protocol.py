@@ -14,7 +14,7 @@ from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.compiler.devices import OF_CONTAINER
-from pyoci.compiler.mounts import NOEXEC, NOSUID, PRIVATE, RDONLY, SLAVE
+from pyoci.compiler.mounts import NOEXEC, NOSUID
 from pyoci.compiler.operations import (
     BORN,
     BUNDLE,
@@ -58,11 +58,9 @@ PATIENCE = 10  # seconds for a killed process to be gone
 _HANG_UP_PATIENCE = 5  # seconds between the last word of a process and its end
 _TIOCGPTN = 0x80045430  # which the master of a pseudo-terminal alone answers
 
-AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, OPEN_TREE_CLONE = 0x1000, 0x8000, 0x100, 1
-AT_FDCWD = -100
 CLONE_NEWUSER = 0x10000000
 O_PATH, O_ACCMODE = 0x200000, 3
-S_IFMT, S_IFCHR, S_IFBLK, S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
+S_IFMT, S_IFCHR, S_IFLNK = 0o170000, 0o020000, 0o120000
 
 
 def tracer(log: "Log") -> "Callable[[Op], None] | None":
@@ -428,33 +426,24 @@ class Launch:
             ) from error
 
     def _open_rootfs(self, op: Op) -> None:
-        path = op.s1
-        st = posix.stat(path, follow_symlinks=False)
-        if st.st_mode & S_IFMT == 0o120000:
-            raise SetupError(f"cannot use root filesystem {path}: it is a symlink", where=op.where)
-        if st.st_mode & S_IFMT != S_IFDIR:
-            raise SetupError(f"cannot use root filesystem {path}: not a directory", where=op.where)
-        fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW)
-        self.slots[op.a] = fd
-        cloned = posix.fstat(fd)
-        if (cloned.st_dev, cloned.st_ino) != (st.st_dev, st.st_ino):
-            raise SetupError(f"cannot use root filesystem {path}: it was replaced in the meantime", where=op.where)
-        _native.mount_setattr(fd, True, 0, 0, SLAVE)
+        try:
+            self.slots[op.a] = _native.clone_host_rootfs(op.s1)
+        except NotADirectoryError as error:
+            if posix.stat(op.s1, follow_symlinks=False).st_mode & S_IFMT != S_IFLNK:
+                raise
+            raise SetupError(f"cannot use root filesystem {op.s1}: it is a symlink", where=op.where) from error
 
     def _open_tree(self, op: Op) -> None:
-        how = (AT_RECURSIVE if op.flags & 1 else 0) | (AT_SYMLINK_NOFOLLOW if op.flags & 4 else 0)
-        fd = _native.open_tree(AT_FDCWD, op.s1, OPEN_TREE_CLONE | how)
-        self.slots[op.a] = fd
-        if op.flags & 8 and not _is_same_file(fd, self.slots[NOTIFY_FOLDER]):
-            text = f"cannot use mount source {op.s1}: it was replaced by something else in the meantime"
-            raise SetupError(text, where=op.where)
-        if op.flags & 2:
-            _native.mount_setattr(fd, True, 0, 0, SLAVE)
         recursive_set, recursive_clear = op.d & 0xFFFFFFFF, op.d >> 32
-        if recursive_set or recursive_clear:
-            _native.mount_setattr(fd, True, recursive_set, recursive_clear, 0)
-        if op.b or op.c:
-            _native.mount_setattr(fd, False, op.b, op.c, 0)
+        try:
+            self.slots[op.a] = _native.clone_host_tree(
+                op.s1, op.flags, recursive_set, recursive_clear, op.b, op.c, self.slots[NOTIFY_FOLDER]
+            )
+        except OSError as error:
+            if error.strerror != "changed":
+                raise
+            text = f"cannot use mount source {op.s1}: it was replaced by something else in the meantime"
+            raise SetupError(text, where=op.where) from error
 
     def _make_user_namespace(self, op: Op) -> None:
         """A process is born in it, waits until its maps are written and the namespace is held, and ends."""
@@ -514,13 +503,16 @@ class Launch:
             raise SetupError(text, where=op.where) from error
 
     def _open_device(self, op: Op) -> None:
-        fd = self.slots[op.a] = _clone_device(op.s1)
-        if not _is_device(fd, S_IFBLK if op.s2 == "b" else S_IFCHR, op.b, op.c):
+        try:
+            self.slots[op.a] = _native.clone_host_device(op.s1, op.s2 == "b", op.b, op.c)
+        except OSError as error:
+            if error.strerror != "other-node":
+                raise
             raise SetupError(
                 f"cannot bind device {op.s1}: the host's is not {op.s2} {op.b}:{op.c}",
                 where=op.where,
                 hint="a user namespace can't make nodes of its own",
-            )
+            ) from error
 
     def _open_null(self, op: Op) -> None:
         self._open_device(Op("open_device", op.where, "/dev/null", "c", a=op.a, b=1, c=3))
@@ -706,19 +698,6 @@ _OPERATIONS: "dict[str, Callable[[Launch, Op], None]]" = {
 }
 
 
-def _clone_device(path: str) -> int:
-    """A mount of a device of the host, attached nowhere: who may write to it can, but not change its owner and mode."""
-    fd = _native.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW)
-    # a clone of a shared mount is its peer: what is mounted on it, such as a mask, would be mounted on the host's
-    _native.mount_setattr(fd, False, RDONLY, 0, PRIVATE)
-    return fd
-
-
-def _is_same_file(first: int, second: int) -> bool:
-    one, two = posix.fstat(first), posix.fstat(second)
-    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
-
-
 def _is_device(fd: int, kind: int, major: int, minor: int) -> bool:
     st = posix.fstat(fd)
     return st.st_mode & S_IFMT == kind and st.st_rdev == posix.makedev(major, minor)
@@ -736,15 +715,13 @@ def _shield_null() -> None:
         for fd in range(3):
             if _is_device(fd, S_IFCHR, 1, 3):
                 if null < 0:
-                    null = _clone_device("/dev/null")
-                    if not _is_device(null, S_IFCHR, 1, 3):
-                        return
+                    null = _native.clone_host_device("/dev/null", False, 1, 3)
                 access = fcntl.fcntl(fd, fcntl.F_GETFL) & O_ACCMODE
                 opened = posix.open(f"/proc/self/fd/{null}", access | posix.O_CLOEXEC | posix.O_NOCTTY)
                 posix.dup2(opened, fd)
                 posix.close(opened)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOENT):
+        if error.errno not in (errno.EPERM, errno.ENOENT) and error.strerror != "other-node":
             raise SetupError(f"cannot use the host's /dev/null: {reason(error.errno or 0)}") from error
     finally:
         if null >= 0:

@@ -201,7 +201,7 @@ def test_a_tree_with_one_that_has_no_mappings(runtime, bundle, data):
 
 def test_a_mount_that_is_mapped_already(runtime, bundle, data):
     """The kernel gives a mount one mapping."""
-    tree = _native.open_tree(-100, str(data), 1)
+    tree = _native.clone_host_tree(str(data), 0, 0, 0, 0, 0, -1)
     process = subprocess.Popen(["unshare", "--map-root-user", "--user", "cat"], stdin=subprocess.PIPE)
     try:
         wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "cat\n")

@@ -122,6 +122,30 @@ def test_container_root_is_another_than_the_user(plain):
     assert "0\n200\n" == plain.shell("id -u; cat /proc/self/oom_score_adj")
 
 
+def test_container_root_cannot_change_the_mode_of_a_bound_device(plain):
+    """A device that belongs to the user: container root uses the host's node, and may read it, but not change it."""
+    plain.before = f"mount -t tmpfs tmpfs /dev/shm; mknod /dev/shm/own c 1 5; chown {UID}:{UID} /dev/shm/own"
+    plain.bundle.linux["devices"] = [{"path": "/dev/shm/own", "type": "c", "major": 1, "minor": 5}]
+    plain.bundle.config["mounts"] = [
+        mount for mount in plain.bundle.config["mounts"] if mount["destination"] != "/dev/shm"
+    ]
+    out = plain.shell("head -c 3 /dev/shm/own | wc -c; chmod 777 /dev/shm/own 2>&1; stat -c '%u %a' /dev/shm/own")
+    assert ["3", "chmod: /dev/shm/own: Read-only file system", "0 644"] == out.splitlines()
+
+
+def test_bound_devices_are_read_only_mounts(plain):
+    """The child clones the default devices of a plain user's container."""
+    assert {"ro"} == {options.split(",")[0] for options in options_of_devices(plain)}
+
+
+def options_of_devices(runtime):
+    """Mount options of the devices that a container has by default."""
+    lines = runtime.shell("cat /proc/self/mountinfo").splitlines()
+    found = [line.split()[5] for line in lines if line.split()[4] in ("/dev/null", "/dev/zero", "/dev/tty")]
+    assert 3 == len(found)
+    return found
+
+
 def test_range_that_is_not_the_users(plain):
     """newuidmap refuses: its words, and the key that asked for it."""
     plain.map_ranges((0, UID, 1), (1, 1000, 10))
@@ -497,3 +521,8 @@ def test_notify_socket_of_a_plain_user(plain):
     )
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     assert "/run/notify/notify.sock" in done.stdout.split(), done
+
+
+def test_devices_that_the_runtime_binds_are_read_only_mounts(engine):
+    """The runtime clones them itself where it may mount."""
+    assert {"ro"} == {options.split(",")[0] for options in options_of_devices(engine)}

@@ -1,60 +1,90 @@
-# Clones of the host's mounts.
+# Clones of the host's mounts. The runtime clones them before the first mount of the container (see wrappers.pxi). If it may
+# not mount, the child does: it is root of the user namespace that owns its copy of the mounts.
 
-cdef int clone_mount(const char *path, unsigned int flags) noexcept nogil:
-    return <int>syscall(SYS_open_tree, AT_FDCWD, path, flags | <unsigned int>OPEN_TREE_CLONE | <unsigned int>O_CLOEXEC)
+cdef int open_clone(int directory, const char *path, unsigned int flags) noexcept nogil:
+    """A descriptor of a new clone of the mount at `path`. The clone is attached nowhere."""
+    return <int>syscall(SYS_open_tree, directory, path, flags | <unsigned int>OPEN_TREE_CLONE | <unsigned int>O_CLOEXEC)
 
 
-cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: slot a is a clone of the mounts at s1, a directory and no symlink, which get nothing back from the host's.
-    # By this process, where the runtime is no root: it is root of the user namespace to which its copy of the mounts belongs.
-    cdef int directory = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+cdef int clone_rootfs(const char *path, int *tree) noexcept nogil:
+    """Clone a directory with all mounts below it. The path must not end in a symlink.
+
+    The clone is a slave: mounts of the container never reach the host.
+    """
+    cdef int directory = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    cdef int error
     if directory < 0:
         return STEP_OPENAT
-    ctx.slots[op.a] = <int>syscall(SYS_open_tree, directory, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
+    tree[0] = open_clone(directory, "", AT_EMPTY_PATH | AT_RECURSIVE)
+    error = errno
     close(directory)
-    if ctx.slots[op.a] < 0:
+    set_errno(error)
+    if tree[0] < 0:
         return STEP_OPEN_TREE
-    return STEP_MOUNT_SETATTR if set_attributes(ctx.slots[op.a], "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) < 0 else 0
+    return STEP_MOUNT_SETATTR if set_attributes(tree[0], "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) < 0 else 0
 
 
-cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: slot a is a clone of the mount at s1, with bit 0 of the flags of those below it, too; with bit 1 a slave of
-    # the host's; with bit 2 of a symlink at s1 itself; with bit 3 it is the container's notify folder, or it is refused. It has attributes b set and c cleared, and all of the clone the
-    # lower half of d set, the upper one cleared.
-    cdef uint64_t all_set = <uint32_t>op.d, all_clear = <uint64_t>op.d >> 32
+cdef int clone_tree(const char *path, unsigned int flags, const uint64_t *attributes, int expected, int *tree) noexcept nogil:
+    """Clone the mount at `path`, with TREE_RECURSIVE and all mounts below it.
+
+    `attributes` are four sets of mount attributes: to set and to clear on the whole clone, then on its root. With
+    TREE_IS_EXPECTED the clone's root must be the file behind descriptor `expected`.
+    """
     cdef unsigned int all = <unsigned int>AT_EMPTY_PATH | <unsigned int>AT_RECURSIVE
-    cdef unsigned int how = <unsigned int>AT_RECURSIVE if op.flags & 1 else 0
-    if op.flags & 4:
+    cdef unsigned int how = <unsigned int>AT_RECURSIVE if flags & TREE_RECURSIVE else 0
+    if flags & TREE_NO_FOLLOW:
         how |= <unsigned int>AT_SYMLINK_NOFOLLOW
-    cdef int tree = clone_mount(ctx.pool + op.s1, how)
-    if tree < 0:
+    tree[0] = open_clone(AT_FDCWD, path, how)
+    if tree[0] < 0:
         return STEP_OPEN_TREE
-    ctx.slots[op.a] = tree
-    if op.flags & 8 and not is_same_file(tree, ctx.slots[SLOT_NOTIFY_FOLDER]):
+    if flags & TREE_IS_EXPECTED and not is_same_file(tree[0], expected):
         set_errno(EBUSY)
         return STEP_CHANGED
-    if op.flags & 2 and set_attributes(tree, "", all, 0, 0, MS_SLAVE) < 0:
+    if flags & TREE_SLAVE and set_attributes(tree[0], "", all, 0, 0, MS_SLAVE) < 0:
         return STEP_MOUNT_SETATTR
-    if (all_set or all_clear) and set_attributes(tree, "", all, all_set, all_clear, 0) < 0:
+    if (attributes[0] or attributes[1]) and set_attributes(tree[0], "", all, attributes[0], attributes[1], 0) < 0:
         return STEP_MOUNT_SETATTR
-    if (op.b or op.c) and set_attributes(tree, "", AT_EMPTY_PATH, <uint64_t>op.b, <uint64_t>op.c, 0) < 0:
+    if ((attributes[2] or attributes[3])
+            and set_attributes(tree[0], "", AT_EMPTY_PATH, attributes[2], attributes[3], 0) < 0):
         return STEP_MOUNT_SETATTR
     return 0
 
 
-cdef int do_clone_device(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: slot a is a clone of the host's node s1, which is device b:c of type s2; it shares nothing with the host's.
+cdef int clone_device(const char *path, mode_t kind, unsigned int expected_major, unsigned int expected_minor,
+                      int *tree) noexcept nogil:
+    """Clone a device node of the host, which must have this type and number.
+
+    The mount is read-only. Programs can still read and write the device, but they can't change the owner or mode of the
+    host's node. Root in the container could otherwise, if the node belongs to an id that is mapped. It is private:
+    a clone of a shared mount is its peer, and a mount on one of the two would show on the other.
+    """
     cdef stat_t st
-    cdef mode_t kind = S_IFBLK if (ctx.pool + op.s2)[0] == c'b' else S_IFCHR
-    cdef int tree = clone_mount(ctx.pool + op.s1, AT_SYMLINK_NOFOLLOW)
-    if tree < 0:
+    tree[0] = open_clone(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
+    if tree[0] < 0:
         return STEP_OPEN_TREE
-    ctx.slots[op.a] = tree
-    if set_attributes(tree, "", AT_EMPTY_PATH, 0, 0, MS_PRIVATE) < 0:
+    if set_attributes(tree[0], "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE) < 0:
         return STEP_MOUNT_SETATTR
-    if fstat(tree, &st) < 0:
+    if fstat(tree[0], &st) < 0:
         return STEP_FSTAT
-    if st.st_mode & S_IFMT != kind or major(st.st_rdev) != op.b or minor(st.st_rdev) != op.c:
+    if st.st_mode & S_IFMT != kind or major(st.st_rdev) != expected_major or minor(st.st_rdev) != expected_minor:
         set_errno(ENODEV)
         return STEP_OTHER_NODE
     return 0
+
+
+cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
+    return clone_rootfs(ctx.pool + op.s1, ctx.slots + op.a)
+
+
+cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
+    cdef uint64_t attributes[4]
+    attributes[0] = <uint32_t>op.d
+    attributes[1] = <uint64_t>op.d >> 32
+    attributes[2] = <uint64_t>op.b
+    attributes[3] = <uint64_t>op.c
+    return clone_tree(ctx.pool + op.s1, op.flags, attributes, ctx.slots[SLOT_NOTIFY_FOLDER], ctx.slots + op.a)
+
+
+cdef int do_clone_device(Context *ctx, const Op *op) noexcept nogil:
+    cdef mode_t kind = S_IFBLK if (ctx.pool + op.s2)[0] == c'b' else S_IFCHR
+    return clone_device(ctx.pool + op.s1, kind, <unsigned int>op.b, <unsigned int>op.c, ctx.slots + op.a)

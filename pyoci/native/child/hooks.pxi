@@ -38,7 +38,8 @@ cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int sta
             reset_signals()
             execve(path, argv, envp)
             error = errno
-        write(status_fds[1], &error, sizeof(error))
+        if write(status_fds[1], &error, sizeof(error)) < 0:
+            pass  # then the wait status alone has to say that the hook failed
         _exit(127)
     error = errno
     close(pipe_fds[1])

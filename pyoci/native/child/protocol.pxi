@@ -83,6 +83,12 @@ cdef enum:  # of an operation
     INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
     ONE_STRING = 128       # the options are for mount(2): `source=` with the source, then one string with the others
 
+cdef enum:  # how to clone the source of a mount
+    TREE_RECURSIVE = 1    # with the mounts below it
+    TREE_SLAVE = 2        # as a slave of the host's mounts
+    TREE_NO_FOLLOW = 4    # the path may end in a symlink, which is cloned itself
+    TREE_IS_EXPECTED = 8  # it must be the container's notify directory
+
 cdef enum:
     SYNC_CREATED = 6
     UNIX98_PTY_FIRST = 136  # majors of the terminals of a devpts

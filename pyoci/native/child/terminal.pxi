@@ -130,6 +130,6 @@ cdef int do_chown_stdio(Context *ctx, const Op *op) noexcept nogil:
             continue
         if kind == S_IFREG and fcntl(fd, F_GETFL) & O_ACCMODE == O_RDONLY:
             continue
-        if st.st_uid != <uid_t>op.a:
-            fchown(fd, <uid_t>op.a, <gid_t>-1)
+        if st.st_uid != <uid_t>op.a and fchown(fd, <uid_t>op.a, <gid_t>-1) < 0:
+            pass  # a read-only filesystem, or a file of someone else: the program still has the open descriptor
     return 0
