@@ -44,10 +44,11 @@ DIRECTIVES = {
 
 
 class BuildPy(build_py):
-    """Generates the validator from specs/, then copies the package."""
+    """Generates the validator and the types from specs/, then copies the package."""
 
     def run(self) -> None:
-        subprocess.run([sys.executable, "tools/gen_validator.py"], cwd=ROOT, check=True)
+        for tool in ("tools/gen_validator.py", "tools/gen_types.py"):
+            subprocess.run([sys.executable, tool], cwd=ROOT, check=True)
         super().run()
 
 

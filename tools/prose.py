@@ -93,6 +93,7 @@ GENERATED = (
     "pyoci/config/_validator.py",
     "pyoci/config/_platforms.py",
     "pyoci/config/_schemas.py",
+    "pyoci/types.py",
     "pyoci/compiler/_syscalls.py",
 )
 PATTERNS = (

@@ -73,7 +73,7 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
         found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
-        if file.name in {"__main__.py", "freeze.py"}:
+        if file.name in {"__main__.py", "freeze.py"} or parts == ("pyoci", "types"):
             continue
         is_package = parts[-1] == "__init__"
         found.append((".".join(parts[:-1] if is_package else parts), file, is_package))
