@@ -5,8 +5,8 @@
     tools/prose.py FILE...      these files
     tools/prose.py --summary    counts for each directory
 
-CONTRIBUTING.md ("How we write") has the rules. The exit status is 1 if something breaks them. tests/unit/test_prose.py runs
-the same checks and holds the measure: under 0.3 words of WORDS in 1,000 lines.
+CONTRIBUTING.md ("How we write") has the rules. The exit status is 1 if something breaks them. tests/unit/test_prose.py
+runs the same checks and holds the measure: under 0.3 words of WORDS in 1,000 lines.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def pieces(path: Path, text: str) -> list[Piece]:
 
 
 def of_python(text: str) -> Iterator[Piece]:
-    """Comments (those of successive lines as one), docstrings, other strings, and the names of functions and classes."""
+    """Comments (joined over successive lines), docstrings, other strings, and names of functions and classes."""
     before, begins, comment = "", True, Piece(0, "", "")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         line, alone = token.start[0], not token.line[: token.start[1]].strip()
@@ -214,7 +214,7 @@ def mentions(path: str, found: Iterable[Piece]) -> Iterator[Finding]:
 
 
 def lines(path: str, text: str, found: Iterable[Piece]) -> Iterator[Finding]:
-    """Lines that are too long: in pages but for tables, code and links; in sources of the product all; elsewhere prose."""
+    """Lines that are too long: all lines of the product; pages without tables, code and links; comments elsewhere."""
     if path.endswith(".md"):
         checked: Iterable[int] = outside_code(text)
     elif path.startswith("pyoci/"):
@@ -327,7 +327,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    checked = options.files or files()
+    checked = [path for path in options.files or files() if path.is_file()]
     findings = [finding for path in checked for finding in check(path)]
     if options.summary:
         counts = Counter((area(finding.path), finding.kind) for finding in findings)

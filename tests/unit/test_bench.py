@@ -106,5 +106,5 @@ def test_times_of_both_versions_of_hyperfine(compare: Any, version: str) -> None
 def test_times_in_another_unit_are_refused(compare: Any) -> None:
     """Rather than a table of wrong figures."""
     export = json.loads(json.dumps(EXPORTS["2"]).replace('"second"', '"millisecond"'))
-    with pytest.raises(ValueError, match="its unit of time is not the second"):
+    with pytest.raises(ValueError, match="the unit of time is not the second"):
         compare.wall_times(export)
