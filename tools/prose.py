@@ -95,6 +95,8 @@ GENERATED = (
     "pyoci/config/_schemas.py",
     "pyoci/types.py",
     "pyoci/compiler/_syscalls.py",
+    "pyoci/_native.c",
+    "pyoci/types.py",
 )
 PATTERNS = (
     "*.md", "demo", "test", ".ci/*", "contrib/**/*.md", "docs/**/*.md", "pyoci/**/*.py", "pyoci/**/*.py[xi]", "pyoci/**/*.px[id]",
