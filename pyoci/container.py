@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pyoci.cgroups.cgroupfs import Cgroup
-    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.driver import Driver
     from pyoci.exec import Changes
     from pyoci.host.sd_notify import Relay
     from pyoci.host.terminal import Foreground
@@ -108,7 +107,7 @@ class Container:
         if awaits_start:
             return "created"
         cgroup = self.cgroup()
-        frozen = cgroup.frozen()
+        frozen = cgroup.is_frozen()
         cgroup.close()
         return "paused" if frozen else "running"
 
@@ -319,7 +318,7 @@ class Container:
         """What record.json says. Raises ContainerNotFound or StateError if it can't be used."""
         return self._require_record()
 
-    def cgroup(self) -> "Cgroup | NoCgroup":
+    def cgroup(self) -> "Driver":
         """Where its processes are. Raises StateError."""
         try:
             from pyoci import cgroups  # `state` of a stopped or a created container needs none of it
@@ -338,10 +337,10 @@ class Container:
 
     # --- parts of them
 
-    def _own_cgroup(self) -> "Cgroup | NoCgroup":
+    def _own_cgroup(self) -> "Driver":
         """Where its processes are, or were: another container can have taken it over since the first one ended."""
         cgroup = self.cgroup()
-        cgroup.trust(self._lives)
+        cgroup.accept_own_mark(self._lives)
         return cgroup
 
     def _signal_all(self, signal: int) -> bool:
@@ -382,18 +381,18 @@ class Container:
 
         first: int = self._record["pid"]
         if self._record["sharesPids"]:
-            found = [first] if moved.path(cgroup, first) else []  # type: ignore[arg-type]
+            found = [first] if moved.path(cgroup, first) else []
         else:
-            found = moved.members(cgroup, first)  # type: ignore[arg-type]
+            found = moved.members(cgroup, first)
         ended = wait_ended(pidfd, 0)
         posix.close(pidfd)
         return [] if ended else found
 
-    def _require_inside(self, cgroup: "Cgroup | NoCgroup") -> None:
+    def _require_inside(self, cgroup: "Driver") -> None:
         """Raises CgroupError if the first process has left the cgroup."""
         from pyoci.cgroups import moved
 
-        where = moved.path(cgroup, self._record["pid"]) if cgroup.path else ""  # type: ignore[arg-type]
+        where = moved.path(cgroup, self._record["pid"]) if cgroup.path else ""
         if where:
             raise CgroupError(f"cannot pause the container: its first process has moved to cgroup {where}")
 

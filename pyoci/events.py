@@ -14,16 +14,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cgroups.cgroupfs import Cgroup
-    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.driver import Driver
 
 
-def statistics(id: str, cgroup: "Cgroup | NoCgroup") -> "dict[str, Any]":
+def statistics(id: str, cgroup: "Driver") -> "dict[str, Any]":
     """An event of type `stats`."""
     return {"type": "stats", "id": id, "data": stats.statistics(cgroup.read, page_sizes())}
 
 
-def follow(id: str, record: "dict[str, Any]", cgroup: "Cgroup | NoCgroup", interval: float) -> None:
+def follow(id: str, record: "dict[str, Any]", cgroup: "Driver", interval: float) -> None:
     """Print `stats` every `interval` seconds, and `oom` when the kernel kills for want of memory."""
     pidfd = open_process(record)
     if pidfd < 0:
@@ -54,7 +53,7 @@ def follow(id: str, record: "dict[str, Any]", cgroup: "Cgroup | NoCgroup", inter
             posix.close(memory)
 
 
-def _watch(poll: "select.poll", cgroup: "Cgroup | NoCgroup") -> int:
+def _watch(poll: "select.poll", cgroup: "Driver") -> int:
     """memory.events, whose changes the kernel tells; -1 if the cgroup has none."""
     try:
         fd = posix.open("memory.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=cgroup.dirfd)
@@ -65,7 +64,7 @@ def _watch(poll: "select.poll", cgroup: "Cgroup | NoCgroup") -> int:
     return fd
 
 
-def _killed(cgroup: "Cgroup | NoCgroup") -> int:
+def _killed(cgroup: "Driver") -> int:
     return stats.flat(cgroup.read("memory.events")).get("oom_kill", 0)
 
 

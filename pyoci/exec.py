@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.driver import Driver
     from pyoci.cli.log import Log
     from pyoci.container import Container
     from pyoci.host.seccomp_agent import Tracee
@@ -343,7 +343,7 @@ def _inode(path: str) -> "tuple[int, int]":
     return status.st_dev, status.st_ino
 
 
-def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup":
+def _cgroup(container: "Container", pid: int, below: str) -> "Driver":
     """The container's cgroup, or the one `below` it. If the container's is gone, or takes no process since its children
     have its controllers: the cgroup of its first process.
     """
@@ -356,7 +356,7 @@ def _cgroup(container: "Container", pid: int, below: str) -> "Cgroup | NoCgroup"
         path = "/" + below.strip("/")
         if any(part in ("", ".", "..") for part in path[1:].split("/")):
             raise UsageError(f"cannot use cgroup `{below}`: expected a path below the container's")
-        return own.at(own.path + path)
+        return own.child(path)
     try:
         if not own.read("cgroup.subtree_control").strip():
             return own

@@ -1,8 +1,9 @@
-"""Directories and files of a cgroup, by descriptor: one component at a time, never through a symbolic link."""
+"""Directories and files of a cgroup, by descriptor: one path component at a time, never through a symbolic link."""
 
 import errno
 import posix
 
+from pyoci.errors import CgroupError, reason
 from pyoci.host import files
 
 TYPE_CHECKING = False
@@ -13,11 +14,11 @@ DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOE
 READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 WRITE = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _NO_LIMIT = 1 << 62  # bytes
-GONE = (errno.ENOENT, errno.ENODEV)  # what a removed cgroup answers, by name and by descriptor
+GONE = (errno.ENOENT, errno.ENODEV)  # errors of a removed cgroup, by name and by descriptor
 
 
 def is_there(path: str) -> bool:
-    """Whether there is anything of this name, be it a dangling symlink."""
+    """Whether anything has this name, even a dangling symlink."""
     try:
         posix.lstat(path)
     except OSError:
@@ -26,33 +27,43 @@ def is_there(path: str) -> bool:
 
 
 def read_file(path: str) -> str:
-    """The whole of a file elsewhere, such as in /proc."""
+    """Read the whole of a file outside of the hierarchy, such as in /proc."""
     return read_at(None, path).decode("utf-8", "surrogateescape")
 
 
 def read_at(dirfd: "int | None", name: str) -> bytes:
-    """The whole of a file in a cgroup."""
+    """Read the whole of a file in a cgroup."""
     return files.read(name, dirfd, _NO_LIMIT)
 
 
 def words_at(dirfd: int, name: str) -> list[str]:
-    """The words of a file, such as cgroup.controllers."""
+    """Return the words of a file, such as cgroup.controllers."""
     return read_at(dirfd, name).decode().split()
 
 
 def pids_at(dirfd: int, name: str) -> list[int]:
-    """The pids of a cgroup.procs; 0 stands for one that our PID namespace can't see."""
+    """Return the pids in a cgroup.procs, without the zeros of processes outside of the caller's pid namespace.
+
+    Returns none for a threaded cgroup: its processes are listed in an ancestor.
+    """
     try:
         return [pid for pid in map(int, read_at(dirfd, name).split()) if pid > 0]
     except OSError as error:
-        # Processes of a threaded cgroup are listed in the one above.
         if error.errno in (*GONE, errno.EOPNOTSUPP):
             return []
         raise
 
 
+def pids_below(dirfd: int) -> list[int]:
+    """Return the pids of a cgroup and of every cgroup below it."""
+    pids = pids_at(dirfd, "cgroup.procs")
+    for parent, name in subtree(dirfd):
+        pids += pids_at(parent, f"{name}/cgroup.procs")
+    return pids
+
+
 def write_at(dirfd: int, name: str, value: bytes) -> None:
-    """Give a value to a file of a cgroup, at once."""
+    """Write a value to a file of a cgroup, with a single write(2)."""
     fd = posix.open(name, WRITE, dir_fd=dirfd)
     try:
         if posix.write(fd, value) != len(value):
@@ -62,7 +73,7 @@ def write_at(dirfd: int, name: str, value: bytes) -> None:
 
 
 def mkdir_at(dirfd: int, name: str) -> bool:
-    """Make a directory; False if it is there."""
+    """Create a directory. Returns False if it exists."""
     try:
         posix.mkdir(name, 0o755, dir_fd=dirfd)
     except FileExistsError:
@@ -71,7 +82,7 @@ def mkdir_at(dirfd: int, name: str) -> bool:
 
 
 def rmdir_at(dirfd: int, name: str) -> bool:
-    """Remove a directory, or find it gone; False if it is in use."""
+    """Remove a directory, which may be gone already. Returns False if it is in use."""
     try:
         posix.rmdir(name, dir_fd=dirfd)
     except OSError as error:
@@ -83,7 +94,7 @@ def rmdir_at(dirfd: int, name: str) -> bool:
 
 
 def open_below(mount: str, path: str) -> int:
-    """A descriptor of the directory `path` ("/a/b", or "" or "/" for the mount itself)."""
+    """Open the directory `path` below `mount`: "/a/b", or "" or "/" for the mount itself."""
     fd = posix.open(mount, DIRECTORY)
     for name in path[1:].split("/") if path.strip("/") else ():
         above = fd
@@ -95,7 +106,7 @@ def open_below(mount: str, path: str) -> int:
 
 
 def remove_unused(mount: str, path: str) -> None:
-    """Remove a directory if nothing is in it."""
+    """Remove a directory if it is empty. Ignores one that is gone."""
     parent_path, _, name = path.rpartition("/")
     try:
         parent = open_below(mount, parent_path)
@@ -110,16 +121,16 @@ def remove_unused(mount: str, path: str) -> None:
 
 
 def _children(dirfd: int) -> list[str]:
-    if posix.fstat(dirfd).st_nlink == 2:  # the kernel counts subdirectories there
+    if posix.fstat(dirfd).st_nlink == 2:  # the kernel counts a cgroup's subdirectories there
         return []
     with posix.scandir(dirfd) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def subtree(top: int) -> "Iterator[tuple[int, str]]":
-    """(descriptor of its parent, name) of every cgroup below `top`, children first.
+    """Yield (descriptor of the parent, name) of every cgroup below `top`, children first.
 
-    A container may nest its cgroups as deep as it likes: this takes one descriptor and no recursion.
+    A container may nest its cgroups to any depth. So this uses one descriptor and no recursion.
     """
     fd = posix.dup(top)
     names: list[str] = []
@@ -149,6 +160,11 @@ def subtree(top: int) -> "Iterator[tuple[int, str]]":
 
 
 def errno_of(error: BaseException) -> int:
-    """The errno of an OSError, or of the one that caused a CgroupError; 0 if there is none."""
+    """Return the errno of an OSError, or of the OSError that caused a CgroupError; 0 if there is none."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return cause.errno or 0 if isinstance(cause, OSError) else 0
+
+
+def failure(action: str, path: str, error: OSError) -> CgroupError:
+    """Return the error for an action ("freeze", "read memory.max of") that failed on the cgroup at `path`."""
+    return CgroupError(f"cannot {action} cgroup {path}: {reason(errno_of(error))}")

@@ -1,11 +1,11 @@
-"""The `disabled` manager: no cgroup."""
+"""The `disabled` driver: the container has no cgroup."""
 
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from pyoci.cgroups.resources import Write
 
@@ -17,16 +17,18 @@ _DELEGATE = (
 
 
 class NoCgroup:
-    """The `disabled` manager: the container stays in the cgroup of its creator, without limits.
+    """The container stays in the cgroup of its creator, without limits. `driver.Driver` documents the methods.
 
-    `refusal` says why the host lets its creator make none; "" if it was not to make one.
+    refusal   why the host does not let the creator make a cgroup; "" if the creator chose to make none
     """
 
     __slots__ = ("refusal", "warnings")
 
     driver = "disabled"
-    can_fetch = False
+    manager_moves_processes = False
     dirfd = -1
+    inode = 0
+    mount = ""
     path = ""
 
     def __init__(self, refusal: str = "") -> None:
@@ -34,56 +36,47 @@ class NoCgroup:
         self.warnings: list[str] = []
 
     @classmethod
-    def create(
-        cls,
-        cgroups_path: str,  # noqa: ARG003
-        id: str,  # noqa: ARG003
-        writes: "list[Write]",  # noqa: ARG003
-        mount: str = "",  # noqa: ARG003
-        *,
-        rootless: bool = False,  # noqa: ARG003
-    ) -> "NoCgroup":
-        """Nothing to make."""
-        return cls()
-
-    @classmethod
     def from_dict(cls, record: "dict[str, Any]") -> "NoCgroup":
-        """The counterpart of `to_dict`."""
+        """Return the driver that `to_dict` described."""
         return cls(str(record.get("refusal", "")))
 
     def to_dict(self) -> "dict[str, Any]":
-        """What later commands need: that there is nothing, and why."""
+        """Return the driver's name, and why there is no cgroup."""
         return {"driver": self.driver, "refusal": self.refusal}
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def apply(self, writes: "list[Write]") -> None:
-        """Warn of every limit that is lost."""
-        self.warnings += [f"{w.where}: ignored: cgroups are disabled" for w in writes if not w.default]
+        """Warn about every limit: it has no effect."""
+        self.warnings += [f"{write.where}: ignored: cgroups are disabled" for write in writes if not write.default]
 
     def add(self, pid: int) -> None:
-        """It stays where it is."""
+        """Do nothing: the process stays where it is."""
+
+    def child(self, below: str) -> "NoCgroup":  # noqa: ARG002
+        """Return this: `exec --cgroup` has no effect."""
+        return self
 
     def enable(self, writes: "list[Write]") -> None:
-        """Raises `CgroupError` for the first limit that would be lost."""
+        """Raise CgroupError for the first limit that would have no effect."""
         for write in writes:
             if not write.default:
-                raise self._lacking("limit", write.where)
+                self._fail("limit", write.where)
 
-    def fitted(self, writes: "list[Write]") -> "list[Write]":
-        """The same."""
+    def rounded(self, writes: "list[Write]") -> "list[Write]":
+        """Return `writes` unchanged."""
         return writes
 
-    def tell(self, writes: "list[Write]") -> None:
-        """There is nobody to tell."""
+    def notify_manager(self, writes: "list[Write]") -> None:
+        """Do nothing."""
 
     def read(self, name: str) -> str:  # noqa: ARG002
-        """There are no files."""
+        """Return "": there are no files."""
         return ""
 
     def delegate(self, uid: int) -> None:
-        """There is nothing to own."""
+        """Do nothing."""
 
     def attach_device_filter(self, program: bytes, where: str = "/linux/resources/devices") -> None:
         """Warn that devices are not filtered."""
@@ -91,35 +84,38 @@ class NoCgroup:
             self.warnings.append(f"{where}: ignored: cgroups are disabled")
 
     def pids(self, *, recursive: bool = True) -> list[int]:  # noqa: ARG002
-        """None are known."""
+        """Return none: nothing lists the container's processes."""
         return []
 
-    def frozen(self) -> bool:
-        """Never."""
+    def is_frozen(self) -> bool:
+        """Return False."""
         return False
 
     def freeze(self, timeout: float = 0.0) -> None:  # noqa: ARG002
-        """Raises `CgroupError`."""
-        raise self._lacking("pause")
+        """Raise CgroupError."""
+        self._fail("pause")
 
     def thaw(self, timeout: float = 0.0) -> None:  # noqa: ARG002
-        """Raises `CgroupError`."""
-        raise self._lacking("resume")
+        """Raise CgroupError."""
+        self._fail("resume")
 
-    def _lacking(self, verb: str, where: str = "") -> CgroupError:
+    def kill(self, signal: int = 9) -> bool:  # noqa: ARG002
+        """Return False: the caller must signal the processes that it knows."""
+        return False
+
+    def accept_own_mark(self, is_alive: "Callable[[], bool]") -> None:
+        """Do nothing."""
+
+    def destroy(self, *, kill: bool = False, timeout: float = 0.0) -> None:
+        """Do nothing."""
+
+    def _fail(self, action: str, where: str = "") -> "NoReturn":
         why = self.refusal or "its cgroup manager is disabled"
-        return CgroupError(
-            f"cannot {verb} container: it has no cgroup: {why}",
+        raise CgroupError(
+            f"cannot {action} container: it has no cgroup: {why}",
             where=where,
             hint=_DELEGATE if self.refusal else "create it without --cgroup-manager disabled",
         )
 
-    def kill(self, signal: int = 9) -> bool:  # noqa: ARG002
-        """False: nobody was reached, the caller has to signal the processes that it knows."""
-        return False
 
-    def trust(self, lives: "Callable[[], bool]") -> None:
-        """There is nothing to take over."""
-
-    def destroy(self, *, kill: bool = False, timeout: float = 0.0) -> None:
-        """Nothing to remove."""
+__all__ = ["NoCgroup"]

@@ -1,7 +1,7 @@
 """New limits for a container that exists: all of them, or none.
 
-`linux.resources` of an update says what changes. What cgroup v2 keeps in one file but an update may name in part, such
-as quota and period, is completed from the file.
+The `linux.resources` of an update lists what changes. Where cgroup v2 keeps two values in one file, such as quota and
+period, an update may name one of them. This reads the other one from the file.
 """
 
 from pyoci.cgroups import resources as conversion
@@ -12,38 +12,38 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cgroups.cgroupfs import Cgroup
-    from pyoci.cgroups.disabled import NoCgroup
+    from pyoci.cgroups.driver import Driver
 
 
-def update(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]", version: str) -> None:
+def update(cgroup: "Driver", resources: "dict[str, Any]", version: str) -> None:
     """Put `resources` into effect. `version` is the `ociVersion` of the container's config.
 
-    Raises CgroupError for what can't be had; the limits are then as they were.
-
-    Device rules are left alone: engines send the container's whole `linux.resources`.
+    Ignores device rules: engines send the container's whole `linux.resources`. Raises CgroupError for a limit that
+    can't be set, and then restores the limits that it has changed.
     """
     meant = conversion.as_meant(resources, version)
-    wanted = cgroup.fitted(conversion.writes(_completed(cgroup, meant), ""))
+    wanted = cgroup.rounded(conversion.writes(_completed(cgroup, meant), ""))
     cgroup.enable(wanted)
     undo: list[Write] = []
     for write in wanted:
-        before = _before(cgroup, write)
+        before = _inverse(cgroup, write)
         try:
             cgroup.apply([write])
         except CgroupError as error:
-            raise _taken_back(cgroup, undo, error) from error
+            raise _undone(cgroup, undo, error) from error
         if before is not None:
             undo.append(before)
     try:
-        cgroup.tell(wanted)
+        cgroup.notify_manager(wanted)
     except CgroupError as error:
-        raise _taken_back(cgroup, undo, error) from error
+        raise _undone(cgroup, undo, error) from error
 
 
-def _completed(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> "dict[str, Any]":
-    """A period alone keeps the quota, a quota alone the period; a limit of memory alone, or one of memory plus swap,
-    keeps the other one.
+def _completed(cgroup: "Driver", resources: "dict[str, Any]") -> "dict[str, Any]":
+    """Return `resources` with the values that an update leaves out but the conversion needs.
+
+    A period alone keeps the quota, and a quota alone the period. A memory limit alone keeps the limit of memory plus
+    swap, and the other way round.
     """
     completed = dict(resources)
     cpu, memory = resources.get("cpu", {}), resources.get("memory", {})
@@ -52,28 +52,28 @@ def _completed(cgroup: "Cgroup | NoCgroup", resources: "dict[str, Any]") -> "dic
         completed["cpu"] = {**cpu, "quota": int(quota) if quota.isdigit() else -1}
     limit, total = memory.get("limit", 0), memory.get("swap", 0)
     if (limit > 0 and not total) or (total > 0 and not limit):
-        completed["memory"] = {**memory, **_with_other_limit(cgroup, limit)}
+        completed["memory"] = {**memory, **_other_memory_limit(cgroup, limit)}
     return completed
 
 
-def _with_other_limit(cgroup: "Cgroup | NoCgroup", limit: int) -> "dict[str, int]":
+def _other_memory_limit(cgroup: "Driver", limit: int) -> "dict[str, int]":
     memory, swap = cgroup.read("memory.max").strip(), cgroup.read("memory.swap.max").strip()
     if not memory.isdigit():
         return {}
     if not limit:
         return {"limit": int(memory)}
-    # who has no swap gets none by less memory
+    # If the container may not swap, a lower memory limit must not let it.
     if not swap.isdigit() or swap == "0" or int(memory) + int(swap) < limit:
         return {}
     return {"swap": int(memory) + int(swap)}
 
 
-def _before(cgroup: "Cgroup | NoCgroup", write: Write) -> "Write | None":
-    """The write that takes `write` back; None if there is no such file, and so nothing that could be changed."""
+def _inverse(cgroup: "Driver", write: Write) -> "Write | None":
+    """Return the write that undoes `write`; None if the file does not exist, so that nothing can change."""
     file = write.file
     text = cgroup.read(file)
     if not text and write.otherwise:
-        return _before(cgroup, write.otherwise)
+        return _inverse(cgroup, write.otherwise)
     if not text:
         return None
     if " " not in write.value or file == "cpu.max":
@@ -82,13 +82,13 @@ def _before(cgroup: "Cgroup | NoCgroup", write: Write) -> "Write | None":
     for line in text.splitlines():
         if line.startswith(f"{key} "):
             return Write(file, line, write.where)
-    # a device without a line has no limit
+    # A device without a line has no limit.
     lifted = " ".join(f"{pair.partition('=')[0]}=max" for pair in values.split()) if "=" in values else "default"
     return Write(file, f"{key} {lifted}", write.where)
 
 
-def _taken_back(cgroup: "Cgroup | NoCgroup", undo: "list[Write]", error: CgroupError) -> CgroupError:
-    """`error`, after the limits that were changed before it got their old values; those that did not are named."""
+def _undone(cgroup: "Driver", undo: "list[Write]", error: CgroupError) -> CgroupError:
+    """Apply `undo`, last change first. Returns `error`, and names in it the files that keep their new values."""
     kept = []
     for write in reversed(undo):
         try:
@@ -97,4 +97,7 @@ def _taken_back(cgroup: "Cgroup | NoCgroup", undo: "list[Write]", error: CgroupE
             kept.append(write.file)
     if not kept:
         return error
-    return CgroupError(f"{error.message}; could not take back {', '.join(kept)}", where=error.where, hint=error.hint)
+    return CgroupError(f"{error.message}; cannot restore {', '.join(kept)}", where=error.where, hint=error.hint)
+
+
+__all__ = ["update"]

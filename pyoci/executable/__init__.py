@@ -31,6 +31,7 @@ PRELOADED = (
     "pyoci.config._validator",
     "pyoci.config.checks",
     "pyoci.cgroups.device_filter",
+    "pyoci.cgroups.device_program",
     "pyoci.host.hooks",
     "pyoci.cli.signals",
     "pyoci.exec",

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyoci.cgroups.driver import Driver
+    from pyoci.cgroups.systemd import Unit
     from pyoci.cgroups.units import Property
     from pyoci.cli.log import Log
     from pyoci.host import resctrl
@@ -105,7 +107,8 @@ class Launch:
         self._cgroup_mount = cgroup_mount
         self._rootless = rootless
         self.slots = [-1] * plan.slots
-        self.cgroup: Cgroup | NoCgroup = NoCgroup(plan.no_cgroup)
+        self.cgroup: Driver = NoCgroup(plan.no_cgroup)
+        self._unit: Unit  # the systemd driver's
         self.rdt: resctrl.Group | None = None
         self.pid = -1
         self.pidfd = -1
@@ -139,7 +142,7 @@ class Launch:
             if op.verb == "start_unit":
                 from pyoci.cgroups.systemd import Unit  # only its driver pays for it
 
-                self.cgroup = Unit.of(path, self.id, self._cgroup_mount, user=bool(op.a))
+                self.cgroup = self._unit = Unit.of(path, self.id, self._cgroup_mount, user=bool(op.a))
         return self.cgroup.to_dict()
 
     def to_dict(self, *, settled: bool = False) -> "dict[str, Any]":
@@ -199,7 +202,7 @@ class Launch:
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                 raise lacking from error
-            if cgroup_fd >= 0 and error.errno == errno.EACCES and self.cgroup.can_fetch:
+            if cgroup_fd >= 0 and error.errno == errno.EACCES and self.cgroup.manager_moves_processes:
                 posix.close(self._channel)
                 self._channel = -1
                 return True
@@ -540,19 +543,19 @@ class Launch:
 
     def _connect_systemd(self, _op: Op) -> None:
         """plan_cgroup came first, as for the next ones."""
-        self.cgroup.connect()  # type: ignore[union-attr]
+        self._unit.connect()
 
     def _set_property(self, op: Op) -> None:
         self._properties.append(self.plan.properties[op.a])
 
     def _start_unit(self, _op: Op) -> None:
-        self.cgroup.request(self.pid, self._properties)  # type: ignore[union-attr]
+        self._unit.start_transient_unit(self.pid, self._properties)
 
     def _await_unit(self, _op: Op) -> None:
-        self.cgroup.settle(self.pid, self.plan.writes)  # type: ignore[union-attr]
+        self._unit.await_unit(self.pid, self.plan.writes)
 
     def _change_property(self, op: Op) -> None:
-        self.cgroup.set_properties([self.plan.properties[op.a]])  # type: ignore[union-attr]
+        self._unit.set_properties([self.plan.properties[op.a]])
 
     def _enter_cgroup(self, _op: Op) -> None:
         self.cgroup.add(self.pid)

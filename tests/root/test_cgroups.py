@@ -16,7 +16,7 @@ import time
 import pytest
 
 from pyoci import _native, cgroups
-from pyoci.cgroups import cgroupfs, hierarchy
+from pyoci.cgroups import cgroupfs, freezer, hierarchy
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cgroups.resources import writes
@@ -498,20 +498,20 @@ def test_freeze_stops_and_thaw_lets_go(cgroup):
 
     try:
         cgroup.freeze()
-        assert cgroup.frozen()
+        assert cgroup.is_frozen()
         before = used()
         time.sleep(0.2)
         assert used() - before <= 1  # its last steps on the way to its rest, which the kernel may count later
 
         cgroup.thaw()
-        assert not cgroup.frozen()
+        assert not cgroup.is_frozen()
     finally:
         end(process)
 
 
 def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatch):
     """A process stuck in the kernel holds it up; nobody may stay half frozen."""
-    monkeypatch.setattr(Cgroup, "_wait", lambda *_: False)
+    monkeypatch.setattr(freezer, "wait_for", lambda *_: False)
     with pytest.raises(CgroupError, match=r"cannot freeze cgroup .*: not done after 0.1 s"):
         cgroup.freeze(timeout=0.1)
 
@@ -525,7 +525,7 @@ def test_thaw_under_a_frozen_parent_says_why(path):
     (host(path) / "cgroup.freeze").write_text("1")
     try:
         cgroup.freeze()
-        with pytest.raises(CgroupError, match="an ancestor may be frozen"):
+        with pytest.raises(CgroupError, match="check whether an ancestor is frozen"):
             cgroup.thaw(timeout=0.05)
     finally:
         (host(path) / "cgroup.freeze").write_text("0")
@@ -538,12 +538,12 @@ def test_thaw_under_a_frozen_parent_says_why(path):
 def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_kills):
     """Through cgroup.kill, or by freezing and signalling where Linux is older than 5.14."""
     if not kernel_kills:
-        real = cgroupfs.write_at
+        real = freezer.write_at
 
         def write(dirfd, name, value):
             real(dirfd, "no.such.file" if name == "cgroup.kill" else name, value)
 
-        monkeypatch.setattr(cgroupfs, "write_at", write)
+        monkeypatch.setattr(freezer, "write_at", write)
     (host(cgroup.path) / "a").mkdir()
     inside = [spawn(host(cgroup.path) / place) for place in (".", ".", "a")]
     if frozen:
@@ -568,7 +568,7 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
     assert b"ready\n" == process.stdout.readline()
     cgroup.freeze()
     cgroup.kill(signal.SIGTERM)
-    assert cgroup.frozen()
+    assert cgroup.is_frozen()
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.1)
 
@@ -579,13 +579,13 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
 
 def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
     """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one below."""
-    real = cgroupfs.write_at
+    real = freezer.write_at
 
     def write(dirfd, name, value):
         if (name, value) != ("cgroup.freeze", b"0"):
             real(dirfd, name, value)
 
-    monkeypatch.setattr(cgroupfs, "write_at", write)
+    monkeypatch.setattr(freezer, "write_at", write)
     process = spawn(host(cgroup.path))
 
     assert cgroup.kill(signal.SIGTERM)
@@ -640,7 +640,7 @@ def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path):
     process = spawn(host(path))
     try:
         planned.destroy(kill=True, timeout=0.05)
-        assert [f"cgroup {path} stays: the processes in it may be anybody's"] == planned.warnings
+        assert [f"cgroup {path} stays: its processes may not be the container's"] == planned.warnings
         assert process.poll() is None
     finally:
         end(process)
@@ -765,7 +765,7 @@ def test_a_mount_that_is_covered_does_not_count(monkeypatch):
 def test_disabled_manager_does_nothing_and_says_what_is_lost():
     """Every limit and the device filter, but not what means nothing anyway."""
     resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024, "quota": -1}, "memory": {"limit": 9}}
-    cgroup = NoCgroup.create("/x", "id", writes(resources))
+    cgroup = NoCgroup()
     cgroup.apply(writes(resources))
     cgroup.attach_device_filter(b"12345678")
     cgroup.attach_device_filter(b"")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.cgroups import cgroupfs
+from pyoci.cgroups import takeover
 from tests.root.test_cgroups_limits import block_device, needs, skip_if
 from tests.support.runtime import cgroup_mount
 
@@ -117,7 +117,7 @@ def test_the_owner_of_an_existing_cgroup_comes_back(runtime, bundle, existing):
 )
 def test_what_lifts_the_limits_of_a_device(old, new, lifted):
     """One that had no line before is given what stands for no limit: the kernel then drops its line."""
-    assert lifted == list(cgroupfs._lifted(old, new))
+    assert lifted == list(takeover.lift_new_limits(old, new))
 
 
 @needs("io")

@@ -246,7 +246,7 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
         [attack.executable, "--root", attack.root, "delete", attack.id], capture_output=True, text=True, check=False
     )
 
-    warning = f"warning: cgroup {path} stays: it is that of container {other} now\n"
+    warning = f"warning: cgroup {path} stays: container {other} has taken it over\n"
     assert (0, warning) == (result.returncode, result.stderr)
     assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
     assert "5\n" == Path(mount + path, "cgroup.max.depth").read_text()
@@ -283,7 +283,7 @@ def test_delete_where_a_container_of_another_root_has_the_cgroup_now(attack: Att
         [attack.executable, "--root", own, "delete", attack.id], capture_output=True, text=True, check=False
     )
 
-    warning = f"warning: cgroup /{attack.id} stays: it is that of container {attack.id} now\n"
+    warning = f"warning: cgroup /{attack.id} stays: container {attack.id} has taken it over\n"
     assert (0, warning) == (result.returncode, result.stderr)
     attack.root = another
     assert "created" == attack.state()["status"]

@@ -122,7 +122,7 @@ def fake(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """For a systemd that hangs."""
-    monkeypatch.setattr(systemd, "JOB_PATIENCE", 0.5)
+    monkeypatch.setattr(systemd, "JOB_TIMEOUT", 0.5)
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def unit(fake, monkeypatch):
         monkeypatch.setattr(Unit, name, lambda *_: None)
     made = Unit("/nowhere", "/a.slice/x-y.scope", 0, "x-y.scope", fake.address, user=False)
     yield made
-    made._hang_up()
+    made._disconnect()
 
 
 def start(unit: Unit) -> None:
-    unit.request(42, units.base(units.parse_path("a.slice:x:y", "y", user=False), "y"))
-    unit.settle(42, [])
+    unit.start_transient_unit(42, units.base(units.parse_path("a.slice:x:y", "y", user=False), "y"))
+    unit.await_unit(42, [])
 
 
 def test_a_unit_is_started(fake, unit):
@@ -309,7 +309,7 @@ def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypa
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     with pytest.raises(CgroupError, match="no answer in"):
         start(unit)
-    monkeypatch.setattr(systemd, "JOB_PATIENCE", 60)
+    monkeypatch.setattr(systemd, "JOB_TIMEOUT", 60)
     before = time.monotonic()
 
     unit.destroy(kill=True)
@@ -447,7 +447,7 @@ def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake
     """Nobody has looked at the answer yet."""
     fake.answers["StartTransientUnit"] = [(JOB,)]
     fake.answers["StopUnit"] = [(JOB,), removed()]
-    unit.request(42, [])
+    unit.start_transient_unit(42, [])
     unit.close()
 
     unit.destroy(kill=True)
@@ -461,10 +461,10 @@ def test_properties_of_a_later_systemd_are_left_out(fake, unit):
     fake.answers["Get"] = [lambda call: version(call, "252.38-1~deb12u1")]
     fake.answers["StartTransientUnit"] = [(JOB,), removed()]
 
-    unit.request(
+    unit.start_transient_unit(
         42, [units.Property("OOMPolicy", "s", "kill", since=253), units.Property("CPUWeight", "t", 0, since=252)]
     )
-    unit.settle(42, [])
+    unit.await_unit(42, [])
 
     assert ["PIDs", "CPUWeight"] == [name for name, _ in fake.calls[-1].body[2]]
 
@@ -476,7 +476,7 @@ def test_what_a_unit_is_made_with_is_not_told_again(fake, unit, monkeypatch):
     fake.answers["Get"] = [lambda call: version(call, "262")]
     fake.answers["SetUnitProperties"] = [()]
 
-    unit.tell([Write("memory.oom.group", "1", ""), Write("memory.max", "4096", "")])
+    unit.notify_manager([Write("memory.oom.group", "1", ""), Write("memory.max", "4096", "")])
 
     assert [["MemoryMax"]] == [
         [name for name, _ in call.body[2]] for call in fake.calls if call.fields[wire.MEMBER] == "SetUnitProperties"
@@ -486,7 +486,7 @@ def test_what_a_unit_is_made_with_is_not_told_again(fake, unit, monkeypatch):
 
 def test_nothing_to_tell(fake, unit):
     """systemd is not even asked."""
-    unit.tell([Write("memory.oom.group", "1", "")])
+    unit.notify_manager([Write("memory.oom.group", "1", "")])
     assert "SetUnitProperties" not in fake.names()
 
 
@@ -501,9 +501,9 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
         lambda call: wire.encode(wire.ERROR, 1, {**fields, wire.REPLY_SERIAL: call.serial}, "s", text)
     ]
 
-    unit.request(42, [units.Property("ExecStart", "s", "x", "/annotations/y")])
+    unit.start_transient_unit(42, [units.Property("ExecStart", "s", "x", "/annotations/y")])
     with pytest.raises(CgroupError) as caught:
-        unit.settle(42, [])
+        unit.await_unit(42, [])
 
     assert "/annotations/y" == caught.value.where
     assert "cannot start unit x-y.scope: Cannot set property ExecStart, or unknown property" == caught.value.message
@@ -541,8 +541,8 @@ def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, 
         raise PermissionError
 
     monkeypatch.setattr(cgroupfs.Cgroup, "add", refuse)
-    below = unit.at(unit.path + "/below")
-    assert below.can_fetch
+    below = unit.child("/below")
+    assert below.manager_moves_processes
     assert os.fstat(below.dirfd).st_ino == below.inode
 
     below.add(43)

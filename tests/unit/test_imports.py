@@ -28,13 +28,14 @@ ALWAYS = """
     errno fcntl select time _struct
     pyoci.host pyoci.cli pyoci.cli.commands pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files pyoci.state pyoci.container
     pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.cgroupfs pyoci.cgroups.hierarchy
+    pyoci.cgroups.controllers pyoci.cgroups.freezer pyoci.cgroups.takeover
     pyoci.config pyoci.config.jsonio pyoci.linux
 """.split()
 
 CREATION = """
     itertools math pyoci.pointer pyoci.ranges pyoci.host.hooks pyoci.cgroups.resources
     pyoci.parent pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
-    pyoci.cgroups.device_filter
+    pyoci.cgroups.device_filter pyoci.cgroups.device_program
     pyoci.config._validator pyoci.config.checks pyoci.config.constants pyoci.config.messages
     pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.bpf pyoci.compiler.create pyoci.compiler.devices pyoci.compiler.hooks
     pyoci.compiler.idmap pyoci.compiler.mounts pyoci.compiler.namespaces pyoci.compiler.operations pyoci.compiler.paths pyoci.compiler.process
