@@ -232,12 +232,12 @@ def lines(path: str, text: str, found: Iterable[Piece]) -> Iterator[Finding]:
 
 
 def outside_code(text: str) -> Iterator[int]:
-    """The lines of a page that are not in a fence."""
+    """The lines of a page that are not code."""
     code = False
     for number, line in enumerate(text.split("\n"), 1):
         if line.lstrip().startswith("```"):
             code = not code
-        elif not code:
+        elif not code and not line.startswith("    "):
             yield number
 
 

@@ -1,4 +1,4 @@
-"""What pyoci does that not every kernel can: since which Linux, and what is said before it. docs/kernels.md shows it."""
+"""Features that not every kernel has: since which Linux, and the error before it. docs/kernels.md lists them."""
 
 import os
 from collections.abc import Callable
@@ -12,9 +12,9 @@ MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
 class Feature(NamedTuple):
-    """`ask` puts it into a config; `refusal` is the error of a kernel before `since`.
+    """A feature. `ask` puts it into a config; `refusal` is the error of a kernel before `since`.
 
-    `needs` names a controller of cgroup v2, or `numa`: a kernel without it has another error for that.
+    `needs` names a controller of cgroup v2, or `numa`. A kernel without it reports another error.
     """
 
     title: str
@@ -24,11 +24,11 @@ class Feature(NamedTuple):
     needs: str = ""
 
     def row(self) -> str:
-        """Its line in the table of docs/kernels.md."""
+        """Return its line in the table of docs/kernels.md."""
         return f"| {self.title} | {self.since[0]}.{self.since[1]} | `{self.refusal}` |"
 
     def missing(self) -> str:
-        """What it needs and this host lacks, or ""."""
+        """Return what this host lacks for it, or an empty string."""
         if self.needs == "numa":
             return "" if Path("/proc/self/numa_maps").exists() else "this kernel was built without NUMA"
         controllers = Path(cgroup_mount(), "cgroup.controllers").read_text().split()

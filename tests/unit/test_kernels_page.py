@@ -1,4 +1,4 @@
-"""docs/kernels.md says what the tests see."""
+"""docs/kernels.md has the errors that the tests expect."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from tests.support.kernels import FEATURES
 PAGE = Path(__file__).resolve().parents[2] / "docs/kernels.md"
 
 
-def test_the_table_is_what_the_tests_see():
-    """Row by row, in order."""
+def test_table_has_the_expected_errors():
+    """Row by row, in the order of the tests."""
     lines = PAGE.read_text().splitlines()
-    first = lines.index("| what is asked for | since Linux | what an older kernel gets |") + 2
+    first = lines.index("| feature | since Linux | error on an older kernel |") + 2
 
     assert [feature.row() for feature in FEATURES] == lines[first : first + len(FEATURES)]
     assert "" == lines[first + len(FEATURES)]
