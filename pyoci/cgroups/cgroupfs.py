@@ -32,9 +32,10 @@ from pyoci.cgroups.directories import (
     subtree,
     write_at,
 )
-from pyoci.cgroups.freezer import EMPTY, SIGKILL, TIMEOUT
+from pyoci.cgroups.freezer import EMPTY, FROZEN, TIMEOUT
 from pyoci.cgroups.hierarchy import PATH_POINTER, cgroup_path, find_mount
 from pyoci.errors import CgroupError, reason
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -479,7 +480,7 @@ class Cgroup:
         why = ""
         if b"populated 1" in events:
             why = "the container's cgroup is not empty"
-        elif freezer.FROZEN in events:
+        elif FROZEN in events:
             why = "the container's cgroup unexpectedly frozen"
         elif (kind := read_at(self.dirfd, "cgroup.type").strip()) != b"domain" and kind != b"domain threaded":
             why = "it is a threaded cgroup"

@@ -1,16 +1,16 @@
 """`linux.resources.devices` as an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
 
-Pure. Implements the runtime specification's "Allowed Device list" (config-linux.md). What the rules mean:
+Pure. Implements "Allowed Device list" of the runtime specification (config-linux.md). The meaning of the rules:
 
-    An access asks for some of r, w and m (mknod) on one device. For each of these the last rule which
-    covers the device and that letter decides; with no such rule it is denied. The access is allowed
-    when every letter it asks for is.
+    An access requests some of r, w and m (mknod) on one device. For each letter, the last rule that covers the device
+    and the letter decides. Without such a rule the letter is denied. The access is allowed if all its letters are.
 
-So after `deny r` an open for reading and writing is refused, as with the device lists of cgroup v1.
+So after `deny r` the kernel rejects an open for reading and writing, as with the device lists of cgroup v1.
 """
 
 import _struct
 
+from pyoci import linux
 from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
     Rule = tuple[bool, int, int, int, int]  # allow, type, major, minor, access
 
-READ, WRITE, MKNOD = 2, 4, 1  # BPF_DEVCG_ACC_*
+READ, WRITE, MKNOD = linux.BPF_DEVCG_ACC_READ, linux.BPF_DEVCG_ACC_WRITE, linux.BPF_DEVCG_ACC_MKNOD
 RWM = READ | WRITE | MKNOD
-BLOCK, CHAR = 1, 2  # BPF_DEVCG_DEV_*
+BLOCK, CHAR = linux.BPF_DEVCG_DEV_BLOCK, linux.BPF_DEVCG_DEV_CHAR
 ANY = -1
 
 ACCESS = {"r": READ, "w": WRITE, "m": MKNOD}
 TYPES = {"": ANY, "a": ANY, "b": BLOCK, "c": CHAR}
-MAJORS, MINORS = 1 << 12, 1 << 20  # what a dev_t holds
 
-# These follow the user's own and so can't be denied: without them a container has neither the devices that
-# the specification promises nor terminals. Making a node is harmless, since opening it is decided again.
-# 5:1 is missing: it is the host's console, while a container's /dev/console is one of its own ptys.
+# These rules follow the user's rules, so no rule can deny them. Without them a container has neither the devices that
+# the specification promises nor terminals. Creating a node is harmless, because opening it is a separate access.
+# 5:1 is not among them: it is the host's console, and a container's /dev/console is one of its own ptys.
 DEFAULTS = (
     (True, CHAR, 1, 3, RWM),  # /dev/null
     (True, CHAR, 1, 5, RWM),  # /dev/zero
@@ -50,14 +49,15 @@ LOAD_WORD, MOVE, AND, SHIFT_RIGHT = 0x61, 0xB4, 0x54, 0x74  # 32 bits
 JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, JUMP_IF_SET, EXIT = 0x05, 0x15, 0x55, 0x45, 0x95
 RESULT, CONTEXT, ASKED, TYPE, MAJOR, MINOR = range(6)  # registers
 
-MAX_RULES = 4096  # five instructions each: all jumps stay below 32768, and the kernel's verifier patient
+MAX_RULES = 4096  # with five instructions each, all jumps stay below 32768, and the verifier stays fast
 
 
 def compile_rules(rules: "list[dict[str, Any]]", where: str = "/linux/resources/devices") -> bytes:
-    """The program for `rules`, an array of struct bpf_insn; b"" when it would allow everything.
+    """Return the program for `rules`, an array of struct bpf_insn; b"" if it would allow everything.
 
-    An ancestor's program is asked as well, so attaching none is the same as attaching one that allows all.
-    With no rules all but the defaults is denied. Raises `CgroupError` with the pointer of a rule that is not valid.
+    Without rules it denies all but the defaults. The kernel runs the programs of ancestors as well, so no program has
+    the same effect as one that allows everything. Raises CgroupError with the pointer of a rule without access, and for
+    too many rules.
     """
     if len(rules) > MAX_RULES:
         raise CgroupError(f"cannot compile {len(rules)} device rules: the limit is {MAX_RULES}", where=where)
@@ -69,36 +69,24 @@ def compile_rules(rules: "list[dict[str, Any]]", where: str = "/linux/resources/
 
 
 def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
-    type_ = rule.get("type", "")
-    if type_ not in TYPES:
-        raise CgroupError(f"cannot compile device type {type_!r}: must be a, b or c", where=f"{where}/type")
     access = 0
     for letter in rule.get("access", ""):
-        if letter not in ACCESS:
-            raise CgroupError(f"cannot compile device access {letter!r}: must be r, w or m", where=f"{where}/access")
         access |= ACCESS[letter]
-    if not access:  # none or all? a rule that bears on safety is not guessed
+    if not access:
+        # It could mean no letter or all of them, and guessing is not safe.
         raise CgroupError("cannot compile device rule: it has no access", where=f"{where}/access")
-    numbers = []
-    for key, limit in (("major", MAJORS), ("minor", MINORS)):
-        number = rule.get(key, ANY)
-        if not ANY <= number < limit:
-            raise CgroupError(
-                f"cannot compile device {key} {number}: must be less than {limit}", where=f"{where}/{key}"
-            )
-        numbers.append(number)
-    return rule["allow"], TYPES[type_], numbers[0], numbers[1], access
+    return rule["allow"], TYPES[rule.get("type", "")], rule.get("major", ANY), rule.get("minor", ANY), access
 
 
 class _Letters:
-    """Letters by device, and by set of devices: ANY stands for every type or number."""
+    """Letters by device, and by set of devices: ANY as type or number makes it a set."""
 
     __slots__ = ("_by_device", "_kinds")
 
     def __init__(self) -> None:
-        # by strings: the rules' author could choose numbers that collide (docs/decisions/0001-executable.md)
+        # Keys are strings: the rules' author could choose numbers that collide (docs/decisions/0001-executable.md).
         self._by_device: dict[str, int] = {}
-        self._kinds: list[tuple[bool, bool, bool]] = []  # of the sets: what of a device is ANY
+        self._kinds: list[tuple[bool, bool, bool]] = []  # kinds of sets: which of type, major and minor are ANY
 
     def __bool__(self) -> bool:
         return bool(self._by_device)
@@ -111,7 +99,7 @@ class _Letters:
             self._kinds.append(kind)
 
     def of(self, type_: int, major: int, minor: int) -> int:
-        """The letters of the device, or set of devices, and of every set that it is part of."""
+        """Return the letters of a device or set, together with those of every set that contains it."""
         letters = self._by_device.get(f"{type_} {major} {minor}", 0)
         for any_type, any_major, any_minor in self._kinds:
             key = f"{ANY if any_type else type_} {ANY if any_major else major} {ANY if any_minor else minor}"
@@ -120,7 +108,7 @@ class _Letters:
 
 
 def _tests(rules: "list[Rule]") -> "list[Rule]":
-    """`rules` in the order to test them, last first; of each only what no earlier test decides."""
+    """Return `rules` in the order to test them, last first, each with the letters that no earlier test decides."""
     tests: list[Rule] = []
     decided = _Letters()
     for_all = 0
@@ -134,11 +122,11 @@ def _tests(rules: "list[Rule]") -> "list[Rule]":
             for_all |= left
             if for_all == RWM:
                 break
-    return _without_idle_denials(tests)
+    return _without_redundant_denials(tests)
 
 
-def _without_idle_denials(tests: "list[Rule]") -> "list[Rule]":
-    """`tests` without the denials of what no later test would allow: no match is denied anyway."""
+def _without_redundant_denials(tests: "list[Rule]") -> "list[Rule]":
+    """Drop the denials of letters that no later test would allow: without a match they are denied anyway."""
     kept: list[Rule] = []
     allowed = _Letters()
     for test in reversed(tests):
@@ -156,7 +144,7 @@ def _without_idle_denials(tests: "list[Rule]") -> "list[Rule]":
 
 
 def _every_device(tests: "list[Rule]") -> int:
-    """The letters that `tests` decide for every device."""
+    """Return the letters that `tests` decide for every device."""
     letters = 0
     for _, *device, access in tests:
         if device == [ANY, ANY, ANY]:
@@ -165,9 +153,9 @@ def _every_device(tests: "list[Rule]") -> int:
 
 
 def _assemble(tests: "list[Rule]") -> bytes:
-    """The verdict of each test behind guards that jump over it for other devices.
+    """Emit the verdict of each test, behind guards that jump over it for other devices.
 
-    Neighbours share their guards: the verifier's time grows faster than the program.
+    Adjacent tests share their guards, because the verifier's time grows faster than the program.
     """
     code: list[tuple[int, int, int | str, int]] = [
         (LOAD_WORD, CONTEXT << 4 | TYPE, 0, 0),
@@ -178,14 +166,14 @@ def _assemble(tests: "list[Rule]") -> bytes:
         (SHIFT_RIGHT, ASKED, 0, 16),
         (JUMP_IF_EQUAL, ASKED, "allow", 0),
     ]
-    guards: list[tuple[int, int, int]] = []  # register, number, and where in `code` the jump stands
+    guards: list[tuple[int, int, int]] = []  # register, number, and index of the jump in `code`
 
     def close_guards(down_to: int) -> None:
         while len(guards) > down_to:
             register, number, at = guards.pop()
             code[at] = (JUMP_UNLESS_EQUAL, register, len(code) - at - 1, number)
 
-    open_letters = RWM  # those that may still be asked for; at least one is
+    open_letters = RWM  # letters that the access may still request; it requests at least one of them
     for allow, type_, major, minor, access in tests:
         device = [(register, n) for register, n in ((TYPE, type_), (MAJOR, major), (MINOR, minor)) if n != ANY]
         shared = 0

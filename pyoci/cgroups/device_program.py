@@ -6,9 +6,16 @@ import posix
 from pyoci import _native
 from pyoci.cgroups.directories import errno_of
 from pyoci.errors import CgroupError, reason
+from pyoci.linux import (
+    BPF_CGROUP_DEVICE,
+    BPF_F_ALLOW_MULTI,
+    BPF_PROG_ATTACH,
+    BPF_PROG_DETACH,
+    BPF_PROG_GET_FD_BY_ID,
+    BPF_PROG_QUERY,
+    BPF_PROG_TYPE_CGROUP_DEVICE,
+)
 
-BPF_PROG_ATTACH, BPF_PROG_DETACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY = 8, 9, 13, 16
-BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
 _LOG_SIZE = 65536  # bytes of the verifier's log
 
 

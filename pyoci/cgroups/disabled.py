@@ -1,6 +1,7 @@
 """The `disabled` driver: the container has no cgroup."""
 
 from pyoci.errors import CgroupError
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class NoCgroup:
         """Raise CgroupError."""
         self._fail("resume")
 
-    def kill(self, signal: int = 9) -> bool:  # noqa: ARG002
+    def kill(self, signal: int = SIGKILL) -> bool:  # noqa: ARG002
         """Return False: the caller must signal the processes that it knows."""
         return False
 

@@ -11,8 +11,8 @@ import time
 
 from pyoci.cgroups.directories import READ, failure, pids_below, read_at, write_at
 from pyoci.errors import CgroupError
+from pyoci.linux import SIGKILL
 
-SIGKILL = 9
 TIMEOUT = 10.0  # seconds that processes get to freeze or to die
 
 FROZEN = b"frozen 1"
@@ -113,4 +113,4 @@ def _signal_frozen(dirfd: int, path: str, signal: int) -> None:
             thaw(dirfd, path, TIMEOUT)
 
 
-__all__ = ["EMPTY", "SIGKILL", "TIMEOUT", "freeze", "is_frozen", "signal_all", "thaw", "wait_for"]
+__all__ = ["EMPTY", "FROZEN", "TIMEOUT", "freeze", "is_frozen", "signal_all", "thaw", "wait_for"]

@@ -52,16 +52,26 @@ def _completed(cgroup: "Driver", resources: "dict[str, Any]") -> "dict[str, Any]
         completed["cpu"] = {**cpu, "quota": int(quota) if quota.isdigit() else -1}
     limit, total = memory.get("limit", 0), memory.get("swap", 0)
     if (limit > 0 and not total) or (total > 0 and not limit):
-        completed["memory"] = {**memory, **_other_memory_limit(cgroup, limit)}
+        completed["memory"] = {**memory, **_other_memory_limit(cgroup, limit, total)}
     return completed
 
 
-def _other_memory_limit(cgroup: "Driver", limit: int) -> "dict[str, int]":
+def _other_memory_limit(cgroup: "Driver", limit: int, total: int) -> "dict[str, int]":
     memory, swap = cgroup.read("memory.max").strip(), cgroup.read("memory.swap.max").strip()
-    if not memory.isdigit():
-        return {}
+    if not limit and not memory.isdigit():
+        raise CgroupError(
+            f"cannot set swap {total}: it limits memory plus swap, and the container has no limit of memory",
+            where="/memory/swap",
+        )
+    if not limit and total < int(memory):
+        raise CgroupError(
+            f"cannot set swap {total}: it limits memory plus swap, and the container's limit of memory is {memory}",
+            where="/memory/swap",
+        )
     if not limit:
         return {"limit": int(memory)}
+    if not memory.isdigit():
+        return {}
     # If the container may not swap, a lower memory limit must not let it.
     if not swap.isdigit() or swap == "0" or int(memory) + int(swap) < limit:
         return {}

@@ -1,6 +1,7 @@
 """The options of `update` as a `linux.resources`."""
 
-from pyoci.errors import UsageError
+from pyoci.config import resource_problems
+from pyoci.errors import ConfigError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, 
 
 
 def from_options(options: "Values") -> "dict[str, Any]":
-    """What the options ask for. Raises UsageError for a value that can't be read."""
+    """Return what the options request. Raises UsageError or ConfigError for a value that is not valid."""
     found: dict[str, Any] = {}
     for name, (section, key, kind) in OPTIONS.items():
         text = options.text(name)
         if text:
             found.setdefault(section, {})[key] = text if kind == "text" else _number(name, text, kind)
+    problems = resource_problems(found)
+    for problem in problems:
+        problem.where = option_of(problem.where)
+    if problems:
+        raise ConfigError(problems)
     return found
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Check = Callable[[Any, str, Callable[..., object]], None]  # a function of the generated validator
 
-__all__ = ["load", "load_process", "load_resources"]
+__all__ = ["load", "load_process", "load_resources", "resource_problems"]
 
 
 def load(data: bytes, file: str = "config.json") -> "tuple[dict[str, Any], list[str]]":
@@ -52,8 +52,6 @@ def load_process(data: bytes, file: str = "process.json") -> "tuple[dict[str, An
 
 def load_resources(data: bytes) -> "dict[str, Any]":
     """The `linux.resources` in `data`, as `update` gets it; errors as for `load`, without their places."""
-    from pyoci.config import _validator, diagnosis
-
     try:
         resources: dict[str, Any] = loads(data)
     except JsonError as error:
@@ -62,11 +60,17 @@ def load_resources(data: bytes) -> "dict[str, Any]":
         raise ConfigError(error.problems) from error
     if resources is None:
         raise ConfigError([Problem("", "expected an object, found null")])
-    whole = {"ociVersion": "1.0.0", "linux": {"resources": _beside_a_limit(resources)}}
-    problems = diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
-    if problems:
+    if problems := resource_problems(resources):
         raise ConfigError(problems)
     return resources
+
+
+def resource_problems(resources: "Any") -> list[Problem]:
+    """Return the problems of a `linux.resources` of `update`, from a document or from options, without their places."""
+    from pyoci.config import _validator, diagnosis
+
+    whole = {"ociVersion": "1.0.0", "linux": {"resources": _beside_a_limit(resources)}}
+    return diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
 
 
 def _beside_a_limit(resources: "Any") -> "Any":

@@ -1,6 +1,7 @@
 """Device rules as eBPF: an interpreter runs the program against a model of what the rules mean."""
 
 import itertools
+import json
 import struct
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoci.cgroups.device_filter import compile_rules
-from pyoci.errors import CgroupError
+from pyoci.config import load
+from pyoci.errors import CgroupError, ConfigError
 
 DENY_ALL = {"allow": False, "access": "rwm"}
 ALLOW_ALL = {"allow": True, "type": "a", "access": "rwm"}
@@ -205,26 +207,40 @@ def test_rules_that_later_ones_decide_make_no_code():
     assert compile_rules([]) == compile_rules(docker)
 
 
+def load_rules(rules):
+    """The device rules of a config.json."""
+    config = {"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "linux": {"resources": {"devices": rules}}}
+    loaded, _ = load(json.dumps(config).encode())
+    return loaded["linux"]["resources"]["devices"]
+
+
 @pytest.mark.parametrize(
     ("rule", "where", "reason"),
     [
-        ({"allow": True, "type": "u", "access": "r"}, "type", "a, b or c"),
-        ({"allow": True, "type": "c\n", "access": "r"}, "type", "a, b or c"),
-        ({"allow": True, "access": "rx"}, "access", "r, w or m"),
-        ({"allow": True, "access": ""}, "access", "no access"),
-        ({"allow": False}, "access", "no access"),
+        ({"allow": True, "type": "u", "access": "r"}, "type", '"a", "b" or "c"'),
+        ({"allow": True, "type": "c\n", "access": "r"}, "type", '"a", "b" or "c"'),
+        ({"allow": True, "access": "rx"}, "access", 'letters of "rwm"'),
+        ({"allow": True, "access": ""}, "access", 'letters of "rwm"'),
         ({"allow": True, "access": "r", "major": -2}, "major", "-2"),
         ({"allow": True, "access": "r", "major": 4096}, "major", "4096"),
-        ({"allow": True, "access": "r", "minor": 2**20}, "minor", "less than"),
-        ({"allow": True, "access": "r", "minor": 2**63 - 1}, "minor", "less than"),
+        ({"allow": True, "access": "r", "minor": 2**20}, "minor", "from -1 to 1048575"),
+        ({"allow": True, "access": "r", "minor": 2**63 - 1}, "minor", "from -1 to 1048575"),
     ],
 )
-def test_a_rule_that_is_not_valid_is_an_error(rule, where, reason):
-    """With the pointer of the member."""
-    with pytest.raises(CgroupError, match=reason) as caught:
-        compile_rules([DENY_ALL, rule])
+def test_invalid_rules_are_rejected_before_they_are_compiled(rule, where, reason):
+    """The compiler trusts a config that was loaded."""
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_rules([DENY_ALL, rule])
 
-    assert f"/linux/resources/devices/1/{where}" == caught.value.where
+    assert [f"/linux/resources/devices/1/{where}"] == [problem.where for problem in caught.value.problems]
+
+
+def test_compiler_rejects_a_rule_without_access():
+    """The specification does not say whether that is no letter or all of them."""
+    with pytest.raises(CgroupError, match="it has no access") as caught:
+        compile_rules(load_rules([DENY_ALL, {"allow": False}]))
+
+    assert "/linux/resources/devices/1/access" == caught.value.where
 
 
 def test_more_rules_than_a_program_holds_are_an_error():

@@ -1,13 +1,19 @@
 """`linux.resources` as writes: every property, what can't be converted, and the order."""
 
+import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyoci import config
+from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cgroups.resources import as_meant, controllers, weight_of_shares, writes
-from pyoci.errors import CgroupError
+from pyoci.cgroups.update import update
+from pyoci.cli.options import Values
+from pyoci.cli.resources import from_options
+from pyoci.errors import CgroupError, ConfigError
 
 MAX_U64 = 2**64 - 1
 
@@ -121,6 +127,17 @@ def test_conversion(resources, expected):
     assert expected == values(resources)
 
 
+def document(resources):
+    """A config.json with these resources."""
+    return json.dumps({"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "linux": {"resources": resources}}).encode()
+
+
+def convert(resources):
+    """What create does with the resources of a config.json."""
+    loaded, _ = config.load(document(resources))
+    return writes(loaded["linux"]["resources"])
+
+
 @pytest.mark.parametrize(
     ("resources", "where", "reason"),
     [
@@ -129,22 +146,11 @@ def test_conversion(resources, expected):
         ({"memory": {"swappiness": 0}}, "/memory/swappiness", "no controller"),
         ({"memory": {"disableOOMKiller": True}}, "/memory/disableOOMKiller", "no controller"),
         ({"memory": {"useHierarchy": False}}, "/memory/useHierarchy", "no controller"),
-        ({"memory": {"limit": -2}}, "/memory/limit", "-1 or more"),
-        ({"memory": {"reservation": -2}}, "/memory/reservation", "-1 or more"),
-        ({"memory": {"swap": 5}}, "/memory/swap", "memory/limit must be set"),
-        ({"memory": {"swap": 5, "limit": 0}}, "/memory/swap", "memory/limit must be set"),
-        ({"memory": {"swap": 5, "limit": -1}}, "/memory/swap", "memory/limit must be set"),
-        ({"memory": {"swap": -2, "limit": 1}}, "/memory/swap", "-1 or more"),
-        ({"memory": {"swap": 5, "limit": 6}}, "/memory/swap", "less than memory/limit 6"),
         ({"cpu": {"realtimeRuntime": 950000}}, "/cpu/realtimeRuntime", "no controller"),
         ({"cpu": {"realtimePeriod": 1000000}}, "/cpu/realtimePeriod", "no controller"),
-        ({"cpu": {"idle": 2}}, "/cpu/idle", "0 or 1"),
-        ({"cpu": {"idle": -1}}, "/cpu/idle", "0 or 1"),
-        ({"cpu": {"burst": 6, "quota": 5}}, "/cpu/burst", "more than quota 5"),
         ({"blockIO": {"leafWeight": 10}}, "/blockIO/leafWeight", "no controller"),
         ({"blockIO": {"weight": 9}}, "/blockIO/weight", "from 10 to 1000"),
         ({"blockIO": {"weight": 1001}}, "/blockIO/weight", "from 10 to 1000"),
-        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}, "/blockIO/weightDevice/0", "neither"),
         (
             {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 10}]}},
             "/blockIO/weightDevice/0/leafWeight",
@@ -156,29 +162,116 @@ def test_conversion(resources, expected):
             "/network/priorities",
             "no controller",
         ),
-        ({"hugepageLimits": [{"pageSize": "2mb", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
-        ({"hugepageLimits": [{"pageSize": "02MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
-        ({"hugepageLimits": [{"pageSize": "../MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
-        ({"hugepageLimits": [{"pageSize": "２MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "like 64KB"),
-        ({"rdma": {"mlx": {}}}, "/rdma/mlx", "neither"),
-        ({"rdma": {"a/b~": {}}}, "/rdma/a~1b~0", "neither"),
-        ({"rdma": {"mlx 4": {"hcaHandles": 1}}}, "/rdma/mlx 4", "not a name"),
-        ({"unified": {"memory": "1"}}, "/unified/memory", "not the name"),
-        ({"unified": {"../memory.max": "1"}}, "/unified/..~1memory.max", "not the name"),
-        ({"unified": {"memory.max\n": "1"}}, "/unified/memory.max\n", "not the name"),
-        ({"unified": {"memory..max": "1"}}, "/unified/memory..max", "not the name"),
-        ({"unified": {".max": "1"}}, "/unified/.max", "not the name"),
-        ({"unified": {"": "1"}}, "/unified/", "not the name"),
+        ({"rdma": {"mlx 4": {"hcaHandles": 1}}}, "/rdma/mlx 4", "not a device name"),
         ({"unified": {"cgroup.procs": "1"}}, "/unified/cgroup.procs", "only the runtime"),
         ({"unified": {"cgroup.freeze": "1"}}, "/unified/cgroup.freeze", "only the runtime"),
     ],
 )
-def test_refusal(resources, where, reason):
-    """What v2 can't express, or makes no sense, is an error with its own pointer."""
+def test_conversion_rejects_what_cgroup_v2_can_not_express(resources, where, reason):
+    """The error names the property, and a valid config gets so far."""
     with pytest.raises(CgroupError, match=reason) as caught:
-        writes(resources)
+        convert(resources)
 
     assert f"/linux/resources{where}" == caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("resources", "where", "reason"),
+    [
+        ({"memory": {"limit": -2}}, "/memory/limit", "or -1 for unlimited"),
+        ({"memory": {"reservation": -2}}, "/memory/reservation", "or -1 for unlimited"),
+        ({"memory": {"swap": -2, "limit": 1}}, "/memory/swap", "or -1 for unlimited"),
+        ({"memory": {"swap": 5, "limit": -1}}, "/memory/swap", "memory, which is unlimited"),
+        ({"memory": {"swap": 5, "limit": 6}}, "/memory/swap", "below the limit of memory, 6"),
+        ({"cpu": {"idle": 2}}, "/cpu/idle", "0 or 1"),
+        ({"cpu": {"idle": -1}}, "/cpu/idle", "0 or 1"),
+        ({"cpu": {"burst": 6, "quota": 5}}, "/cpu/burst", "above the quota 5"),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}, "/blockIO/weightDevice/0", "neither"),
+        ({"hugepageLimits": [{"pageSize": "2mb", "limit": 0}]}, "/hugepageLimits/0/pageSize", "such as 64KB"),
+        ({"hugepageLimits": [{"pageSize": "02MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "such as 64KB"),
+        ({"hugepageLimits": [{"pageSize": "../MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "such as 64KB"),
+        ({"hugepageLimits": [{"pageSize": "２MB", "limit": 0}]}, "/hugepageLimits/0/pageSize", "such as 64KB"),
+        ({"rdma": {"mlx": {}}}, "/rdma/mlx", "neither"),
+        ({"rdma": {"a/b~": {}}}, "/rdma/a~1b~0", "neither"),
+        ({"unified": {"memory": "1"}}, "/unified/memory", "has not the form"),
+        ({"unified": {"../memory.max": "1"}}, "/unified/..~1memory.max", "has not the form"),
+        ({"unified": {"memory.max\n": "1"}}, "/unified/memory.max\n", "has not the form"),
+        ({"unified": {"memory..max": "1"}}, "/unified/memory..max", "has not the form"),
+        ({"unified": {".max": "1"}}, "/unified/.max", "has not the form"),
+        ({"unified": {"": "1"}}, "/unified/", "has not the form"),
+    ],
+)
+def test_invalid_resources_are_rejected_before_the_conversion(resources, where, reason):
+    """`create` and `update --resources` check them by the same code, and the conversion trusts them."""
+    for check, text, top in (
+        (config.load, document(resources), "/linux/resources"),
+        (config.load_resources, json.dumps(resources).encode(), ""),
+    ):
+        with pytest.raises(ConfigError, match=reason) as caught:
+            check(text)
+
+        assert [f"{top}{where}"] == [problem.where for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_create_needs_a_memory_limit_beside_the_one_of_memory_plus_swap(limit):
+    """An update may leave it out: the container has one."""
+    memory = {"swap": 5} | ({} if limit is None else {"limit": limit})
+    with pytest.raises(ConfigError, match='needs "limit" beside it') as caught:
+        convert({"memory": memory})
+
+    assert "/linux/resources/memory/swap" == caught.value.problems[0].where
+    assert {"memory": memory} == config.load_resources(json.dumps({"memory": memory}).encode())
+
+
+def values_of(words):
+    """Options of the command line."""
+    options = Values()
+    for name, text in words.items():
+        options.put(name, text)
+    return options
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"memory": "-2"}, "--memory: expected a number of bytes, or -1 for unlimited, found -2"),
+        ({"memory": "6", "memory-swap": "5"}, "--memory-swap: the limit of memory plus swap, 5, is below the limit of memory, 6"),
+        ({"cpu-idle": "2"}, "--cpu-idle: expected 0 or 1, found 2"),
+        ({"cpu-quota": "5", "cpu-burst": "6"}, "--cpu-burst: the burst 6 is above the quota 5"),
+        ({"cpuset-cpus": "a"}, '--cpuset-cpus: expected a list of CPUs such as 0-3,7, found the string "a"'),
+    ],
+)  # fmt: skip
+def test_the_options_of_update_are_checked_like_a_document(words, message):
+    """The error names the option."""
+    with pytest.raises(ConfigError) as caught:
+        from_options(values_of(words))
+
+    assert message == str(caught.value)
+
+
+class Limits(NoCgroup):
+    """A container without a cgroup whose limits of memory can be read all the same."""
+
+    memory, swap = "100", "50"
+
+    def read(self, name):
+        """The content of a file."""
+        return {"memory.max": self.memory, "memory.swap.max": self.swap}.get(name, "")
+
+
+@pytest.mark.parametrize(
+    ("memory", "reason"),
+    [("100", "the container's limit of memory is 100"), ("max", "the container has no limit of memory")],
+)
+def test_update_compares_a_limit_of_memory_plus_swap_with_the_container(memory, reason):
+    """It names no limit of memory, so the container's own counts."""
+    cgroup = Limits()
+    cgroup.memory = memory
+    with pytest.raises(
+        CgroupError, match=f"^/memory/swap: cannot set swap 5: it limits memory plus swap, and {reason}$"
+    ):
+        update(cgroup, {"memory": {"swap": 5}}, "1.3.0")
 
 
 @pytest.mark.parametrize(
