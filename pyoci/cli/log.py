@@ -269,14 +269,14 @@ def _plain(level: str, text: str, _: "Fields") -> str:
 
 
 def _json(level: str, text: str, fields: "Fields") -> str:
-    from pyoci.config.jsonio import quote
+    from pyoci.config.text import quote
 
     more = "".join([f',"{name}":{quote(value)}' for name, value in fields.items()])
     return f'{{"level":"{level}","msg":{quote(text)},"time":"{_now()}"{more}}}\n'
 
 
 def _logfmt(level: str, text: str, _: "Fields") -> str:
-    from pyoci.config.jsonio import quote
+    from pyoci.config.text import quote
 
     return f'time="{_now()}" level={level} msg={quote(text)}\n'
 

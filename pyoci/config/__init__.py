@@ -1,7 +1,7 @@
-"""From the bytes of config.json to a config that can be run: strict JSON, the schema, and the prose.
+"""From the bytes of config.json to a config that can be run: strict JSON, the schema, and the specification's prose.
 
-Pure: reads nothing, changes nothing. The hot path stops at the first fault; what is said about a document
-with faults comes from `diagnosis`, which reads it again with care.
+Pure: reads no file, changes nothing. The hot path stops at the first fault. Then `diagnosis` reads the document again,
+with care, and finds all its faults.
 """
 
 from pyoci.config.jsonio import JsonError, loads
@@ -13,47 +13,48 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyoci.config import diagnosis
+    from pyoci.types import Config, Process, Resources
 
-    Check = Callable[[Any, str, Callable[..., object]], None]  # a function of the generated validator
+    # A function of the generated validator: (document, its JSON pointer, what to call for a fault)
+    Validate = Callable[[object, str, Callable[..., object]], None]
 
 __all__ = ["load", "load_process", "load_resources", "resource_problems"]
 
 
-def load(data: bytes, file: str = "config.json") -> "tuple[dict[str, Any], list[str]]":
-    """The config in `data`, the content of config.json or another `file`, and warnings about it.
+def load(data: bytes, file: str = "config.json") -> "tuple[Any, list[str]]":
+    """Return the config in `data`, and warnings about it. `file` is the name of its file, for messages.
 
-    Members whose value is null are gone. Two things that engines send are turned into what the specification
-    has: every `fileMode` of a device is reduced to its permission bits, and a recursive `rootfsPropagation`
-    (`rslave`) loses its `r`, since the container's other mounts have their own. Raises ConfigError with every
-    problem, each with its JSON pointer, line and column.
+    - It lacks the members whose value is null.
+    - The `fileMode` of every device is reduced to its permission bits: engines send the type of the file, too.
+    - A recursive `rootfsPropagation`, such as `rslave`, which engines send, loses its `r`: it applies to the root
+      mount, and the container's other mounts have their own.
+
+    Raises ConfigError with every problem, each with its JSON pointer, line and column.
     """
-    from pyoci.config import _validator, checks  # here, since most commands need only `jsonio` of this package
+    from pyoci.config import _validator, checks  # here, because most commands need only `jsonio` of this package
 
-    config = _read(data, _validator.check_config, file, process=False)
+    config: Config = _read(data, _validator.check_config, file, process=False)
     linux = config.get("linux", {})
     for device in linux.get("devices", ()):
         if "fileMode" in device:
             device["fileMode"] &= checks.PERMISSIONS
     if "rootfsPropagation" in linux:
-        linux["rootfsPropagation"] = linux["rootfsPropagation"].removeprefix("r")
-    return config, checks.unknown_capabilities(config.get("process", {}), "/process")
+        linux["rootfsPropagation"] = linux["rootfsPropagation"].removeprefix("r")  # type: ignore[typeddict-item]
+    return config, checks.unknown_capabilities(config.get("process"), "/process")
 
 
-def load_process(data: bytes, file: str = "process.json") -> "tuple[dict[str, Any], list[str]]":
-    """The process in `data`, the content of a process.json for exec, and warnings about it.
-
-    It is the `process` of a config.json by itself; errors as for `load`.
-    """
+def load_process(data: bytes, file: str = "process.json") -> "tuple[Any, list[str]]":
+    """Return the process in `data`, which `exec --process` takes, and warnings about it. Raises as `load` does."""
     from pyoci.config import _validator, checks
 
-    process = _read(data, _validator.check_process, file, process=True)
+    process: Process = _read(data, _validator.check_process, file, process=True)
     return process, checks.unknown_capabilities(process, "")
 
 
-def load_resources(data: bytes) -> "dict[str, Any]":
-    """The `linux.resources` in `data`, as `update` gets it; errors as for `load`, without their places."""
+def load_resources(data: bytes) -> "Any":
+    """Return the `linux.resources` in `data`, which `update` takes. Raises ConfigError with every problem, unplaced."""
     try:
-        resources: dict[str, Any] = loads(data)
+        resources = loads(data)
     except JsonError as error:
         for problem in error.problems:
             problem.file = ""
@@ -62,75 +63,84 @@ def load_resources(data: bytes) -> "dict[str, Any]":
         raise ConfigError([Problem("", "expected an object, found null")])
     if problems := resource_problems(resources):
         raise ConfigError(problems)
-    return resources
+    checked: Resources = resources
+    return checked
 
 
-def resource_problems(resources: "Any") -> list[Problem]:
+def resource_problems(resources: object) -> list[Problem]:
     """Return the problems of a `linux.resources` of `update`, from a document or from options, without their places."""
     from pyoci.config import _validator, diagnosis
 
-    whole = {"ociVersion": "1.0.0", "linux": {"resources": _beside_a_limit(resources)}}
-    return diagnosis.problems_below(whole, _faults(_validator.check_config), "/linux/resources")
+    whole = {"ociVersion": "1.0.0", "linux": {"resources": _with_memory_limit(resources)}}
+    return diagnosis.problems_below(whole, _fault_finder(_validator.check_config), "/linux/resources")
 
 
-def _beside_a_limit(resources: "Any") -> "Any":
-    """`resources` with a limit of memory, where one of memory plus swap stands alone: that is completed later."""
+def _with_memory_limit(resources: "Any") -> "Any":
+    """`resources` with a memory limit, if they only limit memory plus swap: `update` completes those later."""
     memory = resources.get("memory") if type(resources) is dict else None
     if type(memory) is not dict or memory.get("limit") or type(swap := memory.get("swap")) is not int or swap < -1:
         return resources
     return {**resources, "memory": {**memory, "limit": memory["swap"]}}
 
 
-def _read(data: bytes, check_schema: "Check", file: str, *, process: bool) -> "dict[str, Any]":
-    pointed = False
+def _read(data: bytes, validate: "Validate", file: str, *, process: bool) -> "Any":
+    """Return the checked document in `data`. Raises ConfigError with every problem."""
+    one_line = False
     try:
-        return _accept(data, check_schema, process=process)
+        return _accept(data, validate, process=process)
     except JsonError as error:
         fallback = error.problems
-    except _Refused as refused:
-        fallback = [Problem(str(refused), "the value is not valid")]
-        # on a single line, as engines write it: the pointer says where the value is, and a column does not
-        pointed = b"\n" not in data.rstrip()
-    # outside the except clauses, so that nothing holds the document any more: it may be large
-    problems = _explain(data, check_schema, process=process) or fallback
+    except _Rejected as rejected:
+        fallback = [Problem(str(rejected), "the value is not valid")]
+        # Engines write the document on one line, where a pointer helps to find a value and a column does not.
+        one_line = b"\n" not in data.rstrip()
+    # outside the except clauses, so that nothing holds the document any longer: it may be large
+    problems = _diagnose(data, validate, process=process) or fallback
     for problem in problems:
-        problem.file = "" if pointed and problem.where else file
+        problem.file = "" if one_line and problem.where else file
     raise ConfigError(problems)
 
 
-def _accept(data: bytes, check_schema: "Check", *, process: bool) -> "dict[str, Any]":
+def _accept(data: bytes, validate: "Validate", *, process: bool) -> "Any":
+    """Return the document in `data`. Raises JsonError or _Rejected at the first fault."""
     from pyoci.config import checks
 
-    document: dict[str, Any] = loads(data)
-    check_schema(document, "", _refuse)
-    checks.run(document, _refuse, process=process)
+    document = loads(data)
+    validate(document, "", _reject)
+    checks.run(document, _reject, process=process)
     return document
 
 
-class _Refused(Exception):
-    """The document has a fault."""
+class _Rejected(Exception):
+    """The document has a fault; the argument is its JSON pointer."""
 
 
-def _refuse(where: str, *_: "Any") -> "NoReturn":
-    raise _Refused(where)
+def _reject(where: str, *_: object) -> "NoReturn":
+    raise _Rejected(where)
 
 
-def _explain(data: bytes, check_schema: "Check", *, process: bool) -> list[Problem]:
+def _diagnose(data: bytes, validate: "Validate", *, process: bool) -> list[Problem]:
     from pyoci.config import diagnosis
 
-    return diagnosis.problems(data, _faults(check_schema), process=process)
+    return diagnosis.problems(data, _fault_finder(validate), process=process)
 
 
-def _faults(check_schema: "Check") -> "Callable[[Any], list[diagnosis.Fault]]":
-    """What the schema finds in a document, as a list."""
-    from pyoci.config import diagnosis
+def _fault_finder(validate: "Validate") -> "diagnosis.FindFaults":
+    """A function that returns what the generated validator finds wrong with a document, up to the limit."""
+    from pyoci.config import diagnosis, reader
 
-    def find_faults(document: "Any") -> "list[diagnosis.Fault]":
-        faults = diagnosis.Some()
+    def find_faults(document: object) -> "list[diagnosis.Fault]":
+        faults: list[diagnosis.Fault] = []
+
+        def keep(where: str, expectation: "str | tuple[str]", value: object) -> None:
+            faults.append((where, expectation, value))
+            if len(faults) >= reader.MAX_PROBLEMS:
+                raise diagnosis.TooManyProblems
+
         try:
-            check_schema(document, "", faults.add)
-        except diagnosis.Enough:
+            validate(document, "", keep)
+        except diagnosis.TooManyProblems:
             pass
-        return faults.items
+        return faults
 
     return find_faults

@@ -1,6 +1,6 @@
-"""Names of config.json that stand for numbers of the kernel, and the rules of two kinds of names."""
+"""Names in config.json that stand for numbers of the kernel, and the rules for kernel parameters and cgroup files."""
 
-# linux/capability.h: the position is the number
+# linux/capability.h; the position is the number
 CAPABILITIES: dict[str, int] = {
     f"CAP_{name}": number
     for number, name in enumerate(
@@ -14,7 +14,7 @@ CAPABILITIES: dict[str, int] = {
 
 CAPABILITY_SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
 
-# asm-generic/resource.h, as x86 and ARM have it: the position is the number
+# asm-generic/resource.h, which x86 and Arm use; the position is the number
 RLIMITS: dict[str, int] = {
     f"RLIMIT_{name}": number
     for number, name in enumerate(
@@ -32,10 +32,10 @@ _IPC_SYSCTLS = frozenset(
 
 
 def sysctl_path(key: str) -> str:
-    """The path below /proc/sys of the kernel parameter `key`; "" if it is not the name of one.
+    """The path below /proc/sys of the kernel parameter `key`; "" if `key` can't be the name of one.
 
-    As in sysctl(8): if the first separator of `key` is a dot, dots separate and a slash stands for a dot
-    within a name (`net.ipv4.conf.eth0/1.forwarding`); if it is a slash, slashes separate and dots are dots.
+    The rules are those of sysctl(8). If the first separator in `key` is a dot, dots separate, and a slash stands for a
+    dot within a name (`net.ipv4.conf.eth0/1.forwarding`). If it is a slash, slashes separate, and dots are dots.
     """
     if not _SYSCTL.issuperset(key):
         return ""
@@ -49,7 +49,7 @@ def sysctl_path(key: str) -> str:
 
 
 def sysctl_namespace(path: str) -> str:
-    """The type of the namespace that the kernel parameter at `path` belongs to; "" if it is the host's."""
+    """The type of the namespace that isolates the kernel parameter at `path`; "" if it is the host's."""
     top, _, rest = path.partition("/")
     if top == "net" and rest:
         return "network"
@@ -63,6 +63,6 @@ def sysctl_namespace(path: str) -> str:
 
 
 def is_cgroup_file(name: str) -> bool:
-    """Whether `name` has the form of a cgroup's file, such as `memory.max`: words with dots between them."""
+    """Whether `name` can be a file of a cgroup, such as `memory.max`: words with dots between them."""
     words = name.split(".")
     return len(words) > 1 and all(word and _WORD.issuperset(word) for word in words)

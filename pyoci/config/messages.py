@@ -1,12 +1,12 @@
-"""The words in which problems speak: what the schema expected, and what stands there instead."""
+"""The words of problems: what the schema expects, and what the document has instead."""
 
-from pyoci.config.jsonio import Real, quote
+from pyoci.config.text import Real, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_SHOWN = 60
+MAX_SHOWN = 60  # characters of a string that a message repeats
 
 _TYPES = {
     "string": "a string",
@@ -18,7 +18,7 @@ _TYPES = {
 
 
 def expected(schema: "dict[str, Any]") -> str:
-    """What `schema` (without a `$ref`) asks of a value, as in `an integer from 0 to 65535`."""
+    """What `schema`, which has no `$ref`, expects of a value: `an integer from 0 to 65535`."""
     if "enum" in schema:
         return alternatives(schema["enum"])
     if "pattern" in schema:
@@ -40,17 +40,17 @@ def alternatives(values: "list[str] | tuple[str, ...]") -> str:
 
 
 def missing(name: str) -> str:
-    """The message for an object without the property that it must have."""
+    """The message for an object that lacks a required property."""
     return f'missing the required property "{name}"'
 
 
-def mismatch(expectation: str, value: "Any") -> str:
-    """The message for a value that is not what the specification asks for."""
+def mismatch(expectation: str, value: object) -> str:
+    """The message for a value that differs from what the specification expects."""
     return f"expected {expectation}, found {found(value)}"
 
 
-def found(value: "Any") -> str:
-    """The value with its kind, as in `the string "root"`; a long string is shortened."""
+def found(value: object) -> str:
+    """The value with its kind, as in `the string "root"`. A long string is shortened."""
     if value is None:
         return "null"
     if value is True or value is False:
@@ -65,6 +65,6 @@ def found(value: "Any") -> str:
 
 
 def show(text: str) -> str:
-    """`text` in quotes, with what a terminal would act on escaped, shortened if it is long."""
+    """`text` in quotes, shortened if it is long, with every character escaped that a terminal would act on."""
     shown = quote(text[:MAX_SHOWN])
     return shown if len(text) <= MAX_SHOWN else f'{shown[:-1]}…"'

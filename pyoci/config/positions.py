@@ -1,4 +1,4 @@
-"""Where the problems of a config stand in its text. Used only when there are problems."""
+"""The lines and columns of the problems of a config. Only used when there are problems."""
 
 from pyoci.config import reader
 from pyoci.config.messages import MAX_SHOWN
@@ -7,19 +7,20 @@ from pyoci.pointer import split
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+
+    from pyoci.config.reader import Wanted
 
 
 class Positions:
     """The lines and columns, both from 1, of the values at some JSON pointers of `text`.
 
-    A pointer that leads nowhere has the place of the nearest value around it.
+    A pointer to a value that the document lacks has the position of the nearest value around it.
     """
 
     __slots__ = ("_places", "_text")
 
     def __init__(self, text: str, pointers: "Iterable[str]") -> None:
-        wanted: dict[str, Any] = {}
+        wanted: Wanted = {}
         for pointer in pointers:
             node = wanted
             for token in split(pointer):
@@ -28,15 +29,15 @@ class Positions:
         self._places = reader.parse(text, wanted)[2]
 
     def value(self, pointer: str) -> tuple[int, int]:
-        """The place where the value starts."""
+        """The position of the value."""
         return reader.place(self._text, self._nearest(pointer)[0])
 
     def name(self, pointer: str) -> tuple[int, int]:
-        """The place where the member's name starts; for an array's element, the element itself."""
+        """The position of the member's name; for an element of an array, of the element."""
         return reader.place(self._text, self._nearest(pointer)[1])
 
     def number(self, pointer: str) -> str:
-        """The spelling of the number at `pointer`, shortened if it is long."""
+        """The number at `pointer` as the document writes it, shortened if it is long."""
         start = self._places[pointer][0]
         ahead = self._text[start : start + MAX_SHOWN]
         spelling = ahead[: len(ahead) - len(ahead.lstrip("0123456789+-.eE"))]

@@ -1,32 +1,36 @@
-"""The careful JSON reader: decides every doubtful case, and knows where everything stands.
+"""The careful JSON reader: decides every doubtful case, and knows the position of every value.
 
-Slow and plain. It goes on after faults that leave the structure clear (a repeated name, NaN, a lone
-surrogate), so that all of them are reported, and stops at the first that does not.
+Slow and plain. It goes on after a fault that leaves the structure clear (a repeated name, NaN, a lone surrogate), so
+that it reports all of those. It stops at the first fault that does not.
 """
 
 from pyoci import pointer
-from pyoci.config.jsonio import MAX_DEPTH, MAX_DIGITS, Real
 from pyoci.config.messages import show
+from pyoci.config.text import MAX_DEPTH, MAX_DIGITS, Real
 from pyoci.errors import Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
-MAX_PROBLEMS = 100  # more help nobody, and a hostile document can hold millions
+    from pyoci.config.text import Json
+
+    # The values whose positions the caller wants, as a tree of the tokens of their JSON pointers.
+    Wanted = dict[str, "Wanted"]
+
+MAX_PROBLEMS = 100  # more would not help the user, and a hostile document can have millions
 
 _DIGITS = "0123456789"
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_LITERALS = {"true": True, "false": False, "null": None}
+_LITERALS: "dict[str, bool | None]" = {"true": True, "false": False, "null": None}
 _NOT_JSON = ("NaN", "Infinity", "-Infinity")
 
 
-def parse(text: str, wanted: "dict[str, Any] | None" = None) -> "tuple[Any, list[Problem], dict[str, tuple[int, int]]]":
-    """Read `text`: its value, the problems, and the places of the wanted values.
+def parse(text: str, wanted: "Wanted | None" = None) -> "tuple[Json, list[Problem], dict[str, tuple[int, int]]]":
+    """Read `text` and return its value, its problems, and the positions of the wanted values.
 
-    `wanted` is a tree of the reference tokens of JSON pointers, unescaped. A place, by JSON pointer, is the
-    offset of a value and the offset of its name (for an array's element, its own). The value is None when
-    reading had to stop; there is a problem then.
+    A position, by JSON pointer, is the offset of a value and the offset of its name; for an element of an array, its
+    own offset twice. The value is None if the reader had to stop; then there is a problem.
     """
     reader = _Reader(text)
     try:
@@ -37,7 +41,7 @@ def parse(text: str, wanted: "dict[str, Any] | None" = None) -> "tuple[Any, list
 
 
 class _Stop(Exception):
-    """Reading can't go on."""
+    """The reader can't go on."""
 
 
 class _Reader:
@@ -50,19 +54,19 @@ class _Reader:
         self.problems: list[Problem] = []
         self.places: dict[str, tuple[int, int]] = {}
 
-    def document(self, wanted: "dict[str, Any] | None") -> "Any":
-        self.space()
+    def document(self, wanted: "Wanted | None") -> "Json":
+        self.skip_space()
         if self.at == len(self.text):
-            self.stop("the document is empty")
+            self.fail("the document is empty")
         if wanted is not None:
             self.places[""] = (self.at, self.at)
         value = self.value(wanted)
-        self.space()
+        self.skip_space()
         if self.at < len(self.text):
-            self.stop(f"expected the end of the document, found {self.seen()}")
+            self.fail(f"expected the end of the document, found {self.next_text()}")
         return value
 
-    def value(self, wanted: "dict[str, Any] | None") -> "Any":
+    def value(self, wanted: "Wanted | None") -> "Json":
         character = self.text[self.at : self.at + 1]
         if character == '"':
             return self.string()
@@ -78,75 +82,74 @@ class _Reader:
                 return constant
         return self.not_a_value()
 
-    def object(self, wanted: "dict[str, Any] | None") -> "dict[str, Any]":
-        opened = self.open()
-        members: dict[str, Any] = {}
+    def object(self, wanted: "Wanted | None") -> "dict[str, Json]":
+        opened = self.enter()
+        members: dict[str, Json] = {}
         names: set[str] = set()
-        while self.more("}", opened, first=not names):
+        while self.has_more("}", opened, first=not names):
             name_at = self.at
             if self.text[name_at : name_at + 1] != '"':
-                self.stop(f"expected a name in double quotes, found {self.seen()}")
+                self.fail(f"expected a name in double quotes, found {self.next_text()}")
             name = self.string()
             self.path.append(name)
             if name in names:
-                self.say(f"the name {show(name)} is repeated in this object", name_at)
+                self.report(f"the name {show(name)} is repeated in this object", name_at)
             names.add(name)
-            self.space()
+            self.skip_space()
             if self.text[self.at : self.at + 1] != ":":
-                self.stop(f"expected a colon after the name, found {self.seen()}")
+                self.fail(f"expected a colon after the name, found {self.next_text()}")
             self.at += 1
-            self.space()
+            self.skip_space()
             value = self.value(self.place(name, name_at, wanted))
             if value is not None:
                 members[name] = value
             self.path.pop()
         return members
 
-    def array(self, wanted: "dict[str, Any] | None") -> "list[Any]":
-        opened = self.open()
-        items: list[Any] = []
-        while self.more("]", opened, first=not items):
+    def array(self, wanted: "Wanted | None") -> "list[Json]":
+        opened = self.enter()
+        items: list[Json] = []
+        while self.has_more("]", opened, first=not items):
             item_at, token = self.at, str(len(items))
             self.path.append(token)
             items.append(self.value(self.place(token, item_at, wanted)))
             self.path.pop()
         return items
 
-    def place(self, token: str, name_at: int, wanted: "dict[str, Any] | None") -> "dict[str, Any] | None":
-        """Note where the value starts if it is wanted. What is wanted of it."""
+    def place(self, token: str, name_at: int, wanted: "Wanted | None") -> "Wanted | None":
+        """Note where the value starts, if it is wanted. Returns the wanted values inside it."""
         if wanted is None or token not in wanted:
             return None
         self.places.setdefault(self.pointer(), (self.at, name_at))
-        inner: dict[str, Any] = wanted[token]
-        return inner
+        return wanted[token]
 
-    def open(self) -> int:
-        """Enter a container. Where it opens."""
+    def enter(self) -> int:
+        """Enter an array or object, and return where it opens."""
         opened = self.at
         if len(self.path) >= MAX_DEPTH:
-            self.stop(f"arrays and objects nest deeper than {MAX_DEPTH}")
+            self.fail(f"arrays and objects nest deeper than {MAX_DEPTH}")
         self.at += 1
         return opened
 
-    def more(self, closing: str, opened: int, *, first: bool) -> bool:
-        """Whether another item follows; it starts at `at` then. Else the container is closed."""
-        self.space()
+    def has_more(self, closing: str, opened: int, *, first: bool) -> bool:
+        """Whether another item follows, at `at`. If not, the array or object is closed."""
+        self.skip_space()
         if self.text[self.at : self.at + 1] == closing:
             self.at += 1
             return False
         if self.at == len(self.text):
             kind, (line, column) = "object" if closing == "}" else "array", place(self.text, opened)
-            self.stop(f"the document ends inside the {kind} that opens at {line}:{column}")
+            self.fail(f"the document ends inside the {kind} that opens at {line}:{column}")
         if first:
             return True
         if self.text[self.at] != ",":
-            self.stop(f'expected a comma or "{closing}", found {self.seen()}')
+            self.fail(f'expected a comma or "{closing}", found {self.next_text()}')
         comma = self.at
         self.at += 1
-        self.space()
+        self.skip_space()
         if self.text[self.at : self.at + 1] == closing:
             self.at = comma
-            self.stop(f'a comma is not allowed before "{closing}"')
+            self.fail(f'a comma is not allowed before "{closing}"')
         return True
 
     def string(self) -> str:
@@ -159,10 +162,10 @@ class _Reader:
                 quote = text.find('"', self.at)
             if quote < 0:
                 self.at = opened
-                self.stop("the document ends inside the string that opens here")
+                self.fail("the document ends inside the string that opens here")
             escaped = text.find("\\", self.at, quote)
             end = quote if escaped < 0 else escaped
-            self.plain(text[self.at : end])
+            self.check_plain(text[self.at : end])
             parts.append(text[self.at : end])
             self.at = end
             if end == quote:
@@ -170,21 +173,21 @@ class _Reader:
                 return "".join(parts)
             parts.append(self.escape())
 
-    def plain(self, run: str) -> None:
-        """Check a run of characters without quotes and escapes."""
+    def check_plain(self, run: str) -> None:
+        """Check characters that are neither quotes nor escapes."""
         if run.isprintable():
             return
         for offset, character in enumerate(run):
             if character < " ":
                 self.at += offset
-                self.stop(f"the control character U+{ord(character):04X} must be escaped in a string")
+                self.fail(f"the control character U+{ord(character):04X} must be escaped in a string")
 
     def escape(self) -> str:
         at = self.at
         kind = self.text[at + 1 : at + 2]
         if kind != "u":
             if kind not in _ESCAPES:
-                self.stop(f"{show(self.text[at : at + 2])} is not an escape of JSON")
+                self.fail(f"{show(self.text[at : at + 2])} is not an escape of JSON")
             self.at += 2
             return _ESCAPES[kind]
         code = self.hex(at)
@@ -195,10 +198,10 @@ class _Reader:
                 self.at += 6
                 return chr(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00))
         if 0xD800 <= code < 0xE000:
-            self.say(f"U+{code:04X} is half of a surrogate pair, and its other half is missing", at)
+            self.report(f"U+{code:04X} is half of a surrogate pair, and its other half is missing", at)
             return "\ufffd"
         if code == 0:
-            self.say("U+0000 is not allowed in a string: the kernel would end it there", at)
+            self.report("U+0000 is not allowed in a string: the kernel would end it there", at)
             return "\ufffd"
         return chr(code)
 
@@ -206,7 +209,7 @@ class _Reader:
         digits = self.text[at + 2 : at + 6]
         if len(digits) < 4 or digits.strip(_DIGITS + "abcdefABCDEF"):
             self.at = at
-            self.stop("expected four hexadecimal digits after \\u")
+            self.fail("expected four hexadecimal digits after \\u")
         return int(digits, 16)
 
     def number(self) -> int | float:
@@ -215,34 +218,34 @@ class _Reader:
             self.at += 1
         if text[self.at : self.at + 1] == "0":
             self.at += 1
-            if self.digits():
+            if self.skip_digits():
                 self.at = start
-                self.stop("a number must not start with 0")
-        elif not self.digits():
+                self.fail("a number must not start with 0")
+        elif not self.skip_digits():
             self.at = start
             return self.not_a_value()
         whole = self.at
         if text[self.at : self.at + 1] == ".":
             self.at += 1
-            if not self.digits():
-                self.stop(f"expected a digit after the decimal point, found {self.seen()}")
+            if not self.skip_digits():
+                self.fail(f"expected a digit after the decimal point, found {self.next_text()}")
         if text[self.at : self.at + 1] in ("e", "E"):
             self.at += 2 if text[self.at + 1 : self.at + 2] in ("+", "-") else 1
-            if not self.digits():
-                self.stop(f"expected a digit in the exponent, found {self.seen()}")
+            if not self.skip_digits():
+                self.fail(f"expected a digit in the exponent, found {self.next_text()}")
         spelling = text[start : self.at]
         if self.at > whole:
             number = Real(spelling)
             if number - number != 0:
-                self.say(f"the number {show(spelling)[1:-1]} is out of range", start)
+                self.report(f"the number {show(spelling)[1:-1]} is out of range", start)
             return number
         if len(spelling.lstrip("-")) > MAX_DIGITS:
-            self.say(f"an integer of more than {MAX_DIGITS} digits is out of range", start)
+            self.report(f"an integer of more than {MAX_DIGITS} digits is out of range", start)
             return 0
         return int(spelling)
 
-    def digits(self) -> int:
-        """Pass over digits. How many there were."""
+    def skip_digits(self) -> int:
+        """Skip digits, and return how many there were."""
         text, at = self.text, self.at
         while text[at : at + 1] and text[at] in _DIGITS:
             at += 1
@@ -252,12 +255,12 @@ class _Reader:
     def not_a_value(self) -> int:
         for word in _NOT_JSON:
             if self.text.startswith(word, self.at):
-                self.say(f"{word} is not a number of JSON", self.at)
+                self.report(f"{word} is not a number of JSON", self.at)
                 self.at += len(word)
                 return 0
-        return self.stop(f"expected a value, found {self.seen()}")
+        return self.fail(f"expected a value, found {self.next_text()}")
 
-    def space(self) -> None:
+    def skip_space(self) -> None:
         if self.text[self.at : self.at + 1] > " ":
             return
         while True:
@@ -267,8 +270,8 @@ class _Reader:
             if spaces < 64:
                 return
 
-    def seen(self) -> str:
-        """What stands at `at`, for a message."""
+    def next_text(self) -> str:
+        """The text at `at`, for a message."""
         text, at = self.text, self.at
         if at >= len(text):
             return "the end of the document"
@@ -284,16 +287,16 @@ class _Reader:
     def pointer(self) -> str:
         return pointer.join(self.path)
 
-    def say(self, message: str, at: int) -> None:
+    def report(self, message: str, at: int) -> None:
         self.problems.append(Problem(self.pointer(), message, *place(self.text, at)))
         if len(self.problems) >= MAX_PROBLEMS:
             raise _Stop
 
-    def stop(self, message: str) -> "NoReturn":
-        self.say(message, self.at)
+    def fail(self, message: str) -> "NoReturn":
+        self.report(message, self.at)
         raise _Stop
 
 
 def place(text: str, offset: int) -> tuple[int, int]:
-    """The line and the column of `offset`, from 1."""
+    """The line and the column of `offset`, both from 1."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)

@@ -1,22 +1,24 @@
-"""What a misspelt word was meant to be. Loaded for errors alone."""
+"""Guess what a misspelt word was meant to be. Only loaded for errors."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_LONGEST = 40
-"""Characters of a word that is looked at: what takes longer is no slip."""
+MAX_WORD = 40  # characters; a longer word is not a slip, and comparing it would take time
 
 
 def hint(word: str, names: "Iterable[str]", prefix: str = "") -> str:
-    """A hint at the one of `names` that `word` is closest to, shown behind `prefix`; "" if none is close."""
+    """A hint at the one of `names` that is closest to `word`, shown after `prefix`; "" if none is close."""
     found = nearest(word, names)
     return f"did you mean `{prefix}{found}`?" if found else ""
 
 
 def nearest(word: str, names: "Iterable[str]") -> str:
-    """The first of the `names` with the fewest slips in `word`: one in a short word, two in a longer one; or ""."""
-    if len(word) > _LONGEST:
+    """The first of `names` with the fewest slips in `word`; "" if none is close.
+
+    A word of up to five characters may have one slip, a longer one two.
+    """
+    if len(word) > MAX_WORD:
         return ""
     limit = 1 if len(word) < 6 else 2
     best, fewest = "", limit + 1

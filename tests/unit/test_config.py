@@ -115,20 +115,24 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(hostname="x"),
-        ["/hostname: the hostname needs a namespace of type uts in /linux/namespaces: the host's stays as it is"],
+        [
+            "/hostname: the hostname needs a namespace of type uts in /linux/namespaces: pyoci does not change the host's"
+        ],
     ),
     (
         changed(domainname="x"),
-        ["/domainname: the domainname needs a namespace of type uts in /linux/namespaces: the host's stays as it is"],
+        [
+            "/domainname: the domainname needs a namespace of type uts in /linux/namespaces: pyoci does not change the host's"
+        ],
     ),
     (
         changed(hostname="x" * 65, linux__namespaces=namespaces("uts")),
-        ["/hostname: the name has 65 bytes, the kernel takes at most 64"],
+        ["/hostname: the name has 65 bytes, the kernel accepts at most 64"],
     ),
     # mounts
     (changed(mounts=[{}]), ['/mounts/0: missing the required property "destination"']),
     (mounted(destination=""), ["/mounts/0/destination: expected a path in the container, found an empty string"]),
-    (mounted(options=["rbind"]), ['/mounts/0: missing the required property "source": there is nothing to bind']),
+    (mounted(options=["rbind"]), ['/mounts/0: missing the required property "source": a bind mount needs one']),
     (mounted(options=["ro", 5]), ["/mounts/0/options/1: expected a string, found 5"]),
     (
         mounted(options=["rbind", "ridmap"], source="/x"),
@@ -157,7 +161,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
             linux__namespaces=namespaces("user"),
             **MAPPED,
         ),
-        ["/mounts/0/options/0: a filesystem that is made in the container's user namespace can't be idmapped"],
+        ["/mounts/0/options/0: a filesystem that is created in the container's user namespace can't be idmapped"],
     ),
     (
         changed(mounts=[{"destination": "/x"}] * 16385),
@@ -196,11 +200,11 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     (changed(process__env=["X"]), ['/process/env/0: expected a variable as NAME=VALUE, found the string "X"']),
     (
         changed(process__args=["x" * 131072]),
-        ["/process/args/0: the string has 131073 bytes, execve takes at most 131072"],
+        ["/process/args/0: the string has 131073 bytes, execve accepts at most 131072"],
     ),
     (
         changed(process__args=["x" * 100_000] * 70),
-        ["/process: args and env take 7000630 bytes, execve takes at most 6291456"],
+        ["/process: args and env need 7000630 bytes, execve accepts at most 6291456"],
     ),
     (
         changed(process__env=["A=b"] * 65537),
@@ -243,7 +247,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(process__rlimits=[{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2),
-        ['/process/rlimits/1/type: "RLIMIT_CPU" stands twice, first at /process/rlimits/0/type'],
+        ['/process/rlimits/1/type: "RLIMIT_CPU" is listed twice, first at /process/rlimits/0/type'],
     ),
     (
         changed(process__rlimits=[{"type": "CPU", "soft": 1, "hard": 1}]),
@@ -302,7 +306,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
             **MAPPED,
         ),
         [
-            f"{place}: this needs a namespace of type mount in /linux/namespaces: the host's mounts would change"
+            f"{place}: this needs a namespace of type mount in /linux/namespaces: pyoci does not change the host's mounts"
             for place in (
                 *("/process/terminal", "/linux/namespaces/0", "/linux/maskedPaths", "/linux/rootfsPropagation"),
                 "/mounts",
@@ -311,7 +315,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(linux__namespaces=namespaces("pid", "pid")),
-        ['/linux/namespaces/2/type: "pid" stands twice, first at /linux/namespaces/1/type'],
+        ['/linux/namespaces/2/type: "pid" is listed twice, first at /linux/namespaces/1/type'],
     ),
     (
         changed(linux__namespaces=namespaces(pid="proc/1/ns/pid")),
@@ -382,7 +386,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         [
             (
                 '/linux/sysctl/kernel.core_pattern: the kernel parameter "kernel.core_pattern" is the host\'s: '
-                "no namespace separates it"
+                "no namespace isolates it"
             )
         ],
     ),
@@ -468,8 +472,8 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         [
             '/linux/netDevices/eth0/name: "a/b" is not the name of a network interface',
             '/linux/netDevices/a~0b~1: "a~b/" is not the name of a network interface',
-            '/linux/netDevices/eth1/name: "x%s" is not the name of a network interface: % is only for a final %d',
-            '/linux/netDevices/eth2/name: "%d%d" is not the name of a network interface: % is only for a final %d',
+            '/linux/netDevices/eth1/name: "x%s" is not the name of a network interface: % may only be in a final %d',
+            '/linux/netDevices/eth2/name: "%d%d" is not the name of a network interface: % may only be in a final %d',
             (
                 '/linux/netDevices/eth4: "eth4" would be the name of two network interfaces, also of '
                 "/linux/netDevices/eth3/name"
@@ -538,7 +542,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (
         changed(linux__resources__memory={"swap": 5}),
-        ['/linux/resources/memory/swap: the limit of memory plus swap needs "limit" beside it'],
+        ['/linux/resources/memory/swap: the limit of memory plus swap needs "limit", the limit of memory'],
     ),
     (
         changed(linux__resources__memory={"swap": 5, "limit": 6}),
@@ -574,7 +578,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         changed(linux__resources__hugepageLimits=[{"pageSize": "2MB", "limit": 1}] * 2),
         [
             (
-                '/linux/resources/hugepageLimits/1/pageSize: "2MB" stands twice, '
+                '/linux/resources/hugepageLimits/1/pageSize: "2MB" is listed twice, '
                 "first at /linux/resources/hugepageLimits/0/pageSize"
             )
         ],
@@ -606,7 +610,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
         filtered(defaultAction="SCMP_ACT_ALLOW", defaultErrnoRet=1),
         [
             (
-                "/linux/seccomp/defaultErrnoRet: the action SCMP_ACT_ALLOW takes no errno, "
+                "/linux/seccomp/defaultErrnoRet: the action SCMP_ACT_ALLOW allows no errno, "
                 "only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do"
             )
         ],
@@ -639,8 +643,8 @@ MESSAGES: list[tuple[Any, list[str]]] = [
             listenerMetadata="x",
         ),
         [
-            '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath": nobody would be notified',
-            '/linux/seccomp/syscalls/1/action: SCMP_ACT_NOTIFY needs "listenerPath": nobody would be notified',
+            '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath", the socket of the agent to notify',
+            '/linux/seccomp/syscalls/1/action: SCMP_ACT_NOTIFY needs "listenerPath", the socket of the agent to notify',
             '/linux/seccomp/listenerMetadata: "listenerMetadata" must not be set without "listenerPath"',
         ],
     ),
@@ -781,7 +785,7 @@ def test_one_document_with_many_problems() -> None:
         "/ociVersion: expected a string, found 5",
         '/process/cwd: expected an absolute path, found the string "x"',
         "/process/user/uid: expected an integer from 0 to 4294967295, found -1",
-        '/linux/namespaces/3/type: "ipc" stands twice, first at /linux/namespaces/1/type',
+        '/linux/namespaces/3/type: "ipc" is listed twice, first at /linux/namespaces/1/type',
         '/linux/maskedPaths/0: expected an absolute path, found the string "x"',
         '/mounts/0: missing the required property "destination"',
     ] == problems(document)
@@ -907,7 +911,7 @@ def test_process_json() -> None:
         '/: expected "args" with at least one entry',
         '/cwd: expected an absolute path, found the string "x"',
         '/user: missing the required property "gid"',
-        "/scheduler: SCHED_FIFO takes a priority from 1 to 99, found 0",
+        "/scheduler: SCHED_FIFO needs a priority from 1 to 99, found 0",
     ]
     assert ["/env/0: expected a string, found 1"] == [m for m in problems(document, config.load_process) if "env" in m]
     del document["env"]
@@ -1047,26 +1051,26 @@ def test_sysctl_namespace(key: str, namespace: str) -> None:
 # ── Scheduler and memory policy ────────────────────────────────────────────────────────────────────────
 
 SCHEDULERS = [
-    ({"policy": "SCHED_RR", "priority": 100}, "/priority: SCHED_RR takes a priority from 1 to 99, found 100"),
-    ({"policy": "SCHED_BATCH", "priority": 1}, "/priority: SCHED_BATCH takes no priority, found 1"),
+    ({"policy": "SCHED_RR", "priority": 100}, "/priority: SCHED_RR needs a priority from 1 to 99, found 100"),
+    ({"policy": "SCHED_BATCH", "priority": 1}, "/priority: SCHED_BATCH allows no priority, found 1"),
     ({"policy": "SCHED_ISO"}, "/policy: SCHED_ISO is reserved: no kernel implements it"),
-    ({"policy": "SCHED_IDLE", "runtime": 1}, ": SCHED_IDLE takes no runtime, deadline and period"),
+    ({"policy": "SCHED_IDLE", "runtime": 1}, ": SCHED_IDLE allows no runtime, deadline or period"),
     (
         {"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 1023},
-        ": SCHED_DEADLINE asks for 1024 <= runtime <= deadline <= period (ns), found 1024, 1023 and 0",
+        ": SCHED_DEADLINE needs 1024 <= runtime <= deadline <= period (ns), found 1024, 1023 and 0",
     ),
 ]
 POLICIES = [
     ({"mode": "MPOL_BIND"}, ": MPOL_BIND needs nodes"),
     ({"mode": "MPOL_BIND", "nodes": ""}, "/nodes: MPOL_BIND needs nodes"),
-    ({"mode": "MPOL_LOCAL", "nodes": "0"}, '/nodes: MPOL_LOCAL takes no nodes, found the string "0"'),
+    ({"mode": "MPOL_LOCAL", "nodes": "0"}, '/nodes: MPOL_LOCAL allows no nodes, found the string "0"'),
     (
         {"mode": "MPOL_BIND", "nodes": "1,5-32768"},
         '/nodes: expected nodes from 0 to 32767, found the string "1,5-32768"',
     ),
     (
         {"mode": "MPOL_LOCAL", "flags": ["MPOL_F_STATIC_NODES"]},
-        "/flags: MPOL_LOCAL without nodes takes neither MPOL_F_RELATIVE_NODES nor MPOL_F_STATIC_NODES",
+        "/flags: MPOL_LOCAL without nodes allows neither MPOL_F_RELATIVE_NODES nor MPOL_F_STATIC_NODES",
     ),
     ({"mode": "MPOL_BIND", "nodes": "x"}, '/nodes: expected a list of nodes such as 0-3,7, found the string "x"'),
     (

@@ -29,7 +29,7 @@ ALWAYS = """
     pyoci.host pyoci.cli pyoci.cli.commands pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files pyoci.state pyoci.container
     pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.cgroupfs pyoci.cgroups.hierarchy
     pyoci.cgroups.controllers pyoci.cgroups.freezer pyoci.cgroups.takeover
-    pyoci.config pyoci.config.jsonio pyoci.linux
+    pyoci.config pyoci.config.jsonio pyoci.config.text pyoci.linux
 """.split()
 
 CREATION = """

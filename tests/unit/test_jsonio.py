@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyoci.config import jsonio, reader
+from pyoci.config import jsonio, reader, text
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(
@@ -78,7 +78,7 @@ def reference(data: bytes) -> Any:
         if isinstance(value, str) and any(character == "\0" or "\ud800" <= character < "\ue000" for character in value):
             refuse()
         if isinstance(value, dict | list):
-            if depth == jsonio.MAX_DEPTH:
+            if depth == text.MAX_DEPTH:
                 refuse()
             for item in [*value, *value.values()] if isinstance(value, dict) else value:
                 check(item, depth + 1)
@@ -146,7 +146,7 @@ def test_numbers_keep_their_spelling() -> None:
 
 def test_quote_escapes_what_a_terminal_acts_on() -> None:
     """Escape sequences, line breaks and invisible characters can't get through."""
-    assert r'"a\u001b[31m\n\u202e\u2028\"\\é"' == jsonio.quote('a\x1b[31m\n\u202e\u2028"\\é')
+    assert r'"a\u001b[31m\n\u202e\u2028\"\\é"' == text.quote('a\x1b[31m\n\u202e\u2028"\\é')
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_depth_limit(loads: Any) -> None:
 
 def test_size_limit(loads: Any) -> None:
     """16 MiB are read, one byte more is not."""
-    assert loads(b"0" + b" " * (jsonio.MAX_BYTES - 1)) == 0
+    assert loads(b"0" + b" " * (text.MAX_BYTES - 1)) == 0
     with pytest.raises(jsonio.JsonError, match="16777217 bytes, more than the limit of 16777216"):
-        loads(b"0" + b" " * jsonio.MAX_BYTES)
+        loads(b"0" + b" " * text.MAX_BYTES)
 
 
 # (document, the problems as they are printed)

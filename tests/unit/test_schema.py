@@ -19,11 +19,11 @@ from schema_documents import every_property, mutations
 from pyoci.cli import features
 from pyoci.config import _platforms, _schemas, _validator, diagnosis
 from pyoci.config.reader import MAX_PROBLEMS
-from pyoci.config.report import report, schema_faults
+from pyoci.config.report import SchemaFaults, report
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "tools" / "gen_validator.py"))
-CONFIG, PROCESS = schema_faults("config.schema.json"), schema_faults("process.schema.json")
+CONFIG, PROCESS = SchemaFaults("config.schema.json"), SchemaFaults("process.schema.json")
 ORACLES = {name: jsonschema_faults(f"{name}.schema.json") for name in ("config", "process", "state", "features")}
 
 
@@ -137,7 +137,7 @@ def test_three_engines_agree_on_a_process() -> None:
 @pytest.mark.parametrize("name", ["state", "features"])
 def test_report_and_jsonschema_agree_on_other_documents(name: str) -> None:
     """The interpreter of the report knows the keywords of every schema in specs/."""
-    check = schema_faults(f"{name}.schema.json")
+    check = SchemaFaults(f"{name}.schema.json")
     for document in itertools.chain(itertools.islice(mutations(), 0, None, 50), mutations_of(VALID[name])):
         assert comparable(ORACLES[name](document)) == comparable(list(check(document)))
 

@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT4
 from schema_documents import REPLACEMENTS, every_property, mutations
 
 from pyoci.config import _validator
-from pyoci.config.report import schema_faults
+from pyoci.config.report import SchemaFaults
 from tests.support.specification import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def oracle(name: str) -> jsonschema.Draft4Validator:
 
 
 CONFIG, STATE, FEATURES = (oracle(f"{name}-schema.json") for name in ("config", "state", "features"))
-OUR_CONFIG, OUR_STATE, OUR_FEATURES = (schema_faults(f"{name}.schema.json") for name in ("config", "state", "features"))
+OUR_CONFIG, OUR_STATE, OUR_FEATURES = (SchemaFaults(f"{name}.schema.json") for name in ("config", "state", "features"))
 
 
 def generated_valid(document: Any) -> bool:
