@@ -11,11 +11,10 @@ MAX_WORDS_PER_1000_LINES = 0.3
 
 # What is still to be rewritten. A number here may only fall.
 BUDGET: dict[str, dict[str, int]] = {
-    ".": {"line": 97, "sentence": 1, "word": 20},
     "conformance": {"line": 49, "word": 136},
     "docs": {"line": 204, "sentence": 3, "word": 33},
-    "pyoci": {"line": 93, "word": 201},
-    "tests": {"line": 81, "word": 596},
+    "pyoci": {"line": 93, "word": 191},
+    "tests": {"line": 81, "word": 592},
     "tools": {"word": 3},
 }
 
