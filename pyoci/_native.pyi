@@ -1,4 +1,4 @@
-"""The typed face of the extension; what each function promises stands in the .pxi files."""
+"""Types of the native extension. The docstrings in native/wrappers.pxi, bpf.pxi and json.pxi describe the functions."""
 
 VERBS: tuple[str, ...]
 STEPS: tuple[str, ...]

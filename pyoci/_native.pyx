@@ -1,7 +1,7 @@
 """The child's side of a plan, and the system calls that Python lacks.
 
-The child (`native/child/`) runs between clone and execve and never touches Python; `protocol.pxi` has its rules. Everything
-else is a thin wrapper: convert, call, raise OSError. Native code decides nothing and writes no messages.
+The child (`native/child/`) runs between clone and execve and never touches Python; `protocol.pxi` has its rules.
+Everything else is a thin wrapper: convert, call, raise OSError. Native code makes no decisions and writes no messages.
 """
 
 import posix

@@ -1,11 +1,11 @@
 """The Python side of the `pyoci` executable (main.c).
 
-The hot path runs on CPython's core: modules that are built in or frozen into the executable, and no others.
-The first import of anything else finishes the initialisation of Python and goes on as usual, so a cold path
-imports what it likes. Which code may be imported then is settled here: the standard library and site
-directories, all of them where only root (or the user who runs us) can write.
+The hot path runs on CPython's core: only modules that are built in or frozen into the executable. The first import of
+any other module finishes the initialisation of Python and continues as usual, so a cold path can import what it needs.
+This module decides where such code may come from: the standard library and site directories. Only root, or the user
+who runs pyoci, may be able to write to them.
 
-Under an ordinary `python3 -I -m pyoci` there is nothing to finish; only `check_trusted` is used.
+An ordinary `python3 -I -m pyoci` has nothing to finish, and uses only `check_trusted`.
 """
 
 import _frozen_importlib
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# The commands whose processes enter a container, and so run from a protected copy of the executable (protect.c).
+# Commands whose processes enter a container. They run from a protected copy of the executable (protect.c).
 ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 
-# Modules that the image has loaded, besides those that they import. Whatever a hot command needs is among them
-# (tests/native/test_image.py); what an ordinary create needs lies together.
+# Modules that the image loads, with those that they import. They include all modules of every hot command
+# (tests/native/test_image.py). Modules that an ordinary create needs come first, so they lie together.
 PRELOADED = (
     "pyoci.cli",
     "pyoci.host.terminal",
@@ -43,7 +43,7 @@ _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line of the executable; the exit status. Called by main.c: the core has no `sys.argv`."""
+    """Run a command line and return its exit status. main.c calls it: the core has no `sys.argv`."""
     import _pyoci_executable
 
     sys.unraisablehook = _say_nothing
@@ -56,15 +56,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _say_nothing(_: object) -> None:
-    """Drop what Python can't raise, such as a generator's lack of memory: the command's error is one line."""
+    """Drop errors that Python can't raise, such as a generator's lack of memory: a command's error is one line."""
 
 
 def preload(directory: str) -> None:
-    """Import what the hot path needs and warm it up, when the executable's image is made (image.c).
+    """Import and warm up the modules of the hot path, while the build makes the image (image.c).
 
     `directory` has a config.json.
     """
-    import _pyoci_executable  # noqa: F401 - else each process would import it
+    import _pyoci_executable  # noqa: F401 - otherwise each process would import it
 
     _install_finder()
     for name in PRELOADED:
@@ -74,25 +74,25 @@ def preload(directory: str) -> None:
 
 
 def rehearse_any(directory: str) -> None:
-    """Do what all commands do, in a child of the image's survey (heap.c)."""
+    """Do the work that all commands share, in a child of the survey (heap.c)."""
     _rehearse("any_command", directory)
 
 
 def rehearse_create(directory: str) -> None:
-    """Do what create does, in the survey or in a process that began with the image (image.c)."""
+    """Do the work of create, in the survey or in a process that began with the image (image.c)."""
     _rehearse("create", directory)
 
 
 def _rehearse(part: str, directory: str) -> None:
-    """A part of rehearsal.py. Where it fails, the executable is as right, and slower to begin with."""
-    if not _imp.is_frozen("pyoci.executable.rehearsal"):  # as in a test's package
+    """Run one function of rehearsal.py. If it fails, the executable still works, but starts more slowly."""
+    if not _imp.is_frozen("pyoci.executable.rehearsal"):  # a test may freeze another package
         return
     from pyoci.executable import rehearsal
 
     try:
         getattr(rehearsal, part)(directory)
-    except Exception as error:  # noqa: BLE001 - such as a folder for temporary files without FIFOs or locks
-        text = f"pyoci: {part} could not be rehearsed, the executable will be slower: {error!r}\n"
+    except Exception as error:  # noqa: BLE001 - such as a temporary directory without FIFOs or locks
+        text = f"pyoci: cannot rehearse {part}, so the executable will be slower: {error!r}\n"
         posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
@@ -102,12 +102,12 @@ def _install_finder() -> None:
 
 
 class _LastFinder:
-    """Stands last among the finders: what is not found before needs more than the core of Python."""
+    """The last finder: a module that no other one finds needs more than the core of Python."""
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if name == "pyoci._native":  # built in, but CPython 3.11 looks for top-level names only
+        if name == "pyoci._native":  # built in, but CPython 3.11 finds top-level names only
             return _frozen_importlib.BuiltinImporter.find_spec(name)
         sys.meta_path.remove(self)
         _complete()
@@ -117,12 +117,12 @@ class _LastFinder:
 
 
 def _complete() -> None:
-    """Finish the initialisation of Python. ImportError if modules are missing or others could have written them."""
+    """Finish the initialisation of Python. Raises ImportError if modules are missing or other users can write them."""
     import _pyoci_executable
 
     check_trusted(_pyoci_executable.stdlib)
     _pyoci_executable.complete()
-    # frozen in, but for most of its modules
+    # the package is frozen, but most of its modules are not
     sys.modules["encodings"].__path__.append(f"{_pyoci_executable.stdlib}/encodings")
     for directory in _site_directories(_pyoci_executable.executable, _pyoci_executable.sites):
         check_trusted(directory)
@@ -130,9 +130,9 @@ def _complete() -> None:
 
 
 def _site_directories(executable: str, built_in: str) -> list[str]:
-    """Where the libraries that cold commands use are installed, given the path of the executable.
+    """Directories of the libraries that cold commands use.
 
-    Beside the executable (a venv, /usr/local, /usr), then where the Python that built us keeps them.
+    They are beside the executable (a venv, /usr/local, /usr), then where the building Python keeps its own.
     """
     python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     candidates = []
@@ -152,10 +152,10 @@ def _site_directories(executable: str, built_in: str) -> list[str]:
 
 
 def check_trusted(directory: str) -> None:
-    """Raise ImportError unless only root, or the user who runs us, can put code into `directory`.
+    """Raise ImportError unless only root, or the user who runs pyoci, can put code into `directory`.
 
-    Every directory on the way counts, symbolic links resolved; a sticky one (/tmp) protects what others own in it.
-    A directory that does not exist and can't be made by others is fine: nothing will be imported from it.
+    Checks every directory on the way, with symbolic links resolved. A sticky directory (/tmp) protects the entries of
+    other users. Accepts a missing directory that no other user can create: nothing is imported from it.
     """
     user = posix.geteuid()
     forbidden = _OTHER_WRITABLE | (_GROUP_WRITABLE if user == 0 else 0)
@@ -177,7 +177,7 @@ def check_trusted(directory: str) -> None:
 
 
 def _resolve(directory: str) -> list[str]:
-    """The names on the way from / to `directory`, without symbolic links."""
+    """The names on the way from / to `directory`, with symbolic links resolved."""
     todo = [name for name in directory.split("/") if name][::-1]
     done: list[str] = []
     links = 0
@@ -190,7 +190,7 @@ def _resolve(directory: str) -> list[str]:
             continue
         try:
             link = posix.readlink("/" + "/".join([*done, name]))
-        except OSError:  # not a link, or not there
+        except OSError:  # not a link, or missing
             done.append(name)
             continue
         links += 1

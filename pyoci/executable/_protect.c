@@ -1,5 +1,5 @@
-/* pyoci.executable._protect: protect.c for an ordinary Python, where the interpreter is the executable to protect.
- * See _protect.pyi. */
+/* pyoci.executable._protect: protect.c as a module for an ordinary Python, where the interpreter is the executable to
+ * protect. See _protect.pyi. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -1,8 +1,9 @@
 def fill_standard_descriptors() -> None:
-    """Open /dev/null for each of the descriptors 0 to 2 that is closed."""
+    """Open /dev/null in place of each standard descriptor (0 to 2) that is closed."""
 
 def protect(argv: list[bytes]) -> None:
-    """Execute the interpreter again as `argv` from a copy that no container can write; return if it is one already.
+    """Execute the interpreter again, with `argv`, from a copy that no container can write to.
 
-    Raises OSError with the whole message when every method failed.
+    Returns if the interpreter already runs from such a copy. Raises OSError with a complete message if every method
+    failed.
     """

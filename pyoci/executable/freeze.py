@@ -1,9 +1,9 @@
-"""Builds the `pyoci` executable: freezes the package, compiles main.c, links CPython in.
+"""Build the `pyoci` executable: freeze the package, compile main.c, link CPython in.
 
     python3 -m pyoci.executable.freeze --output build/pyoci [--temp build/executable]
 
-Needs Cython's pyoci/_native.c beside the package. Prefers a static libpython, then a shared one. Runs at build
-time, under the very Python that is embedded: marshalled code is valid for one version only.
+Needs Cython's pyoci/_native.c beside the package. Prefers a static libpython to a shared one. Runs at build time
+under the Python that is embedded, because marshalled code is valid for one version only.
 """
 
 import argparse
@@ -28,39 +28,39 @@ COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
 HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong", "-fstack-clash-protection"]
-# Control flow: Intel's CET, Arm's BTI and pointer authentication. The linker marks the executable with them where
-# libpython and the C library's objects have them, too.
+# Control flow: Intel's CET, Arm's BTI and pointer authentication. The linker marks the executable only if all objects
+# of libpython and the C library have them, too.
 HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}.get(
     os.uname().machine, []
 )
-# The exit status of an executable that can have no image (main.c).
+# The exit status of an executable that can't have an image (main.c).
 NO_IMAGE = 3
-# For the image: memory that Python allocates while it is made (heap.c), and hashes of strings (hashes.c).
+# For the image: allocations while Python makes it (heap.c), and hashes of strings (hashes.c).
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "_Py_HashBytes")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
-# All symbols are resolved at start, and the table of their addresses is read-only from then on.
+# The dynamic linker resolves all symbols at start, then makes the table of their addresses read-only.
 SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
-LINKING += [*SAFE_LINKING, "-lc"]  # the C library is searched first: nearly all symbols are its own
+LINKING += [*SAFE_LINKING, "-lc"]  # search the C library first: it has nearly all symbols
 
 
-# Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms: it is left out. Python
-# has those of OpenSSL, in `_hashlib`.
+# Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms. So the module is left
+# out; Python has OpenSSL's algorithms in `_hashlib`.
 ORPHANS = {"libHacl_Hash_SHA2.a": "_sha2"}
 
 
 class NoLibpython(Exception):
-    """This Python comes without a library to embed."""
+    """This Python has no library to embed."""
 
 
-# Of the standard library: what cold commands import, so that all commands but the helper of linux.netDevices work where
-# no Python is installed. Packages are whole: of one that is frozen, nothing is looked for in files.
+# Modules of the standard library that cold commands import. With them, all commands but the helper of linux.netDevices
+# work without an installed Python. Packages are complete: Python looks for no file of a frozen package.
 REGULAR_EXPRESSIONS = """
     re re._casefix re._compiler re._constants re._parser
     _collections_abc abc collections copyreg enum functools keyword operator reprlib types warnings
 """.split()
-if sys.version_info < (3, 13):  # later, the package itself makes this module
+if sys.version_info < (3, 13):  # newer versions of the package create this module themselves
     REGULAR_EXPRESSIONS.append("collections.abc")
-# The first thing that a complete initialisation imports, and before 3.13 it must come before there is a path.
+# A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
 
 
@@ -86,7 +86,7 @@ def freeze(package: Path, temp: Path) -> None:
     rows = []
     for name, file, is_package in modules(package):
         code = compile(file.read_bytes(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=2)
-        data = marshal.dumps(code)  # without docstrings: a tenth of the time that a hot command takes to load
+        data = marshal.dumps(code)  # stripping docstrings saves a tenth of a hot command's load time
         rows.append(f'    {{"{name}", frozen_code + {len(blob)}, {len(data)}, {int(is_package)}}},')
         blob += data
     (temp / "frozen.bin").write_bytes(blob)
@@ -101,7 +101,7 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_NO_IMAGE {NO_IMAGE}",
         f"#define PYOCI_ENTERS_CONTAINER {{{', '.join(_quoted(command) for command in ENTERS_CONTAINER)}}}",
         "extern const unsigned char frozen_code[];",
-        # .incbin, since a compiler takes seconds over as large an array
+        # .incbin, because a compiler needs seconds for an array of this size
         f'__asm__(".pushsection .rodata\\n.balign 16\\nfrozen_code: .incbin {blob_file}\\n.popsection");',
         "static const struct _frozen PYOCI_FROZEN[] = {",
         *rows,
@@ -118,7 +118,7 @@ def _quoted(text: str) -> str:
 
 
 def _site_directories() -> list[str]:
-    """Where the building Python keeps libraries; Debian's has one directory for local and one for packaged ones."""
+    """Directories of the building Python's libraries. Debian has one for local and one for packaged ones."""
     paths = sysconfig.get_paths()
     found = [paths["purelib"], paths["platlib"]]
     if sys.prefix == sys.base_prefix:
@@ -128,7 +128,7 @@ def _site_directories() -> list[str]:
 
 
 class Libpython:
-    """The library to embed: a static one, else a shared one."""
+    """The library to embed: static if possible, else shared."""
 
     def __init__(self) -> None:
         variables = sysconfig.get_config_vars()
@@ -144,16 +144,16 @@ class Libpython:
 
     @property
     def allows_core_only(self) -> bool:
-        """Whether the hot path can run on the core: CPython 3.13 hides a function for it from shared libraries."""
+        """Whether the hot path can run on the core. CPython 3.13's shared library hides a function that it needs."""
         return self.is_static or sys.version_info < (3, 13)
 
     @property
     def allows_image(self) -> bool:
-        """Whether Python can be started when the executable is built: its memory has to be the executable's own."""
+        """Whether the build can start Python in advance. Its memory must belong to the executable."""
         return self.is_static
 
     def table(self, temp: Path) -> list[Path]:
-        """The source of a table of built-in modules instead of the library's, when some of those can't be linked."""
+        """Source of a table of built-in modules. It replaces the library's if some of those can't be linked."""
         if not self.is_static:
             return []
         needed = [Path(word) for word in (sysconfig.get_config_var("MODLIBS") or "").split() if word.endswith(".a")]
@@ -166,7 +166,7 @@ class Libpython:
         return [source]
 
     def flags(self) -> list[str]:
-        """What links it. Its symbols are exported, so that the standard library's extension modules find them."""
+        """Linker flags. Symbols are exported, so that the standard library's extension modules find them."""
         if self.is_static:
             return ["-Wl,--export-dynamic", str(self.static), *self.libraries]
         return [str(self.shared), f"-Wl,-rpath,{self.shared.parent}", *self.libraries]
@@ -176,7 +176,7 @@ class Libpython:
 
 
 def compile_objects(temp: Path, native: Path, table: list[Path], definitions: list[str]) -> list[str]:
-    """Compile the launcher and, unless its object file is newer, the extension; the object files."""
+    """Compile the executable's C files, and the extension unless its object file is newer. Return the object files."""
     sources = [HERE / "main.c", HERE / "frozen_import.c", HERE / "protect.c", *table]
     objects = [compile_object(source, temp, definitions) for source in sources]
     if native.suffix == ".o":
@@ -188,7 +188,7 @@ def compile_objects(temp: Path, native: Path, table: list[Path], definitions: li
 
 
 def compile_object(source: Path, temp: Path, definitions: list[str], *, warnings: list[str] = WARNINGS) -> str:
-    """Compile one source; the object file."""
+    """Compile one source. Return the path of its object file."""
     target = temp / (source.stem + ".o")
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
     _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
@@ -196,8 +196,10 @@ def compile_object(source: Path, temp: Path, definitions: list[str], *, warnings
 
 
 def _system_libraries(variables: dict[str, str]) -> list[str]:
-    """The libraries that CPython needs; those that the C compiler has as archives are linked in: each shared one
-    costs a tenth of a millisecond at every start."""
+    """Libraries that CPython needs. If the C compiler has an archive of one, it is linked statically.
+
+    Each shared library costs a tenth of a millisecond at every start.
+    """
     names = dict.fromkeys(
         flag
         for key in ("LIBS", "SYSLIBS", "MODLIBS")
@@ -234,29 +236,31 @@ sys.exit(main())
 
 
 def write_script(output: Path) -> None:
-    """Write a script that runs the installed package, for a Python that can't be embedded: slower, but no less
-    isolated."""
+    """Write a script that runs the installed package. It serves a Python that can't be embedded.
+
+    It is slower than the executable, but equally isolated.
+    """
     output.write_text(SCRIPT.format(python=sys.executable, sites=_site_directories()))
     output.chmod(0o755)
 
 
-# struct elf64_phdr: type, flags, offset, virtual and physical address, sizes in the file and in memory, alignment.
+# struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
 SEGMENT = struct.Struct("<IIQQQQQQ")
-# Of the image: its own, and where it keeps the pages that commands write to.
+# Addresses of the image and, within it, of the list of pages that commands write to.
 ADDRESSES = struct.Struct("<QQ")
 PT_LOAD, PT_DYNAMIC, PF_W = 1, 2, 2
-# Of .dynamic: a tag and its value.
+# An entry of .dynamic: tag and value.
 ENTRY = struct.Struct("<QQ")
 DT_INIT_ARRAYSZ = 27
 
 
 def put_image(executable: Path) -> bool:
-    """Have the executable start Python and load the modules, and begin from there ever after.
+    """Run the executable until Python has loaded the modules, and make every later process begin there.
 
-    Its data segment, the last of the file, is replaced with what the segment holds then. Its constructors have run
-    by then, and don't run again. Section headers go: they would no longer be true, and strip would believe them.
+    Replaces the data segment, the last of the file, with its contents at that moment. The constructors have run by
+    then, and don't run again. Removes the section headers: they would be wrong, and strip would believe them.
 
-    False if there can be no image: this Python loads from files what the hot path needs.
+    Returns False if this Python can't have an image, because it loads modules of the hot path from files.
     """
     with tempfile.TemporaryDirectory(prefix="pyoci.") as name:
         directory = Path(name)
@@ -276,7 +280,7 @@ def put_image(executable: Path) -> bool:
 
 
 def _put_data(executable: Path, image: bytes) -> int:
-    """Replace the data segment; where in the file the pages stand that commands write to."""
+    """Replace the data segment. Return the file offset of the list of pages that commands write to."""
     first: int
     touched: int
     first, touched = ADDRESSES.unpack_from(image)
@@ -288,7 +292,7 @@ def _put_data(executable: Path, image: bytes) -> int:
     ENTRY.pack_into(elf, offset, entry[0], 0)
 
     at, (kind, flags, offset, virtual, physical, _, in_memory, alignment) = segments[PT_LOAD, PF_W]
-    relocated = first - virtual  # what the dynamic linker writes stays as it was
+    relocated = first - virtual  # keep what the dynamic linker writes
     content = elf[offset : offset + relocated] + image[ADDRESSES.size :]
     SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
     struct.pack_into("<Q", elf, 40, 0)
@@ -300,7 +304,7 @@ def _put_data(executable: Path, image: bytes) -> int:
 
 
 def _run_for(executable: Path, directory: Path, *arguments: str) -> bytes | None:
-    """What the unfinished executable writes about itself, given a directory to use; None if it can have no image."""
+    """Run the unfinished executable; return the file that it writes, or None if it can't have an image."""
     made = directory / "made"
     command = [str(executable), str(made), str(directory), *arguments]
     status = subprocess.call(command, env={}, stdin=subprocess.DEVNULL)
@@ -314,7 +318,7 @@ def _run_for(executable: Path, directory: Path, *arguments: str) -> bytes | None
 
 
 def _segments(elf: bytearray) -> "dict[tuple[int, int], tuple[int, tuple[int, ...]]]":
-    """The program headers by type and, of loaded ones, by whether they can be written to: (where it stands, fields)."""
+    """Program headers by type, and loaded ones also by whether they are writable: (offset in the file, fields)."""
     table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
     found = {}
     for at in range(table, table + entries * SEGMENT.size, SEGMENT.size):
@@ -326,12 +330,12 @@ def _segments(elf: bytearray) -> "dict[tuple[int, int], tuple[int, tuple[int, ..
 def build(
     output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c", image: bool = True
 ) -> str:
-    """Build the executable at `output`; says which libpython is in it. `temp` keeps what is generated.
+    """Build the executable at `output`; generated files go to `temp`. Return which libpython it contains.
 
-    `package` is frozen, with `native`, the C or object file of its extension. Without `image` Python starts anew
-    in each process, as it does anyway where libpython is a shared one.
+    Freezes `package`, with `native`, the C or object file of its extension. Without `image` each process starts
+    Python anew. With a shared libpython it always does.
 
-    Raises NoLibpython where this Python can't be embedded.
+    Raises NoLibpython if this Python can't be embedded.
     """
     temp = temp.resolve()
     temp.mkdir(parents=True, exist_ok=True)
@@ -348,7 +352,7 @@ def build(
     _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
     if image and not put_image(unfinished):
         return build(output, temp, package=package, native=native, image=False)
-    unfinished.replace(output)  # an executable that runs can't be written to
+    unfinished.replace(output)  # the kernel refuses to write to an executable that runs
     return str(library)
 
 

@@ -1,10 +1,9 @@
-/* A short way for the import of our own modules.
+/* A fast import of the package's own modules.
  *
- * importlib is Python: finders, specs, locks. It takes longer to import a small frozen module than the module
- * takes to load and run, and `create` imports some forty. So `__import__` loads the frozen modules of the
- * package `pyoci` in C and leaves every other import to importlib. The result is the same, except that these
- * modules have no `__spec__` and no `__loader__`, which nobody here asks for.
- */
+ * importlib is written in Python: finders, specs, locks. It needs longer to import a small frozen module than the
+ * module needs to load and run, and `create` imports about forty. So this `__import__` loads the frozen modules of the
+ * package `pyoci` in C, and leaves every other import to importlib. The result is the same, except that these modules
+ * have no `__spec__` and no `__loader__`. The package uses neither. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -20,8 +19,8 @@ static bool is_ours(const char *name)
     return strncmp(name, PACKAGE, length) == 0 && (name[length] == '\0' || name[length] == '.');
 }
 
-/* The module `name`, loaded now unless it was before, and an attribute of its package: a new reference. NULL
- * without an exception when it is not among the frozen ones. */
+/* Returns a new reference to the module `name`. Loads it first if necessary, and makes it an attribute of its package.
+ * Returns NULL without an exception if the module is not frozen. */
 static PyObject *load(const char *name)
 {
     PyObject *modules = PyImport_GetModuleDict();
@@ -42,7 +41,7 @@ static PyObject *load(const char *name)
         if (parent == NULL)
             return NULL;
         module = PyDict_GetItemString(modules, name);
-        if (module != NULL) { /* the package has imported it; a second time would make its classes other ones */
+        if (module != NULL) { /* its package imported it; loading it twice would make two of each class */
             Py_DECREF(parent);
             return Py_NewRef(module);
         }
@@ -57,7 +56,7 @@ static PyObject *load(const char *name)
     return module;
 }
 
-/* Loads those of `names` which are modules of the package, as `from package import module` needs. */
+/* Loads each of `names` that is a module of the package: `from package import module` needs it. */
 static bool load_members(const char *package, PyObject *module, PyObject *names)
 {
     Py_ssize_t count = PyTuple_Check(names) ? PyTuple_GET_SIZE(names) : 0;
@@ -71,7 +70,7 @@ static bool load_members(const char *package, PyObject *module, PyObject *names)
         const char *text = full_name ? PyUnicode_AsUTF8(full_name) : NULL;
         PyObject *member = text ? load(text) : NULL;
         Py_XDECREF(full_name);
-        if (member == NULL) /* not frozen: importlib's business; or an exception */
+        if (member == NULL) /* not frozen, so importlib has to look; or an exception */
             return false;
         Py_DECREF(member);
     }
@@ -106,7 +105,8 @@ static PyObject *import(PyObject *self, PyObject *arguments, PyObject *keywords)
     return PyImport_ImportModuleLevelObject(name, globals, locals, members, level);
 }
 
-static PyMethodDef import_method = {"__import__", (PyCFunction)(void (*)(void))import, METH_VARARGS | METH_KEYWORDS, NULL};
+static PyMethodDef import_method = {
+    "__import__", (PyCFunction)(void (*)(void))import, METH_VARARGS | METH_KEYWORDS, NULL};
 
 bool frozen_import_install(void)
 {

@@ -1,14 +1,14 @@
-/* Hashes of strings, with a secret of each process.
+/* Hashes of strings, with a secret key for each process.
  *
- * The image (image.c) has strings whose hash is known, and dictionaries that are ordered by it. The seed of those hashes is the
- * build's: every user who reads the executable can compute strings that collide. So only the strings of the image keep
- * such a hash. Any other string gets one whose key is drawn by the kernel when it executes the program.
+ * The image (image.c) holds strings with a known hash, and dictionaries ordered by these hashes. The build chose their
+ * key, so every user who can read the executable can compute strings that collide. Therefore only the strings of the
+ * image keep such a hash. Every other string is hashed with a key that the kernel draws at each execve.
  *
- * The hash depends on the content alone, so equal strings have equal hashes wherever they come from: the function looks
- * the content up among the strings of the image. An attacker can use these strings, but can't add to them.
+ * Equal strings must have equal hashes, wherever they come from. So the function looks the content up among the strings
+ * of the image. An attacker can use these strings, but can't add to them.
  *
- * This covers every dictionary and set with names of str or bytes, in Python as well as in C: CPython computes their hashes in
- * one function, and the linker gives us its calls (`--wrap`).
+ * This covers every dictionary and set with keys of str or bytes, in Python as well as in C. CPython computes these
+ * hashes in one function, and the linker redirects its calls to ours (`--wrap`).
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -23,8 +23,8 @@
 
 enum { PLACES = 1 << 14, SECRET = 16 };
 
-/* Open addressing. An object is where its offset from the start of the image says; 0 is a free place. Comparing the hash first
- * keeps us off the pages of other strings. */
+/* A hash table with open addressing. `object` is the object's offset from the start of the image; 0 marks a free place.
+ * Comparing the hash first avoids a page fault for most other strings. */
 static struct {
     uint32_t hash, object;
 } known[PLACES];
@@ -33,7 +33,8 @@ static uint32_t count;
 static bool drawn;
 static char secret[SECRET];
 
-/* CPython's own key, the build's: the first 16 bytes of a union that later versions declare for themselves alone. */
+/* CPython's key, which the build chose: the first 16 bytes of a union. Newer versions declare it in a private header.
+ * */
 extern char build_secret[SECRET] __asm__("_Py_HashSecret");
 
 extern char __data_start[], _end[];
@@ -47,7 +48,7 @@ static bool is_within_image(const char *start, uint64_t size)
     return offset <= whole && size <= whole - offset;
 }
 
-/* The content of a str or bytes and its hash, -1 if it has none yet; NULL if the object is neither. */
+/* Returns the content of a str or bytes, and its hash, or -1 if it has none yet. Returns NULL for any other object. */
 static const char *content_of(PyObject *object, Py_ssize_t *size, Py_hash_t *hash)
 {
     *size = 0;
@@ -65,7 +66,7 @@ static const char *content_of(PyObject *object, Py_ssize_t *size, Py_hash_t *has
     return NULL;
 }
 
-/* The place of this content; a free one if it is not known. */
+/* Returns the place of this content, or a free one if the content is unknown. */
 static uint32_t place_of(const void *content, Py_ssize_t size, Py_hash_t hash)
 {
     uint32_t place = (uint64_t)hash >> 32 & (PLACES - 1);
@@ -81,7 +82,7 @@ static uint32_t place_of(const void *content, Py_ssize_t size, Py_hash_t hash)
     return place;
 }
 
-/* What lies there may be anything: it is a string if it has the right hash of its content. */
+/* These bytes may be anything. If they look like a string, and have the right hash of its content, they are one. */
 static void note_if_string(char *at)
 {
     Py_ssize_t size;
@@ -108,7 +109,7 @@ bool hashes_note(void)
 
 bool hashes_draw(void)
 {
-    const void *random = (const void *)getauxval(AT_RANDOM); /* 16 bytes, other ones after each execve */
+    const void *random = (const void *)getauxval(AT_RANDOM); /* 16 bytes, different after each execve */
     if (random == NULL)
         return false;
     memcpy(secret, random, SECRET);

@@ -4,10 +4,11 @@
 
 #include <stdbool.h>
 
-/* When the image is complete: notes which strings it has, since they keep their hashes. False if there are too many. */
+/* Notes the strings of the complete image: they keep their hashes. Returns false if there are too many. */
 bool hashes_note(void);
 
-/* Before a process that began with the image runs Python: draws its secret. False if the kernel gives none. */
+/* Draws the process' key. Call it before a process that began with the image runs Python. Returns false if the kernel
+ * provides no random bytes. */
 bool hashes_draw(void);
 
 #endif

@@ -1,14 +1,15 @@
-/* Where the image (image.c) has the blocks that Python allocates.
+/* The memory of the image (image.c): where the blocks that Python allocates lie.
  *
- * All of them lie in `memory`, a part of .bss. A process that begins with the image shares its pages with the page cache until
- * it writes to them; each page that it does write to is copied, which takes longer than most of what is then done with it.
- * Python writes to whatever it looks at, for it counts references. So what commands write to lies together: the blocks that
- * all commands write to, then those of the commands that make containers, then the rest, nine tenths.
+ * All of them lie in `memory`, a part of .bss. A process that begins with the image shares its pages with the page
+ * cache. The kernel copies each page that the process writes to, and the copy takes longer than most of the work on
+ * that page. Python counts references, so it writes to every object that it looks at. Therefore blocks that commands
+ * write to lie together: first those that every command writes to, then those of the commands that make containers,
+ * then the rest, nine tenths of the memory.
  *
- * Which those are a first run tells, the survey. It has a page for each block, and two of its children do what commands do: the
- * kernel knows which pages they wrote to. Blocks are known by their number, in the order of allocation. The second
- * run makes the image, with the same seed for hashes, and allocates in the same order; if it did not, the image would be
- * as right, and somewhat slower to begin with.
+ * A first run, the survey, finds out which blocks these are. It gives each block a page of its own, and two of its
+ * children do the work of commands. The kernel knows which pages they wrote to. A block is identified by its number in
+ * the order of allocation. The second run makes the image, with the same seed for hashes, and allocates in the same
+ * order. If the order differed, the image would still be correct, but slower to begin with.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -27,26 +28,26 @@
 
 enum {
     PAGE = 4096,
-    HEADER = 16,  /* in front of each block, for its size */
-    SMALL = 1024, /* blocks up to here are of a multiple of 16 bytes, larger ones of a power of two */
+    HEADER = 16,  /* before each block: its size */
+    SMALL = 1024, /* sizes up to here are multiples of 16 bytes, larger ones powers of two */
     CLASSES = SMALL / 16 + 1 + 64,
-    LARGE = PAGE / 2, /* larger blocks have pages of their own anyway */
+    LARGE = PAGE / 2, /* larger blocks fill whole pages anyway */
     MEMORY = 16 << 20,
-    MOST = 4 << 20 /* allocations that a survey tells apart */
+    MAX_ALLOCATIONS = 4 << 20 /* that a survey tells apart */
 };
 
-/* In .data, for this file is linked last: the end of .bss shall be the part of the memory that nobody has used. */
+/* In .data, because this file is linked last: .bss must end with the unused part of the memory. */
 #define IN_DATA __attribute__((section(".data")))
 static char memory[MEMORY] __attribute__((aligned(PAGE)));
 static bool writing IN_DATA;
 static uint32_t allocations IN_DATA;
 static void *freed[HEATS][CLASSES] IN_DATA;
-/* The parts of the memory: where the next block of each heat will be, and where those have to end. */
+/* The parts of the memory: where the next block of each heat goes, and where the part ends. */
 static size_t next[HEATS] IN_DATA, end[HEATS] IN_DATA = {MEMORY};
 static const uint8_t *order IN_DATA; /* the heat of each allocation; NULL after heap_end */
 static uint32_t ordered IN_DATA;
 
-/* A survey's, none of them in the image: its pages, and whose block has each. */
+/* Used by a survey only: its pages, and the number of the block on each page. */
 static const size_t POOL = (size_t)2 << 30;
 static char *pool IN_DATA;
 static size_t pool_used IN_DATA;
@@ -84,7 +85,7 @@ static enum heat heat_of(const void *block)
     return pool != NULL ? COLD : at < end[HOT] ? HOT : at < end[WARM] ? WARM : COLD;
 }
 
-/* A place for a block with its header, which nobody had before; NULL if there is none. */
+/* Returns a place for a block with its header that was never used before, or NULL. */
 static char *new_place(size_t size, enum heat heat)
 {
     if (pool != NULL) {
@@ -104,8 +105,8 @@ static char *new_place(size_t size, enum heat heat)
     return place;
 }
 
-/* The linker gives us Python's calls of these four; the C library's own calls stay its own. What is freed is used again
- * as long as the image is being made. */
+/* The linker redirects Python's calls of these four functions to us; the C library's own calls stay its own. While the
+ * image is being made, freed blocks are used again. */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
@@ -135,7 +136,7 @@ void *__wrap_malloc(size_t size)
         block = memcpy(place, &size, sizeof size) + HEADER;
     }
     for (size_t page = 0; pool != NULL && page * PAGE < HEADER + size_of(block); page++)
-        owner[(block - pool) / PAGE + page] = number < MOST ? number : MOST - 1;
+        owner[(block - pool) / PAGE + page] = number < MAX_ALLOCATIONS ? number : MAX_ALLOCATIONS - 1;
     return block;
 }
 
@@ -173,13 +174,13 @@ void __wrap_free(void *block)
         return;
     enum heat heat = heat_of(block);
     int class = class_of(size_of(block));
-    memset(block, 0, size_of(block)); /* what the image is not to tell: the build has read files of its host */
+    memset(block, 0, size_of(block)); /* the build has read files of its host, and the image must not reveal them */
     *(void **)block = freed[heat][class];
     freed[heat][class] = block;
 }
 
-/* What Python has from mmap(2) otherwise: arenas of its own allocator, of which there are none before heap_end, and the
- * stack of its interpreter. */
+/* Memory that Python would get from mmap(2): the stack of its interpreter, and, after heap_end, the arenas of its own
+ * allocator. */
 static PyObjectArenaAllocator arenas IN_DATA;
 
 static bool kept_from_children IN_DATA;
@@ -204,8 +205,8 @@ static void arena_free(void *context, void *arena, size_t size)
         arenas.free(arenas.ctx, arena, size);
 }
 
-/* Python's allocator for small blocks, which puts those of a size together. In the image they lie as malloc has them; it
- * takes them for malloc's when it frees them. */
+/* Python's allocator for small blocks, which groups blocks of a size. In the image they lie where malloc puts them.
+ * When the allocator frees one of them, it treats it as malloc's. */
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 static PyMemAllocatorEx small[2] IN_DATA;
 
@@ -220,16 +221,16 @@ static void *map(size_t size)
     return area;
 }
 
-/* The file: bytes that the blocks of each heat take, then the heat of each allocation. */
+/* The file holds the size of all blocks of each heat, then the heat of each allocation. */
 static bool read_order(const char *path)
 {
     uint64_t sizes[HEATS];
-    uint8_t *heats = map(MOST);
+    uint8_t *heats = map(MAX_ALLOCATIONS);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (heats == NULL || fd < 0)
         return false;
     if (read(fd, sizes, sizeof sizes) == sizeof sizes) {
-        ssize_t count = read(fd, heats, MOST);
+        ssize_t count = read(fd, heats, MAX_ALLOCATIONS);
         ordered = count > 0 ? (uint32_t)count : 0;
         order = heats;
         end[HOT] = sizes[HOT];
@@ -268,8 +269,8 @@ void heap_end(void)
     writing = false;
 }
 
-/* By /proc/PID/pagemap, in a child: bit 56 says that a page is this process's only, as it is once it was written to. Where the
- * kernel does not tell, all is cold. */
+/* Runs in a child. In /proc/PID/pagemap bit 56 says that only this process has the page, so it was written to. If the
+ * kernel does not show the map, every block is cold. */
 static void note_written(uint8_t *heats, enum heat heat)
 {
     size_t count = pool_used / PAGE, size = count * sizeof(uint64_t);
@@ -286,7 +287,7 @@ static void note_written(uint8_t *heats, enum heat heat)
 static bool write_order(const char *path, const uint8_t *heats)
 {
     uint64_t sizes[HEATS] = {0};
-    size_t size; /* no pool, no sizes: then, too, all is cold */
+    size_t size; /* without a pool there are no sizes, and every block is cold */
     for (size_t at = 0; at < pool_used; at += (HEADER + size + PAGE - 1) & ~(size_t)(PAGE - 1)) {
         size = size_of(pool + at + HEADER);
         if (size <= LARGE)
@@ -295,14 +296,14 @@ static bool write_order(const char *path, const uint8_t *heats)
     FILE *file = fopen(path, "wbx");
     if (file == NULL)
         return false;
-    size_t count = allocations < MOST ? allocations : MOST;
+    size_t count = allocations < MAX_ALLOCATIONS ? allocations : MAX_ALLOCATIONS;
     bool done = fwrite(sizes, sizeof sizes, 1, file) == 1 && fwrite(heats, count, 1, file) == 1;
     return fclose(file) == 0 && done;
 }
 
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat))
 {
-    uint8_t *heats = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *heats = mmap(NULL, MAX_ALLOCATIONS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (heats == MAP_FAILED)
         return false;
     for (enum heat heat = WARM; heat < HEATS; heat++) {
@@ -327,7 +328,7 @@ void heap_keep_from_children(void)
 {
     madvise(memory, (next[COLD] + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
     kept_from_children = true;
-    mallopt(M_MMAP_MAX, 0); /* all that malloc gives lies in one piece, which `launch` leaves out (native/wrappers.pxi) */
+    mallopt(M_MMAP_MAX, 0); /* keep malloc's memory in one piece: `launch` excludes it from the child (wrappers.pxi) */
 }
 
 char *heap_start(void) { return memory; }

@@ -1,15 +1,16 @@
-/* Python started when the executable is built.
+/* The image: a Python that was started when the executable was built.
  *
- * To start Python and load our modules takes longer than most commands do. So the executable is run once by its build
- * (freeze.py): it starts Python, imports what the hot path needs, and writes its .data and .bss to a file, the image, which
- * the build puts in the place of the original .data. From then on every process begins there.
+ * Starting Python and loading the package takes longer than most commands do. So the build (freeze.py) runs the
+ * executable once. It starts Python, imports the modules of the hot path, and writes its .data and .bss to a file, the
+ * image. The build then replaces the original .data with the image, and every process begins there.
  *
- * That is sound because the executable is not position-independent, and whatever Python allocates until then lies in .bss (heap.c):
- * each pointer in the image leads into the image or into the executable. Pointers to the shared C library are none of Python's:
- * the dynamic linker writes them, into a part of .data that it relocates, and into copies of variables that it makes, anew in
- * each process. What else a process has of its own is set by image_resume.
+ * This is sound because every pointer in the image leads into the image or into the executable. The executable is not
+ * position-independent, and everything that Python allocates until then lies in .bss (heap.c). Pointers to the shared C
+ * library are not part of the image: the dynamic linker writes them in each process, into a part of .data that it
+ * relocates and into copies of variables that it makes. image_resume sets everything else that each process has of its
+ * own.
  *
- * The build then runs the executable once more, for a rehearsal that tells which pages of the image a command writes to.
+ * The build then runs the executable once more. This rehearsal shows which pages of the image a command writes to.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -30,8 +31,8 @@ enum { PAGE = 4096, RUNS = 256, GAP = 4 };
 static bool written;
 static PyThreadState *thread;
 
-/* Pages of the image, in runs, that the rehearsal wrote to; -1 runs before it. The gaps in a run are short: it is cheaper to
- * have them than to leave them out. */
+/* Runs of pages that the rehearsal wrote to; `runs` is -1 before it. A run may contain short gaps: populating them is
+ * cheaper than starting another run. */
 static struct {
     int64_t runs;
     struct {
@@ -41,11 +42,11 @@ static struct {
 
 extern char __data_start[], _end[];
 
-/* --- writing it */
+/* --- write the image */
 
 static void collect_garbage(void)
 {
-    PyGC_Enable(); /* it collects nothing while it is disabled */
+    PyGC_Enable(); /* PyGC_Collect does nothing while collection is disabled */
     PyGC_Collect();
     PyGC_Disable();
 }
@@ -57,8 +58,8 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
     return heap_survey(path, rehearse);
 }
 
-/* The file has two addresses, that of its first byte and that of `touched`, 8 bytes each, then the bytes up to the last one
- * that is not zero. */
+/* The file holds two addresses of 8 bytes each, that of its first byte and that of `touched`. The image follows, up to
+ * its last byte that is not zero. */
 bool image_write(const char *path)
 {
     collect_garbage();
@@ -86,7 +87,7 @@ static uintptr_t first_page(void) { return (uintptr_t)__data_start & ~(uintptr_t
 
 static size_t pages(void) { return ((uintptr_t)heap_start() + heap_size() + PAGE - 1 - first_page()) / PAGE; }
 
-/* By /proc/PID/pagemap: a page is present (bit 63) and not the file's (bit 61) once it was written to. */
+/* In /proc/PID/pagemap a page that was written to is present (bit 63) and no longer the file's (bit 61). */
 static void note_touched(const uint64_t *pagemap, size_t count)
 {
     for (size_t page = 0; page < count; page++) {
@@ -103,7 +104,7 @@ static void note_touched(const uint64_t *pagemap, size_t count)
     }
 }
 
-/* Writes `touched` to a new file, for its place in the image. Where the kernel does not tell, no page is known. */
+/* If the kernel does not show the page map, `touched` stays empty. */
 bool image_write_touched(const char *path)
 {
     size_t count = pages(), size = count * sizeof(uint64_t);
@@ -120,14 +121,14 @@ bool image_write_touched(const char *path)
     return fclose(file) == 0 && done;
 }
 
-/* --- beginning with it */
+/* --- begin with the image */
 
 bool image_is_there(void) { return written; }
 
 bool image_is_rehearsed(void) { return touched.runs >= 0; }
 
-/* A call for each run of pages that Python is about to write to: a fault for each page would take longer. Only
- * Linux 5.14 knows it; without it the faults are taken. */
+/* Makes the pages that Python is about to write to private, with one call for each run. A fault for each page would
+ * take longer. Linux before 5.14 lacks the call, and takes the faults. */
 static void populate(void)
 {
 #ifdef MADV_POPULATE_WRITE
@@ -139,7 +140,7 @@ static void populate(void)
 #endif
 }
 
-/* posix.environ has the variables of the process that wrote the image. */
+/* posix.environ still holds the variables of the process that wrote the image. */
 bool image_renew(void)
 {
     extern char **environ;
@@ -154,7 +155,7 @@ bool image_renew(void)
             continue;
         PyObject *name = PyBytes_FromStringAndSize(*entry, equals - *entry);
         PyObject *value = PyBytes_FromString(equals + 1);
-        done = name != NULL && value != NULL && PyDict_SetDefault(variables, name, value) != NULL; /* the first counts */
+        done = name != NULL && value != NULL && PyDict_SetDefault(variables, name, value) != NULL; /* the first wins */
         Py_XDECREF(name);
         Py_XDECREF(value);
     }
@@ -171,7 +172,7 @@ void image_resume(bool enters_container)
     }
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);
-    /* Another process and thread than before: what Python knows as a fork. */
+    /* The process and the thread are not those that wrote the image. Python handles that as a fork. */
     PyOS_BeforeFork();
     PyOS_AfterFork_Child();
 }

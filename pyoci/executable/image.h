@@ -1,4 +1,4 @@
-/* Python started when the executable is built: see image.c. */
+/* A Python that was started when the executable was built: see image.c. */
 #ifndef PYOCI_IMAGE_H
 #define PYOCI_IMAGE_H
 
@@ -6,27 +6,27 @@
 
 #include "heap.h"
 
-/* Whether this process began with an image, Python started in it. */
+/* Whether this process began with an image, in which Python is running. */
 bool image_is_there(void);
 
-/* In the place of image_write: writes to the new file `path` in which order memory is best. A child calls `rehearse` for
- * each heat but COLD. */
+/* Instead of image_write: finds the best order of blocks in memory, and writes it to the new file `path`. A child calls
+ * `rehearse` for each heat but COLD. */
 bool image_survey(const char *path, bool (*rehearse)(enum heat heat));
 
-/* Writes the image to a new file; Python can't be used any more. */
+/* Writes the image to a new file. Python is unusable afterwards. */
 bool image_write(const char *path);
 
-/* Whether the image knows which of its pages commands write to. */
+/* Whether the image includes the list of pages that commands write to. */
 bool image_is_rehearsed(void);
 
-/* After a rehearsal in a process that began with the image: writes what it needs to know of it to a new file. */
+/* Writes the list of touched pages to a new file, after a rehearsal in a process that began with the image. */
 bool image_write_touched(const char *path);
 
-/* Makes the Python of the image this process's own. A command that enters a container writes to much of its memory,
- * and its children run no Python. */
+/* Makes the Python of the image this process' own. A command that enters a container writes to much of its memory, and
+ * its children run no Python. */
 void image_resume(bool enters_container);
 
-/* What Python knows of its process: the environment. */
+/* Renews what Python caches about its process: the environment. */
 bool image_renew(void);
 
 #endif

@@ -1,5 +1,5 @@
-/* Self-protection of the executable; see protect.h. No policy and no prose here: which commands need it is
- * the caller's business. Everything is done by file descriptor on /proc/self/exe. */
+/* Self-protection of the executable; see protect.h. The caller decides which commands need it. All methods work on the
+ * descriptor of /proc/self/exe. */
 #define _GNU_SOURCE
 #include "protect.h"
 
@@ -17,8 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* From <linux/mount.h>, <linux/magic.h> and <linux/memfd.h>, which Debian 12's libc headers either lack or
- * define in conflict with <sys/mount.h>. The numbers are the same on every architecture (clone3's age). */
+/* From <linux/mount.h>, <linux/magic.h> and <linux/memfd.h>. Debian 12's libc headers either lack them or define them
+ * in conflict with <sys/mount.h>. System calls since clone3 have the same number on every architecture. */
 #ifndef SYS_fsopen
 #define SYS_fsopen 430
 #define SYS_fsconfig 431
@@ -33,11 +33,11 @@ static const unsigned long OVERLAYFS_MAGIC = 0x794c7630;
 
 static const int SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
-/* Our overlay's mount flags: with NODIRATIME beside NOATIME, which implies it, no administrator mounts like this. */
+/* The mount flags of our overlay. No administrator sets NODIRATIME beside NOATIME, which implies it. */
 static const unsigned int OVERLAY_ATTRIBUTES = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOATIME | ATTR_NODIRATIME;
 static const unsigned long OVERLAY_STATFS = ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOATIME | ST_NODIRATIME;
 
-/* Where a method failed, for the message when none worked. */
+/* The step at which a method failed, for the message if every method fails. */
 struct protect_failure {
     const char *step;
     int error;
@@ -58,10 +58,10 @@ static struct protect_failure execute(int fd, char *const argv[])
     return failure;
 }
 
-/* Method 1: a detached overlay of two lower directories and no upper one, which the kernel can't make writable.
- * Nothing is copied: the pages are those of the installed file. */
+/* Method 1: a detached overlay of two lower directories without an upper one. The kernel can't make it writable.
+ * Nothing is copied: its pages are those of the installed file. */
 
-/* Writes `directory` to `end`, with overlayfs' separators escaped; returns the new end. */
+/* Appends `directory` at `end`, with overlayfs' separators escaped. Returns the new end. */
 static char *append_lower(char *end, const char *directory)
 {
     for (const char *c = directory; *c != '\0'; c++) {
@@ -73,8 +73,8 @@ static char *append_lower(char *end, const char *directory)
     return end;
 }
 
-/* A detached read-only overlay whose upper layer is `directory`, or -1. overlayfs wants a second lower layer
- * that neither contains nor lies in the first. */
+/* Returns a detached read-only overlay whose first layer is `directory`, or -1. overlayfs requires a second lower layer
+ * that neither contains the first nor lies in it. */
 static int mount_overlay(const char *directory, const char *other, struct protect_failure *failure)
 {
     char lower[2 * PATH_MAX + 64];
@@ -109,7 +109,7 @@ static struct protect_failure execute_from_overlay(char *const argv[])
         return failed("readlink /proc/self/exe");
     path[length] = '\0';
     char *name = strrchr(path, '/');
-    if (name == NULL || name == path)  /* in "/" itself: every other directory lies in it */
+    if (name == NULL || name == path)  /* in "/": every other directory lies in it */
         return failure;
     *name++ = '\0';
 
@@ -127,7 +127,7 @@ static struct protect_failure execute_from_overlay(char *const argv[])
         close(mount);
         if (fd < 0)
             return failure;
-        /* The name may have another file by now: an upgrade in this very moment. */
+        /* An upgrade in this very moment may have replaced the file. */
         if (fstat(fd, &seen) < 0 || seen.st_size != installed.st_size || seen.st_mtime != installed.st_mtime) {
             close(fd);
             return (struct protect_failure){"the executable was replaced", ESTALE};
@@ -137,7 +137,8 @@ static struct protect_failure execute_from_overlay(char *const argv[])
     return failure;
 }
 
-/* Whether `fd` is a file of an overlay that execute_from_overlay made: its flags, at its root, attached nowhere. */
+/* Whether `fd` is in an overlay from execute_from_overlay: it has its flags, and lies at the root of a detached mount.
+ * */
 static bool in_overlay(int fd)
 {
     struct statfs fs;
@@ -187,7 +188,7 @@ static struct protect_failure copy_executable(int target)
 
 static struct protect_failure execute_from_memfd(char *const argv[])
 {
-    /* MFD_EXEC (Linux 6.3) is needed where vm.memfd_noexec=1, and unknown to older kernels. */
+    /* With vm.memfd_noexec=1 the kernel requires MFD_EXEC. Linux before 6.3 does not know it. */
     int fd = memfd_create("pyoci", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create("pyoci", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -205,7 +206,7 @@ static struct protect_failure execute_from_memfd(char *const argv[])
     return execute(fd, argv);
 }
 
-/* A file without a name. A container may write to it later, but nobody executes it a second time. */
+/* A file without a name. A container may write to it later, but no process executes it a second time. */
 static struct protect_failure execute_from_unnamed_file(char *const argv[])
 {
     static const char *const directories[] = {"/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp"};
@@ -228,21 +229,21 @@ static struct protect_failure execute_from_unnamed_file(char *const argv[])
             if (fd < 0)
                 failure = failed("reopen");
         }
-        close(writable);  /* a file that is open for writing can't be executed */
+        close(writable);  /* the kernel does not execute a file that is open for writing */
         if (fd >= 0)
             failure = execute(fd, argv);
     }
     return failure;
 }
 
-/* Whether `fd` is a memfd whose seals allow no change. */
+/* Whether `fd` is a memfd whose seals forbid every change. */
 static bool is_sealed(int fd)
 {
     int seals = fcntl(fd, F_GET_SEALS);
     return seals >= 0 && (seals & SEALS) == SEALS;
 }
 
-/* Whether `fd` is a file that no name leads to, so that nobody will execute it again; a memfd has to be sealed. */
+/* Whether `fd` is a file without a name, which no process will execute again. A memfd must be sealed instead. */
 static bool is_unnamed(int fd)
 {
     static const char memfd[] = "/memfd:";
@@ -266,8 +267,8 @@ bool protect_done(void)
 void protect_and_execute(char *const argv[], char *message, size_t size)
 {
     struct protect_failure overlay, memfd, unnamed;
-    /* Executed by descriptor and yet not protected: should it be our own overlay, on a kernel where in_overlay
-     * can't tell, then another one would not help. A sealed memfd is always recognised. */
+    /* Executed by descriptor, but not recognised as protected. It may be our own overlay, on a kernel where in_overlay
+     * can't recognise it. Another overlay would not help then. A sealed memfd is always recognised. */
     const char *executed_as = (const char *)getauxval(AT_EXECFN);
     if (executed_as != NULL && strncmp(executed_as, "/dev/fd/", strlen("/dev/fd/")) == 0)
         overlay = (struct protect_failure){"executed by descriptor", EINVAL};
@@ -275,8 +276,10 @@ void protect_and_execute(char *const argv[], char *message, size_t size)
         overlay = execute_from_overlay(argv);
     memfd = execute_from_memfd(argv);
     unnamed = execute_from_unnamed_file(argv);
-    snprintf(message, size, "cannot protect the executable from containers: overlay: %s: %s; memfd: %s: %s; unnamed file: %s: %s",
-        overlay.step, strerror(overlay.error), memfd.step, strerror(memfd.error), unnamed.step, strerror(unnamed.error));
+    snprintf(message, size,
+        "cannot protect the executable from containers: overlay: %s: %s; memfd: %s: %s; unnamed file: %s: %s",
+        overlay.step, strerror(overlay.error), memfd.step, strerror(memfd.error),
+        unnamed.step, strerror(unnamed.error));
 }
 
 bool protect_standard_descriptors(void)

@@ -1,6 +1,7 @@
-"""What commands do, for the build of the executable to rehearse (image.c, heap.c).
+"""The work of commands, which the build of the executable rehearses (image.c, heap.c).
 
-It needs no privileges and leaves the host alone: where root would make a container, its root filesystem is missing.
+It needs no privileges and leaves the host alone. Root can't create a container with it, because its root filesystem
+does not exist.
 """
 
 import posix
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from pyoci.compiler.operations import Plan
 
 
-TIMES = 20  # CPython specialises code after 16 times, counting the warm-up of a loop
+TIMES = 20  # CPython specialises code after 16 runs, counting the warm-up of a loop
 
 
 def warm_up(directory: str) -> None:
-    """What commands do, as often as it takes for Python to be fast at it.
+    """Do the work of commands until CPython has specialised the code.
 
-    No module keeps anything of it: of the host, the image may know nothing.
+    No module keeps any result: the image must not contain data of the building host.
     """
     given = options.Values()
     for _ in range(TIMES):
@@ -47,14 +48,14 @@ def warm_up(directory: str) -> None:
 
 
 def any_command(directory: str) -> None:
-    """The commands of a container that has ended, and what else those of a live one call."""
+    """Run the commands of a container that has ended, and touch the code of those of a running one."""
     _stopped(directory)
     for module in (container, state, cgroupfs):
         _touch(module)
 
 
 def create(directory: str) -> None:
-    """create, as far as it gets without a root filesystem, and what it calls when it has one."""
+    """Run create as far as possible without a root filesystem, and touch the code of the rest."""
     _compile(directory)
     _failing_create(directory)
     for module in (creation, protocol):
@@ -65,7 +66,7 @@ _HOST = Host(posix.uname().machine, "/sys/fs/cgroup", capabilities=(1 << 41) - 1
 
 
 def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
-    """Read, validate, compile and encode the config there."""
+    """Read, validate, compile and encode the config in `directory`."""
     fd = posix.open(f"{directory}/config.json", posix.O_RDONLY | posix.O_CLOEXEC)
     text = posix.read(fd, posix.fstat(fd).st_size)
     posix.close(fd)
@@ -80,13 +81,13 @@ def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
 
 
 def _exec(config: "dict[str, Any]", plan: "Plan") -> None:
-    """Compile and encode another start of the container's program."""
+    """Compile and encode an exec of the container's program."""
     running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
     encode(compile_exec(config["process"], running, _HOST).child())
 
 
 def _stopped(directory: str) -> None:
-    """Commands of a container that has ended, from a state there."""
+    """Run the commands of a container that has ended. Its state is in `directory`."""
     root = f"{directory}/root"
     claimed = state.Directory.claim(root, "id")
     claimed.make_fifos()
@@ -99,13 +100,13 @@ def _stopped(directory: str) -> None:
 
 
 def _failing_create(directory: str) -> None:
-    """The config there names no root filesystem that there is."""
+    """Run a create that fails: the config names a root filesystem that does not exist."""
     if not _run("--root", f"{directory}/root", "create", "--bundle", directory, "id"):
         raise RuntimeError("create did not fail")
 
 
 def _record(id: str, bundle: str) -> "dict[str, Any]":
-    """What create would have written down of a container that has ended."""
+    """The record that create would have written for a container that has ended."""
     return {
         "id": id,
         "status": "created",
@@ -129,7 +130,7 @@ def _record(id: str, bundle: str) -> "dict[str, Any]":
 
 
 def _run(*arguments: str) -> int:
-    """The status of a command. What it says is for nobody."""
+    """Run a command with its output discarded; return its exit status."""
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     kept = [(fd, posix.dup(fd)) for fd in (1, 2)]
     for fd, _ in kept:
@@ -144,7 +145,7 @@ def _run(*arguments: str) -> int:
 
 
 def _touch(module: "ModuleType") -> None:
-    """Write to what the functions of a module consist of, as calling them does: Python counts references."""
+    """Write to the objects that a module's functions consist of, as calls do: Python counts references."""
     for value in vars(module).values():
         for function in vars(value).values() if isinstance(value, type) else (value,):
             function = getattr(function, "__func__", None) or getattr(function, "fget", None) or function
@@ -155,7 +156,7 @@ def _touch(module: "ModuleType") -> None:
 
 
 def _unit(config: "dict[str, Any]") -> None:
-    """Compile for the systemd driver, and put what it asks for into a message."""
+    """Compile for the systemd driver, and put its request into a message."""
     linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
     plan = compile_container({**config, "linux": linux}, _HOST, Options("/bundle", "id", cgroup_manager="systemd"))
     given = [(each.name, each.value) for each in plan.properties]

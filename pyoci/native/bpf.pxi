@@ -1,7 +1,7 @@
-# bpf(2), which Python lacks. Included by _native.pyx.
+# bpf(2), which Python lacks, and an interpreter of seccomp filters.
 #
-# Every call passes a zeroed attr of 256 bytes: kernels take a longer attr than they know when the rest is
-# zero, and some (6.17 to 7.1) answer a query with more bytes than the caller's attr has.
+# Every call passes a zeroed attr of 256 bytes. A kernel accepts an attr longer than its own if the rest is zero. And
+# some kernels (6.17 to 7.1) answer a query with more bytes than the caller's attr has.
 
 from cpython.exc cimport PyErr_SetFromErrno
 
@@ -33,7 +33,7 @@ cdef extern from *:
             u.attr.log_size = log_size;
             u.attr.log_level = 1;
         }
-        /* The verifier gives up with EAGAIN when a signal is waiting; libbpf tries five times as well. */
+        /* The verifier gives up with EAGAIN if a signal is pending. libbpf tries five times, too. */
         int fd, attempts = 5;
         do
             fd = pyoci_bpf(BPF_PROG_LOAD, &u);
@@ -63,7 +63,7 @@ cdef extern from *:
 
 
 def bpf(int command, bytearray attr not None):
-    """bpf(command, attr): `attr` is the start of a union bpf_attr, written back. Returns what the kernel does."""
+    """Call bpf(2). `attr` is the start of a union bpf_attr; the kernel may write to it. Returns the kernel's result."""
     cdef char buffer[256]
     cdef char *start = attr
     cdef Py_ssize_t size = len(attr)
@@ -81,7 +81,7 @@ def bpf(int command, bytearray attr not None):
 
 
 def bpf_prog_load(int type, bytes program not None, bytearray log=None):
-    """The descriptor of `program` (an array of struct bpf_insn), loaded; the verifier explains itself in `log`."""
+    """Load `program`, an array of struct bpf_insn, and return its descriptor. The verifier writes to `log`."""
     cdef char *log_start = NULL
     cdef Py_ssize_t log_size = 0
     cdef int fd
@@ -102,7 +102,7 @@ def bpf_prog_id(int fd):
     return id
 
 
-# --- classic BPF: what a seccomp filter will say
+# --- classic BPF: the decision of a seccomp filter
 
 cdef extern from *:
     """
@@ -119,12 +119,13 @@ cdef extern from *:
     #elif defined(__aarch64__)
     #define PYOCI_AUDIT_ARCH AUDIT_ARCH_AARCH64
     #else
-    #define PYOCI_AUDIT_ARCH 0 /* there is no filter for such a machine */
+    #define PYOCI_AUDIT_ARCH 0 /* pyoci compiles no filters for other machines */
     #endif
 
-    /* Whether the filter lets a system call through, of whose arguments the first `known` are these. One that asks for
-     * another, or has an instruction that the compiler of filters does not use, does not count. */
-    static int pyoci_admits(const struct sock_filter *code, size_t count, long number, int known, const uint64_t *arguments)
+    /* Whether the filter allows a system call with these arguments, of which the first `known` are given. Returns 0 if
+     * it loads another argument, or has an instruction that pyoci.compiler.seccomp does not use. */
+    static int pyoci_allows(const struct sock_filter *code, size_t count, long number, int known,
+                            const uint64_t *arguments)
     {
         struct seccomp_data data = {.nr = (int)number, .arch = PYOCI_AUDIT_ARCH};
         uint32_t a = 0;
@@ -157,33 +158,46 @@ cdef extern from *:
         return 0;
     }
 
-    /* What a process and the one that it clones do between the load of the filter and execve. */
-    static int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal, int starts, int settings)
+    /* Whether the filter allows all of these calls with any arguments. */
+    static int pyoci_allows_all(const struct sock_filter *code, size_t count, const long *numbers, size_t length)
     {
+        for (size_t i = 0; i < length; i++)
+            if (!pyoci_allows(code, count, numbers[i], 0, NULL))
+                return 0;
+        return 1;
+    }
+
+    /* The calls of the bootstrap process, and of the process that it clones, between loading the filter and execve. */
+    static int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal, int starts,
+                                  int settings)
+    {
+        static const long always[] = {SYS_write, SYS_read, SYS_setsid, SYS_exit_group},
+            for_start[] = {SYS_close, SYS_rt_sigaction, SYS_rt_sigprocmask},
+            for_settings[] = {
+                SYS_prlimit64, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy},
+            for_capabilities[] = {SYS_capset, SYS_capget};
+        static const uint64_t clone[] = {CLONE_PARENT, 0, 0, 0, 0}, control[] = {0, TIOCSCTTY, 0};
         const struct sock_filter *code = (const void *)program;
         size_t count = size / sizeof *code;
-        const uint64_t clone[] = {CLONE_PARENT, 0, 0, 0, 0}, control[] = {0, TIOCSCTTY, 0};
-        return pyoci_admits(code, count, SYS_clone, 5, clone)
-            && pyoci_admits(code, count, SYS_write, 0, NULL) && pyoci_admits(code, count, SYS_read, 0, NULL)
-            && pyoci_admits(code, count, SYS_setsid, 0, NULL) && pyoci_admits(code, count, SYS_exit_group, 0, NULL)
-            && (!starts || (pyoci_admits(code, count, SYS_close, 0, NULL) && pyoci_admits(code, count, SYS_rt_sigaction, 0, NULL)
-                && pyoci_admits(code, count, SYS_rt_sigprocmask, 0, NULL)))
-            && (!settings || (pyoci_admits(code, count, SYS_prlimit64, 0, NULL)
-                && pyoci_admits(code, count, SYS_sched_setattr, 0, NULL) && pyoci_admits(code, count, SYS_ioprio_set, 0, NULL)
-                && pyoci_admits(code, count, SYS_set_mempolicy, 0, NULL)
-                && pyoci_admits(code, count, SYS_get_mempolicy, 0, NULL)))
-            && (!terminal || pyoci_admits(code, count, SYS_ioctl, 3, control))
-            && (!privileged || (pyoci_admits(code, count, SYS_capset, 0, NULL) && pyoci_admits(code, count, SYS_capget, 0, NULL)));
+    #define ALLOWS_ALL(calls) pyoci_allows_all(code, count, calls, sizeof calls / sizeof *calls)
+        return pyoci_allows(code, count, SYS_clone, 5, clone)
+            && ALLOWS_ALL(always)
+            && (!starts || ALLOWS_ALL(for_start))
+            && (!settings || ALLOWS_ALL(for_settings))
+            && (!terminal || pyoci_allows(code, count, SYS_ioctl, 3, control))
+            && (!privileged || ALLOWS_ALL(for_capabilities));
+    #undef ALLOWS_ALL
     }
     """
     int pyoci_admits_setup(const char *program, size_t size, int privileged, int terminal, int starts, int settings)
 
 
 def admits_setup(bytes program not None, bint privileged, bint terminal, bint starts=False, bint settings=False):
-    """Whether a seccomp filter admits what is done under it until the program runs: clone a process, talk to the runtime,
-    lead a session; `privileged`, drop the capability that has loaded it; with a `terminal` take that; with `starts` wait
-    for `start`; with `settings` set limits and priorities.
+    """Whether a seccomp filter allows the calls that the child makes between loading it and execve.
 
-    `program` is an array of struct sock_filter, as `pyoci.compiler.seccomp` compiles it.
+    The child clones a process, talks to the runtime and leads a session. If `privileged`, it also drops the capability
+    that loaded the filter. With a `terminal`, it makes that its own. If it `starts`, it waits for `start`. With
+    `settings`, it sets limits and priorities. `program` is an array of struct sock_filter, as `pyoci.compiler.seccomp`
+    compiles it.
     """
     return bool(pyoci_admits_setup(program, <size_t>len(program), privileged, terminal, starts, settings))

@@ -1,8 +1,8 @@
-# JSON text (RFC 8259), strictly: bytes → values and values → bytes.
+# Strict JSON (RFC 8259): bytes to values, and values to bytes.
 #
-# Written out here because the hot path can't load the standard `json`, and because two readers of one
-# config.json must never understand it differently: what another parser would repair, guess or drop is a
-# fault here. UTF-8 is checked by hand, as CPython's own check would import `encodings` to report a fault.
+# The hot path can't load the standard `json`. And two readers of one config.json must never understand it differently:
+# this parser rejects text that others repair, guess or drop. It checks UTF-8 itself, because CPython's check would
+# import `encodings` to report an error.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -20,10 +20,10 @@ cdef extern from "Python.h":
     double PyOS_string_to_double(const char *text, char **end, PyObject *overflow) except? -1.0
     bint Py_IS_INFINITY(double number)
 
-# Each level costs a C stack frame or two, whatever the caller asks for.
+# Each level uses one or two C stack frames, so this limit holds whatever the caller passes.
 cdef enum:
-    _JSON_DEEPEST = 1000
-    _JSON_DIGITS = 20
+    _JSON_MAX_DEPTH = 1000
+    _JSON_MAX_DIGITS = 20
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -36,19 +36,19 @@ cdef struct _JsonText:
 
 
 def json_loads(bytes data not None, int max_depth=64):
-    """The value of the JSON text `data`: dict, list, str, int, float, bool or None.
+    """Parse the JSON text `data` to dict, list, str, int, float, bool or None.
 
-    `null` members of objects are left out, since the runtime specification takes them as absent; `null`
-    elements of arrays are None. A number with a fraction or an exponent is a float, even 1.0.
+    Drops `null` members of objects, because the runtime specification treats them as absent. `null` elements of arrays
+    become None. A number with a fraction or an exponent becomes a float, even 1.0.
 
-    Raises ValueError(reason, offset), the offset in bytes, for whatever breaks RFC 8259, and for: malformed
-    UTF-8, a byte order mark, a name that its object already has, NUL and lone surrogates in strings, integers
-    of more than 20 digits, floats out of range, and nesting deeper than `max_depth` (1000 at most).
+    Raises ValueError(reason, offset in bytes) if `data` breaks RFC 8259. Also rejects malformed UTF-8, a byte order
+    mark, duplicate names in an object, NUL and lone surrogates in strings, integers of more than 20 digits, floats out
+    of range, and nesting deeper than `max_depth` (1000 at most).
     """
     cdef _JsonText text
     text.start = text.at = <const uint8_t *>PyBytes_AS_STRING(data)
     text.end = text.start + PyBytes_GET_SIZE(data)
-    text.max_depth = min(max_depth, _JSON_DEEPEST)
+    text.max_depth = min(max_depth, _JSON_MAX_DEPTH)
     if text.end - text.start >= 3 and memcmp(text.start, b"\xef\xbb\xbf", 3) == 0:
         raise _json_fault(&text, text.start, "unexpected byte order mark")
     _json_skip_space(&text)
@@ -69,7 +69,7 @@ cdef inline void _json_skip_space(_JsonText *text) noexcept:
 
 
 cdef inline bint _json_take(_JsonText *text, char expected) noexcept:
-    """Step over `expected` and the space after it, if it comes next."""
+    """Skip `expected` and the space after it. Return False if another character comes next."""
     if text.at == text.end or text.at[0] != <uint8_t>expected:
         return False
     text.at += 1
@@ -108,7 +108,7 @@ cdef object _json_value(_JsonText *text, int depth):
 
 cdef dict _json_object(_JsonText *text, int depth):
     cdef dict members = {}
-    cdef set absent = None  # names whose value is null: not members, but taken
+    cdef set absent = None  # names whose value is null: dropped, but still duplicates
     cdef const uint8_t *place
     _json_take(text, c"{")
     if _json_take(text, c"}"):
@@ -146,7 +146,7 @@ cdef list _json_array(_JsonText *text, int depth):
 
 
 cdef bint _json_closes(_JsonText *text, char closing, str reason) except -1:
-    """Step over what follows a member or an element: True for `closing`, False for a comma."""
+    """Skip the character after a member or element. Return True for `closing`, False for a comma."""
     cdef const uint8_t *comma
     _json_skip_space(text)
     if _json_take(text, closing):
@@ -192,14 +192,14 @@ cdef object _json_number(_JsonText *text):
     text.at = at
     if not whole:
         return _json_float(text, start)
-    if at - digits > _JSON_DIGITS:
-        raise _json_fault(text, start, f"integer of more than {_JSON_DIGITS} digits")
+    if at - digits > _JSON_MAX_DIGITS:
+        raise _json_fault(text, start, f"integer of more than {_JSON_MAX_DIGITS} digits")
     return _json_int(start, at)
 
 
 cdef object _json_int(const uint8_t *start, const uint8_t *end):
-    """The integer of these bytes: a sign perhaps, and 1 to 20 digits."""
-    cdef char copy[_JSON_DIGITS + 2]
+    """Convert an optional sign and 1 to 20 digits."""
+    cdef char copy[_JSON_MAX_DIGITS + 2]
     cdef long number = 0
     cdef const uint8_t *at = start
     cdef bint negative = start[0] == c"-"
@@ -215,16 +215,16 @@ cdef object _json_int(const uint8_t *start, const uint8_t *end):
 
 
 cdef object _json_float(_JsonText *text, const uint8_t *start):
-    """The float of the bytes from `start` to text.at, where its grammar has ended."""
-    cdef char *end = NULL  # given, so that what follows the number is no error
+    """Convert the number from `start` to text.at, which matches the grammar."""
+    cdef char *end = NULL  # passing it allows other text after the number
     cdef double number = PyOS_string_to_double(<const char *>start, &end, NULL)
     if Py_IS_INFINITY(number):
         raise _json_fault(text, start, "number out of range")
     return number
 
 
-# A string is read in two passes: the first finds its end and every fault, the second, only where there are
-# escapes, replaces them. UTF-8 is never longer than its escape, so the second fits the bytes of the first.
+# A string is read in one or two passes. The first finds its end, and rejects bad strings. The second replaces escapes,
+# if there are any. A character in UTF-8 is never longer than its escape, so the result fits into the original size.
 
 cdef object _json_string(_JsonText *text):
     cdef bint escaped = False
@@ -237,7 +237,7 @@ cdef object _json_string(_JsonText *text):
 
 
 cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL:
-    """The closing quote of the string whose opening quote is at text.at, after checking all between them."""
+    """Check the string whose opening quote is at text.at. Return its closing quote."""
     cdef const uint8_t *at = text.at + 1
     cdef int size
     while at < text.end:
@@ -259,7 +259,7 @@ cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL
 
 
 cdef int _json_escape_size(_JsonText *text, const uint8_t *at) except 0:
-    """How many bytes the escape at `at` has: 2, 6, or 12 for a surrogate pair."""
+    """Size of the escape at `at` in bytes: 2, 6, or 12 for a surrogate pair."""
     cdef int code
     if text.end - at < 2:
         raise _json_fault(text, text.at, "unterminated string")
@@ -296,7 +296,7 @@ cdef int _json_hex4(const uint8_t *at, const uint8_t *end) noexcept:
 
 
 cdef object _json_unescape(const uint8_t *at, const uint8_t *end):
-    """The str of the bytes of a string that `_json_string_end` has found without fault."""
+    """Decode a string with escapes, which `_json_string_end` has checked."""
     cdef bytes buffer = PyBytes_FromStringAndSize(NULL, end - at)
     cdef uint8_t *start = <uint8_t *>PyBytes_AS_STRING(buffer)
     cdef uint8_t *out = start
@@ -335,7 +335,7 @@ cdef uint8_t _json_short_escape(uint8_t letter) noexcept:
 
 
 cdef int _json_utf8_size(const uint8_t *at, const uint8_t *end) noexcept:
-    """How many bytes the character at `at` (not ASCII) has; 0 if not UTF-8 (Unicode, table 3-7)."""
+    """Size of the character at `at` (not ASCII) in bytes; 0 if it is not UTF-8 (Unicode, table 3-7)."""
     cdef uint8_t first = at[0], least = 0x80, most = 0xBF
     cdef int size, index
     if 0xC2 <= first <= 0xDF:
@@ -363,7 +363,7 @@ cdef int _json_utf8_size(const uint8_t *at, const uint8_t *end) noexcept:
 
 
 cdef int _json_utf8_put(uint8_t *out, uint32_t code) noexcept:
-    """Write the UTF-8 of `code`, which is no surrogate; return how many bytes."""
+    """Write `code`, which must not be a surrogate, in UTF-8. Return the number of bytes."""
     if code < 0x80:
         out[0] = code
         return 1
@@ -393,11 +393,12 @@ cdef struct _JsonOutput:
 
 
 def json_dumps(object value, bint indent=False):
-    """`value` as JSON text in UTF-8: on one line without spaces, or indented by two spaces per level.
+    """Format `value` as JSON text in UTF-8: on one line without spaces, or indented by two spaces per level.
 
-    Takes dict with str names, list, tuple, str, int, bool and None; anything else is a TypeError. Control
-    characters and DEL are escaped. A lone surrogate, which stands for a byte of a name that is not UTF-8,
-    is written as its escape. Raises ValueError if `value` is nested deeper than 1000 levels, or in itself.
+    Accepts dict with str names, list, tuple, str, int, bool and None. Escapes control characters and DEL. Writes a lone
+    surrogate, which stands for a byte of a name that is not UTF-8, as its escape.
+
+    Raises TypeError for other types, and ValueError for nesting deeper than 1000 levels, such as a list in itself.
     """
     cdef _JsonOutput out
     memset(&out, 0, sizeof(out))
@@ -432,7 +433,7 @@ cdef int _json_put(_JsonOutput *out, const char *data, Py_ssize_t size) except -
 
 
 cdef int _json_break_line(_JsonOutput *out, int depth) except -1:
-    """Begin a line at `depth`, if lines are wanted."""
+    """Begin a new line at `depth` if the output is indented."""
     if not out.indent:
         return 0
     _json_reserve(out, 1 + 2 * depth)
@@ -453,8 +454,8 @@ cdef int _json_write(_JsonOutput *out, object value, int depth) except -1:
         return _json_write_string(out, value)
     if isinstance(value, int):
         return _json_write_digits(out, int.__repr__(value))
-    if depth >= _JSON_DEEPEST:
-        raise ValueError(f"cannot write JSON: nested deeper than {_JSON_DEEPEST} levels")
+    if depth >= _JSON_MAX_DEPTH:
+        raise ValueError(f"cannot write JSON: nested deeper than {_JSON_MAX_DEPTH} levels")
     if isinstance(value, dict):
         return _json_write_object(out, value, depth + 1)
     if isinstance(value, (list, tuple)):
@@ -513,7 +514,7 @@ cdef int _json_write_string(_JsonOutput *out, object text) except -1:
 
 
 cdef inline int _json_put_character(uint8_t *at, uint32_t code) noexcept:
-    """Write `code` as it stands in a string; return how many bytes, 6 at most."""
+    """Write `code` for use in a string, escaped if necessary. Return the number of bytes, 6 at most."""
     cdef const char *digits = b"0123456789abcdef"
     cdef char letter
     if code == c'"' or code == c"\\":
@@ -547,5 +548,5 @@ cdef inline int _json_put_character(uint8_t *at, uint32_t code) noexcept:
 
 
 cdef int _json_write_digits(_JsonOutput *out, object digits) except -1:
-    """Write the ASCII str `digits` as it is."""
+    """Write the ASCII str `digits` unchanged."""
     return _json_put(out, <const char *>PyUnicode_DATA(digits), PyUnicode_GET_LENGTH(digits))

@@ -1,5 +1,5 @@
-# Declarations of the kernel and C library interface that the executor and the wrappers use.
-# Constants that Debian 12's headers lack are given by value; each is part of the kernel's stable ABI.
+# Declarations of the kernel and the C library that native code uses.
+# Values that Debian 12's headers lack are given as numbers; all of them are part of the kernel's stable ABI.
 
 from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EISDIR, ELOOP
 from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EOPNOTSUPP, ETIMEDOUT
@@ -69,11 +69,13 @@ cdef extern from *:
     long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_getfd, SYS_pidfd_send_signal
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
     long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups
-    long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction, SYS_mount, SYS_umount2
+    long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction
+    long SYS_mount, SYS_umount2
     long SYS_fsetxattr, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy, SYS_ptrace
 
     int AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS
-    int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
+    int O_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE
+    int O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY
     int F_DUPFD_CLOEXEC, F_GETFD, F_SETFL, F_GETFL, FD_CLOEXEC
     int openat(int dirfd, const char *path, int flags, ...) nogil
     int open(const char *path, int flags, ...) nogil
@@ -238,7 +240,7 @@ cdef enum:
     DEVPTS_SUPER_MAGIC = 0x1CD1
     CLOSE_RANGE_CLOEXEC = 4
 
-# 2^64 - 1 as close_range's "to the end"
+# the last descriptor of close_range(2): "to the end"
 cdef unsigned int FD_LAST = 0xFFFFFFFF
 
 cdef struct open_how:

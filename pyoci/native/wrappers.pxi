@@ -1,5 +1,5 @@
-# System calls that `posix` lacks. Each wrapper converts, calls and raises OSError; paths are refused with NUL inside, since a C
-# string would end there.
+# System calls that `posix` lacks. Each wrapper converts its arguments, calls, and raises OSError. A path with NUL
+# inside is rejected, because a C string ends there.
 
 cdef enum:
     MAX_SLOTS = 40000
@@ -19,7 +19,7 @@ cdef bytes path_bytes(object path):
 
 
 def openat2(int dirfd, path, uint64_t flags, uint64_t mode=0, uint64_t resolve=0):
-    """openat2(2): a descriptor, close-on-exec."""
+    """openat2(2), close-on-exec."""
     cdef bytes encoded = path_bytes(path)
     cdef open_how how
     how.flags = flags | <uint64_t>O_CLOEXEC
@@ -32,7 +32,7 @@ def openat2(int dirfd, path, uint64_t flags, uint64_t mode=0, uint64_t resolve=0
 
 
 cdef object clone_failure(int step, int tree, str path):
-    """The error for a failed clone: its `strerror` is the failed step's name, as for a failure in the child."""
+    """The error for a failed clone of a mount. Its `strerror` is the name of the failed step."""
     cdef int error = errno
     if tree >= 0:
         close(tree)
@@ -40,7 +40,7 @@ cdef object clone_failure(int step, int tree, str path):
 
 
 def clone_host_rootfs(str path):
-    """Clone a root filesystem with all mounts below it; returns its descriptor. See `clone_rootfs` in child/clones.pxi."""
+    """Clone a root filesystem and all mounts below it; see `clone_rootfs` in child/clones.pxi. Returns a descriptor."""
     cdef bytes encoded = path_bytes(path)
     cdef int tree = -1, step = clone_rootfs(encoded, &tree)
     if step:
@@ -50,7 +50,7 @@ def clone_host_rootfs(str path):
 
 def clone_host_tree(str path, unsigned int flags, uint64_t recursive_set, uint64_t recursive_clear, uint64_t set_,
                     uint64_t clear, int expected):
-    """Clone the source of a mount; returns its descriptor. See `clone_tree` in child/clones.pxi."""
+    """Clone the source of a mount; see `clone_tree` in child/clones.pxi. Returns a descriptor."""
     cdef bytes encoded = path_bytes(path)
     cdef uint64_t attributes[4]
     attributes[0] = recursive_set
@@ -64,7 +64,7 @@ def clone_host_tree(str path, unsigned int flags, uint64_t recursive_set, uint64
 
 
 def clone_host_device(str path, bint block, unsigned int major, unsigned int minor):
-    """Clone a device node of the host; returns its descriptor. See `clone_device` in child/clones.pxi."""
+    """Clone a device node of the host; see `clone_device` in child/clones.pxi. Returns a descriptor."""
     cdef bytes encoded = path_bytes(path)
     cdef int tree = -1, step = clone_device(encoded, S_IFBLK if block else S_IFCHR, major, minor, &tree)
     if step:
@@ -73,7 +73,7 @@ def clone_host_device(str path, bint block, unsigned int major, unsigned int min
 
 
 def new_mount(filesystem, list options, uint64_t attributes):
-    """fsopen(2), fsconfig(2) with (key, value) pairs, fsmount(2): the descriptor of a mount that is attached nowhere."""
+    """Make a filesystem with (key, value) options. Returns the descriptor of its mount, which is attached nowhere."""
     cdef bytes kind = path_bytes(filesystem), key, value
     cdef long tree = -1
     cdef int error
@@ -95,13 +95,13 @@ def new_mount(filesystem, list options, uint64_t attributes):
 
 
 def idmap(int fd, bint recursive, int userns_fd):
-    """mount_setattr(2) with MOUNT_ATTR_IDMAP: the mount behind `fd` maps ids as the user namespace does."""
+    """Give the mount behind `fd` the id mapping of a user namespace: mount_setattr(2) with MOUNT_ATTR_IDMAP."""
     if map_ids(fd, <unsigned int>AT_RECURSIVE if recursive else 0, userns_fd) < 0:
         raise failure()
 
 
 def namespace_type(int fd):
-    """ioctl NS_GET_NSTYPE: the CLONE_NEW… flag of the namespace behind `fd`."""
+    """The CLONE_NEW… flag of the namespace behind `fd`: ioctl NS_GET_NSTYPE."""
     cdef int kind = ioctl(fd, 0xB703)
     if kind < 0:
         raise failure()
@@ -109,13 +109,13 @@ def namespace_type(int fd):
 
 
 def enter_namespace(int fd, int kind):
-    """setns(2). For a process that lives for this: the runtime itself stays where it is."""
+    """setns(2). Only for helper processes: the runtime never changes its own namespaces."""
     if setns(fd, kind) < 0:
         raise failure()
 
 
 def pidfd_getfd(int pidfd, int fd):
-    """pidfd_getfd(2): a copy of descriptor `fd` of another process."""
+    """Copy descriptor `fd` of another process: pidfd_getfd(2)."""
     cdef long copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0)
     if copy < 0:
         raise failure()
@@ -129,7 +129,7 @@ def pidfd_send_signal(int pidfd, int signum):
 
 
 def prlimit(int pid, int resource, soft, hard):
-    """prlimit(2): set one limit of a process, 0 is this one; 2**64 - 1 is infinity."""
+    """Set a limit of a process, or of this one if `pid` is 0: prlimit(2). 2**64 - 1 means infinity."""
     cdef uint64_t limits[2]
     limits[0] = soft
     limits[1] = hard
@@ -138,7 +138,7 @@ def prlimit(int pid, int resource, soft, hard):
 
 
 def getrlimit(int resource):
-    """prlimit(2): the (soft, hard) limit of this process; 2**64 - 1 is infinity."""
+    """The (soft, hard) limit of this process: prlimit(2). 2**64 - 1 means infinity."""
     cdef uint64_t limits[2]
     if syscall(SYS_prlimit64, 0, resource, NULL, limits) < 0:
         raise failure()
@@ -146,7 +146,7 @@ def getrlimit(int resource):
 
 
 def sched_setattr(int pid, bytes attributes):
-    """sched_setattr(2): `attributes` is a struct sched_attr, which begins with its size."""
+    """sched_setattr(2). `attributes` is a struct sched_attr, which begins with its size."""
     if syscall(SYS_sched_setattr, pid, <const char *>attributes, 0) < 0:
         raise failure()
 
@@ -161,12 +161,12 @@ SECCOMP = SYS_seccomp
 
 
 def ptrace(int request, int pid, unsigned long data=0):
-    """ptrace(2), for requests that neither have an address nor return anything."""
+    """ptrace(2), for requests without address and result."""
     if syscall(SYS_ptrace, request, pid, NULL, data) < 0:
         raise failure()
 
 
-cdef struct SyscallInfo:  # ptrace_syscall_info, as far as entry and exit have something in common
+cdef struct SyscallInfo:  # ptrace_syscall_info: the part that entry and exit share
     uint8_t place
     uint8_t padding[3]
     uint32_t arch
@@ -177,8 +177,9 @@ cdef struct SyscallInfo:  # ptrace_syscall_info, as far as entry and exit have s
 
 
 def syscall_info(int pid):
-    """PTRACE_GET_SYSCALL_INFO of a tracee that stands at a system call: (1, its number) at the entry, (2, what it returned)
-    at the exit.
+    """PTRACE_GET_SYSCALL_INFO of a tracee that stopped at a system call.
+
+    Returns (1, number) at its entry, (2, result) at its exit.
     """
     cdef SyscallInfo info
     memset(&info, 0, sizeof(info))
@@ -202,7 +203,7 @@ cdef extern from *:
     #include <string.h>
     #include <sys/socket.h>
 
-    /* Send `data`, or what there is room for, with one descriptor: how many bytes went. */
+    /* Send `data` with one descriptor. Returns how many bytes were sent: fewer if the queue is full. */
     static ssize_t pyoci_send_fd(int sock, const char *data, size_t size, int fd) {
         struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
@@ -221,7 +222,7 @@ cdef extern from *:
         return sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 
-    /* Receive one message and the descriptors that came with it, close-on-exec; the kernel closes those beyond `room`. */
+    /* Receive one message and its descriptors, close-on-exec. The kernel closes descriptors beyond `room`. */
     static ssize_t pyoci_receive_fds(int sock, char *data, size_t size, int *fds, int room, int *count) {
         struct iovec iov = { .iov_base = data, .iov_len = size };
         union { struct cmsghdr header; char space[CMSG_SPACE(16 * sizeof(int))]; } control;
@@ -252,7 +253,7 @@ cdef extern from *:
         address.sun_family = AF_UNIX;
         if (strlen(path) >= sizeof address.sun_path) { errno = ENAMETOOLONG; return -1; }
         strcpy(address.sun_path, path);
-        /* non-blocking: a listener whose queue is full must not hold us (EAGAIN) */
+        /* non-blocking: a listener with a full queue must not block us (EAGAIN) */
         int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (sock < 0) return -1;
         if (connect(sock, (struct sockaddr *)&address, sizeof address) < 0) {
@@ -276,9 +277,9 @@ cdef extern from *:
     #include <sys/prctl.h>
     #include <unistd.h>
 
-    /* The strings that the kernel gave to this process lie in one piece: arguments, environment, name of the executable.
-     * Only where the process begins is it known for sure where they do. The executable's main tells; under another Python
-     * the loader of this extension does. */
+    /* The kernel puts arguments, environment and the executable's name in one piece of memory. Only code that runs when
+     * the process begins knows for sure where. The executable's main calls this function. Under another Python, the
+     * loader of this extension does. */
     static char *pyoci_strings, *pyoci_arguments_end;
 
     __attribute__((constructor)) void pyoci_find_strings(int argc, char **argv)
@@ -287,8 +288,8 @@ cdef extern from *:
         pyoci_arguments_end = argc > 0 ? argv[argc - 1] + strlen(argv[argc - 1]) : NULL;
     }
 
-    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of it: it may hold secrets
-     * of the host, and each page that has a copy costs the runtime a fault when it writes to it. */
+    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of this memory. It may
+     * hold secrets of the host, and each copied page costs the runtime a fault when it writes to that page. */
     char *pyoci_heap;
 
     static void pyoci_keep_heap(int advice)
@@ -298,8 +299,8 @@ cdef extern from *:
             madvise((void *)start, end - start, advice);
     }
 
-    /* The process that has these strings is called `init`, and has no others. The byte that is not 0 where the arguments end
-     * has the kernel show no more than the first one (setproctitle(3)). */
+    /* Renames this process to `init`, and erases its copy of the runtime's strings. If the byte at the end of the
+     * arguments is not 0, the kernel shows only the first argument (setproctitle(3)). */
     static void pyoci_hide_caller(char *strings, char *arguments_end)
     {
         static const char name[] = "init";
@@ -325,7 +326,7 @@ cdef extern from *:
 
 
 def connect_unix(path):
-    """A stream socket connected to `path` (at most 107 bytes; longer ones go through /proc/self/fd)."""
+    """Connect a stream socket to `path`. A path of more than 107 bytes fails; use /proc/self/fd for it."""
     cdef bytes encoded = path_bytes(path)
     cdef int sock = pyoci_connect(encoded)
     if sock < 0:
@@ -334,7 +335,7 @@ def connect_unix(path):
 
 
 def send_fd(int sock, bytes data, int fd):
-    """One message of `data` and one descriptor (SCM_RIGHTS): how many bytes of it there was room for."""
+    """Send `data` with one descriptor (SCM_RIGHTS). Returns how many bytes were sent: fewer if the queue is full."""
     cdef ssize_t sent = pyoci_send_fd(sock, data, len(data), fd)
     if sent < 0:
         raise failure()
@@ -342,8 +343,8 @@ def send_fd(int sock, bytes data, int fd):
 
 
 def receive_fds(int sock, size_t size):
-    """One message of at most `size` bytes, and the descriptors that came with it (SCM_RIGHTS), at most 16."""
-    cdef int fds[18]  # the control message is rounded up to whole words
+    """Receive a message of at most `size` bytes. Returns it with its descriptors (SCM_RIGHTS), at most 16."""
+    cdef int fds[18]  # the kernel rounds the control message up to whole words
     cdef int count = 0, i
     cdef ssize_t received
     cdef bytearray data = bytearray(size)
@@ -356,7 +357,7 @@ def receive_fds(int sock, size_t size):
 
 
 def send(int sock, bytes data):
-    """send(2), which neither waits nor signals: how many bytes there was room for."""
+    """send(2) without waiting or SIGPIPE. Returns how many bytes were sent: fewer if the queue is full."""
     cdef ssize_t sent = pyoci_send(sock, <const char *>data, <size_t>len(data), MSG_NOSIGNAL | MSG_DONTWAIT)
     if sent < 0:
         raise failure()
@@ -370,12 +371,15 @@ cdef struct Vectors:
 
 def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1,
            int parent_fd=-1, bint held=False):
-    """clone3 a child that executes the encoded operations. Returns (pid, pidfd).
+    """Clone a child that runs the encoded operations. Returns (pid, pidfd).
 
-    `vectors` holds offsets into `pool`, None where a vector ends (NULL) and where `exec` may put HOME; `slots` the
-    descriptors by number, -1 for one that the child opens. `parent_fd` is the parent's end of the channel: the child closes
-    it, or it would never see the end of file that tells it of the parent's death. A child that is `held` waits for one byte
-    from the parent before it begins. All of it is laid out in C before the clone; the child is a copy.
+    - `vectors` holds offsets into `pool`. None ends a vector (NULL); `exec` may put HOME there.
+    - `slots` holds descriptors by number. The child opens those that are -1.
+    - `parent_fd` is the parent's end of the channel. The child closes it, because it could not see end of file, and
+      so the parent's death, while it held that end itself.
+    - A `held` child waits for one byte from the parent before it begins.
+
+    All data is laid out in C before the clone, because the child can't allocate. The child gets a copy.
     """
     cdef Context ctx
     cdef clone_args args
@@ -383,10 +387,10 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
     cdef int pidfd = -1, error
     cdef long pid
     cdef Py_ssize_t i
-    # A mapping of its own: the child gets a copy of it, but in the executable no copy of Python's and malloc's memory.
+    # A separate mapping: in the executable, the child gets no copy of Python's and malloc's memory.
     cdef size_t ops_size = <size_t>len(ops), pool_size = <size_t>len(pool)
     cdef size_t table_size = (<size_t>len(vectors) + 1) * sizeof(char *)
-    cdef size_t fds_size = (<size_t>len(slots) + 2) // 2 * 2 * sizeof(int)  # the pool is aligned to 8 bytes
+    cdef size_t fds_size = (<size_t>len(slots) + 2) // 2 * 2 * sizeof(int)  # aligns the pool to 8 bytes
     cdef size_t size = ops_size + table_size + fds_size + pool_size + 1
     cdef void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     if memory == MAP_FAILED:
@@ -421,7 +425,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
             args.flags |= (<uint64_t>1) << CLONE_INTO_CGROUP_BIT
             args.cgroup = <uint64_t>cgroup_fd
         sigfillset(&every)
-        # a signal handler of the runtime must never run in the child
+        # no signal handler of the runtime may run in the child
         sigprocmask(SIG_SETMASK, &every, &before)
         pyoci_keep_heap(MADV_DONTFORK)
         pid = syscall(SYS_clone3, &args, sizeof(args))
@@ -441,14 +445,14 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
 
 
 def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms):
-    """Run a hook of the host to its end. Returns (wait status, timed out, output).
+    """Run a hook on the host and wait for its end. Returns (wait status, timed out, output).
 
-    Raises OSError if it can't be executed. `timeout_ms` 0 waits for ever.
+    Waits forever if `timeout_ms` is 0. Raises OSError if the hook can't be executed.
     """
     cdef list strings = [path_bytes(text) for text in [path, *argv, *env]]
     cdef bytes joined = b"\0".join(strings)
     cdef size_t size = <size_t>len(joined) + 1
-    cdef char *at = <char *>malloc(size)  # of our own: see launch
+    cdef char *at = <char *>malloc(size)  # outside of Python's memory: see launch
     cdef char *program = at
     cdef char **table = <char **>malloc((len(strings) + 1) * sizeof(char *))
     cdef char **envp
@@ -499,7 +503,7 @@ cdef extern from *:
 
 
 def signalfd():
-    """Block every signal of this process and return a descriptor from which they are read."""
+    """Block all signals of this process. Returns a descriptor to read them from."""
     cdef sigset_t every
     sigfillset(&every)
     sigprocmask(SIG_SETMASK, &every, NULL)
@@ -510,7 +514,7 @@ def signalfd():
 
 
 def make_raw(int fd):
-    """Put a terminal into raw mode; its attributes from before, None if `fd` is no terminal."""
+    """Put a terminal into raw mode. Returns its previous attributes, or None if `fd` is not a terminal."""
     cdef termios before
     cdef termios raw
     if tcgetattr(fd, &before) < 0:
@@ -523,12 +527,12 @@ def make_raw(int fd):
 
 
 def restore_terminal(int fd, bytes attributes):
-    """Give a terminal the attributes that `make_raw` returned. A terminal that has gone is no error."""
+    """Restore the attributes that `make_raw` returned. Does nothing if the terminal is gone."""
     tcsetattr(fd, TCSANOW, <termios *><char *>attributes)
 
 
 def keep_newlines(int fd):
-    """Let a terminal write the newlines of its programs as they are, without carriage returns; nothing if it can't."""
+    """Make a terminal write newlines without carriage returns. Does nothing if `fd` is not a terminal."""
     cdef termios attributes
     if tcgetattr(fd, &attributes) == 0:
         attributes.c_oflag &= ~<tcflag_t>ONLCR
@@ -536,12 +540,12 @@ def keep_newlines(int fd):
 
 
 def copy_window_size(int source, int target):
-    """Make the terminal `target` as large as `source`; nothing if `source` is no terminal."""
+    """Make the terminal `target` as large as `source`. Does nothing if `source` is not a terminal."""
     cdef winsize size
     if ioctl(source, TIOCGWINSZ, &size) == 0:
         ioctl(target, TIOCSWINSZ, &size)
 
 
 def set_subreaper():
-    """Adopt the orphans of this process' descendants (PR_SET_CHILD_SUBREAPER)."""
+    """Adopt orphans among this process' descendants (PR_SET_CHILD_SUBREAPER)."""
     prctl(36, 1, 0, 0, 0)
