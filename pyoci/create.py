@@ -1,13 +1,12 @@
-"""create and run: from a bundle to a container that waits for its start.
+"""create: from a bundle to a container that waits for its start.
 
-Implements runtime.md "Create". The parent's side of a launch: read and compile the config, claim the id, make the
-container, commit. On any failure everything is taken back.
+Implements runtime.md "Create". This reads and compiles the config, claims the id, runs the plan, and commits the
+record. On any failure it takes everything back.
 """
 
 import posix
 
 from pyoci import config as configuration
-from pyoci import state
 from pyoci.cgroups import hierarchy
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.compiler.create import Options, compile_container, rootfs_path
@@ -30,354 +29,363 @@ from pyoci.compiler.operations import (
 )
 from pyoci.compiler.paths import clean
 from pyoci.config.ids import check_id
-from pyoci.config.jsonio import dumps
-from pyoci.container import PATIENCE, Container, now, open_bundle, run_poststop, state_json
-from pyoci.errors import ContainerNotFound, PyociError, SetupError, reason
-from pyoci.host import files, hooks, terminal
+from pyoci.container import Container
+from pyoci.delete import run_poststop
+from pyoci.errors import PyociError, SetupError
+from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
+from pyoci.host import files, hooks
 from pyoci.host.bundle import read_config
 from pyoci.host.facts import probe
+from pyoci.host.processes import boot_id
+from pyoci.host.state_directory import SECCOMP, StateDirectory, notify_socket, notify_socket_of_caller
+from pyoci.host.terminal import check_terminal
 from pyoci.parent.protocol import Launch, tracer
-from pyoci.state import Directory, boot_id
+from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyoci.cli.log import Log
+    from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
+    from pyoci.errors import Log
 
-_FIRST_FD = 3
+
+class CreateRequest:
+    """What create and run are asked for.
+
+    `config_file` None is config.json in the bundle. The sockets and the pid file are None without the option.
+    `preserve_fds` counts the descriptors after the standard streams that the program inherits.
+    """
+
+    __slots__ = (
+        *("bundle", "cgroup_manager", "config_file", "console_socket", "id", "log", "no_new_keyring", "no_pivot"),
+        *("pid_file", "pidfd_socket", "preserve_fds", "root"),
+    )
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        root: str,
+        bundle: str,
+        log: "Log",
+        config_file: "str | None" = None,
+        console_socket: "str | None" = None,
+        pidfd_socket: "str | None" = None,
+        pid_file: "str | None" = None,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserve_fds: int = 0,
+        cgroup_manager: str = "cgroupfs",
+    ) -> None:
+        self.id = id
+        self.root = root
+        self.bundle = bundle
+        self.log = log
+        self.config_file = config_file
+        self.console_socket = console_socket
+        self.pidfd_socket = pidfd_socket
+        self.pid_file = pid_file
+        self.no_pivot = no_pivot
+        self.no_new_keyring = no_new_keyring
+        self.preserve_fds = preserve_fds
+        self.cgroup_manager = cgroup_manager
 
 
-def create(
-    id: str,
-    *,
-    root: str,
-    bundle: str,
-    log: "Log",
-    config_file: "str | None" = None,
-    console_socket: "str | None" = None,
-    pidfd_socket: "str | None" = None,
-    pid_file: "str | None" = None,
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-    cgroup_manager: str = "cgroupfs",
-) -> Container:
-    """Everything of the config except running the program. Raises PyociError, and then has left nothing behind."""
-    creation = _Creation(id, root, bundle, config_file, log, preserve_fds)
-    creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
-    terminal.check_terminal(terminal=creation.terminal, socket=console_socket, detached=True)
-    container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
+def create(request: CreateRequest) -> Container:
+    """Create the container. Raises PyociError, and then leaves nothing behind."""
+    container, launch = create_and_hold(request, detached=True)
     launch.release()
     return container
 
 
-def run(
-    id: str,
-    *,
-    root: str,
-    bundle: str,
-    log: "Log",
-    config_file: "str | None" = None,
-    console_socket: "str | None" = None,
-    pidfd_socket: "str | None" = None,
-    pid_file: "str | None" = None,
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-    cgroup_manager: str = "cgroupfs",
-    detach: bool = False,
-    keep: bool = False,
-    no_subreaper: bool = False,
-) -> int:
-    """create and start; in the foreground also wait and delete. Returns the program's exit status, 0 with `detach`."""
-    creation = _Creation(id, root, bundle, config_file, log, preserve_fds)
-    creation.compile(no_pivot=no_pivot, new_keyring=not no_new_keyring, cgroup_manager=cgroup_manager)
-    terminal.check_terminal(terminal=creation.terminal, socket=console_socket, detached=detach)
-    container, launch = creation.launch(console_socket, pidfd_socket, pid_file)
-    if console_socket:
-        launch.hand_over_console()
-    foreground = None
-    try:
-        if not detach:
-            # not before: while the container is made a signal ends this process, and with it a hook that never does
-            foreground = terminal.Foreground(subreaper=not no_subreaper)
-            foreground.prepare(launch)
-        container.start(foreground=foreground)
-    except BaseException:
-        _give_up(container, launch)
-        _warn(container, log)
-        raise
-    _warn(container, log)
-    if foreground is None:
-        return 0
-    status = foreground.wait(launch, container.notify)
-    if not keep:
-        container.delete(force=True)
-    _warn(container, log)
-    return status
+def create_and_hold(request: CreateRequest, *, detached: bool) -> "tuple[Container, Launch]":
+    """Create the container, and keep its terminal and pidfd open in the launch.
+
+    `detached`: nobody here stays with the program, so a terminal needs a console socket.
+    """
+    compiled = compile_request(request)
+    terminal = bool(compiled.config.get("process", {}).get("terminal"))
+    check_terminal(terminal=terminal, socket=request.console_socket, detached=detached)
+    creation = Creation.begin(compiled)
+    creation.run()
+    return Container(creation.directory, creation.record), creation.launch
 
 
-def _give_up(container: Container, launch: Launch) -> None:
-    """A container that can't be started is not left behind by `run`."""
-    try:
-        container.delete(force=True)
-    except ContainerNotFound:
-        pass  # start has destroyed it already
-    state.reap(launch.pid, PATIENCE)
+# --- from the request to a plan
 
 
-def _warn(container: Container, log: "Log") -> None:
-    for warning in container.warnings:
-        log.warning(warning)
-    container.warnings.clear()  # the relay of notify goes on to add to it
+class Compiled:
+    """A request with its config, the plan, and what the plan was compiled for."""
 
-
-class _Creation:
-    """What create needs until the container stands."""
+    __slots__ = ("config", "host", "options", "plan", "request")
 
     def __init__(
-        self, id: str, root: str, bundle: str, config_file: "str | None", log: "Log", preserve_fds: int
+        self, request: CreateRequest, config: "dict[str, Any]", host: "Host", options: Options, plan: "Plan"
     ) -> None:
-        check_id(id)
-        self.id = id
-        self.root = root
-        self.log = log
-        self.bundle = clean(bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}")
-        try:
-            self.bundle.encode()
-        except UnicodeEncodeError as error:  # JSON, which the state is kept and told in, could not hold it
-            raise PyociError(f"cannot use bundle {bundle}: its path is not UTF-8") from error
-        self.listen_fds = listen_fds()
-        self.preserve_fds = self.listen_fds + preserve_fds
-        directory, name = (self.bundle, "config.json") if config_file is None else _split(config_file)
-        self.config, warnings = configuration.load(read_config(directory, name), name)
-        for warning in warnings:
-            log.warning(warning)
-        self.plan: Plan
-        self.hooks_began = False
+        self.request = request
+        self.config = config
+        self.host = host
+        self.options = options
+        self.plan = plan
 
     @property
-    def terminal(self) -> bool:
-        """Whether the program gets a terminal."""
-        return bool(self.config.get("process", {}).get("terminal"))
-
-    @property
-    def notifies(self) -> bool:
+    def has_notify_socket(self) -> bool:
         """Whether the container gets a socket for sd_notify."""
         return any(op.where == NOTIFY for op in self.plan.child())
 
-    def compile(self, *, no_pivot: bool, new_keyring: bool, cgroup_manager: str) -> None:
-        """The plan, and whatever it warns about."""
-        if self.listen_fds and "process" in self.config:
-            env = self.config["process"].setdefault("env", [])
-            env.extend((f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1"))
-        self.host = probe()
-        cgroups_path = self.config.get("linux", {}).get("cgroupsPath", "")
-        without = ""
-        if cgroup_manager == "cgroupfs" and self.host.rootless:
-            without = hierarchy.refusal(cgroups_path, self.id, self.host.cgroup_mount)
-        self.options = Options(
-            self.bundle,
-            self.id,
-            preserve_fds=self.preserve_fds,
-            no_pivot=no_pivot,
-            new_keyring=new_keyring,
-            cgroup_manager="disabled" if without else cgroup_manager,
-            no_cgroup=without,
-            notify=state.notify_socket(self.root, self.id) if state.service_manager() else "",
-        )
-        self.plan = compile_container(self.config, self.host, self.options)
-        for warning in self.plan.warnings:
-            self.log.warning(warning)
 
-    def launch(
-        self, console_socket: "str | None", pidfd_socket: "str | None", pid_file: "str | None"
-    ) -> "tuple[Container, Launch]":
-        """Claim the id, make the container, commit. On any failure everything is taken back."""
-        occupy(_FIRST_FD, self.preserve_fds)
-        record = self._record()
+def compile_request(request: CreateRequest) -> Compiled:
+    """Read, check and compile the config, and log the warnings. Raises PyociError."""
+    check_id(request.id)
+    bundle = _absolute_bundle(request.bundle)
+    directory, name = (bundle, "config.json") if request.config_file is None else _split(request.config_file)
+    config, warnings = configuration.load(read_config(directory, name), name)
+    for warning in warnings:
+        request.log.warning(warning)
+    sockets = listen_fds()
+    if sockets and "process" in config:
+        config["process"].setdefault("env", []).extend(listen_variables(sockets))
+    host = probe()
+    options = _options(request, bundle, config, host, sockets + request.preserve_fds)
+    plan = compile_container(config, host, options)
+    for warning in plan.warnings:
+        request.log.warning(warning)
+    return Compiled(request, config, host, options, plan)
+
+
+def _absolute_bundle(bundle: str) -> str:
+    """Return the absolute path. Raises PyociError if JSON, such as the record, can't hold it."""
+    path = clean(bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise PyociError(f"cannot use bundle {bundle}: its path is not UTF-8") from error
+    return path
+
+
+def _split(path: str) -> "tuple[str, str]":
+    directory, _, name = path.rpartition("/")
+    return directory or "/", name
+
+
+def _options(request: CreateRequest, bundle: str, config: "dict[str, Any]", host: "Host", preserve_fds: int) -> Options:
+    """Return the options for the compiler."""
+    no_cgroup = ""
+    if request.cgroup_manager == "cgroupfs" and host.rootless:
+        path = config.get("linux", {}).get("cgroupsPath", "")
+        no_cgroup = hierarchy.refusal(path, request.id, host.cgroup_mount)
+    return Options(
+        bundle,
+        request.id,
+        preserve_fds=preserve_fds,
+        no_pivot=request.no_pivot,
+        new_keyring=not request.no_new_keyring,
+        cgroup_manager="disabled" if no_cgroup else request.cgroup_manager,
+        no_cgroup=no_cgroup,
+        notify=notify_socket(request.root, request.id) if notify_socket_of_caller() else "",
+    )
+
+
+# --- from the plan to a container
+
+
+class Creation:
+    """A container that is being created: its compiled request, claimed directory, launch and record."""
+
+    __slots__ = ("_compiled", "_hooks_have_run", "directory", "launch", "record")
+
+    def __init__(self, compiled: Compiled, directory: StateDirectory, launch: Launch, record: Record) -> None:
+        self._compiled = compiled
+        self._hooks_have_run = False
+        self.directory = directory
+        self.launch = launch
+        self.record = record
+
+    @classmethod
+    def begin(cls, compiled: Compiled) -> "Creation":
+        """Claim the id. Raises ContainerExists, StateError."""
+        request = compiled.request
+        fill_fd_holes(compiled.options.preserve_fds)
+        record = _new_record(compiled)
         launch = Launch(
-            self.plan,
-            self.config,
-            self.id,
-            self.host.cgroup_mount,
-            rootless=self.host.rootless,
-            trace=tracer(self.log),
+            compiled.plan,
+            compiled.config,
+            request.id,
+            compiled.host.cgroup_mount,
+            rootless=compiled.host.rootless,
+            trace=tracer(request.log),
         )
-        directory = Directory.claim(self.root, self.id)
+        return cls(compiled, StateDirectory.claim(request.root, request.id), launch, record)
+
+    def run(self) -> None:
+        """Run the plan, and commit the container. On any failure, take everything back and raise the reason."""
+        launch, record = self.launch, self.record
         try:
-            self._open_descriptors(directory, launch)
-            record["cgroup"] = launch.plan_cgroup()
-            record["rdt"] = launch.plan_rdt()
-            directory.save(record)  # before anything that takes time: until then nobody can say what this is
+            self._open_descriptors()
+            record.cgroup = launch.plan_cgroup()
+            record.rdt = launch.plan_rdt()
+            self.directory.save(record)  # before anything slow: without a record no command knows what this is
             launch.prepare()
-            record |= launch.to_dict()
+            self._record_host_objects()
             launch.clone()
-            self._remember(directory, launch, record)
+            self._record_process()
             launch.meanwhile()
-            self._keep_for_exec(directory)  # while the child works
-            record |= launch.to_dict()  # with the device filter's number, and what is kept of the cgroup from now on
-
-            def at(point: int) -> None:
-                if launch.pid != record["pid"]:
-                    self._remember(directory, launch, record)
-                if point == HOOKS:
-                    self.hooks_began = True
-                    hooks.fill(launch.slots[HOOK_STATE], state_json(record, "creating"))
-                    _tell_inside(launch, CREATE_STATE, record, "creating")
-                if point == READY:
-                    _tell_inside(launch, START_STATE, record, "created")
-                    send_to_engine(launch, console_socket, pidfd_socket)
-                if point == CREATED:
-                    if record["listener"]:
-                        from pyoci.host.seccomp_agent import count_filters
-
-                        record["listener"]["filters"] = count_filters(launch.pid)
-                    record.update(launch.to_dict(settled=True))
-                    self._commit(directory, record, pid_file)
-
-            def after(point: int) -> None:
-                if point == CGROUP:  # of whoever is killed from here on, more than the first process may be left
-                    record.update(launch.to_dict())
-                    directory.save(record)
-
-            launch.converse(at, after)
-            directory.unlock()
+            self._save_exec_settings()  # while the child works
+            self._record_host_objects()  # with the id of the device filter and the cgroup's original values
+            launch.converse(self._at, self._after)
+            self.directory.unlock()
         except BaseException as error:
-            _mention(error, self._take_back(launch, directory))
-            if self.hooks_began:  # what they set up on the host, such as a network, is for poststop hooks to take down
+            _add_to_message(error, self._take_back())
+            if self._hooks_have_run:  # poststop hooks undo what the first hooks set up on the host, such as a network
                 for warning in run_poststop(record):
-                    self.log.warning(warning)
+                    self._compiled.request.log.warning(warning)
             raise
         launch.close()
-        return Container(directory, record), launch
 
-    @staticmethod
-    def _take_back(launch: Launch, directory: Directory) -> "list[str]":
-        """Leave nothing of a container that could not be made. What stays is returned; `delete --force` knows of it."""
-        left = launch.abort()
-        told = len(launch.cgroup.warnings)
+    def _at(self, point: int) -> None:
+        """Do create's part of a synchronisation point, before the child is answered."""
+        launch, record, request = self.launch, self.record, self._compiled.request
+        if launch.pid != record.pid:
+            self._record_process()
+        if point == HOOKS:
+            self._hooks_have_run = True
+            hooks.fill(launch.slots[HOOK_STATE], record.state_json("creating"))
+            self._fill_inner_state(CREATE_STATE, "creating")
+        if point == READY:
+            self._fill_inner_state(START_STATE, "created")
+            if request.console_socket:
+                send_console(request.console_socket, launch.console)
+            if request.pidfd_socket:
+                send_pidfd(request.pidfd_socket, launch.pidfd)
+        if point == CREATED:
+            if record.listener is not None:
+                from pyoci.host.seccomp_agent import count_filters
+
+                record.listener.filters = count_filters(launch.pid)
+            self._record_host_objects(settled=True)
+            self._commit()
+
+    def _after(self, point: int) -> None:
+        """Do create's part of a synchronisation point, after the child was answered."""
+        if point == CGROUP:  # from here on, a create that is killed may leave more processes than init
+            self._record_host_objects()
+            self.directory.save(self.record)
+
+    def _open_descriptors(self) -> None:
+        """Fill the slots of the plan that need the state directory or a file in memory."""
+        slots, plan = self.launch.slots, self._compiled.plan
+        slots[EXEC_FIFO], slots[RESULT_FIFO] = self.directory.create_fifos()
+        if self.record.notify:
+            slots[NOTIFY_FOLDER] = self.directory.create_notify_directory()
+        if any(op.verb == "write_filter" for op in plan.meanwhile):
+            slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
+        if HOOKS in plan.at:
+            slots[HOOK_STATE] = hooks.state_file()
+            slots[BUNDLE] = posix.open(self.record.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        for slot in {op.d for op in plan.child() if op.verb == "run_hook"}:
+            slots[slot] = hooks.state_file()
+
+    def _record_host_objects(self, *, settled: bool = False) -> None:
+        """Record the cgroup and resource groups; `settled`: only what goes with the container."""
+        made = self.launch.to_dict(settled=settled)
+        self.record.cgroup, self.record.rdt = made["cgroup"], made["rdt"]
+
+    def _record_process(self) -> None:
+        """Save the pid. From here on, `delete --force` can clean up after a create that is killed."""
+        self.record.pid = self.launch.pid
+        self.record.start_time = self.launch.start_time
+        if not self.record.start_time:
+            raise SetupError(f"cannot read /proc/{self.launch.pid}/stat: is a procfs mounted on /proc?")
+        self.directory.save(self.record)
+
+    def _save_exec_settings(self) -> None:
+        """Save what exec will need of the config."""
+        config, plan = self._compiled.config, self._compiled.plan
+        linux = config.get("linux", {})
+        settings = ExecSettings(
+            config.get("process", {}),
+            {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
+            keyring=self._compiled.options.new_keyring,
+        )
+        if plan.filter is not None and any(op.verb == "load_seccomp" for op in plan.child()):
+            settings.seccomp_flags = plan.filter.flags
+            self.directory.write_once(SECCOMP, plan.filter.program)
+        self.directory.save_exec_settings(settings)
+
+    def _fill_inner_state(self, slot: int, status: str) -> None:
+        """Write the state for hooks that run in the container, if there are any, with the pid that they see."""
+        launch = self.launch
+        if launch.slots[slot] >= 0:
+            hooks.fill(launch.slots[slot], self.record.state_json(status, pid=_inner_pid(launch.pid)))
+
+    def _commit(self) -> None:
+        """Make the container `created`, and write the pid file."""
+        self.record.status = "created"
+        self.directory.save(self.record)
+        if self._compiled.request.pid_file:
+            write_pid_file(self._compiled.request.pid_file, self.record.pid)
+
+    def _take_back(self) -> "list[str]":
+        """Remove everything; return error messages for what stays, which `delete --force` can find."""
+        failures = self.launch.abort()
+        cgroup = self.launch.cgroup
+        reported = len(cgroup.warnings)
         try:
-            launch.cgroup.destroy(kill=True)
-            directory.remove()
+            cgroup.destroy(kill=True)
+            self.directory.remove()
         except (PyociError, OSError) as error:
-            left.append(str(error))
+            failures.append(str(error))
         finally:
-            directory.close()
-        return left + launch.cgroup.warnings[told:]
-
-    def _record(self) -> "dict[str, Any]":
-        """What later commands need; they never read the bundle again."""
-        config = self.config
-        kept = {kind: config["hooks"][kind] for kind in ("poststart", "poststop") if config.get("hooks", {}).get(kind)}
-        namespaces = {entry["type"]: entry.get("path", "") for entry in config.get("linux", {}).get("namespaces", ())}
-        return {
-            "id": self.id,
-            "ociVersion": config["ociVersion"],
-            "status": "creating",
-            "pid": -1,
-            "startTime": 0,
-            "bootId": boot_id(),
-            "bundle": self.bundle,
-            "rootfs": rootfs_path(config, self.options),
-            "created": now(),
-            "owner": "",
-            "annotations": config.get("annotations", {}),
-            "hooks": kept,
-            "process": config.get("process", {}).get("args", []),
-            "notify": self.notifies,
-            "sharesPids": "pid" not in namespaces or bool(namespaces["pid"]),
-            "cgroup": NoCgroup().to_dict(),
-            "rdt": {},
-            "listener": _listener(self.plan),
-            "startOps": {
-                str(index): {
-                    "verb": op.verb,
-                    "where": op.where,
-                    "s1": op.s1,
-                    "timeout": op.c,
-                }
-                for index, op in _after_wait(self.plan)
-            },
-        }
-
-    def _keep_for_exec(self, directory: Directory) -> None:
-        """Nothing of the bundle is read again."""
-        linux = self.config.get("linux", {})
-        kept: dict[str, Any] = {
-            "process": self.config.get("process", {}),
-            "linux": {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
-            "keyring": self.options.new_keyring,
-        }
-        filter_ = self.plan.filter
-        if filter_ is not None and any(op.verb == "load_seccomp" for op in self.plan.child()):
-            kept["seccomp"] = {"flags": filter_.flags}
-            directory.keep(state.SECCOMP, filter_.program)
-        directory.keep(state.FOR_EXEC, dumps(kept).encode("utf-8", "surrogateescape"))
-
-    def _open_descriptors(self, directory: Directory, launch: Launch) -> None:
-        launch.slots[EXEC_FIFO], launch.slots[RESULT_FIFO] = directory.make_fifos()
-        if self.notifies:
-            launch.slots[NOTIFY_FOLDER] = directory.make_notify_folder()
-        if any(op.verb == "write_filter" for op in self.plan.meanwhile):
-            launch.slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
-        if HOOKS in self.plan.at:
-            launch.slots[HOOK_STATE] = hooks.state_file()
-            launch.slots[BUNDLE] = open_bundle(self.bundle)
-        for slot in {op.d for op in self.plan.child() if op.verb == "run_hook"}:
-            launch.slots[slot] = hooks.state_file()
-
-    def _remember(self, directory: Directory, launch: Launch, record: "dict[str, Any]") -> None:
-        """From here on a killed create can be cleaned up by `delete --force`."""
-        record["pid"] = launch.pid
-        record["startTime"] = launch.start_time
-        if not record["startTime"]:
-            raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
-        directory.save(record)
-
-    def _commit(self, directory: Directory, record: "dict[str, Any]", pid_file: "str | None") -> None:
-        record["status"] = "created"
-        directory.save(record)
-        if pid_file:
-            write_pid_file(pid_file, record["pid"])
+            self.directory.close()
+        return failures + cgroup.warnings[reported:]
 
 
-def _mention(error: BaseException, left: "list[str]") -> None:
-    """What could not be taken back is told with the reason why it had to be."""
+def _add_to_message(error: BaseException, failures: "list[str]") -> None:
+    """Report what could not be taken back together with the error that made it necessary."""
     if isinstance(error, PyociError):
-        error.message = "; ".join((error.message, *left))
+        error.message = "; ".join((error.message, *failures))
 
 
-def send_to_engine(launch: Launch, console_socket: "str | None", pidfd_socket: "str | None") -> None:
-    """What the engine takes over: the terminal's master, a pidfd."""
-    if not console_socket and not pidfd_socket:
-        return
-    from pyoci.host import sockets
-
-    if console_socket:
-        sockets.send(console_socket, launch.console, b"/dev/pts/0", "console socket")
-    if pidfd_socket:
-        sockets.send(pidfd_socket, launch.pidfd, b"pidfd", "pidfd socket")
+def _inner_pid(pid: int) -> int:
+    """Return the pid that the process itself sees."""
+    for line in files.read(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    return pid
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """The pid alone, without a line's end: engines read it so."""
-    try:
-        files.replace(path, str(pid).encode("ascii"), 0o644)
-    except OSError as error:
-        raise SetupError(f"cannot write pid file {path}: {reason(error.errno or 0)}") from error
+# --- the record
 
 
-def _tell_inside(launch: Launch, slot: int, record: "dict[str, Any]", status: str) -> None:
-    """The state for hooks in the container, if it has any, with the pid as they see it."""
-    if launch.slots[slot] >= 0:
-        hooks.fill(launch.slots[slot], state_json({**record, "pid": _inner_pid(launch.pid)}, status))
+def _new_record(compiled: Compiled) -> Record:
+    """Return the record of a container that has no process yet."""
+    config, plan = compiled.config, compiled.plan
+    given = config.get("hooks", {})
+    namespaces = {entry["type"]: entry.get("path", "") for entry in config.get("linux", {}).get("namespaces", ())}
+    return Record(
+        compiled.request.id,
+        compiled.options.bundle,
+        rootfs=rootfs_path(config, compiled.options),
+        created=now(),
+        cgroup=NoCgroup().to_dict(),
+        boot_id=boot_id(),
+        oci_version=config["ociVersion"],
+        annotations=config.get("annotations"),
+        hooks={kind: given[kind] for kind in ("poststart", "poststop") if given.get(kind)},
+        args=config.get("process", {}).get("args"),
+        notify=compiled.has_notify_socket,
+        shares_pids="pid" not in namespaces or bool(namespaces["pid"]),
+        listener=_listener(plan),
+        start_operations={
+            index: StartOperation(op.verb, op.where, op.s1, op.c) for index, op in _start_operations(plan)
+        },
+    )
 
 
-def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":
-    """The operations, with their numbers, that `start` will have to explain if they fail."""
+def _start_operations(plan: "Plan") -> "list[tuple[int, Op]]":
+    """Return the operations that run during `start`, with their numbers."""
     ops = list(enumerate(plan.child()))
     for index, op in ops:
         if op.verb == "wait_start":
@@ -385,42 +393,11 @@ def _after_wait(plan: "Plan") -> "list[tuple[int, Op]]":
     return []
 
 
-def _listener(plan: "Plan") -> "dict[str, Any]":
-    """Where `start` will have to send the listener of the seccomp filter, if it has one, and what to say with it."""
+def _listener(plan: "Plan") -> "Listener | None":
+    """Return the agent that gets the listener of the seccomp filter."""
     for op in plan.at.get(LISTENER, ()):
-        return {"path": op.s1, "metadata": op.s2}
-    return {}
+        return Listener(op.s1, op.s2)
+    return None
 
 
-def _inner_pid(pid: int) -> int:
-    """The pid as the process itself sees it."""
-    for line in files.read(f"/proc/{pid}/status").split(b"\n"):
-        if line.startswith(b"NSpid:"):
-            return int(line.split()[-1])
-    return pid
-
-
-def listen_fds() -> int:
-    """How many sockets were passed to this very process (sd_listen_fds(3)); 0 if they are meant for another one."""
-    environment = posix.environ
-    if environment.get(b"LISTEN_PID") != str(posix.getpid()).encode():
-        return 0
-    count = environment.get(b"LISTEN_FDS", b"0")
-    return int(count) if count.isdigit() and len(count) < 5 else 0
-
-
-def occupy(first: int, count: int) -> None:
-    """Fill the holes among descriptors to be preserved, so that none of ours gets a number that the container keeps."""
-    for fd in range(first, first + count):
-        try:
-            posix.fstat(fd)
-        except OSError:
-            null = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
-            if null != fd:
-                posix.dup2(null, fd, False)
-                posix.close(null)
-
-
-def _split(path: str) -> "tuple[str, str]":
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name
+__all__ = ["CreateRequest", "create", "create_and_hold"]

@@ -20,6 +20,21 @@ import posix
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
+
+    class Log(Protocol):
+        """Where the runtime reports what does not end a command."""
+
+        @property
+        def debugs(self) -> bool:
+            """Whether debug messages are kept. Composing them may be expensive."""
+            ...
+
+        def warning(self, message: str) -> None:
+            """Report a problem that the command survives."""
+
+        def debug(self, message: str) -> None:
+            """Report a step of the command."""
 
 
 def reason(errno: int) -> str:

@@ -1,7 +1,7 @@
-"""exec: one more process in a container. From the command line to a process that runs, and to its exit status.
+"""exec: run one more process in a container.
 
-The specification has no such operation; engines do. What create does for a container's first process is done for this
-one by the same operations, in the container's namespaces and cgroup.
+The specification has no such operation, but engines use it. The same operations as in create set the process up, in
+the namespaces and the cgroup of the container.
 """
 
 import posix
@@ -14,43 +14,44 @@ from pyoci.compiler.exec import Running, compile_exec
 from pyoci.compiler.operations import INIT, READY
 from pyoci.compiler.seccomp import Filter
 from pyoci.config.jsonio import dumps
-from pyoci.container import state_document
-from pyoci.create import listen_fds, occupy, send_to_engine, write_pid_file
 from pyoci.errors import CgroupError, ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
+from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
 from pyoci.host import terminal
 from pyoci.host.bundle import read_given
 from pyoci.host.facts import may_set_groups, probe
+from pyoci.host.processes import is_exiting, open_process, wait_ended
+from pyoci.host.state_directory import SECCOMP
 from pyoci.parent.protocol import Launch, tracer
-from pyoci.state import is_exiting, open_process, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.cgroups.driver import Driver
-    from pyoci.cli.log import Log
+    from pyoci.compiler.operations import Plan
     from pyoci.container import Container
+    from pyoci.errors import Log
     from pyoci.host.seccomp_agent import Tracee
+    from pyoci.record import ExecSettings
 
-_FIRST_FD = 3
-# What a process.json need not say: it is the container's process' then.
-_OF_CONTAINER = (
+# Properties that a process.json may leave out: then the container's own process decides.
+_INHERITED = (
     "apparmorProfile", "capabilities", "execCPUAffinity", "ioPriority", "oomScoreAdj", "rlimits", "scheduler",
     "selinuxLabel",
 )  # fmt: skip
 _O_PATH = 0x200000
-# In /proc/PID/ns, by their names in config.json.
+# Types of namespaces: their names in config.json and in /proc/PID/ns.
 _NAMESPACES = {
     "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
     "mount": "mnt",
 }  # fmt: skip
 
 
-class Changes:
-    """What a command line says of the process: the container's own is taken, with these changes.
+class ProcessOverrides:
+    """What the options of exec change in the container's own `process`.
 
-    Of `user`, `cwd`, `apparmor` and `label` None keeps what the container's process has; `env`, `capabilities` and
-    `additional_gids` are added. `terminal` and `args` always replace.
+    `args` and `terminal` replace its values. `env`, `additional_gids` and `capabilities` are added to them. `user`,
+    `cwd`, `apparmor` and `label` replace them unless they are None.
     """
 
     __slots__ = (
@@ -84,7 +85,7 @@ class Changes:
         self.label = label
 
     def apply(self, process: "dict[str, Any]") -> "dict[str, Any]":
-        """A new process, made of the container's own."""
+        """Return a copy of `process` with these changes."""
         changed = {**process, "args": self.args, "terminal": self.terminal}
         changed["env"] = [*process.get("env", []), *self.env]
         user = dict(process.get("user", {}))
@@ -95,13 +96,7 @@ class Changes:
             user["additionalGids"] = [*user.get("additionalGids", []), *self.additional_gids]
         changed["user"] = user
         if self.capabilities:
-            sets = process.get("capabilities", {})
-            added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
-            # as in runc: across the execve of a user other than root only ambient capabilities last
-            heritable = [name for name in self.capabilities if name in sets.get("inheritable", [])]
-            if heritable:
-                added["ambient"] = [*sets.get("ambient", []), *heritable]
-            changed["capabilities"] = {**sets, **added}
+            changed["capabilities"] = self._with_capabilities(process.get("capabilities", {}))
         others = {"cwd": self.cwd, "apparmorProfile": self.apparmor, "selinuxLabel": self.label}
         changed |= {name: value for name, value in others.items() if value is not None}
         if self.no_new_privs:
@@ -110,37 +105,80 @@ class Changes:
             changed.pop("consoleSize", None)
         return changed
 
+    def _with_capabilities(self, sets: "dict[str, list[str]]") -> "dict[str, list[str]]":
+        """Return the capability sets with the added ones, as in runc.
 
-def execute(
-    container: "Container",
-    wanted: "str | Changes",
-    *,
-    log: "Log",
-    detach: bool = False,
-    console_socket: "str | None" = None,
-    pidfd_socket: "str | None" = None,
-    pid_file: "str | None" = None,
-    preserve_fds: int = 0,
-    sub_cgroup: str = "",
-    ignore_paused: bool = False,
-) -> int:
-    """Run a process in `container`: that of the file `wanted`, or the container's own with changes.
+        Across execve a user other than root keeps only ambient capabilities, which must be inheritable.
+        """
+        added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
+        heritable = [name for name in self.capabilities if name in sets.get("inheritable", [])]
+        if heritable:
+            added["ambient"] = [*sets.get("ambient", []), *heritable]
+        return {**sets, **added}
 
-    Returns its exit status, or 0 with `detach` as soon as it runs. Raises PyociError if it can't run; nothing of it is
-    left then.
+
+class ExecRequest:
+    """What exec is asked for.
+
+    `wanted` is the path of a process.json, or overrides of the container's own process. `sub_cgroup` is the path of a
+    cgroup below the container's, or "". The sockets and the pid file are None without the option.
     """
-    _check_status(container.status(), ignore_paused=ignore_paused)
-    kept = container.kept_for_exec()
-    data, file = _read_process(wanted) if isinstance(wanted, str) else (_changed(wanted, kept["process"]), "")
+
+    __slots__ = (
+        *("console_socket", "detach", "ignore_paused", "log", "pid_file", "pidfd_socket", "preserve_fds", "sub_cgroup"),
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        wanted: "str | ProcessOverrides",
+        *,
+        log: "Log",
+        detach: bool = False,
+        console_socket: "str | None" = None,
+        pidfd_socket: "str | None" = None,
+        pid_file: "str | None" = None,
+        preserve_fds: int = 0,
+        sub_cgroup: str = "",
+        ignore_paused: bool = False,
+    ) -> None:
+        self.wanted = wanted
+        self.log = log
+        self.detach = detach
+        self.console_socket = console_socket
+        self.pidfd_socket = pidfd_socket
+        self.pid_file = pid_file
+        self.preserve_fds = preserve_fds
+        self.sub_cgroup = sub_cgroup
+        self.ignore_paused = ignore_paused
+
+
+def execute(container: "Container", request: ExecRequest) -> int:
+    """Run a process in `container`; return its exit status, or 0 with `detach` as soon as it runs.
+
+    Raises PyociError if it can't run, and then leaves nothing behind.
+    """
+    _require_status(container.status(), ignore_paused=request.ignore_paused)
+    settings = container.directory.load_exec_settings()
+    init = -1
     try:
-        execution = _Execution(container, kept, data, file, preserve_fds, log)
-        wants_terminal = bool(execution.process.get("terminal"))
-        terminal.check_terminal(terminal=wants_terminal, socket=console_socket, detached=detach)
-        launch = execution.launch(sub_cgroup, console_socket, pidfd_socket, pid_file, foreground=not detach)
+        process, warnings = _load_process(request.wanted, settings)
+        init = open_process(container.record)
+        if init < 0:
+            raise StatusError("cannot exec in a stopped container")
+        execution = Execution.compile(container, request, init, process, settings)
+        for warning in (*warnings, *execution.plan.warnings):
+            request.log.warning(warning)
+        wants_terminal = bool(process.get("terminal"))
+        terminal.check_terminal(terminal=wants_terminal, socket=request.console_socket, detached=request.detach)
+        launch = execution.launch()
     except PyociError as error:
-        error.where = error.where.removeprefix("/process")  # it is a process.json that they lead into
+        error.where = error.where.removeprefix("/process")  # it points into process.json
         raise
-    if console_socket:
+    finally:
+        if init >= 0:
+            posix.close(init)
+    if request.console_socket:
         launch.hand_over_console()
     if execution.foreground is None:
         launch.release()
@@ -148,7 +186,7 @@ def execute(
     return execution.foreground.wait(launch)
 
 
-def _check_status(status: str, *, ignore_paused: bool) -> None:
+def _require_status(status: str, *, ignore_paused: bool) -> None:
     if status == "stopped":
         raise StatusError("cannot exec in a stopped container")
     if status == "creating":
@@ -157,137 +195,147 @@ def _check_status(status: str, *, ignore_paused: bool) -> None:
         raise StatusError("cannot exec in a paused container", hint="--ignore-paused waits until it is resumed")
 
 
-def _read_process(path: str) -> "tuple[bytes, str]":
-    return read_given(path), path.rpartition("/")[2]
+def _load_process(wanted: "str | ProcessOverrides", settings: "ExecSettings") -> "tuple[dict[str, Any], list[str]]":
+    """Return the checked process with the inherited properties, and warnings. Raises ConfigError."""
+    if isinstance(wanted, str):
+        data, name = read_given(wanted), wanted.rpartition("/")[2]
+    else:
+        data, name = dumps(wanted.apply(settings.process)).encode(), ""
+    given, warnings = configuration.load_process(data, name)
+    missing = [key for key in _INHERITED if key in settings.process and given.get(key) in (None, "", [])]
+    process: dict[str, Any] = {**given, **{key: settings.process[key] for key in missing}}
+    if not process.get("args"):
+        raise ConfigError([Problem("/args", "there is no program to run")])
+    return process, warnings
 
 
-def _changed(changes: Changes, process: "dict[str, Any]") -> bytes:
-    return dumps(changes.apply(process)).encode()
-
-
-class _Execution:
-    """What exec needs until the process runs."""
+class Execution:
+    """A process that is being executed in a container. `init` is a pidfd of the container's init."""
 
     def __init__(
-        self, container: "Container", kept: "dict[str, Any]", data: bytes, file: str, preserve_fds: int, log: "Log"
-    ) -> None:
-        given, warnings = configuration.load_process(data, file)
-        unsaid = [key for key in _OF_CONTAINER if key in kept["process"] and given.get(key) in (None, "", [])]
-        self.process = {**given, **{key: kept["process"][key] for key in unsaid}}
-        if not self.process.get("args"):
-            raise ConfigError([Problem("/args", "there is no program to run")])
-        self.foreground: terminal.Foreground | None = None
-        self._listen_fds = listen_fds()
-        self._preserve_fds = self._listen_fds + preserve_fds
-        if self._listen_fds:
-            self.process.setdefault("env", []).extend((f"LISTEN_FDS={self._listen_fds}", "LISTEN_PID=1"))
-        self._container = container
-        self._record = container.record
-        self._init = open_process(self._record)
-        if self._init < 0:
-            raise StatusError("cannot exec in a stopped container")
-        self._namespaces = _foreign_namespaces(self._record["pid"])
-        seccomp = kept.get("seccomp")
-        filter_ = None
-        self._tracee: Tracee | None = None
-        if seccomp:
-            program = container.seccomp_program()
-            filter_ = Filter(seccomp["flags"], program=program)
-        self._has_listener = filter_ is not None and filter_.notify
-        rdt = self._record["rdt"].get("joined", ())
-        running = Running(
-            self._record["id"],
-            self._namespaces,
-            kept["linux"],
-            filter_,
-            rdt,
-            annotations=self._record["annotations"],
-            setgroups=may_set_groups(self._record["pid"]),
-            keyring=kept["keyring"],
-            early_filter=filter_ is not None and self._admits_setup(filter_),
-        )
-        self._log = log
-        self.plan = compile_exec(self.process, running, probe(), preserve_fds=self._preserve_fds)
-        for warning in (*warnings, *self.plan.warnings):
-            log.warning(warning)
-
-    def launch(
         self,
-        sub_cgroup: str,
-        console_socket: "str | None",
-        pidfd_socket: "str | None",
-        pid_file: "str | None",
+        container: "Container",
+        request: ExecRequest,
+        init: int,
+        process: "dict[str, Any]",
+        namespaces: "list[str]",
+        plan: "Plan",
         *,
-        foreground: bool,
-    ) -> Launch:
-        """Clone the process and see it through to its program; on any failure it is killed."""
-        occupy(_FIRST_FD, self._preserve_fds)
+        preserve_fds: int,
+        has_listener: bool,
+    ) -> None:
+        self.plan = plan
+        self.foreground: terminal.Foreground | None = None
+        self._container = container
+        self._request = request
+        self._record = container.record
+        self._init = init
+        self._process = process
+        self._namespaces = namespaces
+        self._preserve_fds = preserve_fds
+        self._has_listener = has_listener
+        self._tracee: Tracee | None = None
+
+    @classmethod
+    def compile(
+        cls,
+        container: "Container",
+        request: ExecRequest,
+        init: int,
+        process: "dict[str, Any]",
+        settings: "ExecSettings",
+    ) -> "Execution":
+        """Look at the container, and compile the plan. Raises PyociError."""
+        record = container.record
+        sockets = listen_fds()
+        if sockets:
+            process.setdefault("env", []).extend(listen_variables(sockets))
+        preserve_fds = sockets + request.preserve_fds
+        namespaces = _foreign_namespaces(record.pid)
+        filter_ = _load_filter(container, settings)
+        running = Running(
+            record.id,
+            namespaces,
+            settings.linux,
+            filter_,
+            record.rdt.get("joined", ()),
+            annotations=record.annotations,
+            setgroups=may_set_groups(record.pid),
+            keyring=settings.keyring,
+            early_filter=filter_ is not None and _admits_setup(filter_, process),
+        )
+        plan = compile_exec(process, running, probe(), preserve_fds=preserve_fds)
+        has_listener = filter_ is not None and filter_.notify
+        return cls(
+            container, request, init, process, namespaces, plan, preserve_fds=preserve_fds, has_listener=has_listener
+        )
+
+    def launch(self) -> Launch:
+        """Clone the process, and run the plan until it executes its program. On any failure, kill it."""
+        request = self._request
+        fill_fd_holes(self._preserve_fds)
         launch = Launch(
-            self.plan, {"process": self.process}, self._record["id"], trace=tracer(self._log), process="the process"
+            self.plan, {"process": self._process}, self._record.id, trace=tracer(request.log), process="the process"
         )
         try:
-            launch.cgroup = _cgroup(self._container, self._record["pid"], sub_cgroup)
+            launch.cgroup = _cgroup(self._container, self._record.pid, request.sub_cgroup)
             for op in self.plan.before:
                 launch.slots[op.a] = self._open_root() if op.verb == "open_container_root" else posix.dup(self._init)
             launch.clone()
-
-            def at(point: int) -> None:
-                if point == INIT and self._record["rdt"]:
-                    from pyoci.host import resctrl
-
-                    resctrl.join(self._record["rdt"], launch.pid)
-                if point == READY:
-                    self._verify(launch)
-                    if foreground:
-                        self.foreground = launch.foreground = terminal.Foreground(subreaper=False)
-                        if not console_socket:
-                            self.foreground.prepare(launch)
-                    send_to_engine(launch, console_socket, pidfd_socket)
-                    if self._has_listener:
-                        self._hold(launch)
-
-            def after(point: int) -> None:
-                if point == READY and self._tracee is not None:
-                    self._hand_over(self._tracee, launch)
-
-            launch.converse(at, after)
-            if pid_file:
-                write_pid_file(pid_file, launch.pid)
+            launch.converse(lambda point: self._at(launch, point), lambda point: self._after(launch, point))
+            if request.pid_file:
+                write_pid_file(request.pid_file, launch.pid)
         except BaseException as error:
-            self._give_up(launch)
+            for warning in launch.abort():
+                request.log.warning(warning)
             self._require_container(error)
             raise
-        finally:
-            posix.close(self._init)
         launch.close()
         return launch
 
-    def _give_up(self, launch: Launch) -> None:
-        for warning in launch.abort():
-            self._log.warning(warning)
+    def _at(self, launch: Launch, point: int) -> None:
+        """Do exec's part of a synchronisation point, before the child is answered."""
+        if point == INIT and self._record.rdt:
+            from pyoci.host import resctrl
 
-    def _admits_setup(self, filter_: Filter) -> bool:
-        """Whether the filter can be loaded before the container sees the process. One with a listener can't: the agent
-        has to get the listener first, for a process whose pid is known."""
-        privileged, terminal = not self.process.get("noNewPrivileges"), bool(self.process.get("terminal"))
-        return not filter_.notify and _native.admits_setup(filter_.program, privileged, terminal)
+            resctrl.join(self._record.rdt, launch.pid)
+        if point == READY:
+            self._verify(launch)
+            if not self._request.detach:
+                self._take_signals(launch)
+            if self._request.console_socket:
+                send_console(self._request.console_socket, launch.console)
+            if self._request.pidfd_socket:
+                send_pidfd(self._request.pidfd_socket, launch.pidfd)
+            if self._has_listener:
+                self._hold(launch)
+
+    def _after(self, launch: Launch, point: int) -> None:
+        """Do exec's part of a synchronisation point, after the child was answered."""
+        if point == READY and self._tracee is not None:
+            self._hand_over(self._tracee, launch)
+
+    def _take_signals(self, launch: Launch) -> None:
+        """Take the runtime's signals from here on, for the program."""
+        self.foreground = launch.foreground = terminal.Foreground(subreaper=False)
+        if not self._request.console_socket:
+            self.foreground.prepare(launch)
 
     def _open_root(self) -> int:
-        """The root of the container's first process, where no mount namespace has it for all."""
-        root = posix.open(f"/proc/{self._record['pid']}/root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        if wait_ended(self._init, 0):  # it may be another process' by now
+        """Open the root directory of init, which a container without a mount namespace of its own needs."""
+        root = posix.open(f"/proc/{self._record.pid}/root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        if wait_ended(self._init, 0):  # then the pid may have passed to another process
             posix.close(root)
             raise StatusError("cannot exec in a stopped container")
         return root
 
     def _require_container(self, error: BaseException) -> None:
-        """Raise StatusError if the container's first process has ended, or is about to: then that is why exec failed,
-        whatever it looked like from here."""
-        if isinstance(error, OSError | PyociError) and (wait_ended(self._init, 0) or is_exiting(self._record["pid"])):
+        """Raise StatusError if init has ended or is exiting, because that explains any failure of exec."""
+        if isinstance(error, OSError | PyociError) and (wait_ended(self._init, 0) or is_exiting(self._record.pid)):
             raise StatusError("cannot exec in a stopped container") from error
 
     def _verify(self, launch: Launch) -> None:
-        """The container's first process still lives, and where the plan says so, both are in the same namespaces."""
+        """Require that init is alive and, if the plan says so, that the process is in the same namespaces."""
         if any(op.verb == "verify_namespaces" for op in self.plan.at[READY]):
             self._compare_namespaces(launch)
         if wait_ended(self._init, 0):
@@ -300,36 +348,55 @@ class _Execution:
                 its = _inode(f"/proc/{launch.pid}/ns/{name}")
             except (FileNotFoundError, ProcessLookupError) as error:
                 raise launch.ended() from error
-            if its != _inode(f"/proc/{self._record['pid']}/ns/{name}"):
+            if its != _inode(f"/proc/{self._record.pid}/ns/{name}"):
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
 
     def _hold(self, launch: Launch) -> None:
-        """Its filter has a listener: the agent gets it before the process goes on."""
+        """Trace the process, so that the agent gets its filter's listener before it goes on."""
         from pyoci.host.seccomp_agent import Tracee
 
         self._tracee = Tracee(launch.pid, launch.pidfd)
         self._tracee.hold()
 
     def _hand_over(self, tracee: "Tracee", launch: Launch) -> None:
+        """Send the listener to the agent."""
         from pyoci.host.seccomp_agent import process_state
 
-        listener = self._record["listener"]
-        state = state_document(self._record, self._container.status())
-        tracee.hand_over(listener["path"], process_state(state, launch.pid, listener["metadata"]), launch.tell)
+        listener = self._record.listener
+        if listener is None:
+            raise SetupError("cannot hand the seccomp listener over: the record names no agent")
+        state = self._record.state(self._container.status())
+        tracee.hand_over(listener.path, process_state(state, launch.pid, listener.metadata), launch.tell)
+
+
+def _load_filter(container: "Container", settings: "ExecSettings") -> "Filter | None":
+    """Return the container's compiled seccomp filter. Raises StateError."""
+    if settings.seccomp_flags is None:
+        return None
+    return Filter(settings.seccomp_flags, program=container.directory.read(SECCOMP))
+
+
+def _admits_setup(filter_: Filter, process: "dict[str, Any]") -> bool:
+    """Whether the filter can be loaded before the container sees the process.
+
+    A filter with a listener can't: the agent gets the listener first, and for a process whose pid is known.
+    """
+    privileged, terminal = not process.get("noNewPrivileges"), bool(process.get("terminal"))
+    return not filter_.notify and _native.admits_setup(filter_.program, privileged, terminal)
 
 
 def _foreign_namespaces(pid: int) -> "list[str]":
-    """The types of namespaces of which a process has others than this one."""
+    """List the types of namespaces that a process does not share with the runtime."""
     found = []
     for kind, name in _NAMESPACES.items():
         try:
             ours = _inode(f"/proc/self/ns/{name}")
         except FileNotFoundError:
-            continue  # this kernel has none of that type
+            continue  # this kernel has no such namespaces
         try:
             its = _inode(f"/proc/{pid}/ns/{name}")
         except (FileNotFoundError, ProcessLookupError) as error:
-            # threads of it may live on, but nobody can go where it was
+            # Threads of it may live on, but its namespaces can't be joined any more.
             raise StatusError("cannot exec in a container whose first process is ending") from error
         except OSError as error:
             raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
@@ -344,14 +411,16 @@ def _inode(path: str) -> "tuple[int, int]":
 
 
 def _cgroup(container: "Container", pid: int, below: str) -> "Driver":
-    """The container's cgroup, or the one `below` it. If the container's is gone, or takes no process since its children
-    have its controllers: the cgroup of its first process.
+    """Return the cgroup for the process: the container's, or the one at the path `below` it.
+
+    If the container's is gone, or takes no processes because its children have its controllers, this returns the
+    cgroup of init.
     """
     own = container.cgroup()
     if not isinstance(own, Cgroup):
         return own
     if below and not below.strip("/"):
-        return own  # at any rate, it says
+        return own  # `--cgroup /` is the container's own cgroup
     if below:
         path = "/" + below.strip("/")
         if any(part in ("", ".", "..") for part in path[1:].split("/")):
@@ -368,4 +437,4 @@ def _cgroup(container: "Container", pid: int, below: str) -> "Driver":
     return moved.cgroup_of(own, pid)
 
 
-__all__ = ["Changes", "execute"]
+__all__ = ["ExecRequest", "ProcessOverrides", "execute"]

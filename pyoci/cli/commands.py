@@ -12,15 +12,13 @@ from pyoci.errors import CgroupError, PyociError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyoci.compiler.create import Options
     from pyoci.container import Container
+    from pyoci.create import CreateRequest
     from pyoci.errors import Problem
-    from pyoci.exec import Changes
-
-    T = TypeVar("T")
+    from pyoci.exec import ProcessOverrides
 
 
 class Call:
@@ -55,20 +53,19 @@ class Call:
 
 def create(call: Call) -> int:
     """`pyoci create ID`."""
-    from pyoci.container import Container
+    from pyoci.create import create
 
-    _with_creation_options(call, Container.create)
+    create(_request(call))
     return 0
 
 
 def run(call: Call) -> int:
     """`pyoci run ID`: the exit status is the program's, or 0 with --detach."""
-    from pyoci.container import Container
+    from pyoci.run import run
 
     options = call.options
-    return _with_creation_options(
-        call,
-        Container.run,
+    return run(
+        _request(call),
         detach=options.on("detach"),
         keep=options.on("keep"),
         no_subreaper=options.on("no-subreaper"),
@@ -77,10 +74,12 @@ def run(call: Call) -> int:
 
 def exec_process(call: Call) -> int:
     """`pyoci exec ID [PROGRAM] [ARGUMENT]...`: the exit status is the program's, or 0 with --detach."""
+    from pyoci.exec import ExecRequest, execute
+
     options = call.options
-    wanted = call.path("process") or _changes(call)
-    return _load(call, call.id).exec(
-        wanted,
+    container = _load(call, call.id)
+    request = ExecRequest(
+        call.path("process") or _process_overrides(call),
         detach=options.on("detach"),
         console_socket=call.path("console-socket") or None,
         pidfd_socket=call.path("pidfd-socket") or None,
@@ -90,13 +89,16 @@ def exec_process(call: Call) -> int:
         ignore_paused=options.on("ignore-paused"),
         log=call.log,
     )
+    return execute(container, request)
 
 
 def start(call: Call) -> int:
     """`pyoci start ID`."""
+    from pyoci.start import start
+
     container = _load(call, call.id)
     try:
-        container.start()
+        start(container)
     finally:
         _warn(call, container)
     return 0
@@ -110,10 +112,11 @@ def state(call: Call) -> int:
 def kill(call: Call) -> int:
     """`pyoci kill ID [SIGNAL]`."""
     from pyoci.cli.signals import parse_signal
+    from pyoci.kill import kill
 
     signal = parse_signal(call.operand(1, "TERM"))
     everyone = call.options.on("all")
-    return _each(call, lambda name: _load(call, name).kill(signal, all=everyone))
+    return _each(call, lambda name: kill(_load(call, name), signal, all=everyone))
 
 
 def delete(call: Call) -> int:
@@ -175,7 +178,7 @@ def update(call: Call) -> int:
 def events(call: Call) -> int:
     """`pyoci events ID`."""
     container = _load(call, call.id)
-    from pyoci.events import parse_interval
+    from pyoci.events import follow, parse_interval, statistics
 
     text = call.options.text("interval") or "5s"
     try:
@@ -183,8 +186,9 @@ def events(call: Call) -> int:
     except ValueError:
         raise UsageError(f"cannot use `{text}` for --interval: expected a duration such as 5s or 500ms") from None
     if call.options.on("stats"):
-        return print_data(_json(container.statistics()))
-    container.follow(interval)
+        return print_data(_json(statistics(container)))
+    for event in follow(container, interval):
+        print_data(_json(event))
     return 0
 
 
@@ -260,10 +264,12 @@ def features(_: Call) -> int:
     return print_data(_json(document(), indent=2))
 
 
-def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool) -> "T":
-    """Call `method` with the options that create and run share."""
+def _request(call: Call) -> "CreateRequest":
+    """What create and run are asked for, from the options that they share."""
+    from pyoci.create import CreateRequest
+
     options = call.options
-    return method(
+    return CreateRequest(
         call.id,
         root=call.root,
         bundle=call.path("bundle") or posix.getcwd(),
@@ -276,13 +282,12 @@ def _with_creation_options(call: Call, method: "Callable[..., T]", **more: bool)
         preserve_fds=options.count("preserve-fds"),
         cgroup_manager=call.cgroup_manager,
         log=call.log,
-        **more,
     )
 
 
-def _changes(call: Call) -> "Changes":
+def _process_overrides(call: Call) -> "ProcessOverrides":
     """What the options of exec say of the process."""
-    from pyoci.exec import Changes
+    from pyoci.exec import ProcessOverrides
 
     if not call.operands[1:]:
         raise UsageError("exec: needs a program, or --process")
@@ -290,7 +295,7 @@ def _changes(call: Call) -> "Changes":
     for text in (*call.operands[1:], *options.all("env"), options.text("cwd")):
         _require_utf8(text)
     user = options.text("user")
-    return Changes(
+    return ProcessOverrides(
         call.operands[1:],
         terminal=options.on("tty"),
         env=options.all("env"),
@@ -336,8 +341,10 @@ def _load(call: Call, id: str) -> "Container":
 
 
 def _delete(call: Call, name: str, *, force: bool) -> None:
+    from pyoci.delete import delete
+
     container = _load(call, name)
-    container.delete(force=force)
+    delete(container, force=force)
     _warn(call, container)
 
 
@@ -404,8 +411,8 @@ def _bundle(call: Call) -> str:
 
 
 def _plan_options(call: Call) -> "Options":
-    from pyoci import state
     from pyoci.compiler.create import Options
+    from pyoci.host.state_directory import notify_socket, notify_socket_of_caller
 
     options = call.options
     return Options(
@@ -415,7 +422,7 @@ def _plan_options(call: Call) -> "Options":
         no_pivot=options.on("no-pivot"),
         new_keyring=not options.on("no-new-keyring"),
         cgroup_manager=call.cgroup_manager,
-        notify=state.notify_socket(call.root, "ID") if state.service_manager() else "",
+        notify=notify_socket(call.root, "ID") if notify_socket_of_caller() else "",
     )
 
 
@@ -428,7 +435,7 @@ def _problem_document(problem: "Problem") -> "dict[str, object]":
     }
 
 
-def _table(states: "list[dict[str, object]]") -> str:
+def _table(states: "Sequence[Mapping[str, object]]") -> str:
     """Columns as runc prints them: at least 12 wide, 3 apart."""
     rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
     names = ("id", "pid", "status", "bundle", "created", "owner")

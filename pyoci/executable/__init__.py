@@ -27,7 +27,8 @@ ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 PRELOADED = (
     "pyoci.cli",
     "pyoci.host.terminal",
-    "pyoci.create",
+    "pyoci.run",
+    "pyoci.kill",
     "pyoci.config._validator",
     "pyoci.config.checks",
     "pyoci.cgroups.device_filter",

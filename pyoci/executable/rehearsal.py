@@ -6,7 +6,7 @@ does not exist.
 
 import posix
 
-from pyoci import cli, container, state
+from pyoci import cli, container, delete, kill, record, start
 from pyoci import config as configuration
 from pyoci import create as creation
 from pyoci.cgroups import cgroupfs
@@ -19,6 +19,8 @@ from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire
 from pyoci.executable import main
+from pyoci.host import processes, state_directory
+from pyoci.host.state_directory import StateDirectory
 from pyoci.parent import protocol
 
 TYPE_CHECKING = False
@@ -50,7 +52,7 @@ def warm_up(directory: str) -> None:
 def any_command(directory: str) -> None:
     """Run the commands of a container that has ended, and touch the code of those of a running one."""
     _stopped(directory)
-    for module in (container, state, cgroupfs):
+    for module in (container, start, kill, delete, record, processes, state_directory, cgroupfs):
         _touch(module)
 
 
@@ -89,8 +91,8 @@ def _exec(config: "dict[str, Any]", plan: "Plan") -> None:
 def _stopped(directory: str) -> None:
     """Run the commands of a container that has ended. Its state is in `directory`."""
     root = f"{directory}/root"
-    claimed = state.Directory.claim(root, "id")
-    claimed.make_fifos()
+    claimed = StateDirectory.claim(root, "id")
+    claimed.create_fifos()
     claimed.save(_record("id", directory))
     claimed.close()
     for verb, expected in (("state", 0), ("start", 1), ("kill", 1), ("delete", 0), ("state", 1)):
@@ -105,28 +107,17 @@ def _failing_create(directory: str) -> None:
         raise RuntimeError("create did not fail")
 
 
-def _record(id: str, bundle: str) -> "dict[str, Any]":
+def _record(id: str, bundle: str) -> record.Record:
     """The record that create would have written for a container that has ended."""
-    return {
-        "id": id,
-        "status": "created",
-        "pid": -1,
-        "startTime": 0,
-        "bootId": "",
-        "bundle": bundle,
-        "rootfs": f"{bundle}/rootfs",
-        "created": container.now(),
-        "owner": "",
-        "annotations": {},
-        "hooks": {},
-        "process": ["sh"],
-        "notify": False,
-        "sharesPids": False,
-        "cgroup": NoCgroup().to_dict(),
-        "rdt": {},
-        "listener": {},
-        "startOps": {},
-    }
+    return record.Record(
+        id,
+        bundle,
+        rootfs=f"{bundle}/rootfs",
+        created=record.now(),
+        cgroup=NoCgroup().to_dict(),
+        status="created",
+        args=["sh"],
+    )
 
 
 def _run(*arguments: str) -> int:

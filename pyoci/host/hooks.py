@@ -12,7 +12,8 @@ from pyoci.errors import HookError, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from pyoci.record import Hook
 
 _SEALS = 0x000F  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 _F_ADD_SEALS = 1033
@@ -74,7 +75,7 @@ def failure(where: str, path: str, status: int, *, timed_out: bool, timeout_ms: 
     return HookError(f"{_failing(where)} {path} {how}" + (f": {text}" if text else ""), where=where)
 
 
-def run_recorded(entries: "list[dict[str, Any]]", kind: str, state: bytes, cwd_fd: int) -> "list[HookError]":
+def run_recorded(entries: "list[Hook]", kind: str, state: bytes, cwd_fd: int) -> "list[HookError]":
     """Run every hook of a list kept in the state; all of them, whatever the earlier ones did. Returns the failures."""
     failures: list[HookError] = []
     fd = state_file(state) if entries else -1
@@ -88,12 +89,12 @@ def run_recorded(entries: "list[dict[str, Any]]", kind: str, state: bytes, cwd_f
     return failures
 
 
-def _timeout_ms(entry: "dict[str, Any]") -> int:
+def _timeout_ms(entry: "Hook") -> int:
     """As `pyoci.compiler.hooks.timeout_ms`, which the commands that run recorded hooks need not load."""
     return int(min(entry.get("timeout", 0), 1_000_000_000)) * 1000
 
 
-def run_entry(entry: "dict[str, Any]", where: str, state_fd: int, cwd_fd: int) -> None:
+def run_entry(entry: "Hook", where: str, state_fd: int, cwd_fd: int) -> None:
     """Run one hook as the config describes it."""
     argv = entry.get("args") or [entry["path"]]
     run(where, entry["path"], argv, entry.get("env", []), _timeout_ms(entry), state_fd, cwd_fd)

@@ -14,7 +14,7 @@ from pyoci.compiler.net_devices import WHERE
 from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, SetupError, reason
 from pyoci.host import files
-from pyoci.state import wait_ended
+from pyoci.host.processes import wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

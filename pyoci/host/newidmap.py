@@ -7,7 +7,7 @@ administrator has assigned to whom.
 import posix
 
 from pyoci.errors import SetupError, reason
-from pyoci.state import send_signal, wait_ended
+from pyoci.host.processes import send_signal, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

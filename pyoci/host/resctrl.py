@@ -18,7 +18,7 @@ from pyoci.cgroups.hierarchy import is_mounted, mounts
 from pyoci.compiler.intel_rdt import FIND, FIND_OR_MAKE, MAKE, WHERE, differences, parse
 from pyoci.errors import SetupError, StateError, reason
 from pyoci.host import files
-from pyoci.state import is_exiting
+from pyoci.host.processes import is_exiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

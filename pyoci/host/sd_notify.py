@@ -13,11 +13,11 @@ import time
 
 from pyoci import _native
 from pyoci.errors import SetupError, reason
-from pyoci.state import NOTIFY, NOTIFY_SOCKET
+from pyoci.host.state_directory import NOTIFY, NOTIFY_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.state import Directory
+    from pyoci.host.state_directory import StateDirectory
 
 _PATIENCE = 10  # seconds for a service manager whose queue is full
 _BARRIER_PATIENCE = 30  # seconds that the service manager gets to take a message in
@@ -50,7 +50,7 @@ class Relay:
                 why = reason(error.errno or 0)
             raise SetupError(f"cannot connect to NOTIFY_SOCKET {upstream}: {why}") from error
 
-    def listen(self, directory: "Directory") -> None:
+    def listen(self, directory: "StateDirectory") -> None:
         """Make the container's socket. Raises SetupError."""
         try:
             self._bind(directory)
@@ -58,7 +58,7 @@ class Relay:
             self.close()
             raise SetupError(f"cannot make the container's notify socket: {reason(error.errno or 0)}") from error
 
-    def _bind(self, directory: "Directory") -> None:
+    def _bind(self, directory: "StateDirectory") -> None:
         folder = posix.open(
             NOTIFY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=directory.fd
         )

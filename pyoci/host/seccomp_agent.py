@@ -14,12 +14,13 @@ from pyoci import _native
 from pyoci.config.jsonio import dumps
 from pyoci.errors import SetupError, reason
 from pyoci.host import files, sockets
-from pyoci.state import parent, send_signal, wait_ended
+from pyoci.host.processes import parent, send_signal, wait_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from pyoci.record import State
 
 WHERE = "/linux/seccomp/listenerPath"
 SIGTRAP, SIGKILL, SIGCONT = 5, 9, 18
@@ -206,7 +207,7 @@ def count_filters(pid: int) -> int:
     return 0
 
 
-def process_state(state: "dict[str, Any]", pid: int, metadata: str) -> bytes:
+def process_state(state: "State", pid: int, metadata: str) -> bytes:
     """The container process state (SEC-23) of a process of the container with this state document."""
     document = {"ociVersion": state["ociVersion"], "fds": ["seccompFd"], "pid": pid}
     if metadata:

@@ -6,7 +6,7 @@ import select
 
 from pyoci import _native
 from pyoci.errors import PyociError
-from pyoci.state import reap, wait_status
+from pyoci.host.processes import reap, wait_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import _struct
 import select
 import time
 
-from pyoci import _native, state
+from pyoci import _native
 from pyoci.errors import SetupError
+from pyoci.host import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Watch:
             poll.register(foreground.signals, select.POLLIN)
         pause = _GLANCE
         while not (ready := self._heed({number for number, _ in poll.poll(pause)}, foreground)):
-            letter, flags = state.glance(pid)
+            letter, flags = processes.state_and_flags(pid)
             if letter == b"T":
                 self._resume(pidfd)
                 pause = _STOPPED_GLANCE
@@ -169,7 +170,7 @@ class Watch:
         self._stops += 1
         if self._stops > _MOST_STOPS:
             raise SetupError("the container's process was stopped again and again while it was set up")
-        state.send_signal(pidfd, _SIGCONT)
+        processes.send_signal(pidfd, _SIGCONT)
 
     def _notice_tracer(self, *, held: bool) -> None:
         if not held:

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import posix
 
-from pyoci import _native, ranges, state
+from pyoci import _native, ranges
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
@@ -39,7 +39,7 @@ from pyoci.compiler.operations import (
     sync,
 )
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
-from pyoci.host import files, hooks
+from pyoci.host import files, hooks, processes
 from pyoci.parent import explain
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records, Watch, nonsense
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyoci.cgroups.driver import Driver
     from pyoci.cgroups.systemd import Unit
     from pyoci.cgroups.units import Property
-    from pyoci.cli.log import Log
+    from pyoci.errors import Log
     from pyoci.host import resctrl
     from pyoci.host.terminal import Foreground
 
@@ -222,7 +222,7 @@ class Launch:
             self.slots[CHANNEL] = -1
         self._children.append(self.pid)
         self._pidfds.append(self.pidfd)
-        self.start_time, killed = state.birth(self.pid)
+        self.start_time, killed = processes.start_time_and_killed(self.pid)
         return killed
 
     def meanwhile(self) -> None:
@@ -246,7 +246,7 @@ class Launch:
                 return
             kind, index, step, error, detail, payload = records.take(data)
             if kind == CLONED:
-                if detail == self.pid or state.parent(detail) != posix.getpid():
+                if detail == self.pid or processes.parent(detail) != posix.getpid():
                     raise nonsense("no such process was cloned")
                 self._adopt(detail)
                 self._reach(INIT, at)
@@ -272,7 +272,9 @@ class Launch:
             posix.close(self._channel)
             self._channel = -1
         left = [
-            f"process {pid} stays until its tracer ends" for pid in self._children if state.reap(pid, PATIENCE) is None
+            f"process {pid} stays until its tracer ends"
+            for pid in self._children
+            if processes.reap(pid, PATIENCE) is None
         ]
         self._children = []
         if self._moved:
@@ -369,7 +371,7 @@ class Launch:
                 self._run(op)
         except PyociError as error:
             # a unit's cgroup goes with the child, whose own word of why it ended comes next
-            if errno_of(error) not in GONE or not state.wait_ended(self.pidfd, 0):
+            if errno_of(error) not in GONE or not processes.wait_ended(self.pidfd, 0):
                 raise
 
     def _answer(self) -> None:
@@ -387,13 +389,13 @@ class Launch:
 
     def ended(self) -> SetupError:
         """The error for a child that vanished. This kills one that has closed its end of the channel and lives on."""
-        hung_up = not state.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
+        hung_up = not processes.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
         if hung_up:
-            state.send_signal(self.pidfd, SIGKILL)
-        status = state.reap(self.pid, PATIENCE)
+            processes.send_signal(self.pidfd, SIGKILL)
+        status = processes.reap(self.pid, PATIENCE)
         self._children.remove(self.pid)
         if status is None:  # its next parent reaps it once its tracer lets go
-            status = state.wait_status(self.pid)
+            status = processes.wait_status(self.pid)
         if hung_up:
             return nonsense("it has hung up")
         how = f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
@@ -407,10 +409,10 @@ class Launch:
         self.pid = pid
         self._children.append(pid)
         self.pidfd = posix.pidfd_open(pid)
-        self.start_time = state.start_time(pid)
+        self.start_time = processes.start_time(pid)
         self._pidfds.append(self.pidfd)
         Watch().wait(pidfd, bootstrap, pidfd)
-        state.reap(bootstrap, PATIENCE)
+        processes.reap(bootstrap, PATIENCE)
         self._children.remove(bootstrap)
 
     # --- the parent's operations

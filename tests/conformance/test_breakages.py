@@ -21,8 +21,8 @@ BREAKAGES = [
         "a failing create leaves its cgroup",
         *(
             "create.py",
-            "            launch.cgroup.destroy(kill=True)\n            directory",
-            "            directory",
+            "            cgroup.destroy(kill=True)\n            self.directory",
+            "            self.directory",
         ),
         ["ERR-01"],
     ),
@@ -42,7 +42,7 @@ BREAKAGES = [
     ),
     (
         "the state does not tell the annotations",
-        *("container.py", 'if record["annotations"]:', "if not record:"),
+        *("record.py", "if self.annotations:", "if not self.id:"),
         ["ST-06"],
     ),
     (
@@ -52,12 +52,12 @@ BREAKAGES = [
     ),
     (
         "a poststart hook that fails is overlooked",
-        *("container.py", 'self._record["hooks"].get("poststart", [])', "[]"),
+        *("start.py", 'record.hooks.get("poststart", [])', "[]"),
         ["LIFE-09"],
     ),
     (
         "a running container can be deleted",
-        *("container.py", '("stopped", "created") and not force', '("stopped", "created", "running") and not force'),
+        *("delete.py", '("stopped", "created") and not force', '("stopped", "created", "running") and not force'),
         ["OP-11"],
     ),
     (
@@ -105,19 +105,19 @@ BREAKAGES = [
     (
         "poststop hooks run before the container is destroyed",
         *(
-            "container.py",
-            "        cgroup.destroy(kill=self._record",
+            "delete.py",
+            "    cgroup.destroy(kill=record.pid",
             (
-                "        self.warnings.extend(run_poststop(self._record))\n"
-                '        self._record["hooks"] = {}\n'
-                "        cgroup.destroy(kill=self._record"
+                "    container.warnings.extend(run_poststop(record))\n"
+                "    record.hooks = {}\n"
+                "    cgroup.destroy(kill=record.pid"
             ),
         ),
         ["HOOK-12"],
     ),
     (
         "every signal is SIGTERM",
-        *("container.py", "if not send_signal(pidfd, signal)", "if not send_signal(pidfd, SIGTERM)"),
+        *("kill.py", "        return send_signal(pidfd, signal)", "        return send_signal(pidfd, SIGTERM)"),
         ["OP-10"],
     ),
     (

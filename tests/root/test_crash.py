@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import state
 from pyoci.container import Container
+from pyoci.delete import delete
 from pyoci.errors import StateError
+from pyoci.host import state_directory
 from tests.support.moments import Moments
 from tests.support.runtime import PATIENCE, status_of, wait_for
 
@@ -238,10 +239,10 @@ def test_a_lock_is_waited_for(runtime, held, command):
 
 def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
     """Another process that keeps the lock is the reason of the failure; the container has ended all the same."""
-    monkeypatch.setattr(state, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(state_directory, "LOCK_TIMEOUT", 0.2)
     container = Container.load(runtime.id, root=str(runtime.root))
     with pytest.raises(StateError, match=r"cannot lock container .*: another process has held it for"):
-        container.delete(force=True)
+        delete(container, force=True)
     container.close()
     runtime.wait("stopped")
     fcntl.flock(held, fcntl.LOCK_UN)

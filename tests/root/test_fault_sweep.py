@@ -15,8 +15,11 @@ import pytest
 
 from pyoci.cli.log import Log
 from pyoci.container import Container
+from pyoci.create import CreateRequest, create
+from pyoci.delete import delete
 from pyoci.errors import HookError, PyociError, SetupError, StatusError
 from pyoci.parent import protocol
+from pyoci.start import start
 from tests.support.runtime import PATIENCE
 
 pytestmark = pytest.mark.root
@@ -145,13 +148,14 @@ class Sweep:
     def create(self):
         self.bundle.write()
         has_terminal = self.bundle.process.get("terminal")
-        return Container.create(
+        request = CreateRequest(
             self.runtime.id,
             root=str(self.runtime.root),
             bundle=str(self.bundle.folder),
             log=Log(),
             console_socket=str(self.runtime.folder / "console") if has_terminal else None,
         )
+        return create(request)
 
     def break_child(self, index):
         """Let the executor meet a verb that it does not know; -1 only counts the operations."""
@@ -204,8 +208,8 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
     config(bundle)
     sweep.break_child(-1)
     container = sweep.create()
-    container.start()
-    container.delete(force=True)
+    start(container)
+    delete(container, force=True)
     container.close()
     sweep.runtime.host.assert_clean(runtime.root)
     fds = open_descriptors()
@@ -222,20 +226,20 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
                 sweep.create()
         elif index == waits:
             container = sweep.create()  # it dies alone
-            os.waitid(os.P_PID, container._record["pid"], os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, container.record.pid, os.WEXITED | os.WNOWAIT)
             assert "stopped" == container.status()
             with pytest.raises(StatusError, match="stopped"):
-                container.start()
+                start(container)
             container.close()
             container = Container.load(runtime.id, root=str(runtime.root))
-            container.delete()
+            delete(container)
             container.close()
             sweep.assert_clean(fds)
             continue
         else:
             container = sweep.create()
             with pytest.raises(kind) as failure:
-                container.start()
+                start(container)
             container.close()
         message = str(failure.value)
         assert where == failure.value.where, what
@@ -251,7 +255,7 @@ def test_every_operation_of_the_parent(sweep, runtime, bundle, config):
     config(bundle)
     sweep.break_parent(-1)
     container = sweep.create()
-    container.delete(force=True)
+    delete(container, force=True)
     container.close()
     sweep.runtime.host.assert_clean(runtime.root)
     fds = open_descriptors()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pyoci.container import Container
+from pyoci.delete import delete
 from pyoci.host import files
-from pyoci.state import Directory
+from pyoci.host.state_directory import StateDirectory
 from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
 
 pytestmark = pytest.mark.root
@@ -232,7 +233,7 @@ def test_delete_closes_every_descriptor(runtime, bundle):
     bundle.program("sleep", 100)
     runtime.create()
     before = os.listdir("/proc/self/fd")
-    Container.load(runtime.id, root=str(runtime.root)).delete(force=True)
+    delete(Container.load(runtime.id, root=str(runtime.root)), force=True)
     assert before == os.listdir("/proc/self/fd")
 
 
@@ -271,10 +272,10 @@ def test_old_record_renamed_meanwhile(runtime, old, monkeypatch):
             (old / name).rename(old / "record.json")
         return read(name, *rest)
 
-    directory = Directory.open(str(runtime.root), runtime.id)
+    directory = StateDirectory.open(str(runtime.root), runtime.id)
     monkeypatch.setattr(files, "read", rename_first)
     try:
-        assert runtime.id == directory.load()["id"]
+        assert runtime.id == directory.load().id
     finally:
         directory.close()
 

@@ -21,6 +21,7 @@ from pyoci.compiler._syscalls import COLUMNS, NAMES
 from pyoci.container import Container
 from pyoci.errors import SetupError
 from pyoci.host import sockets
+from pyoci.start import start
 from tests.root.test_crash import Moments, assert_removable, settle
 from tests.support.agent import ARCHITECTURE, CONTINUE, IOCTL_RECV, IOCTL_SEND, NOTIF, RESPONSE, Agent
 from tests.support.hostile import AT_ONCE
@@ -694,7 +695,7 @@ def test_its_parent_hears_of_its_end(runtime, bundle):
     assert "created\n" == parent.stdout.readline()
     container = Container.load(runtime.id, root=str(runtime.root))
     with pytest.raises(SetupError, match="cannot connect to seccomp agent"):
-        container.start()
+        start(container)
     container.close()
     assert ([parent.stdout], [], []) == select.select([parent.stdout], [], [], PATIENCE)
     assert f"{int(signal.SIGKILL)}\n" == parent.communicate(timeout=PATIENCE)[0]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyoci.cli.log import Log
-from pyoci.container import Container
+from pyoci.create import CreateRequest, create
+from pyoci.start import start
 from tests.support.runtime import PATIENCE, parse_status, status_of
 
 pytestmark = pytest.mark.root
@@ -593,8 +594,9 @@ def test_caller_may_be_threaded(runtime, bundle):
     for thread in threads:
         thread.start()
     try:
-        container = Container.create(runtime.id, root=str(runtime.root), bundle=str(bundle.folder), log=Log())
-        container.start()
+        request = CreateRequest(runtime.id, root=str(runtime.root), bundle=str(bundle.folder), log=Log())
+        container = create(request)
+        start(container)
         container.close()
         assert "running" == runtime.state()["status"]
         assert before + 3 == threading.active_count()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import state
 from pyoci.cgroups import cgroupfs, systemd, units
 from pyoci.cgroups.resources import Write
 from pyoci.cgroups.systemd import Unit
@@ -19,6 +18,9 @@ from pyoci.container import Container
 from pyoci.dbus import connection, wire
 from pyoci.dbus.connection import Bus
 from pyoci.errors import CgroupError
+from pyoci.host import processes
+from pyoci.kill import kill
+from pyoci.record import Record
 from tests.support.runtime import wait_for
 
 JOB = "/org/freedesktop/systemd1/job/7"
@@ -558,10 +560,11 @@ def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
     planned = Unit("/sys/fs/cgroup", "/a.slice/x-y.scope", 0, "x-y.scope", "unix:path=/none", user=False)
     child = subprocess.Popen(["sleep", "100"])
     try:
-        record = {"pid": child.pid, "startTime": state.start_time(child.pid), "bootId": state.boot_id()}
-        record |= {"status": "created", "sharesPids": False, "cgroup": planned.to_dict()}
+        record = Record("x", "/x", rootfs="/x", created="", status="created", cgroup=planned.to_dict())
+        record.pid, record.start_time = child.pid, processes.start_time(child.pid)
+        record.boot_id = processes.boot_id()
 
-        Container(None, record).kill(signal_.SIGTERM, all=everyone)
+        kill(Container(None, record), signal_.SIGTERM, all=everyone)
 
         assert -signal_.SIGTERM == child.wait(60)
     finally:

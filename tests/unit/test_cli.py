@@ -3,13 +3,12 @@
 import json
 import os
 import re
-import sys
-import types
 
 import pytest
 
 from pyoci import cli
 from pyoci.cli import usage
+from pyoci.create import CreateRequest
 from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
 
 STATES = [
@@ -35,9 +34,9 @@ STATES = [
 
 
 class FakeContainer:
-    """Records what it is asked to do."""
+    """Records what the command line asks of the package."""
 
-    calls: list
+    calls: list[tuple[object, ...]]
     error: BaseException | None
 
     def __init__(self, id):
@@ -55,44 +54,41 @@ class FakeContainer:
             raise cls.error
 
     @classmethod
-    def create(cls, id, **options):
-        cls._record("create", id, options)
-        return cls(id)
-
-    @classmethod
-    def run(cls, id, **options):
-        cls._record("run", id, options)
-        return 128 + 15
-
-    @classmethod
     def load(cls, id, *, root):
         cls._record("load", id, root)
         return cls(id)
-
-    def start(self):
-        self._record("start", self.id)
-
-    def kill(self, signal, *, all):
-        self._record("kill", self.id, signal, all)
-
-    def delete(self, *, force):
-        self._record("delete", self.id, force)
 
     def state(self):
         return STATES[0] | {"annotations": {}}
 
 
+def options_of(request: CreateRequest) -> dict[str, object]:
+    """What a request for create or run says, besides the id."""
+    return {name: getattr(request, name) for name in CreateRequest.__slots__ if name != "id"}
+
+
 @pytest.fixture(autouse=True)
 def container(monkeypatch):
-    """A stand-in for pyoci.container."""
-    module = types.ModuleType("pyoci.container")
-    module.Container = type("Container", (FakeContainer,), {"calls": [], "error": None})
-    module.list_all = lambda root, must_exist=False: (STATES, [])
-    monkeypatch.setitem(sys.modules, "pyoci.container", module)
-    monkeypatch.setattr("pyoci.container", module, raising=False)
-    monkeypatch.delitem(os.environ, "XDG_RUNTIME_DIR", raising=False)
+    """Stand-ins for what commands call."""
+    fake = type("Container", (FakeContainer,), {"calls": [], "error": None})
+
+    def create(request):
+        fake._record("create", request.id, options_of(request))
+
+    def run(request, **options):
+        fake._record("run", request.id, options_of(request) | options)
+        return 128 + 15
+
+    monkeypatch.setattr("pyoci.create.create", create)
+    monkeypatch.setattr("pyoci.run.run", run)
+    monkeypatch.setattr("pyoci.start.start", lambda it: fake._record("start", it.id))
+    monkeypatch.setattr("pyoci.kill.kill", lambda it, signal, **to: fake._record("kill", it.id, signal, to["all"]))
+    monkeypatch.setattr("pyoci.delete.delete", lambda it, *, force: fake._record("delete", it.id, force))
+    monkeypatch.setattr("pyoci.container.Container", fake)
+    monkeypatch.setattr("pyoci.container.list_all", lambda root, must_exist=False: (STATES, []))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(cli.posix, "environ", {})
-    return module.Container
+    return fake
 
 
 @pytest.fixture
@@ -271,13 +267,13 @@ def test_warnings_are_told(verb, pyoci, container):
     assert (0, "", expected) == pyoci(verb, "warns")
 
 
-def test_warnings_come_before_the_error(pyoci, container):
+def test_warnings_come_before_the_error(pyoci, monkeypatch):
     """The error stays the last line."""
 
-    def fail(self):
+    def fail(container):
         raise StatusError("cannot start")
 
-    container.start = fail
+    monkeypatch.setattr("pyoci.start.start", fail)
 
     assert ["warning: /hooks", "cannot start"] == [line[:15] for line in pyoci("start", "warns")[2].splitlines()]
 
@@ -374,7 +370,7 @@ def test_list_of_ids(pyoci):
 
 def test_list_of_nothing(pyoci, monkeypatch):
     """A table has its header, JSON is an empty array."""
-    monkeypatch.setattr(sys.modules["pyoci.container"], "list_all", lambda root, must_exist: ([], []))
+    monkeypatch.setattr("pyoci.container.list_all", lambda root, must_exist: ([], []))
 
     assert "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n" == pyoci("list")[1]
     assert "[]\n" == pyoci("list", "-f", "json")[1]

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pyoci import _native, state
+from pyoci import _native
 from pyoci.compiler.create import Host, Options, compile_container
 from pyoci.compiler.exec import Running, compile_exec
 from pyoci.compiler.operations import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY, encode, sync
-from pyoci.container import Container
 from pyoci.errors import PyociError, SetupError
-from pyoci.host import net_devices
+from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
+from pyoci.record import Record, StartOperation
+from pyoci.start import reports_success
 
 PLANS = Path(__file__).parents[1] / "plans"
 HOST = Host("x86_64", "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
@@ -236,15 +237,13 @@ def test_order():
 def test_forged_results(seed):
     """`start` reads records from a FIFO: whatever is in it, that is a result or one clear error."""
     forger = Forger(seed)
-    container = Container(None, {
-        "process": ["true"],
-        "startOps": {str(n): {"verb": verb, "where": "/hooks/startContainer/0", "s1": "/x", "timeout": 0}
-                     for n, verb in ((50, "wait_start"), (51, "run_hook"), (52, "load_seccomp"), (53, "exec"))},
-    })  # fmt: skip
+    verbs = {50: "wait_start", 51: "run_hook", 52: "load_seccomp", 53: "exec"}
+    operations = {n: StartOperation(verb, "/hooks/startContainer/0", "/x", 0) for n, verb in verbs.items()}
+    made = Record("x", "/x", rootfs="/x", created="", cgroup={}, args=["true"], start_operations=operations)
     for _ in range(SEQUENCES):
         parts = forger.sequence([(record(EXEC, 52), 0), (record(FAILED, 53, 39, 2), 0)], 54)
         with contextlib.suppress(PyociError):
-            assert container._hear(b"".join(message for message, _ in parts)) in (True, False)
+            assert reports_success(made, b"".join(message for message, _ in parts)) in (True, False)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -296,7 +295,7 @@ def test_abort_tells_everything_that_stays(monkeypatch):
     """A process that its tracer keeps, and a network device: one does not hide the other."""
     made, theirs = begun("/bin/sleep", "1000")
     os.close(theirs)
-    monkeypatch.setattr(state, "reap", lambda pid, seconds: None)
+    monkeypatch.setattr(processes, "reap", lambda pid, seconds: None)
     monkeypatch.setattr(net_devices, "bring_back", lambda moved, network: ["cannot bring eth0 back"])
     made._moved = [{}]
     assert [f"process {made.pid} stays until its tracer ends", "cannot bring eth0 back"] == made.abort()
@@ -329,7 +328,7 @@ def test_forged_answers():
             socket.send_fds(peer, [answer], [1] * generator.choice((0, 0, 1, 3)))
         pid, pidfd = _native.launch(ops, pool, vectors, slots, theirs, 0, -1, ours)
         os.close(theirs)
-        assert state.wait_ended(pidfd, 60)
+        assert processes.wait_ended(pidfd, 60)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         good = all(answer[:1] == b"\1" for answer in answers)

@@ -26,7 +26,8 @@ CORE = """
 
 ALWAYS = """
     errno fcntl select time _struct
-    pyoci.host pyoci.cli pyoci.cli.commands pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files pyoci.state pyoci.container
+    pyoci.host pyoci.cli pyoci.cli.commands pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files
+    pyoci.container pyoci.record pyoci.host.processes pyoci.host.state_directory pyoci.host.state_root
     pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.cgroupfs pyoci.cgroups.hierarchy
     pyoci.cgroups.controllers pyoci.cgroups.freezer pyoci.cgroups.takeover
     pyoci.config pyoci.config.jsonio pyoci.config.text pyoci.linux
@@ -34,7 +35,7 @@ ALWAYS = """
 
 CREATION = """
     itertools math pyoci.pointer pyoci.ranges pyoci.host.hooks pyoci.cgroups.resources
-    pyoci.parent pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
+    pyoci.parent pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.delete pyoci.handover pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
     pyoci.cgroups.device_filter pyoci.cgroups.device_program
     pyoci.config._validator pyoci.config.checks pyoci.config.constants pyoci.config.messages
     pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.bpf pyoci.compiler.create pyoci.compiler.devices pyoci.compiler.hooks
@@ -44,13 +45,13 @@ CREATION = """
 
 COMMANDS = {
     "create": CREATION,
-    "run": CREATION,
+    "run": CREATION + "pyoci.run pyoci.start",
     "exec": CREATION + "pyoci.exec pyoci.compiler.exec",
-    "start": "pyoci.parent pyoci.parent.conversation",
+    "start": "pyoci.start pyoci.delete pyoci.parent pyoci.parent.conversation",
     "state": "",
     "list": "",
-    "kill": "pyoci.cli.signals",
-    "delete": "pyoci.cli.signals",
+    "kill": "pyoci.kill pyoci.cli.signals",
+    "delete": "pyoci.delete",
 }
 
 # Writes the names of the loaded modules to $MODULES when the command has ended.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyoci.host.sd_notify import Relay
-from pyoci.state import NOTIFY, Directory
+from pyoci.host.state_directory import NOTIFY, StateDirectory
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def relay(tmp_path: Path, manager: socket.socket) -> Iterator[Relay]:
     """A relay with the container's socket."""
     (tmp_path / "box" / NOTIFY).mkdir(parents=True)
     made = Relay(str(tmp_path / "manager"), [])
-    directory = Directory(str(tmp_path), -1, "box", os.open(tmp_path / "box", os.O_RDONLY))
+    directory = StateDirectory(str(tmp_path), -1, "box", os.open(tmp_path / "box", os.O_RDONLY))
     made.listen(directory)
     os.close(directory.fd)
     yield made

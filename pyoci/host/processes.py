@@ -1,0 +1,176 @@
+"""Processes of the host, by pid: what /proc/PID/stat says about them, how to signal them and how to wait for them.
+
+A pid alone can pass to another process. So the runtime identifies a process by its pid, its start time and the id of
+the boot, and signals it through a pidfd.
+"""
+
+import errno
+import posix
+import select
+import time
+
+from pyoci import _native
+from pyoci.errors import StateError, reason
+from pyoci.host import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Identity(Protocol):
+        """What identifies a process beyond the reuse of its pid, which is -1 for a process that never existed."""
+
+        pid: int
+        start_time: int
+        boot_id: str
+
+
+TRACER_TIMEOUT = 2  # seconds in which a tracer has to release a process that has ended
+_SIGKILL = 9
+_PF_EXITING = 4
+# The process does not exist. If the number is that of a thread, pidfd_open(2) fails with EINVAL or ENOENT.
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+
+
+# --- looking at a process
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 if it does not exist."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def start_time_and_killed(pid: int) -> "tuple[int, bool]":
+    """Return the start time of a process that was just cloned, and whether SIGKILL has already reached it."""
+    fields = _stat(pid)
+    if not fields:
+        return 0, False
+    return int(fields[19]), _is_killed(fields)
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is exiting or gone. An exiting process may have closed some of its descriptors."""
+    fields = _stat(pid)
+    return not fields or bool(int(fields[6]) & _PF_EXITING)
+
+
+def state_and_flags(pid: int) -> "tuple[bytes, int]":
+    """Return the state letter of a process and its flags, as in /proc/PID/stat; (b"", 0) if it does not exist."""
+    fields = _stat(pid)
+    return (fields[0], int(fields[6])) if fields else (b"", 0)
+
+
+def parent(pid: int) -> int:
+    """Return the pid of the parent; 0 if the process does not exist or its parent is in another pid namespace."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def wait_status(pid: int) -> int:
+    """Return the wait status of a child that has ended but that its tracer still holds; 0 if it can't be read."""
+    fields = _stat(pid)
+    return int(fields[49]) if fields else 0
+
+
+def boot_id() -> str:
+    """Return the id of this boot. A pid and a start time mean nothing in another one."""
+    return files.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def _stat(pid: int) -> "list[bytes]":
+    """Return the fields of /proc/PID/stat from the third one, the state; [] if the process does not exist."""
+    try:
+        data = files.read(f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return data[data.rindex(b")") + 2 :].split()  # the name in parentheses may contain anything
+
+
+def _is_killed(fields: "list[bytes]") -> bool:
+    """Whether SIGKILL is pending or was delivered."""
+    return bool(int(fields[28]) >> (_SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == _SIGKILL
+
+
+# --- opening, signalling and waiting
+
+
+def open_process(identity: "Identity", *, lasting: bool = False) -> int:
+    """Open a pidfd of the process; -1 if it has ended or never existed.
+
+    The identity is verified after the pidfd was opened. With `lasting`, this also returns -1 for a process that is
+    certain to end. Raises StateError if the process can't be examined, since a live one must not pass for an ended one.
+    """
+    if identity.pid < 0:
+        return -1
+    try:
+        fd = posix.pidfd_open(identity.pid)
+    except OSError as error:
+        if error.errno in _NO_PROCESS:
+            return -1
+        raise StateError(f"cannot open process {identity.pid}: {reason(error.errno or 0)}") from error
+    try:
+        same = _is_alive(fd, identity, lasting=lasting)
+    except OSError as error:
+        posix.close(fd)
+        raise StateError(f"cannot read the status of process {identity.pid}: {reason(error.errno or 0)}") from error
+    if same:
+        return fd
+    posix.close(fd)
+    return -1
+
+
+def _is_alive(fd: int, identity: "Identity", *, lasting: bool) -> bool:
+    """Whether `fd` refers to the identified process, and that is alive."""
+    fields = _stat(identity.pid)
+    if not fields or int(fields[19]) != identity.start_time or boot_id() != identity.boot_id:
+        return False
+    # If only the first thread has exited, the process lives on in the others.
+    if lasting and (_is_killed(fields) or (int(fields[6]) & _PF_EXITING and int(fields[17]) <= 1)):
+        return False
+    return not wait_ended(fd, 0)  # false for a zombie, but not while other threads of it live
+
+
+def open_pid(pid: int) -> int:
+    """Open a pidfd of whichever process has this pid now; -1 if none has."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError:
+        return -1
+
+
+def send_signal(pidfd: int, signal: int) -> bool:
+    """Signal a process; return False if it has ended."""
+    try:
+        _native.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_ended(pidfd: int, seconds: float) -> bool:
+    """Wait until a process has ended; return False after `seconds`."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def reap(pid: int, seconds: float) -> "int | None":
+    """Reap a child that ends within `seconds`, and return its wait status.
+
+    Returns None if the child does not end, or if its tracer holds it for TRACER_TIMEOUT seconds after its end.
+    This polls, because the kernel has no event for a tracer that releases a process.
+    """
+    pidfd = posix.pidfd_open(pid)
+    timeout = TRACER_TIMEOUT if wait_ended(pidfd, seconds) else 0
+    posix.close(pidfd)
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        reaped, status = posix.waitpid(pid, posix.WNOHANG)
+        if reaped:
+            return status
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)

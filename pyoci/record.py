@@ -1,0 +1,329 @@
+"""What record.json says about a container, the state document that commands and hooks get from it, and exec.json.
+
+create writes both files, and no later command reads the bundle again. Other versions of pyoci read them: these classes
+know the keys, and check their types once, when a file is read.
+"""
+
+import time
+
+from pyoci.config.jsonio import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NotRequired, TypedDict
+
+    class Hook(TypedDict):
+        """A hook of config.json, as create has copied it."""
+
+        path: str
+        args: NotRequired[list[str]]
+        env: NotRequired[list[str]]
+        timeout: NotRequired[int]
+
+    class State(TypedDict):
+        """The state document (runtime.md "State")."""
+
+        ociVersion: str
+        id: str
+        pid: int
+        status: str
+        bundle: str
+        annotations: NotRequired[dict[str, str]]
+
+    _SystemdScope = TypedDict("_SystemdScope", {"systemd-scope": NotRequired[str]})
+
+    class ExtendedState(State, _SystemdScope):
+        """The state document with runc's additions, and the unit of a container under systemd, as in crun."""
+
+        rootfs: str
+        created: str
+        owner: str
+
+
+SPEC_VERSION = "1.3.0"
+
+
+class Listener:
+    """The agent that gets the listener of the container's seccomp filter (SCMP_ACT_NOTIFY).
+
+    `path` is its socket, `metadata` is sent along. `filters` is how many filters the process has before it loads its
+    own; None in a record of an earlier version.
+    """
+
+    __slots__ = ("filters", "metadata", "path")
+
+    def __init__(self, path: str, metadata: str, filters: "int | None" = None) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.filters = filters
+
+    @classmethod
+    def from_dict(cls, data: "dict[str, Any]") -> "Listener":
+        """Read it from the record. Raises ValueError."""
+        filters = data.get("filters")
+        _require(data, {"path": str, "metadata": str})
+        if filters is not None and type(filters) is not int:
+            raise ValueError("filters")
+        return cls(data["path"], data["metadata"], filters)
+
+    def to_dict(self) -> "dict[str, object]":
+        """Return it as the record has it."""
+        found: dict[str, object] = {"path": self.path, "metadata": self.metadata}
+        return found if self.filters is None else {**found, "filters": self.filters}
+
+
+class StartOperation:
+    """An operation of the plan that runs during `start`: what an error message about it needs."""
+
+    __slots__ = ("s1", "timeout", "verb", "where")
+
+    def __init__(self, verb: str, where: str, s1: str, timeout: int) -> None:
+        self.verb = verb
+        self.where = where
+        self.s1 = s1
+        self.timeout = timeout
+
+    @classmethod
+    def from_dict(cls, data: "dict[str, Any]") -> "StartOperation":
+        """Read it from the record. Raises ValueError."""
+        _require(data, {"verb": str, "where": str, "s1": str, "timeout": int})
+        return cls(data["verb"], data["where"], data["s1"], data["timeout"])
+
+    def to_dict(self) -> "dict[str, object]":
+        """Return it as the record has it."""
+        return {"verb": self.verb, "where": self.where, "s1": self.s1, "timeout": self.timeout}
+
+
+class ExecSettings:
+    """What exec.json says: the part of config.json that every process of the container gets.
+
+    process          the container's own, whose values a process.json may leave out
+    linux            personality and memoryPolicy
+    keyring          the container has a session keyring of its own
+    seccomp_flags    None without a filter; its program is in a file beside
+    """
+
+    __slots__ = ("keyring", "linux", "process", "seccomp_flags")
+
+    def __init__(
+        self, process: "dict[str, Any]", linux: "dict[str, Any]", *, keyring: bool, seccomp_flags: "int | None" = None
+    ) -> None:
+        self.process = process
+        self.linux = linux
+        self.keyring = keyring
+        self.seccomp_flags = seccomp_flags
+
+    @classmethod
+    def from_dict(cls, data: "dict[str, Any]") -> "ExecSettings":
+        """Check the types of settings that were read as JSON. Raises ValueError."""
+        _require(data, {"process": dict, "linux": dict, "keyring": bool})
+        if "seccomp" not in data:
+            return cls(data["process"], data["linux"], keyring=data["keyring"])
+        _require(data["seccomp"], {"flags": int})
+        return cls(data["process"], data["linux"], keyring=data["keyring"], seccomp_flags=data["seccomp"]["flags"])
+
+    def to_dict(self) -> "dict[str, object]":
+        """Return the settings as JSON has them."""
+        seccomp = {} if self.seccomp_flags is None else {"seccomp": {"flags": self.seccomp_flags}}
+        return {"process": self.process, "linux": self.linux, "keyring": self.keyring, **seccomp}
+
+
+class Record:
+    """What commands after create know about a container.
+
+    id, oci_version, bundle, rootfs, annotations, hooks    from config.json
+    args                the program's arguments; [] if config.json has no process
+    status              `creating` until create has committed the container, then `created`; the rest is found out
+    pid                 of init; -1 before it exists
+    start_time, boot_id with the pid they identify init
+    created             when create began, RFC 3339
+    notify              the container has a socket for sd_notify
+    shares_pids         init is in a pid namespace that the container did not create
+    cgroup, rdt         what cgroups.from_dict and host.resctrl read, each in its own format
+    listener            None without SCMP_ACT_NOTIFY
+    start_operations    by their number in the plan
+    """
+
+    __slots__ = (
+        *("annotations", "args", "boot_id", "bundle", "cgroup", "created", "hooks", "id", "listener", "notify"),
+        *("oci_version", "other", "owner", "pid", "rdt", "rootfs", "shares_pids", "start_operations", "start_time"),
+        "status",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        bundle: str,
+        *,
+        rootfs: str,
+        created: str,
+        cgroup: "dict[str, Any]",
+        status: str = "creating",
+        pid: int = -1,
+        start_time: int = 0,
+        boot_id: str = "",
+        oci_version: str = "",
+        owner: str = "",
+        annotations: "dict[str, str] | None" = None,
+        hooks: "dict[str, list[Hook]] | None" = None,
+        args: "list[str] | None" = None,
+        notify: bool = False,
+        shares_pids: bool = False,
+        rdt: "dict[str, Any] | None" = None,
+        listener: "Listener | None" = None,
+        start_operations: "dict[int, StartOperation] | None" = None,
+        other: "dict[str, object] | None" = None,
+    ) -> None:
+        self.id = id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.created = created
+        self.cgroup = cgroup
+        self.status = status
+        self.pid = pid
+        self.start_time = start_time
+        self.boot_id = boot_id
+        self.oci_version = oci_version
+        self.owner = owner
+        self.annotations = annotations or {}
+        self.hooks = hooks or {}
+        self.args = args or []
+        self.notify = notify
+        self.shares_pids = shares_pids
+        self.rdt = rdt or {}
+        self.listener = listener
+        self.start_operations = start_operations or {}
+        self.other = other or {}  # keys of another version, which a saved record keeps
+
+    @classmethod
+    def from_dict(cls, data: "dict[str, Any]") -> "Record":
+        """Check the types of a record that was read as JSON. Raises ValueError."""
+        _require(data, _TYPES)
+        pid: int = data["pid"]
+        if pid != -1 and not 0 < pid < 1 << 31:
+            raise ValueError("pid")
+        for entries in data["hooks"].values():
+            if type(entries) is not list or not all(map(_is_hook, entries)):
+                raise ValueError("hooks")
+        return cls(
+            data["id"],
+            data["bundle"],
+            rootfs=data["rootfs"],
+            created=data["created"],
+            cgroup=data["cgroup"],
+            status=data["status"],
+            pid=pid,
+            start_time=data["startTime"],
+            boot_id=data["bootId"],
+            oci_version=str(data.get("ociVersion", "")),
+            owner=data["owner"],
+            annotations=data["annotations"],
+            hooks=data["hooks"],
+            args=data["process"],
+            notify=bool(data.get("notify")),
+            shares_pids=data["sharesPids"],
+            rdt=data["rdt"],
+            listener=Listener.from_dict(data["listener"]) if data["listener"] else None,
+            start_operations={_number(key): StartOperation.from_dict(op) for key, op in data["startOps"].items()},
+            other={key: value for key, value in data.items() if key not in _KEYS},
+        )
+
+    def to_dict(self) -> "dict[str, object]":
+        """Return the record as JSON has it."""
+        return {
+            "id": self.id,
+            "ociVersion": self.oci_version,
+            "status": self.status,
+            "pid": self.pid,
+            "startTime": self.start_time,
+            "bootId": self.boot_id,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+            "owner": self.owner,
+            "annotations": self.annotations,
+            "hooks": self.hooks,
+            "process": self.args,
+            "notify": self.notify,
+            "sharesPids": self.shares_pids,
+            "cgroup": self.cgroup,
+            "rdt": self.rdt,
+            "listener": self.listener.to_dict() if self.listener is not None else {},
+            "startOps": {str(index): operation.to_dict() for index, operation in self.start_operations.items()},
+            **self.other,
+        }
+
+    def state(self, status: str, pid: "int | None" = None) -> "State":
+        """Return the specification's state document, with the pid that its reader sees, if that is not the host's."""
+        its = self.pid if pid is None else pid
+        document: State = {
+            "ociVersion": SPEC_VERSION,
+            "id": self.id,
+            "pid": 0 if status == "stopped" else max(its, 0),
+            "status": status,
+            "bundle": self.bundle,
+        }
+        if self.annotations:
+            document["annotations"] = self.annotations
+        return document
+
+    def extended_state(self, status: str) -> "ExtendedState":
+        """Return the state document of `pyoci state`."""
+        unit = self.cgroup.get("unit")
+        document: ExtendedState = {
+            **self.state(status),  # type: ignore[typeddict-item]  # to mypy, a State may have more keys
+            "rootfs": self.rootfs,
+            "created": self.created,
+            "owner": self.owner,
+        }
+        if unit:
+            document["systemd-scope"] = unit
+        return document
+
+    def state_json(self, status: str, pid: "int | None" = None) -> bytes:
+        """Return the state document as hooks read it from standard input."""
+        return dumps(self.state(status, pid)).encode("utf-8", "surrogateescape")
+
+
+_TYPES = {
+    "annotations": dict, "bootId": str, "bundle": str, "cgroup": dict, "created": str, "hooks": dict, "id": str,
+    "listener": dict, "owner": str, "pid": int, "process": list, "rdt": dict, "rootfs": str, "sharesPids": bool,
+    "startOps": dict, "startTime": int, "status": str,
+}  # fmt: skip
+# Keys that earlier versions did not write, and the two that belong to the state directory.
+_KEYS = frozenset((*_TYPES, "ociVersion", "notify", "pyoci", "fifos"))
+
+
+def _require(data: "dict[str, Any]", types: "Mapping[str, type]") -> None:
+    """Raise ValueError unless every key is there, with its type. A bool is not an int here."""
+    if type(data) is not dict:
+        raise ValueError("expected an object")
+    for key, kind in types.items():
+        if type(data.get(key)) is not kind:
+            raise ValueError(key)
+
+
+def _is_hook(entry: "Any") -> bool:
+    """Whether this is a hook as create writes it."""
+    if type(entry) is not dict or type(entry.get("path")) is not str or type(entry.get("timeout", 0)) is not int:
+        return False
+    lists = entry.get("args", []), entry.get("env", [])
+    return all(type(texts) is list and all(type(text) is str for text in texts) for texts in lists)
+
+
+def _number(key: str) -> int:
+    """The number of an operation, which is a JSON key. Raises ValueError."""
+    if not (key.isascii() and key.isdigit()) or len(key) > 9:
+        raise ValueError("startOps")
+    return int(key)
+
+
+def now() -> str:
+    """Return the time as RFC 3339 with nanoseconds, in UTC."""
+    nanoseconds = time.time_ns()
+    year, month, day, hour, minute, second = time.gmtime(nanoseconds // 1_000_000_000)[:6]
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds % 1_000_000_000:09}Z"
+
+
+__all__ = ["ExecSettings", "Listener", "Record", "StartOperation", "now"]
