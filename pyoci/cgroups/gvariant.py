@@ -1,6 +1,6 @@
-"""Values in GVariant's text format, as annotations write systemd's properties: `'a'`, `uint64 5`, `['b', 'c']`, `true`.
+"""Values in GVariant's text format, which annotations use for systemd's properties: `'a'`, `uint64 5`, `['b', 'c']`.
 
-Pure. Implements the text format that GLib documents, for the types that D-Bus has: no maybes, no placeholders.
+Pure. Implements the text format that GLib documents, for the types of D-Bus: without maybes and placeholders.
 """
 
 from pyoci.dbus.wire import Variant, dictionary, types
@@ -22,12 +22,12 @@ _RANGES = {
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _NUMBER = frozenset("+-.0123456789abcdefxABCDEFX")
-_DEEPEST = 16
-_LONGEST_TYPE = 255
+_MAX_DEPTH = 16
+_MAX_TYPE = 255  # characters
 
 
 def parse(text: str) -> Variant:
-    """The value of `text`, which has to be all of it. Raises ValueError, which says what is wrong."""
+    """Parse `text`, a single value. Raises ValueError with the reason."""
     parser = _Parser(text)
     literal = parser.literal()
     if parser.peek():
@@ -37,35 +37,36 @@ def parse(text: str) -> Variant:
 
 def _with_type(literal: "_Literal") -> Variant:
     signature = literal.type_()
-    if len(signature) > _LONGEST_TYPE:
-        raise ValueError(f"its type is longer than {_LONGEST_TYPE} characters")
-    list(types(signature))  # which of parts that are types may not be one
+    if len(signature) > _MAX_TYPE:
+        raise ValueError(f"its type is longer than {_MAX_TYPE} characters")
+    list(types(signature))  # valid parts can make an invalid type
     return Variant(signature, literal.as_(signature))
 
 
 class _Literal:
-    """A value whose type may be open until its neighbours are known: a number in an array of `uint64 1, 2`.
+    """A value whose type may depend on its neighbours: 2 in the array `[uint64 1, 2]`.
 
-    `fixed` is the type if the text says so, `usual` the one it has otherwise; `build` makes the value of a type.
+    fixed    the type that the text determines, or ""
+    default  the type otherwise
+    build    makes the value of a type
     """
 
-    def __init__(self, usual: str, build: "Callable[[str], Any]", fixed: str = "", members: "Any" = ()) -> None:
-        self.usual = usual
+    def __init__(self, default: str, build: "Callable[[str], Any]", fixed: str = "") -> None:
+        self.default = default
         self.build = build
         self.fixed = fixed
-        self.members = members
 
     def type_(self) -> str:
-        return self.fixed or self.usual
+        return self.fixed or self.default
 
     def as_(self, signature: str) -> "Any":
         if self.fixed and self.fixed != signature:
-            raise ValueError(f"a value of type `{self.fixed}` where one of type `{signature}` belongs")
+            raise ValueError(f"expected a value of type `{signature}`, found one of type `{self.fixed}`")
         return self.build(signature)
 
 
 class _Parser:
-    """Recursive descent over the text."""
+    """A recursive descent parser."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -73,14 +74,14 @@ class _Parser:
         self._depth = 0
 
     def peek(self) -> str:
-        """The next character that is no blank, "" at the end."""
+        """Skip blanks and return the next character, "" at the end."""
         while self.text[self.at : self.at + 1].isspace():
             self.at += 1
         return self.text[self.at : self.at + 1]
 
     def literal(self) -> _Literal:
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             raise ValueError("nested too deep")
         character = self.peek()
         if character in ("'", '"'):
@@ -116,7 +117,7 @@ class _Parser:
         self.at += 1
 
     def _list(self, end: str) -> "list[_Literal]":
-        """The literals up to `end`, with commas between."""
+        """Parse literals separated by commas, up to `end`."""
         self.at += 1
         found: list[_Literal] = []
         while self.peek() != end:
@@ -131,23 +132,23 @@ class _Parser:
 
         def build(signature: str) -> "Any":
             if signature[0] != "a" or signature[1] == "{":
-                raise ValueError(f"an array where a value of type `{signature}` belongs")
+                raise ValueError(f"expected a value of type `{signature}`, found an array")
             return [member.as_(signature[1:]) for member in members]
 
         if not members:
-            return _Literal("as", build)  # which systemd takes for the empty one of most of its lists
+            return _Literal("as", build)  # systemd accepts it as the empty value of most of its lists
         element = _common(members)
         return _Literal("a" + element, build, "a" + element if any(member.fixed for member in members) else "")
 
     def _tuple(self) -> _Literal:
         members = self._list(")")
         if not members:
-            raise ValueError("a tuple without members")
+            raise ValueError("a tuple needs members")
 
         def build(signature: str) -> "Any":
             parts = list(types(signature[1:-1])) if signature[0] == "(" else []
             if len(parts) != len(members):
-                raise ValueError(f"a tuple of {len(members)} where a value of type `{signature}` belongs")
+                raise ValueError(f"expected a value of type `{signature}`, found a tuple of {len(members)}")
             return tuple(member.as_(part) for member, part in zip(members, parts, strict=True))
 
         return _Literal(f"({''.join(member.type_() for member in members)})", build)
@@ -171,14 +172,14 @@ class _Parser:
 
         def build(signature: str) -> "Any":
             if signature[:2] != "a{":
-                raise ValueError(f"a dictionary where a value of type `{signature}` belongs")
+                raise ValueError(f"expected a value of type `{signature}`, found a dictionary")
             key, value = types(signature[2:-1])
             return dictionary(key, [(k.as_(key), v.as_(value)) for k, v in zip(keys, values, strict=True)])
 
         return _Literal(f"a{{{kind}{_common(values)}}}", build)
 
     def _annotated(self) -> _Literal:
-        """`@TYPE VALUE`."""
+        """Parse `@TYPE VALUE`."""
         start = self.at + 1
         end = start
         while self.text[end : end + 1] and not self.text[end].isspace():
@@ -198,7 +199,7 @@ class _Parser:
         return _Literal(signature, _only(signature, value), signature)
 
     def _word(self) -> _Literal:
-        """`true`, `false`, or the name of a type and a value."""
+        """Parse `true`, `false`, or a type's name with a value."""
         start = self.at
         while self.text[self.at : self.at + 1] and self.text[self.at] in _LETTERS:
             self.at += 1
@@ -224,7 +225,7 @@ class _Parser:
             if "." in token or ("e" in digits and not digits.startswith("0x")):
                 real = float(token)
                 return _Literal("d", _only("d", real), "d")
-            # as C writes them: 0x hexadecimal, 0 octal
+            # As in C, 0x is hexadecimal and 0 is octal.
             octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
             integer = int(token, 8) if octal else int(token, 0)
         except ValueError:
@@ -252,7 +253,7 @@ class _Parser:
             if character == "\\":
                 character = self._escape()
             elif not character:
-                raise ValueError("a string without its end")
+                raise ValueError("a string has no end")
             found.append(character)
         self.at += 1
         return "".join(found)
@@ -271,16 +272,16 @@ class _Parser:
         return _ESCAPES.get(character, character)
 
 
-_OF_PATHS = frozenset("/_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_PATH_CHARACTERS = frozenset("/_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
 
 def _string(text: str) -> _Literal:
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("a string with a character that D-Bus does not have")
+        raise ValueError("a string has a character that D-Bus does not allow")
 
     def build(signature: str) -> str:
         if signature not in ("s", "o", "g"):
-            raise ValueError(f"a string where a value of type `{signature}` belongs")
+            raise ValueError(f"expected a value of type `{signature}`, found a string")
         if signature == "g":
             list(types(text))
         elif signature == "o" and text != "/" and not _is_path(text):
@@ -291,22 +292,22 @@ def _string(text: str) -> _Literal:
 
 
 def _is_path(text: str) -> bool:
-    return text[:1] == "/" and text[-1] != "/" and "//" not in text and _OF_PATHS.issuperset(text)
+    return text[:1] == "/" and text[-1] != "/" and "//" not in text and _PATH_CHARACTERS.issuperset(text)
 
 
 def _only(signature: str, value: "Any") -> "Callable[[str], Any]":
-    """The value of a literal that has its type."""
+    """Return a function that builds `value` if the type is `signature`, and rejects other types."""
 
     def build(wanted: str) -> "Any":
         if wanted != signature:
-            raise ValueError(f"a value of type `{signature}` where one of type `{wanted}` belongs")
+            raise ValueError(f"expected a value of type `{wanted}`, found one of type `{signature}`")
         return value
 
     return build
 
 
 def _common(literals: "list[_Literal]") -> str:
-    """The type of all of them: the one that one of them tells, else the usual one."""
+    """Return the type that all of them share: the first fixed type, or else the default of the first literal."""
     for literal in literals:
         if literal.fixed:
             return literal.fixed

@@ -1,6 +1,6 @@
 """Where the cgroup v2 hierarchy is mounted, and where in it a cgroup lies.
 
-It is found through /proc/self/mountinfo, so unified and hybrid hosts are the same.
+/proc/self/mountinfo tells, so unified and hybrid hosts need no distinction.
 """
 
 import posix
@@ -16,10 +16,10 @@ PATH_POINTER = "/linux/cgroupsPath"
 
 
 def find_mount() -> str:
-    """The mount point of the cgroup v2 hierarchy.
+    """Return the mount point of the cgroup v2 hierarchy.
 
-    Of several, a mount of the hierarchy's root goes before one of a part, the two usual places before others,
-    and what was mounted first before what came later. Raises `CgroupError` if there is none.
+    If there are several, a mount of the hierarchy's root comes before a mount of a part, the two usual places come
+    before others, and an earlier mount comes before a later one. Raises CgroupError if there is none.
     """
     found = []
     for order, (root, path, device) in enumerate(mounts("cgroup2")):
@@ -30,12 +30,12 @@ def find_mount() -> str:
             return path
     raise CgroupError(
         "cannot find the cgroup v2 hierarchy: no cgroup2 file system is mounted",
-        hint="mount one, or run with --cgroup-manager disabled",
+        hint="mount one, or pass --cgroup-manager disabled",
     )
 
 
 def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
-    """The mounts of a type of file system: what of it is mounted, where, and its device as "major:minor"."""
+    """Yield the mounts of a file system type: (root in the file system, mount point, device "major:minor")."""
     for line in read_file("/proc/self/mountinfo").split("\n"):
         if f" - {kind} " in line:
             _, _, device, root, path, *_ = line.split(" ")
@@ -43,7 +43,7 @@ def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
 
 
 def is_mounted(path: str, device: str) -> bool:
-    """Whether `path` still shows the mount of `device` ("major:minor") and nothing on top of it."""
+    """Whether `path` shows the mount of `device` ("major:minor"), and no later mount covers it."""
     major, _, minor = device.partition(":")
     try:
         return posix.stat(path).st_dev == posix.makedev(int(major), int(minor))
@@ -52,16 +52,16 @@ def is_mounted(path: str, device: str) -> bool:
 
 
 def _unescape(path: str) -> str:
-    """A path of mountinfo, where blank, tab, newline and backslash are `\\` and three octal digits."""
+    """Decode a path of mountinfo: a blank, tab, newline or backslash is `\\` and three octal digits."""
     head, *escaped = path.split("\\")
     return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in escaped)
 
 
 def cgroup_path(cgroups_path: str, id: str) -> str:
-    """The path from the mount for `linux.cgroupsPath` ("" when unset) of container `id`.
+    """Return the path below the mount for `linux.cgroupsPath` ("" if unset) of container `id`.
 
-    An absolute one counts from the mount. A relative one, and the id when there is none, go beside the cgroup
-    of the caller: in its parent, since v2 lets a cgroup have either processes or limited children.
+    An absolute path is relative to the mount. A relative path, or the id if there is no path, is relative to the parent
+    of the caller's own cgroup, because a v2 cgroup has either processes or limited children. Raises CgroupError.
     """
     parts = (cgroups_path or id).removesuffix("/").split("/")
     absolute = parts[0] == ""
@@ -69,19 +69,19 @@ def cgroup_path(cgroups_path: str, id: str) -> str:
         del parts[0]
     if not parts or any(part in ("", ".", "..") or "\0" in part or "\n" in part for part in parts):
         raise CgroupError(
-            f"cannot use cgroup path {cgroups_path!r}: not a plain path below the mount", where=PATH_POINTER
+            f"cannot use cgroup path {cgroups_path!r}: it is not a plain path below the mount", where=PATH_POINTER
         )
     return "/" + "/".join(parts) if absolute else f"{_own_parent()}/{'/'.join(parts)}"
 
 
 def _own_parent() -> str:
-    """The parent of the caller's own cgroup as a path from the mount, "" when it is the root."""
+    """Return the parent of the caller's own cgroup as a path below the mount, "" for the root."""
     parent = path_of().rpartition("/")[0]
-    return "" if "/.." in parent else parent  # outside of our cgroup namespace: not visible here
+    return "" if "/.." in parent else parent  # outside of this cgroup namespace: not visible here
 
 
 def path_of(pid: "int | str" = "self") -> str:
-    """The cgroup of a process, by default the caller's own, as a path from the mount; "" without a v2 hierarchy."""
+    """Return the cgroup of a process as a path below the mount; "" without a v2 hierarchy."""
     for line in read_file(f"/proc/{pid}/cgroup").split("\n"):
         if line.startswith("0::"):
             return line[3:]
@@ -89,10 +89,10 @@ def path_of(pid: "int | str" = "self") -> str:
 
 
 def refusal(cgroups_path: str, id: str, mount: str) -> str:
-    """Why a process that is not root of the host may not make this cgroup and put a process into it; "" if it may.
+    """Return why this process, without the host's root, may not create the cgroup and put a process into it.
 
-    What it takes (cgroups(7), "Delegation"): to write to the directory above, and to the cgroup.procs of the cgroup
-    that both the new one and the process' own lie in.
+    Returns "" if it may. cgroups(7), "Delegation", requires write access to the parent directory, and to cgroup.procs
+    of the closest common ancestor of the new cgroup and the process's own.
     """
     if not mount:
         return "no cgroup2 file system is mounted"
@@ -106,12 +106,12 @@ def refusal(cgroups_path: str, id: str, mount: str) -> str:
         common = common.rpartition("/")[0]
     for file in (f"{mount}{above}", f"{mount}{common}/cgroup.procs"):
         if not posix.access(file, posix.W_OK, effective_ids=True):
-            return f"{file} is not this user's to write to"
+            return f"this user may not write to {file}"
     return ""
 
 
 def page_sizes() -> "list[str]":
-    """The sizes of huge pages that hugetlb files are named after: `2MB`, `1GB`."""
+    """Return the sizes of huge pages as in the names of hugetlb files: `2MB`, `1GB`."""
     names = []
     try:
         entries = posix.listdir("/sys/kernel/mm/hugepages")

@@ -1,8 +1,8 @@
 """systemd's side of a container: the unit's name, and its properties.
 
-Pure. `linux.cgroupsPath` is `SLICE:PREFIX:NAME` under the systemd driver. Limits become properties as they are written
-to files: what `cgroups.resources` converts is converted once. systemd has no property for every file, and the files are
-written in any case; but it writes those of its properties again when it reloads, so a limit must be known to it.
+Pure. Under the systemd driver `linux.cgroupsPath` is `SLICE:PREFIX:NAME`. `cgroups.resources` converts limits to
+writes, and this module converts writes to properties. The driver writes the files too, because systemd lacks a property
+for some of them. But systemd needs the properties: it writes their files anew when it reloads.
 """
 
 from pyoci import ranges
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
 
     from pyoci.cgroups.resources import Write
 
+    Convert = Callable[[Write], Iterator["Property"]]  # a write → the properties with its effect
+
 PATH_POINTER = "/linux/cgroupsPath"
 PREFIX = "pyoci"
 ANNOTATION = "org.systemd.property."
 UNLIMITED = (1 << 64) - 1
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
-_LONGEST_NAME = 255
+_MAX_NAME = 255
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 
-# systemd keeps a quota as microseconds of a second, and rounds it up to 10 ms when it writes cpu.max.
+# systemd keeps a quota in microseconds per second, and rounds it up to 10 ms when it writes cpu.max.
 _SECOND, _QUOTA_STEP, DEFAULT_PERIOD = 1_000_000, 10_000, 100_000
 
 
 class Name:
-    """What `linux.cgroupsPath` asks for.
+    """The unit that `linux.cgroupsPath` names.
 
     unit   the unit: `PREFIX-NAME.scope`, or a slice if NAME ends in `.slice`
-    slice  the slice that it is in
-    path   its cgroup, as a path from the cgroup of systemd: `/system.slice/docker-4f1e.scope`
+    slice  the slice that contains it
+    path   its cgroup, relative to the cgroup of systemd: `/system.slice/docker-4f1e.scope`
     """
 
     __slots__ = ("path", "slice", "unit")
@@ -46,35 +48,38 @@ class Name:
 
     @property
     def is_slice(self) -> bool:
-        """Whether it is a slice, which is made without a process."""
+        """Whether the unit is a slice, which systemd creates without a process."""
         return self.unit.endswith(".slice")
 
 
 def parse_path(cgroups_path: str, id: str, *, user: bool) -> Name:
-    """The unit of `linux.cgroupsPath` ("" when unset) of container `id`; `user`: in the user's systemd.
+    """Return the unit for `linux.cgroupsPath` ("" if unset) of container `id`. `user` selects the user's systemd.
 
-    Raises `CgroupError` with its pointer.
+    Raises CgroupError with the pointer.
     """
     parts = cgroups_path.split(":") if cgroups_path else ["", PREFIX, id]
     if len(parts) != 3:
-        raise _refusal(cgroups_path, "the systemd driver takes SLICE:PREFIX:NAME")
+        raise _failure(cgroups_path, "the systemd driver expects SLICE:PREFIX:NAME")
     slice_, prefix, name = parts
     if not name:
-        raise _refusal(cgroups_path, "it has no name")
+        raise _failure(cgroups_path, "it has no name")
     unit = name if name.endswith(".slice") else f"{prefix}-{name}.scope"
     slice_ = slice_ or ("user.slice" if user else "system.slice")
-    if not _NAME_CHARACTERS.issuperset(unit) or len(unit) > _LONGEST_NAME:
-        raise _refusal(cgroups_path, f"{unit} is not the name of a unit")
+    if not _NAME_CHARACTERS.issuperset(unit) or len(unit) > _MAX_NAME:
+        raise _failure(cgroups_path, f"{unit} is not the name of a unit")
     try:
         return Name(unit, slice_)
     except CgroupError as error:
-        raise _refusal(cgroups_path, error.message) from error
+        raise _failure(cgroups_path, error.message) from error
 
 
 def expand_slice(name: str) -> str:
-    """The path of a slice: a dash says what it is in. `a-b.slice` → `/a.slice/a-b.slice`; `-.slice` → `/`."""
+    """Return the path of a slice, whose name lists its ancestors: `a-b.slice` → `/a.slice/a-b.slice`; `-.slice` → `/`.
+
+    Raises CgroupError.
+    """
     stem = name.removesuffix(".slice")
-    valid = stem != name and _NAME_CHARACTERS.issuperset(stem) and len(name) <= _LONGEST_NAME
+    valid = stem != name and _NAME_CHARACTERS.issuperset(stem) and len(name) <= _MAX_NAME
     if stem == "-" and valid:
         return "/"
     parts = stem.split("-")
@@ -83,13 +88,17 @@ def expand_slice(name: str) -> str:
     return "".join(f"/{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))
 
 
-def _refusal(cgroups_path: str, why: str) -> CgroupError:
+def _failure(cgroups_path: str, why: str) -> CgroupError:
     return CgroupError(f"cannot use cgroup path {cgroups_path!r}: {why}", where=PATH_POINTER)
 
 
 class Property:
-    """One property of a unit. `where` is the JSON pointer of what asked for it, `since` the first systemd with it,
-    `text` the value as a person reads it."""
+    """One property of a unit.
+
+    where  the JSON pointer of the value in the config that requests it
+    since  the first version of systemd that knows it
+    text   the value for `pyoci plan`
+    """
 
     __slots__ = ("name", "since", "text", "value", "where")
 
@@ -122,7 +131,7 @@ def _show(value: "Any") -> str:
 
 
 def base(name: Name, id: str) -> "list[Property]":
-    """What every unit of a container has. Its processes are added when it is made."""
+    """Return the properties of every container's unit. The driver adds its process when it asks systemd for it."""
     accounting = [Property(f"{kind}Accounting", "b", True) for kind in ("Memory", "CPU", "IO", "Tasks")]
     placed = (
         [Property("Wants", "as", [name.slice])]
@@ -134,13 +143,13 @@ def base(name: Name, id: str) -> "list[Property]":
         *placed,
         *accounting,
         Property("DefaultDependencies", "b", False),
-        # Of a runtime that is killed half way, a unit without processes may be left: systemd forgets it, failed or not.
+        # A runtime that is killed half way may leave a unit without processes. systemd forgets it, failed or not.
         Property("CollectMode", "s", "inactive-or-failed"),
     ]
 
 
 def rounded(writes: "Iterable[Write]") -> "list[Write]":
-    """`writes` with every quota as systemd would write it, so that it never changes it afterwards."""
+    """Return `writes` with every quota as systemd would write it, so that systemd does not change it later."""
     found = []
     for write in writes:
         if write.file == "cpu.max":
@@ -153,7 +162,7 @@ def rounded(writes: "Iterable[Write]") -> "list[Write]":
 
 
 def properties(writes: "Iterable[Write]") -> "Iterator[Property]":
-    """The properties that say what `writes` do, for those that have one."""
+    """Yield the properties with the effect of `writes`. Skips writes without a property."""
     for write in writes:
         convert = _PROPERTIES.get(write.file)
         if convert is not None:
@@ -162,19 +171,20 @@ def properties(writes: "Iterable[Write]") -> "Iterator[Property]":
             yield from properties((write.otherwise,))
 
 
-# systemd 252 to 262 set these only when they make a scope. A slice does not have them.
+# systemd 252 to 262 accept these only when they create a scope. A slice does not have them.
 AT_CREATION = frozenset({"OOMPolicy"})
 
 
 def changes(writes: "Iterable[Write]") -> "list[Property]":
-    """The properties of `writes` that systemd changes on a running unit.
+    """Return the properties of `writes` that systemd can change on a running unit.
 
-    The others stand in the cgroup's file alone. When systemd reloads, it writes there what the unit was made with.
+    The driver writes the others to the cgroup's file alone. When systemd reloads, it writes there the values with which
+    the unit was created.
     """
     return [each for each in properties(writes) if each.name not in AT_CREATION]
 
 
-def _bytes_or_infinity(name: str, since: int = 0) -> "Any":
+def _bytes_or_infinity(name: str, since: int = 0) -> "Convert":
     def convert(write: "Write") -> "Iterator[Property]":
         yield Property(name, "t", _number(write), write.where, since=since)
 
@@ -182,26 +192,26 @@ def _bytes_or_infinity(name: str, since: int = 0) -> "Any":
 
 
 def _number(write: "Write") -> int:
-    """A limit's value; raises `CgroupError` for one that systemd could not be told."""
+    """Return the value of a limit. Raises CgroupError for a value that has no form as a property."""
     value = write.value.strip()
     if value == "max":
         return UNLIMITED
     digits = value[:-1] if value[-1:] in _UNITS else value
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
-        raise CgroupError(f"cannot tell systemd of {write.file} `{write.value}`: not a number", where=write.where)
+        raise CgroupError(f"cannot pass systemd {write.file} `{write.value}`: it is not a number", where=write.where)
     number = int(digits) * _UNITS.get(value[-1:], 1)
     if number >= UNLIMITED:
-        raise CgroupError(f"cannot tell systemd of {write.file} `{write.value}`: too large", where=write.where)
+        raise CgroupError(f"cannot pass systemd {write.file} `{write.value}`: it is too large", where=write.where)
     return number
 
 
 _UNITS = {letter: 1 << 10 * power for power, letters in enumerate(("", "kK", "mM", "gG", "tT")) for letter in letters}
 
 
-def _weight(name: str) -> "Any":
+def _weight(name: str) -> "Convert":
     def convert(write: "Write") -> "Iterator[Property]":
         value = write.value.removeprefix("default ")
-        if " " not in value:  # a device's own is kept in the file alone
+        if " " not in value:  # the driver writes a device's own weight to the file alone
             yield Property(name, "t", _number(write.with_value(value)), write.where)
 
     return convert
@@ -224,9 +234,9 @@ def _per_second(quota: int, period: int) -> int:
 
 
 def _bandwidth(write: "Write") -> "tuple[int | None, int]":
-    """(quota, None if there is none; period) of a cpu.max."""
+    """Return the quota of a cpu.max, None without one, and its period."""
     quota, _, period = write.value.strip().partition(" ")
-    wrong = f"cannot tell systemd of cpu.max `{write.value}`: not QUOTA PERIOD in microseconds"
+    wrong = f"cannot pass systemd cpu.max `{write.value}`: it is not QUOTA PERIOD in microseconds"
     try:
         limits = None if quota == "max" else int(quota), int(period or DEFAULT_PERIOD)
     except ValueError as error:
@@ -240,7 +250,7 @@ def _tasks(write: "Write") -> "Iterator[Property]":
     yield Property("TasksMax", "t", max(_number(write), 1), write.where)
 
 
-def _bits(name: str) -> "Any":
+def _bits(name: str) -> "Convert":
     def convert(write: "Write") -> "Iterator[Property]":
         yield Property(name, "ay", bitmask(write.value, write.where), write.where, text=write.value or "any")
 
@@ -248,11 +258,11 @@ def _bits(name: str) -> "Any":
 
 
 def bitmask(numbers: str, where: str) -> bytes:
-    """A list such as `0-3,7` as systemd takes it: bit N of byte N // 8, as few bytes as it takes."""
+    """Encode a list such as `0-3,7` for systemd: number N is bit N % 8 of byte N // 8, in as few bytes as possible."""
     try:
         mask = ranges.bits(" ".join(numbers.split())) if numbers.strip() else 0
     except ValueError:
-        raise CgroupError(f"cannot use `{numbers}`: not a list such as 0-3,7", where=where) from None
+        raise CgroupError(f"cannot use `{numbers}`: it is not a list such as 0-3,7", where=where) from None
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 
 
@@ -260,7 +270,7 @@ def _oom_group(write: "Write") -> "Iterator[Property]":
     yield Property("OOMPolicy", "s", "kill" if write.value.strip() == "1" else "continue", write.where, since=253)
 
 
-_PROPERTIES = {
+_PROPERTIES: "dict[str, Convert]" = {
     "memory.max": _bytes_or_infinity("MemoryMax"),
     "memory.high": _bytes_or_infinity("MemoryHigh"),
     "memory.low": _bytes_or_infinity("MemoryLow"),
@@ -278,36 +288,36 @@ _PROPERTIES = {
 }
 
 
-# The services of container engines, which a container may be ordered after. Any other unit could be one that systemd
-# orders after all containers: to break such a circle, it drops a job of some unit, such as the one that shuts down.
+# A container may be ordered after the services of container engines. Any other unit may itself be ordered after all
+# containers. To break such a circle, systemd drops the job of some unit, such as the job of the shutdown.
 _ENGINES = frozenset(f"{name}.service" for name in ("containerd", "crio", "docker", "kubelet", "podman"))
 
 
 def _after(value: Variant) -> str:
     if value.signature == "as" and _ENGINES.issuperset(value.value):
         return ""
-    return f"it may name {', '.join(sorted(_ENGINES))} alone"
+    return f"it may name only {', '.join(sorted(_ENGINES))}"
 
 
 def _at_most_default(value: Variant) -> str:
-    """A weight above the default would take from other containers, which no limit of a container does."""
+    """Reject a weight above the default, which would take time from other containers. No limit does that."""
     if isinstance(value.value, int) and 0 <= value.value <= _DEFAULT_WEIGHT:
         return ""
-    return f"it may lower the weight of {_DEFAULT_WEIGHT}, which is the default"
+    return f"it may only lower the weight below the default, {_DEFAULT_WEIGHT}"
 
 
 _DEFAULT_WEIGHT = 100
 
-# An annotation may come from an image, whose author must have no power over the host. So it sets what engines set, and
-# what limits the unit alone. Other properties tie the unit to others (Wants, BindsTo, OnFailure), move it (Slice), give
-# it away (Delegate, User), spare it when it is killed (KillMode, SendSIGKILL), or prefer it to others (MemoryMin).
+# An annotation may come from an image, whose author must have no power over the host. So it may set the properties that
+# engines set, and those that only limit the unit. Others tie the unit to other units (Wants, BindsTo, OnFailure), move
+# it (Slice), delegate it (Delegate, User), spare it from kills (KillMode, SendSIGKILL) or prefer it (MemoryMin).
 _ANNOTATED: "dict[str, Callable[[Variant], str] | None]" = {
-    "After": _after,  # CRI-O: containers are stopped before it
-    "DefaultDependencies": None,  # CRI-O: and when the host shuts down
+    "After": _after,  # CRI-O: systemd stops containers before it
+    "DefaultDependencies": None,  # CRI-O: systemd stops containers when the host shuts down
     "TimeoutStopUSec": None,  # CRI-O, Podman
     "KillSignal": None,  # Podman: the stop signal of the image; SIGKILL follows in any case
     "CollectMode": None,  # CRI-O
-    "RuntimeMaxUSec": None,  # an example of runc's: a container that ends by itself
+    "RuntimeMaxUSec": None,  # an example in runc's documentation: a container that ends by itself
     "MemoryMax": None,
     "MemoryHigh": None,
     "MemorySwapMax": None,
@@ -342,10 +352,10 @@ _FILES = {
 def annotated(
     annotations: "dict[str, str]", writes: "Iterable[Write]", ignore: "Callable[[str, str, str], None]"
 ) -> "list[Property]":
-    """The properties that `org.systemd.property.NAME` annotations ask for and may set.
+    """Return the properties that `org.systemd.property.NAME` annotations set, as far as they may.
 
-    `writes` are the limits of config.json, which come first. This calls `ignore` with the annotation, its value, and
-    why it has no effect. Raises `CgroupError` with the pointer of an annotation whose value systemd would not take.
+    `writes` are the limits of config.json, which have precedence. This calls `ignore` with each annotation that has no
+    effect, its value, and the reason. Raises CgroupError with the pointer of an annotation whose value is malformed.
     """
     limits = dict(_files(writes))
     found = []
@@ -354,12 +364,12 @@ def annotated(
             continue
         name = key.removeprefix(ANNOTATION)
         seconds = name.endswith("Sec") and name[-4:-3] in _LOWER and len(name) > 3
-        # What a unit file calls TimeoutStopSec is TimeoutStopUSec on the bus, in microseconds.
+        # TimeoutStopSec of a unit file is TimeoutStopUSec on the bus, in microseconds.
         known = f"{name[:-3]}USec" if seconds else name
         if known not in _ANNOTATED:
             ignore(key, text, "an annotation may not set this property")
             continue
-        if seconds and ANNOTATION + known in annotations:  # the engine's own; the image has this one
+        if seconds and ANNOTATION + known in annotations:  # that one is the engine's, this one the image's
             ignore(key, text, f"{ANNOTATION}{known} comes first")
             continue
         limited = [limits[file] for file in _FILES.get(known, ()) if file in limits]
@@ -396,7 +406,7 @@ def _microseconds(value: Variant, text: str, name: str, where: str) -> Variant:
     seconds = value.value
     numeric = value.signature in ("n", "q", "i", "u", "x", "t", "d", "y") and seconds >= 0
     if not numeric or not seconds * _SECOND < UNLIMITED:
-        raise CgroupError(f"cannot set property {name} to `{text}`: not a number of seconds", where=where)
+        raise CgroupError(f"cannot set property {name} to `{text}`: it is not a number of seconds", where=where)
     return Variant("t", int(seconds * _SECOND))
 
 

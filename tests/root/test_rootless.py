@@ -259,7 +259,7 @@ def test_no_limits_and_no_cgroup(plain):
     plain.start()
     assert not plain.log.exists() or "ignored" not in plain.log.read_text()
     lacking = (
-        r"cannot %s container: it has no cgroup: \S+ is not this user's to write to "
+        r"cannot %s container: it has no cgroup: this user may not write to \S+ "
         r"\(hint: create it in a cgroup that is delegated to this user: with --systemd-cgroup in a systemd session, "
         r"or under `systemd-run --user --scope`\)"
     )

@@ -496,9 +496,9 @@ def test_annotations_do_not_reach_other_units(runtime, bundle):
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/docker/x", "the systemd driver takes SLICE:PREFIX:NAME"),
-        ("a:b", "the systemd driver takes SLICE:PREFIX:NAME"),
-        ("a.slice:b:c:d", "the systemd driver takes SLICE:PREFIX:NAME"),
+        ("/docker/x", "the systemd driver expects SLICE:PREFIX:NAME"),
+        ("a:b", "the systemd driver expects SLICE:PREFIX:NAME"),
+        ("a.slice:b:c:d", "the systemd driver expects SLICE:PREFIX:NAME"),
         ("a:b:c", "a is not the name of a slice"),
         ("a/b.slice:b:c", "a/b.slice is not the name of a slice"),
         ("a--b.slice:b:c", "a--b.slice is not the name of a slice"),
@@ -516,7 +516,7 @@ def test_paths_that_are_none(runtime, bundle, path, why):
     ("name", "text", "why"),
     [
         ("KillSignal", "15 16", "cannot set property KillSignal to `15 16`: unexpected `16` after the value"),
-        ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopSec to `'x'`: not a number of seconds"),
+        ("TimeoutStopSec", "'x'", "cannot set property TimeoutStopSec to `'x'`: it is not a number of seconds"),
         ("CollectMode", "'x'", "cannot start unit UNIT: Invalid CollectMode setting: x"),
     ],
 )

@@ -235,13 +235,13 @@ def test_annotation_does_not_set_any_other_property(name):
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("After", "['shutdown.target']", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
-        ("After", "['crio.service', 'x.service']", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
-        ("After", "'crio.service'", "it may name containerd.service, crio.service, docker.service, kubelet.service, podman.service alone"),
-        ("CPUWeight", "uint64 101", "it may lower the weight of 100, which is the default"),
-        ("CPUWeight", "uint64 18446744073709551615", "it may lower the weight of 100, which is the default"),
-        ("IOWeight", "uint64 10000", "it may lower the weight of 100, which is the default"),
-        ("IOWeight", "'x'", "it may lower the weight of 100, which is the default"),
+        ("After", "['shutdown.target']", "it may name only containerd.service, crio.service, docker.service, kubelet.service, podman.service"),
+        ("After", "['crio.service', 'x.service']", "it may name only containerd.service, crio.service, docker.service, kubelet.service, podman.service"),
+        ("After", "'crio.service'", "it may name only containerd.service, crio.service, docker.service, kubelet.service, podman.service"),
+        ("CPUWeight", "uint64 101", "it may only lower the weight below the default, 100"),
+        ("CPUWeight", "uint64 18446744073709551615", "it may only lower the weight below the default, 100"),
+        ("IOWeight", "uint64 10000", "it may only lower the weight below the default, 100"),
+        ("IOWeight", "'x'", "it may only lower the weight below the default, 100"),
     ],
 )  # fmt: skip
 def test_annotation_sets_harmless_values_alone(name, text, why):
