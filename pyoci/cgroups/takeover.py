@@ -1,8 +1,8 @@
 """A cgroup that existed before its container: which container owns it now, and what to restore in it.
 
 An engine may reuse the cgroup of a container that has stopped but is not deleted yet. Deleting the stopped container
-must then not kill the processes of the new container. So each container leaves an owner mark in the cgroup, and later commands of
-an earlier container find the mark changed.
+must then not kill the processes of the new container. So each container leaves an owner mark in the cgroup. Commands
+for an earlier container find that the mark has changed.
 
 The container whose delete comes first hands its original values to the new owner, which restores them in the end.
 """
