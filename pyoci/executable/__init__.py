@@ -91,7 +91,7 @@ def _rehearse(part: str, directory: str) -> None:
     from pyoci.executable import rehearsal
 
     try:
-        getattr(rehearsal, part)(directory)
+        getattr(rehearsal, part)(directory, main)
     except Exception as error:  # noqa: BLE001 - such as a temporary directory without FIFOs or locks
         text = f"pyoci: cannot rehearse {part}, so the executable will be slower: {error!r}\n"
         posix.write(2, text.encode("utf-8", "backslashreplace"))

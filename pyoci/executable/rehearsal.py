@@ -18,23 +18,25 @@ from pyoci.compiler.operations import encode
 from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire
-from pyoci.executable import main
 from pyoci.host import processes, state_directory
 from pyoci.host.state_directory import StateDirectory
 from pyoci.parent import protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
     from pyoci.compiler.operations import Plan
 
+    Main = Callable[[list[str]], int]  # executable.main
+
 
 TIMES = 20  # CPython specialises code after 16 runs, counting the warm-up of a loop
 
 
-def warm_up(directory: str) -> None:
+def warm_up(directory: str, main: "Main") -> None:
     """Do the work of commands until CPython has specialised the code.
 
     No module keeps any result: the image must not contain data of the building host.
@@ -45,21 +47,21 @@ def warm_up(directory: str) -> None:
         config, plan = _compile(directory)
         _exec(config, plan)
         _unit(config)
-        _stopped(directory)
-        _failing_create(directory)
+        _stopped(directory, main)
+        _failing_create(directory, main)
 
 
-def any_command(directory: str) -> None:
+def any_command(directory: str, main: "Main") -> None:
     """Run the commands of a container that has ended, and touch the code of those of a running one."""
-    _stopped(directory)
+    _stopped(directory, main)
     for module in (container, start, kill, delete, record, processes, state_directory, cgroupfs):
         _touch(module)
 
 
-def create(directory: str) -> None:
+def create(directory: str, main: "Main") -> None:
     """Run create as far as possible without a root filesystem, and touch the code of the rest."""
     _compile(directory)
-    _failing_create(directory)
+    _failing_create(directory, main)
     for module in (creation, protocol):
         _touch(module)
 
@@ -88,7 +90,7 @@ def _exec(config: "dict[str, Any]", plan: "Plan") -> None:
     encode(compile_exec(config["process"], running, _HOST).child())
 
 
-def _stopped(directory: str) -> None:
+def _stopped(directory: str, main: "Main") -> None:
     """Run the commands of a container that has ended. Its state is in `directory`."""
     root = f"{directory}/root"
     claimed = StateDirectory.claim(root, "id")
@@ -96,14 +98,14 @@ def _stopped(directory: str) -> None:
     claimed.save(_record("id", directory))
     claimed.close()
     for verb, expected in (("state", 0), ("start", 1), ("kill", 1), ("delete", 0), ("state", 1)):
-        status = _run("--root", root, verb, "id")
+        status = _run(main, "--root", root, verb, "id")
         if status != expected:
             raise RuntimeError(f"{verb} of a stopped container ends with {status}")
 
 
-def _failing_create(directory: str) -> None:
+def _failing_create(directory: str, main: "Main") -> None:
     """Run a create that fails: the config names a root filesystem that does not exist."""
-    if not _run("--root", f"{directory}/root", "create", "--bundle", directory, "id"):
+    if not _run(main, "--root", f"{directory}/root", "create", "--bundle", directory, "id"):
         raise RuntimeError("create did not fail")
 
 
@@ -120,7 +122,7 @@ def _record(id: str, bundle: str) -> record.Record:
     )
 
 
-def _run(*arguments: str) -> int:
+def _run(main: "Main", *arguments: str) -> int:
     """Run a command with its output discarded; return its exit status."""
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     kept = [(fd, posix.dup(fd)) for fd in (1, 2)]

@@ -10,8 +10,17 @@ from pyoci.host.processes import reap, wait_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from pyoci.host.sd_notify import Relay
-    from pyoci.parent.protocol import Launch
+
+    class Program(Protocol):
+        """The container's program: its pid, a pidfd, and the master of its terminal, -1 if it has none."""
+
+        pid: int
+        pidfd: int
+        console: int
+
 
 SIGCHLD, SIGWINCH = 17, 28
 # Not forwarded: they speak of the runtime itself.
@@ -46,26 +55,26 @@ class Foreground:
         self.kept: list[int] = []
         self._saved: bytes | None = None
 
-    def prepare(self, launch: "Launch") -> None:
+    def prepare(self, program: "Program") -> None:
         """Make the container's terminal as large as the caller's, before the program asks.
 
         Where the caller reads the output from a pipe or a file, lines end in it as the program ends them, as with runc.
         """
-        if launch.console >= 0 and not posix.isatty(1):
-            _native.keep_newlines(launch.console)
-        self._fit(launch)
+        if program.console >= 0 and not posix.isatty(1):
+            _native.keep_newlines(program.console)
+        self._fit(program)
 
-    def wait(self, launch: "Launch", notify: "Relay | None" = None) -> int:
+    def wait(self, program: "Program", notify: "Relay | None" = None) -> int:
         """Until the program ends: its exit status, 128 + n if signal n ended it. `notify` is told when it is ready."""
         relay = None
-        if launch.console >= 0:
+        if program.console >= 0:
             self._saved = _native.make_raw(0)
-            relay = _Relay(launch)
+            relay = _Relay(program)
         try:
             for signal in self.kept:
-                self._forward(launch, signal)
+                self._forward(program, signal)
             while True:
-                wanted = {self.signals: select.POLLIN, launch.pidfd: select.POLLIN}
+                wanted = {self.signals: select.POLLIN, program.pidfd: select.POLLIN}
                 if notify is not None:
                     wanted.update(notify.wanted())
                 ready = _poll({**wanted, **relay.wanted()} if relay else wanted)
@@ -73,15 +82,15 @@ class Foreground:
                     notify.close()
                     notify = None
                 if self.signals in ready:
-                    self._forward(launch, self._take_signal())
+                    self._forward(program, self._take_signal())
                 if relay:
                     relay.move(ready)
-                if launch.pidfd in ready:
+                if program.pidfd in ready:
                     if notify is not None:
                         notify.end()
                     if relay:
                         relay.finish(self.signals)
-                    return exit_status(launch.pid)
+                    return exit_status(program.pid)
         finally:
             self.close()
 
@@ -92,9 +101,9 @@ class Foreground:
             self._saved = None
 
     @staticmethod
-    def _fit(launch: "Launch") -> None:
-        if launch.console >= 0:
-            _native.copy_window_size(0, launch.console)
+    def _fit(program: "Program") -> None:
+        if program.console >= 0:
+            _native.copy_window_size(0, program.console)
 
     def keep_signal(self) -> bool:
         """Take a signal that the program gets when it runs; whether it asks for an end."""
@@ -106,12 +115,12 @@ class Foreground:
     def _take_signal(self) -> int:
         return int.from_bytes(posix.read(self.signals, 128)[:4], "little")
 
-    def _forward(self, launch: "Launch", signal: int) -> None:
+    def _forward(self, program: "Program", signal: int) -> None:
         if signal == SIGWINCH:
-            self._fit(launch)
+            self._fit(program)
         elif signal not in _OWN_SIGNALS:
             try:
-                _native.pidfd_send_signal(launch.pidfd, signal)
+                _native.pidfd_send_signal(program.pidfd, signal)
             except ProcessLookupError:
                 pass  # it has just ended
 
@@ -124,21 +133,21 @@ class _Relay:
     blocking; they are written to when poll says so, and then no more than fits.
     """
 
-    def __init__(self, launch: "Launch") -> None:
-        posix.set_blocking(launch.console, False)
-        self._launch = launch
+    def __init__(self, program: "Program") -> None:
+        posix.set_blocking(program.console, False)
+        self._program = program
         # held, so that it is no hang-up when every program has closed the terminal: init systems come back to it
-        self._peer = fcntl.ioctl(launch.console, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+        self._peer = fcntl.ioctl(program.console, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
         self._input = b""  # to be written to the terminal
         self._output = b""  # to be written to the caller
         self._has_input = True
 
     def wanted(self) -> "dict[int, int]":
         """What to poll for, by descriptor."""
-        if self._launch.console < 0:
+        if self._program.console < 0:
             return {}
         events = (0 if self._output else select.POLLIN) | (select.POLLOUT if self._input else 0)
-        wanted = {self._launch.console: events} if events else {}
+        wanted = {self._program.console: events} if events else {}
         if self._output:
             wanted[1] = select.POLLOUT
         if self._has_input and not self._input:
@@ -149,7 +158,7 @@ class _Relay:
         """Copy in both directions what can be copied now."""
         if 1 in ready:
             self._put_output()
-        if self._launch.console in ready:
+        if self._program.console in ready:
             self._put_input()
             self._output = self._output or self._take_output()
         if 0 in ready:
@@ -158,7 +167,7 @@ class _Relay:
 
     def finish(self, signals: int) -> None:
         """The program has ended: pass on what it wrote last, unless a signal asks the runtime to end, too."""
-        while self._launch.console >= 0:
+        while self._program.console >= 0:
             self._output = self._output or self._take_output()
             if not self._output:
                 return
@@ -170,7 +179,7 @@ class _Relay:
 
     def _take_output(self) -> bytes:
         try:
-            return posix.read(self._launch.console, _CHUNK)
+            return posix.read(self._program.console, _CHUNK)
         except BlockingIOError:
             return b""
 
@@ -185,15 +194,15 @@ class _Relay:
 
     def _put_input(self) -> None:
         try:
-            self._input = self._input[posix.write(self._launch.console, self._input) :]
+            self._input = self._input[posix.write(self._program.console, self._input) :]
         except BlockingIOError:
             return
 
     def _hang_up(self) -> None:
         """Close the master: to the program its terminal hangs up, as one whose window was closed."""
-        posix.close(self._launch.console)
+        posix.close(self._program.console)
         posix.close(self._peer)
-        self._launch.console = -1
+        self._program.console = -1
         self._input = b""
         self._has_input = False
 

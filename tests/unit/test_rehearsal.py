@@ -14,7 +14,7 @@ REHEARSE = """
 import json, sys, types
 sys.path.insert(0, sys.argv[1])
 sys.modules["_pyoci_executable"] = types.SimpleNamespace(core_only=True)
-from pyoci.executable import PRELOADED, rehearsal
+from pyoci.executable import PRELOADED, main, rehearsal
 modules = json.loads(sys.argv[3])
 
 def held():
@@ -31,7 +31,7 @@ for name in modules or PRELOADED:
 rehearsal.TIMES = 1
 before = held()
 for part in (rehearsal.warm_up, rehearsal.any_command, rehearsal.create):
-    part(sys.argv[2])
+    part(sys.argv[2], main)
 print(json.dumps([before, held(), [name for name in sys.modules if name.startswith("pyoci.")]]))
 """
 
