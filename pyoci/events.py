@@ -11,9 +11,10 @@ from pyoci.host.processes import open_process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, NotRequired, TypedDict
+    from typing import NotRequired, TypedDict
 
     from pyoci.cgroups.driver import Driver
+    from pyoci.cgroups.stats import Statistics
     from pyoci.container import Container
 
     class Event(TypedDict):
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
         type: str
         id: str
-        data: NotRequired[dict[str, Any]]
+        data: NotRequired[Statistics]
 
 
 _MAX_POLL = 86400.0  # seconds; poll(2) counts milliseconds in an int, which ends at 24 days

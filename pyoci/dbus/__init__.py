@@ -1,1 +1,1 @@
-"""A small D-Bus client, for systemd."""
+"""A small D-Bus client, which talks to systemd."""

@@ -1,9 +1,14 @@
 """D-Bus messages: values to bytes, and back. Pure.
 
 Implements "Type System", "Marshaling" and "Message Format" of the D-Bus Specification for a client that calls methods
-and hears signals: no descriptors. A value is what its type says: str for `s`, `o` and `g`, bool, int or float for
-numbers, bytes or a list for an array, a dict for an array of entries (a list of pairs if the keys are no strings), a
-tuple for a struct, a `Variant` for a value that carries its type.
+and receives signals, without descriptors. Python values by D-Bus type:
+
+    s, o, g                   str
+    b; integers; d            bool; int; float
+    ay; other arrays          bytes; list
+    arrays of entries         dict, or a list of pairs if the keys are not strings
+    structs                   tuple
+    v                         Variant
 """
 
 import _struct
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 
-_Unfit: "type[Exception]" = _struct.error  # type: ignore[attr-defined]
+_StructError: "type[Exception]" = _struct.error  # type: ignore[attr-defined]
 
 # Header fields, with their types.
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
@@ -24,12 +29,12 @@ _FIELD_TYPES = {
     SIGNATURE: "g",
 }  # fmt: skip
 
-LARGEST = 1 << 27  # bytes of a message
-_FIXED_HEADER = 16  # bytes that every message has
-_LARGEST_ARRAY = 1 << 26
-_DEEPEST = 32  # arrays, and as many structs
+MAX_MESSAGE = 1 << 27  # bytes
+_FIXED_HEADER = 16  # bytes at the start of every message
+_MAX_ARRAY = 1 << 26  # bytes
+_MAX_DEPTH = 32  # of arrays, and the same of structs
 
-# type: format, size (which is the alignment, too)
+# type: (format of struct, size), where the size is the alignment too
 _FIXED = {
     "y": ("B", 1), "b": ("I", 4), "n": ("h", 2), "q": ("H", 2), "i": ("i", 4), "u": ("I", 4), "x": ("q", 8),
     "t": ("Q", 8), "d": ("d", 8), "h": ("I", 4),
@@ -59,7 +64,7 @@ class Variant:
 
 
 class Message:
-    """A message that has come: its kind, its serial number, its header fields by number, and the values of its body."""
+    """A received message: its kind, its serial, its header fields by number, and the values of its body."""
 
     __slots__ = ("body", "fields", "kind", "serial")
 
@@ -71,11 +76,11 @@ class Message:
 
 
 class MalformedMessage(Exception):
-    """What has come is no D-Bus message."""
+    """The received bytes are not a D-Bus message."""
 
 
 def encode(kind: int, serial: int, fields: "dict[int, Any]", signature: str = "", *body: "Any") -> bytes:
-    """A message in little endian. Raises ValueError for a value that is not of its type."""
+    """Encode a message in little endian. Raises ValueError for a value that does not match its type."""
     content = bytearray()
     for type_, value in zip(types(signature), body, strict=True):
         _put(content, type_, value)
@@ -90,7 +95,7 @@ def encode(kind: int, serial: int, fields: "dict[int, Any]", signature: str = ""
 
 
 def size(data: bytes, at: int = 0) -> int:
-    """How many bytes the message takes that begins there; 0 if too little of it is there to tell.
+    """Return the size of the message at `at` in bytes, 0 if too little of it has arrived to know.
 
     Raises MalformedMessage.
     """
@@ -99,10 +104,10 @@ def size(data: bytes, at: int = 0) -> int:
 
 
 def decode(data: bytes, wanted: "Callable[[Message], bool]" = lambda _: True) -> "tuple[Message, int] | None":
-    """The first message of `data`, and how many bytes it took; None if it is not all there.
+    """Decode the first message of `data`. Returns it with its size, or None if it is incomplete.
 
-    Whoever likes may send us a message: the body of one that is not `wanted`, which its header tells, is left alone.
-    Raises MalformedMessage. A value of a body that comes after a descriptor's index is as any other.
+    Any process on the bus may send us messages. This decodes the body only if the message with its header is `wanted`.
+    It returns the index of a descriptor as a number. Raises MalformedMessage.
     """
     end = size(data)
     if not end or len(data) < end:
@@ -115,19 +120,19 @@ def decode(data: bytes, wanted: "Callable[[Message], bool]" = lambda _: True) ->
         reader.at, _ = _extent(data, 0)
         if wanted(message):
             message.body = [reader.value(type_) for type_ in types(message.fields.get(SIGNATURE, ""))]
-    except (ValueError, IndexError, _Unfit, TypeError) as error:
+    except (ValueError, IndexError, _StructError, TypeError) as error:
         raise MalformedMessage(str(error)) from error
     return message, end
 
 
 def _extent(data: bytes, at: int) -> "tuple[int, int]":
-    """How many bytes the header of a message takes, and its body."""
+    """Return the sizes of the message's header and of its body."""
     if data[at] not in b"lB" or data[at + 3] != 1:
-        raise MalformedMessage("neither of an endianness nor of a version that there is")
+        raise MalformedMessage("unknown endianness or version")
     read = _STRUCTS[_order(data, at)]["u"].unpack_from
     length, fields_length = read(data, at + 4)[0], read(data, at + 12)[0]
     start = 16 + fields_length + -(16 + fields_length) % 8
-    if start + length > LARGEST:
+    if start + length > MAX_MESSAGE:
         raise MalformedMessage("too long")
     return start, length
 
@@ -139,12 +144,12 @@ def _order(data: bytes, at: int = 0) -> str:
 def _fields(reader: "_Reader") -> "Iterator[tuple[int, Any]]":
     for code, value in reader.value("a(yv)"):
         if value.signature != _FIELD_TYPES.get(code, value.signature):
-            raise ValueError(f"header field {code} is not of its type")
+            raise ValueError(f"header field {code} has a wrong type")
         yield code, value.value
 
 
 def types(signature: str) -> "Iterator[str]":
-    """The complete types of a signature, one after the other. Raises ValueError."""
+    """Yield the complete types of a signature. Raises ValueError."""
     at = 0
     while at < len(signature):
         end = _end_of_type(signature, at)
@@ -153,8 +158,8 @@ def types(signature: str) -> "Iterator[str]":
 
 
 def _end_of_type(signature: str, at: int, arrays: int = 0, structs: int = 0) -> int:
-    if at >= len(signature) or max(arrays, structs) > _DEEPEST:
-        raise ValueError(f"`{signature}` is no signature")
+    if at >= len(signature) or max(arrays, structs) > _MAX_DEPTH:
+        raise ValueError(f"`{signature}` is not a signature")
     kind = signature[at]
     if kind in _FIXED or kind in "sogv":
         return at + 1
@@ -171,7 +176,7 @@ def _end_of_type(signature: str, at: int, arrays: int = 0, structs: int = 0) -> 
             end = _end_of_type(signature, end, arrays, structs + 1)
         if end > at + 1:
             return end + 1
-    raise ValueError(f"`{signature}` is no signature")
+    raise ValueError(f"`{signature}` is not a signature")
 
 
 def _pad(buffer: bytearray, alignment: int) -> None:
@@ -185,7 +190,7 @@ def _put(buffer: bytearray, type_: str, value: "Any") -> None:
     if kind in _FIXED:
         try:
             buffer.extend(_STRUCTS["<"][kind].pack(value))
-        except _Unfit as error:
+        except _StructError as error:
             raise ValueError(f"{value!r} is not of type {kind}: {error}") from error
     elif kind in "so":
         data = _text(value, kind)
@@ -226,21 +231,21 @@ def _put_array(buffer: bytearray, element: str, values: "Iterable[Any]") -> None
     else:
         for value in values:
             _put(buffer, element, value)
-    if len(buffer) - start > _LARGEST_ARRAY:
+    if len(buffer) - start > _MAX_ARRAY:
         raise ValueError("an array is too long")
     buffer[at : at + 4] = _STRUCTS["<"]["u"].pack(len(buffer) - start)
 
 
 def dictionary(key: str, entries: "list[tuple[Any, Any]]") -> "dict[str, Any] | list[tuple[Any, Any]]":
-    """A dictionary with keys of the basic type `key`: a dict if they are strings, else its entries.
+    """Return a dict if the basic type `key` is a string, else the entries themselves.
 
-    CPython hashes numbers without a secret, so a sender can choose numbers that collide.
+    CPython hashes numbers without a secret, so a sender could choose numbers that collide.
     """
     return dict(entries) if key in "sog" else entries
 
 
 class _Reader:
-    """Values out of a message, one after the other."""
+    """Reads the values of a message, one after the other."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self.data = data
@@ -256,7 +261,7 @@ class _Reader:
 
     def value(self, type_: str, depth: int = 0) -> "Any":
         kind = type_[0]
-        if depth > 2 * _DEEPEST:
+        if depth > 2 * _MAX_DEPTH:
             raise ValueError("nested too deep")
         if kind == "b":
             return bool(self.fixed("u"))
@@ -278,7 +283,7 @@ class _Reader:
     def _array(self, element: str, depth: int) -> "Any":
         length = self.fixed("u")
         self._align(_ALIGNMENT[element[0]])
-        if length > _LARGEST_ARRAY or self.at + length > self.end:
+        if length > _MAX_ARRAY or self.at + length > self.end:
             raise ValueError("an array is too long")
         end = self.at + length
         if element == "y":
@@ -291,13 +296,13 @@ class _Reader:
             else:
                 found.append(self.value(element, depth))
         if self.at != end:
-            raise ValueError("an array is not as long as it says")
+            raise ValueError("an array has a wrong length")
         return dictionary(element[1], found) if element[0] == "{" else found
 
     def _string(self, length: int) -> str:
         at = self._advance(length + 1)
         if self.data[at + length]:
-            raise ValueError("a string does not end where it should")
+            raise ValueError("a string does not end with NUL")
         return self.data[at : at + length].decode()
 
     def _align(self, alignment: int) -> None:
@@ -307,7 +312,7 @@ class _Reader:
         at = self.at
         self.at += size
         if self.at > self.end:
-            raise ValueError("it ends too early")
+            raise ValueError("the message ends too early")
         return at
 
 

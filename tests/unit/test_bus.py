@@ -246,7 +246,7 @@ def test_a_flood_without_an_end_ends_at_the_deadline(fake, unit, impatient):
 def test_the_deadline_holds_while_messages_are_taken(fake):
     """However many have come at once."""
     made = Bus(fake.address, "", "systemd", time.monotonic() + 10)
-    made.wait(lambda: made._greeted)
+    made.wait(lambda: made._authenticated)
     made._in, made.deadline = removed() * 3, time.monotonic() - 1
 
     with pytest.raises(CgroupError, match="no answer in"):
@@ -259,7 +259,7 @@ def test_the_deadline_holds_while_messages_are_taken(fake):
 def test_answers_of_other_types_are_errors(fake, unit, method, answer):
     fake.answers["StartTransientUnit"] = [(JOB,), removed()]
     fake.answers[method] = [answer]
-    odd = "cannot talk to systemd: its answer is not of the type that it should be"
+    odd = "cannot talk to systemd: its reply has an unexpected type"
 
     def everything():
         start(unit)
@@ -282,7 +282,7 @@ def test_answers_of_other_types_are_errors(fake, unit, method, answer):
 def test_properties_of_other_types_are_errors(fake, unit, signature, value):
     fake.answers["Get"] = [lambda call: answered(call, signature, *([] if value is None else [value]))]
 
-    with pytest.raises(CgroupError, match="its answer is not of the type that it should be"):
+    with pytest.raises(CgroupError, match="its reply has an unexpected type"):
         unit._version()
 
 
@@ -318,7 +318,7 @@ def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypa
 
     assert time.monotonic() - before < 20
     wait_for(lambda: "StopUnit" == fake.names()[-1])
-    why = "cannot talk to systemd: no answer in 0.5 s (hint: is it overloaded?)"
+    why = "cannot talk to systemd: no answer in 0.5 s (hint: it may be overloaded)"
     assert [f"unit x-y.scope may be left behind: {why}"] == unit.warnings
 
 
@@ -514,10 +514,10 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
 @pytest.mark.parametrize(
     ("greeting", "why"),
     [
-        (b"REJECTED EXTERNAL\r\n", "it refuses this user"),
-        (b"ERROR\r\n", "it refuses this user"),
+        (b"REJECTED EXTERNAL\r\n", "it rejects this user"),
+        (b"ERROR\r\n", "it rejects this user"),
         (b"x" * 20000, "malformed message: a line is too long"),
-        (b"OK x\r\n" + b"z" * 64, "malformed message: neither of an endianness nor of a version that there is"),
+        (b"OK x\r\n" + b"z" * 64, "malformed message: unknown endianness or version"),
     ],
 )
 def test_a_bus_that_is_none(fake, unit, greeting, why):

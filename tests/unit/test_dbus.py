@@ -118,7 +118,7 @@ def test_a_big_endian_message_is_read():
     "signature", ["a", "(", "()", "{ss}", "a{vs}", "a{s}", "z", "a" * 100 + "s", "(" * 80 + ")" * 80]
 )
 def test_signatures_that_are_none(signature):
-    with pytest.raises(ValueError, match="is no signature"):
+    with pytest.raises(ValueError, match="is not a signature"):
         list(wire.types(signature))
 
 

@@ -316,8 +316,8 @@ def test_values_that_are_none(text):
         ("(" + "1," * 300 + ")", "its type is longer than 255 characters"),
         ("<(" + "1," * 300 + ")>", "its type is longer than 255 characters"),
         ("[<(" + "1," * 300 + ")>]", "its type is longer than 255 characters"),
-        ("@" + "a" * 33 + "s []", "is no signature"),
-        ("@" + "(" * 33 + "s" + ")" * 33 + " 1", "is no signature"),
+        ("@" + "a" * 33 + "s []", "is not a signature"),
+        ("@" + "(" * 33 + "s" + ")" * 33 + " 1", "is not a signature"),
     ],
 )
 def test_values_that_d_bus_does_not_have(text, why):
