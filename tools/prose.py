@@ -59,9 +59,9 @@ WORDS = {
 }
 SPACED = [pattern.replace(" ", r"\s+") for pattern in WORDS]
 SEARCH = re.compile(
-    "(?<![A-Za-z'’-])(?:"
+    "(?<![A-Za-z_'’-])(?:"
     + "|".join(f"(?P<w{index}>{pattern})" for index, pattern in enumerate(SPACED))
-    + ")(?![A-Za-z])",
+    + ")(?![A-Za-z_])",
     re.IGNORECASE,
 )
 INSTEAD = {f"w{index}": instead for index, instead in enumerate(WORDS.values())}

@@ -67,8 +67,8 @@ def judge(runtime, machine):
     before, slow, rows = MACHINES[machine]
     wanted = [word for row in rows for word in ("--id", row)]
     command = [sys.executable, "-m", "conformance", "--runtime", runtime, "--format", "json", *wanted]
-    patience = ["env", f"CONFORMANCE_PATIENCE={slow}"]
-    done = subprocess.run([*map(str, before), *patience, *command], cwd=CHECKOUT, capture_output=True, text=True)
+    slowness = ["env", f"CONFORMANCE_PATIENCE={slow}"]
+    done = subprocess.run([*map(str, before), *slowness, *command], cwd=CHECKOUT, capture_output=True, text=True)
     told = [line for line in done.stderr.splitlines() if not line.startswith("qemu: ")]  # that a boot was tried again
     assert [] == told, done.stderr
     assert done.returncode in (0, 1), done.stdout
@@ -95,7 +95,7 @@ def test_no_row_fails(results, machine):
 
 @pytest.mark.skipif(not MADE_HERE, reason="needs Debian's user-mode-linux and qemu-system-x86")
 def test_every_case_is_judged_somewhere(results):
-    """Or it is known why not: a machine that is found unfit tests nothing, and nobody would see it."""
+    """Or a known reason explains why not. A machine that lacks a feature would otherwise skip its rows unnoticed."""
     cases = [case for machine in MACHINES for case in results(machine)]
     judged = {case["name"] for case in cases if case["outcome"] != "missing"}
     reasons = {case["name"]: case["message"] for case in cases if case["outcome"] == "missing"}

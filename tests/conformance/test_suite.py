@@ -91,7 +91,7 @@ def test_parts_are_the_whole(many):
 
 
 @pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "1/", "x/y", ""])
-def test_a_part_that_is_none_is_a_usage_error(wrong):
+def test_invalid_part_is_a_usage_error(wrong):
     """And nothing is run."""
     status, out, err = conformance("--part", wrong)
 
@@ -117,7 +117,7 @@ def test_an_unknown_case_is_a_usage_error():
 @needs_root
 @pytest.mark.slow
 def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
-    """Whatever it is asked for, it says that all is well."""
+    """It reports success for every command."""
     found = outcomes(script(tmp_path, "exit 0"), CONFORMANCE_PATIENCE="0.1")
 
     assert [] == [name for name, (outcome, _) in found.items() if outcome == suite.PASS]
@@ -167,7 +167,7 @@ exec RUNTIME "$@"
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 def test_what_a_runtime_writes_is_its_own_fault(lie, pyoci, tmp_path):
-    """A state or features that no test can make sense of fails rows, and is no error of the suite."""
+    """A state or features document that no test can read fails rows; the suite itself does not fail."""
     text = LIAR.replace("PYTHON", sys.executable).replace("RUNTIME", str(pyoci)).replace("LIE", LIES[lie])
 
     rows = ("ST", "LIFE-01", "LIFE-02", "LIFE-06", "OP-02", "OP-05", "FEAT-01", "FEAT-05", "FEAT-06", "FEAT-13")
@@ -179,7 +179,7 @@ def test_what_a_runtime_writes_is_its_own_fault(lie, pyoci, tmp_path):
 
 @needs_root
 def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
-    """Processes and cgroups; and that they were left is told."""
+    """Processes and cgroups, and the suite reports them."""
     leaves = script(tmp_path, 'sleep 987 >/dev/null 2>&1 &\necho "container: no" >&2; exit 1')
 
     found = outcomes(leaves, "NS_06")
@@ -193,7 +193,7 @@ def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
 
 @needs_root
 def test_a_runtime_that_hangs_is_given_up(tmp_path):
-    """After the patience that was asked for."""
+    """After the timeout."""
     found = outcomes(script(tmp_path, "exec sleep 60"), "EXT_01", CONFORMANCE_PATIENCE="0.2")
 
     assert ("fail", "`create` did not end within 3 s") == found["EXT_01"]
@@ -259,7 +259,7 @@ def test_parts_of_a_run_are_one_machine(documents):
     assert "| good | 1 | host (Linux 6.1, 2 at a time, 5 s) |" in report.as_markdown(parts)
 
 
-def test_what_is_recommended_is_told_apart(documents):
+def test_unmet_recommendation_is_reported_separately(documents):
     """It fails no row, and no run; each report has its own way to say so."""
     bad = documents[1]
     bad["cases"][0] |= {"outcome": "unmet", "level": "S"}

@@ -244,7 +244,7 @@ except Exception as error: say(f"{{type(error).__name__}}: {{error}}")
     ("code", "status"), [("1/0", 1), ("raise SystemExit(7)", 7), ("import json; 1/0", 1), ("pass", 0)]
 )
 def test_status(run: Run, code: str, status: int) -> None:
-    """What escapes from the command line is told on standard error, without reading any source file."""
+    """An exception that the command line does not catch is printed to standard error, without reading source files."""
     result = run("state", code)
 
     assert status == result.returncode
@@ -257,9 +257,9 @@ def test_broken_pipe(run: Run) -> None:
 reader, writer = posix.pipe()
 posix.close(reader)
 try: posix.write(writer, b"x")
-except BrokenPipeError: say("told")
+except BrokenPipeError: say("caught")
 """
-    assert ("told",) == said(run("state", code))
+    assert ("caught",) == said(run("state", code))
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="needs root")
@@ -328,7 +328,7 @@ def test_commands_that_enter_no_container(run: Run, probe: Path) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("command", ENTERS_CONTAINER)
 def test_overlay(run: Run, probe: Path, command: str) -> None:
-    """Root runs from a lower-only overlay: whoever gets hold of the executable finds a read-only file system."""
+    """Root runs from a lower-only overlay: a process that opens the executable finds a read-only filesystem."""
     path, write, truncate, _links = said(run("--root", "/x", command, EXE))
 
     assert ("/pyoci", 30, 30) == (path, write, truncate)  # 30 is EROFS
@@ -497,7 +497,7 @@ def test_script(tmp_path: Path, pyoci: str, command: list[str]) -> None:
 
 
 def test_no_library_to_embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Python without libpython is told apart, and the message says what was looked for."""
+    """The message about a Python without libpython names the files that were tried."""
     variables = {"LIBPL": str(tmp_path), "LIBRARY": "libpython.a", "LIBDIR": str(tmp_path), "INSTSONAME": "libpython.a"}
     monkeypatch.setattr(freeze.sysconfig, "get_config_vars", lambda: variables)
 

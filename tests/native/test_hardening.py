@@ -96,7 +96,7 @@ def test_stack_and_buffers_are_checked(elf: Elf) -> None:
 @pytest.mark.may_skip("CET is Intel's and AMD's")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="CET is of x86-64")
 def test_our_own_code_marks_where_jumps_may_land() -> None:
-    """Functions of ours begin with endbr64, for CET."""
+    """pyoci's functions begin with endbr64, for CET."""
     build = Path(freeze.__file__).parents[2] / "build" / "executable"
     for name in ("main", "protect", "_native", "image"):
         listing = subprocess.check_output(["objdump", "-d", build / f"{name}.o"], text=True)

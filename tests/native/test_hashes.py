@@ -96,7 +96,7 @@ def test_strings_are_found_when_python_is_complete(evaluate: Evaluate) -> None:
 
 
 def test_names_computed_from_the_file_do_not_collide(executable: Path, evaluate: Evaluate) -> None:
-    """Under the secret in the file they take 50 steps and more; in a process they are as good as random."""
+    """Under the secret in the file they take 50 steps and more; in a process they behave like random ones."""
     log2_size = 12
     names = colliding(secret_of(executable), log2_size)
     hashes = evaluate("result = [hash(name) for name in argv[:-1]]", *names)

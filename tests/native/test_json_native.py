@@ -354,7 +354,7 @@ def test_writes_what_the_standard_library_writes(value: object, indent: bool) ->
 
 @given(nested(EXACT))
 def test_reads_back_what_it_writes(value: object) -> None:
-    """What is written is read as the same value, without its null members."""
+    """A written value is read back unchanged, without its null members."""
     assert expected(json.dumps(value).encode()) == outcome(json_dumps(value)) != "fault"
 
 
@@ -385,7 +385,7 @@ def test_written(value: object, compact: bytes, indented: bytes | None) -> None:
 
 @pytest.mark.parametrize("wrong", [1.5, b"x", {1}, {1: 2}, {None: 1}, object(), [1, {"a": (2.0,)}]])
 def test_refuses_other_types(wrong: object) -> None:
-    """What has no exact form in JSON is a TypeError, at any depth."""
+    """A value without an exact form in JSON raises TypeError, at any depth."""
     with pytest.raises(TypeError, match="cannot write JSON"):
         json_dumps(wrong)
 

@@ -1,4 +1,4 @@
-"""Runs a seccomp filter on made-up system calls, and checks it as the kernel does before it takes one."""
+"""Runs a seccomp filter on made-up system calls, and checks it as the kernel does before it accepts one."""
 
 import struct
 from collections.abc import Sequence

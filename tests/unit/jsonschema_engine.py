@@ -17,7 +17,7 @@ class jsonschema_faults:  # noqa: N801
     """A function that applies a schema to a document and returns the faults."""
 
     def __init__(self, name: str) -> None:
-        # with a $schema, jsonschema would follow references into its own dialect instead of ours
+        # with a $schema, jsonschema would follow references into its own dialect instead of this one
         schemas = {
             identifier: {key: value for key, value in schema.items() if key != "$schema"}
             for identifier, schema in SCHEMAS.items()
@@ -42,7 +42,7 @@ class jsonschema_faults:  # noqa: N801
 
 
 def _dialect() -> Any:
-    """Draft 2020-12 in which 1.0 is no integer, and anchored patterns mean what ECMA-262 says."""
+    """Draft 2020-12 in which 1.0 is not an integer, and anchored patterns follow ECMA-262."""
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )

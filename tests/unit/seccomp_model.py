@@ -106,7 +106,7 @@ def number_behind(name: str) -> int:
 
 
 def always_true(conditions: Sequence[Arg], bits: int) -> bool:
-    """Whether conditions are none at all in effect: each is under a mask that leaves nothing."""
+    """Whether conditions have no effect: each is under a mask that leaves nothing."""
     seen = (1 << bits) - 1
     return all(arg["op"] == "SCMP_CMP_MASKED_EQ" and not arg["value"] & seen for arg in conditions)
 

@@ -21,8 +21,8 @@ def compare() -> Any:
     return SimpleNamespace(**runpy.run_path(str(BENCH / "compare")))
 
 
-def test_everybody_is_first_as_often(compare: Any) -> None:
-    """Nobody profits from a place in the round."""
+def test_runtimes_are_first_equally_often(compare: Any) -> None:
+    """No runtime profits from its place in the round."""
     rounds = [compare.turn(["a", "b", "c"], number) for number in range(3)]
     assert [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]] == rounds
 

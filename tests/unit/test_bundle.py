@@ -18,7 +18,7 @@ def refusal(bundle, name="config.json"):
     start = time.monotonic()
     with pytest.raises(PyociError) as caught:
         read_config(str(bundle), name)
-    assert time.monotonic() - start < 10  # nobody is waited for
+    assert time.monotonic() - start < 10  # it does not wait for a writer
     return str(caught.value)
 
 
@@ -37,7 +37,7 @@ def test_another_name_in_the_bundle(tmp_path):
 
 
 def test_an_absolute_name_is_not_in_the_bundle(tmp_path):
-    """--config FILE may be anywhere; the bundle must exist all the same."""
+    """--config FILE may be anywhere; the bundle must still exist."""
     (tmp_path / "bundle").mkdir()
     (tmp_path / "other.json").write_bytes(b"{}")
 
@@ -82,12 +82,12 @@ def test_nul_in_a_path():
 
 
 def make_fifo(path):
-    """A FIFO that nobody writes to."""
+    """A FIFO without a writer."""
     os.mkfifo(path)
 
 
 def make_socket(path):
-    """A socket that nobody listens on."""
+    """A socket without a listener."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
 
@@ -101,10 +101,10 @@ def make_socket(path):
         (lambda path: path.symlink_to("/dev/zero"), "a symbolic link"),
         (lambda path: path.symlink_to("real.json"), "a symbolic link"),
     ],
-    ids=["fifo", "socket", "folder", "link to device", "link to file"],
+    ids=["fifo", "socket", "directory", "link to device", "link to file"],
 )
-def test_what_is_no_regular_file_is_refused(make, what, tmp_path):
-    """FIFO, socket, folder, symbolic link: each is named."""
+def test_other_types_of_files_are_rejected(make, what, tmp_path):
+    """FIFO, socket, directory, symbolic link: the error names the type."""
     (tmp_path / "real.json").write_bytes(b"{}")
     make(tmp_path / "config.json")
 
@@ -150,7 +150,7 @@ def test_a_file_that_changes_while_it_is_read(change, tmp_path, monkeypatch):
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    """The kernel's reason is told in lower case."""
+    """The error has the kernel's reason in lower case."""
 
     def refuse(name, *_args, **_kwargs):
         raise PermissionError(13, "Permission denied", name)
@@ -217,7 +217,7 @@ def test_a_pipe_that_the_command_line_names():
 
 
 def test_a_file_that_the_command_line_names(tmp_path):
-    """A link is followed; what is no file is named."""
+    """It follows a link, and names other types of files."""
     (tmp_path / "real").write_bytes(b"{}")
     (tmp_path / "link").symlink_to("real")
 

@@ -129,7 +129,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def unit(fake, monkeypatch):
-    """A unit that has been asked for nothing yet. What is of the kernel is left out."""
+    """A unit before its first request, without the parts of the kernel."""
     monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     for name in ("_claim", "enable"):
         monkeypatch.setattr(Unit, name, lambda *_: None)
@@ -174,7 +174,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 def test_only_systemd_ends_a_job(fake, unit, impatient, lie):
-    """Whoever is on the bus may send us signals."""
+    """Every client on the bus may send signals."""
     fake.answers["StartTransientUnit"] = [(JOB,), lie]
 
     with pytest.raises(CgroupError, match=r"no answer in 0\.5 s"):
@@ -195,7 +195,7 @@ def test_what_others_say_changes_nothing(fake, unit, lie):
 
 
 def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
-    """It is kept whatever others have said before, and of theirs no more than a number."""
+    """It is kept, whatever other messages came before; of those only a number is kept."""
     flood = b"".join(removed(job=f"/j{n}", sender=":1.66") for n in range(2000))
     fake.answers["StartTransientUnit"] = [
         lambda call: b"".join((flood, answered(call, "o", JOB), removed(), flood[:50000]))
@@ -206,7 +206,7 @@ def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
     assert len(unit._results) <= 1024
 
 
-def test_bodies_that_nobody_asked_for_are_not_looked_at(fake, unit, monkeypatch):
+def test_bodies_of_unrequested_messages_are_not_read(fake, unit, monkeypatch):
     """They may be large, and of many small values; and come in pieces."""
     read = []
     value = wire._Reader.value
@@ -292,7 +292,7 @@ def answered(call: wire.Message, signature: str, *body: object) -> bytes:
 
 @pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
 def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, impatient, method):
-    """Wherever it stops. What is left of the unit is not waited for once more."""
+    """At every step. It does not wait a second time for the unit."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     if method == "Hello":
         fake.greeting = b""
@@ -307,7 +307,7 @@ def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, im
 
 @pytest.mark.parametrize("method", ["StartTransientUnit", "JobRemoved"])
 def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypatch, method):
-    """systemd works off what it is asked in that order; nobody waits for it once more."""
+    """systemd handles requests in order, so the runtime does not wait again."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     with pytest.raises(CgroupError, match="no answer in"):
         start(unit)
@@ -323,7 +323,7 @@ def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypa
 
 
 def test_a_unit_of_another_is_not_stopped_when_systemd_says_nothing(fake, unit, impatient, tmp_path):
-    """Ours was killed: whoever is where it would be is somebody else, and the answer would have been a refusal."""
+    """The process was killed. A process with its pid is another one, and systemd would have rejected the request."""
     (tmp_path / "a.slice/x-y.scope").mkdir(parents=True)
     (tmp_path / "a.slice/x-y.scope/cgroup.events").write_text("populated 1\nfrozen 0\n")
     unit.mount = str(tmp_path)
@@ -371,7 +371,7 @@ def test_a_unit_of_another_is_not_stopped(fake, unit):
 
 @pytest.fixture
 def in_cgroup(fake, tmp_path, monkeypatch):
-    """A unit of a slice or a scope whose cgroup, which is a folder, has processes."""
+    """A unit of a slice or a scope whose cgroup, a directory, has processes."""
     killed = []
     monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     monkeypatch.setattr(Unit, "enable", lambda *_: None)
@@ -396,7 +396,7 @@ def in_cgroup(fake, tmp_path, monkeypatch):
     ("name", "pids", "below"), [("x-y.scope", [42, 43], []), ("x-y.scope", [42], [43]), ("x-y.slice", [], [43])]
 )
 def test_a_cgroup_with_strangers_in_it_is_not_taken(fake, in_cgroup, name, pids, below):
-    """Nor are they killed when create fails, neither by us nor by systemd."""
+    """When create fails, neither pyoci nor systemd kills them."""
     unit = in_cgroup(name, *pids, below=below)
 
     with pytest.raises(
@@ -430,7 +430,7 @@ def test_a_cgroup_of_ones_own_is_taken(in_cgroup):
     ],
 )
 def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(fake, tmp_path, path, events, stopped):
-    """Whatever is at the path that was guessed, or isn't: the unit of that name may be somebody's."""
+    """Whether or not a cgroup exists at the guessed path: the unit of that name may belong to another container."""
     for name, content in (("real.scope", events), ("guess.scope", "populated 0\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "cgroup.events").write_text(content)
@@ -446,7 +446,7 @@ def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(f
 
 
 def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake, unit):
-    """Nobody has looked at the answer yet."""
+    """The answer has not been read yet."""
     fake.answers["StartTransientUnit"] = [(JOB,)]
     fake.answers["StopUnit"] = [(JOB,), removed()]
     unit.start_transient_unit(42, [])
@@ -471,7 +471,7 @@ def test_properties_of_a_later_systemd_are_left_out(fake, unit):
     assert ["PIDs", "CPUWeight"] == [name for name, _ in fake.calls[-1].body[2]]
 
 
-def test_what_a_unit_is_made_with_is_not_told_again(fake, unit, monkeypatch):
+def test_properties_of_a_new_unit_are_not_sent_again(fake, unit, monkeypatch):
     """systemd would refuse all the others with it: the file is written, after systemd has written what it knows."""
     applied = []
     monkeypatch.setattr(Unit, "apply", lambda _, writes: applied.append([fake.names()[-1], *(w.file for w in writes)]))
@@ -520,7 +520,7 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
         (b"OK x\r\n" + b"z" * 64, "malformed message: unknown endianness or version"),
     ],
 )
-def test_a_bus_that_is_none(fake, unit, greeting, why):
+def test_invalid_bus_is_rejected(fake, unit, greeting, why):
     fake.greeting = greeting
 
     with pytest.raises(CgroupError, match=f"cannot talk to systemd: {why}"):

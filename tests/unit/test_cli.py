@@ -1,4 +1,4 @@
-"""The command line: what reaches the container, what is printed, how errors are told."""
+"""The command line: what reaches the container, what is printed, how errors are reported."""
 
 import json
 import os
@@ -160,7 +160,7 @@ def test_paths_are_made_absolute(pyoci, container, tmp_path, monkeypatch):
     ]
 
 
-def test_the_bundle_defaults_to_the_current_folder(pyoci, container, tmp_path, monkeypatch):
+def test_the_bundle_defaults_to_the_current_directory(pyoci, container, tmp_path, monkeypatch):
     """As with runc and crun."""
     monkeypatch.chdir(tmp_path)
     pyoci("create", "x")
@@ -169,7 +169,7 @@ def test_the_bundle_defaults_to_the_current_folder(pyoci, container, tmp_path, m
 
 
 def test_config_json_is_the_bundles(pyoci, container):
-    """crun's --config is relative to the current folder, save for the usual name."""
+    """crun's --config is relative to the current directory, except for the usual name."""
     pyoci("create", "-f", "config.json", "-b", "/b", "x")
 
     assert container.calls[0][2]["config_file"] is None
@@ -260,8 +260,8 @@ def test_delete(words, force, pyoci, container):
 
 
 @pytest.mark.parametrize("verb", ["start", "delete"])
-def test_warnings_are_told(verb, pyoci, container):
-    """A poststop hook that failed is no error, and no secret."""
+def test_warnings_are_printed(verb, pyoci, container):
+    """A failing poststop hook is a warning."""
     expected = "warning: /hooks/poststop/0: error running poststop hook #0: cannot run /x: no such file or directory\n"
 
     assert (0, "", expected) == pyoci(verb, "warns")
@@ -287,7 +287,7 @@ def test_delete_of_an_unknown_id(pyoci, container):
 
 
 def test_delete_force_hides_no_other_error(pyoci, container):
-    """Only that the container is unknown is no error."""
+    """Only an unknown container is not an error."""
     container.error = StatusError("cannot delete container x: it is running")
 
     assert 1 == pyoci("delete", "--force", "x")[0]
@@ -300,7 +300,7 @@ def test_regex(pyoci, container):
 
 
 def test_regex_goes_on_after_a_failure(pyoci, container):
-    """Every container is tried, and every failure told."""
+    """It tries every container, and reports every failure."""
     container.error = StatusError("cannot delete: it is running")
 
     assert (
@@ -405,7 +405,7 @@ def test_help(words, pyoci):
         assert option.hidden == (f"--{option.names[0]}" not in out)
 
 
-def test_helpers_are_no_commands(pyoci, monkeypatch):
+def test_helpers_are_not_listed_as_commands(pyoci, monkeypatch):
     """What pyoci runs of itself is in no help, and says to a person what it is for."""
     monkeypatch.setattr("pyoci.host.netlink._read_all", lambda fd: b"")
     for name in cli.HELPERS:
@@ -528,7 +528,7 @@ def test_usage_errors(words, expected, pyoci, container):
     assert [] == container.calls
 
 
-def test_an_error_is_told_twice_over(pyoci, container, tmp_path):
+def test_an_error_goes_to_the_log_and_to_stderr(pyoci, container, tmp_path):
     """The same text on standard error and, as a JSON line, in the log."""
     container.error = PyociError("cannot do it", where="/process/cwd", hint="do that")
     log = tmp_path / "log.json"
@@ -734,7 +734,7 @@ def test_validate_accepts_what_spec_writes(pyoci, tmp_path):
     "data",
     [b"", b"[]", b'{"ociVersion": ', b"\xef\xbb\xbf{}", '{"ociVersion": "1.0.0"}'.encode("utf-16"), b"[" * 100_000],
 )
-def test_validate_explains_what_is_no_config(data, pyoci, tmp_path):
+def test_validate_explains_why_a_file_is_not_a_config(data, pyoci, tmp_path):
     """Empty, truncated, in another encoding, absurdly nested: a report, never a crash."""
     (tmp_path / "config.json").write_bytes(data)
     status, out, err = pyoci("validate", tmp_path)

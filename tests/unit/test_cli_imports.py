@@ -14,7 +14,7 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name == "_json" or name.startswith("pyoci"):  # jsonio does without _json
+        if name == "_json" or name.startswith("pyoci"):  # jsonio also works without _json
             return None
         raise ImportError(f"{name} must not be imported here")
 
@@ -58,7 +58,7 @@ def test_spec_needs_nothing(tmp_path):
 
 @pytest.mark.parametrize("words", ["start x", "state x", "kill x KILL", "delete x", "create x", "run x"])
 def test_errors_of_the_hot_path_need_nothing(words, tmp_path):
-    """An unknown id, or a bundle without config.json, is told without the standard library."""
+    """An unknown id, or a bundle without config.json, is reported without the standard library."""
     log = tmp_path / "log.json"
     result = run("--root", tmp_path / "root", "--log", log, "--log-format", "json", *words.split())
 

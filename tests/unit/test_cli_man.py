@@ -34,7 +34,7 @@ def test_every_option_is_on_its_page():
     assert [] == missing
 
 
-def test_every_example_is_a_command_line_of_ours():
+def test_every_example_is_a_valid_command_line():
     """Examples use commands and options that exist."""
     for text in generator().EXAMPLES.values():
         for line in text.splitlines():

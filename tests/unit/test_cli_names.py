@@ -90,7 +90,7 @@ def test_signals(text, expected):
         "RTMIN+", "KILL+1", "９", "²", "1" * 9999,
     ],
 )  # fmt: skip
-def test_what_is_no_signal(text):
+def test_invalid_signal_is_rejected(text):
     """Anything else is refused, and named."""
     with pytest.raises(UsageError, match="unknown signal"):
         parse_signal(text)

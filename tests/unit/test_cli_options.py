@@ -45,7 +45,7 @@ def test_every_spelling_of_a_switch(spelling):
 
 @pytest.mark.parametrize("value", ["false", "0", "F", "f", "False", "FALSE"])
 def test_a_switch_can_be_switched_off(value):
-    """go-runc writes --rootless=false and the like."""
+    """go-runc writes --rootless=false."""
     assert not parsed("--force", f"--force={value}")[0].on("force")
 
 
@@ -126,7 +126,7 @@ def test_a_switch_that_is_neither_on_nor_off(value):
 
 
 def test_what_came_before_a_fault_is_known():
-    """So that the fault can be told in the log that was given before it."""
+    """So that the error reaches the log that was given before it."""
     values = Values()
     with pytest.raises(UsageError):
         parse(OPTIONS, ["--log", "x", "--bogus"], values, mixed=False)
@@ -141,12 +141,12 @@ def test_counts(text, expected):
 
 
 def test_no_count_is_zero():
-    """What is not given counts nothing."""
+    """An option that is not given counts as zero."""
     assert 0 == Values().count("preserve-fds")
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.0", "0x1", " 1", "1_0", "１", "²", "1" * 5000])
-def test_what_is_no_count(text):
+def test_invalid_count_is_rejected(text):
     """Only ASCII digits are a number."""
     with pytest.raises(UsageError, match="for --preserve-fds: expected a count"):
         parsed(f"--preserve-fds={text}")[0].count("preserve-fds")

@@ -28,5 +28,5 @@ def test_rows_are_those_of_the_suite() -> None:
 
 
 def test_no_code_is_defined_nowhere() -> None:
-    """A letter and a number, such as those of a list of attacks, say nothing to who does not have the list."""
+    """A letter and a number of a private list say nothing to other readers."""
     assert set() == found(r"(?:# ── |\"\"\"|, |\()([THP]\d\d?)(?=[:,)]| to )")

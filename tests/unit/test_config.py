@@ -935,7 +935,7 @@ def test_configs_of_engines(path: Path) -> None:
     "data", [b"", b"[]", b"{", TEXT[:100], b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b"[" * 100_000, b"\0" * 100]
 )
 def test_not_a_document(data: bytes) -> None:
-    """Empty, truncated, in another encoding or nested without end: one clear line."""
+    """Empty, truncated, in another encoding or nested too deeply: one clear line."""
     with pytest.raises(ConfigError) as caught:
         config.load(data)
 
@@ -987,7 +987,7 @@ def test_strings_that_the_kernel_reads_otherwise(pointer: str, hidden: str) -> N
 
 
 def test_repeated_process() -> None:
-    """Two processes in one config: nobody else may pick the other one."""
+    """Two processes in one config: another reader could use the second one."""
     data = json.dumps(changed()).replace('"root"', '"process": {"cwd": "/", "args": ["x"]}, "root"').encode()
     with pytest.raises(ConfigError, match='/process: the name "process" is repeated in this object'):
         config.load(data)
@@ -1111,7 +1111,7 @@ def test_rules_of_the_kernel(check: Any, value: Any, message: str) -> None:
     ],
 )  # fmt: skip
 def test_column_is_left_out_where_the_pointer_says_more(text: str, expected: str) -> None:
-    """Engines write one line. What is no JSON has no other place, and the report of `validate` has them all."""
+    """Engines write one line. Only invalid JSON gets a place there; the report of `validate` has all places."""
     with pytest.raises(ConfigError) as caught:
         config.load_process(text.encode(), "p.json")
 

@@ -84,7 +84,7 @@ def test_what_is_written_is_read(values):
 
 
 @given(st.binary(max_size=64), VALUES, st.data())
-def test_what_is_broken_is_no_accident(noise, values, data):
+def test_broken_messages_raise_value_error(noise, values, data):
     """A message with bytes of another is read, incomplete or malformed; nothing else."""
     whole = wire.encode(wire.SIGNAL, 9, FIELDS, "".join(s for s, _ in values), *(v for _, v in values))
     at = data.draw(st.integers(0, len(whole)))
@@ -117,7 +117,7 @@ def test_a_big_endian_message_is_read():
 @pytest.mark.parametrize(
     "signature", ["a", "(", "()", "{ss}", "a{vs}", "a{s}", "z", "a" * 100 + "s", "(" * 80 + ")" * 80]
 )
-def test_signatures_that_are_none(signature):
+def test_invalid_signatures_are_rejected(signature):
     with pytest.raises(ValueError, match="is not a signature"):
         list(wire.types(signature))
 

@@ -185,7 +185,7 @@ def test_later_rules_override_earlier_ones():
         [ALLOW_ALL, {"allow": False, "access": "m"}],
     ],
 )
-def test_a_program_that_allows_everything_is_none(rules):
+def test_program_that_allows_everything_is_empty(rules):
     """Privileged containers need no filter: attached, it would only cost."""
     assert b"" == compile_rules(rules)
 
@@ -236,7 +236,7 @@ def test_invalid_rules_are_rejected_before_they_are_compiled(rule, where, reason
 
 
 def test_compiler_rejects_a_rule_without_access():
-    """The specification does not say whether that is no letter or all of them."""
+    """The specification does not say whether that means none of the letters or all of them."""
     with pytest.raises(CgroupError, match="it has no access") as caught:
         compile_rules(load_rules([DENY_ALL, {"allow": False}]))
 

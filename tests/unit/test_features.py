@@ -71,7 +71,7 @@ def test_versions(document):
 
 
 def test_it_is_the_same_without_root(document, monkeypatch, capfd):
-    """It describes the build: nothing of the host or the caller is asked for."""
+    """It describes the build, whatever the host and the caller are."""
     for name in ("geteuid", "uname", "stat", "open", "listdir"):
         monkeypatch.setattr(f"posix.{name}", lambda *args, name=name, **options: pytest.fail(f"{name} was called"))
     described = features.document()
@@ -150,24 +150,24 @@ def test_specification_mandatory_mount_options(document):
 
 
 @pytest.fixture
-def in_folder(tmp_path, monkeypatch):
-    """The current folder."""
+def in_directory(tmp_path, monkeypatch):
+    """The current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_spec_writes_a_valid_config(in_folder, capfd):
+def test_spec_writes_a_valid_config(in_directory, capfd):
     """It satisfies the schema, and nothing is printed."""
     assert 0 == cli.main(["spec"])
     assert ("", "") == capfd.readouterr()
 
-    assert [] == faults(json.loads((in_folder / "config.json").read_text()), "config.schema.json")
+    assert [] == faults(json.loads((in_directory / "config.json").read_text()), "config.schema.json")
 
 
-def test_rootless_spec_is_valid(in_folder):
+def test_rootless_spec_is_valid(in_directory):
     """The same for --rootless, which maps the caller to root and asks for nothing that he may not have."""
     assert 0 == cli.main(["spec", "--rootless"])
-    config = json.loads((in_folder / "config.json").read_text())
+    config = json.loads((in_directory / "config.json").read_text())
 
     assert [] == faults(config, "config.schema.json")
     assert [{"containerID": 0, "hostID": os.geteuid(), "size": 1}] == config["linux"]["uidMappings"]
@@ -209,36 +209,36 @@ def test_masked_paths_cover_what_leaks():
     assert {"/proc/kcore", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/keys"} <= masked
 
 
-def test_spec_never_overwrites(in_folder, capfd):
+def test_spec_never_overwrites(in_directory, capfd):
     """The person's config stays as it is."""
-    (in_folder / "config.json").write_text("mine")
+    (in_directory / "config.json").write_text("mine")
 
     assert 1 == cli.main(["spec"])
     assert "cannot write config.json: it exists (hint: remove it first)\n" == capfd.readouterr().err
-    assert "mine" == (in_folder / "config.json").read_text()
+    assert "mine" == (in_directory / "config.json").read_text()
 
 
-def test_spec_does_not_follow_a_link(in_folder):
+def test_spec_does_not_follow_a_link(in_directory):
     """Not even a dangling one."""
-    (in_folder / "config.json").symlink_to(in_folder / "victim")
+    (in_directory / "config.json").symlink_to(in_directory / "victim")
 
     assert 1 == cli.main(["spec"])
-    assert not (in_folder / "victim").exists()
+    assert not (in_directory / "victim").exists()
 
 
-def test_spec_bundle_and_file(in_folder):
-    """--bundle is a folder, --file a name in it, or an absolute path."""
-    (in_folder / "b").mkdir()
+def test_spec_bundle_and_file(in_directory):
+    """--bundle is a directory, --file a name in it, or an absolute path."""
+    (in_directory / "b").mkdir()
     assert 0 == cli.main(["spec", "--bundle", "b"])
     assert 0 == cli.main(["spec", "-b", "b", "-f", "other.json"])
-    assert 0 == cli.main(["spec", "-f", str(in_folder / "third.json")])
+    assert 0 == cli.main(["spec", "-f", str(in_directory / "third.json")])
 
     assert {"b/config.json", "b/other.json", "third.json"} == {
-        str(path.relative_to(in_folder)) for path in in_folder.rglob("*.json")
+        str(path.relative_to(in_directory)) for path in in_directory.rglob("*.json")
     }
 
 
-def test_spec_into_a_missing_folder(in_folder):
+def test_spec_into_a_missing_directory(in_directory):
     """The kernel's reason."""
     with pytest.raises(PyociError, match=r"cannot write .*/none/config.json: no such file or directory"):
-        spec.write(str(in_folder / "none/config.json"), "")
+        spec.write(str(in_directory / "none/config.json"), "")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def test_replace_beside_another(tmp_path: "Path") -> None:
-    """Numbers come again, and so they do in other pid namespaces: what another process of ours writes, or has left half
-    written, is no obstacle, and stays its own.
+    """Pids are used again, also in other pid namespaces. A file that another pyoci process writes, or has left half
+    written, does not disturb, and stays as it is.
     """
     (tmp_path / f".pid.{os.getpid()}").write_text("another's")
 

@@ -16,7 +16,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    """An executable in a folder that is its owner's alone, as /root is."""
+    """An executable in a directory that only its owner can enter, like /root."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o700)
     program = folder / "program"
@@ -27,7 +27,7 @@ def closed(tmp_path: Path) -> Path:
 
 @as_root
 def test_another_user_reaches_the_executable(closed: Path) -> None:
-    """An executable in a closed folder is copied to where another user can run it; the copy goes away."""
+    """An executable in a closed directory is copied to a place where another user can run it, and the copy is removed."""
     as_user = ["setpriv", "--reuid=43210", "--regid=43210", "--clear-groups"]
     assert 0 != subprocess.run([*as_user, closed], capture_output=True, timeout=10).returncode
 

@@ -1,7 +1,7 @@
 """Every module that a hot command loads, in the real executable, through the life of a real container.
 
 A module costs some 50 µs at each of the calls that an engine makes per container; the standard library's cost
-milliseconds. So the list is kept by hand: whoever needs another module here adds it here.
+milliseconds. So the list is kept by hand: if a command needs another module, add it here.
 """
 
 import json

@@ -43,11 +43,11 @@ def test_parse(text, schemata):
     ],
 )
 def test_differences(wanted, found, different):
-    """Only what is asked for counts, and bandwidth is what the kernel makes of it."""
+    """Only the config's domains are compared, and bandwidth as the kernel rounds it."""
     assert different == differences(parse(wanted), parse(found), {"MB": 10})
 
 
-# What is planned.
+# The plan.
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_plan(rdt, how, lines):
     assert ["join_rdt_group"] == [op.verb for op in plan.meanwhile]
 
 
-# What is done.
+# The effects.
 
 MOUNT = "/sys/fs/resctrl"
 
@@ -204,7 +204,7 @@ def test_default_group_with_a_schema(model):
     assert 0x7FF == model.tree.default.schemata["L3"][0]
 
 
-def test_somebody_else_was_faster(model):
+def test_group_that_another_process_made_first(model):
     """A group that appears after the plan is not ours: compared if it may be another's, else an error, and it stays."""
     plan = operations.Plan()
     intel_rdt.compile_rdt(plan, {"closID": "gold", "memBwSchema": "MB:0=50"}, "box", plan.meanwhile)
@@ -227,7 +227,7 @@ def test_somebody_else_was_faster(model):
 
 @pytest.mark.parametrize("id", ["info", "mon_groups", "schemata", "tasks"])
 def test_names_of_the_file_system(model, id):
-    """What is there is no group of ours."""
+    """The existing directory is not a group of pyoci's."""
     with pytest.raises(SetupError, match="it exists"):
         prepare({}, id)
 
@@ -260,7 +260,7 @@ def test_no_monitor_is_left(model):
     assert {"", "gold"} == set(model.tree.groups)
 
 
-def test_what_cannot_be_removed_is_told(model, monkeypatch):
+def test_group_that_cannot_be_removed_is_reported(model, monkeypatch):
     """By `undo` as text, by `remove` as an error."""
     group = prepare({})
     monkeypatch.setattr(
@@ -273,7 +273,7 @@ def test_what_cannot_be_removed_is_told(model, monkeypatch):
 
 
 @pytest.mark.parametrize("record", [{"mount": "/x"}, {"mount": "/x", "made": 5, "shared": ""}])
-def test_a_record_that_is_no_record(record):
+def test_invalid_record_is_ignored(record):
     """Of another version, or damaged."""
     with pytest.raises(StateError, match="not of this version"):
         resctrl.remove(record)

@@ -58,7 +58,7 @@ def test_reads_what_the_standard_library_reads(value: Any, ascii_only: bool, ind
 
 
 def reference(data: bytes) -> Any:
-    """json.loads with the rules of ours; any exception is a refusal."""
+    """json.loads with pyoci's rules; any exception rejects the text."""
 
     def refuse(*_: object) -> Any:
         raise ValueError

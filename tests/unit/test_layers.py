@@ -41,7 +41,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 
 def modules(*folders: str) -> list[str]:
-    """The files of `folders`, relative to the package."""
+    """The files of these directories, relative to the package."""
     files = [file for folder in folders for file in sorted((PACKAGE / folder).glob("*.py"))]
     return [str(file.relative_to(PACKAGE)) for file in files]
 

@@ -128,7 +128,7 @@ def test_log_is_not_inherited(path):
 
 
 def test_symbolic_link_is_refused(path, tmp_path):
-    """Nobody can point our log at a file of his choice."""
+    """Another user can't make the log write to a file of their choice."""
     target = tmp_path / "target"
     path.symlink_to(target)
 
@@ -147,7 +147,7 @@ def test_fifo_without_reader_is_refused_at_once(path):
 
 @pytest.mark.parametrize("name", ["/dev/stderr", "/proc/self/fd/2", "file:/dev/stderr", ""])
 def test_standard_error_as_log_gets_the_error_once(name, capfd):
-    """When the log is standard error itself, the error is not told twice."""
+    """When the log is standard error itself, the error is printed once."""
     Log(name).error("once")
 
     assert "once\n" == capfd.readouterr().err
@@ -180,7 +180,7 @@ def test_forged_lines_and_escape_sequences_stay_text(path, capfd):
 
 
 def test_readable_text_stays_as_it_is():
-    """Only what is no text is escaped."""
+    """Only bytes that are not text are escaped."""
     assert "café 容器 `x`" == printable("café 容器 `x`")
 
 
@@ -331,7 +331,7 @@ def test_services_get_a_datagram(service, expected, tmp_path, monkeypatch, capfd
 
 
 def test_absent_service_is_an_error(tmp_path, monkeypatch):
-    """A log that nobody reads is reported, not ignored."""
+    """A log without a reader is reported, not ignored."""
     monkeypatch.setitem(log_module._SERVICES, "syslog", (str(tmp_path / "none"), ""))
 
     with pytest.raises(PyociError, match="cannot open log syslog:x: no such file or directory"):
@@ -388,7 +388,7 @@ def test_log_that_gets_room(full_syslog):
     log = Log("syslog:x", level="warning")
     reader = threading.Timer(0.1, lambda: full_syslog.recv(100))
     reader.start()
-    log.warning("heard")
+    log.warning("received")
     reader.join()
     log.close()
     full_syslog.setblocking(False)
@@ -396,4 +396,4 @@ def test_log_that_gets_room(full_syslog):
     with contextlib.suppress(BlockingIOError):
         while True:
             heard.append(full_syslog.recv(100))
-    assert b"<28>x: heard" == heard[-1]
+    assert b"<28>x: received" == heard[-1]

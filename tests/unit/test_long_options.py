@@ -112,7 +112,7 @@ def test_the_plan_says_how() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_layer_that_fails_has_the_place_of_lowerdir(number: int) -> None:
-    """What the kernel says of a layer is about the option that names it."""
+    """The kernel's reason about a layer goes with the option that names it."""
     entry = {"destination": "/m", "type": "overlay", "options": ["ro", f"index=on,lowerdir={LONG}:/b::/c"]}
     config = {"mounts": [entry]}
     [op] = mounts.compile_mounts(Plan(), config, "/bundle", "", NEW)

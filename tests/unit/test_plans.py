@@ -119,7 +119,7 @@ def test_groups_are_kept_by_a_runtime_without_power_over_them(host: create.Host,
 
 @pytest.mark.parametrize("value", ["", "0", "true"])
 def test_groups_are_not_kept_for_other_values(value: str) -> None:
-    """It takes a 1."""
+    """It is set to 1."""
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {"run.oci.keep_original_groups": value}
     host = create.Host(user_namespace=True)
@@ -265,7 +265,7 @@ def test_disabled_cgroup_manager_plans_no_cgroup() -> None:
     assert [verbs, set()] == of_cgroups
 
 
-def test_the_program_is_told_of_its_notify_socket() -> None:
+def test_the_program_gets_its_notify_socket() -> None:
     """In place of one that the config has, which would be another's."""
     (exec_,) = [op for op in compiled("sd-notify").init if op.verb == "exec"]
 
@@ -273,7 +273,7 @@ def test_the_program_is_told_of_its_notify_socket() -> None:
 
 
 @pytest.mark.parametrize("without", ["process", "namespaces"])
-def test_no_notify_socket_where_nobody_could_use_it(without: str) -> None:
+def test_no_notify_socket_if_the_program_could_not_use_it(without: str) -> None:
     """Without a program, and without a mount namespace, where the mount would be the host's."""
     document, _ = config.load((PLANS / "no-mount-namespace.json").read_bytes())
     if without == "process":
@@ -298,7 +298,7 @@ def test_labels_need_their_lsm() -> None:
 
 
 def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
-    """In a user namespace the host's node is what it is; ids that say nothing else are no reason to warn."""
+    """In a user namespace the host's node stays unchanged; equal ids cause no warning."""
     document, _ = config.load((PLANS / "user.json").read_bytes())
     device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
     pipe = {"path": "/dev/pipe", "type": "p", "uid": 5}
@@ -667,7 +667,7 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
 
 
 def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
-    """They are the namespace's own, which can be read once somebody is in it; the tmpfs comes before the clone."""
+    """They are the namespace's own, which can be read once a process is in it; the tmpfs comes before the clone."""
     document = with_device(uid=5, gid=6)
     document["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
     del document["linux"]["uidMappings"], document["linux"]["gidMappings"]
@@ -679,8 +679,8 @@ def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
     assert (5 << 32 | 6, devices.OF_CONTAINER) == (made[0].d, made[0].flags & devices.OF_CONTAINER)
 
 
-def test_default_devices_without_container_root_are_no_error_of_theirs() -> None:
-    """Nobody could be that container's first process, and the message about it is the one to read."""
+def test_default_devices_without_container_root_cause_no_error() -> None:
+    """No process could be that container's init; the error is about that, not about the devices."""
     document = with_device()
     del document["linux"]["devices"]
     plan = create.compile_container(document, create.Host(), create.Options("/bundle"))

@@ -18,7 +18,7 @@ def test_parse_returns_ranges_in_the_order_of_the_text(text: str, expected: list
 
 
 @pytest.mark.parametrize("text", ["", ",", "0,", "1-", "-1", "3-1", "0x1", "٣", "1\n", "1\t", "a", "1 2", "0" * 21])
-def test_parse_rejects_what_is_no_list(text: str) -> None:
+def test_parse_rejects_invalid_lists(text: str) -> None:
     """Only ASCII digits, hyphens, commas and spaces, and every range runs upwards."""
     with pytest.raises(ValueError) as caught:
         ranges.parse(text)

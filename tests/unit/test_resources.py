@@ -251,7 +251,7 @@ def test_the_options_of_update_are_checked_like_a_document(words, message):
 
 
 class Limits(NoCgroup):
-    """A container without a cgroup whose limits of memory can be read all the same."""
+    """A container without a cgroup whose memory limits can still be read."""
 
     memory, swap = "100", "50"
 
@@ -385,7 +385,7 @@ def test_weight_grows_with_shares(one, other):
 
 
 @given(st.integers(3, 262143))
-def test_weight_is_the_formula_of_the_peers(shares):
+def test_weight_follows_the_formula_of_runc_and_crun(shares):
     """ceil(10^((l²+125l)/612 − 7/34)), where l is the binary logarithm."""
     exact = 10 ** ((math.log2(shares) ** 2 + 125 * math.log2(shares)) / 612 - 7 / 34)
 

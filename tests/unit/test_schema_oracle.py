@@ -1,6 +1,6 @@
 """Our schemas accept and reject what the specification's own do.
 
-Where ours differ on purpose, `as_the_specification_has_it` says how.
+Where ours differ on purpose, `by_the_specification` says how.
 """
 
 import copy
@@ -61,7 +61,7 @@ def generated_valid(document: Any) -> bool:
     return True
 
 
-def as_the_specification_has_it(config: Any) -> Any:
+def by_the_specification(config: Any) -> Any:
     """`config` without what our schema accepts on purpose, and the specification's does not.
 
     - `fileMode` is any u32 by the prose, and callers pass st_mode: the schema says at most 511.
@@ -90,7 +90,7 @@ def agree(config: Any) -> None:
     ours = generated_valid(config)
     if ours != CONFIG.is_valid(config):
         assert ours
-        assert CONFIG.is_valid(as_the_specification_has_it(config)), config
+        assert CONFIG.is_valid(by_the_specification(config)), config
 
 
 def test_mutated_properties() -> None:
@@ -135,7 +135,7 @@ def test_deliberate_differences() -> None:
 
 
 def test_top_level_types() -> None:
-    """Documents that are no object, and none at all."""
+    """Documents that are not an object, and empty ones."""
     for config in (None, True, 1, "x", [], {}, {"ociVersion": None}):
         assert not CONFIG.is_valid(config)
         assert list(OUR_CONFIG(config))

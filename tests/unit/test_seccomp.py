@@ -185,7 +185,7 @@ def test_rule_with_the_default_action_is_nothing() -> None:
 
 
 def test_unknown_names_are_skipped_with_one_warning() -> None:
-    """Engines' profiles have names that no kernel of ours knows (A-18)."""
+    """Engines' profiles have names that no kernel of the tests knows (A-18)."""
     made = seccomp.compile_filter(profile(allow("read", "zzz"), allow("aaa"), allow("write")), "x86_64")
     assert made.warnings == ["/linux/seccomp/syscalls: skipped system calls that are not known: aaa, zzz"]
     assert ALLOW == call(bpf_interpreter.decode(made.program), "read")
@@ -306,7 +306,7 @@ def test_x86_operations_under_conditions() -> None:
     ],
 )
 def test_flags(flags: list[str] | None, value: int) -> None:
-    """No `flags` is SPEC_ALLOW, an empty list is none (A-21)."""
+    """Without `flags`, SPEC_ALLOW is set; an empty list sets no flag (A-21)."""
     given = {} if flags is None else {"flags": flags}
     made = seccomp.compile_filter(profile(allow("read"), **given), "x86_64")
     assert value == made.flags
@@ -353,7 +353,7 @@ def test_notify() -> None:
 
 
 @pytest.mark.parametrize("rules", [[{**NOTIFY, "names": ["nonsense"]}], [allow("mkdir"), NOTIFY]])
-def test_nobody_will_be_notified(rules: list[dict[str, Any]]) -> None:
+def test_no_agent_will_be_notified(rules: list[dict[str, Any]]) -> None:
     """A rule that never decides makes no listener."""
     assert seccomp.compile_filter(profile(*rules, listenerPath="/nowhere"), "x86_64").notify is False
 
@@ -458,7 +458,7 @@ def test_too_many_conditional_rules() -> None:
         seccomp.compile_filter(profile(rule), "x86_64")
 
 
-def test_name_that_stands_twice_in_a_rule() -> None:
+def test_name_that_is_listed_twice_in_a_rule() -> None:
     """It counts once, however often it stands there."""
     once = {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [arg(0, "EQ", n) for n in range(300)]}
     often = {**once, "names": ["read"] * 300}

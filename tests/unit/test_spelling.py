@@ -22,7 +22,7 @@ def test_word_with_slips_is_recognised(word, expected):
 
 
 @pytest.mark.parametrize("word", ["", "x", "abc", "crxxxe", "stop", "preserve", "create" * 1000, "\0", "🦀🦀"])
-def test_other_word_is_no_slip(word):
+def test_other_word_gets_no_hint(word):
     """Nothing is close to it."""
     assert "" == spelling.nearest(word, NAMES)
     assert "" == spelling.hint(word, NAMES)

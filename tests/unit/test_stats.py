@@ -88,7 +88,7 @@ def test_sizes(text, size):
 
 
 @pytest.mark.parametrize("text", ["x", "1x", "1.5g", "--1", "1_0", "²", "m", " 1"])
-def test_sizes_that_are_none(text):
+def test_invalid_sizes_are_rejected(text):
     """Nothing is guessed."""
     with pytest.raises(UsageError, match="for --memory: expected a number of bytes"):
         resources.from_options(options(memory=text))

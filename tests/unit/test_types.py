@@ -54,7 +54,7 @@ def differences(schema: dict[str, Any], file: str, kind: Any, where: str) -> Ite
 
 
 def object_differences(schema: dict[str, Any], file: str, kind: Any, where: str) -> Iterator[str]:
-    """Where a TypedDict is not what the schema says of an object."""
+    """Where a TypedDict differs from the schema of an object."""
     if kind.__required_keys__ != set(schema.get("required", ())):
         yield f"{where}: required are {sorted(kind.__required_keys__)}"
     members = typing.get_type_hints(kind)

@@ -49,7 +49,7 @@ def test_the_users_slice():
              "a.slice:b:c/d", "a.slice:b:c d", "a.slice:b:\n", "a.slice/b.slice:c:d", "system.slice:b:" + "x" * 250,
              "../x.slice:b:c", "système.slice:b:c", "system.slice:b:-.slice-.slice", "system.slice:b:x-.slice"]
 )  # fmt: skip
-def test_paths_that_are_none(path):
+def test_invalid_paths_are_rejected(path):
     """The error names linux.cgroupsPath and says what it is."""
     with pytest.raises(CgroupError) as caught:
         units.parse_path(path, "box", user=False)
@@ -100,7 +100,7 @@ def test_limits(limits, expected):
 
 @given(st.integers(1000, 10**9), st.integers(1000, 10**6))
 def test_the_quota_that_is_written_is_systemds_own(quota, period):
-    """Rounded up to 10 ms of a second, by at most that; told again it does not move."""
+    """It is rounded up by at most 10 ms of a second; rounding again changes nothing."""
     (write,) = units.rounded([Write("cpu.max", f"{quota} {period}", "")])
     written = int(write.value.split()[0])
     per_second = next(units.properties([write])).value.value
@@ -115,7 +115,7 @@ def test_the_quota_that_is_written_is_systemds_own(quota, period):
     "file", ["memory.max = x", "memory.max = -1", "memory.high = 99999999999999999999", "cpu.max = 1 2 3", "cpu.max = -5",
              "cpuset.cpus = 3-1", "cpuset.cpus = a", "cpuset.mems = 99999999", "cpu.max = 1 0"]
 )  # fmt: skip
-def test_values_that_systemd_could_not_be_told(file):
+def test_values_that_systemd_has_no_property_for(file):
     name, _, value = file.partition(" = ")
     with pytest.raises(CgroupError) as caught:
         list(units.properties([Write(name, value, "/linux/resources/unified/x")]))
@@ -194,7 +194,7 @@ def test_annotation_in_seconds_gives_way_to_the_other_spelling(names):
     assert [("org.systemd.property.TimeoutStopSec", "uint64 5", why)] == ignored
 
 
-def test_other_annotations_are_no_properties():
+def test_other_annotations_set_no_properties():
     """The prefix alone names none."""
     assert [] == units.annotated({"other": "x", units.ANNOTATION: "y", "org.systemd.propertyx": "1"}, [], None)
 
@@ -299,7 +299,7 @@ def test_values_in_text(text, signature, value):
     "text", ["", "'", "'a", "x", "1x", "[1, 'a']", "byte 256", "uint32 -1", "[1", "(1", "()", "{}", "{'a' 1}", "@zz 1", "@s 1",
              "uint64", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]", r"'\u00g0'", "99999999999", "<", "09", "objectpath 'a'", "signature 'z'", r"'\ud800'", r"'\u0000'", "just 1", "nothing"]
 )  # fmt: skip
-def test_values_that_are_none(text):
+def test_invalid_values_are_rejected(text):
     with pytest.raises(ValueError):
         gvariant.parse(text)
 
