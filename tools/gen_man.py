@@ -1,11 +1,12 @@
-"""Writes the manual pages in docs/man from the command table (pyoci/cli.py) and its explanations (pyoci/cli/usage.py).
+"""Write the man pages in docs/man from the table of commands (pyoci/cli/table.py) and their help (pyoci/cli/help.py).
 
     python3 tools/gen_man.py [--check]
 
-With --check it writes nothing, and fails if a page is not what it would write. Pages are Markdown; `pandoc -s -t man`
-makes roff of them.
+With --check it writes nothing, and fails if a page is outdated. Pages are Markdown; `pandoc -s -t man` converts them to
+roff.
 """
 
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -15,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pyoci.cgroups.units import ANNOTATED  # noqa: E402
-from pyoci.cli import COMMANDS, GLOBAL_OPTIONS, Command, usage  # noqa: E402
+from pyoci.cli.help import ABOUT, flags  # noqa: E402
+from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
 
 if TYPE_CHECKING:
     from pyoci.cli.options import Option
 
-FOLDER = ROOT / "docs" / "man"
+DIRECTORY = ROOT / "docs" / "man"
 PROPERTIES = textwrap.fill(", ".join(f"*{name}*" for name in ANNOTATED) + ".", 120)
 
 ERRORS = """\
@@ -78,8 +80,9 @@ pyoci - a low-level OCI container runtime
 
 ## DESCRIPTION
 
-pyoci makes containers as the OCI Runtime Specification describes them. Engines (Docker, containerd, Podman, CRI-O,
-Buildah) call it; a person may, too. Commands and options are those of runc(8) and crun(1).
+**pyoci** creates and runs containers as the OCI Runtime Specification defines them. Container engines (Docker,
+containerd, Podman, CRI-O, Buildah) call it, and users can call it, too. Its commands and options are those of runc(8) and
+crun(1).
 
 | command | |
 |-|-|
@@ -87,59 +90,68 @@ Buildah) call it; a person may, too. Commands and options are those of runc(8) a
 
 ## OPTIONS
 
-They stand before the command. A name may have one dash or two, a value may follow a space or `=`, and the last of
+These options stand before the command. A name may have one dash or two. A value follows a space or `=`. The last of
 repeated options counts.
 
 {_options(GLOBAL_OPTIONS)}
 ## EXIT STATUS
 
-0 on success, 1 on any failure, a wrong command line among them. `run` and `exec` in the foreground return the status of
-their program, or 128 + N if signal N ended it; when `exec` itself fails it is 255.
+0 on success, and 1 on failure, also for a wrong command line. `run` and `exec` in the foreground return the status of
+their program, or 128 + N if signal N ended it. If `exec` itself fails, it returns 255.
 
 ## ERRORS
 
 {ERRORS}
 ## ENVIRONMENT
 
-- **XDG_RUNTIME_DIR**: where states are kept by default, for a caller who is not root, or is root in a user namespace.
-- **DBUS_SYSTEM_BUS_ADDRESS**, **DBUS_SESSION_BUS_ADDRESS**: the bus by which to find systemd, if it is not */run/dbus/system_bus_socket*,
-  and for a user *$XDG_RUNTIME_DIR/bus*.
-- **LISTEN_FDS**, **LISTEN_PID**: descriptors that systemd passes to the container's program.
-- **NOTIFY_SOCKET**: where systemd is told that the container's program is ready (sd_notify(3)); **start** waits for that.
+- **XDG_RUNTIME_DIR**: its directory *pyoci* is the default of **--root**, unless the caller is root in the initial user
+  namespace.
+- **DBUS_SYSTEM_BUS_ADDRESS**, **DBUS_SESSION_BUS_ADDRESS**: the bus on which pyoci finds systemd. The defaults are
+  */run/dbus/system_bus_socket* and, for a user, *$XDG_RUNTIME_DIR/bus*.
+- **LISTEN_FDS**, **LISTEN_PID**: the descriptors that systemd passes to the container's program.
+- **NOTIFY_SOCKET**: the socket on which systemd learns that the container's program is ready (sd_notify(3)). **start**
+  waits for that.
 
 ## FILES
 
-- */run/pyoci*: the state of containers, one folder each.
+- */run/pyoci*: the states of the containers, one directory each.
 - *config.json*: the configuration, in a container's bundle.
 
 ## SYSTEMD
 
-With **--systemd-cgroup**, `linux.cgroupsPath` is *SLICE:PREFIX:NAME*: the unit *PREFIX-NAME.scope* in *SLICE*, or the slice *NAME* if
-it ends in `.slice`; without one, *pyoci-ID.scope* in *system.slice*. Limits are properties of the unit and in its cgroup's files.
-Root talks to the system's systemd, others to their own. Only **create** and **run** need the option: it is remembered.
+With **--systemd-cgroup**, `linux.cgroupsPath` is *SLICE:PREFIX:NAME*. It names the unit *PREFIX-NAME.scope* in *SLICE*, or
+the slice *NAME* if that ends in `.slice`. The default is *pyoci-ID.scope* in *system.slice*. pyoci sets limits as
+properties of the unit and in the files of its cgroup. If root calls pyoci, it talks to the system's systemd, otherwise to
+the user's. Only **create** and **run** need the option, because pyoci remembers it for later commands.
 
-An annotation `org.systemd.property.X` sets the unit's property *X* to a value in GVariant's text format: `'text'`, `true`,
-`uint64 5`, `['crio.service']`; of *XSec* the value is in seconds. *X* is one of
+An annotation `org.systemd.property.X` sets the property *X* of the unit. Its value has GVariant's text format: `'text'`,
+`true`, `uint64 5`, `['crio.service']`. The value of *XSec* is in seconds. *X* is one of
 
 {PROPERTIES}
 
-*After* takes the services of container engines alone, and *CPUWeight* and *IOWeight* at most 100. A limit that config.json sets comes
-first. Any other property has no effect but a warning.
+*After* only accepts the services of container engines, and *CPUWeight* and *IOWeight* at most 100. A limit in config.json
+overrides an annotation. For any other property pyoci only prints a warning.
 
 ## ANNOTATIONS
 
-Two `annotations` change what pyoci does: `org.systemd.property.X`, see above, and `run.oci.keep_original_groups`. With the value
-`1` the process keeps the supplementary groups of pyoci's caller, in place of `process.user.additionalGids`. Only a pyoci in a user
-namespace, or of a user without CAP_SETGID, heeds it: root's groups are not an image's to take.
+Two `annotations` change what pyoci does:
 
-`run.oci.handler` and `module.wasm.image/variant` ask for another kind of container, such as a virtual machine. pyoci runs the program in
-a plain container. **plan** shows each of these annotations that has no effect, and **create** warns about it.
+- `org.systemd.property.X` sets a property of the container's unit, as described above.
+- `run.oci.keep_original_groups` with the value `1` keeps the supplementary groups of pyoci's caller, in place of
+  `process.user.additionalGids`. Only a pyoci in a user namespace, or without CAP_SETGID, obeys it: an image must not get
+  root's groups.
+
+pyoci ignores all others. `run.oci.handler` and `module.wasm.image/variant` ask for another kind of container, such as a
+virtual machine; pyoci runs the program in a plain container. **plan** lists the annotations that ask for something and
+have no effect, and **create** warns about each.
 
 ## MOUNT OPTIONS
 
-Beside the specification's options, `tmpcopyup` fills a new tmpfs with what the image has there, and `copy-symlink`, on a bind mount
-whose source is a symlink, makes the destination a link of the same text in place of a mount of what it leads to. Podman's
-`--mount …,no-dereference` asks for the latter.
+pyoci knows the options of the specification and two more:
+
+- `tmpcopyup` fills a new tmpfs with the files that the image has at its mount point.
+- `copy-symlink` is for a bind mount whose source is a symlink. It makes the destination a symlink with the same text,
+  instead of mounting the symlink's target. Podman passes it for `--mount …,no-dereference`.
 
 ## SEE ALSO
 
@@ -150,9 +162,7 @@ systemd.scope(5), systemd.resource-control(5), the OCI Runtime Specification, <h
 def command_page(verb: str, command: Command) -> str:
     """The page of one command."""
     shown = [option for option in command.options if not option.hidden]
-    operands = "".join(
-        f" [*{operand.strip('[]')}*]" if operand.startswith("[") else f" *{operand}*" for operand in command.operands
-    )
+    operands = "".join(" " + re.sub("[A-Z-]+", r"*\g<0>*", operand) for operand in command.operands)
     options = f"## OPTIONS\n\n{_options(command.options)}\n" if shown else ""
     return f"""\
 # pyoci-{verb}(8)
@@ -167,7 +177,7 @@ pyoci-{verb} - {command.summary}
 
 ## DESCRIPTION
 
-{usage.ABOUT[verb]}
+**pyoci {verb}** {ABOUT[verb]}
 
 {options}## EXAMPLES
 
@@ -180,11 +190,25 @@ pyoci-{verb} - {command.summary}
 
 
 def _options(options: "tuple[Option, ...]") -> str:
-    shown = "".join(f"- **{usage.flags(option)}**: {option.help}\n" for option in options if not option.hidden)
-    hidden = [usage.flags(option) for option in options if option.hidden]
+    shown = "".join(f"- **{flags(option)}**: {option.help}\n" for option in options if not option.hidden)
+    hidden = [flags(option) for option in options if option.hidden]
     if hidden:
-        shown += f"\nAccepted, without effect, since callers of other runtimes pass them: {', '.join(hidden)}.\n"
+        shown += f"\nAccepted for callers that pass them to other runtimes, and ignored: {', '.join(hidden)}.\n"
     return shown
+
+
+def _wrap(page: str) -> str:
+    """The page with its paragraphs and lists wrapped."""
+    return "\n\n".join(map(_wrap_block, page.split("\n\n"))).rstrip("\n") + "\n"
+
+
+def _wrap_block(block: str) -> str:
+    if block.startswith(("#", "|", "    ")):
+        return block
+    items = re.split(r"\n(?=- )", block.strip("\n"))
+    hanging = "  " if block.lstrip("\n").startswith("- ") else ""
+    wrap = textwrap.TextWrapper(120, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False).fill
+    return "\n".join(wrap(" ".join(item.split())) for item in items)
 
 
 def _indent(text: str) -> str:
@@ -193,15 +217,15 @@ def _indent(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page, by its path."""
-    made = {FOLDER / "pyoci.8.md": program_page()}
-    return made | {FOLDER / f"pyoci-{verb}.8.md": command_page(verb, c) for verb, c in COMMANDS.items()}
+    made = {DIRECTORY / "pyoci.8.md": _wrap(program_page())}
+    return made | {DIRECTORY / f"pyoci-{verb}.8.md": _wrap(command_page(verb, c)) for verb, c in COMMANDS.items()}
 
 
 def outdated() -> list[Path]:
-    """The pages that are missing, differ, or belong to no command."""
+    """The pages that are missing, outdated, or belong to no command."""
     wanted = pages()
     changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
-    return changed + [path for path in FOLDER.glob("*.md") if path not in wanted]
+    return changed + [path for path in DIRECTORY.glob("*.md") if path not in wanted]
 
 
 def main() -> int:
@@ -211,7 +235,7 @@ def main() -> int:
         for path in paths:
             sys.stderr.write(f"{path.relative_to(ROOT)} is outdated: run tools/gen_man.py\n")
         return 1 if paths else 0
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
     for path in paths:
         if path in pages():
             path.write_text(pages()[path])

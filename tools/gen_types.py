@@ -44,8 +44,12 @@ NAMES = {
     },
     "MountExtensionsFeatures/idmap": "IdmapFeatures",
 }
-# Runtimes may have more statuses than the specification, such as `paused`.
-OPEN = {"State/status"}
+# Runtimes may have more values here than this version of the specification, such as the status `paused`.
+OPEN = {
+    "State/status",
+    "LinuxFeatures/namespaces",
+    *(f"SeccompFeatures/{name}" for name in ("actions", "operators", "archs", "knownFlags", "supportedFlags")),
+}
 
 HEAD = '''\
 """The types of config.json, of the state and of the features document, in the words of the specification.
@@ -101,7 +105,7 @@ class Types:
         schema = self.schemas[self.file]
         for token in path.split("/")[1:]:
             schema = schema[token]
-        if "enum" in schema:
+        if "enum" in schema and place not in OPEN:
             found = title(name)
             self.define(found, f"{found} = {self.of(schema, found)}\n" + docstring(schema, ""))
         elif schema["type"] == "object" and schema.get("properties", {}) != {"": {}}:

@@ -1,14 +1,14 @@
 """The features document (specification: features.md and features-linux.md): what this pyoci supports.
 
-It describes the build and never the host, so it is the same everywhere and needs no privileges. What is a table in the
-code is taken from that table.
+It describes the build and never the host, so it is the same everywhere and needs no privileges. Lists come from the
+tables of the code that implements them.
 """
 
 from pyoci.version import COMMIT, SPEC, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyoci.types import Features, LinuxFeatures, SeccompFeatures
 
 OLDEST_SPEC = "1.0.0"
 """The oldest ociVersion that a config may have."""
@@ -16,11 +16,11 @@ OLDEST_SPEC = "1.0.0"
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
-"""The annotations of a config that change what pyoci does, by their names or the beginnings of them."""
+"""The annotations of a config that change what pyoci does: names, and prefixes of names that end with a dot."""
 
 
-def document() -> "dict[str, Any]":
-    """The features document. An empty list means that there is nothing of the kind; what is absent is not known."""
+def document() -> "Features":
+    """The features document. An empty list means that pyoci supports none; a missing key, that it does not know."""
     from pyoci.compiler.mounts import MOUNT_OPTIONS
 
     return {
@@ -34,7 +34,7 @@ def document() -> "dict[str, Any]":
     }
 
 
-def _linux() -> "dict[str, Any]":
+def _linux() -> "LinuxFeatures":
     from pyoci.compiler.memory_policy import FLAGS as MEMORY_FLAGS
     from pyoci.compiler.memory_policy import MODES
     from pyoci.compiler.namespaces import CLONE_FLAGS
@@ -54,7 +54,7 @@ def _linux() -> "dict[str, Any]":
     }
 
 
-def _seccomp() -> "dict[str, Any]":
+def _seccomp() -> "SeccompFeatures":
     from pyoci.compiler.seccomp import ACTIONS, FLAGS, MACHINES
     from pyoci.compiler.seccomp_rules import OPERATORS
 

@@ -1,15 +1,16 @@
-"""Where messages go: standard error, and the log that an engine asks for (`--log`, `--log-format`).
+"""Write messages to standard error, and to the log that an engine asks for (`--log`, `--log-format`).
 
-Engines read both, byte by byte. They rely on these rules:
+Engines read both byte by byte, and rely on these rules:
 
-- A failing command writes its error last, as one line in one write: engines take the last line of the log, or
-  the first 8 KiB of standard error.
-- When there is a log, warnings go there, and only if they were asked for (`--debug`, `--log-level`): Podman
-  takes a lone warning in the log for the error, and the standard error of `create` is the container's own.
-- Without a log, warnings on standard error leave room for the error: a config may cause any number of them.
-- `state` and its like are read from standard output and standard error together: they warn in a log or never.
+- A failing command writes its error last, as one line in one write: engines read the last line of the log, or the
+  first 8 KiB of standard error.
+- With a log, warnings go to the log, and only if `--debug` or `--log-level` asks for them. Podman takes a lone warning
+  in the log for the error, and the standard error of `create` is the container's.
+- Without a log, warnings on standard error leave room for the error: a config can cause any number of them.
+- Engines read `state` and other data from standard output and standard error together, so those commands only warn in
+  a log.
 
-A message is printable text on one line: no hook or image can forge a second line, or speak to the terminal.
+A message is printable text on one line, so no hook or image can forge a second line or control the terminal.
 """
 
 import posix
@@ -17,14 +18,13 @@ import sys
 import time
 
 from pyoci.errors import PyociError, UsageError, reason
-from pyoci.host import files
 from pyoci.linux import S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Fields = Mapping[str, str]  # what an entry of a JSON log says besides level, message and time
+    Fields = Mapping[str, str]  # the keys of a JSON log besides level, msg and time
     Render = Callable[[str, str, Fields], str]  # (level, message, fields) -> line
 
 LEVELS = {"error": 0, "warning": 1, "info": 2, "debug": 3}
@@ -37,7 +37,7 @@ _ROOM = MAX_LINE // 2  # bytes of the warnings on standard error, ahead of the e
 _NO_FIELDS: "Fields" = {}
 _OVERHEAD = len("warning: \n")
 _MORE = "pyoci leaves out further warnings (hint: pass --log-level warning)"
-# Names of descriptors that we hold. They are symbolic links, which a log file must not be.
+# Names of open descriptors. They are symbolic links, which a log file must not be.
 _DESCRIPTORS = {
     "/dev/stdout": 1, "/dev/fd/1": 1, "/proc/self/fd/1": 1,
     "/dev/stderr": 2, "/dev/fd/2": 2, "/proc/self/fd/2": 2,
@@ -47,10 +47,12 @@ _DESCRIPTORS = {
 class Log:
     """The messages of one command.
 
-    `destination` is the value of `--log`: a path, `file:PATH`, `journald:ID`, `syslog:ID`, or "" for standard
-    error. `level` is the least important level to keep; "" is `error` in a log, and on standard error `warning`,
-    up to _ROOM bytes. `quiet` keeps all but the error off standard error. Raises PyociError when the log can't be
-    opened, UsageError for a bad value.
+    - `destination` is the value of `--log`: a path, `file:PATH`, `journald:ID`, `syslog:ID`, or "" for standard error.
+    - `level` is the least important level to keep. "" means `error` in a log; on standard error it means `warning`, up
+      to _ROOM bytes.
+    - `quiet` keeps everything but the error off standard error.
+
+    Raises PyociError if it can't open the log, UsageError for a bad value.
     """
 
     __slots__ = ("_level", "_quiet", "_render", "_room", "_sink")
@@ -66,7 +68,7 @@ class Log:
 
     @property
     def debugs(self) -> bool:
-        """Whether debug messages are kept: what makes them may be expensive."""
+        """Whether the log keeps debug messages. Those that are expensive to build should ask."""
         return self._level == LEVELS["debug"]
 
     def error(self, message: str, *, kind: str = "", pointer: str = "", hint: str = "") -> None:
@@ -83,11 +85,11 @@ class Log:
             self._on_standard_error("error", message, fields)
 
     def warning(self, message: str) -> None:
-        """Say what the user may want to know, though the command goes on."""
+        """Report what the user may want to know, though the command goes on."""
         self._note("warning", message)
 
     def debug(self, message: str) -> None:
-        """Say what happens, for `--debug`."""
+        """Report what happens, for `--debug`."""
         self._note("debug", message)
 
     def close(self) -> None:
@@ -195,14 +197,14 @@ def _open_file(path: str) -> int:
     how = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | how, 0o644)
     st = posix.fstat(fd)
-    if st.st_nlink > 1 and st.st_mode & S_IFMT == S_IFREG:  # a user who may not write to a file may link it here
+    if st.st_nlink > 1 and st.st_mode & S_IFMT == S_IFREG:  # a user may link a file here that only pyoci may write to
         posix.close(fd)
         raise PyociError(f"cannot open log {path}: it has several names (hard links)")
     return fd
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with control characters and undecodable bytes shown as escapes."""
+    """`text` on one line, with control characters and undecodable bytes as escapes."""
     return text if text.isprintable() else "".join(map(_printable_character, text))
 
 
@@ -215,15 +217,6 @@ def _printable_character(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def print_data(text: str) -> int:
-    """Write what a command was asked for to standard output; 0, as exit status. Raises PyociError."""
-    try:
-        files.write_all(1, text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise PyociError(f"cannot write to standard output: {reason(error.errno or 0)}") from error
-    return 0
 
 
 def _write_line(
@@ -239,7 +232,7 @@ def _write_line(
     if fields and len(line) > MAX_LINE:
         line = render(level, text, _NO_FIELDS).encode("utf-8", "replace")
     while len(line) > MAX_LINE:
-        # A rendered character has at most 12 bytes, so a round cuts little more than what is too much.
+        # A rendered character has at most 12 bytes, so each round cuts little more than the surplus.
         surplus = len(line) - MAX_LINE
         text = text.removesuffix(_CUT)[: -(surplus // 12 + len(_CUT) + 1)] + _CUT
         line = render(level, text, _NO_FIELDS).encode("utf-8", "replace")

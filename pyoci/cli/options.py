@@ -1,8 +1,14 @@
-"""Options and operands of a command line, parsed as Go's flag package does it.
+"""Parse the options and operands of a command line, as Go's flag package does.
 
-Engines were written against that: `-flag` equals `--flag`, `--flag value` equals `--flag=value`, a switch may
-be given as `--switch=false`, the last of repeated options counts, names are never abbreviated, `-` is an
-operand and `--` ends the options. argparse can't do this, and costs more time than creating a container.
+Engines are written for that package:
+
+- `-flag` equals `--flag`, and `--flag value` equals `--flag=value`.
+- A switch may be written as `--switch=false`.
+- The last of repeated options counts.
+- Names can't be abbreviated.
+- `-` is an operand, and `--` ends the options.
+
+argparse can't do this, and needs more time than creating a container.
 """
 
 from pyoci.errors import UsageError
@@ -18,9 +24,9 @@ _SWITCH_VALUES = {
 
 
 class Option:
-    """One option: its names, the long one first; what its value is called, "" for a switch; what it does.
+    """One option: its names, the long one first; the name of its value, "" for a switch; and what it does.
 
-    A `hidden` option is accepted for the sake of callers that pass it, and does nothing.
+    pyoci accepts a `hidden` option for callers that pass it, and leaves it out of the help.
     """
 
     __slots__ = ("help", "hidden", "names", "value")
@@ -33,7 +39,7 @@ class Option:
 
 
 class UnknownOption(UsageError):
-    """There is no option of this `name`. Engines know the message."""
+    """There is no option of this `name`. Engines match the message."""
 
     def __init__(self, argument: str, name: str) -> None:
         super().__init__(f"flag provided but not defined: {argument}")
@@ -41,7 +47,7 @@ class UnknownOption(UsageError):
 
 
 class Values:
-    """The options that were given, by their long names."""
+    """The options on the command line, by their long names."""
 
     __slots__ = ("_all", "_given")
 
@@ -50,7 +56,7 @@ class Values:
         self._all: dict[str, list[str]] = {}
 
     def put(self, name: str, value: str) -> None:
-        """Keep a value; the last one counts, unless `all` is asked for. A switch is "true" or "false"."""
+        """Keep a value. The last one counts, except for `all`. A switch has the value "true" or "false"."""
         self._given[name] = value
         self._all.setdefault(name, []).append(value)
 
@@ -77,8 +83,8 @@ class Values:
 def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *, mixed: bool) -> "list[str]":
     """Put the options of `arguments` into `given` and return the operands.
 
-    Options end at the first operand, unless `mixed`. Raises UsageError at the first fault; what came before
-    it is then in `given`.
+    Options end at the first operand, unless `mixed`. Raises UsageError at the first fault; `given` then has the
+    options before it.
     """
     by_name = {name: option for option in options for name in option.names}
     operands: list[str] = []

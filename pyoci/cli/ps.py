@@ -1,11 +1,11 @@
-"""The table of `ps`: what the host's ps(1) tells of the container's processes."""
+"""The table of `ps`: the lines of the host's ps(1) for the container's processes."""
 
 import posix
 
 from pyoci.errors import PyociError, reason
 from pyoci.host import files
 
-# with an empty environment there is no PATH to look in
+# Not looked up in PATH: an engine may call pyoci with an empty environment.
 PLACES = ("/usr/bin/ps", "/bin/ps")
 
 
@@ -13,7 +13,7 @@ def table(pids: "list[int]", options: "list[str]") -> str:
     """The lines of ps(1), called with `options` (default: -ef), that have one of `pids` in the column PID."""
     lines = _run([*options] or ["-ef"]).splitlines()
     if not lines or "PID" not in lines[0].split():
-        raise PyociError("cannot list processes: ps shows no column PID", hint="its options must not leave it out")
+        raise PyociError("cannot list processes: ps shows no column PID", hint="choose PS-OPTIONs that print it")
     column = lines[0].split().index("PID")
     wanted = set(map(str, pids))
     kept = [line for line in lines[1:] if len(line.split()) > column and line.split()[column] in wanted]

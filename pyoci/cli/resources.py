@@ -1,4 +1,4 @@
-"""The options of `update` as a `linux.resources`."""
+"""Turn the options of `update` into a `linux.resources`."""
 
 from pyoci.config import resource_problems
 from pyoci.errors import ConfigError, UsageError
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.cli.options import Values
+    from pyoci.types import Resources
 
 # option: (section, property, kind of value)
 OPTIONS = {
@@ -31,9 +32,9 @@ SCHEMAS = {"l3CacheSchema": "l3-cache-schema", "memBwSchema": "mem-bw-schema"}
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
-def from_options(options: "Values") -> "dict[str, Any]":
-    """Return what the options request. Raises UsageError or ConfigError for a value that is not valid."""
-    found: dict[str, Any] = {}
+def from_options(options: "Values") -> "Resources":
+    """Return the limits that the options ask for. Raises UsageError or ConfigError for an invalid value."""
+    found: Any = {}
     for name, (section, key, kind) in OPTIONS.items():
         text = options.text(name)
         if text:
@@ -43,11 +44,17 @@ def from_options(options: "Values") -> "dict[str, Any]":
         problem.where = option_of(problem.where)
     if problems:
         raise ConfigError(problems)
-    return found
+    checked: Resources = found
+    return checked
+
+
+def schemas(options: "Values") -> "dict[str, str]":
+    """Return the lines for the schemata file of the container's resource group, by property of `linux.intelRdt`."""
+    return {key: text for key, option in SCHEMAS.items() if (text := options.text(option))}
 
 
 def option_of(where: str) -> str:
-    """The option that sets what a JSON pointer into `linux.resources` leads to: `--memory` for /memory/limit."""
+    """The option that sets the value at a JSON pointer into `linux.resources`: `--memory` for /memory/limit."""
     for name, (section, key, _) in OPTIONS.items():
         if where == f"/{section}/{key}":
             return f"--{name}"
@@ -55,7 +62,7 @@ def option_of(where: str) -> str:
 
 
 def _number(name: str, text: str, kind: str) -> int:
-    """A decimal number; of bytes with a unit behind it, such as 512m; -1 where a limit can be lifted."""
+    """A decimal number. A number of bytes may have a unit, as in 512m; -1 lifts a limit, except for a count."""
     digits, unit = text, ""
     if kind == "size":
         digits = text.lower().removesuffix("ib").removesuffix("b") if text[-1:].isalpha() else text

@@ -1,15 +1,15 @@
-"""Signals by number or name, as `kill` takes them: 9, KILL, SIGKILL, sigkill, RTMIN+3."""
+"""Signals by number or name, as `kill` accepts them: 9, KILL, SIGKILL, sigkill, RTMIN+3."""
 
 from pyoci.errors import UsageError
 
-# The numbers of x86, arm and every other architecture that took its table from i386.
+# asm-generic/signal.h, which x86 and Arm use
 SIGNALS = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9,
     "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "STKFLT": 16, "CHLD": 17, "CLD":
     17, "CONT": 18, "STOP": 19, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "XCPU": 24, "XFSZ": 25,
     "VTALRM": 26, "PROF": 27, "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31,
 }  # fmt: skip
-# The C library keeps the kernel's 32 and 33 for itself, so its SIGRTMIN, and kill(1)'s, is 34.
+# The C library reserves the kernel's 32 and 33, so SIGRTMIN is 34 there and in kill(1).
 _REALTIME = {"RTMIN": 34, "RTMAX": 64}
 
 

@@ -1,4 +1,4 @@
-"""The config.json that `pyoci spec` writes: a shell on a terminal, with few privileges, like runc's."""
+"""The config.json that `pyoci spec` writes: a shell on a terminal with few privileges, as in runc."""
 
 import errno
 import posix
@@ -9,16 +9,14 @@ from pyoci.version import SPEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    Config = dict[str, Any]
+    from pyoci.types import Config, Mount, NamespaceType
 
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
+_NAMESPACES: "tuple[NamespaceType, ...]" = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 
 
 def default() -> "Config":
-    """A config for root: `sh` on a terminal in `rootfs`, in namespaces of its own."""
-    capabilities = {kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
+    """A config for root: `sh` on a terminal in `rootfs`, in new namespaces."""
     return {
         "ociVersion": SPEC,
         "process": {
@@ -27,7 +25,11 @@ def default() -> "Config":
             "args": ["sh"],
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
             "cwd": "/",
-            "capabilities": capabilities,
+            "capabilities": {
+                "bounding": list(_CAPABILITIES),
+                "effective": list(_CAPABILITIES),
+                "permitted": list(_CAPABILITIES),
+            },
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
             "noNewPrivileges": True,
         },
@@ -36,7 +38,7 @@ def default() -> "Config":
         "mounts": _mounts(),
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+            "namespaces": [{"type": kind} for kind in _NAMESPACES],
             "maskedPaths": [
                 "/proc/acpi",
                 "/proc/asound",
@@ -56,7 +58,7 @@ def default() -> "Config":
     }
 
 
-def _mounts() -> "list[Config]":
+def _mounts() -> "list[Mount]":
     rows = (
         ("/proc", "proc", "proc", "nosuid noexec nodev"),
         ("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
@@ -73,34 +75,38 @@ def _mounts() -> "list[Config]":
 
 
 def rootless(config: "Config", uid: int, gid: int) -> "Config":
-    """`config` made fit for a user without privileges, who becomes root in a user namespace.
+    """Return `config`, changed for a user without privileges, who becomes root in a user namespace.
 
-    Such a user can't set up a network (so the host's is shared, and then sysfs can't be mounted: it is
-    bound), can't limit resources, and has no other ids to give to files.
+    - Such a user can't set up a network. The container shares the host's, and binds /sys, because only the owner of a
+      network namespace may mount sysfs.
+    - It can't limit resources.
+    - It has no other ids to give to files.
     """
-    linux = {key: value for key, value in config["linux"].items() if key != "resources"}
-    kinds = [entry for entry in linux["namespaces"] if entry["type"] != "network"]
-    return config | {
+    namespaces = [namespace for namespace in config["linux"]["namespaces"] if namespace["type"] != "network"]
+    changed: Config = {
+        **config,
         "mounts": [_rootless_mount(mount) for mount in config["mounts"]],
-        "linux": linux
-        | {
+        "linux": {
+            **config["linux"],
             "uidMappings": [{"containerID": 0, "hostID": uid, "size": 1}],
             "gidMappings": [{"containerID": 0, "hostID": gid, "size": 1}],
-            "namespaces": [*kinds, {"type": "user"}],
+            "namespaces": [*namespaces, {"type": "user"}],
         },
     }
+    del changed["linux"]["resources"]
+    return changed
 
 
-def _rootless_mount(mount: "Config") -> "Config":
+def _rootless_mount(mount: "Mount") -> "Mount":
     if mount["destination"] == "/sys":
         options = ["rbind", "nosuid", "noexec", "nodev", "ro"]
         return {"destination": "/sys", "type": "none", "source": "/sys", "options": options}
     options = [option for option in mount["options"] if not option.startswith(("uid=", "gid="))]
-    return mount | {"options": options}
+    return {**mount, "options": options}
 
 
 def write(path: str, text: str) -> None:
-    """Write the new file `path`. Raises PyociError, also when it exists."""
+    """Write the new file `path`. Raises PyociError, also if it exists."""
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
         fd = posix.open(path, flags, 0o666)

@@ -6,12 +6,13 @@ does not exist.
 
 import posix
 
-from pyoci import cli, container, delete, kill, record, start
 from pyoci import config as configuration
+from pyoci import container, delete, kill, record, start
 from pyoci import create as creation
 from pyoci.cgroups import cgroupfs
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cli import options
+from pyoci.cli.table import GLOBAL_OPTIONS
 from pyoci.compiler.create import Host, Options, compile_container
 from pyoci.compiler.exec import Running, compile_exec
 from pyoci.compiler.operations import encode
@@ -43,7 +44,7 @@ def warm_up(directory: str, main: "Main") -> None:
     """
     given = options.Values()
     for _ in range(TIMES):
-        options.parse(cli.GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
+        options.parse(GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
         config, plan = _compile(directory)
         _exec(config, plan)
         _unit(config)

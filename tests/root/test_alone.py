@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.cli import COMMANDS
-from pyoci.cli.usage import of_command
+from pyoci.cli.help import of_command
+from pyoci.cli.table import COMMANDS
 from tests.support.hostile import docker_like
 from tests.support.rootfs import busybox
 

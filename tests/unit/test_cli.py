@@ -7,7 +7,8 @@ import re
 import pytest
 
 from pyoci import cli
-from pyoci.cli import usage
+from pyoci.cli import call, failure, table
+from pyoci.cli.help import ABOUT
 from pyoci.create import CreateRequest
 from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
 
@@ -331,7 +332,7 @@ def test_state(pyoci):
 def test_state_is_quiet(pyoci, container, monkeypatch):
     """Not even --debug mixes anything into the document."""
     seen = []
-    monkeypatch.setattr(cli, "Log", lambda *args, **options: seen.append(options) or FakeLog())
+    monkeypatch.setattr(call, "Log", lambda *args, **options: seen.append(options) or FakeLog())
     pyoci("--debug", "state", "x")
 
     assert [True] == [options["quiet"] for options in seen]
@@ -400,22 +401,22 @@ def test_help(words, pyoci):
     status, out, err = pyoci(*words.split())
 
     assert (0, "") == (status, err)
-    assert set(cli.COMMANDS) <= set(out.split())
-    for option in cli.GLOBAL_OPTIONS:
+    assert set(table.COMMANDS) <= set(out.split())
+    for option in table.GLOBAL_OPTIONS:
         assert option.hidden == (f"--{option.names[0]}" not in out)
 
 
 def test_helpers_are_not_listed_as_commands(pyoci, monkeypatch):
     """What pyoci runs of itself is in no help, and says to a person what it is for."""
     monkeypatch.setattr("pyoci.host.netlink._read_all", lambda fd: b"")
-    for name in cli.HELPERS:
+    for name in table.HELPERS:
         assert name not in pyoci("--help")[1]
         status, out, err = pyoci(name)
         assert (1, "") == (status, out)
         assert "this command is pyoci's own" in err
 
 
-@pytest.mark.parametrize("verb", list(cli.COMMANDS))
+@pytest.mark.parametrize("verb", list(table.COMMANDS))
 @pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
 def test_help_of_a_command(verb, flag, pyoci):
     """Engines probe for a command with --help; it needs no operands and does nothing."""
@@ -423,12 +424,12 @@ def test_help_of_a_command(verb, flag, pyoci):
 
     assert (0, "") == (status, err)
     assert out.startswith(f"usage: pyoci {verb}")
-    for option in cli.COMMANDS[verb].options:
+    for option in table.COMMANDS[verb].options:
         assert option.hidden == (f"--{option.names[0]}" not in out)
     assert (0, out, "") == pyoci("help", verb)
 
 
-@pytest.mark.parametrize("verb", list(cli.COMMANDS))
+@pytest.mark.parametrize("verb", list(table.COMMANDS))
 def test_usage_of_a_command(verb, pyoci):
     """crun's --usage is the first line of the help."""
     assert pyoci(verb, "--help")[1].splitlines()[:1] == pyoci(verb, "--usage")[1].splitlines()
@@ -436,12 +437,12 @@ def test_usage_of_a_command(verb, pyoci):
 
 def test_every_command_is_explained():
     """The explanations are those of the commands, no more and no fewer."""
-    assert set(cli.COMMANDS) == set(usage.ABOUT)
+    assert set(table.COMMANDS) == set(ABOUT)
 
 
 def test_help_fits_a_terminal(pyoci):
     """No line of any help is longer than 112 characters."""
-    texts = [pyoci("--help")[1], *(pyoci(verb, "--help")[1] for verb in cli.COMMANDS)]
+    texts = [pyoci("--help")[1], *(pyoci(verb, "--help")[1] for verb in table.COMMANDS)]
 
     assert [] == [line for text in texts for line in text.splitlines() if len(line) > 112]
 
@@ -465,7 +466,7 @@ def test_default_root(environment, euid, user_namespace, expected, pyoci, contai
     """XDG_RUNTIME_DIR counts when it is not empty and we are not the real root."""
     monkeypatch.setattr(cli.posix, "environ", environment)
     monkeypatch.setattr(cli.posix, "geteuid", lambda: euid)
-    monkeypatch.setattr(cli, "_in_user_namespace", lambda: user_namespace)
+    monkeypatch.setattr(call, "in_user_namespace", lambda: user_namespace)
     pyoci("start", "x")
 
     assert expected == container.calls[0][2]
@@ -608,7 +609,7 @@ def test_lack_of_memory_fails_with_one_line(words, expected, pyoci, container, m
     container.error.__cause__ = MemoryError()
     assert expected == pyoci(*words.split())
 
-    monkeypatch.setattr(cli, "_SPARE", 1 << 62)
+    monkeypatch.setattr(failure, "_SPARE", 1 << 62)
     container.error = SystemError("error return without exception set")
     assert expected == pyoci(*words.split())
 
@@ -684,7 +685,7 @@ def test_closed_standard_output(pyoci, monkeypatch):
             raise BrokenPipeError(32, "Broken pipe")
         return real(fd, data)
 
-    monkeypatch.setattr("pyoci.cli.log.posix.write", write)
+    monkeypatch.setattr("pyoci.host.files.posix.write", write)
 
     assert (1, "", "cannot write to standard output: broken pipe\n") == pyoci("--version")
 

@@ -4,7 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from pyoci.cli import COMMANDS
+from pyoci.cli.table import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 

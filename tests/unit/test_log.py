@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pyoci.cli import log as log_module
-from pyoci.cli.log import Log, print_data, printable
+from pyoci.cli.log import Log, printable
+from pyoci.cli.output import print_data
 from pyoci.errors import PyociError, UsageError
 from pyoci.host import files
 

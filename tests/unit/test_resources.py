@@ -217,7 +217,7 @@ def test_invalid_resources_are_rejected_before_the_conversion(resources, where, 
 def test_create_needs_a_memory_limit_beside_the_one_of_memory_plus_swap(limit):
     """An update may leave it out: the container has one."""
     memory = {"swap": 5} | ({} if limit is None else {"limit": limit})
-    with pytest.raises(ConfigError, match='needs "limit" beside it') as caught:
+    with pytest.raises(ConfigError, match='needs "limit", the limit of memory') as caught:
         convert({"memory": memory})
 
     assert "/linux/resources/memory/swap" == caught.value.problems[0].where

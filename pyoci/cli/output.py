@@ -1,0 +1,60 @@
+"""What commands print on standard output."""
+
+from pyoci.cli.log import printable
+from pyoci.errors import PyociError, reason
+from pyoci.host import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyoci.errors import Problem
+
+
+def print_data(text: str) -> int:
+    """Write the data that the command was called for to standard output. Returns exit status 0; raises PyociError."""
+    try:
+        files.write_all(1, text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise PyociError(f"cannot write to standard output: {reason(error.errno or 0)}") from error
+    return 0
+
+
+def print_json(value: object, indent: "int | None" = None) -> int:
+    """Write `value` as JSON to standard output."""
+    return print_data(to_json(value, indent))
+
+
+def print_lines(lines: "Iterable[str]") -> int:
+    """Write `lines` to standard output, with unprintable characters escaped."""
+    return print_data("".join(f"{printable(line)}\n" for line in lines))
+
+
+def to_json(value: object, indent: "int | None" = None) -> str:
+    """`value` as JSON, with a line break at the end."""
+    from pyoci.config.jsonio import dumps
+
+    return dumps(value, indent=indent) + "\n"
+
+
+def containers(states: "Sequence[Mapping[str, object]]", *, format: str, quiet: bool) -> str:
+    """The containers that `list` prints: ids only if `quiet`, else JSON or a table."""
+    if quiet:
+        return "".join(f"{state['id']}\n" for state in states)
+    return to_json(states) if format == "json" else _table(states)
+
+
+def problems(found: "Iterable[Problem]") -> "list[dict[str, object]]":
+    """The problems that `validate --json` prints."""
+    names = ("where", "message", "line", "column")
+    return [{name: getattr(problem, name) for name in names} for problem in found]
+
+
+def _table(states: "Sequence[Mapping[str, object]]") -> str:
+    """A table as runc prints it: columns at least 12 wide, 3 apart."""
+    rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
+    names = ("id", "pid", "status", "bundle", "created", "owner")
+    rows += [[printable(str(state.get(name, ""))) for name in names] for state in states]
+    widths = [max(12, 3 + max(map(len, column))) for column in zip(*rows, strict=True)]
+    lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "".join(line.rstrip() + "\n" for line in lines)
