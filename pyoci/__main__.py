@@ -1,4 +1,7 @@
-"""`python3 -I -m pyoci`: the same code under an ordinary Python, which does here what main.c does there."""
+"""Entry point of `python3 -I -m pyoci`, which runs the command line without the executable.
+
+This module does what main.c does in the executable.
+"""
 
 import os
 import posix
@@ -6,7 +9,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     try:
         _prepare()
     except (ImportError, OSError) as error:
@@ -18,7 +21,11 @@ def main() -> int:
 
 
 def _prepare() -> None:
-    """What has to hold before any other code runs. Does not return where the interpreter is executed again."""
+    """Check where modules come from, and protect the interpreter from the container.
+
+    For a command that enters a container this executes a protected copy of the interpreter, and does not return.
+    Raises ImportError, OSError.
+    """
     from pyoci.executable import ENTERS_CONTAINER, _protect, check_trusted
 
     _protect.fill_standard_descriptors()
@@ -27,7 +34,7 @@ def _prepare() -> None:
     for directory in sys.path:
         check_trusted(directory)
     if any(argument in ENTERS_CONTAINER for argument in sys.argv[1:]):
-        # argv[0] must lead to the interpreter: the protected copy finds the standard library by it
+        # The protected copy finds the standard library by argv[0], so that must be the interpreter's path.
         arguments = [sys.executable, *sys.orig_argv[1:]]
         _protect.protect([os.fsencode(argument) for argument in arguments])
 

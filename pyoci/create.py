@@ -1,7 +1,7 @@
 """create: from a bundle to a container that waits for its start.
 
 Implements runtime.md "Create". This reads and compiles the config, claims the id, runs the plan, and commits the
-record. On any failure it takes everything back.
+record. On any failure it undoes everything.
 """
 
 import posix
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class CreateRequest:
-    """What create and run are asked for.
+    """The caller's request for create or run.
 
     `config_file` None is config.json in the bundle. The sockets and the pid file are None without the option.
     `preserve_fds` counts the descriptors after the standard streams that the program inherits.
@@ -103,7 +103,7 @@ def create(request: CreateRequest) -> Container:
 def create_and_hold(request: CreateRequest, *, detached: bool) -> "tuple[Container, Launch]":
     """Create the container, and keep its terminal and pidfd open in the launch.
 
-    `detached`: nobody here stays with the program, so a terminal needs a console socket.
+    `detached`: the runtime does not stay with the program, so a terminal needs a console socket.
     """
     compiled = compile_request(request)
     terminal = bool(compiled.config.get("process", {}).get("terminal"))
@@ -220,7 +220,7 @@ class Creation:
         return cls(compiled, StateDirectory.claim(request.root, request.id), launch, record)
 
     def run(self) -> None:
-        """Run the plan, and commit the container. On any failure, take everything back and raise the reason."""
+        """Run the plan, and commit the container. On any failure, undo everything and raise the reason."""
         launch, record = self.launch, self.record
         try:
             self._open_descriptors()
@@ -237,7 +237,7 @@ class Creation:
             launch.converse(self._at, self._after)
             self.directory.unlock()
         except BaseException as error:
-            _add_to_message(error, self._take_back())
+            _add_to_message(error, self._undo())
             if self._hooks_have_run:  # poststop hooks undo what the first hooks set up on the host, such as a network
                 for warning in run_poststop(record):
                     self._compiled.request.log.warning(warning)
@@ -327,7 +327,7 @@ class Creation:
         if self._compiled.request.pid_file:
             write_pid_file(self._compiled.request.pid_file, self.record.pid)
 
-    def _take_back(self) -> "list[str]":
+    def _undo(self) -> "list[str]":
         """Remove everything; return error messages for what stays, which `delete --force` can find."""
         failures = self.launch.abort()
         cgroup = self.launch.cgroup
@@ -343,7 +343,7 @@ class Creation:
 
 
 def _add_to_message(error: BaseException, failures: "list[str]") -> None:
-    """Report what could not be taken back together with the error that made it necessary."""
+    """Report what could not be undone, together with the error that made it necessary."""
     if isinstance(error, PyociError):
         error.message = "; ".join((error.message, *failures))
 

@@ -7,6 +7,7 @@ import posix
 
 from pyoci.errors import ContainerNotFound, PyociError, StateError, StatusError
 from pyoci.host.processes import open_process, send_signal, wait_ended
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pyoci.host.state_directory import StateDirectory
     from pyoci.record import Record
 
-SIGKILL = 9
 KILL_TIMEOUT = 10  # seconds for a killed process to end
 
 

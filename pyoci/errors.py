@@ -1,18 +1,18 @@
 """The errors of pyoci.
 
-PyociError                   one clear line for the person at the terminal, exit status 1
-├─ ConfigError(problems)     config.json breaks the specification: every problem with its place
-├─ ContainerNotFound         no container of this id under --root
-├─ ContainerExists           the id is taken
+PyociError                   every expected failure: one line for the user, exit status 1
+├─ ConfigError(problems)     config.json breaks the specification; all problems with their places
+├─ ContainerNotFound         --root has no container with this id
+├─ ContainerExists           another container has the id
 ├─ StatusError               the container's status does not allow the operation
-├─ SetupError                an operation of the plan failed: which, at which system call, why
-├─ HookError                 a hook failed: which, how, what it wrote
-├─ CgroupError               the cgroup can't be made, or a limit can't be applied
-├─ StateError                the state directory or record.json can't be trusted
+├─ SetupError                an operation of the plan failed, with the system call and the kernel's reason
+├─ HookError                 a hook failed, with its output
+├─ CgroupError               pyoci can't create the cgroup or apply a limit
+├─ StateError                the state directory or record.json can't be used
 └─ UsageError                the command line is wrong
 
-Messages are lower case, without a full stop, `cannot <verb> <object>: <reason>`; errno texts are lower
-case too, since engines match them byte by byte (`no such file or directory`).
+A message is `cannot <verb> <object>: <reason>`, in lower case, without a full stop. The kernel's reasons are in lower
+case too, because engines match them byte by byte (`no such file or directory`).
 """
 
 import posix
@@ -38,17 +38,18 @@ if TYPE_CHECKING:
 
 
 def reason(errno: int) -> str:
-    """The kernel's reason for `errno` in lower case, as engines match it."""
+    """Return the kernel's text for `errno` in lower case, as engines match it."""
     text = posix.strerror(errno)
     return text[:1].lower() + text[1:]
 
 
 class PyociError(Exception):
-    """Base of all expected failures.
+    """Base class of all expected failures.
 
-    `where` is the JSON pointer into config.json that the failure comes from ("" when it has none);
-    `hint` is advice for the person who reads it ("" when we have none). `status` is the exit status of the command
-    that ends with it.
+    message  the reason, in one line
+    where    the JSON pointer of the value in config.json that caused it, or the name of an option or a variable, or ""
+    hint     advice to the user, or ""
+    status   the exit status of the command
     """
 
     status = 1
@@ -61,7 +62,7 @@ class PyociError(Exception):
 
     @property
     def pointer(self) -> str:
-        """The JSON pointer to the value at fault, or "": `where` may also name an option or a variable."""
+        """The JSON pointer of the value that caused the failure, or ""; unlike `where`, never the name of an option."""
         return self.where if self.where.startswith("/") else ""
 
     def __str__(self) -> str:
@@ -70,10 +71,10 @@ class PyociError(Exception):
 
 
 class Problem:
-    """One fault of a config: JSON pointer, what is wrong and what was expected, and its place in the file.
+    """One problem of a config: its JSON pointer, what is wrong, and its place in the file.
 
-    `line` and `column` count from 1; 0 means that the place is not known (a missing top-level property has
-    the place of the object which lacks it). `file` is its name, "" if the text is none that a person could open.
+    `line` and `column` count from 1; 0 is an unknown place. A missing property has the place of the object that lacks
+    it. `file` is the name of the file, or "" for a text that no file has.
     """
 
     __slots__ = ("column", "file", "line", "message", "where")
@@ -85,6 +86,11 @@ class Problem:
         self.line = line
         self.column = column
 
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer, as in `PyociError.pointer`."""
+        return self.where
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: " if self.line and self.file else ""
         return f"{place}{self.where or '/'}: {self.message}"
@@ -94,7 +100,7 @@ class Problem:
 
 
 class ConfigError(PyociError):
-    """config.json is not a configuration that can be run. Every problem found is in `problems`."""
+    """The config breaks the specification. `problems` lists every problem."""
 
     def __init__(self, problems: "Sequence[Problem]") -> None:
         first = str(problems[0])
@@ -110,19 +116,19 @@ class ConfigError(PyociError):
 
 
 class ContainerNotFound(PyociError):
-    """No container of this id. Engines look for `does not exist`."""
+    """No container has this id. Engines look for `does not exist` in the message."""
 
 
 class ContainerExists(PyociError):
-    """The id is taken."""
+    """Another container has this id."""
 
 
 class StatusError(PyociError):
-    """The operation is not allowed in the container's status."""
+    """The container's status does not allow the operation."""
 
 
 class SetupError(PyociError):
-    """An operation of the plan failed in the kernel."""
+    """An operation of the plan failed."""
 
 
 class HookError(PyociError):
@@ -130,11 +136,11 @@ class HookError(PyociError):
 
 
 class CgroupError(PyociError):
-    """A cgroup could not be made, limited, joined or removed."""
+    """pyoci could not create, limit, join or remove a cgroup."""
 
 
 class StateError(PyociError):
-    """The state directory or a file in it can't be trusted."""
+    """The state directory or a file in it can't be used."""
 
 
 class UsageError(PyociError):

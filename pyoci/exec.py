@@ -21,6 +21,7 @@ from pyoci.host.bundle import read_given
 from pyoci.host.facts import may_set_groups, probe
 from pyoci.host.processes import is_exiting, open_process, wait_ended
 from pyoci.host.state_directory import SECCOMP
+from pyoci.linux import O_PATH
 from pyoci.parent.protocol import Launch, tracer
 
 TYPE_CHECKING = False
@@ -39,7 +40,6 @@ _INHERITED = (
     "apparmorProfile", "capabilities", "execCPUAffinity", "ioPriority", "oomScoreAdj", "rlimits", "scheduler",
     "selinuxLabel",
 )  # fmt: skip
-_O_PATH = 0x200000
 # Types of namespaces: their names in config.json and in /proc/PID/ns.
 _NAMESPACES = {
     "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
@@ -118,7 +118,7 @@ class ProcessOverrides:
 
 
 class ExecRequest:
-    """What exec is asked for.
+    """The caller's request for exec.
 
     `wanted` is the path of a process.json, or overrides of the container's own process. `sub_cgroup` is the path of a
     cgroup below the container's, or "". The sockets and the pid file are None without the option.
@@ -323,7 +323,7 @@ class Execution:
 
     def _open_root(self) -> int:
         """Open the root directory of init, which a container without a mount namespace of its own needs."""
-        root = posix.open(f"/proc/{self._record.pid}/root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        root = posix.open(f"/proc/{self._record.pid}/root", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         if wait_ended(self._init, 0):  # then the pid may have passed to another process
             posix.close(root)
             raise StatusError("cannot exec in a stopped container")

@@ -7,14 +7,13 @@ import posix
 
 from pyoci.errors import StatusError
 from pyoci.host.processes import open_pid, open_process, send_signal, wait_ended
+from pyoci.linux import SIGKILL, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.cgroups.driver import Driver
     from pyoci.container import Container
     from pyoci.record import Record
-
-SIGTERM, SIGKILL = 15, 9
 
 
 def kill(container: "Container", signal: int = SIGTERM, *, all: bool = False) -> None:

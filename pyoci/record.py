@@ -7,29 +7,14 @@ know the keys, and check their types once, when a file is read.
 import time
 
 from pyoci.config.jsonio import dumps
+from pyoci.version import SPEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NotRequired, TypedDict
 
-    class Hook(TypedDict):
-        """A hook of config.json, as create has copied it."""
-
-        path: str
-        args: NotRequired[list[str]]
-        env: NotRequired[list[str]]
-        timeout: NotRequired[int]
-
-    class State(TypedDict):
-        """The state document (runtime.md "State")."""
-
-        ociVersion: str
-        id: str
-        pid: int
-        status: str
-        bundle: str
-        annotations: NotRequired[dict[str, str]]
+    from pyoci.types import Hook, State
 
     _SystemdScope = TypedDict("_SystemdScope", {"systemd-scope": NotRequired[str]})
 
@@ -39,9 +24,6 @@ if TYPE_CHECKING:
         rootfs: str
         created: str
         owner: str
-
-
-SPEC_VERSION = "1.3.0"
 
 
 class Listener:
@@ -68,7 +50,7 @@ class Listener:
         return cls(data["path"], data["metadata"], filters)
 
     def to_dict(self) -> "dict[str, object]":
-        """Return it as the record has it."""
+        """Return the JSON object."""
         found: dict[str, object] = {"path": self.path, "metadata": self.metadata}
         return found if self.filters is None else {**found, "filters": self.filters}
 
@@ -91,7 +73,7 @@ class StartOperation:
         return cls(data["verb"], data["where"], data["s1"], data["timeout"])
 
     def to_dict(self) -> "dict[str, object]":
-        """Return it as the record has it."""
+        """Return the JSON object."""
         return {"verb": self.verb, "where": self.where, "s1": self.s1, "timeout": self.timeout}
 
 
@@ -124,7 +106,7 @@ class ExecSettings:
         return cls(data["process"], data["linux"], keyring=data["keyring"], seccomp_flags=data["seccomp"]["flags"])
 
     def to_dict(self) -> "dict[str, object]":
-        """Return the settings as JSON has them."""
+        """Return the JSON object."""
         seccomp = {} if self.seccomp_flags is None else {"seccomp": {"flags": self.seccomp_flags}}
         return {"process": self.process, "linux": self.linux, "keyring": self.keyring, **seccomp}
 
@@ -230,7 +212,7 @@ class Record:
         )
 
     def to_dict(self) -> "dict[str, object]":
-        """Return the record as JSON has it."""
+        """Return the JSON object."""
         return {
             "id": self.id,
             "ociVersion": self.oci_version,
@@ -258,7 +240,7 @@ class Record:
         """Return the specification's state document, with the pid that its reader sees, if that is not the host's."""
         its = self.pid if pid is None else pid
         document: State = {
-            "ociVersion": SPEC_VERSION,
+            "ociVersion": SPEC,
             "id": self.id,
             "pid": 0 if status == "stopped" else max(its, 0),
             "status": status,

@@ -30,7 +30,7 @@ def run(request: CreateRequest, *, detach: bool = False, keep: bool = False, no_
             foreground.prepare(launch)
         relay = start(container, foreground=foreground)
     except BaseException:
-        _take_back(container, launch)
+        _undo(container, launch)
         _log_warnings(container, request.log)
         raise
     _log_warnings(container, request.log)
@@ -43,7 +43,7 @@ def run(request: CreateRequest, *, detach: bool = False, keep: bool = False, no_
     return status
 
 
-def _take_back(container: "Container", launch: "Launch") -> None:
+def _undo(container: "Container", launch: "Launch") -> None:
     """Remove a container that could not be started."""
     try:
         delete(container, force=True)

@@ -1,4 +1,4 @@
-"""What this is, for `--version` and `features`."""
+"""Versions for `--version` and `features`."""
 
 from pyoci import __version__
 
@@ -6,4 +6,4 @@ VERSION = __version__
 SPEC = "1.3.0"
 """The version of the runtime specification that pyoci implements."""
 COMMIT = ""
-"""The commit that was built; a release build fills it in. "" when it is not known."""
+"""The commit that this was built from, or "" if unknown. A release build fills it in."""

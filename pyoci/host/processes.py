@@ -12,6 +12,7 @@ import time
 from pyoci import _native
 from pyoci.errors import StateError, reason
 from pyoci.host import files
+from pyoci.linux import PF_EXITING, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 
 TRACER_TIMEOUT = 2  # seconds in which a tracer has to release a process that has ended
-_SIGKILL = 9
-_PF_EXITING = 4
 # The process does not exist. If the number is that of a thread, pidfd_open(2) fails with EINVAL or ENOENT.
 _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 
@@ -52,7 +51,7 @@ def start_time_and_killed(pid: int) -> "tuple[int, bool]":
 def is_exiting(pid: int) -> bool:
     """Whether a process is exiting or gone. An exiting process may have closed some of its descriptors."""
     fields = _stat(pid)
-    return not fields or bool(int(fields[6]) & _PF_EXITING)
+    return not fields or bool(int(fields[6]) & PF_EXITING)
 
 
 def state_and_flags(pid: int) -> "tuple[bytes, int]":
@@ -89,7 +88,7 @@ def _stat(pid: int) -> "list[bytes]":
 
 def _is_killed(fields: "list[bytes]") -> bool:
     """Whether SIGKILL is pending or was delivered."""
-    return bool(int(fields[28]) >> (_SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == _SIGKILL
+    return bool(int(fields[28]) >> (SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == SIGKILL
 
 
 # --- opening, signalling and waiting
@@ -126,7 +125,7 @@ def _is_alive(fd: int, identity: "Identity", *, lasting: bool) -> bool:
     if not fields or int(fields[19]) != identity.start_time or boot_id() != identity.boot_id:
         return False
     # If only the first thread has exited, the process lives on in the others.
-    if lasting and (_is_killed(fields) or (int(fields[6]) & _PF_EXITING and int(fields[17]) <= 1)):
+    if lasting and (_is_killed(fields) or (int(fields[6]) & PF_EXITING and int(fields[17]) <= 1)):
         return False
     return not wait_ended(fd, 0)  # false for a zombie, but not while other threads of it live
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyoci.record import State
+    from pyoci.types import State
 
 WHERE = "/linux/seccomp/listenerPath"
 SIGTRAP, SIGKILL, SIGCONT = 5, 9, 18

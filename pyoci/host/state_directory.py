@@ -17,6 +17,7 @@ from pyoci.config.jsonio import JsonError, dumps, loads
 from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateError, reason
 from pyoci.host import files
 from pyoci.host.state_root import open_root, require_private
+from pyoci.linux import S_IFIFO, S_IFMT
 from pyoci.record import ExecSettings, Record
 
 TYPE_CHECKING = False
@@ -341,7 +342,7 @@ class StateDirectory:
         """
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
         st = posix.fstat(fd)
-        if st.st_mode & 0o170000 != 0o010000 or st.st_ino not in self._fifos:
+        if st.st_mode & S_IFMT != S_IFIFO or st.st_ino not in self._fifos:
             posix.close(fd)
             raise OSError(errno.ENXIO, posix.strerror(errno.ENXIO))
         return fd

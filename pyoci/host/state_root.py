@@ -6,10 +6,10 @@ The runtime executes what it finds there, such as hooks. So it uses only a direc
 import posix
 
 from pyoci.errors import StateError
+from pyoci.linux import O_PATH
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_O_PATH = 0x200000
-_ANCESTOR = _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+_ANCESTOR = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
 def open_root(root: str, *, create: bool) -> int:

@@ -28,7 +28,7 @@ ALWAYS = """
     errno fcntl select time _struct
     pyoci.host pyoci.cli pyoci.cli.arguments pyoci.cli.call pyoci.cli.commands pyoci.cli.failure pyoci.cli.output pyoci.cli.table
     pyoci.errors pyoci.cli.log pyoci.config.ids pyoci.cli.options pyoci.host.files
-    pyoci.container pyoci.record pyoci.host.processes pyoci.host.state_directory pyoci.host.state_root
+    pyoci.container pyoci.record pyoci.version pyoci.host.processes pyoci.host.state_directory pyoci.host.state_root
     pyoci.cgroups pyoci.cgroups.directories pyoci.cgroups.disabled pyoci.cgroups.cgroupfs pyoci.cgroups.hierarchy
     pyoci.cgroups.controllers pyoci.cgroups.freezer pyoci.cgroups.takeover
     pyoci.config pyoci.config.jsonio pyoci.config.text pyoci.linux

@@ -47,7 +47,7 @@ def modules(*folders: str) -> list[str]:
 
 
 def imports(file: str, *, typing: bool = False) -> Iterator[tuple[str, int]]:
-    """Yield every module that `file` imports at run time, anywhere, with its line; with `typing` for type checkers too."""
+    """Yield every module that `file` imports at run time, with its line; with `typing` for type checkers too."""
     tree = ast.parse((PACKAGE / file).read_text())
     typing_only = {
         node
