@@ -1,4 +1,4 @@
-"""What every test run has in common: where the built executable is, and that nothing is skipped unseen."""
+"""What every test run has in common: the built executable, deadlines, times, and that no skip goes unseen."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import deadline
 from tests.support.reach import reachable
+from tests.support.times import Times
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,7 +61,9 @@ class NoSilentSkips:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Bound every test, and guard the run under CI."""
+    """Bound every test, take its time, and guard the run under CI."""
     config.pluginmanager.register(deadline, "deadline")
+    if "PYOCI_ENGINE" not in os.environ:  # in an engine's machine: its rows are the last that it prints
+        config.pluginmanager.register(Times(), "times")
     if os.environ.get("CI"):
         config.pluginmanager.register(NoSilentSkips(), "no-silent-skips")

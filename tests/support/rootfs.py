@@ -38,7 +38,9 @@ def debian(suite: str = "bookworm") -> Path:
                 _apt_get("-q", "-y", "--no-install-recommends", "install", "debootstrap")
             unfinished = CACHE / "unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            _run("debootstrap", "--variant=minbase", suite, str(unfinished), *_mirror())
+            # it mounts procfs meanwhile, which a test that looks at the host's mounts would see
+            private = ["unshare", "--mount", "--propagation", "private"]
+            _run(*private, "debootstrap", "--variant=minbase", suite, str(unfinished), *_mirror())
             unfinished.rename(finished)
     return finished
 

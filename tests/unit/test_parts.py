@@ -1,0 +1,123 @@
+"""`./test` runs every test, in parts that run side by side, and tells what came of them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import parts, times
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GOOD = "tests/unit/test_files.py"
+BAD = "def test_bad():\n    '''Fail.'''\n    print('said on the way')\n    assert 1 == 2\n"
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run parts as `./test` does: (exit status, output)."""
+
+    def run(host: dict[str, list[str]], machines: dict[str, list[str]], *steps: str) -> tuple[int, str]:
+        script = f"""
+import sys
+from pathlib import Path
+from tests.support import parts
+parts.LOGS = Path({str(tmp_path / "logs")!r})
+parts.HOST = [parts.Part(*part) for part in {list(host.items())!r}]
+parts.MACHINES = [parts.Part(*part) for part in {list(machines.items())!r}]
+sys.exit(parts.main({list(steps)!r}))
+"""
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300)
+        assert "" == done.stderr
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_every_test_belongs_to_one_part() -> None:
+    """No file of tests is left out, and none runs twice; but a part may take some of a file's tests, and another the others."""
+    files = {path.relative_to(CHECKOUT) for path in (CHECKOUT / "tests").rglob("test_*.py")}
+    in_machines = {path for path in files if path.parts[1] == "engines" and len(path.parts) > 3}
+    takers: dict[Path, list[str]] = {path: [] for path in files - in_machines}
+    for part in (*parts.HOST, *parts.MACHINES):
+        places = [Path(word) for word in part.arguments if word.startswith("tests/")]
+        chosen = " ".join(word for word in part.arguments if not word.startswith("tests/"))
+        for path, chosen_by in takers.items():
+            if any(path == place or place in path.parents for place in places):
+                chosen_by.append(chosen)
+
+    assert {} == {path: chosen for path, chosen in takers.items() if chosen != [""] and not _halves(chosen)}
+
+
+def _halves(chosen: list[str]) -> bool:
+    """Whether two parts share the tests of a file: what the one chooses, the other leaves out."""
+    return len(chosen) == 2 and chosen[1] == f"-k not ({chosen[0].removeprefix('-k ')})"
+
+
+def test_part_that_passes_is_one_line(run: Run) -> None:
+    """The line has the part's name, its time, and how many tests passed; the table has the steps before."""
+    status, output = run({"good": [GOOD]}, {}, "prepare=12", "build=3")
+
+    assert 0 == status, output
+    line = next(line for line in output.splitlines() if "good" in line)
+    assert ["good", "ok"] == line.split()[:2]
+    assert " passed in " in line
+    table = output.partition("How long it took\n")[2].splitlines()
+    assert ["12.0 s  prepare", "3.0 s  build"] == [line.strip() for line in table[:2]]
+    assert [f"{GOOD}::"] == sorted({line.partition("::")[0].split()[-1] + "::" for line in table if "::" in line})
+
+
+def test_part_that_fails_is_shown_whole(run: Run, tmp_path: Path) -> None:
+    """Beside parts that pass; the exit status says so."""
+    bad = tmp_path / "test_bad.py"
+    bad.write_text(BAD)
+
+    status, output = run({"bad": [str(bad)]}, {"good": [GOOD]})
+
+    assert 1 == status
+    assert {"good": "ok", "bad": "FAILED"} == dict(
+        line.split()[:2] for line in output.splitlines() if line.startswith(("  good ", "  bad "))
+    )
+    assert "said on the way" in output
+    assert "assert 1 == 2" in output
+    assert output.endswith("\nFAILED: bad\n")
+
+
+def test_part_that_does_not_begin_fails(run: Run) -> None:
+    """As when its folder is missing: pytest's status is not 0."""
+    status, output = run({}, {"lost": ["tests/no-such-folder"]})
+
+    assert 1 == status
+    assert "no-such-folder" in output
+
+
+def test_times_add_up_by_part(tmp_path: Path) -> None:
+    """A part's time is that of its tests; the slowest tests come first, and no more than ten."""
+    tests = {f"tests/unit/test_a.py::test_{number}": float(number) for number in range(20)} | {"tests/vm/t.py::t": 0.5}
+
+    lines = times.table(times.by_part(tests), tests)
+
+    assert ["190.0 s  tests/unit", "0.5 s  tests/vm"] == [line.strip() for line in lines[:2]]
+    slowest = lines[lines.index("the slowest tests") + 1 :]
+    assert [f"{number}.0 s  tests/unit/test_a.py::test_{number}" for number in range(19, 9, -1)] == [
+        line.strip() for line in slowest
+    ]
+
+
+def test_run_with_arguments_shows_its_times(tmp_path: Path) -> None:
+    """As `./test tests/unit` does; with $PYOCI_TIMES the figures go to that file."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", GOOD]
+
+    shown = subprocess.check_output(command, cwd=CHECKOUT, text=True)
+    file = tmp_path / "times"
+    kept = subprocess.check_output(["env", f"PYOCI_TIMES={file}", *command], cwd=CHECKOUT, text=True)
+
+    assert "how long it took" in shown
+    assert "s  tests/unit\n" in shown
+    assert "how long it took" not in kept
+    assert {GOOD} == {nodeid.partition("::")[0] for nodeid in json.loads(file.read_text())}
