@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def pyoci() -> Iterator[str]:
-    """The path of the executable under test: $PYOCI, or the one that tools/build makes; where every user can reach it."""
+    """The path of the executable under test: $PYOCI, or the one that tools/build makes; where every user can
+    reach it.
+    """
     path = os.environ.get("PYOCI") or str(ROOT / "build" / "pyoci")
     assert os.access(path, os.X_OK), f"there is no {path}: run tools/build"
     with reachable(Path(path)) as executable:
@@ -25,7 +27,7 @@ def pyoci() -> Iterator[str]:
 class NoSilentSkips:
     """Where CI is set, a skipped test fails the run, unless `@pytest.mark.may_skip(reason)` allows it.
 
-    CI's machine is made for the tests: one that finds it unfit tests nothing, and nobody would see it.
+    CI's machine is made for the tests. A skipped test tests nothing, and would go unnoticed.
     """
 
     def __init__(self) -> None:

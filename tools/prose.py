@@ -59,9 +59,9 @@ WORDS = {
 }
 SPACED = [pattern.replace(" ", r"\s+") for pattern in WORDS]
 SEARCH = re.compile(
-    "(?<![A-Za-z_'’-])(?:"
+    "(?<![A-Za-z_'’/-])(?:"
     + "|".join(f"(?P<w{index}>{pattern})" for index, pattern in enumerate(SPACED))
-    + ")(?![A-Za-z_])",
+    + ")(?![A-Za-z_/])",
     re.IGNORECASE,
 )
 INSTEAD = {f"w{index}": instead for index, instead in enumerate(WORDS.values())}
@@ -149,6 +149,8 @@ def pieces(path: Path, text: str) -> list[Piece]:
             pass
     if path.suffix in (".c", ".h"):
         return list(of_c(text))
+    if path.suffix == ".sh" or re.match("#!/bin/(?:ba|busybox )?sh", text):
+        return list(of_shell(text))
     return [Piece(1, "page", text)]
 
 
@@ -168,8 +170,10 @@ def of_python(text: str) -> Iterator[Piece]:
             continue
         if token.type == tokenize.STRING:
             prefix = token.string[: re.search("['\"]", token.string).start()].lower()  # type: ignore[union-attr]
-            string = re.sub(r"\{[^{}]*\}", "…", token.string) if "f" in prefix else token.string
-            yield Piece(line, "docstring" if begins and token.string.endswith('"""') else "string", string)
+            string = token.string if "r" in prefix else re.sub(r"\{[^{}\n]*\}", "…", token.string)
+            kind = "docstring" if begins and token.string.endswith('"""') else "string"
+            if kind == "docstring" or " " in string:  # a single word is a name
+                yield Piece(line, kind, string)
         if token.type == tokenize.NAME and before in ("def", "class"):
             yield Piece(line, "name", token.string.replace("_", " "))
         if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
@@ -187,6 +191,14 @@ def of_c(text: str) -> Iterator[Piece]:
         kind = "string" if match[0].startswith('"') else "comment"
         words = re.sub(r"(?m)^\s*(?:/\*+|\*+/|\*|//)", "", match[0]) if kind == "comment" else match[0]
         yield Piece(text.count("\n", 0, match.start()) + 1, kind, words)
+
+
+def of_shell(text: str) -> Iterator[Piece]:
+    """Comments and strings with more than one word, without variables."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for match in re.finditer(r"""(?:^|\s)#.*|"(?:\\.|[^"\\])* (?:\\.|[^"\\])*"|'[^']* [^']*'""", line):
+            kind = "comment" if match[0].lstrip().startswith("#") else "string"
+            yield Piece(number, kind, re.sub(r"\$\{[^}]*\}|\$\w+", "…", match[0]))
 
 
 def words(path: str, found: Iterable[Piece]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Small breakages of pyoci, at least one in each area: the conformance suite must catch every one.
 
-A breakage is one replacement in one module of a copy of the package. The rows that have to notice are named, and one of them
-must fail; that they all pass with the package as it is, test_conformance.py shows.
+A breakage is one replacement in one module of a copy of the package. The rows that have to notice are named, and one of
+them must fail; that they all pass with the package as it is, test_conformance.py shows.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""pyoci passes every row that can be judged: on this host, with cgroup v2 alone, and in machines that have what it lacks."""
+"""pyoci passes every row that can be judged: on this host, with cgroup v2 alone, and in machines that have what it
+lacks.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Each engine passes its tests with pyoci as its runtime; what they are is in the folder of its name."""
+"""Each engine passes its tests with pyoci as its runtime. The tests are in the directory of its name."""
 
 import os
 import select
@@ -55,7 +55,7 @@ def test_machine():
     assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 
-# A container of each runtime under one root, and what each says of the others'.
+# A container of each runtime under one root, and what each reports about the others'.
 MIXED = """
 cd /tmp && mkdir -p bundle/rootfs/bin && cp /bin/busybox bundle/rootfs/bin/sleep
 pyoci spec --bundle bundle
@@ -124,7 +124,7 @@ def test_machine_ends():
 
 
 def test_leaks():
-    """A process, a mount, a cgroup, a state, a descriptor that is left is told."""
+    """It reports a process, a mount, a cgroup, a state and a descriptor that are left."""
     status, out, err = run(
         engines.MACHINE, engines.NEWEST, *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT
     )

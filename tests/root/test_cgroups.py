@@ -398,7 +398,9 @@ def test_every_controller_is_enabled(path):
 
 @pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
 def test_controllers_that_can_not_be_had_are_done_without(path):
-    """Below a cgroup with processes of its own there are only those that do not guard their domain: no limit asks for more."""
+    """Below a cgroup with processes of its own there are only those that do not guard their domain: no limit asks for
+    more.
+    """
     host(path).mkdir()
     process = spawn(host(path))
     try:
@@ -578,7 +580,9 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
 
 
 def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
-    """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one below."""
+    """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one
+    below.
+    """
     real = freezer.write_at
 
     def write(dirfd, name, value):
@@ -622,7 +626,9 @@ def test_destroy_gives_up_and_names_who_stays(path):
 
 
 def test_destroy_of_a_planned_cgroup_waits_for_who_is_in_it(path):
-    """A create that was killed as it had cloned the first process has not told of either: that process is about to end."""
+    """A create that was killed as it had cloned the first process has not told of either: that process is about
+    to end.
+    """
     planned = Cgroup.planned(path, "id", str(host("")))
     Cgroup.create(path, "id", []).close()
     process = spawn(host(path), "sleep", "0.2")

@@ -46,7 +46,9 @@ def delegated(folder):
 
 
 def test_the_containers_user_owns_its_cgroup(runtime, bundle, owned):
-    """With a cgroup namespace of its own and a writable mount: the directory and what the kernel lists (CG-10, CG-13)."""
+    """With a cgroup namespace of its own and a writable mount: the directory and what the kernel lists (CG-10,
+    CG-13).
+    """
     bundle.mount("/sys/fs/cgroup", "cgroup", *WRITABLE).process["user"] = {"uid": 1000, "gid": 7}
     found = owned()
     assert ALWAYS | {"."} <= found[1000]

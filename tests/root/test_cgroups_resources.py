@@ -22,7 +22,9 @@ def controllers():
 
 @pytest.fixture
 def existing(runtime):
-    """A function: an existing cgroup with these values in its files, for a container to use. It is removed afterwards."""
+    """A function: an existing cgroup with these values in its files, for a container to use. It is removed
+    afterwards.
+    """
     made = []
 
     def make(**values):

@@ -495,7 +495,9 @@ def test_warnings_do_not_stain_the_containers_streams(runtime):
 
 
 def test_debug_tells_how_far_it_has_come(runtime):
-    """Each thing that the runtime does for a container, before it is done, and each point that the container reaches."""
+    """Each thing that the runtime does for a container, before it is done, and each point that the container
+    reaches.
+    """
     runtime.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
     runtime.write("sleep", "100")
     log = runtime.folder / "debug.log"

@@ -445,7 +445,9 @@ def test_start_fails_in_a_terminal(runtime, bundle, terminal):
 
 
 def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
-    """The caller has pipes: the container has its terminal all the same; scripts find no carriage returns in its output."""
+    """The caller has pipes: the container has its terminal all the same; scripts find no carriage returns in its
+    output.
+    """
     bundle.process["terminal"] = True
     bundle.shell("tty; echo x")
     result = runtime.run()

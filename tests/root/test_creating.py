@@ -107,7 +107,9 @@ def recorded_status(runtime):
 
 
 def moments_of_create(runtime):
-    """The moments of a create that is not the first one under its root: their numbers are those of every further one."""
+    """The moments of a create that is not the first one under its root: their numbers are those of every further
+    one.
+    """
     moments = Moments(runtime)
     words = ["create", "--bundle", runtime.bundle.folder, runtime.id]
     runtime.create()

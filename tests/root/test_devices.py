@@ -1,4 +1,6 @@
-"""Devices in a user namespace, where the container can make none: the runtime does, on a filesystem of the container's."""
+"""Devices in a user namespace, where the container can make none: the runtime does, on a filesystem of the
+container's.
+"""
 
 import os
 import subprocess
@@ -39,7 +41,9 @@ def test_a_masked_device_stays_masked(runtime, bundle):
 
 
 def test_the_container_gets_nothing_but_the_nodes(runtime, bundle):
-    """Each one is a mount of a file; the filesystem that they are on is mounted nowhere, and no path of the host shows."""
+    """Each one is a mount of a file; the filesystem that they are on is mounted nowhere, and no path of the host
+    shows.
+    """
     bundle.in_user_namespace()
     bundle.linux["devices"] = [{"path": "/dev/one", **ZERO}]
     table = [line.split() for line in runtime.shell("cat /proc/self/mountinfo").splitlines()]
@@ -102,7 +106,8 @@ URANDOM = os.makedev(1, 9)
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("userns", [False, True])
 def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns, named):
-    """As in `docker run --volume /dev/urandom:/dev/random`, with --privileged, too, which names all devices of the host;
+    """As in `docker run --volume /dev/urandom:/dev/random`, with --privileged, too, which names all devices of the
+    host;
     the others are made as ever."""
     if userns:
         bundle.in_user_namespace()

@@ -118,7 +118,8 @@ def test_create_container_hook_can_mount(runtime, bundle):
 @pytest.mark.parametrize("namespace", ["host", "user"])
 @pytest.mark.parametrize("link", [False, True], ids=["folder", "link"])
 def test_create_container_hook_begins_in_the_bundle_of_the_container(runtime, bundle, namespace, link, how):
-    """Its working directory is the bundle in the container's mount namespace: the container's mounts are there, and what
+    """Its working directory is the bundle in the container's mount namespace: the container's mounts are there, and
+    what
     the hook mounts by a relative path the program sees."""
     (runtime.folder / "source").write_text("bound by a hook\n")
     (bundle.rootfs / "target").touch()
@@ -417,7 +418,9 @@ def test_daemon_of_a_hook(runtime, bundle, kind):
 
 @pytest.mark.parametrize("words", [["KILL"], ["TERM"], ["--all", "KILL"]], ids=" ".join)
 def test_kill_while_a_hook_of_create_runs(runtime, bundle, words):
-    """A container that is neither created nor running is not signalled; create goes on as if nothing had been (OP-09)."""
+    """A container that is neither created nor running is not signalled; create goes on as if nothing had been
+    (OP-09).
+    """
     hold = runtime.folder / "hold"
     hold.touch()
     script = f"touch {runtime.folder}/running; while [ -e {hold} ]; do sleep 0.01; done"

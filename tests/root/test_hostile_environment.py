@@ -138,8 +138,8 @@ def library(attack: Attack) -> Attack:
     return attack
 
 
-# What may be opened once the root is the container's: masked and read-only paths, /dev, the program, passwd for HOME; and by
-# the runtime outside the kernel's files. Relative names are those of the state and of the cgroup.
+# What may be opened once the root is the container's: masked and read-only paths, /dev, the program, passwd for HOME;
+# and by the runtime outside the kernel's files. Relative names are those of the state and of the cgroup.
 EXPECTED = re.compile(r"^(/proc|/sys|/dev|/bin/sleep$|/etc/passwd$|/$|[^/]*$)")
 
 

@@ -167,7 +167,8 @@ def build_program(attack: Attack) -> Path:
 def test_first_process_in_a_joined_pid_namespace(
     attack: Attack, host_environment: dict[str, str], seccomp: bool, nnp: bool
 ) -> None:
-    """A container joins a pid namespace: processes there see its first process with that container's powers alone, during
+    """A container joins a pid namespace: processes there see its first process with that container's powers alone,
+    during
     the set-up and before the start. They never see a hook of the host."""
     seizer = Seizer(attack)
     seizer.start(host_environment)

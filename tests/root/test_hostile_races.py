@@ -1,7 +1,7 @@
 """A process that exchanges folders with links all the time, while containers are made.
 
-It wins often enough: each test counts both outcomes. Whichever it is, the canary stays as it was, no folder of the host is to
-be seen inside, and a failure is a clean one.
+It wins often enough: each test counts both outcomes. Whichever it is, the canary stays as it was, no folder of the host
+is to be seen inside, and a failure is a clean one.
 """
 
 import json
@@ -85,7 +85,9 @@ def test_mount_destination(attack: Attack, race: Callable[..., None], options: l
 
 @pytest.mark.parametrize("type", ["tmpfs", "proc", "sysfs"])
 def test_parent_of_a_destination(attack: Attack, race: Callable[..., None], type: str) -> None:
-    """CVE-2019-19921, CVE-2024-45310: a missing mount point is made below a folder that turns into a link to the host."""
+    """CVE-2019-19921, CVE-2024-45310: a missing mount point is made below a folder that turns into a link to the
+    host.
+    """
     volume = attack.rootfs / "volume"
     (volume / "a").mkdir(parents=True)
     (volume / "b").symlink_to("../" * 12 + str(attack.outside).lstrip("/"))
@@ -162,7 +164,9 @@ def test_cwd(attack: Attack, race: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_masked_path(attack: Attack, race: Callable[..., None], kind: str) -> None:
-    """CVE-2025-31133, GHSA-3q8j-pf29-vwv8: a mask covers what the path is when it is resolved; it lands nowhere else."""
+    """CVE-2025-31133, GHSA-3q8j-pf29-vwv8: a mask covers what the path is when it is resolved; it lands nowhere
+    else.
+    """
     volume = attack.rootfs / "volume"
     volume.mkdir()
     if kind == "file":
@@ -280,10 +284,11 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
 
 
 def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
-    """Where a process in between clones the first one, the pid that is recorded, limited and signalled is the right one.
+    """Where a process in between clones the first one, the pid that is recorded, limited and signalled is the right
+    one.
 
-    The process in between, which alone calls setns, is held up before and in clone, so that the first one is ready before
-    its pid can be told.
+    The process in between, which alone calls setns, is held up before and in clone, so that the first one is ready
+    before its pid can be told.
     """
     attack.linux["namespaces"] = [
         {"type": "pid", "path": "/proc/self/ns/pid"} if ns["type"] == "pid" else ns for ns in attack.linux["namespaces"]

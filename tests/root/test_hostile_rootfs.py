@@ -91,7 +91,9 @@ def test_mount_destination_climbs_out(attack: Attack, run: Run, destination: str
 
 
 def test_mount_destination_is_a_link_to_the_canary(attack: Attack, run: Run) -> None:
-    """CVE-2015-1335, CVE-2015-3629: a link with the host's absolute path leads into the root, not to the host's file."""
+    """CVE-2015-1335, CVE-2015-3629: a link with the host's absolute path leads into the root, not to the host's
+    file.
+    """
     attack.link("/data", str(attack.outside))
     source = attack.folder / "source"
     source.mkdir(mode=0o755)

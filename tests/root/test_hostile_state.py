@@ -230,8 +230,8 @@ def is_locked(place: Path) -> bool:
 
 @pytest.mark.parametrize("existed", [False, True])
 def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, existed: bool) -> None:
-    """A process in the cgroup of an ended container belongs to another container: delete leaves it and its limits alone,
-    and says so.
+    """A process in the cgroup of an ended container belongs to another container: delete leaves it and its limits
+    alone, and says so.
     """
     path = f"/{attack.id}"
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)

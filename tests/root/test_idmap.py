@@ -27,7 +27,9 @@ SHIFTED = {"uidMappings": [mapping(0, 100000)], "gidMappings": [mapping(0, 20000
 
 @pytest.fixture
 def data(runtime):
-    """A folder of the host: `root` is root's, `user` belongs to 5:6. Its filesystem must be one that can be idmapped."""
+    """A folder of the host: `root` is root's, `user` belongs to 5:6. Its filesystem must be one that can be
+    idmapped.
+    """
     folder = runtime.folder / "data"
     folder.mkdir()
     folder.chmod(0o777)
@@ -236,7 +238,9 @@ def test_half_a_mapping(runtime, bundle, data):
 
 
 def test_no_more_user_namespaces(runtime, bundle, data):
-    """What the mapping needs can't be made: one line, and nothing is left. In a user namespace with a limit of its own."""
+    """What the mapping needs can't be made: one line, and nothing is left. In a user namespace with a limit of
+    its own.
+    """
     add(bundle, "/m", data, "bind", "idmap", **SHIFTED)
     bundle.write()
     options = ("--cgroup-manager", "disabled", "create", "--bundle", bundle.folder, runtime.id)

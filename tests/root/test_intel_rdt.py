@@ -1,7 +1,7 @@
 """linux.intelRdt: resource groups in the resctrl file system.
 
-No machine of ours has the hardware. What the kernel would do, tests/support/resctrl.py does, where FUSE can be used; what needs
-no more than files that are there already, is tested on a tmpfs.
+No machine of ours has the hardware. What the kernel would do, tests/support/resctrl.py does, where FUSE can be used;
+what needs no more than files that are there already, is tested on a tmpfs.
 """
 
 import json

@@ -179,7 +179,8 @@ def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime, bundle,
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_apparmor_profile_of_exec(runtime, bundle, profile, files, user_namespace):
-    """One more process has the container's profile, or the one that it is given. /proc of a user namespace, of which files
+    """One more process has the container's profile, or the one that it is given. /proc of a user namespace, of which
+    files
     are masked, is the only procfs that may be mounted there."""
     if user_namespace:
         bundle.in_user_namespace()
@@ -212,7 +213,9 @@ def confined(runtime):
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_apparmor_confines_the_runtime_itself(runtime, bundle, profile, confined, files, user_namespace):
-    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids them."""
+    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids
+    them.
+    """
     if user_namespace:
         bundle.in_user_namespace()
     bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "7"}

@@ -331,7 +331,9 @@ def test_sources(runtime, bundle):
 
 @pytest.mark.parametrize("options", [[], ["ro", "nosuid", "rprivate"], ["noexec", "rnodev", "private"]])
 def test_copy_symlink(runtime, bundle, options):
-    """crun's option, which Podman's `no-dereference` becomes: a source that is a link is made a link of the same text."""
+    """crun's option, which Podman's `no-dereference` becomes: a source that is a link is made a link of the same
+    text.
+    """
     source = runtime.folder / "source"
     source.mkdir()
     for name, text in {"relative": "../real", "absolute": "/real", "broken": "/not/here", "there": "same"}.items():
@@ -356,7 +358,9 @@ def test_copy_symlink(runtime, bundle, options):
     [(["copy-symlink"], "symlinkat: file exists"), (["bind"], "no such file or directory")],
 )
 def test_copy_symlink_where_something_else_is(runtime, bundle, options, reason):
-    """Neither a file of the image nor a link that leads elsewhere is replaced. Without the option a link is followed."""
+    """Neither a file of the image nor a link that leads elsewhere is replaced. Without the option a link is
+    followed.
+    """
     source = runtime.folder / "source"
     source.symlink_to("/not/here")
     (bundle.rootfs / "file").write_text("the image's")
@@ -814,7 +818,9 @@ PRIVILEGED_POD = ("nosuid", "noexec", "nodev", "relatime", "rw", "nsdelegate", "
 
 @pytest.mark.parametrize("type", ["cgroup", "cgroup2"])
 def test_cgroup_mount_of_a_privileged_pod(runtime, bundle, type):
-    """containerd copies the host's cgroup2 options into the mount of a privileged pod, which has no cgroup namespace."""
+    """containerd copies the host's cgroup2 options into the mount of a privileged pod, which has no cgroup
+    namespace.
+    """
     before = mount_points(Path("/proc/self/mountinfo").read_text())
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
     bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []

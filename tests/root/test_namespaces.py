@@ -135,7 +135,9 @@ def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
 
 
 def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
-    """A process that is outside of it mounts /proc: the container sees the processes of that namespace, not the host's."""
+    """A process that is outside of it mounts /proc: the container sees the processes of that namespace, not the
+    host's.
+    """
     second = create_another(runtime, tmp_path)
     runtime.start(second)
     join(bundle, runtime.pid(second), "pid")

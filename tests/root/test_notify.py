@@ -336,7 +336,8 @@ class Leaving:
 @pytest.mark.parametrize("answers", [False, True], ids=["closes", "answers another call"])
 @pytest.mark.parametrize("way", ["start", "run", "run --detach", "exec", "exec --detach", "hook"])
 def test_agent_that_leaves(runtime, bundle, way, answers):
-    """execve waits for an agent that closes its listener: it fails as without an agent, and nothing hangs. No copy of the
+    """execve waits for an agent that closes its listener: it fails as without an agent, and nothing hangs. No copy of
+    the
     listener is left in the process itself."""
     path = runtime.folder / "agent"
     notify(bundle, path, "execve").program("/bin/sleep", 100)
@@ -551,7 +552,8 @@ def test_start_is_killed(runtime, bundle, agent):
     points = [moment for moment in points if moment[0] not in ("waitid", "ptrace") or moment[1] % 25 < 2]
 
     def outcome():
-        """created, stopped, or running, once that shows: what is about to be killed runs for another moment, even when the
+        """created, stopped, or running, once that shows: what is about to be killed runs for another moment, even when
+        the
         agent has its listener."""
         wait_for(lambda: settle(runtime) != "running" or marker.exists())
         return settle(runtime)

@@ -147,7 +147,9 @@ def test_deadline_with_hooks(runtime, bundle):
 
 
 def test_too_much_for_deadline(runtime, bundle):
-    """A whole processor for each of as many containers as there are processors: the kernel keeps some for the others."""
+    """A whole processor for each of as many containers as there are processors: the kernel keeps some for the
+    others.
+    """
     bundle.process["scheduler"] = {"policy": "SCHED_DEADLINE", "runtime": 1000 * MS, "deadline": 1000 * MS}
     *names, last = [f"{runtime.host.token}-{n}" for n in range(os.cpu_count())]
     for name in names:
@@ -200,7 +202,9 @@ def test_without_the_capability(runtime, bundle, program):
 
 
 def test_exec(runtime, bundle):
-    """A process that is executed in the container has a scheduler and an I/O priority of its own, or the first one's."""
+    """A process that is executed in the container has a scheduler and an I/O priority of its own, or the first
+    one's.
+    """
     bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 3}
     bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 6}
     if has_numa():

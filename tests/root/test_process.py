@@ -56,7 +56,9 @@ def test_no_groups_of_the_caller(runtime, bundle, user):
 
 @pytest.mark.parametrize("groups", [[], [5, 7]])
 def test_annotation_does_not_pass_on_roots_groups(runtime, bundle, groups):
-    """run.oci.keep_original_groups, which an image may bring, is for rootless runtimes: the program has the config's."""
+    """run.oci.keep_original_groups, which an image may bring, is for rootless runtimes: the program has the
+    config's.
+    """
     bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
     bundle.process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": groups}
     bundle.shell("exec sleep 1000").write()

@@ -1,4 +1,6 @@
-"""linux.rootfsPropagation, by mounts that are made while the container runs: on the host, in it, and in a nested one."""
+"""linux.rootfsPropagation, by mounts that are made while the container runs: on the host, in it, and in a nested
+one.
+"""
 
 import ctypes
 import subprocess

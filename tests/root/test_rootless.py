@@ -253,7 +253,9 @@ def test_limits_without_a_cgroup(plain):
 
 
 def test_no_limits_and_no_cgroup(plain):
-    """Nothing is lost, so nothing is said. The container can be killed, but not paused or limited: why, and what to do."""
+    """Nothing is lost, so nothing is said. The container can be killed, but not paused or limited: why, and what
+    to do.
+    """
     plain.bundle.program("sleep", 1000)
     plain.create()
     plain.start()

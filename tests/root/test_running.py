@@ -130,7 +130,9 @@ def left_alone(runtime, bundle):
 
 
 def test_kill_of_what_a_container_has_left(runtime, bundle):
-    """SIGKILL is for all of it, whether or not the first process is there; no other signal is, and a second one finds nobody."""
+    """SIGKILL is for all of it, whether or not the first process is there; no other signal is, and a second one finds
+    nobody.
+    """
     left_alone(runtime, bundle)
 
     assert "container not running" == runtime.fails("kill", runtime.id, "TERM")

@@ -209,7 +209,9 @@ USER, GROUP = 5, 60  # games, of every Debian
 
 @pytest.fixture
 def session(runtime, host_clean):
-    """How to run as a user whose systemd runs, from outside of what is delegated to it; `runtime` is the user's then."""
+    """How to run as a user whose systemd runs, from outside of what is delegated to it; `runtime` is the user's
+    then.
+    """
     folder = Path(f"/run/session-{host_clean.token}")
     folder.mkdir(mode=0o700)
     runtime.executable = shutil.copy(runtime.executable, folder / "pyoci")

@@ -20,7 +20,9 @@ def _time_namespaces():
 
 
 def clocks(out, before):
-    """What SHOW printed after `before` on the host's clock: the offsets' lines, and how far the container's clock is off."""
+    """What SHOW printed after `before` on the host's clock: the offsets' lines, and how far the container's clock is
+    off.
+    """
     *lines, uptime = [line.split() for line in out.splitlines()]
     assert time.clock_gettime(time.CLOCK_BOOTTIME) - before < 20, "the host is too slow to tell"
     return lines, float(uptime[0]) - before
@@ -76,7 +78,9 @@ def test_clocks_of_another_container(runtime, bundle):
 
 @pytest.mark.parametrize("path", ["", "/proc/self/ns/time"])
 def test_offsets_that_nothing_can_have(runtime, bundle, path):
-    """Without a namespace of the container's own there is no clock to set: an error, whoever else's it may be (A-40)."""
+    """Without a namespace of the container's own there is no clock to set: an error, whoever else's it may be
+    (A-40).
+    """
     if path:
         bundle.namespace("time", path)
     bundle.linux["timeOffsets"] = {"monotonic": {"secs": 1}}

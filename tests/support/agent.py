@@ -1,7 +1,7 @@
-"""A seccomp agent: it takes the listeners that a runtime sends, and answers what they notify of (seccomp_unotify(2)).
+"""A seccomp agent: receives the listeners that a runtime sends, and answers their notifications (seccomp_unotify(2)).
 
-What it says to each system call is `answer`'s: an errno, or None to let the call continue. It runs beside the test, in a
-thread; what it has heard is in `states` and `calls`.
+What it says to each system call is `answer`'s: an errno, or None to let the call continue. It runs beside the test, in
+a thread; what it has received is in `states` and `calls`.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class Agent:
                     self._accept()
                 elif events & select.POLLIN:
                     self._respond(fd)
-                else:  # nobody is left under the filter
+                else:  # no process is left under the filter
                     self._listeners.remove(fd)
                     os.close(fd)
 
@@ -91,7 +91,7 @@ class Agent:
 
     def _respond(self, listener: int) -> None:
         request = bytearray(NOTIF.size)
-        with contextlib.suppress(FileNotFoundError):  # whoever made the call was killed
+        with contextlib.suppress(FileNotFoundError):  # the process that made the call was killed
             fcntl.ioctl(listener, IOCTL_RECV, request)
             number, _, _, nr, *_ = NOTIF.unpack(request)
             name = NAMES_OF[nr]

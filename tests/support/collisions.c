@@ -1,8 +1,9 @@
 /* Prints names that collide in a dictionary of CPython whose hash secret is known: collisions K0 K1 LOG2_SIZE
  *
- * They fill a dictionary with 2^LOG2_SIZE places as far as it goes without growing, two thirds. After 13 steps the hash has
- * no more say in where CPython looks next: from there on all names follow one cycle, i = 5 i + 1. The first names
- * fill one stretch of the cycle. Each further name finds its first 13 places taken, gets into the stretch, and walks to its end.
+ * They fill a dictionary with 2^LOG2_SIZE places as far as it goes without growing, two thirds. After 13 steps the hash
+ * has no more say in where CPython looks next: from there on all names follow one cycle, i = 5 i + 1. The first names
+ * fill one stretch of the cycle. Each further name finds its first 13 places taken, gets into the stretch, and walks to
+ * its end.
  */
 #include <stdbool.h>
 #include <stdint.h>

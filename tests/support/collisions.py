@@ -97,9 +97,9 @@ def cpu(command: list[str], expected: int, **options: Any) -> float:
 
 
 def assert_equal_cost(pyoci: str, measure: Callable[[list[str]], dict[str, float]]) -> None:
-    """What `measure` says of commands, with names that collide, is at most twice what it says with random ones.
+    """Assert that commands cost at most twice as much with colliding names as with random ones, by `measure`.
 
-    The least of several rounds counts, since other processes can only add to it.
+    The minimum of several rounds counts, because other processes can only add to it.
     """
     attack = colliding(secret_of(Path(pyoci)))
     harmless = ordinary(len(attack))

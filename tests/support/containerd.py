@@ -1,4 +1,4 @@
-"""containerd, on a private socket and in a private folder, with `ctr` and the interface that Kubernetes uses."""
+"""containerd, on a private socket and in a private directory, with `ctr` and the interface that Kubernetes uses."""
 
 import json
 import select

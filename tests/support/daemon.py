@@ -1,4 +1,4 @@
-"""A program that serves until it is told to end, and the engines' clients."""
+"""A program that serves until it is ended, and the engines' clients."""
 
 import contextlib
 import fcntl
@@ -139,7 +139,7 @@ class Terminal:
         self.output = b""
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            # the size is there before anybody asks for it
+            # the size is set before a program asks for it
             termios.tcsetwinsize(0, (rows, columns))
             os.execvp(command[0], list(map(str, command)))
         self.status: int | None = None
@@ -194,7 +194,7 @@ class Terminal:
         if select.select([self.master], [], [], max(0, patience))[0]:
             try:
                 data = os.read(self.master, 65536)
-            except OSError:  # EIO: nobody holds the other side
+            except OSError:  # EIO: the other side is closed
                 return False
             self.output += data
             return bool(data)

@@ -1,4 +1,4 @@
-"""Docker, with its daemon on private sockets and in a private folder, and its client."""
+"""Docker, with its daemon on private sockets and in a private directory, and its client."""
 
 import json
 import socket
@@ -27,9 +27,9 @@ LATE = ("sh", "-c", 'sleep 0.2; exec "$@"', "sh")
 def late(*arguments: object) -> tuple[object, ...]:
     """The arguments of a `docker run` that is waited for, with a program that begins a moment later.
 
-    On a machine that is busy enough Docker loses what a program says that ends at once, and `docker logs` lacks it, too:
-    it hangs up on a container that has ended before it has picked up. Of 250 containers these were 8 with runc, 22 with a
-    quicker runtime, and none that waits a moment.
+    On a machine that is busy enough Docker loses what a program says that ends at once, and `docker logs` lacks it,
+    too: it hangs up on a container that has ended before it has picked up. Of 250 containers these were 8 with runc, 22
+    with a quicker runtime, and none that waits a moment.
     """
     if arguments[0] != "run" or {"-d", "-dit", "--detach", "--entrypoint"} & set(arguments):
         return arguments
@@ -46,7 +46,7 @@ class Docker(Client):
         """Start a daemon.
 
         Args:
-            folder: For all that is its own.
+            folder: The directory for all its files.
             runtime: The default runtime.
             options: More of the daemon's.
             wrapper: A command that runs the daemon in its place, such as unshare.
@@ -91,7 +91,7 @@ class Docker(Client):
         return [*self.client, *map(str, arguments)]
 
     def __call__(self, *arguments: object, status: int = 0, input: str | None = None, timeout: float = 120) -> str:
-        """As any client; what a container's program says is not lost, unless it is none."""
+        """As any client; a container's output is not lost, unless it is empty."""
         heard = arguments if status in (125, 126, 127) else late(*arguments)
         return super().__call__(*heard, status=status, input=input, timeout=timeout)
 
@@ -136,7 +136,7 @@ class Docker(Client):
                 subprocess.check_call([*ctr, "tasks", "delete", "--force", task], timeout=PATIENCE)
 
     def collect_garbage(self) -> None:
-        """Have the daemon close what nobody uses. It must have been started with --debug."""
+        """Let the daemon close unused descriptors. It must have been started with --debug."""
         connection = socket.socket(socket.AF_UNIX)
         with connection:
             connection.settimeout(PATIENCE)

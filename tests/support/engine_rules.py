@@ -28,7 +28,7 @@ def dockerd_exit_code(message: str) -> int:
 
 
 def dockerd_suspects_mount(message: str) -> bool:
-    """moby, as above: whether dockerd asks if a folder was mounted on a file or the other way round."""
+    """moby, as above: whether dockerd asks if a directory was mounted on a file or the other way round."""
     return dockerd_exit_code(message) == 127 and "not a directory" in message.lower()
 
 
@@ -72,7 +72,8 @@ def crio_takes_for_gone(stderr: str) -> bool:
 
 
 def shim_reason(log: Path) -> str:
-    """containerd, process/utils.go, getLastRuntimeError: the last error of the log, which must be JSON to the last byte.
+    """containerd, process/utils.go, getLastRuntimeError: the last error of the log, which must be JSON to the last
+    byte.
 
     Raises ValueError where the shim would say `unable to retrieve OCI runtime error`.
     """
@@ -87,7 +88,9 @@ def shim_reason(log: Path) -> str:
 
 
 def podman_reason(log: Path, stderr: str) -> str:
-    """podman, libpod/oci_conmon_common.go, readConmonPipeData: the log if all of it is one object, else conmon's stderr."""
+    """podman, libpod/oci_conmon_common.go, readConmonPipeData: the log if all of it is one object, else conmon's
+    stderr.
+    """
     try:
         return str(json.loads(log.read_text())["msg"])
     except ValueError:

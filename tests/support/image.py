@@ -1,4 +1,4 @@
-"""An image as the OCI image specification has it, made of a folder: engines import it, and nothing is pulled."""
+"""An OCI image made of a directory: engines import it, and nothing is pulled."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ def archive(path: Path, root: Path, name: str, **config: Any) -> None:
 
     Args:
         path: Of the archive.
-        root: The folder that becomes its only layer.
+        root: The directory that becomes its only layer.
         name: With its tag.
         config: More of the image's `config`, such as `Entrypoint`.
     """

@@ -6,7 +6,8 @@ import os
 CALL, ADD_KEY = {"x86_64": (250, 248), "aarch64": (219, 217)}[os.uname().machine]
 _GET_KEYRING_ID, _JOIN_SESSION_KEYRING, _SESSION = 0, 1, -3
 
-# Run with a name: as nobody, a session keyring of this name, with all permissions for everybody, while stdin is open.
+# Run with a name: as uid 65534, create a session keyring of this name, with all permissions for all users, until stdin
+# is closed.
 PLANT = f"""
 import ctypes, os, sys
 keyctl = lambda *words: ctypes.CDLL(None).syscall({CALL}, *words)

@@ -1,4 +1,4 @@
-"""What is left on a machine: nothing that was not there before may be there after a test.
+"""What a test leaves on a machine: nothing new may be there after it.
 
 The machine is one as tests/engines/machine makes it: everything that it has belongs to the test and its engine.
 """
@@ -66,13 +66,13 @@ def units() -> Iterator[str]:
 
 
 class Leaks:
-    """The state of the machine at one time, and whether it is that again."""
+    """The state of the machine at one time, and whether it has returned to it."""
 
     def __init__(self, states: tuple[Path, ...] = (), daemons: tuple[int, ...] = (), slack: int = 0) -> None:
-        """Take down what is there.
+        """Record the state.
 
         Args:
-            states: More folders with one entry for each container.
+            states: More directories with one entry for each container.
             daemons: Processes whose descriptors count, too.
             slack: How many descriptors these may hold without use: Go closes some when it collects garbage, in minutes.
         """
@@ -96,7 +96,7 @@ class Leaks:
         return found
 
     def left(self) -> list[str]:
-        """What was not there before, after giving it time to go away."""
+        """Return what is new, after some time for it to disappear."""
         end = time.monotonic() + PATIENCE
         while (left := self._left()) and time.monotonic() < end:
             time.sleep(0.05)

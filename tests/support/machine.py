@@ -1,4 +1,4 @@
-"""Machines that tests run in, as tests/vm makes them, and what it takes to run there."""
+"""Machines of tests/vm that tests run in, and helpers to run commands there."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ def run(*command, **options):
 
 
 def environment(folder):
-    """This one, with another folder for temporary files."""
+    """This environment, with another directory for temporary files."""
     return {**os.environ, "TMPDIR": str(folder)}
 
 

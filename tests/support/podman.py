@@ -1,4 +1,4 @@
-"""Podman and Buildah, root's and a user's, with all that is theirs in a folder."""
+"""Podman and Buildah, root's and a user's, with all their files in one directory."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.support.engines import CHECKOUT, SYSTEMD
 
 CONFIGURATION = CHECKOUT / "contrib/podman/pyoci.conf"
 UID = 1000  # of the user of a Podman without root
-# What the machine lacks: a controller, a capability, a journal, maybe systemd. Images are nobody else's.
+# What the machine lacks: a controller, a capability, a journal, maybe systemd. Images are private to the test.
 MACHINE = f"""
 [containers]
 pids_limit = 0
@@ -54,7 +54,9 @@ PRIVATE = {
 
 
 def prepare_machine(folder: Path) -> None:
-    """Make users, their ids, a /dev/shm and a copy of the Debian's /etc/containers that are the machine's own. Call it once."""
+    """Make users, their ids, a /dev/shm and a copy of the Debian's /etc/containers that are the machine's own. Call it
+    once.
+    """
     folder.mkdir()
     for name, content in PRIVATE.items():
         (folder / name).write_text(content)
@@ -124,7 +126,8 @@ class Podman(Client):
         )
 
     def _log_in(self) -> None:
-        """Have the user's own systemd, as users of containers do; Podman itself is outside of what is delegated to it, as
+        """Have the user's own systemd, as users of containers do; Podman itself is outside of what is delegated to it,
+        as
         in a session."""
         subprocess.check_call(["loginctl", "enable-linger", "user"], timeout=PATIENCE)
         subprocess.check_call(["systemctl", "start", f"user@{UID}.service"], timeout=PATIENCE)
@@ -172,7 +175,7 @@ class Podman(Client):
         self("rm", "--all", "--force", "--volumes", "--time", "0")
         self("volume", "prune", "--force")
         self("secret", "rm", "--all")
-        if self.user:  # what it leaves of a container that failed, with any runtime; the folder itself comes and goes
+        if self.user:  # left by a failed container, with any runtime; the directory itself comes and goes
             self.persistent.mkdir(exist_ok=True)
             os.chown(self.persistent, UID, UID)
             for path in self.persistent.iterdir():
@@ -184,7 +187,8 @@ class Podman(Client):
         return subprocess.check_output(["systemctl", *manager, *arguments], text=True, timeout=PATIENCE).strip()
 
     def delete_forgotten(self) -> None:
-        """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it. And the
+        """Containers that the runtime has and Podman does not: it may delete one before its runtime has made it. And
+        the
         scope of a conmon that was killed before systemd had moved it there, which systemd would not see end."""
         if SYSTEMD:
             self.systemctl("stop", "libpod-conmon-*.scope")

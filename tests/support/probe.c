@@ -1,6 +1,6 @@
 /* Tells what a container's program was given, one `name=value` a line: descriptors and where they lead, ids, groups,
- * capabilities, signals, limits, the working directory as the kernel sees it, its session keyring and the label of that.
- * Static, so that it runs in any root.
+ * capabilities, signals, limits, the working directory as the kernel sees it, its session keyring and the label of
+ * that. Static, so that it runs in any root.
  *
  *   probe              tell
  *   probe ESCAPE       also try each way out that past bugs left open: /proc/self/fd/N/.., getcwd, /proc/self/cwd

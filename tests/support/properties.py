@@ -1,4 +1,4 @@
-"""How properties are judged: by what they say of an example, not by how long the machine took for it."""
+"""How properties are judged: by their result for an example, not by the time that it took."""
 
 import os
 

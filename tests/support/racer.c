@@ -1,4 +1,4 @@
-/* Exchanges two names for as long as it lives: what a container with a shared volume does to another one's set-up.
+/* Exchanges two names for as long as it lives, as a container with a shared volume can do while another is set up.
  *
  *   racer A B [A B ...]     renameat2(A, B, RENAME_EXCHANGE) for each pair, round and round
  */

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def is_reachable(path: Path) -> bool:
-    """Whether every user may enter all the folders on the way to `path`."""
+    """Whether every user may enter all directories on the way to `path`."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 

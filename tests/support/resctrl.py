@@ -3,11 +3,11 @@
     python3 tests/support/resctrl.py MOUNTPOINT     mounts it and serves it until it is unmounted
 
 As in the kernel, mkdir makes a group with its files, rmdir removes it with them and gives its processes to the default
-group, a line of schemata is checked and merged, the reason of a failure is in info/last_cmd_status, and there are only so
-many groups. The machine has two L3 caches with 11 ways each, and memory bandwidth in steps of 10 %.
+group, a line of schemata is checked and merged, the reason of a failure is in info/last_cmd_status, and there are only
+so many groups. The machine has two L3 caches with 11 ways each, and memory bandwidth in steps of 10 %.
 
-What it can't be is a `resctrl` in /proc/self/mountinfo: `disguise` gives a command one that says so. `Tree` alone is the
-same without FUSE.
+What it can't be is a `resctrl` in /proc/self/mountinfo: `disguise` gives a command one that says so. `Tree` alone is
+the same without FUSE.
 """
 
 import ctypes
@@ -312,7 +312,9 @@ def is_possible():
 
 
 def disguise(mountpoint, fake):
-    """Words in front of a command, for which a mount is one of resctrl in /proc/self/mountinfo. `fake` is a file for that."""
+    """Words in front of a command, for which a mount is one of resctrl in /proc/self/mountinfo. `fake` is a file for
+    that.
+    """
     script = DISGUISE.format(mountpoint=mountpoint, fake=fake)
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
 

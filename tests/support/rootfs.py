@@ -26,7 +26,7 @@ def busybox(folder: Path) -> Path:
 def debian(suite: str = "bookworm") -> Path:
     """A minimal Debian below build/, made by debootstrap at the first use; not to be written to.
 
-    Whoever comes meanwhile waits. Needs root, and the network once.
+    Other callers wait for it. Needs root, and the network once.
     """
     finished = CACHE / f"debian-{suite}"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,9 @@ _LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/
 
 
 def server() -> Path:
-    """An archive of that Debian with nginx and redis-server, made at the first use. Needs root, and the network once."""
+    """An archive of that Debian with nginx and redis-server, made at the first use. Needs root, and the network
+    once.
+    """
     root = debian()
     with (CACHE / "server-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

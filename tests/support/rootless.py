@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.runtime import Bundle, Host, Runtime, wait_for
 
-UID = 43210  # of nobody on any host; it is the group's, too
+UID = 43210  # unused on any host; also the group's id
 FIRST, COUNT = 200000, 65536  # the ids that are assigned to it
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AS_USER = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
@@ -54,7 +54,7 @@ class Plain(Runtime):
         self.map_self()
 
     def map_self(self) -> None:
-        """Container root is the user, and there is nobody else."""
+        """Container root is the user, and no other id is mapped."""
         self.bundle.linux |= {kind: [{"containerID": 0, "hostID": UID, "size": 1}] for kind in _MAPPINGS}
 
     def map_ranges(self, *ranges: tuple[int, int, int]) -> None:
@@ -82,7 +82,9 @@ _MAPPINGS = ("uidMappings", "gidMappings")
 
 
 class Inside(Runtime):
-    """The executable as an engine without privileges starts it: root of the engine's user namespace, with its mounts."""
+    """The executable as an engine without privileges starts it: root of the engine's user namespace, with its
+    mounts.
+    """
 
     def __init__(
         self, executable: str, folder: Path, bundle: Bundle, host: Host, *, denies_setgroups: bool = False

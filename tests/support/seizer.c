@@ -1,5 +1,5 @@
-/* A process with CAP_SYS_PTRACE that seizes every new process of its pid namespace as soon as there is one, and uses what
- * that may do. Static, so that it runs in any root. One line a process:
+/* A process with CAP_SYS_PTRACE that seizes every new process of its pid namespace as soon as there is one, and uses
+ * its rights. Static, so that it runs in any root. One line a process:
  *
  *   pid=7 comm=… CapPrm=… CapBnd=… Groups=… NoNewPrivs=… Seccomp=… fds=0,1,2 mount=0 secret=no
  *

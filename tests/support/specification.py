@@ -1,4 +1,6 @@
-"""The JSON Schemas (draft-04) that the runtime specification publishes, from Debian's package: an oracle for our own."""
+"""The JSON Schemas (draft-04) that the runtime specification publishes, from Debian's package: an oracle for our
+own.
+"""
 
 import json
 import subprocess

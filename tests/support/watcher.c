@@ -1,5 +1,6 @@
-/* A process of an ordinary user that reads what /proc tells of every new process of its pid namespace, as soon as there is
- * one and for as long as it may change. One line for each text: `cmdline=…`, `comm=…`, `environ=…`, `auxv=…`; NULs are `|`.
+/* A process of an ordinary user that reads the /proc files of every new process of its pid namespace, as soon as it
+ * exists and for as long as they may change. One line for each text: `cmdline=…`, `comm=…`, `environ=…`, `auxv=…`; NULs
+ * are `|`.
  *
  *   watcher        says `ready` first, and goes on until it is killed
  */

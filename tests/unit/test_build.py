@@ -13,7 +13,9 @@ INSTALL = "install 'Cython>=3.1' 'setuptools>=77'"
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """A Python that knows the standard library and the modules in the directory `libraries`: Cython and setuptools, at first."""
+    """A Python that knows the standard library and the modules in the directory `libraries`: Cython and setuptools, at
+    first.
+    """
     libraries = tmp_path / "libraries"
     for name, version in (("Cython", "3.1.2"), ("setuptools", "80.0.0")):
         (libraries / name).mkdir(parents=True)

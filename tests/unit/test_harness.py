@@ -27,7 +27,9 @@ def closed(tmp_path: Path) -> Path:
 
 @as_root
 def test_another_user_reaches_the_executable(closed: Path) -> None:
-    """An executable in a closed directory is copied to a place where another user can run it, and the copy is removed."""
+    """An executable in a closed directory is copied to a place where another user can run it, and the copy is
+    removed.
+    """
     as_user = ["setpriv", "--reuid=43210", "--regid=43210", "--clear-groups"]
     assert 0 != subprocess.run([*as_user, closed], capture_output=True, timeout=10).returncode
 

@@ -22,7 +22,9 @@ FIRST, SECOND, STRANGER = 100, 101, 102
 def test_members_are_those_whose_pid_namespace_is_known_to_be_the_same(
     namespaces: dict[int, tuple[int, int]], members: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process whose namespace the runtime may not read is not the container's, even if that holds for the first one."""
+    """A process whose namespace the runtime may not read is not the container's, even if that holds for the
+    first one.
+    """
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside/cgroup.procs").write_text(f"{STRANGER}\n{SECOND}\n{FIRST}\n")
     monkeypatch.setattr(moved, "path_of", lambda _: "/beside")

@@ -1,4 +1,5 @@
-"""Configs with members that are anything but what belongs there: an error that names the place, or a plan; never a crash.
+"""Configs with members that are anything but what belongs there: an error that names the place, or a plan; never a
+crash.
 
 PYOCI_MUTATIONS says how many; more find more.
 """

@@ -137,7 +137,9 @@ def test_a_slice_is_wanted_and_not_delegated():
 
 
 def annotated(annotations, **resources_):
-    """The properties that `org.systemd.property.*` annotations become beside the limits of a config; and what is ignored."""
+    """The properties that `org.systemd.property.*` annotations become beside the limits of a config; and what is
+    ignored.
+    """
     ignored = []
     found = units.annotated(
         {f"org.systemd.property.{name}": text for name, text in annotations.items()},

@@ -1,7 +1,7 @@
 # For `uml` and `qemu`: their options, the job and what goes along with it, its output as it comes, its status. To be
 # sourced. The script that does so defines boot(), which starts the machine in a process group of its own and sets
-# `machine` to its process. In the job's folder, which the machine shares, lie `command` and `guest`, and what comes of
-# them: `stdout`, `stderr`, `status`, and after how many seconds it had `booted` and `ended`.
+# `machine` to its process. The job's directory, which the machine shares, has `command` and `guest`, and their
+# results: `stdout`, `stderr`, `status`, and after how many seconds it had `booted` and `ended`.
 
 usage() {
     sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0" >&2
@@ -59,13 +59,14 @@ clean() {
     rm -rf "$job"
 }
 
-# Make the job: its folder, and the command with what it needs of the environment.
+# Make the job: its directory, and the command with its environment.
 prepare() {
     job=$(mktemp -d "${TMPDIR:-/tmp}/pyoci-$(basename "$0").XXXXXX") machine=
     trap clean EXIT
     trap 'exit 130' INT TERM HUP
     touch "$job/stdout" "$job/stderr"
-    cp "$here"/{guest,guest-systemd,work} "$job/" # they are read as the machine boots: these copies can't be edited meanwhile
+    # the machine reads them as it boots, so it gets copies that stay unchanged
+    cp "$here"/{guest,guest-systemd,work} "$job/"
     [ -z "$systemd" ] || touch "$job/systemd"
     local name
     {
@@ -79,9 +80,9 @@ prepare() {
     } >"$job/command"
 }
 
-# await PATIENCE: let the machine do its job, until it is done or dead, has not booted in time, or has had its time
+# await TIMEOUT: wait until the machine is done or dead, did not boot in time, or exceeded --timeout
 await() {
-    local tails booting=$((SECONDS + $1)) end= # of whole seconds: of the first one there may be as good as nothing left
+    local tails booting=$((SECONDS + $1)) end= # whole seconds: the first one may be almost over
     tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stdout" &
     tails=($!)
     tail -q -s 0.1 --pid="$machine" -c +1 -f "$job/stderr" >&2 &
@@ -121,7 +122,7 @@ run() {
     exit 125
 }
 
-# what the kernel said of its end
+# the kernel's last message
 why() {
     grep -a -m 1 -iE 'panic|BUG:|Oops|cannot' "$job/console" || tail -n 1 "$job/console"
 }

@@ -44,7 +44,7 @@ ONLY = {
 
 @on_qemu
 def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
-    """Its folder, its output, its status and some of its environment; what it writes is lost. Nothing of it is left."""
+    """It passes on directory, output, status and some of the environment. Its changes are lost, and nothing is left."""
     monkeypatch.setenv("PYOCI_TEST", "it's so")
     monkeypatch.setenv("UNSAID", "x")
     script = """
@@ -73,7 +73,7 @@ def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
 
 @on_qemu
 def test_a_machine_that_does_not_boot_is_tried_again(tmp_path):
-    """Three times, and each time what the kernel said is told."""
+    """It tries three times, and prints the kernel's last message each time."""
     status, out, err = run(QEMU, "--append", "rdinit=/no/such/init", "true", env=environment(tmp_path))
 
     assert (125, "") == (status, out)

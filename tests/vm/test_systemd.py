@@ -1,6 +1,6 @@
 """The systemd driver where systemd is the first process: on the host's kernel in namespaces, and with every controller.
 
-`systemd`, and `--systemd` of the other machines, are the tools that this folder has for it.
+`systemd`, and `--systemd` of the other machines, are this directory's tools for it.
 """
 
 import os
@@ -23,7 +23,9 @@ pytestmark = [
 
 
 def test_the_machine_runs_a_command_as_a_service(tmp_path):
-    """Its folder, output and status; nothing of it is left on the host, whose mounts and cgroups are the same."""
+    """It passes on directory, output and status. Nothing is left on the host, whose mounts and cgroups stay the
+    same.
+    """
     script = (
         "echo out; echo err >&2; cat /proc/1/comm; pwd; cat /proc/self/cgroup | grep 0::; ls . /sys/fs/cgroup; exit 7"
     )

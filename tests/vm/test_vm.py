@@ -1,6 +1,6 @@
 """Tests as root on a machine that has what this host may lack: cgroup v2 with every controller, an older kernel.
 
-`uml` and `unified` are the tools that this folder has for it; they are tested first.
+`uml` and `unified` are this directory's tools for it; they are tested first.
 """
 
 import os
@@ -42,7 +42,7 @@ KEYWORDS = "not as-sent"
 
 @on_uml
 def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
-    """Its folder, its output, its status and some of its environment; what it writes is lost."""
+    """It passes on directory, output, status and some of the environment. Its changes are lost."""
     monkeypatch.setenv("PYOCI_TEST", "it's so")
     script = """
         echo out; echo err >&2; pwd; echo "$PYOCI_TEST $UNSAID"; cat here; echo there >here; cat here

@@ -1,7 +1,7 @@
 /*
- * Preloaded into user-mode Linux 6.1, whose buffer for a process' registers ends before those of AMX: on a processor that
- * has AMX, the host's kernel takes only all of the registers (PTRACE_SETREGSET), and the machine would panic at its first
- * process. What user-mode Linux does not have stays as it is.
+ * Preloaded into user-mode Linux 6.1, whose buffer for a process' registers ends before those of AMX: on a processor
+ * that has AMX, the host's kernel takes only all of the registers (PTRACE_SETREGSET), and the machine would panic at
+ * its first process. What user-mode Linux does not have stays as it is.
  */
 #define _GNU_SOURCE
 #include <elf.h>

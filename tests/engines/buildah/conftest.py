@@ -11,7 +11,7 @@ from tests.support.podman import Buildah, prepare_machine
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for engines, on a machine with users."""
+    """A directory for engines, on a machine with users."""
     folder = tmp_path_factory.mktemp("engine")
     prepare_machine(folder / "etc")
     return folder
@@ -32,7 +32,7 @@ def of_user(of_root: Buildah, machine: Path, runtime: str) -> Buildah:
     buildah = Buildah(machine / "user", runtime, user=True)
     buildah.import_busybox()
     buildah("from", "--name", "first", "busybox")
-    buildah("run", "--isolation", "oci", "first", "true")  # makes what stays: the folder of states
+    buildah("run", "--isolation", "oci", "first", "true")  # creates the directory of states, which stays
     buildah.remove_all()
     return buildah
 

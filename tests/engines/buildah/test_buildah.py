@@ -39,7 +39,7 @@ def test_run_terminal(buildah, box):
     ("/etc/passwd", "permission denied"),
 ])  # fmt: skip
 def test_run_what_can_not_be_run(buildah, box, program, message):
-    """run: a program that does not exist, is a directory, is no program."""
+    """run: a program that does not exist, is a directory, or is not executable."""
     assert message in buildah("run", *ISOLATION, box, program, status=1)
 
 

@@ -69,7 +69,7 @@ class Crio:
             return json.loads(answers.readline())["pid"]
 
     def state(self):
-        """What the runtime says of it."""
+        """The container's state, from the runtime."""
         return json.loads(self.call("state", ID, systemd=True))
 
 

@@ -16,12 +16,13 @@ pytestmark = pytest.mark.cgroup
 
 @pytest.fixture
 def run(ctr):
-    """ctr run, with the runtime's options. What is waited for begins a moment later: like Docker, ctr hangs up on a
-    container that has ended before it has picked up."""
+    """ctr run, with the runtime's options. A program that ctr waits for starts a moment later: like Docker, ctr misses
+    a
+    container that ends before ctr attaches to it."""
 
     def call(name, *command, status=0, options=()):
-        heard = command if "--detach" in options or command == ("none",) else (*LATE, *command)
-        return ctr("run", *ctr.options(), *options, BUSYBOX, name, *heard, status=status)
+        delayed = command if "--detach" in options or command == ("none",) else (*LATE, *command)
+        return ctr("run", *ctr.options(), *options, BUSYBOX, name, *delayed, status=status)
 
     return call
 

@@ -214,7 +214,7 @@ STATES = "/run/containerd/runc/k8s.io"
 
 @pytest.mark.compares
 def test_runtime_class(make):
-    """runtimeClassName: pods of pyoci and of runc on one node, whose states are in one folder."""
+    """runtimeClassName: pods of pyoci and of runc on one node, whose states are in one directory."""
     pods = {name: make(handler=name) for name in ("pyoci", "runc")}
     boxes = {name: pod.run("sleep", "99") for name, pod in pods.items()}
 
@@ -244,7 +244,7 @@ def test_manifests(interface, make, daemon):
     specification = yaml.safe_load((KUBERNETES / "pod.yaml").read_text())["spec"]
     (container,) = specification["containers"]
     (volume,) = container["volumeMounts"]
-    goods = daemon.folder / "goods"  # in place of the manifest's folder
+    goods = daemon.folder / "goods"  # replaces the manifest's directory
     goods.mkdir()
     (handled,) = (each for each in interface("Status").runtime_handlers if each.name == handler)
     assert (True, True) == (handled.features.recursive_read_only_mounts, handled.features.user_namespaces)

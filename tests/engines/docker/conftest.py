@@ -21,7 +21,8 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     request.config.engine_version = docker.version()
     docker.import_busybox()
     docker("run", "--rm", "--network", "host", "busybox", "true")  # its namespace stays, as an endpoint of its network
-    # The parents of all cgroups: runc leaves them, and pyoci if another container is in them when the one ends that made them.
+    # The parents of all cgroups: runc leaves them, and pyoci if another container is in them when the one ends that
+    # made them.
     os.makedirs("/sys/fs/cgroup/docker/buildkit", exist_ok=True)
     yield docker
     docker.stop()

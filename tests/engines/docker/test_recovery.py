@@ -21,7 +21,7 @@ KILLED = pytest.mark.differs("If runc is killed in the middle of a command, it c
 
 @pytest.fixture
 def crashing(daemon, runtime, request):
-    """A dockerd of one's own, without networks, which may crash; at the end nothing is left."""
+    """A separate dockerd without networks, which may crash. At the end nothing is left."""
     leaks = Leaks()
     folder = Path(tempfile.mkdtemp(prefix="crash"))  # short: containerd's sockets have long names
     options = ["--bridge", "none", "--iptables=false", "--ip6tables=false", *getattr(request, "param", [])]

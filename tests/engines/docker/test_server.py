@@ -30,7 +30,9 @@ def page(address):
 
 @pytest.mark.cgroup
 def test_server(docker, debian):
-    """Debian's nginx: it answers on a bridge, logs, is stopped by its signal, and answers again once it is restarted."""
+    """Debian's nginx: it answers on a bridge, logs, is stopped by its signal, and answers again once it is
+    restarted.
+    """
     docker("run", "-d", "--name", "box", "-p", "127.0.0.1:8092:80", debian, *NGINX)
     until(lambda: "Welcome to nginx" in page("http://127.0.0.1:8092/"), "it answers")
     docker.await_logs("box", '"GET / HTTP/1.1" 200')
@@ -75,7 +77,7 @@ def test_exec_as_the_server(docker, debian):
     assert re.search(r"^www-data .*worker", docker("exec", "box", "sh", "-c", PROCESSES), re.M)
 
 
-# ps is no part of a small Debian
+# a small Debian has no ps
 PROCESSES = "for p in /proc/[0-9]*; do echo $(stat -c %U $p) $(tr '\\0' ' ' <$p/cmdline); done"
 
 

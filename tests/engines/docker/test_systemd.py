@@ -1,4 +1,4 @@
-"""What is only where systemd makes the cgroups."""
+"""Features of the systemd driver."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ def systemctl(*arguments):
 
 
 def test_unit(docker):
-    """run: the driver is systemd without being told, and the container a scope, which a reload leaves as it is."""
+    """run: systemd is the default driver, and the container a scope, which survives a reload unchanged."""
     assert "systemd" == docker("info", "--format", "{{.CgroupDriver}}")
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
     box = docker.inspect("box")

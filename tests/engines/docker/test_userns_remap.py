@@ -21,7 +21,7 @@ LINES = {
 
 @pytest.fixture
 def remapped(daemon, runtime):
-    """A dockerd of one's own, whose containers have the ids of a user `remap`; at the end nothing is left."""
+    """A separate dockerd, whose containers have the ids of a user `remap`. At the end nothing is left."""
     leaks = Leaks()
     folder = Path(tempfile.mkdtemp(prefix="remap"))  # short: containerd's sockets have long names
     folder.chmod(0o711)

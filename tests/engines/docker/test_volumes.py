@@ -18,7 +18,7 @@ def test_volume(docker):
 
 
 def test_volume_copy(docker):
-    """run -v NAME, over a folder of the image: its content is copied."""
+    """run -v NAME, over a directory of the image: its content is copied."""
     assert "root:x:0:0" in docker("run", "--rm", "-v", "data:/etc", "busybox", "head", "-n1", "/etc/passwd")
 
 
@@ -31,7 +31,7 @@ def test_volumes_from(docker):
 
 
 def test_bind(docker, folder):
-    """run -v HOST: read-write and read-only, a folder and a file."""
+    """run -v HOST: read-write and read-only, a directory and a file."""
     (folder / "file").write_text("host\n")
 
     docker("run", "--rm", "-v", f"{folder}:/mnt", "busybox", "sh", "-c", "echo container >>/mnt/file")

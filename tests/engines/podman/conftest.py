@@ -11,7 +11,7 @@ from tests.support.podman import Podman, prepare_machine
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for engines, on a machine with users."""
+    """A directory for engines, on a machine with users."""
     folder = tmp_path_factory.mktemp("engine")
     prepare_machine(folder / "etc")
     return folder

@@ -1,4 +1,6 @@
-"""What a distribution's packages and an administrator's files add to every container: sysctls, volumes of images, hooks."""
+"""What a distribution's packages and an administrator's files add to every container: sysctls, volumes of images,
+hooks.
+"""
 
 import json
 import os
@@ -97,8 +99,8 @@ def test_volume_with_an_image_driver(either):
     assert "root:x:0:0" in either("run", "--rm", "-v", "pictures:/mnt", "busybox", "head", "-n1", "/mnt/etc/passwd")
 
 
-def test_overlay_of_a_folder(either):
-    """run --volume FOLDER:…:O: a long path, and what the container writes is lost."""
+def test_overlay_of_a_directory(either):
+    """run --volume DIRECTORY:…:O: a long path; the container's changes are lost."""
     folder = either.folder / ("folder-" + "with-a-long-path-" * 14) / "data"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "file").write_text("host\n")

@@ -12,7 +12,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("program", "status", "message"), WRONG)
 def test_run_what_can_not_be_run(either, program, status, message):
-    """run: a program that does not exist, is a directory, is no program."""
+    """run: a program that does not exist, is a directory, or is not executable."""
     said = either("run", "--rm", "busybox", program, status=status)
 
     if either.runtime == "pyoci":
@@ -21,7 +21,7 @@ def test_run_what_can_not_be_run(either, program, status, message):
 
 @pytest.mark.parametrize(("program", "status", "message"), WRONG)
 def test_exec_what_can_not_be_run(either, program, status, message):
-    """exec: a program that does not exist, is a directory, is no program."""
+    """exec: a program that does not exist, is a directory, or is not executable."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
     said = either("exec", "box", program, status=255 if program == "/etc" else status)
@@ -41,7 +41,7 @@ def test_exec_in_a_missing_directory(podman):
 
 
 def test_user_that_does_not_exist(podman):
-    """run and exec --user: a name that nobody has."""
+    """run and exec --user: an unknown name."""
     assert "unable to find user jack" in podman("run", "--rm", "--user", "jack", "busybox", "true", status=126)
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
     assert "unable to find user jack" in podman("exec", "--user", "jack", "box", "true", status=255)

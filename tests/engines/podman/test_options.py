@@ -53,7 +53,7 @@ def test_tmpfs_keeps_what_is_there(either):
 
 
 def test_volumes(either, tmp_path):
-    """run --volume: named, anonymous, a folder of the host, read-only."""
+    """run --volume: named, anonymous, a directory of the host, read-only."""
     either("run", "--rm", "-v", "named:/data", "busybox", "sh", "-c", "echo x >/data/file")
     assert "x" == either("run", "--rm", "-v", "named:/data:ro", "busybox", "cat", "/data/file")
     either("run", "--rm", "-v", "named:/data:ro", "busybox", "touch", "/data/file", status=1)
@@ -204,7 +204,7 @@ def test_userns_keep_id(rootless):
 
 
 def test_userns_nomap(rootless):
-    """run --userns=nomap: the user is nobody inside."""
+    """run --userns=nomap: the user's id is not mapped inside."""
     assert "0" == rootless("run", "--rm", "--userns=nomap", "busybox", "id", "-u")
 
 
@@ -350,7 +350,7 @@ def test_idmapped_volume(podman):
 
 @pytest.mark.driver("cgroupfs")
 def test_delegated_cgroup(rootless, delegated):
-    """run and pause, by a user to whom a cgroup is delegated."""
+    """run and pause, by a user with a delegated cgroup."""
 
     def inside(*arguments):
         return in_cgroup(delegated / "session", rootless.command(*arguments))

@@ -34,7 +34,9 @@ def debian(either):
 
 @pytest.mark.cgroup
 def test_server(either, debian):
-    """Debian's nginx: it answers on a published port, logs, stops by its signal, and answers again once it is restarted."""
+    """Debian's nginx: it answers on a published port, logs, stops by its signal, and answers again once it is
+    restarted.
+    """
     either("run", "-d", "--name", "box", "-p", "127.0.0.1:8092:80", debian, *NGINX)
     until(lambda: "Welcome to nginx" in page("http://127.0.0.1:8092/"), "it answers")
     either.await_logs("box", '"GET / HTTP/1.1" 200')

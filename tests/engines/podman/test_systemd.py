@@ -1,4 +1,4 @@
-"""What is only where systemd makes the cgroups: units, and a Podman that is one."""
+"""Features of the systemd driver: units, and a Podman that is a unit itself."""
 
 import subprocess
 from pathlib import Path
@@ -25,7 +25,9 @@ def test_unit(either):
 
 
 def test_quadlet(podman):
-    """run --cgroups=split --sdnotify=conmon, as a service: all of it is in the cgroup of the service, and ends with it."""
+    """run --cgroups=split --sdnotify=conmon, as a service: all of it is in the cgroup of the service, and ends
+    with it.
+    """
     options = ["--name", "box", "--cgroups=split", "--cgroupns=host", "--sdnotify=conmon", "--replace", "--detach"]
     settings = ["--property=Delegate=yes", "--property=NotifyAccess=all", "--property=KillMode=mixed"]
     settings += [f"--property={name}=-/usr/bin/podman rm --force --ignore box" for name in ("ExecStop", "ExecStopPost")]
@@ -46,7 +48,7 @@ def test_quadlet(podman):
 
 @pytest.fixture
 def configuration(podman):
-    """Storage as the environment has it, for timers, which don't get the environment."""
+    """Storage settings of the environment in a file, for timers, which don't get the environment."""
     path = ETC / "storage.conf"
     path.write_text(Path(podman.environment["CONTAINERS_STORAGE_CONF"]).read_text())
     yield

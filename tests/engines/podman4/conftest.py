@@ -1,6 +1,7 @@
 """Debian 12's Podman, root's, and for each test one that is empty, before and after.
 
-It has no pods here: without systemd, the cgroup that it makes for a pod denies its containers /dev/null, with runc as well.
+It has no pods here: without systemd, the cgroup that it makes for a pod denies its containers /dev/null, with runc as
+well.
 """
 
 from collections.abc import Iterator

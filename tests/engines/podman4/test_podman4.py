@@ -18,7 +18,7 @@ def test_run(podman):
 @pytest.mark.needs("pids")
 @pytest.mark.parametrize("limit", ["-1", "0"])
 def test_no_pids_limit(podman, limit):
-    """run --pids-limit: without end, so the container can fork."""
+    """run --pids-limit: unlimited, so the container can fork."""
     out = podman("run", "--rm", "--pids-limit", limit, "busybox", "sh", "-c", FORK)
 
     assert ["max", "child", "grandchild"] == out.split()
