@@ -1,13 +1,13 @@
 """Compile the JSON Schemas in specs/ into Python: `python tools/gen_validator.py`.
 
-Writes two modules into pyoci/config/, which are built, not kept:
+Writes three modules into pyoci/config/, which are built, not kept:
 
-_validator.py   plain code that checks a config.json or process.json and finds every problem; it imports
-                nothing, so it can stand on the hot path (docs/decisions/0003-generated-validator.md)
-_platforms.py   the same for the sections of other platforms, loaded when a config has one
+_validator.py   plain code that checks a config.json or process.json and finds every problem. It is for the hot path, so
+                it imports one function (docs/decisions/0003-generated-validator.md).
+_platforms.py   the same for the sections of other platforms. Loaded when a config has one.
 _schemas.py     the schemas themselves, for the full report of `pyoci validate`
 
-The compiler knows the part of JSON Schema that specs/ uses, and refuses any other keyword.
+The compiler knows the part of JSON Schema that specs/ uses, and rejects any other keyword.
 """
 
 import importlib
@@ -50,7 +50,7 @@ Schema = dict[str, Any]
 
 
 def _load_words() -> Any:
-    """The package's words for what a schema expects, without a built package to import them from."""
+    """Import the words for what a schema expects from the package, which may not be built yet."""
     if str(TOP) not in sys.path:
         sys.path.insert(0, str(TOP))
     return importlib.import_module("pyoci.config.messages")
@@ -98,7 +98,7 @@ class Compiler:
         self.function(name, schema)
 
     def resolve(self, schema: Schema) -> tuple[str, str, Schema]:
-        """The file, the name and the content of what `schema` refers to."""
+        """The file, the name and the content of the schema that `schema` refers to."""
         file, _, path = schema["$ref"].partition("#")
         file = file or self.file
         node = self.schemas[file]
@@ -108,7 +108,7 @@ class Compiler:
         return file, name, node
 
     def phrase(self, schema: Schema) -> str:
-        """The name of the constant that says what `schema` expects."""
+        """The name of the constant with the expectation of `schema`, in words."""
         text = words.expected(schema)
         if text not in self.constants:
             self.constants[text] = f"_X{len(self.constants)}"
@@ -144,13 +144,13 @@ class Compiler:
                 lines.extend("        " + line for line in body)
         if "additionalProperties" in schema:
             lines.append("    for k, x in v.items():")
-            # the only other property is the empty name, which means anything
+            # the only other property is the empty name, whose value may be anything
             lines.append("        if k:" if "properties" in schema else "        if True:")
             body = self.check(schema["additionalProperties"], "x", "at + '/' + escape(k)", f"{name}_any")
             lines.extend("            " + line for line in body)
 
     def check(self, schema: Schema, x: str, at: str, name: str) -> list[str]:
-        """Statements that check the value `x`; `at` is an expression, `name` is for a function."""
+        """Statements that check the value `x`. `at` is an expression for its pointer, `name` names a new function."""
         unknown = set(schema) - KNOWN
         if unknown:
             raise ValueError(f"cannot compile the keywords {sorted(unknown)} of {name}")
@@ -261,7 +261,7 @@ def pattern(source: str, x: str) -> str:
 
 
 def _items(source: str) -> list[tuple[str, bool, str]]:
-    """The items of a pattern: characters, whether they are the excluded ones, and the repetition."""
+    """The items of a pattern: its characters, whether it excludes them, and its repetition."""
     items, at = [], 0
     while at < len(source):
         negated = False
@@ -312,7 +312,7 @@ def generate() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the generated modules where they differ from what is there."""
+    """Write the generated modules that have changed."""
     for name, text in generate().items():
         path = PACKAGE / name
         if not path.is_file() or path.read_text("utf-8") != text:
