@@ -48,59 +48,17 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
-    from pyoci.errors import Log
+    from pyoci.request import CreateRequest
 
 
-class CreateRequest:
-    """The caller's request for create or run.
-
-    `config_file` None is config.json in the bundle. The sockets and the pid file are None without the option.
-    `preserve_fds` counts the descriptors after the standard streams that the program inherits.
-    """
-
-    __slots__ = (
-        *("bundle", "cgroup_manager", "config_file", "console_socket", "id", "log", "no_new_keyring", "no_pivot"),
-        *("pid_file", "pidfd_socket", "preserve_fds", "root"),
-    )
-
-    def __init__(
-        self,
-        id: str,
-        *,
-        root: str,
-        bundle: str,
-        log: "Log",
-        config_file: "str | None" = None,
-        console_socket: "str | None" = None,
-        pidfd_socket: "str | None" = None,
-        pid_file: "str | None" = None,
-        no_pivot: bool = False,
-        no_new_keyring: bool = False,
-        preserve_fds: int = 0,
-        cgroup_manager: str = "cgroupfs",
-    ) -> None:
-        self.id = id
-        self.root = root
-        self.bundle = bundle
-        self.log = log
-        self.config_file = config_file
-        self.console_socket = console_socket
-        self.pidfd_socket = pidfd_socket
-        self.pid_file = pid_file
-        self.no_pivot = no_pivot
-        self.no_new_keyring = no_new_keyring
-        self.preserve_fds = preserve_fds
-        self.cgroup_manager = cgroup_manager
-
-
-def create(request: CreateRequest) -> Container:
+def create(request: "CreateRequest") -> Container:
     """Create the container. Raises PyociError, and then leaves nothing behind."""
     container, launch = create_and_hold(request, detached=True)
     launch.release()
     return container
 
 
-def create_and_hold(request: CreateRequest, *, detached: bool) -> "tuple[Container, Launch]":
+def create_and_hold(request: "CreateRequest", *, detached: bool) -> "tuple[Container, Launch]":
     """Create the container, and keep its terminal and pidfd open in the launch.
 
     `detached`: the runtime does not stay with the program, so a terminal needs a console socket.
@@ -122,7 +80,7 @@ class Compiled:
     __slots__ = ("config", "host", "options", "plan", "request")
 
     def __init__(
-        self, request: CreateRequest, config: "dict[str, Any]", host: "Host", options: Options, plan: "Plan"
+        self, request: "CreateRequest", config: "dict[str, Any]", host: "Host", options: Options, plan: "Plan"
     ) -> None:
         self.request = request
         self.config = config
@@ -136,7 +94,7 @@ class Compiled:
         return any(op.where == NOTIFY for op in self.plan.child())
 
 
-def compile_request(request: CreateRequest) -> Compiled:
+def compile_request(request: "CreateRequest") -> Compiled:
     """Read, check and compile the config, and log the warnings. Raises PyociError."""
     check_id(request.id)
     bundle = _absolute_bundle(request.bundle)
@@ -170,7 +128,9 @@ def _split(path: str) -> "tuple[str, str]":
     return directory or "/", name
 
 
-def _options(request: CreateRequest, bundle: str, config: "dict[str, Any]", host: "Host", preserve_fds: int) -> Options:
+def _options(
+    request: "CreateRequest", bundle: str, config: "dict[str, Any]", host: "Host", preserve_fds: int
+) -> Options:
     """Return the options for the compiler."""
     no_cgroup = ""
     if request.cgroup_manager == "cgroupfs" and host.rootless:
@@ -400,4 +360,4 @@ def _listener(plan: "Plan") -> "Listener | None":
     return None
 
 
-__all__ = ["CreateRequest", "create", "create_and_hold"]
+__all__ = ["create", "create_and_hold"]

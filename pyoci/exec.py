@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pyoci.cgroups.driver import Driver
     from pyoci.compiler.operations import Plan
     from pyoci.container import Container
-    from pyoci.errors import Log
     from pyoci.host.seccomp_agent import Tracee
     from pyoci.record import ExecSettings
+    from pyoci.request import ExecRequest, ProcessOverrides
 
 # Properties that a process.json may leave out: then the container's own process decides.
 _INHERITED = (
@@ -47,113 +47,7 @@ _NAMESPACES = {
 }  # fmt: skip
 
 
-class ProcessOverrides:
-    """What the options of exec change in the container's own `process`.
-
-    `args` and `terminal` replace its values. `env`, `additional_gids` and `capabilities` are added to them. `user`,
-    `cwd`, `apparmor` and `label` replace them unless they are None.
-    """
-
-    __slots__ = (
-        *("additional_gids", "apparmor", "args", "capabilities", "cwd", "env", "label", "no_new_privs", "terminal"),
-        "user",
-    )
-
-    def __init__(
-        self,
-        args: "list[str]",
-        *,
-        terminal: bool = False,
-        env: "list[str] | None" = None,
-        cwd: "str | None" = None,
-        user: "tuple[int, int | None] | None" = None,
-        additional_gids: "list[int] | None" = None,
-        capabilities: "list[str] | None" = None,
-        no_new_privs: bool = False,
-        apparmor: "str | None" = None,
-        label: "str | None" = None,
-    ) -> None:
-        self.args = args
-        self.terminal = terminal
-        self.env = env or []
-        self.cwd = cwd
-        self.user = user
-        self.additional_gids = additional_gids or []
-        self.capabilities = capabilities or []
-        self.no_new_privs = no_new_privs
-        self.apparmor = apparmor
-        self.label = label
-
-    def apply(self, process: "dict[str, Any]") -> "dict[str, Any]":
-        """Return a copy of `process` with these changes."""
-        changed = {**process, "args": self.args, "terminal": self.terminal}
-        changed["env"] = [*process.get("env", []), *self.env]
-        user = dict(process.get("user", {}))
-        if self.user is not None:
-            user["uid"] = self.user[0]
-            user["gid"] = user.get("gid", 0) if self.user[1] is None else self.user[1]
-        if self.additional_gids:
-            user["additionalGids"] = [*user.get("additionalGids", []), *self.additional_gids]
-        changed["user"] = user
-        if self.capabilities:
-            changed["capabilities"] = self._with_capabilities(process.get("capabilities", {}))
-        others = {"cwd": self.cwd, "apparmorProfile": self.apparmor, "selinuxLabel": self.label}
-        changed |= {name: value for name, value in others.items() if value is not None}
-        if self.no_new_privs:
-            changed["noNewPrivileges"] = True
-        if not self.terminal:
-            changed.pop("consoleSize", None)
-        return changed
-
-    def _with_capabilities(self, sets: "dict[str, list[str]]") -> "dict[str, list[str]]":
-        """Return the capability sets with the added ones, as in runc.
-
-        Across execve a user other than root keeps only ambient capabilities, which must be inheritable.
-        """
-        added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
-        heritable = [name for name in self.capabilities if name in sets.get("inheritable", [])]
-        if heritable:
-            added["ambient"] = [*sets.get("ambient", []), *heritable]
-        return {**sets, **added}
-
-
-class ExecRequest:
-    """The caller's request for exec.
-
-    `wanted` is the path of a process.json, or overrides of the container's own process. `sub_cgroup` is the path of a
-    cgroup below the container's, or "". The sockets and the pid file are None without the option.
-    """
-
-    __slots__ = (
-        *("console_socket", "detach", "ignore_paused", "log", "pid_file", "pidfd_socket", "preserve_fds", "sub_cgroup"),
-        "wanted",
-    )
-
-    def __init__(
-        self,
-        wanted: "str | ProcessOverrides",
-        *,
-        log: "Log",
-        detach: bool = False,
-        console_socket: "str | None" = None,
-        pidfd_socket: "str | None" = None,
-        pid_file: "str | None" = None,
-        preserve_fds: int = 0,
-        sub_cgroup: str = "",
-        ignore_paused: bool = False,
-    ) -> None:
-        self.wanted = wanted
-        self.log = log
-        self.detach = detach
-        self.console_socket = console_socket
-        self.pidfd_socket = pidfd_socket
-        self.pid_file = pid_file
-        self.preserve_fds = preserve_fds
-        self.sub_cgroup = sub_cgroup
-        self.ignore_paused = ignore_paused
-
-
-def execute(container: "Container", request: ExecRequest) -> int:
+def execute(container: "Container", request: "ExecRequest") -> int:
     """Run a process in `container`; return its exit status, or 0 with `detach` as soon as it runs.
 
     Raises PyociError if it can't run, and then leaves nothing behind.
@@ -215,7 +109,7 @@ class Execution:
     def __init__(
         self,
         container: "Container",
-        request: ExecRequest,
+        request: "ExecRequest",
         init: int,
         process: "dict[str, Any]",
         namespaces: "list[str]",
@@ -240,7 +134,7 @@ class Execution:
     def compile(
         cls,
         container: "Container",
-        request: ExecRequest,
+        request: "ExecRequest",
         init: int,
         process: "dict[str, Any]",
         settings: "ExecSettings",
@@ -437,4 +331,4 @@ def _cgroup(container: "Container", pid: int, below: str) -> "Driver":
     return moved.cgroup_of(own, pid)
 
 
-__all__ = ["ExecRequest", "ProcessOverrides", "execute"]
+__all__ = ["execute"]

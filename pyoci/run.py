@@ -1,6 +1,6 @@
 """run: create and start a container; in the foreground, stay with its program and delete it afterwards."""
 
-from pyoci.create import CreateRequest, create_and_hold
+from pyoci.create import create_and_hold
 from pyoci.delete import KILL_TIMEOUT, delete
 from pyoci.errors import ContainerNotFound
 from pyoci.host.processes import reap
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from pyoci.container import Container
     from pyoci.errors import Log
     from pyoci.parent.protocol import Launch
+    from pyoci.request import CreateRequest
 
 
-def run(request: CreateRequest, *, detach: bool = False, keep: bool = False, no_subreaper: bool = False) -> int:
+def run(request: "CreateRequest", *, detach: bool = False, keep: bool = False, no_subreaper: bool = False) -> int:
     """Run a container; return the program's exit status, or 0 with `detach` as soon as the program runs.
 
     `keep`: don't delete the container afterwards. Raises PyociError, and then leaves nothing behind.

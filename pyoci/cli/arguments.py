@@ -11,13 +11,12 @@ if TYPE_CHECKING:
 
     from pyoci.cli.call import Call
     from pyoci.compiler.create import Options
-    from pyoci.create import CreateRequest
-    from pyoci.exec import ExecRequest, ProcessOverrides
+    from pyoci.request import CreateRequest, ExecRequest, ProcessOverrides
 
 
 def create_request(call: "Call") -> "CreateRequest":
     """The options that `create` and `run` share."""
-    from pyoci.create import CreateRequest
+    from pyoci.request import CreateRequest
 
     options = call.options
     return CreateRequest(
@@ -38,7 +37,7 @@ def create_request(call: "Call") -> "CreateRequest":
 
 def exec_request(call: "Call") -> "ExecRequest":
     """The options of `exec`."""
-    from pyoci.exec import ExecRequest
+    from pyoci.request import ExecRequest
 
     options = call.options
     return ExecRequest(
@@ -56,7 +55,7 @@ def exec_request(call: "Call") -> "ExecRequest":
 
 def _process_overrides(call: "Call") -> "ProcessOverrides":
     """How the options of `exec` change the container's process settings."""
-    from pyoci.exec import ProcessOverrides
+    from pyoci.request import ProcessOverrides
 
     if not call.operands[1:]:
         raise UsageError("exec: needs a program, or --process")

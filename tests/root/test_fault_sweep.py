@@ -15,10 +15,11 @@ import pytest
 
 from pyoci.cli.log import Log
 from pyoci.container import Container
-from pyoci.create import CreateRequest, create
+from pyoci.create import create
 from pyoci.delete import delete
 from pyoci.errors import HookError, PyociError, SetupError, StatusError
 from pyoci.parent import protocol
+from pyoci.request import CreateRequest
 from pyoci.start import start
 from tests.support.runtime import PATIENCE
 

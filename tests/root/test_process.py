@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyoci.cli.log import Log
-from pyoci.create import CreateRequest, create
+from pyoci.create import create
+from pyoci.request import CreateRequest
 from pyoci.start import start
 from tests.support.runtime import PATIENCE, parse_status, status_of
 

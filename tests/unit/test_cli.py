@@ -9,8 +9,8 @@ import pytest
 from pyoci import cli
 from pyoci.cli import call, failure, table
 from pyoci.cli.help import ABOUT
-from pyoci.create import CreateRequest
 from pyoci.errors import ConfigError, ContainerNotFound, Problem, PyociError, StatusError
+from pyoci.request import CreateRequest
 
 STATES = [
     {
