@@ -1,1 +1,1 @@
-"""Effects on the host, each alone."""
+"""What the runtime does to the host outside of cgroups: files, sockets, processes, devices, hooks."""

@@ -1,31 +1,29 @@
-"""Reading config.json from a bundle (specification: bundle.md).
+"""Read config.json from a bundle (specification: bundle.md).
 
-The file is the caller's, but the bundle may hold anything: the file must be a regular one, of a sane size,
-and must not change while it is read. Nothing here blocks, whatever the bundle puts in its place.
+The caller chooses the bundle, but other users may have written its content. So config.json must be a regular file of
+limited size, and must not change while it is read. Nothing here blocks, whatever is in its place.
 """
 
 import errno
 import posix
 
 from pyoci.errors import PyociError, reason
+from pyoci.linux import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 
-LARGEST = 16 << 20
-"""The size limit of config.json, in bytes. Real ones have tens of kilobytes."""
+MAX_CONFIG = 16 << 20
+"""The size limit of config.json in bytes. Real ones have tens of kilobytes."""
 
 _KINDS = {
-    0o010000: "a FIFO", 0o020000: "a character device", 0o040000: "a folder", 0o060000: "a block device",
-    0o120000: "a symbolic link", 0o140000: "a socket",
+    S_IFIFO: "a FIFO", S_IFCHR: "a character device", S_IFDIR: "a directory", S_IFBLK: "a block device",
+    S_IFLNK: "a symbolic link", S_IFSOCK: "a socket",
 }  # fmt: skip
-_FORMAT = 0o170000
-_REGULAR = 0o100000
-_AT_ONCE = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC  # opens a FIFO without a writer, too
+_OPEN = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC  # does not wait for the writer of a FIFO
 
 
 def read_config(bundle: str, name: str = "config.json") -> bytes:
-    """The bytes of `name` in the folder `bundle`; an absolute `name` is taken as it is.
+    """Read the file `name` in the directory `bundle`. `name` may be an absolute path.
 
-    Raises PyociError if there is no such regular file, if it is larger than 16 MiB, or if it changes
-    meanwhile.
+    Raises PyociError if it is missing, not a regular file or larger than 16 MiB, or if it changes meanwhile.
     """
     path = name if name[:1] == "/" else f"{bundle.rstrip('/')}/{name}"
     bundle_fd = _open_bundle(bundle)
@@ -42,12 +40,12 @@ def read_config(bundle: str, name: str = "config.json") -> bytes:
 
 
 def read_given(path: str) -> bytes:
-    """The bytes of a file that the command line names: a regular one, or a pipe such as a shell makes of `<(command)`.
+    """Read a file from the command line: a regular file, or a pipe, which a shell passes for `<(command)`.
 
-    A FIFO with a name in a file system is refused: it may never get a writer. Raises PyociError as `read_config` does.
+    This rejects a FIFO in a file system, which may never get a writer. Raises PyociError like `read_config`.
     """
     try:
-        fd = posix.open(path, _AT_ONCE)
+        fd = posix.open(path, _OPEN)
     except FileNotFoundError as error:
         raise PyociError(f"cannot read {path}: there is no such file") from error
     except OSError as error:
@@ -66,21 +64,21 @@ def read_given(path: str) -> bytes:
 
 
 def read_pipe(fd: int, name: str) -> bytes:
-    """All that is written to a pipe, which `name` is to the user. Raises PyociError, OSError."""
-    data = _read_all(fd, LARGEST + 1)
-    if len(data) > LARGEST:
-        raise PyociError(f"cannot read {name}: it is larger than {LARGEST >> 20} MiB")
+    """Read a pipe up to its end. `name` is its name for messages. Raises PyociError, OSError."""
+    data = _read_all(fd, MAX_CONFIG + 1)
+    if len(data) > MAX_CONFIG:
+        raise PyociError(f"cannot read {name}: it is larger than {MAX_CONFIG >> 20} MiB")
     return data
 
 
 def _open_bundle(bundle: str) -> int:
     try:
         return posix.open(bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    # Engines take `no such file or directory` and `not a directory` for a fault of the program or of a mount.
+    # Engines read `no such file or directory` and `not a directory` as a fault of the program or of a mount.
     except FileNotFoundError as error:
-        raise PyociError(f"cannot open bundle {bundle}: there is no such folder") from error
+        raise PyociError(f"cannot open bundle {bundle}: there is no such directory") from error
     except NotADirectoryError as error:
-        raise PyociError(f"cannot open bundle {bundle}: it is no folder") from error
+        raise PyociError(f"cannot open bundle {bundle}: it is a file") from error
     except OSError as error:
         raise PyociError(f"cannot open bundle {bundle}: {reason(error.errno or 0)}") from error
     except ValueError as error:
@@ -88,17 +86,15 @@ def _open_bundle(bundle: str) -> int:
 
 
 def _open_config(bundle_fd: int, name: str, path: str) -> int:
-    # O_NONBLOCK: a FIFO without a writer opens at once, and is then refused.
-    flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     try:
-        return posix.open(name, flags, dir_fd=bundle_fd)
+        return posix.open(name, _OPEN | posix.O_NOFOLLOW, dir_fd=bundle_fd)
     except FileNotFoundError as error:
-        hint = "pass --bundle, or write one with `pyoci spec`" if name == "config.json" else ""
+        hint = "pass --bundle, or create a config with `pyoci spec`" if name == "config.json" else ""
         raise PyociError(f"cannot read {path}: there is no such file", hint=hint) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise PyociError(f"cannot read {path}: it is a symbolic link, not a regular file") from error
-        if error.errno == errno.ENXIO:  # what opening a socket gives
+        if error.errno == errno.ENXIO:  # open(2) of a socket
             raise PyociError(f"cannot read {path}: it is a socket, not a regular file") from error
         raise PyociError(f"cannot read {path}: {reason(error.errno or 0)}") from error
     except ValueError as error:
@@ -107,12 +103,12 @@ def _open_config(bundle_fd: int, name: str, path: str) -> int:
 
 def _read_regular(config_fd: int, path: str) -> bytes:
     before = posix.fstat(config_fd)
-    kind = before.st_mode & _FORMAT
-    if kind != _REGULAR:
+    kind = before.st_mode & S_IFMT
+    if kind != S_IFREG:
         what = _KINDS.get(kind, "something else")
         raise PyociError(f"cannot read {path}: it is {what}, not a regular file")
-    if before.st_size > LARGEST:
-        raise PyociError(f"cannot read {path}: it is larger than {LARGEST >> 20} MiB")
+    if before.st_size > MAX_CONFIG:
+        raise PyociError(f"cannot read {path}: it is larger than {MAX_CONFIG >> 20} MiB")
     data = _read_all(config_fd, before.st_size + 1)
     after = posix.fstat(config_fd)
     same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
@@ -121,10 +117,10 @@ def _read_regular(config_fd: int, path: str) -> bytes:
     return data
 
 
-def _read_all(fd: int, most: int) -> bytes:
-    """Up to `most` bytes: one more than there may be, so that more shows."""
+def _read_all(fd: int, limit: int) -> bytes:
+    """Read up to `limit` bytes. Callers pass one byte more than they accept, to detect a longer file."""
     chunks: list[bytes] = []
-    while most > 0 and (chunk := posix.read(fd, most)):
+    while limit > 0 and (chunk := posix.read(fd, limit)):
         chunks.append(chunk)
-        most -= len(chunk)
+        limit -= len(chunk)
     return b"".join(chunks)

@@ -1,4 +1,4 @@
-"""Facts about this host that plans depend on, probed when they are asked for."""
+"""Facts about this host that plans depend on. Each command probes them anew."""
 
 import fcntl
 import posix
@@ -9,13 +9,13 @@ from pyoci.compiler.create import Host
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.host import files
+from pyoci.linux import NS_GET_USERNS
 
-_WHOLE_RANGE = b"0 0 4294967295"
-_NS_GET_USERNS = 0xB701
+_ALL_IDS = b"0 0 4294967295"  # the uid_map of the initial user namespace
 
 
 def probe(*, as_root: bool = False) -> Host:
-    """The facts, read from /proc. Works without privileges; `as_root`: for a runtime that has all that can be had."""
+    """Read the facts from /proc, without privileges. `as_root` returns those for a runtime with every privilege."""
     uid_map = b" ".join(files.read("/proc/self/uid_map").split())
     system = posix.uname()
     return Host(
@@ -24,48 +24,51 @@ def probe(*, as_root: bool = False) -> Host:
         capabilities=grantable_capabilities(as_root=as_root),
         uid=0 if as_root else posix.geteuid(),
         gid=0 if as_root else posix.getegid(),
-        user_namespace=uid_map != _WHOLE_RANGE,
+        user_namespace=uid_map != _ALL_IDS,
         setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=files.exists("/sys/fs/selinux/enforce"),
         open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
-        user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _WHOLE_RANGE),
+        user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _ALL_IDS),
         kernel=kernel_version(system.release),
-        owns_pids=uid_map == _WHOLE_RANGE or _owns_pids(),
+        owns_pids=uid_map == _ALL_IDS or _owns_pids(),
     )
 
 
 def _owns_pids() -> bool:
-    """Whether this process' user namespace owns its pid namespace (ioctl_nsfs(2))."""
+    """Whether this process's user namespace owns its pid namespace (ioctl_nsfs(2))."""
     pids = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        owner = fcntl.ioctl(pids, _NS_GET_USERNS)
+        owner = fcntl.ioctl(pids, NS_GET_USERNS)
     except OSError:
-        return False  # the owner is neither this user namespace nor one below it
+        return False  # the owner is neither this user namespace nor a descendant of it
     finally:
         posix.close(pids)
-    its, ours = posix.fstat(owner), posix.stat("/proc/self/ns/user")
+    found, own = posix.fstat(owner), posix.stat("/proc/self/ns/user")
     posix.close(owner)
-    return (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino)
+    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
 
 def kernel_version(release: str) -> "tuple[int, int]":
-    """Major and minor version, as in `6.12.9-amd64` or `6.12-rc3`; (0, 0) for a release that has none."""
+    """Return the major and minor version in `6.12.9-amd64` or `6.12-rc3`; (0, 0) for a release of another form."""
     major, _, rest = release.partition(".")
     minor = rest[: next((n for n, character in enumerate(rest) if not character.isdigit()), len(rest))]
     return (int(major), int(minor)) if major.isdigit() and minor else (0, 0)
 
 
 def _has_user_manager(*, in_namespace: bool) -> bool:
-    """Whether the systemd to ask is the user's: for whoever is not root, and for root in a user namespace of such a
-    one's, whom only the environment tells from root in a machine's."""
+    """Whether the user's systemd manages this process's units, and not the system's.
+
+    It does for every user but root, and for root in such a user's namespace. Only the environment distinguishes the
+    latter from root of a system container.
+    """
     environment = posix.environ
     session = environment.get(b"XDG_RUNTIME_DIR") or environment.get(b"DBUS_SESSION_BUS_ADDRESS")
     return posix.geteuid() != 0 or bool(in_namespace and session)
 
 
 def _cgroup_mount() -> str:
-    """Where cgroup v2 is mounted, "" if it is not: an error only for a container that gets a cgroup."""
+    """Return the mount point of cgroup v2, "" if it is not mounted. Only containers with a cgroup need it."""
     try:
         return hierarchy.find_mount()
     except CgroupError:
@@ -73,7 +76,7 @@ def _cgroup_mount() -> str:
 
 
 def grantable_capabilities(*, as_root: bool = False) -> int:
-    """The capabilities that a child can be given: permitted, and not dropped from the bounding set."""
+    """Return the capabilities that a child can get: those in the permitted set and in the bounding set."""
     sets = {}
     for line in files.read("/proc/self/status").split(b"\n"):
         if line.startswith(b"Cap"):
@@ -83,7 +86,7 @@ def grantable_capabilities(*, as_root: bool = False) -> int:
 
 
 def may_set_groups(pid: "int | str") -> bool:
-    """Whether the user namespace of a process lets it, in principle, set its groups."""
+    """Whether the user namespace of a process allows setgroups(2)."""
     try:
         return files.read(f"/proc/{pid}/setgroups").strip() != b"deny"
     except OSError:

@@ -1,17 +1,12 @@
-"""Small files of the host: whole reads and atomic writes by directory descriptor."""
+"""Read and replace small files as a whole, relative to a directory descriptor."""
 
 import posix
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
-
-CWD: "Final" = -100  # AT_FDCWD
-_O_PATH = 0x200000
+from pyoci.linux import O_PATH
 
 
 def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
-    """The contents of a regular file of at most `limit` bytes. A symlink as last component is refused (ELOOP)."""
+    """Read a file, up to `limit` bytes. Raises OSError, with ELOOP if the last component is a symlink."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=dirfd)
     try:
         parts = []
@@ -24,7 +19,7 @@ def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
 
 
 def exists(path: str) -> bool:
-    """Whether this leads to anything that this process can see."""
+    """Whether the path leads to anything that this process can see."""
     try:
         posix.stat(path)
     except OSError:
@@ -33,7 +28,7 @@ def exists(path: str) -> bool:
 
 
 def write(path: str, data: bytes) -> None:
-    """One write(2) to a file that exists, such as the kernel's."""
+    """Write to an existing file with a single write(2), as files of the kernel need it."""
     fd = posix.open(path, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     try:
         posix.write(fd, data)
@@ -42,22 +37,22 @@ def write(path: str, data: bytes) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """However many write(2) it takes."""
+    """Write all of `data`, with as many write(2) as necessary."""
     while data:
         data = data[posix.write(fd, data) :]
 
 
 def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> None:
-    """Put `data` at `path` at once: a new file beside it, renamed over it. The way there is resolved once."""
+    """Replace a file atomically: write a new file in its directory, then rename it. Resolves the directory once."""
     directory, slash, name = path.rpartition("/")
     if slash:
-        folder = posix.open(directory or "/", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dirfd)
+        parent = posix.open(directory or "/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dirfd)
         try:
-            replace(name, data, mode, folder)
+            replace(name, data, mode, parent)
         finally:
-            posix.close(folder)
+            posix.close(parent)
         return
-    # a pid would be another's, too, who was killed in the middle of this, or lives in another pid namespace
+    # The name is random: a pid may also be that of a runtime in another pid namespace, or of one that was killed here.
     temporary = f".{name}.{posix.urandom(8).hex()}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     fd = posix.open(temporary, flags, mode, dir_fd=dirfd)

@@ -1,8 +1,8 @@
-"""sd_notify(3) across a container's border: the program tells that it is ready, the service manager hears it.
+"""Relay sd_notify(3) from the container to the service manager.
 
-A service manager that starts the runtime with NOTIFY_SOCKET wants to know when the container is ready. The container
-gets a socket of its own, in a folder of its state that is mounted on /run/notify. The runtime passes on READY alone,
-with the program's pid on the host: all else would be about the runtime's own service.
+A service manager that starts the runtime with NOTIFY_SOCKET waits until the container is ready. The container gets a
+socket of its own, in a directory of its state that is mounted on /run/notify. The runtime forwards only READY, together
+with the program's pid on the host. Any other message would be about the runtime's own service.
 """
 
 import _socket
@@ -14,27 +14,27 @@ import time
 from pyoci import _native
 from pyoci.errors import SetupError, reason
 from pyoci.host.state_directory import NOTIFY, NOTIFY_SOCKET
+from pyoci.linux import O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.host.state_directory import StateDirectory
 
-_PATIENCE = 10  # seconds for a service manager whose queue is full
-_BARRIER_PATIENCE = 30  # seconds that the service manager gets to take a message in
-_LARGEST = 4096
-_AT_ONCE = 64  # messages of the container that are read in a row: one that never pauses must not keep us
-_LONGEST_ADDRESS = 108  # bytes of a socket's path with its NUL, or of an abstract name with the NUL ahead of it
-_O_PATH = 0x200000
+_TIMEOUT = 10  # seconds for a service manager whose queue is full
+_BARRIER_TIMEOUT = 30  # seconds for the service manager to read a message
+_MAX_MESSAGE = 4096  # bytes
+_MAX_BATCH = 64  # messages read in a row: a program that never stops sending must not keep the runtime busy
+_MAX_ADDRESS = 108  # bytes of a socket's path with its final NUL, or of an abstract name with its first NUL
 
 
 class Relay:
-    """The container's socket, and a connection to the service manager's.
+    """The container's socket, and a connection to the service manager's socket.
 
-    The container runs also if the service manager can't hear of it; the reason goes to `warnings`.
+    If the service manager can't be notified, the container runs anyway, and `warnings` gets the reason.
     """
 
     def __init__(self, upstream: str, warnings: "list[str]") -> None:
-        """`upstream` is the value of NOTIFY_SOCKET. Raises SetupError without a listener there."""
+        """Connect to `upstream`, the value of NOTIFY_SOCKET. Raises SetupError."""
         self._warnings = warnings
         self._unsent: list[bytes] = []
         self._ready = False
@@ -51,71 +51,71 @@ class Relay:
             raise SetupError(f"cannot connect to NOTIFY_SOCKET {upstream}: {why}") from error
 
     def listen(self, directory: "StateDirectory") -> None:
-        """Make the container's socket. Raises SetupError."""
+        """Create the container's socket. Raises SetupError."""
         try:
             self._bind(directory)
         except OSError as error:
             self.close()
-            raise SetupError(f"cannot make the container's notify socket: {reason(error.errno or 0)}") from error
+            raise SetupError(f"cannot create the container's notify socket: {reason(error.errno or 0)}") from error
 
     def _bind(self, directory: "StateDirectory") -> None:
-        folder = posix.open(
+        notify = posix.open(
             NOTIFY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=directory.fd
         )
         try:
             try:
-                posix.unlink(NOTIFY_SOCKET, dir_fd=folder)  # of a start that was killed
+                posix.unlink(NOTIFY_SOCKET, dir_fd=notify)  # left behind by a `start` that was killed
             except FileNotFoundError:
                 pass
-            self._socket.bind(f"/proc/self/fd/{folder}/{NOTIFY_SOCKET}")
-            posix.chmod(NOTIFY_SOCKET, 0o777, dir_fd=folder)  # whoever the container's user is
+            self._socket.bind(f"/proc/self/fd/{notify}/{NOTIFY_SOCKET}")
+            posix.chmod(NOTIFY_SOCKET, 0o777, dir_fd=notify)  # every user of the container may connect
         finally:
-            posix.close(folder)
+            posix.close(notify)
 
     def wanted(self) -> "dict[int, int]":
-        """What to poll for, by descriptor."""
+        """Return the events to poll for, by descriptor."""
         if self._unsent:
             return {self._manager.fileno(): select.POLLOUT}
         return {self._socket.fileno(): select.POLLIN}
 
     def move(self, ready: "set[int]") -> bool:
-        """Pass on what can be passed on now: whether the program is ready, and the service manager has been told."""
+        """Forward what can be forwarded now. Returns whether READY has reached the service manager."""
         if self._socket.fileno() in ready and not self._ready:
-            self._hear()
+            self._receive()
         self._flush()
         return self._ready and not self._unsent
 
     def wait(self, pid: int, pidfd: int) -> None:
-        """Until the program is ready, or has ended; then the service manager knows it as its main process, `pid`."""
+        """Wait until the program is ready, or has ended. Then report `pid` to the service manager as main process."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         poll.register(pidfd, select.POLLIN)
         while not self._ready:
             ready = {fd for fd, _ in poll.poll()}
             if self._socket.fileno() in ready:
-                self._hear()
+                self._receive()
             if pidfd in ready and not self._ready:
                 return
         self._unsent.append(f"MAINPID={pid}".encode())
-        self._flush_patiently()
+        self._flush_all()
 
     def end(self) -> None:
-        """The program has ended: what the service manager has no room for now, it does not hear."""
+        """Close the relay after the program's end. Drops what the service manager's queue does not take now."""
         self._flush()
         if self._unsent:
-            self._give_up("its queue is full")
+            self._drop("its queue is full")
         self.close()
 
     def close(self) -> None:
-        """Drop what the program says from now on."""
+        """Close the sockets. Later messages of the program are lost."""
         self._socket.close()
         self._manager.close()
 
-    def _hear(self) -> None:
-        """Take what the container has said."""
-        for _ in range(_AT_ONCE):
+    def _receive(self) -> None:
+        """Read the container's messages, up to READY."""
+        for _ in range(_MAX_BATCH):
             try:
-                message = self._socket.recv(_LARGEST)
+                message = self._socket.recv(_MAX_MESSAGE)
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EINTR):
                     return
@@ -127,30 +127,30 @@ class Relay:
                     return
 
     def _flush(self) -> None:
-        """Send as much as the service manager's queue takes. What it will never take is dropped with a warning."""
+        """Send as much as the service manager's queue takes. Drops the rest with a warning if sending fails."""
         while self._unsent:
             try:
                 self._manager.send(self._unsent[0])
             except BlockingIOError:
                 return
             except OSError as error:
-                self._give_up(reason(error.errno or 0))
+                self._drop(reason(error.errno or 0))
                 return
             del self._unsent[0]
 
-    def _flush_patiently(self) -> None:
-        """Send all of it, unless the service manager takes nothing for _PATIENCE seconds."""
-        deadline = time.monotonic() + _PATIENCE
+    def _flush_all(self) -> None:
+        """Send everything, unless the service manager's queue stays full for _TIMEOUT seconds."""
+        deadline = time.monotonic() + _TIMEOUT
         self._flush()
         while self._unsent:
             if not self._wait_for_room(deadline):
-                self._give_up(f"its queue has been full for {_PATIENCE} s")
+                self._drop(f"its queue has been full for {_TIMEOUT} s")
                 return
             self._flush()
         self._barrier(deadline)
 
     def _wait_for_room(self, deadline: float) -> bool:
-        """Wait until the service manager's queue takes a message. False if `deadline` has passed."""
+        """Wait until the service manager's queue has room. Returns False if `deadline` has passed."""
         left = deadline - time.monotonic()
         if left <= 0:
             return False
@@ -159,31 +159,34 @@ class Relay:
         poll.poll(left * 1000)
         return True
 
-    def _give_up(self, why: str) -> None:
+    def _drop(self, why: str) -> None:
         self._unsent = []
         self._warnings.append(f"cannot write to NOTIFY_SOCKET: {why}")
 
     def _barrier(self, deadline: float) -> None:
-        """Wait until the service manager has read everything: it may not recognise a sender that is gone."""
-        ours, its = posix.pipe2(posix.O_CLOEXEC)
+        """Wait until the service manager has read everything: it may not recognise a sender that has ended."""
+        reading, writing = posix.pipe2(posix.O_CLOEXEC)
         try:
-            while not self._send_barrier(its) and self._wait_for_room(deadline):
+            while not self._send_barrier(writing) and self._wait_for_room(deadline):
                 pass
         finally:
-            posix.close(its)
+            posix.close(writing)
         poll = select.poll()
-        poll.register(ours, 0)
-        poll.poll(_BARRIER_PATIENCE * 1000)
-        posix.close(ours)
+        poll.register(reading, 0)
+        poll.poll(_BARRIER_TIMEOUT * 1000)
+        posix.close(reading)
 
     def _send_barrier(self, end: int) -> bool:
-        """Send the end of a pipe that the service manager closes once it has read it. False if its queue is full."""
+        """Send the end of a pipe, which the service manager closes when it reads the message.
+
+        Returns False if its queue is full.
+        """
         try:
             _native.send_fd(self._manager.fileno(), b"BARRIER=1", end)
         except BlockingIOError:
             return False
         except OSError:
-            pass  # without a manager, no process but this one holds the end
+            pass  # without a service manager the caller closes the only copy, and does not wait
         return True
 
 
@@ -191,13 +194,13 @@ def _connect(sock: "_socket.socket", upstream: bytes) -> None:
     """Connect to a path of any length, or to an abstract name. Raises OSError."""
     if upstream.startswith(b"@"):
         address = b"\0" + upstream[1:]
-        if len(address) > _LONGEST_ADDRESS:
+        if len(address) > _MAX_ADDRESS:
             raise OSError(errno.ENAMETOOLONG, "")
         sock.connect(address)
         return
     if not upstream.startswith(b"/"):
-        raise OSError(errno.EAFNOSUPPORT, "")  # of systemd's own machines: vsock
-    fd = posix.open(upstream, _O_PATH | posix.O_CLOEXEC)
+        raise OSError(errno.EAFNOSUPPORT, "")  # systemd uses vsock in its VMs
+    fd = posix.open(upstream, O_PATH | posix.O_CLOEXEC)
     try:
         sock.connect(b"/proc/self/fd/%d" % fd)
     finally:

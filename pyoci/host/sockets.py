@@ -1,4 +1,4 @@
-"""Messages with a descriptor to an engine's AF_UNIX stream sockets. Nobody is waited for without an end."""
+"""Send a message with a descriptor to an engine's AF_UNIX stream socket. Every wait has a timeout."""
 
 import errno
 import posix
@@ -6,16 +6,16 @@ import select
 
 from pyoci import _native
 from pyoci.errors import SetupError, reason
+from pyoci.linux import O_PATH
 
-PATIENCE = 10  # seconds for a peer that does not read
-_LONGEST_PATH = 107  # of a socket address
-_O_PATH = 0x200000
+TIMEOUT = 10  # seconds for a receiver that does not read
+_MAX_PATH = 107  # bytes in a socket address
 
 
 def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
-    """Connect to the socket at `path`, send `data`, the descriptor with its first bytes, and close.
+    """Connect to the socket at `path`, send `data` with the descriptor `fd`, and close the connection.
 
-    Raises SetupError for `where`, in which `what` is a name for the peer.
+    `what` names the receiver in messages. Raises SetupError with the pointer `where`.
     """
     try:
         sock = connect(path)
@@ -30,11 +30,10 @@ def send(path: str, fd: int, data: bytes, what: str, where: str = "") -> None:
 
 
 def connect(path: str) -> int:
-    """A stream socket, which never blocks, connected to `path`. One that is too long for a socket address is reached
-    through a descriptor. Raises OSError."""
-    if len(path.encode("utf-8", "surrogateescape")) <= _LONGEST_PATH:
+    """Return a non-blocking stream socket that is connected to `path`. Raises OSError."""
+    if len(path.encode("utf-8", "surrogateescape")) <= _MAX_PATH:
         return _native.connect_unix(path)
-    fd = posix.open(path, _O_PATH | posix.O_CLOEXEC)
+    fd = posix.open(path, O_PATH | posix.O_CLOEXEC)
     try:
         return _native.connect_unix(f"/proc/self/fd/{fd}")
     finally:
@@ -42,12 +41,12 @@ def connect(path: str) -> int:
 
 
 def _send_all(sock: int, fd: int, data: bytes) -> None:
-    """A message that is larger than the socket's buffer goes in parts."""
+    """Send `data`, in parts if it is larger than the socket's buffer. The descriptor goes with the first part."""
     data = data[_native.send_fd(sock, data, fd) :]
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
     while data:
-        if not poll.poll(PATIENCE * 1000):
+        if not poll.poll(TIMEOUT * 1000):
             raise OSError(errno.ETIMEDOUT, posix.strerror(errno.ETIMEDOUT))
         data = data[_native.send(sock, data) :]
 

@@ -497,7 +497,7 @@ def test_nobody_listens_to_run(runtime, bundle, options):
 
 def test_agent_does_not_read(tmp_path, monkeypatch):
     """One who takes the connection and reads nothing is not waited for for ever."""
-    monkeypatch.setattr(sockets, "PATIENCE", 0.2)
+    monkeypatch.setattr(sockets, "TIMEOUT", 0.2)
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(tmp_path / "agent"))
         made.listen()
@@ -531,7 +531,7 @@ def test_without_the_capability(runtime, bundle, agent):
     runtime.command = lambda *words: ["setpriv", "--bounding-set", "-sys_ptrace", *run(*words)]
     message = runtime.fails("start", runtime.id)
     assert f"{WHERE}: cannot get the listener of the seccomp filter: operation not permitted" in message
-    assert "hint: it takes CAP_SYS_PTRACE" in message
+    assert "hint: it needs CAP_SYS_PTRACE" in message
     runtime.assert_gone()
     assert [] == agent.states
 
@@ -635,7 +635,7 @@ def test_stopped_process(runtime, bundle, agent):
 def test_process_that_is_stopped_again_and_again(runtime, bundle, agent):
     """Stops while start traces the process delay start or make it fail; they do not hang it."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
-    again = f"{WHERE}: the container's process was stopped again and again while it was set up\n"
+    again = f"{WHERE}: cannot set up the container's process: another process stops it again and again\n"
     for _ in range(5):
         runtime.create()
         pid = runtime.pid()

@@ -10,7 +10,7 @@ import pytest
 
 from pyoci.errors import PyociError
 from pyoci.host import bundle as bundle_module
-from pyoci.host.bundle import LARGEST, read_config, read_given, read_pipe
+from pyoci.host.bundle import MAX_CONFIG, read_config, read_given, read_pipe
 
 
 def refusal(bundle, name="config.json"):
@@ -42,7 +42,7 @@ def test_an_absolute_name_is_not_in_the_bundle(tmp_path):
     (tmp_path / "other.json").write_bytes(b"{}")
 
     assert b"{}" == read_config(str(tmp_path / "bundle"), str(tmp_path / "other.json"))
-    assert "there is no such folder" in refusal(tmp_path / "none", str(tmp_path / "other.json"))
+    assert "there is no such directory" in refusal(tmp_path / "none", str(tmp_path / "other.json"))
 
 
 def test_the_bundle_may_be_reached_by_a_link(tmp_path):
@@ -59,20 +59,20 @@ def test_a_missing_file_says_what_to_do(tmp_path):
     message = refusal(tmp_path)
 
     assert f"cannot read {tmp_path}/config.json: there is no such file" in message
-    assert "(hint: pass --bundle, or write one with `pyoci spec`)" in message
+    assert "(hint: pass --bundle, or create a config with `pyoci spec`)" in message
     assert "no such file or directory" not in message
 
 
 def test_a_missing_bundle(tmp_path):
     """The bundle is named, and not taken for a missing program."""
-    assert f"cannot open bundle {tmp_path}/none: there is no such folder" == refusal(tmp_path / "none")
+    assert f"cannot open bundle {tmp_path}/none: there is no such directory" == refusal(tmp_path / "none")
 
 
 def test_a_bundle_that_is_a_file(tmp_path):
     """Engines take `not a directory` for a bad mount, so it isn't said."""
     (tmp_path / "file").write_text("")
 
-    assert f"cannot open bundle {tmp_path}/file: it is no folder" == refusal(tmp_path / "file")
+    assert f"cannot open bundle {tmp_path}/file: it is a file" == refusal(tmp_path / "file")
 
 
 def test_nul_in_a_path():
@@ -97,7 +97,7 @@ def make_socket(path):
     [
         (make_fifo, "a FIFO"),
         (make_socket, "a socket"),
-        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: path.mkdir(), "a directory"),
         (lambda path: path.symlink_to("/dev/zero"), "a symbolic link"),
         (lambda path: path.symlink_to("real.json"), "a symbolic link"),
     ],
@@ -126,9 +126,9 @@ def test_a_file_that_is_too_large(tmp_path):
 
 def test_the_largest_file(tmp_path):
     """Exactly 16 MiB are read."""
-    (tmp_path / "config.json").write_bytes(b" " * LARGEST)
+    (tmp_path / "config.json").write_bytes(b" " * MAX_CONFIG)
 
-    assert LARGEST == len(read_config(str(tmp_path)))
+    assert MAX_CONFIG == len(read_config(str(tmp_path)))
 
 
 @pytest.mark.parametrize("change", [b'{"a": 2}', b'{"a": 1}  ', b"{}"], ids=["other", "longer", "shorter"])
@@ -222,6 +222,6 @@ def test_a_file_that_the_command_line_names(tmp_path):
     (tmp_path / "link").symlink_to("real")
 
     assert b"{}" == read_given(f"{tmp_path}/link")
-    for path, why in (("none", "there is no such file"), ("", "it is a folder, not a regular file")):
+    for path, why in (("none", "there is no such file"), ("", "it is a directory, not a regular file")):
         with pytest.raises(PyociError, match=why):
             read_given(f"{tmp_path}/{path}")

@@ -52,15 +52,15 @@ def test_wait_ends_with_the_program_while_another_process_goes_on_to_speak(
 ) -> None:
     """What the program leaves behind may keep the socket readable for ever."""
     rounds = []
-    hear = relay._hear
+    receive = relay._receive
 
-    def hear_and_speak() -> None:
-        hear()
+    def receive_and_send() -> None:
+        receive()
         say(tmp_path, "STATUS=busy")
         rounds.append(1)
         assert len(rounds) < 100
 
-    monkeypatch.setattr(relay, "_hear", hear_and_speak)
+    monkeypatch.setattr(relay, "_receive", receive_and_send)
     say(tmp_path, "STATUS=busy")
     relay.wait(1, ended)
 
