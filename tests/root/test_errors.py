@@ -734,7 +734,7 @@ def test_error_is_one_json_line(runtime, bundle):
     assert "\\n" in message
     assert "\x1b" not in message
     line = runtime.log.read_text().splitlines()[-1]
-    assert {"level", "msg", "time"} == set(json.loads(line))
+    assert {"level", "msg", "time", "error", "pointer"} == set(json.loads(line))
 
 
 def test_another_bundle_is_unharmed(runtime, bundle, tmp_path):
