@@ -30,7 +30,7 @@ BREAKAGES = [
         "a namespace may be listed twice",
         *(
             "config/checks.py",
-            '        check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", say)\n',
+            '        check_unique(namespace["type"], i, seen, f"{at}/linux/namespaces/{{}}/type", report)\n',
             "",
         ),
         ["NS-06"],
