@@ -60,6 +60,7 @@ REGULAR_EXPRESSIONS = """
 """.split()
 if sys.version_info < (3, 13):  # newer versions of the package create this module themselves
     REGULAR_EXPRESSIONS.append("collections.abc")
+API = ("client", "testing", "types")  # the Python API, which runs the executable and is not in it
 # A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
 
@@ -73,7 +74,7 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
         found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
-        if file.name in {"__main__.py", "freeze.py"} or parts == ("pyoci", "types"):
+        if file.name in {"__main__.py", "freeze.py"} or parts[1] in API:
             continue
         is_package = parts[-1] == "__init__"
         found.append((".".join(parts[:-1] if is_package else parts), file, is_package))

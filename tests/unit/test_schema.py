@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema_engine import jsonschema_faults
+from pyoci.client.schema import JsonschemaFaults
 from schema_documents import every_property, mutations
 
 from pyoci.cli import features
@@ -24,7 +24,7 @@ from pyoci.config.report import SchemaFaults, report
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "tools" / "gen_validator.py"))
 CONFIG, PROCESS = SchemaFaults("config.schema.json"), SchemaFaults("process.schema.json")
-ORACLES = {name: jsonschema_faults(f"{name}.schema.json") for name in ("config", "process", "state", "features")}
+ORACLES = {name: JsonschemaFaults(f"{name}.schema.json") for name in ("config", "process", "state", "features")}
 
 
 def generated_faults(document: Any, check: Any = _validator.check_config) -> list[Any]:

@@ -1,0 +1,139 @@
+"""validate, plan, spec and features: what needs no container, and leaves the host alone."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from pyoci.cli import features as features_document
+from pyoci.cli import spec as spec_document
+from pyoci.cli.log import printable
+from pyoci.client.types import CgroupManager, StrPath
+from pyoci.compiler import show
+from pyoci.compiler.create import Options, compile_container
+from pyoci.config import diagnosis, load
+from pyoci.config.jsonio import dumps
+from pyoci.errors import Problem
+from pyoci.host import facts
+from pyoci.host.bundle import read_config
+from pyoci.types import Config, Features
+
+if TYPE_CHECKING:
+    from pyoci.compiler import operations
+
+
+def validate(config: Mapping[str, object] | bytes | StrPath) -> list[Problem]:
+    """Every problem of a config; an empty list if it is valid.
+
+    Takes a config, its JSON (bytes, or a str that begins with `{`), or the path of a bundle or of a file. A problem has
+    `pointer`, `message`, `line` and `column`; a config that is no text has line and column 0. Raises PyociError if the
+    file cannot be read, TypeError if the config has a value that JSON lacks.
+    """
+    from pyoci.client.schema import config_faults
+
+    data, file = _read(config)
+    problems = diagnosis.problems(data, config_faults())
+    for problem in problems:
+        problem.file = file
+        if not file:
+            problem.line = problem.column = 0
+    return problems
+
+
+class Operation(NamedTuple):
+    """One line of a plan.
+
+    `verb` is what happens and `text` to what; `pointer` is the JSON pointer to the reason in the config, or "". The
+    container's process does the operations that have a `number`, the runtime the others.
+    """
+
+    verb: str
+    pointer: str
+    text: str
+    number: int | None
+
+
+class Plan:
+    """What `create` would do. Iterating yields each Operation in order; str() is the output of `pyoci plan`."""
+
+    def __init__(self, plan: "operations.Plan", warnings: list[str]) -> None:
+        self.warnings = warnings
+        self._plan = plan
+
+    def __iter__(self) -> Iterator[Operation]:
+        self._plan.complete()
+        for row in show._rows(self._plan):
+            if not isinstance(row, str):
+                number, verb, text, pointer = row
+                yield Operation(verb.rpartition(" ")[2], pointer, text, int(number) if number else None)
+
+    def __str__(self) -> str:
+        lines = show.text(self._plan).removesuffix("\n").split("\n")
+        return "".join(f"{printable(line)}\n" for line in lines)
+
+    def to_json(self) -> str:
+        """The output of `pyoci plan --json`."""
+        return show.as_json(self._plan)
+
+
+def plan(
+    config: Mapping[str, object] | bytes | StrPath,
+    *,
+    bundle: StrPath | None = None,
+    cgroup_manager: CgroupManager = "cgroupfs",
+    preserve_fds: int = 0,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+) -> Plan:
+    """What root would do to create a container on this host.
+
+    Takes what `validate` takes. `bundle` is the directory of relative paths; by default that of the file, or the
+    current one. The other arguments are options of `pyoci create`. Raises ConfigError, or another PyociError.
+    """
+    data, _ = _read(config)
+    configuration, warnings = load(data)
+    if bundle is None:
+        bundle = _bundle(config)
+    options = Options(
+        os.path.abspath(bundle),
+        "ID",
+        preserve_fds=preserve_fds,
+        no_pivot=no_pivot,
+        new_keyring=not no_new_keyring,
+        cgroup_manager=cgroup_manager,
+    )
+    compiled = compile_container(configuration, facts.probe(as_root=True), options)
+    return Plan(compiled, [*warnings, *compiled.warnings])
+
+
+def spec(*, rootless: bool = False) -> Config:
+    """The config that `pyoci spec` writes: a shell on a terminal. With `rootless` it needs no privileges."""
+    config = spec_document.default()
+    # pyoci's own documents are dicts; tests compare both with the schemas
+    return cast("Config", spec_document.rootless(config, os.geteuid(), os.getegid()) if rootless else config)
+
+
+def features() -> Features:
+    """What this version of pyoci supports: the output of `pyoci features`."""
+    return cast("Features", features_document.document())
+
+
+def _read(config: Mapping[str, object] | bytes | StrPath) -> tuple[bytes, str]:
+    """The JSON of a config, and the name of its file: "" if it comes from a mapping."""
+    if isinstance(config, Mapping):
+        return dumps(dict(config)).encode("utf-8", "surrogateescape"), ""
+    if isinstance(config, bytes):
+        return config, "config.json"
+    path = os.fspath(config)
+    if path.lstrip().startswith("{"):
+        return path.encode("utf-8", "surrogateescape"), "config.json"
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        path = os.path.join(path, "config.json")
+    directory, name = os.path.split(path)
+    return read_config(directory, name), name
+
+
+def _bundle(config: Mapping[str, object] | bytes | StrPath) -> StrPath:
+    if isinstance(config, Mapping | bytes) or os.fspath(config).lstrip().startswith("{"):
+        return os.getcwd()
+    return config if os.path.isdir(config) else os.path.dirname(os.path.abspath(config))

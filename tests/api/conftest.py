@@ -1,0 +1,39 @@
+"""The API is tested with its own pytest plugin and the executable that tools/build makes."""
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import cgroup_mount
+
+# crun refuses a hybrid layout, and there its filter for devices needs CAP_SYS_RESOURCE.
+_CRUN_IN_HYBRID = """#!/bin/sh
+exec unshare --mount sh -c 'mount --bind {unified} /sys/fs/cgroup && exec crun "$@"' sh "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def runtime_executable(pyoci: str) -> str:
+    """The executable under test."""
+    return pyoci
+
+
+@pytest.fixture(scope="session")
+def crun(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """crun, in whatever way it runs here."""
+    found = shutil.which("crun")
+    if found is None:
+        pytest.skip("no crun")
+    if cgroup_mount() == "/sys/fs/cgroup":
+        return found
+    script = tmp_path_factory.mktemp("crun") / "crun"
+    script.write_text(_CRUN_IN_HYBRID.format(unified=cgroup_mount()))
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)
+
+
+def is_hybrid() -> bool:
+    """Whether cgroup v2 is beside v1 on this host."""
+    return not Path("/sys/fs/cgroup/cgroup.procs").exists()
