@@ -12,6 +12,8 @@ from tests.support.times import Times
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytest_plugins = ["pyoci.testing.plugin"]
+
 
 @pytest.fixture(scope="session")
 def pyoci() -> Iterator[str]:

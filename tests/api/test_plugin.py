@@ -1,0 +1,225 @@
+"""pyoci.testing: the plugin in a pytest of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.runtime import cgroup_mount
+
+ROOT = Path(__file__).resolve().parents[2]
+UID = 43210  # of no user on any host
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory for somebody's tests."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    return directory
+
+
+def command(pyoci: str, *options: str) -> list[str]:
+    """The command line of pytest, with the plugin."""
+    words = ["-p", "pyoci.testing.plugin", "-p", "no:cacheprovider", f"--pyoci-runtime={pyoci}", "-q", *options]
+    return [sys.executable, "-m", "pytest", *words]
+
+
+def run(project: Path, pyoci: str, tests: str, *options: str) -> str:
+    """Run tests that pass. Returns the output."""
+    (project / "test_it.py").write_text(tests)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        command(pyoci, *options), cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert 0 == result.returncode, result.stdout + result.stderr
+    return result.stdout
+
+
+TEN = """
+import pytest
+
+@pytest.mark.parametrize("number", range(10))
+def test_exec(container, number):
+    assert container.exec(["echo", str(number)], check=True).stdout == b"%d\\n" % number
+"""
+
+
+TIMES = """
+import resource, time, pytest
+
+def now():
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.monotonic(), sum(part.ru_utime + part.ru_stime for part in usage)
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtestloop():
+    before = now()
+    yield
+    print("\\nseconds", *(after - begin for after, begin in zip(now(), before)))
+"""
+
+
+@pytest.mark.root
+def test_ten_containers_in_a_second(project: Path, pyoci: str) -> None:
+    """Ten tests, each with a root filesystem, a container and an exec. Processor time counts: other programs run, too."""
+    (project / "conftest.py").write_text(TIMES)
+    best = []
+    for _ in range(3):
+        output = run(project, pyoci, TEN)
+        assert "10 passed" in output
+        line = next(line for line in output.splitlines() if line.startswith("seconds"))
+        best.append([float(number) for number in line.split()[1:]])
+    wall, processor = map(min, zip(*best, strict=True))
+    print(f"ten tests: {wall:.2f} s, of which {processor:.2f} s of processor time")
+
+    assert processor < 1
+
+
+FIXTURES = """
+import os
+import pytest
+import pyoci
+from pathlib import Path
+
+def test_rootfs(rootfs):
+    assert (rootfs / "bin/sh").exists()
+
+def test_bundle(bundle, tmp_path):
+    assert bundle.directory == tmp_path / "bundle" and bundle.rootfs == bundle.directory / "rootfs"
+    assert [] == pyoci.validate(bundle.config)
+
+def test_runtime(runtime, bundle, tmp_path):
+    bundle.shell("echo hello; exit 3").mount("/data", "tmpfs")
+    assert runtime.root == str(tmp_path / "state")
+    result = runtime.run("run", bundle)
+    assert (3, b"hello\\n") == (result.returncode, result.stdout)
+
+def test_leaves_a_container(runtime, bundle):
+    runtime.create("left", bundle, stdout=-3, stderr=-3).start()
+
+def test_container(container):
+    assert "running" == container.state["status"]
+    assert b"0\\n" == container.exec(["id", "-u"], check=True).stdout
+    (Path("pid")).write_text(str(container.state["pid"]))
+
+@pytest.mark.rootfs("tree")
+def test_source(container):
+    assert b"mine\\n" == container.exec(["cat", "/etc/name"], check=True).stdout
+"""
+
+
+def tree(project: Path) -> None:
+    """A root filesystem in the project."""
+    from pyoci.testing import make_rootfs
+
+    make_rootfs("busybox", project / "tree")
+    (project / "tree/etc/name").write_text("mine\n")
+
+
+@pytest.mark.root
+def test_fixtures(project: Path, pyoci: str) -> None:
+    """Every fixture, the marker, and nothing left of any test."""
+    tree(project)
+    output = run(project, pyoci, FIXTURES, f"--basetemp={project}/temp")
+
+    assert "6 passed" in output
+    assert [] == list((project / "temp").glob("*/state/*"))
+    assert not Path("/proc", (project / "pid").read_text()).exists()
+    assert [] == processes(project)
+
+
+@pytest.mark.root
+def test_fixtures_without_root(project: Path, pyoci: str) -> None:
+    """A user needs nothing but a user namespace."""
+    tree(project)
+    (project / "test_it.py").write_text(FIXTURES)
+    for path in (project, *project.rglob("*")):
+        os.chown(path, UID, UID, follow_symlinks=False)
+    for path in project.parents:
+        if path.stat().st_uid == os.geteuid() and "pytest" in str(path):
+            path.chmod(0o711)
+    as_user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(readable(project)),
+        "HOME": str(project),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    environment.pop("XDG_RUNTIME_DIR", None)
+    result = subprocess.run(
+        [*as_user, *command(pyoci, f"--basetemp={project}/temp")],
+        cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+    assert "6 passed" in result.stdout, result.stdout + result.stderr
+    assert [] == processes(project)
+
+
+def readable(project: Path) -> Path:
+    """The package where every user can read it."""
+    subprocess.run(["cp", "--recursive", str(ROOT / "pyoci"), str(project / "pyoci")], check=True)
+    subprocess.run(["chmod", "--recursive", "a+rX", str(project / "pyoci")], check=True)
+    return project
+
+
+KILLED = """
+import os
+import signal
+import subprocess
+import pytest
+
+@pytest.mark.parametrize("moment", [MOMENT])
+def test_is_killed(runtime, bundle, container, moment):
+    if moment == "exec":
+        os.kill(os.getpid(), signal.SIGKILL)
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"kill -9 {os.getpid()}; sleep 0.3"]}]}
+    if moment == "create":
+        runtime.create("second", bundle, stdin=subprocess.DEVNULL)
+    runtime.run("third", bundle.program("sleep", "1000"))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("moment", ["exec", "create", "run"])
+def test_a_killed_run_leaves_nothing(project: Path, pyoci: str, moment: str) -> None:
+    """kill -9 of pytest: while a container runs, and while the runtime creates another one."""
+    (project / "test_it.py").write_text(KILLED.replace("MOMENT", repr(moment)))
+    mounts = Path("/proc/self/mountinfo").read_text()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    null = subprocess.DEVNULL
+    pytest_ = subprocess.Popen(
+        command(pyoci, f"--basetemp={project}/temp"), cwd=project, env=environment, stdin=null, stdout=null, stderr=null
+    )
+    assert -signal.SIGKILL == pytest_.wait(timeout=300)
+    deadline = time.monotonic() + 60
+    while processes(project):
+        assert time.monotonic() < deadline, processes(project)
+        time.sleep(0.01)
+
+    assert [] == list((project / "temp").glob("*/state"))
+    find = ["find", cgroup_mount(), "-ignore_readdir_race", "-name", f"test-{pytest_.pid}"]
+    assert "" == subprocess.run(find, capture_output=True, text=True, check=False).stdout
+    assert [line for line in mounts.splitlines() if str(project) in line] == [
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(project) in line
+    ]
+
+
+def processes(project: Path) -> list[str]:
+    """Processes that have to do with a project: by command line, directory, or root filesystem."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or process.name == str(os.getpid()):
+            continue
+        try:
+            facts = (process / "cmdline").read_text(), os.readlink(process / "cwd"), (process / "mountinfo").read_text()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if any(str(project) in fact for fact in facts):
+            found.append(f"{process.name} {facts[0]}")
+    return found
