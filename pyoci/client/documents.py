@@ -25,7 +25,7 @@ def validate(config: Mapping[str, object] | bytes | StrPath) -> list[Problem]:
     """Every problem of a config; an empty list if it is valid.
 
     Takes a config, its JSON (bytes, or a str that begins with `{`), or the path of a bundle or of a file. A problem has
-    `pointer`, `message`, `line` and `column`; a config that is no text has line and column 0. Raises PyociError if the
+    `pointer`, `message`, `line` and `column`; line and column are 0 for a mapping. Raises PyociError if the
     file cannot be read, TypeError if the config has a value that JSON lacks.
     """
     from pyoci.client.schema import config_faults

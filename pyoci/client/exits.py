@@ -181,7 +181,7 @@ _HINT = "Linux 6.15 and later keep it; before, only the client that created the 
 
 
 def _shell_status(status: int) -> int:
-    """A wait status as a shell has it."""
+    """A wait status in the form of a shell: 128 plus the number of a signal."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 

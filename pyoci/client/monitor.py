@@ -1,7 +1,7 @@
 """A program that runs one `create` and reports how each process it adopts ends.
 
-The client needs it on kernels before 6.15, which give an exit status to the parent alone. It takes the number of a pipe
-and the runtime's command line. It
+The client needs it on kernels before 6.15, which give an exit status to the parent alone. Its arguments are
+the number of a pipe and the runtime's command line. It
 
 - exits with the runtime's exit status as soon as the runtime has ended,
 - leaves a process behind, which is the parent of the container's first process once the runtime has ended,

@@ -131,7 +131,7 @@ class Runtime:
         return result
 
     def load(self, id: str) -> Container:
-        """The container `id`, whoever created it. Raises ContainerNotFound."""
+        """An existing container, also one of another program. Raises ContainerNotFound."""
         container = Container(self._executable, id, Watch(monitor=False), None, None, None)
         container._watch_existing()
         return container

@@ -21,7 +21,7 @@ class JsonschemaFaults:
     """A function that applies one schema file to a document and returns the faults, as `diagnosis` takes them."""
 
     def __init__(self, name: str) -> None:
-        # With a $schema, jsonschema would follow references into its own dialect instead of ours.
+        # With a $schema, jsonschema would follow references into its own dialect.
         schemas = {
             identifier: {key: value for key, value in schema.items() if key != "$schema"}
             for identifier, schema in SCHEMAS.items()
@@ -52,7 +52,7 @@ def config_faults() -> JsonschemaFaults:
 
 
 def _dialect() -> "type[jsonschema.protocols.Validator]":
-    """Draft 2020-12 in which 1.0 is no integer, and anchored patterns mean what ECMA-262 says."""
+    """Draft 2020-12 that rejects 1.0 as an integer, and anchored patterns mean what ECMA-262 says."""
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )

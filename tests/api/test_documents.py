@@ -17,7 +17,7 @@ BUNDLES = Path(__file__).resolve().parents[1] / "data" / "bundles"
 
 
 def reported(executable: str, directory: Path, text: bytes) -> list[tuple[str, str, int, int]]:
-    """What `pyoci validate` says of a config."""
+    """The report of `pyoci validate` on a config."""
     (directory / "config.json").write_bytes(text)
     result = subprocess.run([executable, "validate", "--json", directory], capture_output=True, check=False, timeout=60)
     assert result.returncode in (0, 1), result
@@ -26,7 +26,7 @@ def reported(executable: str, directory: Path, text: bytes) -> list[tuple[str, s
 
 
 def found(config: Any) -> list[tuple[str, str, int, int]]:
-    """What `pyoci.validate` says of it."""
+    """The report of `pyoci.validate` on a config."""
     return [(problem.pointer, problem.message, problem.line, problem.column) for problem in api.validate(config)]
 
 
@@ -80,7 +80,7 @@ def test_validate_reports_what_the_executable_reports(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.binary(max_size=40) | st.text(max_size=40).map(str.encode) | VALUES.map(json.dumps).map(str.encode))
 def test_validate_reports_what_the_executable_reports_of_any_bytes(pyoci: str, tmp_path: Path, text: bytes) -> None:
-    """Also for what is no JSON, or no object."""
+    """Also for other text than JSON, and other JSON than an object."""
     assert reported(pyoci, tmp_path, text) == found(text)
 
 

@@ -20,7 +20,7 @@ NULL = subprocess.DEVNULL
 
 @pytest.fixture
 def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel before 6.15: what the client does there works on later ones, too."""
+    """A kernel before 6.15: later ones can take the same path."""
     monkeypatch.setattr(exits, "kernel_keeps_status", lambda: False)
     monkeypatch.setattr(exits.Watch, "_kept_status", lambda self: None)
 
@@ -88,7 +88,7 @@ def test_a_monitor_reports_the_status(runtime: api.Runtime, bundle: Bundle) -> N
 @pytest.mark.root
 @pytest.mark.usefixtures("old_kernel")
 def test_a_monitor_passes_the_error_on(runtime: api.Runtime, bundle: Bundle) -> None:
-    """`create` fails as it does without one."""
+    """`create` raises the same error."""
     bundle.config["hostname"] = 1  # type: ignore[typeddict-item]
     with pytest.raises(api.ConfigError):
         runtime.create("monitor", bundle, stdin=NULL, stderr=NULL)

@@ -31,7 +31,7 @@ def titles(examples: list[str]) -> list[str]:
 
 @pytest.fixture
 def place(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with `bundle`, as the examples have it. Its program reads its input, and ends at TERM."""
+    """A directory with `bundle`, as in the examples. Its program reads its input, and ends at TERM."""
     bundle.shell("trap 'exit 143' TERM; cat; while :; do sleep 0.01; done")
     bundle.write()
     monkeypatch.chdir(tmp_path)

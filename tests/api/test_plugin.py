@@ -17,7 +17,7 @@ UID = 43210  # of no user on any host
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A directory for somebody's tests."""
+    """The directory of another project with tests."""
     directory = tmp_path / "project"
     directory.mkdir()
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
@@ -54,7 +54,7 @@ TIMES = """
 import resource, time, pytest
 
 def now():
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    usage = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return time.monotonic(), sum(part.ru_utime + part.ru_stime for part in usage)
 
 @pytest.hookimpl(hookwrapper=True)
@@ -67,7 +67,7 @@ def pytest_runtestloop():
 
 @pytest.mark.root
 def test_ten_containers_in_a_second(project: Path, pyoci: str) -> None:
-    """Ten tests, each with a root filesystem, a container and an exec. Processor time counts: other programs run, too."""
+    """Each has a root filesystem, a container and an exec. Processor time counts, because other programs run, too."""
     (project / "conftest.py").write_text(TIMES)
     best = []
     for _ in range(3):

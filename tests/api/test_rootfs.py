@@ -232,7 +232,7 @@ def test_a_directory_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["none", "none:tag", "/etc/passwd"])
-def test_what_is_no_source(tmp_path: Path, source: str) -> None:
+def test_a_wrong_source_is_an_error(tmp_path: Path, source: str) -> None:
     """One error of pyoci."""
     with pytest.raises(pyoci.PyociError, match=r"cannot (create|unpack)"):
         make_rootfs(source, tmp_path / "rootfs")

@@ -54,7 +54,7 @@ def test_the_context_deletes_after_an_exception(runtime: api.Runtime, bundle: Bu
     [("exit 0", None, 0), ("exit 255", None, 255), ("kill -9 $$", None, 0), ("sleep 100", "KILL", 137)],
 )
 def test_wait(runtime: api.Runtime, bundle: Bundle, script: str, signal: str | None, status: int) -> None:
-    """The exit status, as a shell has it. SIGKILL of its own does not reach the first process of a pid namespace."""
+    """The exit status in the form of a shell. Its own SIGKILL does not reach the first process of a pid namespace."""
     bundle.shell(script)
     with runtime.create("wait", bundle, stdin=NULL) as container:
         with pytest.raises(subprocess.TimeoutExpired):

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def mypy(*files: Path) -> list[str]:
-    """What mypy --strict says of a program that imports pyoci."""
+    """What mypy --strict reports for a program that imports pyoci."""
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", *files]
     result = subprocess.run(map(str, command), cwd=ROOT, capture_output=True, text=True, check=False)
     assert "" == result.stderr

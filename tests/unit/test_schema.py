@@ -13,10 +13,10 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyoci.client.schema import JsonschemaFaults
 from schema_documents import every_property, mutations
 
 from pyoci.cli import features
+from pyoci.client.schema import JsonschemaFaults
 from pyoci.config import _platforms, _schemas, _validator, diagnosis
 from pyoci.config.reader import MAX_PROBLEMS
 from pyoci.config.report import SchemaFaults, report
