@@ -1,8 +1,8 @@
 """A program that deletes the containers of a test run that was killed.
 
 Its argument is the pid of the test run. Each line of standard input is a JSON array: a state directory, then the
-command line of a runtime without a command. Every command of the run inherits the other end of the pipe. So the end of file says
-that the run and its last command have ended. A run that ends by itself has deleted its containers.
+command line of a runtime without a command. Every command of the run inherits the other end of the pipe. So the end of
+file says that the run and its last command have ended. A run that ends by itself has deleted its containers.
 """
 
 import json
