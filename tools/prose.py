@@ -38,12 +38,12 @@ WORDS = {
     r"be had": "is available",
     r"(?:done|do|does|doing) without": "skip, run without",
     r"of (?:its|their|one's) own accord": "by itself",
-    r"one's(?: own)?": "the caller's, the user's",
+    r"one's own": "the caller's, the user's",
     r"of (?:theirs|ours|its like|their like)": "name the owner",
     r"as good as": "almost, equivalent to",
     r"at any rate": "leave it out",
     r"let (?:it )?be": "leave unchanged, keep",
-    r"it (?:takes|took)(?!\s\d|[.,]|\s(?:about|up to|longer|at most|less))": "needs",
+    r"(?<!long\s)it (?:takes|took)(?!\s\d|[.,]|\s(?:about|up to|longer|at most|less))": "needs",
     r"at its word": "to the letter",
     r"and the like": "name them, or leave it out",
     r"now and then": "sometimes",
@@ -59,7 +59,7 @@ WORDS = {
 }
 SPACED = [pattern.replace(" ", r"\s+") for pattern in WORDS]
 SEARCH = re.compile(
-    "(?<![A-Za-z_'’/-])(?:"
+    "(?<![A-Za-z_'’/`-])(?:"
     + "|".join(f"(?P<w{index}>{pattern})" for index, pattern in enumerate(SPACED))
     + ")(?![A-Za-z_/])",
     re.IGNORECASE,
@@ -174,7 +174,7 @@ def of_python(text: str) -> Iterator[Piece]:
             kind = "docstring" if begins and token.string.endswith('"""') else "string"
             if kind == "docstring" or " " in string:  # a single word is a name
                 yield Piece(line, kind, string)
-        if token.type == tokenize.NAME and before in ("def", "class"):
+        if token.type == tokenize.NAME and before in ("def", "class") and "_" in token.string:
             yield Piece(line, "name", token.string.replace("_", " "))
         if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
             begins = True

@@ -14,7 +14,7 @@ from tests.support.runtime import Bundle, Host, Runtime
 
 
 def _let_through(folder: Path) -> None:
-    """A container's user, who is nobody on the host, has to get through to the root filesystem."""
+    """A container's user, who is unmapped on the host, needs access to the root filesystem."""
     for path in (folder, *folder.parents):
         if path.stat().st_uid == os.geteuid() and "pytest" in str(path):
             path.chmod(0o711)

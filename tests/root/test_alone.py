@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 PATIENCE = 60  # seconds for one command
 
-# Makes the folder $0 the root of a mount namespace, and keeps that until standard input ends.
+# Makes the directory $0 the root of a mount namespace, and keeps that until standard input ends.
 ENTER = """
 mount --bind "$0" "$0" && cd "$0" || exit 1
 for each in proc sys dev; do mount --rbind /$each $each || exit 1; done
@@ -81,7 +81,7 @@ class Alone:
         return done.returncode, done.stdout, done.stderr
 
     def detached(self, *words: object) -> None:
-        """Run a command that leaves a process, which has to keep no pipe of ours open."""
+        """Run a command that leaves a process, which must not hold the test's pipes open."""
         script = '"$@" >/out 2>&1 </dev/null; status=$?; cat /out; exit $status'
         assert (0, "", "") == self.call("sh", "-c", script, "sh", "/bin/pyoci", "--root", "/run/alone", *words)
 

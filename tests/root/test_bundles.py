@@ -95,7 +95,7 @@ class Bundle:
         return f"{line} (hint: {hint})\n"
 
     def warning(self):
-        """What `run` says of capabilities that this host's root lacks; "" if it has them all."""
+        """The warnings of `run` about capabilities that this host's root lacks; "" if it has them all."""
         own = int(re.search("CapEff:(.*)", Path("/proc/self/status").read_text())[1], 16)
         asked = {name for names in self.config["process"].get("capabilities", {}).values() for name in names}
         lacking = [name for name in map("CAP_{}".format, CAPABILITIES) if name in asked and not own & mask([name])]
@@ -122,7 +122,7 @@ class Bundle:
         return self.call(runtime, "run", "--bundle", self.folder, self.id)
 
     def traces(self):
-        """What is left of the container on the host: there should be nothing."""
+        """Return what the container left on the host, which should be nothing."""
         cgroup = Path(MOUNT, "pyoci-test-bundles", self.id)
         state = list(self.root.iterdir()) if self.root.exists() else []
         mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.folder) in line]

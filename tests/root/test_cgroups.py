@@ -121,7 +121,7 @@ def test_destroy_leaves_a_parent_that_others_use(path):
 
 
 def test_an_existing_cgroup_is_used_and_stays(path):
-    """OP-12: what the runtime did not make is not its to remove, nor is what is inside."""
+    """OP-12: the runtime keeps a cgroup that it did not make, and the cgroups inside."""
     host(path).mkdir()
     (host(path) / "inside").mkdir()
     cgroup = Cgroup.create(path, "id", [])
@@ -131,7 +131,7 @@ def test_an_existing_cgroup_is_used_and_stays(path):
     assert (host(path) / "inside").exists()
 
 
-def test_destroying_twice_or_after_someone_else_did_is_no_error(path):
+def test_destroying_a_missing_cgroup_succeeds(path):
     """Delete has to work whatever happened to the directory."""
     cgroup = Cgroup.create(f"{path}/leaf", "id", [])
     host(f"{path}/leaf").rmdir()
@@ -201,7 +201,7 @@ def test_a_path_that_could_leave_the_hierarchy_is_refused(path):
     assert "cannot use cgroup path" in error.message
 
 
-def test_a_component_that_is_no_directory_is_refused():
+def test_a_component_of_another_type_is_rejected():
     """Interface files have names as well."""
     error = refusal(path="/cgroup.procs/x")
 
@@ -397,7 +397,7 @@ def test_every_controller_is_enabled(path):
 
 
 @pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
-def test_controllers_that_can_not_be_had_are_done_without(path):
+def test_unavailable_controllers_are_skipped(path):
     """Below a cgroup with processes of its own there are only those that do not guard their domain: no limit asks for
     more.
     """
@@ -512,7 +512,7 @@ def test_freeze_stops_and_thaw_lets_go(cgroup):
 
 
 def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatch):
-    """A process stuck in the kernel holds it up; nobody may stay half frozen."""
+    """A process stuck in the kernel delays it; no process may stay half frozen."""
     monkeypatch.setattr(freezer, "wait_for", lambda *_: False)
     with pytest.raises(CgroupError, match=r"cannot freeze cgroup .*: not done after 0.1 s"):
         cgroup.freeze(timeout=0.1)
@@ -600,19 +600,19 @@ def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
 
 
 def test_destroy_waits_for_the_last_process(path):
-    """As long as it takes and not longer: the kernel says when the cgroup is empty."""
+    """It waits until the kernel reports that the cgroup is empty, and not longer."""
     cgroup = Cgroup.create(path, "id", [])
     process = spawn(host(path), "sleep", "0.2")
     start = time.monotonic()
     cgroup.destroy()
 
-    assert time.monotonic() - start < 8  # less than it has patience with processes that stay
+    assert time.monotonic() - start < 8  # less than its timeout for processes that stay
     assert not host(path).exists()
     process.wait()
 
 
 def test_destroy_gives_up_and_names_who_stays(path):
-    """Nobody is killed unless asked."""
+    """It kills processes only with `force`."""
     cgroup = Cgroup.create(path, "id", [])
     process = spawn(host(path))
     try:
@@ -625,8 +625,8 @@ def test_destroy_gives_up_and_names_who_stays(path):
     cgroup.destroy()
 
 
-def test_destroy_of_a_planned_cgroup_waits_for_who_is_in_it(path):
-    """A create that was killed as it had cloned the first process has not told of either: that process is about
+def test_destroy_of_a_planned_cgroup_waits_for_its_processes(path):
+    """A create that was killed as it had cloned the first process has recorded neither: that process is about
     to end.
     """
     planned = Cgroup.planned(path, "id", str(host("")))
@@ -640,7 +640,7 @@ def test_destroy_of_a_planned_cgroup_waits_for_who_is_in_it(path):
 
 
 def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path):
-    """They may be anybody's: nobody is killed, and the rest of the container can be removed."""
+    """They may belong to another container: none is killed, and the rest of the container can be removed."""
     planned = Cgroup.planned(path, "id", str(host("")))
     cgroup = Cgroup.create(path, "id", [])
     process = spawn(host(path))
@@ -670,7 +670,7 @@ def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
 
 
 def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path):
-    """A container that may write cgroupfs can nest without end: path length and recursion must not stop us."""
+    """A container that may write cgroupfs can nest very deeply: path length and recursion must not stop the removal."""
     cgroup = Cgroup.create(path, "id", [])
     fd = os.dup(cgroup.dirfd)
     for _ in range(300):

@@ -95,7 +95,7 @@ def test_too_much_memory_is_killed(limited):
 
 @needs("memory")
 def test_check_before_update_refuses_less_than_is_in_use(limited):
-    """CG-32: nobody is killed, and nothing is written at all."""
+    """CG-32: no process is killed, and nothing is written at all."""
     cgroup = limited({"memory": {"limit": 128 * MIB}})
     hold = f"import time; block = bytearray({24 * MIB})\nfor at in range(0, len(block), 4096): block[at] = 1\n"
     procs = str(host(cgroup.path) / "cgroup.procs")
@@ -294,7 +294,7 @@ def test_block_io_weight_takes_the_file_that_is_there():
 
 @needs("hugetlb")
 def test_huge_pages_beyond_the_limit_are_refused(limited):
-    """CG-38: the limit counts when they are reserved, so mmap fails and nobody is killed."""
+    """CG-38: the limit counts when they are reserved, so mmap fails and no process is killed."""
     pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
     before = pool.read_text()
     try:
@@ -365,7 +365,7 @@ def test_every_controller_is_enabled_at_once_and_only_where_missing(limited):
 
 @needs("memory")
 def test_default_limits_do_not_disturb_an_ancestor_with_processes():
-    """They can do without the controller: only a real limit makes this an error."""
+    """They don't need the controller: only a real limit makes this an error."""
     top = host(f"/pyoci-test-limits-busy-{os.getpid()}")
     top.mkdir()
     procs = str(top / "cgroup.procs")

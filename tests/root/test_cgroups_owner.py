@@ -1,4 +1,4 @@
-"""Cgroup ownership: who may use the cgroup that a container sees, and that nobody else's changes hands."""
+"""Cgroup ownership: who may use the cgroup that a container sees, and that other cgroups keep their owner."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ WRITABLE = ("nosuid", "noexec", "nodev")
 
 
 def owners(folder):
-    """Owner → what belongs to it: `.` is the folder itself."""
+    """Owner → what belongs to it: `.` is the directory itself."""
     found = {}
     for path in (folder, *folder.iterdir()):
         if path == folder or path.is_file():
@@ -89,7 +89,7 @@ def test_owner_by_a_joined_user_namespace(runtime, bundle, owned, tmp_path):
     assert {0, 300000} == owned().keys()
 
 
-def test_root_of_the_host_is_no_change(bundle, owned):
+def test_root_of_the_host_stays_owner(bundle, owned):
     """A container without a user namespace whose program is root."""
     bundle.mount("/sys/fs/cgroup", "cgroup", *WRITABLE)
     assert [0] == list(owned())

@@ -195,7 +195,7 @@ def test_a_cgroup_that_was_killed_once(runtime, bundle, existing, change):
 
 
 def test_the_runtimes_cgroup_was_killed_once(runtime, bundle, existing):
-    """Nor does that concern a container."""
+    """That does not concern a container either."""
     folder = existing()
     (folder / "cgroup.kill").write_text("1")
     del bundle.linux["cgroupsPath"]

@@ -108,7 +108,7 @@ def cgroups(name):
 
 
 def mounts(folder):
-    """The host's mounts, but for where other programs may mount at any time, and not in the test's own folder."""
+    """The host's mounts, but for where other programs may mount at any time, and not in the test's own directory."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if not line.split()[4].startswith(OTHERS) or str(folder) in line]
 
@@ -203,7 +203,7 @@ def test_errors_that_must_appear_at_create(args, process, expected, runtime):
     ("script", "expected"), [("exit 0", 0), ("exit 42", 42), ("kill -TERM $$", 143), ("kill -9 $$", 137)]
 )
 def test_run_returns_the_programs_status(script, expected, runtime):
-    """128 + N for a signal. The container has a pid namespace, so its init must be told to die by a child's shell."""
+    """128 + N for a signal. The container has a pid namespace, so a child's shell must end its init."""
     # init of a pid namespace ignores signals from inside it: the program is run without one
     runtime.config["linux"]["namespaces"] = [n for n in runtime.config["linux"]["namespaces"] if n["type"] != "pid"]
     runtime.write("sh", "-c", script)
@@ -265,7 +265,7 @@ def test_init_is_an_orphan_of_the_subreaper(runtime):
 
 
 def test_console_socket(runtime):
-    """One message, some data, exactly one descriptor: the terminal's master. Nobody has to answer."""
+    """One message, some data, exactly one descriptor: the terminal's master. No answer is needed."""
     runtime.write("sh", "-c", "tty; stty size; echo done", terminal=True, consoleSize={"height": 33, "width": 77})
     path = runtime.folder / "console.sock"
     with socket.socket(socket.AF_UNIX) as server:
@@ -394,17 +394,19 @@ def test_preserve_fds(runtime):
 
 
 def test_preserve_fds_with_holes(runtime):
-    """Podman's --preserve-fd 5 passes 3 with 3 and 4 closed: they stay closed, and none of ours gets there."""
+    """Podman's --preserve-fd 5 passes 3 with 3 and 4 closed: they stay closed, and no descriptor of the runtime
+    gets there.
+    """
     assert (["5"], "-") == descriptors(runtime, "--preserve-fds", "3", opened="5</dev/zero")
 
 
 def test_listen_fds_meant_for_another_process(runtime):
-    """LISTEN_PID names somebody else: nothing is passed, nothing is said."""
+    """LISTEN_PID names another process: nothing is passed, without a message."""
     assert ([], "-") == descriptors(runtime, opened=THREE, environment="LISTEN_FDS=1 LISTEN_PID=1")
 
 
 def test_listen_fds(runtime):
-    """LISTEN_PID names us: they come first, those of --preserve-fds follow, and the program is told."""
+    """LISTEN_PID names us: they come first, those of --preserve-fds follow, and the program gets their number."""
     environment = "LISTEN_FDS=1 LISTEN_PID=$$"
 
     assert (["3"], "1-1") == descriptors(runtime, opened=THREE, environment=environment)
@@ -450,7 +452,7 @@ def test_regex(runtime):
 
 
 @pytest.mark.parametrize("id", ["", ".", "..", "../x", "a/b", "a\n", ".x", "x" * 256, "é"])
-def test_ids_that_are_none(id, runtime):
+def test_invalid_ids_are_rejected(id, runtime):
     """Nothing is made, nothing outside the root is touched."""
     runtime.write("true")
     before = sorted(runtime.folder.iterdir())
@@ -477,7 +479,7 @@ def test_config_edited_between_create_and_start(runtime):
 
 
 def test_warnings_do_not_stain_the_containers_streams(runtime):
-    """A capability that nobody knows is warned about: to a person, or in a log that asks for it."""
+    """An unknown capability causes a warning: for a user, or in a log that asks for it."""
     capabilities = {"bounding": ["CAP_NO_SUCH"], "effective": ["CAP_NO_SUCH"], "permitted": ["CAP_NO_SUCH"]}
     runtime.write("true", capabilities=capabilities)
     assert (0, "", "") == runtime("run", "-b", runtime.bundle, "c1")
@@ -537,7 +539,7 @@ def test_an_empty_environment(runtime):
         assert 0 == runtime(*words, env={})[0]
 
 
-def test_hostile_environment_and_folder(runtime):
+def test_hostile_environment_and_directory(runtime):
     """Neither the working directory nor PYTHON* decides what runs."""
     hostile = runtime.folder / "hostile"
     (hostile / "pyoci").mkdir(parents=True)
@@ -572,7 +574,7 @@ def test_what_spec_writes_runs(runtime):
 
 
 def test_a_poststop_hook_that_fails(runtime):
-    """delete succeeds, the next hook runs, and a person is told; an engine's streams and log stay clean."""
+    """delete succeeds, the next hook runs, and a user gets a warning; an engine's streams and log stay clean."""
     hooks = [{"path": "/bin/false"}, {"path": "/bin/sh", "args": ["sh", "-c", f"cat >{runtime.folder}/state"]}]
     runtime.config["hooks"] = {"poststop": hooks}
     runtime.write("true")

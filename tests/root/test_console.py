@@ -63,7 +63,7 @@ def read_to_end(fd):
     while select.select([fd], [], [], PATIENCE)[0]:
         try:
             part = os.read(fd, 4096)
-        except OSError:  # EIO: nobody has it open any more
+        except OSError:  # EIO: no process has it open any more
             break
         if not part:
             break
@@ -72,7 +72,7 @@ def read_to_end(fd):
 
 
 def read_until(fd, text):
-    """What was written before `text`."""
+    """Return the output before `text`."""
     seen = b""
     while text.encode() not in seen:
         assert select.select([fd], [], [], PATIENCE)[0], seen
@@ -125,7 +125,7 @@ def test_owner(runtime, bundle, console):
 
 
 def test_in_a_user_namespace(runtime, bundle, console):
-    """The same where container root is nobody on the host."""
+    """The same where container root is unmapped on the host."""
     bundle.in_user_namespace().shell("stat -c %u /dev/console; tty")
     create(runtime, console)
     console.receive()
@@ -151,8 +151,8 @@ def test_size_without_terminal(runtime, bundle):
     assert "not a tty\n" == runtime.shell("tty; true")
 
 
-def test_nobody_accepts(runtime, bundle, console):
-    """A listener that never accepts keeps nobody waiting: the message waits in its queue."""
+def test_listener_never_accepts(runtime, bundle, console):
+    """A listener that never accepts delays nothing: the message waits in its queue."""
     before = time.monotonic()
     create(runtime, console)
     assert time.monotonic() - before < AT_ONCE
@@ -182,14 +182,14 @@ def test_queue_is_full(runtime, bundle):
 
 
 def test_listener_is_gone(runtime, bundle, console):
-    """A socket that nobody listens on."""
+    """A socket without a listener."""
     console.socket.close()
     message = runtime.create_fails("--console-socket", console.path)
     assert f"cannot connect to console socket {console.path}: connection refused" in message
 
 
 def test_no_socket(runtime, bundle):
-    """A regular file, a folder, nothing."""
+    """A regular file, a directory, nothing."""
     bundle.process["terminal"] = True
     file = runtime.folder / "file"
     file.touch()
@@ -220,7 +220,7 @@ def test_long_path(runtime, bundle):
 
 
 def test_relative_path(runtime, bundle, console):
-    """From the current folder."""
+    """From the current directory."""
     runtime.create("--console-socket", "console", cwd=runtime.folder)
     assert b"/dev/pts/0" == console.receive()
 
@@ -308,7 +308,7 @@ def terminal(runtime, bundle):
 
 
 def test_foreground(runtime, terminal):
-    """What is typed the program reads, what it writes is shown, its status is returned, the terminal is as before."""
+    """The program reads the typed input, its output is shown, its status returned, and the terminal restored."""
     sitting = terminal("stty size; tty; echo 'name?'; read name; echo \"<$name>\"; exit 7", rows=33, columns=99)
     assert "33 99\n/dev/pts/0\n" == sitting.until("name?")
     sitting.type("world\n")
@@ -361,7 +361,7 @@ def test_much_input_that_is_echoed(runtime, terminal):
     assert 0 == sitting.wait()
 
 
-def test_signal_while_nobody_reads(runtime, bundle):
+def test_signal_while_output_is_not_read(runtime, bundle):
     """A signal gets to a program whose output is not taken, and what it wrote arrives once it is."""
     bundle.process["terminal"] = True
     bundle.shell("trap 'exit 9' TERM; while true; do echo 0123456789; done & wait")
@@ -429,7 +429,7 @@ def test_foreground_with_a_console_socket(runtime, bundle, console):
 
 
 def test_terminal_is_restored_when_killed(runtime, terminal):
-    """The program is killed by somebody else."""
+    """Another process kills the program."""
     sitting = terminal("echo ready; sleep 100")
     sitting.until("ready")
     assert 0 == runtime("kill", runtime.id, "KILL").status
@@ -445,7 +445,7 @@ def test_start_fails_in_a_terminal(runtime, bundle, terminal):
 
 
 def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
-    """The caller has pipes: the container has its terminal all the same; scripts find no carriage returns in its
+    """The caller has pipes: the container still has its terminal; scripts find no carriage returns in its
     output.
     """
     bundle.process["terminal"] = True

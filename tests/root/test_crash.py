@@ -1,4 +1,4 @@
-"""kill -9 of the runtime, or of the container's process, at any moment: what is left can be told and removed.
+"""kill -9 of the runtime, or of the container's process, at any moment: what is left can be described and removed.
 
 strace kills a command as it enters a system call, the nth of its name: every call after the command began to change
 something is such a moment. No product code knows of this.
@@ -238,7 +238,7 @@ def test_a_lock_is_waited_for(runtime, held, command):
 
 
 def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
-    """Another process that keeps the lock is the reason of the failure; the container has ended all the same."""
+    """Another process that keeps the lock is the reason of the failure; the container has still ended."""
     monkeypatch.setattr(state_directory, "LOCK_TIMEOUT", 0.2)
     container = Container.load(runtime.id, root=str(runtime.root))
     with pytest.raises(StateError, match=r"cannot lock container .*: another process has held it for"):

@@ -130,8 +130,8 @@ def test_a_mount_that_another_covers_takes_no_place(runtime, bundle):
 
 @pytest.mark.parametrize("options", [[], ["ro"]], ids=str)
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_bound_node_is_as_the_host_has_it(runtime, bundle, folder, options):
-    """What the config says of a device's mode and owner is not done to the node of the host that is bound there."""
+def test_a_bound_node_keeps_the_host_mode_and_owner(runtime, bundle, folder, options):
+    """The config's mode and owner of a device don't change the host's node that is bound there."""
     host = runtime.folder / "host"
     host.mkdir()
     os.mknod(host / "node", 0o020640, URANDOM)

@@ -45,11 +45,11 @@ def no_source(bundle):
     bundle.mount("/mnt", "bind", "rbind", source="/no/such")
 
 
-def folder_on_a_file(bundle):
+def directory_on_a_file(bundle):
     bundle.mount("/etc/passwd", "bind", "rbind", source="/etc")
 
 
-def file_on_a_folder(bundle):
+def file_on_a_directory(bundle):
     bundle.mount("/etc", "bind", "rbind", source="/etc/passwd")
 
 
@@ -88,8 +88,8 @@ FAULTS = [
     (without_interpreter, 127, 127, 127),
     (cwd_is_a_file, 127, 125, 126),
     (no_source, 127, 127, 127),
-    (folder_on_a_file, 127, 125, 126),
-    (file_on_a_folder, 127, 125, 126),
+    (directory_on_a_file, 127, 125, 126),
+    (file_on_a_directory, 127, 125, 126),
     (no_device, 127, 127, 127),
     (no_sysctl, 127, 127, 127),
     (no_namespace, 127, 127, 127),
@@ -113,7 +113,7 @@ def test_create(runtime, bundle, fault, dockerd, docker, podman):
     assert podman == engine_rules.podman_run_status(message), message
 
 
-@pytest.mark.parametrize("fault", [folder_on_a_file, file_on_a_folder])
+@pytest.mark.parametrize("fault", [directory_on_a_file, file_on_a_directory])
 def test_mounted_on_something_else(runtime, bundle, fault):
     """dockerd's own hint is about mounts, and must come for them."""
     fault(bundle)

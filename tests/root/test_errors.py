@@ -33,11 +33,11 @@ def missing_relative_source(bundle):
     bundle.mount("/x", "bind", "bind", source="no/such")
 
 
-def file_on_folder(bundle):
+def file_on_directory(bundle):
     bundle.mount("/tmp", "bind", "bind", source=bundle.rootfs / "etc/passwd")
 
 
-def folder_on_file(bundle):
+def directory_on_file(bundle):
     bundle.mount("/etc/passwd", "tmpfs")
 
 
@@ -81,7 +81,7 @@ def program_missing(bundle):
     bundle.program("/no/such")
 
 
-def program_is_a_folder(bundle):
+def program_is_a_directory(bundle):
     bundle.program("/etc")
 
 
@@ -100,7 +100,7 @@ def program_is_not_executable_in_path(bundle):
     bundle.program("plain")
 
 
-def program_is_no_file(bundle):
+def program_of_another_type(bundle):
     bundle.program("/dev/null")
 
 
@@ -155,7 +155,7 @@ def cwd_below_a_file(bundle):
 
 def cwd_is_closed(bundle):
     bundle.in_user_namespace()
-    (bundle.rootfs / "closed").mkdir(mode=0o700)  # the host's root's: nobody in the container owns it
+    (bundle.rootfs / "closed").mkdir(mode=0o700)  # the host root's: no user in the container owns it
     bundle.process["cwd"] = "/closed"
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
     bundle.process["capabilities"] = {}
@@ -247,14 +247,14 @@ ERRORS = [
         "/mounts/N/source: cannot use mount source .*/bundle/no/such: no such file or directory",
     ),
     (
-        file_on_folder,
+        file_on_directory,
         (
             "/mounts/N: cannot bind .*/passwd on /tmp: move_mount: not a directory "
             ".hint: .*/passwd is a file, and /tmp of the container a directory."
         ),
     ),
     (
-        folder_on_file,
+        directory_on_file,
         (
             "/mounts/N: cannot mount tmpfs on /etc/passwd: move_mount: not a directory "
             ".hint: /etc/passwd of the container is a file, and a new tmpfs a directory."
@@ -311,7 +311,7 @@ ERRORS = [
         '/process/args/0: exec: "/no/such": stat /no/such: no such file or directory',
     ),
     (
-        program_is_a_folder,
+        program_is_a_directory,
         '/process/args/0: exec: "/etc": is a directory',
     ),
     (
@@ -323,7 +323,7 @@ ERRORS = [
         '/process/args/0: exec: "plain": permission denied .hint: /bin/plain has mode 0644: nobody may execute it.',
     ),
     (
-        program_is_no_file,
+        program_of_another_type,
         '/process/args/0: exec: "/dev/null": permission denied .hint: /dev/null is no regular file.',
     ),
     (
@@ -533,7 +533,7 @@ def processor_time():
     ids=["empty", "array", "truncated", "bare", "duplicate", "UTF-16", "deep", "number"],
 )
 def test_content(runtime, bundle, content, expected):
-    """A config that is none: the line, the column, what was expected, within a second of the processor's time."""
+    """An invalid config: the line, the column, the expected value, within a second of the processor's time."""
     bundle.write = lambda: (bundle.folder / "config.json").write_bytes(content)
     before = processor_time()
     message = runtime.create_fails()
@@ -548,7 +548,7 @@ def with_memory(size):
 
 
 @pytest.mark.parametrize("verb", ["validate", "plan", "create"])
-def test_little_memory_is_told_in_one_line(runtime, bundle, verb):
+def test_little_memory_is_reported_in_one_line(runtime, bundle, verb):
     """Whatever there is too little for: no internal error, and no traces."""
     words = ["create", "--bundle", bundle.folder, runtime.id] if verb == "create" else [verb, bundle.folder]
     bundle.config = {"ociVersion": "1.0.0"}
@@ -606,7 +606,7 @@ def huge_string(path):
     "kind", [no_file, fifo, folder, link, endless, huge, huge_string], ids=lambda kind: kind.__name__
 )
 def test_file(runtime, bundle, kind):
-    """What is no regular file of a reasonable size is refused at once."""
+    """Files of other types or sizes are rejected at once."""
     bundle.write = lambda: None
     kind(bundle.folder / "config.json")
     before = processor_time()

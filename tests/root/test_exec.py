@@ -79,7 +79,7 @@ class Box:
 @pytest.mark.skipif(not Path("/proc/keys").exists(), reason="a kernel without keyrings")
 @pytest.mark.parametrize("options", [(), ("--no-new-keyring",)], ids=" ".join)
 def test_session_keyring(box, options, probe):
-    """It has one of its own, as the container has, or that of the caller, as create was told."""
+    """It has one of its own, as the container has, or that of the caller, as create was asked for."""
     shutil.copy(probe, box.bundle.rootfs / "bin/probe")
     box.runtime.create(*options)
     box.runtime.start()
@@ -216,7 +216,7 @@ def test_the_seccomp_filter_is_the_containers(box):
 
 
 def test_options_change_the_process(box):
-    """What is not said stays the container's."""
+    """Missing settings are the container's."""
     box.bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [7]}
     box.bundle.process["capabilities"] = {
         "bounding": ["CAP_KILL"],
@@ -307,11 +307,11 @@ def test_cpu_affinity(box):
     assert (255, "/execCPUAffinity/final: cannot run on CPUs 777: invalid argument\n") == (result.status, result.err)
 
 
-def test_no_descriptor_of_ours_goes_along(box):
+def test_no_descriptor_of_the_runtime_goes_along(box):
     """But those that are to be kept, at their numbers."""
     box.start()
     read, write = os.pipe()
-    os.dup2(write, 60)  # of nobody here
+    os.dup2(write, 60)  # unused here
     os.set_inheritable(60, True)
 
     assert "0 1 2 3" == " ".join(box.exec("ls", "/proc/self/fd", close_fds=False).out.split())  # 3 is ls' own
@@ -324,7 +324,7 @@ def test_no_descriptor_of_ours_goes_along(box):
 
 
 def test_holes_among_kept_descriptors_are_not_filled_by_ours(box):
-    """What the runtime has open by then has a number among those; it is no way to a program (CVE-2024-21626)."""
+    """What the runtime has open by then has a number among those, which must not lead to a program (CVE-2024-21626)."""
     box.start()
 
     for number in range(3, 23):
@@ -343,7 +343,7 @@ def test_signals_are_default(box):
 
 
 def test_its_executable_is_not_the_hosts(box):
-    """CVE-2019-5736: /proc/self/exe as the program leads to what nobody can write."""
+    """CVE-2019-5736: /proc/self/exe as the program leads to a file that no process can write to."""
     box.start()
     executable = Path(os.path.realpath(box.runtime.executable))
     before = executable.read_bytes()
@@ -466,7 +466,7 @@ def test_a_terminal_through_a_console_socket(box):
     master = array.array("i", ancillary[0][2])[0]
 
     assert "33 77" in read_all(master)
-    # whoever adopts it has to reap it: until then the pid namespace, and so the container, can't end
+    # the process that adopts it must reap it: until then the pid namespace, and so the container, can't end
     os.waitpid(int((box.runtime.folder / "pid").read_text()), 0)
 
 
@@ -491,7 +491,7 @@ def test_a_foreground_process_leaves_a_terminal_to_its_console_socket(box):
             assert b"" == running.stdout.read()
 
 
-def test_a_terminal_needs_somebody_at_its_other_end(box):
+def test_a_terminal_needs_a_reader_at_its_other_end(box):
     """And a socket a terminal."""
     box.start()
 
@@ -502,7 +502,7 @@ def test_a_terminal_needs_somebody_at_its_other_end(box):
 # --- what can't be
 
 
-def test_what_is_wrong_with_the_program_is_told(box):
+def test_error_of_the_program_is_reported(box):
     """With the contract's words; nothing is left."""
     (box.bundle.rootfs / "plain").write_text("#!/bin/sh\n")
     (box.bundle.rootfs / "script").write_text("#!/no/interpreter\n")
@@ -531,8 +531,8 @@ def test_no_descriptor_leads_out(box, number):
 
 
 def test_the_container_sees_nothing_of_the_runtime(box):
-    """A process of the container that may look at every newcomer finds none of the host's files and folders open, even
-    with CAP_SYS_PTRACE. (Without it, it sees no more than that there is one.)
+    """A process of the container that may look at every newcomer finds none of the host's files and directories open,
+    even with CAP_SYS_PTRACE. (Without it, it sees no more than that there is one.)
     """
     box.bundle.process["capabilities"] = {name: ["CAP_SYS_PTRACE"] for name in ("bounding", "effective", "permitted")}
     watch = """
@@ -620,8 +620,8 @@ def test_users_are_numbers(box, user):
 @pytest.mark.parametrize(
     "words", [("true", "\udcff"), ("--env", "A=\udcff", "--", "true"), ("--cwd", "/\udcff", "--", "true")]
 )
-def test_words_that_are_no_text(box, words):
-    """Bytes that are not UTF-8 have no place in a process; it is said of the word, not of some document."""
+def test_words_that_are_not_utf8(box, words):
+    """Bytes that are not UTF-8 have no place in a process. The error names the word, not a document."""
     box.start()
     word = next(word for word in words if "\udcff" in word).replace("\udcff", "\\udcff")
     assert f"exec: cannot use `{word}`: it is not UTF-8" == box.fails(*words)

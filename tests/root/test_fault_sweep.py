@@ -173,7 +173,7 @@ class Sweep:
         self.monkeypatch.setattr(protocol, "encode", encode)
 
     def break_parent(self, index):
-        """Let the `index`th operation that the runtime itself does fail with EIO. What was done is in `ops`."""
+        """Let the `index`th operation that the runtime itself does fail with EIO. `ops` has the operations that ran."""
         self.ops = []
 
         def broken(verb):
@@ -321,7 +321,7 @@ def strace(runtime, *options):
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EINTR"])
 @pytest.mark.parametrize("whose", ["runtime", "child"])
 def test_every_system_call(runtime, bundle, whose, error):
-    """One call fails: the container is made, and is no weaker; or an error in one line, and nothing is left."""
+    """One call fails: the container is made, and is not weaker; or an error in one line, and nothing is left."""
     docker(bundle)
     bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 0o27, "additionalGids": [5]}
     bundle.shell(FINGERPRINT).write()

@@ -30,7 +30,7 @@ def record_states(bundle, folder):
 
 
 def test_order_and_states(runtime, bundle):
-    """Each hook runs when its time has come, and is told the container's state."""
+    """Each hook runs at its time, and reads the container's state."""
     places = record_states(bundle, runtime.folder)
     bundle.shell("test -e /startContainer.json && touch /ran; sleep 100")
     bundle.config["annotations"] = {"a": "b"}
@@ -150,7 +150,9 @@ def test_start_container_hook_begins_where_the_program_does(runtime, bundle):
 
 
 def test_bundle_that_the_containers_mount_namespace_has_not(runtime, bundle):
-    """A joined mount namespace with another folder at the bundle's path: a hook that would begin there is refused."""
+    """A joined mount namespace with another directory at the bundle's path: a hook that would begin there is
+    refused.
+    """
     (runtime.folder / "other").mkdir()
     bundle.config["root"]["path"] = str(bundle.rootfs.rename(runtime.folder / "rootfs"))
     script = f"mount --bind {runtime.folder}/other {bundle.folder} && echo && exec sleep 100"
@@ -217,7 +219,7 @@ def test_descriptors_and_signals(runtime, bundle, kind):
     seen = (bundle.rootfs / "seen" if kind == "startContainer" else runtime.folder / "seen").read_text()
     blocked, ignored, *descriptors = seen.splitlines()
     assert ("SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000") == (blocked, ignored)
-    assert ["0", "1", "2", "3"] == descriptors  # 3 is the folder that ls reads
+    assert ["0", "1", "2", "3"] == descriptors  # 3 is the directory that ls reads
 
 
 def test_created_until_the_program_runs(runtime, bundle):
@@ -296,7 +298,7 @@ def test_failure_of_run(runtime, bundle, kind):
 
 
 def test_hook_under_the_filter(runtime, bundle):
-    """A startContainer hook is the container's: what the filter does to it is told in words that say so."""
+    """A startContainer hook is the container's: the error says that the filter stopped it."""
     rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
     bundle.hook("startContainer", "exec mkdir /tmp/folder").program("true")
@@ -407,7 +409,7 @@ def test_output_of_a_good_hook(runtime, bundle):
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 def test_daemon_of_a_hook(runtime, bundle, kind):
-    """A hook that leaves a process behind, with its output open, keeps nobody waiting."""
+    """A hook that leaves a process behind, with its output open, delays nothing."""
     daemon = runtime.folder / "daemon"
     script = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 1000' & until test -s {daemon}; do sleep 0.02; done"
     bundle.hook(kind, script).program("true")

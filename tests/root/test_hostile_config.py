@@ -49,7 +49,7 @@ BYTES = {
 
 @pytest.mark.parametrize("kind", BYTES)
 def test_bytes(attack: Attack, kind: str) -> None:
-    """GHSA-5j5w-g665-5m35: bytes that are no config, or could be read in two ways."""
+    """GHSA-5j5w-g665-5m35: bytes that are not a config, or could be read in two ways."""
     (attack.bundle / "config.json").write_bytes(BYTES[kind])
     for command in ("create", "run"):
         result = attack.pyoci(command, "--bundle", attack.bundle, attack.id)
@@ -143,8 +143,8 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "kind", ["fifo", "fifo with a writer", "socket", "folder", "symlink", "zero", "tty", "missing"]
 )
-def test_config_is_no_file(attack: Attack, kind: str) -> None:
-    """A config.json that is no regular file is refused at once; it is not followed, read or waited for."""
+def test_config_of_another_type(attack: Attack, kind: str) -> None:
+    """A config.json that is not a regular file is rejected at once; it is not followed, read or waited for."""
     place = attack.bundle / "config.json"
     held = -1
     if kind.startswith("fifo"):
@@ -246,7 +246,7 @@ def test_ids(attack: Attack, id: str) -> None:
 
 @pytest.mark.parametrize("path", [b"new\nline", b"esc\x1b[2J", b"x" * 250])
 def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
-    """A bundle whose name is no plain text works, and its state can be read."""
+    """A bundle whose name is not plain text works, and its state can be read."""
     strange = os.fsencode(attack.folder) + b"/" + path
     os.rename(attack.bundle, strange)
     attack.config["root"]["path"] = "rootfs"

@@ -1,4 +1,4 @@
-"""Code that an attacker would like the runtime to load: from the environment, the folder it is called in, the image.
+"""Code that an attacker would like the runtime to load: from the environment, the directory it is called in, the image.
 
 strace tells every file that is opened and every program that is executed. On the hot path no Python module comes from a
 disk at all; nothing below the bundle, the root filesystem or the working directory is opened as code.
@@ -62,8 +62,10 @@ def traced(attack: Attack, *words: object, **options: Any) -> str:
 @pytest.mark.parametrize(
     "command", ["run", "create", "list", "features", "spec", "validate", "plan", "--version", "--help"]
 )
-def test_hostile_environment_and_folder(attack: Attack, command: str) -> None:
-    """Neither PYTHON* nor HOME nor the folder with a json.py in it decides what code runs, cold commands included."""
+def test_hostile_environment_and_directory(attack: Attack, command: str) -> None:
+    """Neither PYTHON* nor HOME nor the directory with a json.py in it decides what code runs, cold commands
+    included.
+    """
     marker = attack.folder / "pwned"
     plant(attack.bundle, marker)
     plant(attack.folder, marker)
@@ -204,7 +206,7 @@ def test_no_python_module_comes_from_a_disk(attack: Attack, command: str) -> Non
 
 
 def test_executable_has_no_search_path(attack: Attack) -> None:
-    """The executable is built without RPATH, with a stack that is not executable, and is no setuid file."""
+    """The executable is built without RPATH, with a stack that is not executable, and is not a setuid file."""
     headers = subprocess.check_output(
         ["readelf", "--wide", "--program-headers", "--dynamic", attack.executable], text=True
     )

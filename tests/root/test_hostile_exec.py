@@ -69,7 +69,7 @@ class Seizer:
         wait_for(lambda: "ready" in self.attack.output())
 
     def seized(self) -> list[dict[str, str]]:
-        """What it has told so far, by name."""
+        """Its reports so far, by name."""
         lines = self.attack.output().splitlines()[1:]
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
 
@@ -226,7 +226,7 @@ def test_profile_forbids_what_exec_does(attack: Attack, forbidden: tuple[str, ..
 
 @pytest.mark.parametrize("way", ["/proc/self/fd/3", "/dev/fd/3", "/bin/link"])
 def test_program_behind_its_own_descriptor(attack: Attack, way: str) -> None:
-    """A program that only the process itself can name is executed all the same."""
+    """A program that only the process itself can name is still executed."""
     attack.link("/bin/link", "/proc/self/fd/3")
     attack.shell("exec sleep 100")
     assert 0 == (result := attack.create()).status, result

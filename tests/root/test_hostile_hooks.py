@@ -144,7 +144,7 @@ def test_output_is_a_gigabyte(attack: Attack, kind: str, status: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stdin_is_closed_at_once(attack: Attack, kind: str) -> None:
-    """A hook that does not read the state is no broken pipe."""
+    """A hook that does not read the state causes no broken pipe."""
     attack.config["annotations"] = {"filler": "x" * 100_000}
     set_hook(attack, kind, hook("exec 0<&- 1>&- 2>&-; exit 0"))
     assert 0 == attack.run().status
@@ -216,7 +216,7 @@ def attack_processes(attack: Attack) -> list[int]:
 
 @pytest.mark.parametrize("kind", [*ON_HOST, "startContainer", "poststart"])
 @pytest.mark.parametrize("what", ["missing", "folder", "not executable", "no format", "relative link", "fifo", "loop"])
-def test_hook_is_no_program(attack: Attack, kind: str, what: str) -> None:
+def test_hook_cannot_be_executed(attack: Attack, kind: str, what: str) -> None:
     """A hook that can't be executed is an error that names it, in bounded time."""
     folder = attack.rootfs if kind == "startContainer" else attack.folder
     place = folder / "hook"
@@ -273,14 +273,14 @@ def test_swapped_start_container_hook(attack: Attack, probe: Path) -> None:
     (attack.rootfs / "open").chmod(0o777)
     shutil.copy(probe, attack.rootfs / "bin/probe")
     script = (
-        "cd /open; /bin/probe escape > told; mkdir x 2> mkdir; readlink /proc/1/exe > exe; readlink /proc/1/root > root;"
+        "cd /open; /bin/probe escape > escaped; mkdir x 2> mkdir; readlink /proc/1/exe > exe; readlink /proc/1/root > root;"
         "ls /proc/1/fd > fds; echo x > /proc/1/mem; echo done > end"
     )
     set_hook(attack, "startContainer", hook(script, env=["PATH=/bin"]))
     attack.process["args"] = ["/bin/cat", "/open/end"]
     result = attack.run()
     assert (0, "done\n") == (result.status, result.out), result
-    told = (attack.rootfs / "open/told").read_text()
+    told = (attack.rootfs / "open/escaped").read_text()
     for line in ("uid=1000 1000 1000", "gid=1000 1000 1000", "Groups=7", "CapPrm=0000000000000000", "NoNewPrivs=1",
                  "CapBnd=0000000000000020", "CapInh=0000000000000000", "CapAmb=0000000000000000", "Seccomp=2",
                  "SigBlk=0000000000000000", "SigIgn=0000000000000000", "getcwd=/open"):  # fmt: skip
@@ -354,7 +354,7 @@ def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "fifo", "folder"])
-def test_log_is_no_file(attack: Attack, kind: str) -> None:
+def test_log_of_another_type(attack: Attack, kind: str) -> None:
     """CVE-2025-0750: a log that is a link, or would block, is refused."""
     if kind == "symlink":
         attack.log.symlink_to(attack.outside / "file")

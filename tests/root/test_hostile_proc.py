@@ -165,7 +165,7 @@ OVERWRITE = """#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-/* Become somebody who watches what its first process was executed from, and tries to write there. */
+/* Become a process that watches what init was executed from, and tries to write there. */
 int main(int argc, char **argv)
 {
     char link[256] = "";
@@ -190,7 +190,7 @@ def executables(attack: Attack) -> dict[str, str]:
 @pytest.mark.parametrize("how", ["path", "link", "script", "script link", "argument"])
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]])
 def test_program_is_the_runtime(attack: Attack, how: str, options: list[str]) -> None:
-    """CVE-2019-5736: the program is /proc/self/exe, by whatever way: what runs is no file that can be written."""
+    """CVE-2019-5736: the program is /proc/self/exe, by whatever way: the running file can't be written to."""
     before = executables(attack)
     attack.link("/bin/self", "/proc/self/exe")
     (attack.rootfs / "bin/script").write_text("#!/proc/self/exe\n")
@@ -223,7 +223,7 @@ def test_runtime_is_never_writable(attack: Attack, probe: Path) -> None:
     held = os.open(exe, os.O_RDONLY)
     assert 0 == attack.start().status
     assert 0 == attack.delete().status
-    # the trick of the exploit: hold it open, and reopen it for writing as soon as nobody executes it any more
+    # the trick of the exploit: hold it open, and reopen it for writing as soon as no process executes it any more
     with pytest.raises(OSError) as caught:
         os.close(os.open(f"/proc/self/fd/{held}", os.O_WRONLY))
     assert caught.value.errno in (1, 30), "busy now is writable later"
@@ -298,7 +298,7 @@ def test_cgroup_path_climbs_out(attack: Attack, path: str) -> None:
     assert (1, True) == (result.status, "cgroup" in result.err), result
 
 
-def test_cgroup_is_somebody_elses(attack: Attack) -> None:
+def test_cgroup_of_another_owner(attack: Attack) -> None:
     """CVE-2023-6476: a cgroup with processes in it is not taken, its processes are not killed."""
     top = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
     victim = Path(top, f"victim-{attack.id[2:]}")

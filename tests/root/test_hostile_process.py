@@ -48,7 +48,7 @@ def inside(attack: Attack, probe: Path) -> Attack:
     return attack
 
 
-def told_by(attack: Attack, *options: object, **more: Any) -> dict[str, Any]:
+def report_of(attack: Attack, *options: object, **more: Any) -> dict[str, Any]:
     result = attack.run(*options, **more)
     assert 0 == result.status, result
     return tell(result.out)
@@ -76,7 +76,7 @@ def leaked(tmp_path: Path) -> Iterator[list[int]]:
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]])
 def test_leaked_descriptors(inside: Attack, leaked: list[int], options: list[str]) -> None:
     """CVE-2024-21626, CVE-2016-9962: of what the caller left open, and of our own, nothing reaches the program."""
-    told = told_by(inside, *options, close_fds=False)
+    told = report_of(inside, *options, close_fds=False)
     assert {0, 1, 2} == set(told["fds"])
     assert [] == [path for path in told["escape"] if path.split("/")[4] not in "012"]
 
@@ -136,7 +136,7 @@ def test_program_behind_a_leaked_directory(inside: Attack, leaked: list[int], op
 
 @pytest.mark.parametrize("value", [4294967295, 4294967296, -1, -2, 2**63, 1.0, "0", "1000", True, None, [], "１"])
 @pytest.mark.parametrize("key", ["uid", "gid", "additionalGids"])
-def test_id_is_none(inside: Attack, key: str, value: Any) -> None:
+def test_invalid_id_is_rejected(inside: Attack, key: str, value: Any) -> None:
     """CVE-2024-40635, CVE-2026-46680, CVE-2026-30892: an id that is out of range or no number is never root's."""
     if (key, value) == ("additionalGids", None):
         value = [None]
@@ -150,7 +150,7 @@ def test_id_is_none(inside: Attack, key: str, value: Any) -> None:
 def test_largest_id(inside: Attack) -> None:
     """CVE-2024-40635: the largest id is an id, and not -1."""
     inside.process["user"] = {"uid": 4294967294, "gid": 4294967294, "additionalGids": [4294967294]}
-    told = told_by(inside)
+    told = report_of(inside)
     assert ["4294967294 " * 3] * 2 == [f"{told['uid']} ", f"{told['gid']} "]
     assert "4294967294" == told["Groups"]
 
@@ -160,11 +160,11 @@ def test_no_group_of_the_caller(inside: Attack) -> None:
     before = os.getgroups()
     try:
         os.setgroups([5, 6, 7])
-        assert "" == told_by(inside)["Groups"]
+        assert "" == report_of(inside)["Groups"]
         inside.process["user"]["additionalGids"] = []
-        assert "" == told_by(inside)["Groups"]
+        assert "" == report_of(inside)["Groups"]
         inside.process["user"]["additionalGids"] = [42, 4, 42]
-        assert {"4", "42"} == set(told_by(inside)["Groups"].split())
+        assert {"4", "42"} == set(report_of(inside)["Groups"].split())
     finally:
         os.setgroups(before)
 
@@ -218,7 +218,7 @@ def test_capabilities_are_exact(
     if seccomp:
         inside.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW",
                                    "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]}  # fmt: skip
-    told = told_by(inside)
+    told = report_of(inside)
     bits = {name: sum(1 << CAPABILITIES[f"CAP_{cap}"] for cap in got.get(name, "").split()) for name in SETS}
     if nnp and "permitted" not in asked:
         bits["CapPrm"] = bits["CapEff"] = 0  # then not even root's execve gains anything
@@ -242,7 +242,7 @@ def test_setuid_and_file_capabilities(inside: Attack, probe: Path, nnp: bool) ->
     inside.process["noNewPrivileges"] = nnp
     inside.process["capabilities"] = {} if not nnp else {"bounding": list(CAPABILITIES)}
     inside.process["args"] = ["/bin/setuid"]
-    told = told_by(inside)
+    told = report_of(inside)
     assert ("1000" if nnp else "0") == told["uid"].split()[1]
     assert 0 == int(told["CapEff"], 16)
     inside.process["args"] = ["/bin/capable"]
@@ -257,7 +257,7 @@ def test_capabilities_in_a_user_namespace(inside: Attack) -> None:
     """CVE-2022-24769: the same sets in a user namespace, which starts with all of them."""
     inside.in_user_namespace()
     inside.process["capabilities"] = {name: ["CAP_KILL"] for name in ("bounding", "effective", "permitted")}
-    told = told_by(inside)
+    told = report_of(inside)
     kill = 1 << CAPABILITIES["CAP_KILL"]
     assert [0, kill, kill, kill, 0] == [int(told[name], 16) for name in SETS]
 
@@ -454,7 +454,7 @@ PROGRAMS = {
     "entries of no size": elf(64, 0xFFFF, 0, interpreter(0, 10)),
     "name behind": elf(64, 1, 56, interpreter(1 << 62, 10)),
     "name wraps": elf(64, 1, 56, interpreter(2**64 - 4, 8)),
-    "name without end": elf(64, 1, 56, interpreter(0, 2**64 - 1)),
+    "unterminated name": elf(64, 1, 56, interpreter(0, 2**64 - 1)),
     "name as long as a path": elf(64, 1, 56, interpreter(64, 4096)),
     "empty": b"",
     "two bytes": b"#!",
@@ -478,8 +478,8 @@ def test_program_is_malformed(attack: Attack, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "loop"])
-def test_program_is_no_file(attack: Attack, kind: str) -> None:
-    """A program that is no regular file is not opened to find out."""
+def test_program_of_another_type(attack: Attack, kind: str) -> None:
+    """A program that is not a regular file is not opened to find out."""
     place = attack.rootfs / "bin/evil"
     if kind == "fifo":
         os.mkfifo(place, 0o755)
@@ -602,7 +602,7 @@ def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
 
 
 def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
-    """A first process of which another thread alone lives has no namespaces to join; and that is no missing program."""
+    """A first process of which another thread alone lives has no namespaces to join; and the program is not missing."""
     program = attack.folder / "leader.c"
     program.write_text(
         "#include <pthread.h>\n#include <unistd.h>\n"
@@ -634,7 +634,7 @@ def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, d
         subprocess.run(["strace", "-qq", "-o", str(calls), "-e", "trace=openat", *command], check=True)
         number = [held_up in line for line in calls.read_text().splitlines()].index(True) + 1
         point = ["-e", "trace=openat", "-e", f"inject=openat:delay_enter=2000000:when={number}"]
-    elif held_up == "execve":  # of the program: the last word of exec to its runtime is told by then
+    elif held_up == "execve":  # of the program: by then, exec has sent its last report
         point = ["-f", "-e", "trace=close_range", "-e", "inject=close_range:delay_enter=2000000"]
     else:
         point = ["-f", "-e", f"trace={held_up}", "-e", f"inject={held_up}:delay_enter=2000000"]
@@ -655,7 +655,7 @@ def test_exec_where_the_container_ends_meanwhile(attack: Attack, held_up: str, d
 
 @pytest.mark.parametrize("kind", ["zero", "folder", "pipe", "file", "file to write to"])
 def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
-    """Only what is the container's alone is given to its user: no device that others use as well, no folder, and no
+    """Only what is the container's alone is given to its user: no device that others use as well, no directory, and no
     file to read from."""
     attack.process["user"] = {"uid": 1000, "gid": 1000}
     place = attack.folder / kind
@@ -717,7 +717,7 @@ def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> N
 
 @pytest.mark.parametrize("kind", ["tty", "pty"])
 def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
-    """One of a devpts is given to the container's user; /dev/tty, which is everybody's, a console or a serial line is
+    """One of a devpts is given to the container's user; /dev/tty, which all users share, a console or a serial line is
     not."""
     attack.process["user"] = {"uid": 1000, "gid": 1000}
     attack.write_config()
@@ -742,7 +742,7 @@ def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
         os.close(slave)
 
 
-def test_mount_data_is_no_command(attack: Attack) -> None:
+def test_mount_data_is_not_executed(attack: Attack) -> None:
     """CVE-2018-10856's class: options of a mount go to the filesystem as they are; what it refuses is an error."""
     attack.config["mounts"].append(mount("/data", "tmpfs", "size=1;reboot"))
     result = attack.run()

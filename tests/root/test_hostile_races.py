@@ -1,7 +1,7 @@
-"""A process that exchanges folders with links all the time, while containers are made.
+"""A process that exchanges directories with links all the time, while containers are made.
 
-It wins often enough: each test counts both outcomes. Whichever it is, the canary stays as it was, no folder of the host
-is to be seen inside, and a failure is a clean one.
+It wins often enough: each test counts both outcomes. Whichever it is, the canary stays as it was, no directory of the
+host is to be seen inside, and a failure is a clean one.
 """
 
 import json
@@ -66,7 +66,7 @@ def rounds(attack: Attack, program: str, *options: str, rounds: int = ROUNDS) ->
 
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]])
 def test_mount_destination(attack: Attack, race: Callable[..., None], options: list[str]) -> None:
-    """CVE-2021-30465, CVE-2015-1335: the destination is a folder now and a link to the host's root then."""
+    """CVE-2021-30465, CVE-2015-1335: the destination is a directory now and a link to the host's root then."""
     volume = attack.rootfs / "volume"
     (volume / "a").mkdir(parents=True)
     (volume / "b").symlink_to("/" * 3 + str(attack.outside).lstrip("/"))
@@ -85,7 +85,7 @@ def test_mount_destination(attack: Attack, race: Callable[..., None], options: l
 
 @pytest.mark.parametrize("type", ["tmpfs", "proc", "sysfs"])
 def test_parent_of_a_destination(attack: Attack, race: Callable[..., None], type: str) -> None:
-    """CVE-2019-19921, CVE-2024-45310: a missing mount point is made below a folder that turns into a link to the
+    """CVE-2019-19921, CVE-2024-45310: a missing mount point is made below a directory that turns into a link to the
     host.
     """
     volume = attack.rootfs / "volume"
@@ -99,7 +99,9 @@ def test_parent_of_a_destination(attack: Attack, race: Callable[..., None], type
 
 
 def test_proc(attack: Attack, race: Callable[..., None]) -> None:
-    """CVE-2019-19921 (Cure53 RUN-01-001), CVE-2023-27561: /proc is a folder now and a link then: no unmasked procfs."""
+    """CVE-2019-19921 (Cure53 RUN-01-001), CVE-2023-27561: /proc is a directory now and a link then: no unmasked
+    procfs.
+    """
     (attack.rootfs / "proc2").symlink_to("/elsewhere")
     (attack.rootfs / "elsewhere").mkdir()
     attack.linux["maskedPaths"] = ["/proc/version"]
@@ -128,7 +130,7 @@ def test_proc_is_exchanged_after_its_mount(attack: Attack, destination: str) -> 
 
 
 def test_bind_source(attack: Attack, race: Callable[..., None]) -> None:
-    """CVE-2017-1002101, CVE-2021-25741: a source is the folder or what the link leads to, with nothing in between.
+    """CVE-2017-1002101, CVE-2021-25741: a source is the directory or what the link leads to, with nothing in between.
 
     It belongs to the caller; but once it is opened, the mount is of what was opened, and never of a third thing.
     """
@@ -288,7 +290,7 @@ def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
     one.
 
     The process in between, which alone calls setns, is held up before and in clone, so that the first one is ready
-    before its pid can be told.
+    before its pid can be reported.
     """
     attack.linux["namespaces"] = [
         {"type": "pid", "path": "/proc/self/ns/pid"} if ns["type"] == "pid" else ns for ns in attack.linux["namespaces"]
@@ -322,7 +324,7 @@ def reads_from(pid: int) -> str:
 
 @pytest.fixture
 def elsewhere(attack: Attack) -> Path:
-    """A folder like the one above the state root, with a state of the same id: root's own, and private."""
+    """A directory like the one above the state root, with a state of the same id: root's own, and private."""
     above, other = attack.folder / "above", attack.folder / "other"
     attack.root = above / "state"
     for path in (above, other, other / "state", other / "state" / attack.id, other / "state" / attack.id / "notify"):
@@ -331,8 +333,8 @@ def elsewhere(attack: Attack) -> Path:
     return other
 
 
-def test_folder_above_the_state_root(attack: Attack, race: Callable[..., None], elsewhere: Path) -> None:
-    """What lies at the path of the container's notify socket is not what it gets: that is the folder which was made for
+def test_directory_above_the_state_root(attack: Attack, race: Callable[..., None], elsewhere: Path) -> None:
+    """The container does not get what lies at the path of its notify socket: it gets the directory which was made for
     it, or create fails."""
     attack.shell("ls /run/notify")
     attack.write_config()
@@ -357,7 +359,7 @@ def test_folder_above_the_state_root(attack: Attack, race: Callable[..., None], 
 
 
 def test_run_goes_on_in_the_root_where_it_began(attack: Attack, elsewhere: Path) -> None:
-    """A hook exchanges the folder above: `run` starts and deletes its own container, not the one of this id that lies at
+    """A hook exchanges the directory above: `run` starts and deletes its own container, not the one of this id that lies at
     the path by now."""
     shutil.rmtree(elsewhere / "state" / attack.id)
     attack.shell("echo ran")
@@ -379,8 +381,8 @@ def test_run_goes_on_in_the_root_where_it_began(attack: Attack, elsewhere: Path)
         subprocess.run([*attack.command("delete"), "--force", attack.id], check=True)
 
 
-def test_folder_of_a_pid_file(attack: Attack, race: Callable[..., None]) -> None:
-    """It is written in one folder, whatever becomes of the path: the file whole, and nothing beside it."""
+def test_directory_of_a_pid_file(attack: Attack, race: Callable[..., None]) -> None:
+    """It is written in one directory, whatever becomes of the path: the file whole, and nothing beside it."""
     folder, link = attack.folder / "pids", attack.folder / "link"
     folder.mkdir()
     link.symlink_to(attack.folder / "others")

@@ -1,4 +1,4 @@
-"""Root filesystems made by an attacker: links, nodes and folders where the set-up will go.
+"""Root filesystems made by an attacker: links, nodes and directories where the set-up will go.
 
 Every path of the container is resolved once, inside its root, to a descriptor. Each attack runs in the three
 ways in which a container can get its root: pivot_root, --no-pivot, and in a user namespace.
@@ -33,7 +33,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return run
 
 
-# ── the root and its folders ────────────────────────────────────────────────────────────────────────────
+# ── the root and its directories ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("target", ["/elsewhere", "../../outside", "/etc", "/"])
@@ -63,7 +63,7 @@ def test_proc_or_sys_is_a_symlink_under_a_bind_mount(attack: Attack, path: str) 
 
 @pytest.mark.parametrize("path", ["/proc", "/sys"])
 def test_proc_or_sys_is_a_file(attack: Attack, run: Run, path: str) -> None:
-    """CVE-2019-16884's cousin: a mount point that is no directory is refused."""
+    """CVE-2019-16884's cousin: a mount point that is not a directory is rejected."""
     (attack.rootfs / path[1:]).rmdir()
     (attack.rootfs / path[1:]).write_text("")
     result = run(attack)
@@ -119,7 +119,7 @@ def test_mount_over_the_root(attack: Attack, run: Run, destination: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "missing", "fifo", "slash"])
-def test_root_path_is_no_directory(attack: Attack, kind: str) -> None:
+def test_root_path_of_another_type(attack: Attack, kind: str) -> None:
     """root.path itself must be a directory, and not a link to one."""
     place = attack.bundle / "root2"
     if kind in ("symlink", "slash"):
@@ -297,7 +297,7 @@ def test_ptmx_is_the_hosts(attack: Attack, console: "Console", ptmx: str) -> Non
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "tmpfs"])
-def test_pts_is_no_devpts(attack: Attack, console: "Console", what: str) -> None:
+def test_pts_without_a_devpts(attack: Attack, console: "Console", what: str) -> None:
     """CVE-2025-52565: /dev/pts must be a devpts before its ptmx is opened."""
     attack.without_mount("/dev/pts", "/dev", "/dev/shm")
     if what == "link":
@@ -347,7 +347,7 @@ def test_readonly_path_is_a_link(attack: Attack, run: Run) -> None:
     assert "fine" == result.out.strip()
 
 
-def test_masked_folder_stays_masked_below_a_readonly_one(attack: Attack, run: Run) -> None:
+def test_masked_directory_stays_masked_below_a_readonly_one(attack: Attack, run: Run) -> None:
     """CVE-2019-16884's consequence: a read-only bind over a masked path must not uncover it."""
     (attack.rootfs / "data/secret").mkdir(parents=True)
     (attack.rootfs / "data/secret/file").write_text("secret")
@@ -427,34 +427,34 @@ def test_passwd_is_a_trap(attack: Attack, file: str) -> None:
     ],
 )
 def test_passwd_lines(attack: Attack, line: str, home: str) -> None:
-    """CVE-2016-3697, CVE-2024-40635, CVE-2022-4318: ids are numbers, in range; a bad line is no user."""
+    """CVE-2016-3697, CVE-2024-40635, CVE-2022-4318: ids are numbers, in range; a bad line names no user."""
     (attack.rootfs / "etc/passwd").write_text(f"{line}\n")
     attack.process["env"] = ["PATH=/bin"]
     attack.shell("echo $HOME")
     assert home == attack.run().out.strip()
 
 
-def test_tmpcopyup_of_a_poisoned_folder(attack: Attack) -> None:
-    """CVE-2018-15664's class: a copy of a folder of the image copies links as links, FIFOs as FIFOs, and ends."""
+def test_tmpcopyup_of_a_poisoned_directory(attack: Attack) -> None:
+    """CVE-2018-15664's class: a copy of a directory of the image copies links as links, FIFOs as FIFOs, and ends."""
     folder = attack.rootfs / "data"
     folder.mkdir()
     (folder / "link").symlink_to(attack.outside / "file")
-    (folder / "folder-link").symlink_to(attack.outside)
+    (folder / "directory-link").symlink_to(attack.outside)
     os.mkfifo(folder / "fifo")
     os.mknod(folder / "zero", stat.S_IFCHR | 0o600, os.makedev(1, 5))
     (folder / "sub").mkdir(mode=0o700)
     (folder / "sub/file").write_text("kept")
     attack.config["mounts"].append(mount("/data", "tmpfs", "tmpcopyup", "size=1m"))
-    attack.shell("cd /data; stat -c '%n %F' link folder-link fifo zero sub; cat sub/file")
+    attack.shell("cd /data; stat -c '%n %F' link directory-link fifo zero sub; cat sub/file")
     result = attack.run()
     assert (
-        "link symbolic link\nfolder-link symbolic link\nfifo fifo\nzero character special file\nsub directory\nkept"
+        "link symbolic link\ndirectory-link symbolic link\nfifo fifo\nzero character special file\nsub directory\nkept"
         == result.out
     )
 
 
-def test_tmpcopyup_of_a_deep_folder(attack: Attack) -> None:
-    """CVE-2026-47262's class: no folder of the image is deep enough to exhaust the stack."""
+def test_tmpcopyup_of_a_deep_directory(attack: Attack) -> None:
+    """CVE-2026-47262's class: no directory of the image is deep enough to exhaust the stack."""
     folder = attack.rootfs / "data"
     folder.mkdir()
     before = os.getcwd()
@@ -475,7 +475,7 @@ def test_tmpcopyup_of_a_deep_folder(attack: Attack) -> None:
 
 
 class Console:
-    """A listening socket, as engines have it for terminals."""
+    """A listening socket, like the engines' for terminals."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "console.sock"
@@ -505,7 +505,7 @@ class Console:
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator["Console"]:
-    """Somebody who takes terminals."""
+    """A process that receives terminals."""
     made = Console(tmp_path)
     yield made
     made.close()

@@ -1,6 +1,6 @@
 """State directories that were tampered with, crashed runtimes, full disks and empty descriptor tables.
 
-Whatever lies in the state directory, a command ends in time with a message, signals nobody who is not the
+Whatever lies in the state directory, a command ends in time with a message, signals no process that is not the
 container's process, and `delete --force` removes what is left.
 """
 
@@ -42,7 +42,7 @@ def ended(attack: Attack) -> None:
 
 
 def create_beside(attack: Attack, id: str) -> None:
-    """Another container from the same bundle; it holds nothing of ours open."""
+    """Another container from the same bundle; it holds nothing of the test's open."""
     quiet = subprocess.DEVNULL
     command = attack.command("create", "--bundle", attack.bundle, id)
     subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
@@ -221,7 +221,7 @@ def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None
 
 
 def is_locked(place: Path) -> bool:
-    """Whether somebody has locked a directory, which this looks at and does not try."""
+    """Whether a process has locked a directory. This does not try to lock it."""
     if not place.exists():
         return False
     locks = Path("/proc/locks").read_text().splitlines()
@@ -520,7 +520,7 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
 
 
 @pytest.mark.parametrize("whose", ["own", "bystander", "init"])
-def test_pid_is_somebody_elses(attack: Attack, bystander: "subprocess.Popen[bytes]", whose: str) -> None:
+def test_pid_of_another_process(attack: Attack, bystander: "subprocess.Popen[bytes]", whose: str) -> None:
     """A pid that now belongs to another process is not the container: reported stopped, never signalled."""
     place = created(attack)
     init = attack.pid()
@@ -560,8 +560,8 @@ def test_name_of_the_process_lies(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "device", "socket"])
-def test_record_is_no_file(attack: Attack, kind: str) -> None:
-    """A record.json that is no regular file is refused at once, not followed, not waited for."""
+def test_record_of_another_type(attack: Attack, kind: str) -> None:
+    """A record.json that is not a regular file is rejected at once, not followed, not waited for."""
     place = created(attack)
     record = place / "record.json"
     original = record.read_bytes()
@@ -648,7 +648,7 @@ def test_root_can_be_written_by_others(attack: Attack, mode: int) -> None:
     attack.root.chmod(0o700)
 
 
-def test_root_belongs_to_somebody_else(attack: Attack) -> None:
+def test_root_of_another_user(attack: Attack) -> None:
     """CVE-2024-25621: a state root that another user owns is theirs."""
     attack.root.mkdir(mode=0o700)
     os.chown(attack.root, 1234, 1234)
@@ -672,7 +672,7 @@ def test_root_is_a_link(attack: Attack, slash: str) -> None:
 
 
 def test_way_to_the_root_is_made(attack: Attack) -> None:
-    """Folders that are missing are made for root alone, through a link that is there, such as /var/run is one."""
+    """Directories that are missing are made for root alone, through a link that is there, such as /var/run is one."""
     (attack.folder / "real").mkdir()
     (attack.folder / "link").symlink_to("real")
     attack.root = attack.folder / "link/a/a/./b//state"
@@ -692,7 +692,7 @@ def test_way_to_the_root_is_a_dangling_link(attack: Attack) -> None:
     (attack.folder / "link").unlink()
 
 
-def test_container_directory_belongs_to_somebody_else(attack: Attack) -> None:
+def test_container_directory_of_another_user(attack: Attack) -> None:
     """CVE-2024-25621: a planted state with hooks is not run by root: the directory must be ours."""
     attack.root.mkdir(mode=0o700)
     place = attack.root / attack.id

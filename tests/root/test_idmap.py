@@ -27,7 +27,7 @@ SHIFTED = {"uidMappings": [mapping(0, 100000)], "gidMappings": [mapping(0, 20000
 
 @pytest.fixture
 def data(runtime):
-    """A folder of the host: `root` is root's, `user` belongs to 5:6. Its filesystem must be one that can be
+    """A directory of the host: `root` is root's, `user` belongs to 5:6. Its filesystem must be one that can be
     idmapped.
     """
     folder = runtime.folder / "data"
@@ -58,7 +58,7 @@ def test_ids_are_shifted_inside_and_not_outside(runtime, bundle, data):
     """The file's own ids are what the mapping calls the container's (MNT-09)."""
     add(bundle, "/plain", data, "bind")
     add(bundle, "/mapped", data, "bind", "idmap", **SHIFTED)
-    add(bundle, "/unasked", data, "bind", **SHIFTED)  # mappings do without the option
+    add(bundle, "/unasked", data, "bind", **SHIFTED)  # mappings don't need the option
 
     out = runtime.shell(owners("/plain/root", "/plain/user", "/mapped/root", "/mapped/user", "/unasked/user"))
 
@@ -67,7 +67,7 @@ def test_ids_are_shifted_inside_and_not_outside(runtime, bundle, data):
 
 
 def test_what_is_made_inside_is_shifted_back(runtime, bundle, data):
-    """A file of the container's user belongs on the host to whom the mapping says."""
+    """A file of the container's user belongs on the host to the mapped user."""
     add(bundle, "/mapped", data, "bind", "idmap", **SHIFTED)
     bundle.process["user"] = {"uid": 100005, "gid": 200006}
     out = runtime.shell(f"touch /mapped/new; {owners('/mapped/new')}; echo x > /mapped/user && echo written")
@@ -75,7 +75,7 @@ def test_what_is_made_inside_is_shifted_back(runtime, bundle, data):
     assert [(5, 6)] == outside(data / "new")
 
 
-def test_an_id_without_a_mapping_is_nobody(runtime, bundle, data):
+def test_an_id_without_a_mapping_is_the_overflow_id(runtime, bundle, data):
     """And can't make a file there: the filesystem could not record its owner."""
     add(bundle, "/mapped", data, "bind", "idmap", uidMappings=[mapping(0, 7, 1)], gidMappings=[mapping(0, 7, 1)])
     out = runtime.shell(f"{owners('/mapped/root', '/mapped/user')}; touch /mapped/new 2>&1; true")
@@ -104,7 +104,7 @@ def test_other_mappings_than_the_user_namespaces(runtime, bundle, data):
 
 
 def test_the_mapping_of_a_joined_user_namespace(runtime, bundle, data, tmp_path):
-    """It is taken from the namespace itself: nobody has told us of it."""
+    """It is read from the namespace itself, because the config does not have it."""
     other = Bundle(tmp_path / "other").in_user_namespace(host=300000).program("sleep", 100)
     others = Runtime(runtime.executable, runtime.folder, other, runtime.host)
     others.id = f"{runtime.id}-other"
@@ -144,7 +144,7 @@ def test_with_the_other_options(runtime, bundle, data):
 
 
 def test_a_new_tmpfs(runtime, bundle):
-    """Where the kernel has it, for a filesystem that the container makes; `idmap` is no word to the filesystem."""
+    """Where the kernel has it, for a filesystem that the container makes; `idmap` is not passed to the filesystem."""
     bundle.mount("/m", "tmpfs", "idmap", "size=64k", "ro", "uid=5", "gid=6")
     bundle.config["mounts"][-1] |= SHIFTED
     if KERNEL >= TMPFS_SINCE:
@@ -162,7 +162,7 @@ def test_a_new_tmpfs(runtime, bundle):
 @pytest.mark.may_skip("before Linux 6.3 a tmpfs can't be idmapped")
 @pytest.mark.skipif(KERNEL < TMPFS_SINCE, reason="a tmpfs can't be idmapped")
 def test_a_tmpfs_with_a_copy(runtime, bundle):
-    """What is copied into it has the ids that it had, through the mapping."""
+    """Copied files keep their ids, through the mapping."""
     (bundle.rootfs / "there").mkdir()
     (bundle.rootfs / "there/file").touch()
     os.chown(bundle.rootfs / "there/file", 5, 6)

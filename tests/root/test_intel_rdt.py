@@ -1,6 +1,6 @@
 """linux.intelRdt: resource groups in the resctrl file system.
 
-No machine of ours has the hardware. What the kernel would do, tests/support/resctrl.py does, where FUSE can be used;
+No test machine has the hardware. tests/support/resctrl.py does what the kernel would do, where FUSE can be used;
 what needs no more than files that are there already, is tested on a tmpfs.
 """
 
@@ -33,7 +33,7 @@ def in_disguise(runtime, mountpoint):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The model, mounted: once, and before anybody looks at what processes and mounts there are."""
+    """The model, mounted: once, and before a test lists processes and mounts."""
     made = model.Resctrl(tmp_path_factory.mktemp("rdt"))
     yield made
     made.close()
@@ -154,7 +154,7 @@ def test_a_schema_that_the_group_has(runtime, bundle, files, rdt):
     ],
 )  # fmt: skip
 def test_a_schema_that_the_group_has_not(runtime, bundle, files, rdt, message):
-    """An error, and nobody has changed it (RDT-09)."""
+    """An error, and the group is unchanged (RDT-09)."""
     before = (files / "gold/schemata").read_text()
     bundle.linux["intelRdt"] = {"closID": "gold", **rdt}
     assert f"/linux/intelRdt/{message}" in runtime.create_fails()
@@ -162,7 +162,7 @@ def test_a_schema_that_the_group_has_not(runtime, bundle, files, rdt, message):
 
 
 def test_a_group_that_is_missing(runtime, bundle, files):
-    """Without a schema nobody could make it (RDT-10)."""
+    """Without a schema it can't be made (RDT-10)."""
     bundle.linux["intelRdt"] = {"closID": "silver"}
     message = runtime.create_fails()
     assert f"/linux/intelRdt/closID: cannot use resource group silver: there is no {files}/silver" in message

@@ -42,7 +42,7 @@ def test_a_namespace_is_new_or_the_kernel_has_none(runtime, bundle, kind, joined
 @pytest.mark.may_skip("no controller, or no NUMA")
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: "{}.{}".format(*feature.since))
 def test_what_a_newer_kernel_brings(runtime, bundle, feature):
-    """An older one's refusal is told with the place in the config and its reason, and nothing is left."""
+    """An older kernel's error has the place in the config and the reason, and nothing is left."""
     if reason := feature.missing():
         pytest.skip(reason)
     feature.ask(bundle)

@@ -105,7 +105,7 @@ def files(bundle):
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 @pytest.mark.parametrize("user", [0, 1000])
 def test_apparmor_profile(runtime, bundle, profile, files, no_new_privileges, user):
-    """The program runs confined, whoever it is and whatever else restricts it."""
+    """The program runs confined, with any user and other restrictions."""
     bundle.process["apparmorProfile"] = profile
     bundle.process["noNewPrivileges"] = no_new_privileges
     bundle.process["user"]["uid"] = user
@@ -115,7 +115,7 @@ def test_apparmor_profile(runtime, bundle, profile, files, no_new_privileges, us
 
 @with_apparmor
 def test_apparmor_profile_in_a_user_namespace(runtime, bundle, profile, files):
-    """The profile is the host's, whoever container root is there."""
+    """The profile is the host's, whatever id container root has there."""
     bundle.in_user_namespace()
     bundle.process["apparmorProfile"] = profile
     assert CONFINED.format(profile) == runtime.shell(SHOW)
@@ -213,7 +213,7 @@ def confined(runtime):
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_apparmor_confines_the_runtime_itself(runtime, bundle, profile, confined, files, user_namespace):
-    """The files of a procfs that is mounted nowhere are /sys/net/… and the like to AppArmor: a rule for sysfs forbids
+    """The files of a procfs that is mounted nowhere look like /sys/net/… to AppArmor: a rule for sysfs forbids
     them.
     """
     if user_namespace:
@@ -261,7 +261,7 @@ def test_selinux_label(runtime, bundle, enforcing, no_new_privileges, user):
 
 @with_selinux
 def test_selinux_label_in_a_user_namespace(runtime, bundle, enforcing):
-    """The label is the host's, whoever container root is there."""
+    """The label is the host's, whatever id container root has there."""
     bundle.in_user_namespace()
     bundle.process["selinuxLabel"] = LABEL
     assert LABEL == runtime.shell("cat /proc/self/attr/current").rstrip("\0\n")
@@ -354,6 +354,6 @@ def test_mount_label_of_devices_that_the_policy_does_not_know(runtime, bundle, e
 
 @with_selinux
 def test_categories_in_another_order(runtime, bundle, enforcing):
-    """The kernel writes them in its own: that is no other label."""
+    """The kernel writes them in its own way: it is still the same label."""
     bundle.process["selinuxLabel"] = "system_u:system_r:container_t:s0:c2,c1"
     assert LABEL == runtime.shell("cat /proc/self/attr/current").rstrip("\0\n")

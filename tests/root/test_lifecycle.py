@@ -59,14 +59,14 @@ def test_relative_bundle(runtime, bundle):
     assert str(bundle.folder) == runtime.state()["bundle"]
 
 
-def test_current_folder_is_the_bundle(runtime, bundle):
+def test_current_directory_is_the_bundle(runtime, bundle):
     """Without --bundle."""
     runtime.detached("create", runtime.id, cwd=bundle.folder)
     assert str(bundle.folder) == runtime.state()["bundle"]
 
 
 def test_config_is_read_once(runtime, bundle):
-    """What is changed in config.json after create does not matter (LIFE-02)."""
+    """Changes of config.json after create have no effect (LIFE-02)."""
     bundle.program("echo", "first").hook("poststop", f"echo first >> {runtime.folder}/log")
     runtime.create()
     bundle.program("echo", "second").hook("poststop", f"echo second >> {runtime.folder}/log").write()
@@ -120,7 +120,7 @@ def test_forced_delete_of_a_running_container(runtime, bundle):
 
 
 def test_paused(runtime, bundle):
-    """A frozen cgroup is the status paused; delete --force works all the same."""
+    """A frozen cgroup is the status paused; delete --force still works."""
     bundle.program("sleep", 100)
     runtime.create()
     runtime.start()
@@ -375,7 +375,7 @@ def test_exit_status_of_a_killed_init(runtime, bundle, number):
 @pytest.mark.parametrize("own_pids", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_created_container_is_asked_to_end(runtime, bundle, number, own_pids):
-    """It does, though the first process of a pid namespace need not: nobody else is there to heed the signal. Others it
+    """It does, though the first process of a pid namespace need not: no other process handles the signal. Others it
     ignores; once started the program decides.
     """
     if not own_pids:
@@ -481,7 +481,7 @@ def test_program_disappears_before_start(runtime, bundle):
     ],
     ids=["text", "empty", "no interpreter", "other machine", "unknown machine"],
 )
-def test_program_is_no_program(runtime, bundle, content, hint):
+def test_program_in_an_unknown_format(runtime, bundle, content, hint):
     """The kernel's own word, at start, with what is wrong with the file."""
     (bundle.rootfs / "prog").write_bytes(content)
     (bundle.rootfs / "prog").chmod(0o755)

@@ -12,7 +12,7 @@ from tests.support.rootless import Plain
 pytestmark = pytest.mark.root
 
 APPENDS_LAYERS = KERNEL >= (6, 8)
-LONG = "long" * 50  # a folder's name
+LONG = "long" * 50  # a directory's name
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def plain(pyoci, tmp_path, bundle, host_clean):
 
 
 def folders(folder, *names):
-    """Folders, each with a file of its own name, as long as that is a plain one."""
+    """Directories, each with a file of its own name, as long as that is a plain one."""
     made = []
     for n, name in enumerate(names):
         path = folder / name
@@ -42,7 +42,7 @@ def layers_of(points, destination):
 
 
 def upper(folder):
-    """An upper and a work folder with long paths, as options of an overlay."""
+    """An upper and a work directory with long paths, as options of an overlay."""
     made = []
     for name in ("upper", "work"):
         path = folder / LONG / name
@@ -52,7 +52,7 @@ def upper(folder):
 
 
 def test_an_overlay_of_many_layers(runtime, bundle):
-    """Each layer goes to the kernel by itself where it takes them so, else all of them at once."""
+    """Each layer goes to the kernel by itself if it accepts that, else all of them at once."""
     layers = folders(runtime.folder, *(f"layer-{n}" for n in range(30)))
     bundle.mount("/m", "overlay", "nosuid", f"lowerdir={':'.join(layers)}")
     points, out = mounted(runtime, "ls /m")
@@ -78,7 +78,7 @@ def test_more_layers_than_mount_2_takes(runtime, bundle):
 
 @pytest.mark.parametrize("how", [(), ("--no-pivot",)], ids=["pivot", "no pivot"])
 def test_an_overlay_with_a_long_path(runtime, bundle, how):
-    """A layer, an upper and a work folder of more than 255 bytes each. Of the way there nothing is left."""
+    """A layer, an upper and a work directory of more than 255 bytes each. Of the way there nothing is left."""
     lower = folders(runtime.folder, f"lower/{LONG}")
     bundle.mount("/m", "overlay", f"lowerdir={lower[0]}", *upper(runtime.folder), "noatime")
     points, out = mounted(runtime, "ls /m; touch /m/new; ls /; mkdir /m/x && stat -c %a /", *how)

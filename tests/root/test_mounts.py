@@ -95,7 +95,7 @@ def test_options_of_the_superblock(runtime, bundle, options, there):
 
 
 def test_an_unknown_option_among_several_in_one(runtime, bundle):
-    """It is told apart from the others, with the pointer of the string in which it stands."""
+    """The error has the pointer of the string that has it."""
     bundle.mount("/m", "tmpfs", "nosuid", "size=64k,bogus=1")
     where = f"/mounts/{len(bundle.config['mounts']) - 1}/options/1"
     failed = runtime.create_fails()
@@ -103,7 +103,7 @@ def test_an_unknown_option_among_several_in_one(runtime, bundle):
     assert "'bogus'" in failed
 
 
-def test_an_overlay_of_folders_with_commas(runtime, bundle):
+def test_an_overlay_of_directories_with_commas(runtime, bundle):
     """A backslash before a comma makes it the name's own, as for mount(2)."""
     lower, others = runtime.folder / "a,b", ("upper", "work")
     lower.mkdir()
@@ -126,7 +126,7 @@ def test_superblock_options_of_a_bind(runtime, bundle):
 
 @pytest.fixture
 def tree(runtime):
-    """A folder of the host with a tmpfs mounted below, both shared mounts. They are gone afterwards."""
+    """A directory of the host with a tmpfs mounted below, both shared mounts. They are gone afterwards."""
     top = runtime.folder / "tree"
     top.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "top", top], check=True)
@@ -376,7 +376,7 @@ def test_copy_symlink_where_something_else_is(runtime, bundle, options, reason):
 
 
 @pytest.mark.parametrize("destination", ["/proc", "/sys"])
-def test_copy_symlink_is_no_way_to_another_proc(runtime, bundle, destination):
+def test_copy_symlink_does_not_lead_to_another_proc(runtime, bundle, destination):
     """The container's masks and the runtime's own writes would go where a link leads."""
     source = runtime.folder / "source"
     source.symlink_to("/tmp")
@@ -400,7 +400,7 @@ def test_many(runtime, bundle):
 
 
 def test_mode_of_a_tmpfs(runtime, bundle):
-    """A tmpfs takes the mode of the folder it covers, unless the config says which."""
+    """A tmpfs takes the mode of the directory it covers, unless the config says which."""
     (bundle.rootfs / "there").mkdir()
     (bundle.rootfs / "there").chmod(0o1711)
     bundle.mount("/there", "tmpfs").mount("/given", "tmpfs", "mode=700").mount("/missing", "tmpfs")
@@ -600,7 +600,7 @@ def test_no_pivot(runtime, bundle):
 
 @pytest.mark.parametrize("readonly", [True, False])
 def test_readonly_root(runtime, bundle, readonly):
-    """root.readonly makes `/` read-only, and not the mounts on it; missing mount points are made all the same."""
+    """root.readonly makes `/` read-only, and not the mounts on it; missing mount points are still made."""
     bundle.config["root"]["readonly"] = readonly
     bundle.mount("/made/for/it", "tmpfs")
     points, out = mounted(runtime, "touch /x 2>/dev/null && echo root; touch /made/for/it/x && echo mount")
@@ -616,7 +616,7 @@ def test_root_is_an_absolute_path(runtime, bundle):
 
 
 def test_mounts_below_the_root(runtime, bundle):
-    """What is mounted on the host below the root filesystem is there in the container."""
+    """The host's mounts below the root filesystem are in the container."""
     (bundle.rootfs / "below").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "below", bundle.rootfs / "below"], check=True)
     try:
@@ -657,7 +657,7 @@ def test_no_links_without_proc(runtime, bundle):
 
 @pytest.mark.parametrize("userns", [False, True])
 def test_listed_devices(runtime, bundle, userns):
-    """All types, anywhere, with mode and owner whatever the umask; a second entry of one device is no error.
+    """All types, anywhere, with mode and owner whatever the umask; a second entry of one device is accepted.
 
     In a user namespace too, where owners are those of the container (DEV-07).
     """
@@ -734,7 +734,7 @@ def test_a_device_of_the_config_replaces_a_default(runtime, bundle):
 
 
 def test_masked_paths(runtime, bundle):
-    """A folder is empty, a file is /dev/null, a missing path is no error; all of it read-only."""
+    """A directory is empty, a file is /dev/null, a missing path is skipped; all of it read-only."""
     (bundle.rootfs / "secret").mkdir()
     (bundle.rootfs / "secret/file").write_text("x")
     (bundle.rootfs / "other").mkdir()
@@ -750,7 +750,7 @@ def test_masked_paths(runtime, bundle):
 
 
 def test_readonly_paths(runtime, bundle):
-    """A path and what is mounted below it; a missing path is no error."""
+    """A path and what is mounted below it; a missing path is skipped."""
     bundle.mount("/data", "tmpfs").mount("/data/below", "tmpfs")
     (bundle.rootfs / "file").write_text("x")
     bundle.linux["readonlyPaths"] = ["/data", "/file", "/no/such", "/proc/sys"]
@@ -794,7 +794,7 @@ def test_cgroup_mount(runtime, bundle):
 @pytest.mark.parametrize("namespace", [False, True])
 @pytest.mark.parametrize("options", [["ro", "bogus"], ["none", "name=systemd"]], ids=",".join)
 def test_cgroup_mount_with_an_option_that_cgroup2_has_not(runtime, bundle, namespace, options):
-    """Such as one of cgroup v1: nobody who asks for it gets something else instead."""
+    """Such as one of cgroup v1: it is an error, not replaced by another type."""
     if not namespace:
         bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
     bundle.without_mount("/sys/fs/cgroup").mount("/sys/fs/cgroup", "cgroup", *options, source="cgroup")

@@ -34,7 +34,7 @@ def inside(runtime, *options):
     "kinds", [["mount"], list(LINKS), *[["mount", kind] for kind in LINKS if kind != "mount"]], ids=str
 )
 def test_new_namespaces(runtime, bundle, kinds):
-    """What is listed is new, what is not is the runtime's (NS-02, NS-05)."""
+    """Listed namespaces are new, the others are the runtime's (NS-02, NS-05)."""
     bundle.linux["namespaces"] = [{"type": kind} for kind in kinds]
     if "user" in kinds:
         bundle.in_user_namespace()
@@ -42,7 +42,7 @@ def test_new_namespaces(runtime, bundle, kinds):
         del bundle.config["hostname"]
     if not {"network", "pid"} <= set(kinds):
         bundle.without_mount("/sys", "/sys/fs/cgroup")
-    if "user" in kinds and "pid" not in kinds:  # the kernel lets nobody mount a procfs of others' processes
+    if "user" in kinds and "pid" not in kinds:  # the kernel forbids mounting a procfs of other processes
         bundle.without_mount("/proc").mount("/proc", "none", "rbind", source="/proc")
     if kinds in (["mount", "user"],):
         bundle.without_mount("/dev/pts", "/dev/shm")
@@ -83,7 +83,7 @@ def test_joined_in_any_order(runtime, bundle, other, order):
         assert found[kind] not in (theirs[kind], host[kind])
 
 
-def test_an_empty_path_is_none(runtime, bundle):
+def test_an_empty_path_counts_as_missing(runtime, bundle):
     """The namespace is new, as without a path."""
     for entry in bundle.linux["namespaces"]:
         entry["path"] = ""
@@ -333,7 +333,7 @@ def test_sysctl_of_no_namespace(runtime, bundle, key):
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "pid"])
 @pytest.mark.parametrize("user", ["new", "joined"])
 def test_joined_beside_a_user_namespace(runtime, bundle, request, kind, user):
-    """It belongs to the runtime's user namespace: with the rights of the other one nobody could join it (NS-07)."""
+    """It belongs to the runtime's user namespace: with the rights of the other one, joining it would fail (NS-07)."""
     other = request.getfixturevalue("other") if user == "joined" else 0
     options = {"network": "--net", "pid": "--pid"}
     holder = subprocess.Popen(

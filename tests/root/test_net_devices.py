@@ -75,7 +75,7 @@ class Net:
             self.ip(f"link set {name} up")
 
     def facts(self, name):
-        """What has to be as before when nothing happened to a device, or when it was undone."""
+        """The properties of a device that must be the same if it did not move, or was moved back."""
         link = self.links()[name]
         keep = ("ifindex", "mtu", "address", "txqlen", "ifalias", "master", "group")
         up = "UP" in link["flags"]
@@ -252,7 +252,7 @@ def test_behind_a_process_in_between(runtime, bundle, host, tmp_path):
 
 
 def test_delete_leaves_the_device_to_the_kernel(runtime, bundle, host, joined):
-    """Nobody moves it back: in a namespace that outlives the container it stays (NET-07)."""
+    """It is not moved back: in a namespace that outlives the container it stays (NET-07)."""
     host.device("dev0", "10.0.0.1/24")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
     assert "10.0.0.1" in runtime.shell("ip addr show eth0")
@@ -464,7 +464,7 @@ def test_a_device_that_a_hook_has_renamed_is_found(runtime, bundle, host):
     assert before == host.facts("dev0")
 
 
-def test_a_device_that_cannot_come_back_is_told_of(runtime, bundle, host):
+def test_a_device_that_cannot_come_back_is_reported(runtime, bundle, host):
     """The error of create stays the error; it also names the device and the kernel's reason."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}

@@ -178,7 +178,7 @@ def test_listener_is_ignored_without_notify(runtime, bundle):
 
 
 def test_path_is_needed(runtime, bundle):
-    """NOTIFY without anybody to notify."""
+    """NOTIFY without an agent."""
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_NOTIFY"}
     assert '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath"' in runtime.create_fails()
 
@@ -243,7 +243,7 @@ def test_exec_is_refused_by_the_agent(runtime, bundle, agent):
     assert 'exec: "/bin/true": permission denied' in result.err
 
 
-# --- nothing that the process does under the filter may wait for somebody who is not there
+# --- nothing that the process does under the filter may wait for a missing agent
 
 
 @pytest.mark.parametrize("kind", SETS)
@@ -470,7 +470,7 @@ NOBODY = {
 
 
 @pytest.mark.parametrize("nobody", NOBODY, ids=lambda nobody: nobody.__name__)
-def test_nobody_listens(runtime, bundle, nobody):
+def test_agent_is_missing(runtime, bundle, nobody):
     """start fails at once, nothing has run under the filter, the container is destroyed."""
     path = runtime.folder / "agent"
     bundle.hook("startContainer", "touch /ran").hook("poststart", f"touch {bundle.rootfs}/ran")
@@ -487,8 +487,8 @@ def test_nobody_listens(runtime, bundle, nobody):
 
 
 @pytest.mark.parametrize("options", [[], ["--detach"]])
-def test_nobody_listens_to_run(runtime, bundle, options):
-    """Nor is anything left by run, whose child the process is."""
+def test_agent_of_run_is_missing(runtime, bundle, options):
+    """`run`, whose child the process is, leaves nothing either."""
     notify(bundle, "/nowhere", *MKDIR).shell("touch /ran")
     message = runtime.create_fails(*options, verb="run")
     assert f"{WHERE}: cannot connect to seccomp agent /nowhere: no such file or directory" == message
@@ -686,7 +686,7 @@ def test_process_is_killed_meanwhile(runtime, bundle):
 
 
 def test_its_parent_hears_of_its_end(runtime, bundle):
-    """The library kills a process which is not its own, and goes on living: the parent is told nevertheless."""
+    """The library kills a process which is not its own, and goes on living: the parent still gets a report."""
     notify(bundle, "/nowhere", *MKDIR).program("sleep", 100).write()
     script = (
         "import ctypes, os, subprocess, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); "

@@ -288,7 +288,7 @@ def test_io_priority(runtime, bundle, name, number, priority, user_namespace):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_memory_policy(runtime, bundle, policy, expected):
-    """Each mode and flag, for the program and whom it starts."""
+    """Each mode and flag, for the program and its children."""
     bundle.linux["memoryPolicy"] = policy
     assert has_memory_policy(started(runtime, bundle), expected)
 

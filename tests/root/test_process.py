@@ -148,7 +148,7 @@ def test_ambient(runtime, bundle):
 
 
 def test_inheritable_without_bounding(runtime):
-    """What the kernel would refuse is left out, and is no error (PROC-21)."""
+    """Capabilities that the kernel would refuse are left out without an error (PROC-21)."""
     found = capabilities(runtime, bounding=["CAP_CHOWN"], permitted=["CAP_KILL"], inheritable=["CAP_CHOWN", "CAP_KILL"])
     assert {"CapInh": 1, "CapPrm": 1, "CapEff": 1, "CapBnd": 1, "CapAmb": 0} == found
 
@@ -305,7 +305,7 @@ def test_personality(runtime, bundle):
     assert f"{os.uname().machine}\n" == runtime.shell("uname -m")
 
 
-# --- program, environment, folder
+# --- program, environment, directory
 
 
 def test_environment(runtime, bundle):
@@ -383,7 +383,7 @@ def test_working_directory_is_made(runtime, bundle):
 
 
 def test_working_directory_of_a_user(runtime, bundle):
-    """A folder that only the container's user may enter."""
+    """A directory that only the container's user may enter."""
     (bundle.rootfs / "mine").mkdir(mode=0o700)
     os.chown(bundle.rootfs / "mine", 1000, 1000)
     bundle.process["cwd"] = "/mine"
@@ -393,7 +393,7 @@ def test_working_directory_of_a_user(runtime, bundle):
 
 
 def test_working_directory_that_the_user_may_not_enter(runtime, bundle):
-    """/root of a container whose user is another: the program begins there, as with the peers."""
+    """/root of a container whose user is another: the program begins there, as with runc and crun."""
     (bundle.rootfs / "root").mkdir(exist_ok=True)
     (bundle.rootfs / "root").chmod(0o700)
     bundle.process["cwd"] = "/root"
@@ -431,7 +431,7 @@ def test_working_directory_on_a_mount(runtime, bundle):
 
 
 def descriptors(runtime, *options, **more):
-    """Numbers of what the program has open, without the one that ls reads the folder by."""
+    """Numbers of what the program has open, without the one that ls reads the directory by."""
     runtime.bundle.shell("exec ls -1 /proc/self/fd")
     result = runtime.run(*options, **more)
     assert 0 == result.status, result
@@ -487,7 +487,7 @@ def test_preserved_descriptors(runtime):
 
 
 def test_preserved_descriptors_with_holes(runtime):
-    """A number that the caller has not opened is no descriptor of the runtime's."""
+    """A number that the caller has not opened is not a descriptor of the runtime."""
     script = "for n in 3 4 5 6 7; do echo $n $(readlink /proc/self/fd/$n); done"
     done = run_with_descriptors(runtime, script, [5], "--preserve-fds", 4)
     found = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
@@ -546,7 +546,7 @@ def test_listen_descriptors(runtime):
 
 
 def test_listen_descriptors_without_a_program(runtime, bundle):
-    """A config without `process` has nobody to tell of them: the container is created."""
+    """A config without `process` has no user for them: the container is created."""
     del bundle.config["process"]
     bundle.write()
     command = runtime.command("create", "--bundle", bundle.folder, runtime.id)

@@ -217,7 +217,9 @@ def test_terminal(plain, tmp_path):
 
 
 def test_binds(plain, tmp_path):
-    """Sources are the user's to bind: a folder, a file whose mount point is missing, a link; their attributes hold."""
+    """Sources are the user's to bind: a directory, a file whose mount point is missing, a link; their attributes
+    hold.
+    """
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_text("content")
@@ -293,7 +295,7 @@ def test_delegated_cgroup(plain, cgroup):
 
 
 def test_controller_that_was_not_delegated(plain, cgroup):
-    """The cgroup is there, the controller is not: the limit can't be had, as for root; nothing is left."""
+    """The cgroup exists without the controller: the limit is an error, as for root, and nothing is left."""
     plain.cgroup = str(cgroup / "session")
     os.chown(cgroup / "cgroup.subtree_control", 0, 0)
     plain.bundle.linux["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 2 << 20}]
@@ -372,8 +374,8 @@ def test_remount_of_what_is_locked(engine, host_mount):
     assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= mounts["/one"].options
 
 
-def test_attribute_that_can_not_be_had(engine, host_mount):
-    """What asks for one that is locked gets an error, as the kernel has it, not a mount that is another."""
+def test_locked_attribute_is_an_error(engine, host_mount):
+    """A mount that needs a locked attribute gets the kernel's error, not other attributes."""
     engine.bundle.mount("/one", "bind", "bind", "exec", source=host_mount)
     message = engine.create_fails()
     assert f"cannot use mount source {host_mount}: operation not permitted" in message
@@ -381,7 +383,7 @@ def test_attribute_that_can_not_be_had(engine, host_mount):
 
 
 def test_user_namespace_in_an_engines(engine):
-    """Podman's --userns: mappings are relative to the engine's, and nobody has to write them but the runtime."""
+    """Podman's --userns: mappings are relative to the engine's, and only the runtime writes them."""
     if engine.denies_setgroups:
         maps = [{"containerID": 0, "hostID": 0, "size": 1}]
     else:
@@ -516,7 +518,7 @@ def test_whether_the_runtime_owns_its_pid_namespace(pids, owns):
 
 
 def test_notify_socket_of_a_plain_user(plain):
-    """The container's first process clones the folder of its socket by itself, and only that one."""
+    """The container's first process clones the directory of its socket by itself, and only that one."""
     plain.bundle.shell("ls -a /run/notify; echo $NOTIFY_SOCKET").write()
     command = plain.as_user(
         plain.executable, "run", "-b", plain.bundle.folder, plain.id, environment=["NOTIFY_SOCKET=@none"]

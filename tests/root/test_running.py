@@ -108,7 +108,7 @@ def test_ps_lists_every_process(runtime, bundle):
 
 
 def test_ps_of_a_container_that_has_stopped(runtime, bundle):
-    """No process, which is no error; but what is left where no pid namespace has ended with the first one."""
+    """It lists no process, without an error; or those left if no pid namespace has ended with init."""
     running(runtime, bundle, "sleep 100")
     runtime("kill", runtime.id, "KILL")
     runtime.wait("stopped")
@@ -131,7 +131,7 @@ def left_alone(runtime, bundle):
 
 def test_kill_of_what_a_container_has_left(runtime, bundle):
     """SIGKILL is for all of it, whether or not the first process is there; no other signal is, and a second one finds
-    nobody.
+    no process.
     """
     left_alone(runtime, bundle)
 
@@ -290,7 +290,7 @@ def test_update_names_what_the_user_asked_for(runtime, bundle, words, where):
 
 @needs("memory", "pids")
 def test_an_update_that_is_refused_half_way_is_taken_back(runtime, bundle):
-    """The limits are what they were, and the message names the one that can't be had."""
+    """The limits are restored, and the message names the one that failed."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
     running(runtime, bundle)
     wrong = {"memory": {"limit": 128 * MIB}, "pids": {"limit": 30}, "unified": {"memory.high": "lots"}}
@@ -326,7 +326,7 @@ def test_update_checks_usage_if_asked(runtime, bundle):
         ("[]", "/: expected an object, found an empty array"),
     ],
 )
-def test_update_by_what_is_no_object(runtime, bundle, document, message):
+def test_update_by_an_invalid_document(runtime, bundle, document, message):
     """The text has no file that could be named, and no member."""
     running(runtime, bundle)
     result = runtime("update", "--resources", "-", runtime.id, stdin=None, input=document.encode())
@@ -366,7 +366,7 @@ def test_update_of_a_stopped_container(runtime, bundle):
 
 # --- events
 
-UNTIL_GO = "while [ ! -e /go ]; do sleep 0.01; done"  # somebody else says when the container goes on
+UNTIL_GO = "while [ ! -e /go ]; do sleep 0.01; done"  # another process decides when the container goes on
 
 
 def watch(runtime, interval):
@@ -395,7 +395,7 @@ def test_statistics_once(runtime, bundle):
 
 @needs("memory", "pids")
 def test_statistics_of_limits(runtime, bundle):
-    """What is used, and of how much."""
+    """Use and limit."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
     running(runtime, bundle)
 
@@ -453,7 +453,7 @@ def test_interval_is_longer_than_the_kernel_counts(runtime, bundle, interval):
 
 
 @pytest.mark.parametrize("interval", ["x", "-1s", "5y", "0s", "1s1"])
-def test_intervals_that_are_none(runtime, bundle, interval):
+def test_invalid_intervals_are_rejected(runtime, bundle, interval):
     """A duration as Go writes it."""
     running(runtime, bundle)
     assert f"cannot use `{interval}` for --interval: expected a duration such as 5s or 500ms" == runtime.fails(

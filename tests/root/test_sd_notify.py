@@ -1,4 +1,4 @@
-"""sd_notify(3): a container tells the service manager of whoever runs it that it is ready."""
+"""sd_notify(3): a container reports to the service manager of its caller that it is ready."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ def notifier():
 
 
 class Manager:
-    """A service manager's socket, and all it has heard; of a message with descriptors it closes them."""
+    """A service manager's socket, and all messages it has received; it closes descriptors of a message."""
 
     def __init__(self, path):
         self.address = "\0" + path[1:] if isinstance(path, str) else str(path)  # an abstract name begins with @
@@ -103,7 +103,7 @@ def test_start_does_not_return_before(runtime, says, manager):
 
 
 def test_container_in_a_user_namespace(runtime, bundle, says, manager):
-    """Whoever its user is, it may write to the socket, and to nothing else there."""
+    """With any user, it may write to the socket, and to nothing else there."""
     bundle.in_user_namespace()
     bundle.process["user"] = {"uid": 7, "gid": 7}
     says("READY=1", env=environment(manager))
@@ -146,7 +146,7 @@ UNREACHABLE = {
 @pytest.mark.parametrize("way", ["start", "run --detach", "run"])
 @pytest.mark.parametrize("kind", UNREACHABLE)
 def test_dead_service_manager(runtime, says, bundle, kind, way):
-    """A service manager that is not there is a warning: the program runs all the same, and `start` does not wait."""
+    """A service manager that is not there is a warning: the program still runs, and `start` does not wait."""
     upstream, reason = UNREACHABLE[kind]
     env = {**os.environ, "NOTIFY_SOCKET": upstream}
     bundle.shell("exit 7" if way == "run" else "exec sleep 100")
@@ -183,7 +183,7 @@ def test_abstract_socket(runtime, says, length):
 
 
 def test_socket_with_a_long_path(runtime, says, tmp_path):
-    """A path may be longer than a socket address: in its folders, in its own name, or both."""
+    """A path may be longer than a socket address: in its directories, in its own name, or both."""
     folder = tmp_path / ("d" * 120)
     folder.mkdir()
     path = folder / ("n" * 120)
@@ -228,7 +228,7 @@ def stuck(tmp_path):
 
 @pytest.mark.parametrize("way", ["start", "run --detach"])
 def test_full_queue(runtime, says, bundle, stuck, way):
-    """`start` has patience with a service manager that takes nothing, but not without an end; then it warns."""
+    """`start` waits for a service manager that reads nothing until a timeout, and then warns."""
     says("READY=1", env=environment(stuck))
     words = ["start", runtime.id]
     if way != "start":
@@ -288,7 +288,7 @@ def test_signal_ends_a_start_that_waits_for_the_queue(runtime, says, stuck):
 
 
 def test_start_without_a_service_manager(runtime, says, manager):
-    """Who starts it and has nobody to tell does not wait."""
+    """A caller without a service manager does not wait."""
     says("READY=1", env=environment(manager))
     runtime.start()
     runtime.wait("stopped")  # there is no socket for it

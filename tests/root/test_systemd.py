@@ -334,7 +334,7 @@ def test_update_sets_properties_and_files(runtime, bundle):
 
 @needs("memory")
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_update_as_the_kubelet_has_it(runtime, bundle, value):
+def test_update_as_the_kubelet_sends_it(runtime, bundle, value):
     """A resize in place carries memory.oom.group, for which a running scope has no property: the file has it."""
     running(runtime, bundle)
     before = show(scope(runtime))
@@ -508,7 +508,7 @@ def test_annotations_do_not_reach_other_units(runtime, bundle):
         ("system.slice:docker:../x", "docker-../x.scope is not the name of a unit"),
     ],
 )
-def test_paths_that_are_none(runtime, bundle, path, why):
+def test_invalid_paths_are_rejected(runtime, bundle, path, why):
     bundle.linux["cgroupsPath"] = path
 
     assert f"/linux/cgroupsPath: cannot use cgroup path {path!r}: {why}" == runtime.create_fails()
@@ -522,7 +522,7 @@ def test_paths_that_are_none(runtime, bundle, path, why):
         ("CollectMode", "'x'", "cannot start unit UNIT: Invalid CollectMode setting: x"),
     ],
 )
-def test_properties_that_are_none(runtime, bundle, name, text, why):
+def test_invalid_properties_are_rejected(runtime, bundle, name, text, why):
     """The annotation is named."""
     bundle.config["annotations"] = {f"org.systemd.property.{name}": text}
 
@@ -531,7 +531,7 @@ def test_properties_that_are_none(runtime, bundle, name, text, why):
     assert f"/annotations/org.systemd.property.{name}: {why.replace('UNIT', scope(runtime))}" == message
 
 
-def test_an_annotation_moves_nobody_into_the_container(runtime, bundle):
+def test_an_annotation_moves_no_process_into_the_container(runtime, bundle):
     """Where a create that fails would kill them."""
     other = subprocess.Popen(["sleep", "100"])
     before = Path(f"/proc/{other.pid}/cgroup").read_text()
@@ -563,7 +563,7 @@ def test_a_failed_unit_of_the_name_is_forgotten(runtime, bundle):
 
 
 def test_a_unit_that_is_in_use_is_left_alone(runtime, bundle):
-    """It is somebody else's: nothing of it is stopped or removed."""
+    """It belongs to another owner: nothing of it is stopped or removed."""
     other = subprocess.Popen(["systemd-run", "--scope", "--quiet", f"--unit={scope(runtime)}", "sleep", "100"])
     try:
         wait_for(lambda: show(scope(runtime)).get("ActiveState") == "active")
@@ -609,7 +609,7 @@ def test_create_fails_late(runtime, bundle):
     assert "no such file or directory" in runtime.create_fails()
 
 
-def test_what_ends_the_first_process_is_told(runtime, bundle):
+def test_end_of_the_first_process_is_reported(runtime, bundle):
     """Not that its scope has ended with it, while the limits were written: by a runtime that is slow here."""
     bundle.mount("/bin/sh", "bind", "rbind", source=bundle.folder)
     bundle.linux["resources"]["unified"] = {"cgroup.max.depth": "9"}
@@ -625,7 +625,7 @@ def test_what_ends_the_first_process_is_told(runtime, bundle):
 
 
 def test_create_is_killed_at_any_time(runtime, bundle):
-    """`delete --force` removes what is there, and so does systemd what nobody is in."""
+    """`delete --force` removes what is there, and systemd removes what has no process."""
     bundle.write()
     for _ in runtime.creates_killed():
         runtime.delete("--force")

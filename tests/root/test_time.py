@@ -78,7 +78,7 @@ def test_clocks_of_another_container(runtime, bundle):
 
 @pytest.mark.parametrize("path", ["", "/proc/self/ns/time"])
 def test_offsets_that_nothing_can_have(runtime, bundle, path):
-    """Without a namespace of the container's own there is no clock to set: an error, whoever else's it may be
+    """Without a namespace of the container's own there is no clock to set: an error, whatever other namespace it has
     (A-40).
     """
     if path:

@@ -46,7 +46,7 @@ class Docker(Client):
         """Start a daemon.
 
         Args:
-            folder: The directory for all its files.
+            directory: The directory for all its files.
             runtime: The default runtime.
             options: More of the daemon's.
             wrapper: A command that runs the daemon in its place, such as unshare.

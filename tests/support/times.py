@@ -1,7 +1,7 @@
 """How long the parts of a test run take: a table below its results, and the slowest tests.
 
-A part is a folder of tests, such as tests/unit. With $PYOCI_TIMES the figures go to that file instead, for the program that
-runs several parts (tests/support/parts.py).
+A part is a directory of tests, such as tests/unit. With $PYOCI_TIMES the figures go to that file instead, for the
+program that runs several parts (tests/support/parts.py).
 """
 
 import json
@@ -15,7 +15,7 @@ SLOWEST = 10  # tests that the table names
 
 
 def part_of(nodeid: str) -> str:
-    """The part that a test belongs to: its folder below tests, or its file if it has none."""
+    """The part that a test belongs to: its directory below tests, or its file if it has none."""
     return "/".join(nodeid.partition("::")[0].split("/")[:2])
 
 

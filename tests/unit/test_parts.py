@@ -40,7 +40,9 @@ sys.exit(parts.main({list(steps)!r}))
 
 
 def test_every_test_belongs_to_one_part() -> None:
-    """No file of tests is left out, and none runs twice; but a part may take some of a file's tests, and another the others."""
+    """No file of tests is left out, and none runs twice; but a part may take some of a file's tests, and another
+    the others.
+    """
     files = {path.relative_to(CHECKOUT) for path in (CHECKOUT / "tests").rglob("test_*.py")}
     in_machines = {path for path in files if path.parts[1] == "engines" and len(path.parts) > 3}
     takers: dict[Path, list[str]] = {path: [] for path in files - in_machines}
@@ -89,7 +91,7 @@ def test_part_that_fails_is_shown_whole(run: Run, tmp_path: Path) -> None:
 
 
 def test_part_that_does_not_begin_fails(run: Run) -> None:
-    """As when its folder is missing: pytest's status is not 0."""
+    """As when its directory is missing: pytest's status is not 0."""
     status, output = run({}, {"lost": ["tests/no-such-folder"]})
 
     assert 1 == status
