@@ -1,10 +1,10 @@
-"""`linux.netDevices`, the runtime's side: what is asked of the process that moves the devices.
+"""`linux.netDevices`, the runtime's side: requests to the process that moves the devices.
 
-The work has to be done in two network namespaces, with a library that takes longer to import than a container takes to
-make. The runtime never changes its own namespaces and stays single threaded, so this is for a process of its own: the
-same program once more (`host/netlink.py`, called through `cli.HELPERS`). It enters the container's network namespace,
-which it gets as a descriptor, and none other: its files are the host's. It has ended before the container's first
-process goes on.
+Moving a device needs two network namespaces, and a library whose import takes longer than the creation of a container.
+The runtime never changes its own namespaces and stays single-threaded. So it runs a helper process, the same program
+once more (`host/netlink.py`, called through `cli.HELPERS`). The helper gets the container's network namespace as a
+descriptor, and enters no other namespace of the container: its files are the host's. It has ended before the
+container's init continues.
 """
 
 import posix
@@ -15,6 +15,7 @@ from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, SetupError, reason
 from pyoci.host import files
 from pyoci.host.processes import wait_ended
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,15 +25,14 @@ if TYPE_CHECKING:
     from pyoci.compiler.operations import Op
 
 HELPER = "move-net-devices"
-PATIENCE = 60  # seconds; the kernel lets one process at a time change network devices
-NETWORK = 3  # the descriptor of the namespace, after request, answer and errors
-SIGKILL = 9
+TIMEOUT = 60  # seconds; the kernel lets one process at a time change network devices
+NETWORK = 3  # the descriptor of the namespace in the helper, after request, answer and errors
 
 
 def move(ops: "Sequence[Op]", network: int) -> "list[dict[str, Any]]":
-    """Move the devices of `move_net_device` operations into a network namespace; what `bring_back` needs to know.
+    """Move the devices of `move_net_device` operations into a network namespace. Returns what `bring_back` needs.
 
-    All or none: raises SetupError, and then every device is back.
+    Raises SetupError, and then every device is back on the host.
     """
     devices = [{"device": op.s1, "name": op.s2, "where": op.where, "nameWhere": op.s3} for op in ops]
     answer = _ask({"move": devices}, network)
@@ -44,17 +44,17 @@ def move(ops: "Sequence[Op]", network: int) -> "list[dict[str, Any]]":
 
 
 def bring_back(moved: "list[dict[str, Any]]", network: int) -> "list[str]":
-    """Undo a move: names, addresses and links are as they were. What can't be undone is returned, for a warning."""
+    """Undo a move: restore names, addresses and links. Returns a message for each device that can't be restored."""
     try:
         answer = _ask({"bringBack": moved}, network)
     except (PyociError, OSError) as failure:
-        return [f"cannot bring the network devices back: {failure}"]
+        return [f"cannot move the network devices back: {failure}"]
     error = answer.get("error")
     return [error["message"]] if error else answer["warnings"]
 
 
 def _ask(request: "dict[str, Any]", network: int) -> "dict[str, Any]":
-    """Have the helper do it. Raises SetupError if it does not come to an answer."""
+    """Run the helper with a request. Raises SetupError if it gives no answer."""
     fds: list[int] = []
     try:
         fds.extend(posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("request", "answer", "errors"))
@@ -64,19 +64,19 @@ def _ask(request: "dict[str, Any]", network: int) -> "dict[str, Any]":
             errors = _contents(fds[2]).decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
             how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
             raise SetupError(
-                f"cannot move network devices: the process that does it {how}: {errors or 'no message'}", where=WHERE
+                f"cannot move network devices: the helper process {how}: {errors or 'no message'}", where=WHERE
             )
         answer: dict[str, Any] = loads(_contents(fds[1]))
     finally:
         for fd in fds:
             posix.close(fd)
     if not _is_answer(answer, "moved" if "move" in request else "warnings"):
-        raise SetupError("cannot move network devices: the process that does it gave no answer", where=WHERE)
+        raise SetupError("cannot move network devices: the helper process gave no answer", where=WHERE)
     return answer
 
 
 def _is_answer(answer: "Any", result: str) -> bool:
-    """Whether it is an error with all its parts, or has a list as `result`."""
+    """Whether the answer is a complete error, or has a list as `result`."""
     if type(answer) is not dict:
         return False
     error = answer.get("error")
@@ -88,9 +88,9 @@ def _is_answer(answer: "Any", result: str) -> bool:
 
 
 def _run(fds: "list[int]") -> int:
-    """Run the helper with these descriptors, numbered from 0; its wait status.
+    """Run the helper with these descriptors, numbered from 0. Returns its wait status.
 
-    In a process group of its own: whoever interrupts the runtime at a terminal leaves no device half way.
+    It has a process group of its own, so that Ctrl-C at a terminal leaves no device half way.
     """
     command = _command()
     actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
@@ -102,7 +102,7 @@ def _run(fds: "list[int]") -> int:
         ) from error
     try:
         pidfd = posix.pidfd_open(pid)
-        if not wait_ended(pidfd, PATIENCE):
+        if not wait_ended(pidfd, TIMEOUT):
             posix.kill(pid, SIGKILL)
         posix.close(pidfd)
     finally:
@@ -111,7 +111,7 @@ def _run(fds: "list[int]") -> int:
 
 
 def _command() -> "list[str]":
-    """This program as the helper: the installed executable, or this Python with what it has found trustworthy."""
+    """Return the command of the helper: the installed executable, or this Python with the absolute part of its path."""
     launcher = sys.modules.get("_pyoci_executable")
     if launcher is not None:
         return [launcher.executable, HELPER]

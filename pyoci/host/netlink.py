@@ -1,14 +1,15 @@
-"""`linux.netDevices`, the work: moves network devices into a container's network namespace, and back.
+"""`linux.netDevices`, the helper process: move network devices into a container's network namespace, and back.
 
-Runs in a process that lives for nothing else (`host/net_devices.py`): it reads one request from stdin and writes one
-answer to stdout, both JSON. pyroute2 speaks to the kernel.
+`host/net_devices.py` starts the helper for this alone. It reads one request from stdin and writes one answer to stdout,
+both as JSON. pyroute2 talks to the kernel.
 
-The kernel keeps what belongs to a device, such as its MAC address and MTU, and takes away what belongs to a namespace:
-a device that moves goes down and loses its addresses. It also keeps its name while it moves, and is renamed
-afterwards, so a name that can't be had would leave it inside. A device therefore moves under a name that nobody
-else has, by which it is found, and gets its own there.
+A device keeps its own properties when it moves, such as its MAC address and MTU. It goes down and loses its addresses,
+which belong to the namespace. It also keeps its name, and the kernel renames it after the move. If the new name is not
+available, the device would stay inside. So a device moves under a unique temporary name, by which the helper finds it,
+and then gets its new name.
 """
 
+import errno
 import posix
 import sys
 
@@ -18,26 +19,29 @@ from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, reason
 from pyoci.host import files
 from pyoci.host.net_devices import NETWORK
+from pyoci.linux import (
+    AF_INET6,
+    CLONE_NEWNET,
+    IFA_F_DEPRECATED,
+    IFA_F_PERMANENT,
+    IFA_F_TEMPORARY,
+    IFF_UP,
+    IFNAMSIZ,
+    RT_SCOPE_UNIVERSE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Device = dict[str, Any]  # as net_devices.move asks for it
-    Moved = dict[str, Any]  # what was a device on the host: _Mover.move
+    Device = dict[str, Any]  # a device of the request: net_devices.move
+    Moved = dict[str, Any]  # a device that has moved, with its properties on the host: _Mover.move
     Address = dict[str, Any]  # the arguments of pyroute2's addr("add")
 
-CLONE_NEWNET = 0x40000000
-EPERM, EBUSY, EEXIST, ENODEV, EINVAL, EOPNOTSUPP = 1, 16, 17, 19, 22, 95
-AF_INET, AF_INET6 = 2, 10
-RT_SCOPE_UNIVERSE = 0
-IFF_UP = 1
-IFNAMSIZ = 16
 FOREVER = 0xFFFFFFFF  # seconds
-IFA_F_TEMPORARY, IFA_F_DEPRECATED, IFA_F_PERMANENT = 0x01, 0x20, 0x80
-# What may be asked for when an address is added: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN. The
-# other flags say what became of it.
+# The flags that a request to add an address may have: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
+# The others report the state of the address.
 IFA_F_SETTABLE = 0x02 | 0x10 | 0x100 | 0x200 | 0x400
 ATTRIBUTES = {
     "IFA_ADDRESS": "address", "IFA_LOCAL": "local", "IFA_BROADCAST": "broadcast", "IFA_LABEL": "label",
@@ -46,7 +50,7 @@ ATTRIBUTES = {
 
 
 class Failure(Exception):
-    """What goes back to the runtime, which makes a SetupError of it."""
+    """An error for the answer, which the runtime raises as SetupError."""
 
     def __init__(self, message: str, where: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -60,7 +64,7 @@ def main() -> int:
     except ValueError:
         request = None
     if not isinstance(request, dict):
-        raise PyociError("cannot move network devices: this command is pyoci's own, for linux.netDevices")
+        raise PyociError("cannot move network devices: only pyoci itself runs this command, for linux.netDevices")
     try:
         answer = _answer(request)
     except Failure as failure:
@@ -80,7 +84,7 @@ def _answer(request: "dict[str, Any]") -> "dict[str, Any]":
     try:
         mover = _Mover(NETWORK)
     except OSError as error:
-        hint = "entering it needs CAP_SYS_ADMIN over it" if error.errno == EPERM else ""
+        hint = "entering it needs CAP_SYS_ADMIN over it" if error.errno == errno.EPERM else ""
         raise Failure(
             f"cannot enter the container's network namespace: {reason(error.errno or 0)}", WHERE, hint
         ) from error
@@ -90,7 +94,7 @@ def _answer(request: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _not_installed(module: str) -> Failure:
-    """What to say when pyroute2 or, where there is no whole Python, one of the modules that it imports is missing."""
+    """Return the error for a missing pyroute2 or, without a complete Python, a missing module that it imports."""
     python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
     if module.partition(".")[0] in sys.stdlib_module_names:
         missing, hint = f"the standard library of {python}", f"install {python}, and pyroute2 for it"
@@ -100,8 +104,7 @@ def _not_installed(module: str) -> Failure:
 
 
 class _Mover:
-    """Two conversations with the kernel: `host` about the devices of the runtime's network namespace, `inside` about
-    those of the container's."""
+    """Two netlink sockets: `host` in the runtime's network namespace, `inside` in the container's."""
 
     def __init__(self, network: int) -> None:
         try:
@@ -109,16 +112,16 @@ class _Mover:
         except ModuleNotFoundError as error:
             raise _not_installed(error.name or "") from error
         except ImportError as error:
-            raise Failure(f"cannot move network devices: pyroute2 can't be used: {error}", WHERE) from error
-        self._refused = NetlinkError
+            raise Failure(f"cannot move network devices: cannot import pyroute2: {error}", WHERE) from error
+        self._error = NetlinkError
         self._network = network
         self._home = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
         self.host = IPRoute()
         _native.enter_namespace(network, CLONE_NEWNET)
-        self.inside = IPRoute()  # a socket stays in the namespace that it was made in
+        self.inside = IPRoute()  # a socket stays in the namespace in which it was created
 
     def move(self, devices: "list[Device]") -> "list[Moved]":
-        """All of them, or none: whatever is wrong with the last one, the first is back when this has raised."""
+        """Move all devices. If one fails, this moves the others back before it raises."""
         moved: list[Moved] = []
         try:
             for device in devices:
@@ -133,19 +136,19 @@ class _Mover:
         return moved
 
     def bring_back(self, moved: "list[Moved]") -> "list[str]":
-        """Each device as it was, the last one first; why one isn't."""
-        left = []
+        """Restore the devices, the last one first. Returns a message for each that can't be restored."""
+        messages = []
         for device in reversed(moved):
             try:
                 self._bring_back(device)
             except Failure as failure:
-                left.append(failure.answer["message"])
-        return left
+                messages.append(failure.answer["message"])
+        return messages
 
     # --- one device
 
     def _check(self, device: "Device") -> None:
-        """What can be known before anything is touched."""
+        """Raise Failure for a problem that is visible before anything changes."""
         name, new_name = device["device"], device["name"]
         if self._find(self.host, name) is None:
             raise Failure(f"cannot move network device {name}: the host has none of this name", device["where"])
@@ -153,13 +156,13 @@ class _Mover:
             raise Failure(
                 f"cannot move network device {name}: the container has a device {new_name} already",
                 device["nameWhere"],
-                "a name that ends in %d is completed by the kernel",
+                "end the name in %d to let the kernel choose a number",
             )
 
     def _move(self, device: "Device", moved: "list[Moved]") -> None:
         name, new_name = device["device"], device["name"]
         link = self._find(self.host, name)
-        if link is None:  # since the check
+        if link is None:  # it has gone since the check
             raise Failure(f"cannot move network device {name}: the host has none of this name", device["where"])
         addresses = self._addresses(self.host, link["index"])
         kept = [address for address in addresses if _is_kept(address)]
@@ -170,14 +173,14 @@ class _Mover:
                     "version of pyroute2 does not know",
                     device["where"],
                 )
-        passing_name = f"pyoci-{posix.urandom(4).hex()}"
+        temporary_name = f"pyoci-{posix.urandom(4).hex()}"
         what = f"move network device {name}"
-        self._tell(
+        self._do(
             what,
             device["where"],
-            lambda: self.host.link("set", index=link["index"], net_ns_fd=self._network, ifname=passing_name),
+            lambda: self.host.link("set", index=link["index"], net_ns_fd=self._network, ifname=temporary_name),
         )
-        arrived = self._find(self.inside, passing_name)
+        arrived = self._find(self.inside, temporary_name)
         if arrived is None:
             raise Failure(f"cannot {what}: it did not arrive", device["where"])
         index = arrived["index"]
@@ -192,17 +195,17 @@ class _Mover:
                 "addresses": addresses,
             }
         )
-        self._tell(
-            f"name network device {name} {new_name} in the container",
+        self._do(
+            f"rename network device {name} to {new_name} in the container",
             device["nameWhere"],
             lambda: self.inside.link("set", index=index, ifname=new_name),
         )
         if "%" in new_name:
             new_name = next(iter(self.inside.link("get", index=index))).get_attr("IFLA_IFNAME")
         for address in kept:
-            what = f"give network device {name} its address {_text(address)} in the container"
+            what = f"add address {_text(address)} to network device {name} in the container"
             self._add(self.inside, index, _arguments(address, name, new_name), what, device["where"])
-        self._tell(
+        self._do(
             f"set network device {name} up in the container",
             device["where"],
             lambda: self.inside.link("set", index=index, state="up"),
@@ -210,74 +213,76 @@ class _Mover:
 
     def _bring_back(self, device: "Moved") -> None:
         name, where = device["device"], device["where"]
-        what = f"bring network device {name} back"
+        what = f"move network device {name} back"
         target = {"index": device["index"], "net_ns_fd": self._home, "ifname": name}
         try:
             list(self.inside.link("set", new_ifindex=device["hostIndex"], **target))
-        except self._refused as error:
-            if error.code != EBUSY:
+        except self._error as error:
+            if error.code != errno.EBUSY:
                 raise Failure(f"cannot {what}: {reason(error.code)}", where) from error
-            # another device has got its number in the meantime
-            self._tell(what, where, lambda: self.inside.link("set", **target))
+            # Another device has its index by now: let the kernel choose one.
+            self._do(what, where, lambda: self.inside.link("set", **target))
         link = self._find(self.host, name)
         if link is None:
             raise Failure(f"cannot {what}: it did not arrive", where)
         index = link["index"]
         for address in device["addresses"]:
             if address["unknown"] or (address["family"] == AF_INET6 and address["flags"] & IFA_F_TEMPORARY):
-                continue  # the kernel makes temporary ones anew
-            what = f"give network device {name} its address {_text(address)} back"
+                continue  # the kernel creates temporary addresses anew
+            what = f"restore address {_text(address)} of network device {name}"
             self._add(self.host, index, _arguments(address, name, name), what, where)
         if device["master"]:
-            self._tell(
-                f"make network device {name} a port again",
+            self._do(
+                f"restore the master of network device {name}",
                 where,
                 lambda: self.host.link("set", index=index, master=device["master"]),
             )
         if device["up"]:
-            self._tell(
+            self._do(
                 f"set network device {name} up again", where, lambda: self.host.link("set", index=index, state="up")
             )
 
     # --- the kernel
 
-    def _tell(self, what: str, where: str, tell: "Callable[[], Any]") -> None:
-        """Do it; raise what the kernel says as a Failure to do `what`."""
+    def _do(self, what: str, where: str, request: "Callable[[], Any]") -> None:
+        """Send a request to the kernel. Raises Failure, which says that `what` failed."""
         try:
-            list(tell())
-        except self._refused as error:
+            list(request())
+        except self._error as error:
             raise Failure(f"cannot {what}: {reason(error.code)}", where, _HINTS.get(error.code, "")) from error
 
     def _add(self, side: "Any", index: int, address: "Address", what: str, where: str) -> None:
-        """Add an address; the kernel may have made it anew by itself."""
+        """Add an address, unless the kernel has created it again by itself. Raises Failure."""
         try:
             list(side.addr("add", index=index, **address))
-        except self._refused as error:
-            if error.code != EEXIST:
+        except self._error as error:
+            if error.code != errno.EEXIST:
                 raise Failure(f"cannot {what}: {reason(error.code)}", where) from error
 
     def _find(self, side: "Any", name: str) -> "Any":
-        """The link of this name, None if there is none; the kernel would take an alternative name, too."""
+        """Return the link with this name, None if there is none. The kernel finds it by an alternative name as well."""
         try:
             links = list(side.link("get", ifname=name))
-        except self._refused as error:
-            if error.code == ENODEV:
+        except self._error as error:
+            if error.code == errno.ENODEV:
                 return None
-            raise Failure(f"cannot look for network device {name}: {reason(error.code)}", WHERE) from error
+            raise Failure(f"cannot find network device {name}: {reason(error.code)}", WHERE) from error
         return next((link for link in links if link.get_attr("IFLA_IFNAME") == name), None)
 
     def _addresses(self, side: "Any", index: int) -> "list[Address]":
-        """The addresses of a device in an order in which they can be added again: of IPv4 the first of a subnet is the
-        primary one, and of IPv6 the kernel tells the last one first."""
+        """Return the addresses of a device in the order in which to add them again.
+
+        With IPv4, the first address of a subnet is the primary one. With IPv6, the kernel lists the last address first.
+        """
         found = [_address(message) for message in side.get_addr(index=index)]
         newest_first = [address for address in found if address["family"] == AF_INET6]
         return [address for address in found if address["family"] != AF_INET6] + newest_first[::-1]
 
 
 _HINTS = {
-    EPERM: "it needs CAP_NET_ADMIN over both network namespaces",
-    EINVAL: "some devices, such as lo and bridges, can't leave their network namespace",
-    EOPNOTSUPP: "some devices can't leave their network namespace",
+    errno.EPERM: "it needs CAP_NET_ADMIN over both network namespaces",
+    errno.EINVAL: "some devices, such as lo and bridges, can't leave their network namespace",
+    errno.EOPNOTSUPP: "some devices can't leave their network namespace",
 }
 
 
@@ -285,7 +290,7 @@ _HINTS = {
 
 
 def _address(message: "Any") -> "Address":
-    """What there is to know of an address, as JSON values."""
+    """Return the properties of an address, as JSON values."""
     attributes = dict(message["attrs"])
     cache = attributes.get("IFA_CACHEINFO", {})
     known = {name: attributes[attribute] for attribute, name in ATTRIBUTES.items() if attribute in attributes}
@@ -302,7 +307,7 @@ def _address(message: "Any") -> "Address":
 
 
 def _is_kept(address: "Address") -> bool:
-    """Whether a device has it in the container, too."""
+    """Whether the device gets the address in the container as well."""
     return bool(address["flags"] & IFA_F_PERMANENT) and address["scope"] == RT_SCOPE_UNIVERSE
 
 
@@ -311,7 +316,7 @@ def _text(address: "Address") -> str:
 
 
 def _arguments(address: "Address", name: str, new_name: str) -> "Address":
-    """What adds the address again, to a device that was `name` and is `new_name`."""
+    """Return the arguments that add the address to a device whose name has changed from `name` to `new_name`."""
     arguments = {key: address[key] for key in ("family", "prefixlen", "scope", *ATTRIBUTES.values()) if key in address}
     if "label" in address:
         arguments["label"] = _label(address["label"], name, new_name)
@@ -324,8 +329,10 @@ def _arguments(address: "Address", name: str, new_name: str) -> "Address":
 
 
 def _label(label: str, name: str, new_name: str) -> str:
-    """The label of an IPv4 address when its device gets another name: what follows the colon stays, as in the kernel
-    itself, which cuts the name where both are too long."""
+    """Return the label of an IPv4 address after its device is renamed: the part after the colon stays.
+
+    If both together are too long, this cuts the name, as the kernel does.
+    """
     if label == name:
         return new_name
     suffix = label[label.index(":") :] if ":" in label else ""

@@ -1,21 +1,22 @@
-"""newuidmap and newgidmap: what maps ids for a user who may not.
+"""Map ids with newuidmap and newgidmap, for a user who may not write the maps.
 
-They are set-user-ID programs of the package uidmap (shadow), and know from /etc/subuid and /etc/subgid which ranges the
-administrator has assigned to whom.
+They are set-user-ID programs of the package uidmap (shadow). /etc/subuid and /etc/subgid list the ranges that the
+administrator has assigned to each user.
 """
 
 import posix
 
 from pyoci.errors import SetupError, reason
 from pyoci.host.processes import send_signal, wait_ended
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.compiler.operations import Op
 
-PATIENCE = 60  # seconds; it may have to ask a directory service for the user's ranges
-SIGKILL = 9
-# Engines run commands without any PATH. NixOS keeps such programs in the first one.
+TIMEOUT = 60  # seconds; the program may query a directory service for the user's ranges
+# Engines run commands without PATH. The first directory is that of NixOS.
+_MAX_OUTPUT = 4096  # bytes
 _PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -23,14 +24,14 @@ def run(op: "Op", pid: int) -> None:
     """Have program `op.s1` write the map `op.s2` of a process. Raises SetupError, with what the program says."""
     program = _find(op)
     arguments = [op.s1, str(pid), *op.s2.split()]
-    said, status = _run(program, arguments, op)
+    output, status = _run(program, arguments, op)
     if status:
-        why = said or f"it exited with status {posix.waitstatus_to_exitcode(status)}"
+        why = output or f"it exited with status {posix.waitstatus_to_exitcode(status)}"
         ranges = "subuid" if op.s1 == "newuidmap" else "subgid"
         raise SetupError(
             f"cannot map ids with {program}: {why.removeprefix(f'{op.s1}: ')}",
             where=op.where,
-            hint=f"/etc/{ranges} says which ranges a user may map",
+            hint=f"/etc/{ranges} lists the ranges that a user may map",
         )
 
 
@@ -45,13 +46,15 @@ def _find(op: "Op") -> str:
     raise SetupError(
         f"cannot map ids: {op.s1} is not installed; it is needed to map ids other than your own",
         where=op.where,
-        hint=f"it is in the package uidmap, or shadow; looked for in {':'.join(_PATH)}",
+        hint=f"install the package uidmap, or shadow; pyoci looks in {':'.join(_PATH)}",
     )
 
 
 def _run(program: str, arguments: "list[str]", op: "Op") -> "tuple[str, int]":
-    """What it wrote, in one line, and its wait status."""
-    output = posix.memfd_create("output", posix.MFD_CLOEXEC)  # unlike a pipe, nobody can keep it open for ever
+    """Run the program. Returns its output as one line, and its wait status."""
+    output = posix.memfd_create(
+        "output", posix.MFD_CLOEXEC
+    )  # a pipe would have no end while a descendant keeps it open
     actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
     try:
         try:
@@ -64,14 +67,14 @@ def _run(program: str, arguments: "list[str]", op: "Op") -> "tuple[str, int]":
         except OSError as error:
             raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
         pidfd = posix.pidfd_open(child)
-        ended = wait_ended(pidfd, PATIENCE)
+        ended = wait_ended(pidfd, TIMEOUT)
         if not ended:
             send_signal(pidfd, SIGKILL)
         posix.close(pidfd)
         _, status = posix.waitpid(child, 0)
         if not ended:
-            raise SetupError(f"cannot map ids: {program} has not ended within {PATIENCE} seconds", where=op.where)
-        said = posix.pread(output, 4096, 0)
+            raise SetupError(f"cannot map ids: {program} has not ended within {TIMEOUT} seconds", where=op.where)
+        text = posix.pread(output, _MAX_OUTPUT, 0)
     finally:
         posix.close(output)
-    return "; ".join(said.decode("utf-8", "backslashreplace").strip().splitlines()), status
+    return "; ".join(text.decode("utf-8", "backslashreplace").strip().splitlines()), status

@@ -1,14 +1,14 @@
 """Resource groups of Intel RDT, through the resctrl file system of the kernel.
 
-    group = Group.planned(op)      what will be made, for the record of a runtime that may be killed
-    group.run(op, pid)             make, write and monitor before the clone; then the container's first process joins,
-                                   and its children follow
-    join(group.settled(), pid)     whatever exec adds later
-    group.undo()                   when create fails, or
+    group = Group.planned(op)      what `create` is about to make, to record it: the runtime may be killed
+    group.run(op, pid)             make, write and monitor before the clone; then the container's init joins, and its
+                                   children follow
+    join(group.settled(), pid)     for each process of `exec`
+    group.undo()                   if create fails, or
     remove(group.settled())        when the container is deleted
 
-The directories are the kernel's: mkdir makes a group with its files, rmdir removes it with them and gives its processes
-back to the default group.
+mkdir(2) of a directory creates a group with its files. rmdir(2) removes the group, and moves its processes to the
+default group.
 """
 
 import errno
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from pyoci.compiler.operations import Op
 
 MONITORING = "mon_groups"
-_FOREIGN = "cannot use the resource group in the state: it is not of this version"
+_FOREIGN = "cannot use the resource group in the record: it is not of this version"
 
 
 def find_mount() -> str:
-    """Where resctrl is mounted, as a whole and not covered. Raises SetupError if it is nowhere."""
+    """Return a mount point of the whole resctrl file system that no later mount covers. Raises SetupError."""
     for root, path, device in mounts("resctrl"):
         if root == "/" and is_mounted(path, device):
             return path
     raise SetupError(
         "cannot use Intel RDT: no resctrl file system is mounted",
         where=WHERE,
-        hint="mount -t resctrl resctrl /sys/fs/resctrl; the processor and the kernel have to support it",
+        hint="run `mount -t resctrl resctrl /sys/fs/resctrl`; the processor and the kernel must support it",
     )
 
 
@@ -49,8 +49,8 @@ class Group:
     mount       where resctrl is mounted
     name        the group's directory there, "" for the default group
     monitoring  the directory of the container's monitoring group, "" for none
-    made        the directories that create makes, in the order in which they have to go
-    shared      the group, if it is one that create makes for others, too: it is not deleted with the container
+    made        the directories that create makes, in the order in which to remove them
+    shared      the group, if other containers may join it: it outlives the container
     """
 
     __slots__ = ("made", "monitoring", "mount", "name", "shared", "where")
@@ -65,8 +65,10 @@ class Group:
 
     @classmethod
     def planned(cls, op: "Op") -> "Group":
-        """The group of a `make_rdt_group`. Raises SetupError if there is one where there must be none, or none where
-        there must be one."""
+        """Return the group of a `make_rdt_group` operation.
+
+        Raises SetupError if the group exists but must be new, or is missing but must exist.
+        """
         group = cls(find_mount(), op)
         there = _is_there(group._path(group.name))
         if there and op.a == MAKE:
@@ -75,7 +77,7 @@ class Group:
             raise SetupError(
                 f"cannot use resource group {group.name}: there is no {group._path(group.name)}",
                 where=op.where,
-                hint="without a schema the group has to be there",
+                hint="create the group first, or set a schema",
             )
         if group.monitoring and there and _is_there(group._path(group.monitoring)):
             raise SetupError(
@@ -88,16 +90,16 @@ class Group:
         return group
 
     def to_dict(self) -> "dict[str, Any]":
-        """What `remove` needs if this create is killed."""
+        """Return what `remove` needs if the runtime is killed in `create`."""
         return {"mount": self.mount, "made": self.made, "shared": self.shared, "joined": self._joined()}
 
     def settled(self) -> "dict[str, Any]":
-        """What `remove` and `join` need once the container stands: a group with a name of its own outlives it."""
+        """Return what `remove` and `join` need once the container exists. A shared group outlives the container."""
         made = [path for path in self.made if path != self.shared]
         return {"mount": self.mount, "made": made, "shared": "", "joined": self._joined()}
 
     def run(self, op: "Op", pid: int) -> None:
-        """Do one operation of the plan; only `join_rdt_group` has a pid."""
+        """Run one operation of the plan. Only `join_rdt_group` uses `pid`."""
         if op.verb == "make_rdt_group":
             self.make()
         elif op.verb == "write_schemata":
@@ -108,12 +110,12 @@ class Group:
             join(self.to_dict(), pid)
 
     def make(self) -> None:
-        """Make the directory, unless it is there."""
+        """Create the group, unless it exists. Raises SetupError."""
         if self.name not in self.made:
             return
         try:
             posix.mkdir(self._path(self.name))
-        except FileExistsError as error:  # since it was planned: somebody else's
+        except FileExistsError as error:  # another program has created it since it was planned
             self.made.remove(self.name)
             if not self.shared:
                 raise self._exists() from error
@@ -124,7 +126,7 @@ class Group:
             raise self._failure(f"make resource group {self._path(self.name)}", self.where, error, hint) from error
 
     def write(self, line: str, where: str) -> None:
-        """One line of the schemata; a group that was there must have it already."""
+        """Write a line of the schemata. A group that existed must have it already, or this raises SetupError."""
         path = self._path(self.name, "schemata")
         if self.name in self.made:
             try:
@@ -138,7 +140,7 @@ class Group:
             raise self._failure(f"read {path}", where, error) from error
         wanted = parse(line)
         if not wanted:
-            raise SetupError(f"cannot compare {line!r} with {path}: it is no line of a schemata file", where=where)
+            raise SetupError(f"cannot compare {line!r} with {path}: it is not a line of a schemata file", where=where)
         different = differences(wanted, found, self._granularity(wanted))
         if different:
             raise SetupError(
@@ -147,17 +149,17 @@ class Group:
             )
 
     def monitor(self, where: str) -> None:
-        """Make the monitoring group."""
+        """Create the monitoring group. Raises SetupError."""
         path = self._path(self.monitoring)
         try:
             posix.mkdir(path)
         except OSError as error:
-            self.made.remove(self.monitoring)  # not ours, or not there
+            self.made.remove(self.monitoring)  # it belongs to another program, or does not exist
             hint = "every monitoring id of this processor is in use" if error.errno == errno.ENOSPC else ""
             raise self._failure(f"make monitoring group {path}", where, error, hint) from error
 
     def undo(self) -> "list[str]":
-        """Remove what create has made; what stays is returned."""
+        """Remove the directories that create has made. Returns a message for a failure."""
         try:
             remove(self.to_dict())
         except SetupError as error:
@@ -167,7 +169,7 @@ class Group:
     # --- the file system
 
     def _joined(self) -> "list[str]":
-        """The group, then its monitoring group, which takes no process from elsewhere."""
+        """Return the group, then its monitoring group, which accepts only processes of the group."""
         return [self.name, self.monitoring] if self.monitoring else [self.name]
 
     def _path(self, *parts: str) -> str:
@@ -177,16 +179,16 @@ class Group:
         return SetupError(
             f"cannot make resource group {self._path(self.name)}: it exists",
             where=self.where,
-            hint="a group that is there already is used when closID names it",
+            hint="set closID to use an existing group",
         )
 
     def _granularity(self, resources: "dict[str, dict[str, str]]") -> "dict[str, int]":
-        """In which steps the kernel keeps memory bandwidth, by resource."""
+        """Return the step in which the kernel rounds memory bandwidth, by resource."""
         found = {}
         for resource in resources:
             try:
                 found[resource] = int(files.read(self._path("info", resource, "bandwidth_gran")))
-            except (OSError, ValueError):  # a cache, or nothing that this processor has
+            except (OSError, ValueError):  # a cache, or a resource that this processor lacks
                 continue
         return found
 
@@ -195,7 +197,7 @@ class Group:
 
 
 def join(record: "dict[str, Any]", pid: int) -> None:
-    """Move a process into the groups that `to_dict` or `settled` names."""
+    """Move a process into the groups of a record from `to_dict` or `settled`. Raises SetupError, StateError."""
     try:
         mount, paths = record["mount"], [f"{record['mount']}/{path}".rstrip("/") for path in record["joined"]]
     except (KeyError, TypeError) as error:
@@ -208,9 +210,9 @@ def join(record: "dict[str, Any]", pid: int) -> None:
 
 
 def change(record: "dict[str, Any]", schemas: "Mapping[str, str]") -> "Callable[[], None]":
-    """Write lines, by property, to the schemata of the group that `settled` names; what puts them back.
+    """Write schemata lines, by property, to the group of a record from `settled`. Returns a function to undo that.
 
-    Raises SetupError, and then nothing has changed.
+    Raises SetupError, StateError, and then nothing has changed.
     """
     if not record:
         raise SetupError("cannot change a resource group: the container has none", where=WHERE)
@@ -226,7 +228,7 @@ def change(record: "dict[str, Any]", schemas: "Mapping[str, str]") -> "Callable[
         for line in before.splitlines():
             try:
                 files.write(path, line.strip() + b"\n")
-            except OSError:  # it was there a moment ago: whoever has changed the group meanwhile has the last word
+            except OSError:  # another program has changed the group meanwhile: keep its change
                 continue
 
     try:
@@ -243,7 +245,7 @@ def change(record: "dict[str, Any]", schemas: "Mapping[str, str]") -> "Callable[
 
 
 def _failure(mount: str, what: str, where: str, error: OSError, hint: str = "") -> SetupError:
-    """The error, with what the kernel says of its last command."""
+    """Return the error, with the kernel's message about its last command."""
     why = reason(error.errno or 0)
     try:
         status = files.read(f"{mount}/info/last_cmd_status").decode("utf-8", "backslashreplace").strip()
@@ -255,10 +257,9 @@ def _failure(mount: str, what: str, where: str, error: OSError, hint: str = "") 
 
 
 def remove(record: "dict[str, Any]") -> None:
-    """Remove the directories that `to_dict` or `settled` names; one that has gone is no error.
+    """Remove the directories of a record from `to_dict` or `settled`. Ignores a directory that is gone.
 
-    A shared one stays when it has live processes: another container has joined it since. Raises SetupError if one can't
-    be removed.
+    Keeps a shared group with live processes, because another container has joined it. Raises SetupError, StateError.
     """
     try:
         mount, made, shared = record["mount"], record["made"], record["shared"]
@@ -277,7 +278,7 @@ def remove(record: "dict[str, Any]") -> None:
 
 
 def _is_used(path: str) -> bool:
-    """Whether a group has processes; one that has ended is among them until its parent knows."""
+    """Whether a group has live processes. The kernel also lists those that have ended and are not reaped."""
     try:
         pids = files.read(f"{path}/tasks").split()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Terminals: who needs one at the other end, and relaying one between the caller and a foreground `run`."""
+"""Terminals: check that a terminal has a receiver, and relay it between the caller and a foreground program."""
 
 import fcntl
 import posix
@@ -7,6 +7,7 @@ import select
 from pyoci import _native
 from pyoci.errors import PyociError
 from pyoci.host.processes import reap, wait_status
+from pyoci.linux import SIGCHLD, SIGTERM, SIGWINCH, TIOCGPTPEER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,16 +23,14 @@ if TYPE_CHECKING:
         console: int
 
 
-SIGCHLD, SIGWINCH = 17, 28
-# Not forwarded: they speak of the runtime itself.
-_OWN_SIGNALS = frozenset((SIGCHLD, SIGWINCH, 9, 19))
-_ENDING_SIGNALS = frozenset((1, 2, 3, 15))  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
-_TIOCGPTPEER = 0x5441
-_CHUNK = 4096  # bytes; a pipe takes these at once when poll says that it can be written to
+# Signals for the runtime itself, which are not forwarded. SIGKILL and SIGSTOP never arrive.
+_OWN_SIGNALS = frozenset((SIGCHLD, SIGWINCH))
+_ENDING_SIGNALS = frozenset((1, 2, 3, SIGTERM))  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
+_CHUNK = 4096  # bytes; a pipe accepts as many without blocking when poll(2) reports it as writable
 
 
 def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> None:
-    """A terminal needs somebody at its other end. Raises PyociError."""
+    """Raise PyociError unless the terminal has a receiver: the console socket, or the caller of a foreground run."""
     if terminal and detached and not socket:
         raise PyociError(
             "cannot allocate a terminal: process.terminal is true, but there is no --console-socket",
@@ -42,10 +41,10 @@ def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> N
 
 
 class Foreground:
-    """Stays with a container's program: forwards signals, relays its terminal, returns its exit status.
+    """Stays with a container's program: forwards signals, relays its terminal, and returns its exit status.
 
-    Signals are taken from the descriptor `signals`, so none is lost between the clone and the wait. Those in `kept`
-    came before the program.
+    It reads signals from the signalfd `signals`, so that none is lost between the clone and the wait. `kept` has the
+    signals that arrived before the program ran.
     """
 
     def __init__(self, *, subreaper: bool) -> None:
@@ -56,16 +55,19 @@ class Foreground:
         self._saved: bytes | None = None
 
     def prepare(self, program: "Program") -> None:
-        """Make the container's terminal as large as the caller's, before the program asks.
+        """Give the container's terminal the size of the caller's, before the program reads it.
 
-        Where the caller reads the output from a pipe or a file, lines end in it as the program ends them, as with runc.
+        If the caller's output is a pipe or a file, the terminal keeps line ends as the program writes them, like runc.
         """
         if program.console >= 0 and not posix.isatty(1):
             _native.keep_newlines(program.console)
         self._fit(program)
 
     def wait(self, program: "Program", notify: "Relay | None" = None) -> int:
-        """Until the program ends: its exit status, 128 + n if signal n ended it. `notify` is told when it is ready."""
+        """Wait for the program's end. Returns its exit status, 128 + n if signal n ended it.
+
+        `notify` forwards the program's READY meanwhile.
+        """
         relay = None
         if program.console >= 0:
             self._saved = _native.make_raw(0)
@@ -95,7 +97,7 @@ class Foreground:
             self.close()
 
     def close(self) -> None:
-        """Give the caller's terminal back as it was."""
+        """Restore the settings of the caller's terminal."""
         if self._saved is not None:
             _native.restore_terminal(0, self._saved)
             self._saved = None
@@ -106,7 +108,7 @@ class Foreground:
             _native.copy_window_size(0, program.console)
 
     def keep_signal(self) -> bool:
-        """Take a signal that the program gets when it runs; whether it asks for an end."""
+        """Read a signal and keep it for the program. Returns whether it requests an end."""
         signal = self._take_signal()
         if signal not in (SIGCHLD, SIGWINCH):
             self.kept.append(signal)
@@ -122,28 +124,28 @@ class Foreground:
             try:
                 _native.pidfd_send_signal(program.pidfd, signal)
             except ProcessLookupError:
-                pass  # it has just ended
+                pass  # the program has ended
 
 
 class _Relay:
-    """Copies what the caller types to the container's terminal, and what is written there to the caller.
+    """Copies the caller's input to the container's terminal, and the terminal's output to the caller.
 
-    Neither direction may wait for the other, nor signals for either: a program that echoes reads on only when its
-    output is taken. So the master does not block. The caller's descriptors are shared with others, who rely on their
-    blocking; they are written to when poll says so, and then no more than fits.
+    The two directions and the signals must not wait for each other: a program that echoes its input stops reading while
+    its output is full. So the master is non-blocking. Other processes share the caller's descriptors and rely on
+    blocking. So this writes to them only when poll(2) reports room, and no more than fits.
     """
 
     def __init__(self, program: "Program") -> None:
         posix.set_blocking(program.console, False)
         self._program = program
-        # held, so that it is no hang-up when every program has closed the terminal: init systems come back to it
-        self._peer = fcntl.ioctl(program.console, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
-        self._input = b""  # to be written to the terminal
-        self._output = b""  # to be written to the caller
+        # An open peer prevents a hang-up while no program has the terminal open: init systems open it again later.
+        self._peer = fcntl.ioctl(program.console, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+        self._input = b""  # still to write to the terminal
+        self._output = b""  # still to write to the caller
         self._has_input = True
 
     def wanted(self) -> "dict[int, int]":
-        """What to poll for, by descriptor."""
+        """Return the events to poll for, by descriptor."""
         if self._program.console < 0:
             return {}
         events = (0 if self._output else select.POLLIN) | (select.POLLOUT if self._input else 0)
@@ -155,7 +157,7 @@ class _Relay:
         return wanted
 
     def move(self, ready: "set[int]") -> None:
-        """Copy in both directions what can be copied now."""
+        """Copy in both directions as much as possible without blocking."""
         if 1 in ready:
             self._put_output()
         if self._program.console in ready:
@@ -166,7 +168,7 @@ class _Relay:
             self._has_input = bool(self._input)
 
     def finish(self, signals: int) -> None:
-        """The program has ended: pass on what it wrote last, unless a signal asks the runtime to end, too."""
+        """Copy the last output of a program that has ended, unless a signal asks the runtime to end too."""
         while self._program.console >= 0:
             self._output = self._output or self._take_output()
             if not self._output:
@@ -188,7 +190,7 @@ class _Relay:
             self._output = self._output[posix.write(1, self._output) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody looks at it any more
+        except OSError:  # the caller has closed its end
             self._output = b""
             self._hang_up()
 
@@ -199,7 +201,7 @@ class _Relay:
             return
 
     def _hang_up(self) -> None:
-        """Close the master: to the program its terminal hangs up, as one whose window was closed."""
+        """Close the master. The program's terminal hangs up, as if its window was closed."""
         posix.close(self._program.console)
         posix.close(self._peer)
         self._program.console = -1
@@ -208,7 +210,7 @@ class _Relay:
 
 
 def _poll(wanted: "dict[int, int]") -> "set[int]":
-    """Wait until one of these descriptors is ready for its events; those that are."""
+    """Wait for these events. Returns the descriptors that are ready."""
     poll = select.poll()
     for fd, events in wanted.items():
         poll.register(fd, events)
@@ -216,7 +218,7 @@ def _poll(wanted: "dict[int, int]") -> "set[int]":
 
 
 def _read(fd: int) -> bytes:
-    """What is there; nothing at its end, or if it can't be read."""
+    """Read what is available. Returns b"" at the end, or if reading fails."""
     try:
         return posix.read(fd, _CHUNK)
     except OSError:
@@ -224,7 +226,10 @@ def _read(fd: int) -> bytes:
 
 
 def exit_status(pid: int) -> int:
-    """Reap `pid`, which has ended: the status a shell would show. A tracer in the container can't keep us from it."""
+    """Reap `pid`, which has ended, and return its status as a shell shows it.
+
+    If a tracer in the container delays the reaping, this reads the status from /proc.
+    """
     status = reap(pid, 0)
     if status is None:
         status = wait_status(pid)

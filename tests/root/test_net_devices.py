@@ -324,7 +324,7 @@ def test_a_name_that_only_the_kernel_knows_is_taken(runtime, bundle, host, joine
     before = host.facts("dev0")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
     message = runtime.create_fails()
-    assert "/linux/netDevices/dev0/name: cannot name network device dev0 eth0 in the container: file exists" in message
+    assert "/linux/netDevices/dev0/name: cannot rename network device dev0 to eth0 in the container: file exists" in message
     assert before == host.facts("dev0")
     assert {"other", "pother"} == set(joined.links())
 
@@ -471,7 +471,7 @@ def test_a_device_that_cannot_come_back_is_reported(runtime, bundle, host):
     bundle.hook("createContainer", "ip link del eth0; exit 3")
     bundle.config["hooks"]["createContainer"][0]["env"] = [f"PATH={os.environ['PATH']}"]
     message = runtime.create_fails()
-    assert message.endswith("exited with status 3; cannot bring network device dev0 back: no such device")
+    assert message.endswith("exited with status 3; cannot move network device dev0 back: no such device")
 
 
 def test_a_killed_create_is_cleaned_up(runtime, bundle, host):
@@ -539,7 +539,7 @@ def test_a_pyroute2_that_breaks(runtime, bundle, host, tmp_path):
         [*shadowed(runtime, tmp_path / "site"), runtime.id], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     assert 1 == done.returncode
-    assert done.stderr.startswith("/linux/netDevices: cannot move network devices: the process that does it exited ")
+    assert done.stderr.startswith("/linux/netDevices: cannot move network devices: the helper process exited ")
     assert "broken to pieces" in done.stderr
     runtime.assert_gone()
 

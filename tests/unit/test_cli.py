@@ -413,7 +413,7 @@ def test_helpers_are_not_listed_as_commands(pyoci, monkeypatch):
         assert name not in pyoci("--help")[1]
         status, out, err = pyoci(name)
         assert (1, "") == (status, out)
-        assert "this command is pyoci's own" in err
+        assert "only pyoci itself runs this command" in err
 
 
 @pytest.mark.parametrize("verb", list(table.COMMANDS))

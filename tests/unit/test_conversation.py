@@ -351,5 +351,5 @@ def test_records_are_bounded():
 def test_answer_of_the_helper_for_network_devices(answer, monkeypatch):
     """An answer without its parts is an error, not an accident."""
     monkeypatch.setattr(net_devices, "_run", lambda fds: os.write(fds[1], json.dumps(answer).encode()) * 0)
-    with pytest.raises(SetupError, match="the process that does it gave no answer"):
+    with pytest.raises(SetupError, match="the helper process gave no answer"):
         net_devices.move([], -1)
