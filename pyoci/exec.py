@@ -96,8 +96,9 @@ def _load_process(wanted: "str | ProcessOverrides", settings: "ExecSettings") ->
     else:
         data, name = dumps(wanted.apply(settings.process)).encode(), ""
     given, warnings = configuration.load_process(data, name)
-    missing = [key for key in _INHERITED if key in settings.process and given.get(key) in (None, "", [])]
-    process: dict[str, Any] = {**given, **{key: settings.process[key] for key in missing}}
+    own: dict[str, object] = {**settings.process}
+    inherited = {key: own[key] for key in _INHERITED if key in own and given.get(key) in (None, "", [])}
+    process: dict[str, Any] = {**given, **inherited}
     if not process.get("args"):
         raise ConfigError([Problem("/args", "there is no program to run")])
     return process, warnings

@@ -5,9 +5,8 @@ These classes hold values alone, so that a command line can be read without the 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.errors import Log
+    from pyoci.types import Capabilities, Process, User
 
 
 class CreateRequest:
@@ -125,37 +124,49 @@ class ProcessOverrides:
         self.apparmor = apparmor
         self.label = label
 
-    def apply(self, process: "dict[str, Any]") -> "dict[str, Any]":
+    def apply(self, process: "Process") -> "Process":
         """Return a copy of `process` with these changes."""
-        changed = {**process, "args": self.args, "terminal": self.terminal}
+        changed: Process = {**process, "args": self.args, "terminal": self.terminal}
         changed["env"] = [*process.get("env", []), *self.env]
-        user = dict(process.get("user", {}))
-        if self.user is not None:
-            user["uid"] = self.user[0]
-            user["gid"] = user.get("gid", 0) if self.user[1] is None else self.user[1]
-        if self.additional_gids:
-            user["additionalGids"] = [*user.get("additionalGids", []), *self.additional_gids]
-        changed["user"] = user
+        changed["user"] = self._change_user(process.get("user"))
         if self.capabilities:
-            changed["capabilities"] = self._with_capabilities(process.get("capabilities", {}))
-        others = {"cwd": self.cwd, "apparmorProfile": self.apparmor, "selinuxLabel": self.label}
-        changed |= {name: value for name, value in others.items() if value is not None}
+            changed["capabilities"] = self._add_capabilities(process.get("capabilities", {}))
+        if self.cwd is not None:
+            changed["cwd"] = self.cwd
+        if self.apparmor is not None:
+            changed["apparmorProfile"] = self.apparmor
+        if self.label is not None:
+            changed["selinuxLabel"] = self.label
         if self.no_new_privs:
             changed["noNewPrivileges"] = True
         if not self.terminal:
             changed.pop("consoleSize", None)
         return changed
 
-    def _with_capabilities(self, sets: "dict[str, list[str]]") -> "dict[str, list[str]]":
-        """Return the capability sets with the added ones, as in runc.
+    def _change_user(self, user: "User | None") -> "User":
+        """Return the user with the given ids and the added groups."""
+        changed: User = {**user} if user is not None else {}
+        if self.user is not None:
+            uid, gid = self.user
+            changed["uid"] = uid
+            changed["gid"] = changed.get("gid", 0) if gid is None else gid
+        if self.additional_gids:
+            changed["additionalGids"] = [*changed.get("additionalGids", []), *self.additional_gids]
+        return changed
+
+    def _add_capabilities(self, sets: "Capabilities") -> "Capabilities":
+        """Return the capability sets with the added ones, as runc does it.
 
         Across execve a user other than root keeps only ambient capabilities, which must be inheritable.
         """
-        added = {name: [*sets.get(name, []), *self.capabilities] for name in ("bounding", "effective", "permitted")}
+        changed: Capabilities = {**sets}
+        changed["bounding"] = [*sets.get("bounding", []), *self.capabilities]
+        changed["effective"] = [*sets.get("effective", []), *self.capabilities]
+        changed["permitted"] = [*sets.get("permitted", []), *self.capabilities]
         heritable = [name for name in self.capabilities if name in sets.get("inheritable", [])]
         if heritable:
-            added["ambient"] = [*sets.get("ambient", []), *heritable]
-        return {**sets, **added}
+            changed["ambient"] = [*sets.get("ambient", []), *heritable]
+        return changed
 
 
 __all__ = ["CreateRequest", "ExecRequest", "ProcessOverrides"]
