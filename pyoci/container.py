@@ -15,10 +15,10 @@ from pyoci.host.state_root import list_ids
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from pyoci.cgroups.driver import Driver
     from pyoci.record import ExtendedState, Record
+    from pyoci.types import Resources
 
 
 class Container:
@@ -261,7 +261,7 @@ class Container:
         finally:
             self.unlock()
 
-    def update(self, resources: "dict[str, Any]", schemas: "Mapping[str, str] | None" = None) -> None:
+    def update(self, resources: "Resources", schemas: "Mapping[str, str] | None" = None) -> None:
         """Change limits.
 
         `resources` is a valid `linux.resources`; limits that it does not name stay. `schemas` maps properties of

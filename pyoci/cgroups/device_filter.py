@@ -15,7 +15,7 @@ from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyoci.types import DeviceRule
 
     Rule = tuple[bool, int, int, int, int]  # allow, type, major, minor, access
 
@@ -52,7 +52,7 @@ RESULT, CONTEXT, ASKED, TYPE, MAJOR, MINOR = range(6)  # registers
 MAX_RULES = 4096  # with five instructions each, all jumps stay below 32768, and the verifier stays fast
 
 
-def compile_rules(rules: "list[dict[str, Any]]", where: str = "/linux/resources/devices") -> bytes:
+def compile_rules(rules: "list[DeviceRule]", where: str = "/linux/resources/devices") -> bytes:
     """Return the program for `rules`, an array of struct bpf_insn; b"" if it would allow everything.
 
     Without rules it denies all but the defaults. The kernel runs the programs of ancestors as well, so no program has
@@ -68,7 +68,7 @@ def compile_rules(rules: "list[dict[str, Any]]", where: str = "/linux/resources/
     return _assemble(tests)
 
 
-def _parse(rule: "dict[str, Any]", where: str) -> "Rule":
+def _parse(rule: "DeviceRule", where: str) -> "Rule":
     access = 0
     for letter in rule.get("access", ""):
         access |= ACCESS[letter]

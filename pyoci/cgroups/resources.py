@@ -12,8 +12,10 @@ from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
+
+    from pyoci.types import CPU, RDMA, BlockIO, HugepageLimit, Memory, Pids, Resources, Throttle, WeightDevice
 
 
 class Write:
@@ -103,14 +105,15 @@ THROTTLES = (
 RUNTIME_FILES = ("cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.freeze", "cgroup.kill")
 
 
-def writes(resources: "dict[str, Any]", where: str = "/linux/resources") -> list[Write]:
+def writes(resources: "Resources", where: str = "/linux/resources") -> list[Write]:
     """Return the writes that put `resources`, a valid `linux.resources`, into effect, in the order to apply them.
 
     `where` is the JSON pointer of `resources` itself. An unset limit makes no write, and so needs no controller. Raises
     CgroupError, with the pointer, for a property that cgroup v2 can't express.
     """
+    sections: Mapping[str, Any] = resources
     for section, key, nothing in UNCONVERTIBLE:
-        value = resources.get(section, {}).get(key)
+        value = sections.get(section, {}).get(key)
         if value is not None and value not in nothing:
             raise CgroupError(
                 f"cannot convert {key} to cgroup v2: no controller has it", where=f"{where}/{section}/{key}"
@@ -118,12 +121,12 @@ def writes(resources: "dict[str, Any]", where: str = "/linux/resources") -> list
     return [
         write
         for section, convert in SECTIONS
-        if section in resources
-        for write in convert(resources[section], f"{where}/{section}")
+        if section in sections
+        for write in convert(sections[section], f"{where}/{section}")
     ]
 
 
-def as_meant(resources: "dict[str, Any]", version: str) -> "dict[str, Any]":
+def as_meant(resources: "Resources", version: str) -> "Resources":
     """Return `resources` with the meaning that version 1.3 of the specification gives to a `pids.limit` of 0: a limit.
 
     In configs of earlier versions 0 means unlimited to engines, such as Podman 4, and to runtimes. `version` is the
@@ -148,7 +151,7 @@ def controllers(wanted: "list[Write]") -> tuple[list[str], list[str]]:
     return list(needed), list(optional)
 
 
-def _memory(memory: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _memory(memory: "Memory", where: str) -> "Iterator[Write]":
     limit = memory.get("limit", 0)  # engines send 0 for an unset limit
     swap = _swap(limit, memory.get("swap", 0))
     check = memory.get("checkBeforeUpdate", False)
@@ -159,8 +162,8 @@ def _memory(memory: "dict[str, Any]", where: str) -> "Iterator[Write]":
         # A kernel without swap has no such file, so "no swap" and "unlimited swap" are in effect anyway.
         in_effect = swap in ("max", "0")
         usage = "memory.swap.current" if check and swap != "max" else ""
-        source = "swap" if memory.get("swap") else "limit"
-        asked = f"{source} {memory[source]}"
+        source, value = ("swap", memory["swap"]) if memory.get("swap") else ("limit", limit)
+        asked = f"{source} {value}"
         yield Write("memory.swap.max", swap, f"{where}/{source}", default=in_effect, usage=usage, asked=asked)
     if memory.get("reservation"):
         yield Write("memory.low", _bytes(memory["reservation"]), f"{where}/reservation")
@@ -187,7 +190,7 @@ def weight_of_shares(shares: int) -> int:
     return math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
 
 
-def _cpu(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _cpu(cpu: "CPU", where: str) -> "Iterator[Write]":
     idle, shares = cpu.get("idle"), cpu.get("shares", 0)
     if idle is not None:
         yield Write("cpu.idle", str(idle), f"{where}/idle", default=idle == 0)
@@ -196,12 +199,13 @@ def _cpu(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
         # 1024 is the kernel's own weight. It still requests a share, which needs the controller.
         yield Write("cpu.weight", str(weight_of_shares(shares)), f"{where}/shares", asked=f"shares {shares}")
     yield from _cpu_bandwidth(cpu, where)
-    for key, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
-        if cpu.get(key):
-            yield Write(file, cpu[key], f"{where}/{key}")
+    if cpu.get("cpus"):
+        yield Write("cpuset.cpus", cpu["cpus"], f"{where}/cpus")
+    if cpu.get("mems"):
+        yield Write("cpuset.mems", cpu["mems"], f"{where}/mems")
 
 
-def _cpu_bandwidth(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _cpu_bandwidth(cpu: "CPU", where: str) -> "Iterator[Write]":
     quota, period, burst = cpu.get("quota", 0), cpu.get("period", 0), cpu.get("burst")
     bandwidth = ""
     if quota or period:
@@ -216,7 +220,7 @@ def _cpu_bandwidth(cpu: "dict[str, Any]", where: str) -> "Iterator[Write]":
         yield Write("cpu.max.burst", str(burst), f"{where}/burst")
 
 
-def _block_io(block_io: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _block_io(block_io: "BlockIO", where: str) -> "Iterator[Write]":
     if block_io.get("weight"):
         yield _weight("", block_io["weight"], f"{where}/weight")
     for index, device in enumerate(block_io.get("weightDevice", ())):
@@ -225,11 +229,15 @@ def _block_io(block_io: "dict[str, Any]", where: str) -> "Iterator[Write]":
             raise CgroupError("cannot convert leafWeight to cgroup v2: no controller has it", where=f"{at}/leafWeight")
         if device.get("weight"):
             yield _weight(_device(device), device["weight"], f"{at}/weight")
+    throttles: Mapping[str, Any] = block_io
     for key, limit in THROTTLES:
-        for index, device in enumerate(block_io.get(key, ())):
-            rate = device["rate"]  # 0 lifts the limit, which is "max" in v2
-            line = f"{_device(device)}{limit}={rate or 'max'}"
-            yield Write("io.max", line, f"{where}/{key}/{index}", default=not rate)
+        for index, throttle in enumerate(throttles.get(key, ())):
+            yield _throttle(throttle, limit, f"{where}/{key}/{index}")
+
+
+def _throttle(throttle: "Throttle", limit: str, where: str) -> Write:
+    rate = throttle["rate"]  # 0 lifts the limit, which is "max" in v2
+    return Write("io.max", f"{_device(throttle)}{limit}={rate or 'max'}", where, default=not rate)
 
 
 def _weight(device: str, weight: int, where: str) -> Write:
@@ -241,11 +249,11 @@ def _weight(device: str, weight: int, where: str) -> Write:
     return Write("io.bfq.weight", f"{device}{weight}", where, otherwise=scaled, asked=asked)
 
 
-def _device(device: "dict[str, Any]") -> str:
+def _device(device: "WeightDevice | Throttle") -> str:
     return f"{device['major']}:{device['minor']} "
 
 
-def _pids(pids: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _pids(pids: "Pids", where: str) -> "Iterator[Write]":
     limit = pids.get("limit")
     if limit is None:
         return
@@ -255,7 +263,7 @@ def _pids(pids: "dict[str, Any]", where: str) -> "Iterator[Write]":
         yield Write("pids.max", str(limit), f"{where}/limit", after_clone=limit == 0)
 
 
-def _hugepages(limits: "list[dict[str, Any]]", where: str) -> "Iterator[Write]":
+def _hugepages(limits: "list[HugepageLimit]", where: str) -> "Iterator[Write]":
     for index, limit in enumerate(limits):
         size, at = limit["pageSize"], f"{where}/{index}"
         yield Write(f"hugetlb.{size}.max", str(limit["limit"]), at)
@@ -263,17 +271,14 @@ def _hugepages(limits: "list[dict[str, Any]]", where: str) -> "Iterator[Write]":
         yield Write(f"hugetlb.{size}.rsvd.max", str(limit["limit"]), at, default=True)
 
 
-def _rdma(devices: "dict[str, Any]", where: str) -> "Iterator[Write]":
+def _rdma(devices: "dict[str, RDMA]", where: str) -> "Iterator[Write]":
     for name, limit in devices.items():
         at = f"{where}/{escape(name)}"
         if not name or any(c <= " " for c in name):
             raise CgroupError(f"cannot convert rdma device {name!r}: it is not a device name", where=at)
-        counts = [
-            f" {kernel}={limit[key]}"
-            for key, kernel in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object"))
-            if key in limit
-        ]
-        yield Write("rdma.max", name + "".join(counts), at)
+        counts = f" hca_handle={limit['hcaHandles']}" if "hcaHandles" in limit else ""
+        counts += f" hca_object={limit['hcaObjects']}" if "hcaObjects" in limit else ""
+        yield Write("rdma.max", name + counts, at)
 
 
 def _unified(files: "dict[str, str]", where: str) -> "Iterator[Write]":
@@ -287,7 +292,7 @@ def _unified(files: "dict[str, str]", where: str) -> "Iterator[Write]":
 
 
 # `unified` comes last: it overrides the other sections.
-SECTIONS: "tuple[tuple[str, Any], ...]" = (
+SECTIONS: "tuple[tuple[str, Callable[[Any, str], Iterator[Write]]], ...]" = (
     ("memory", _memory),
     ("cpu", _cpu),
     ("blockIO", _block_io),

@@ -10,12 +10,11 @@ from pyoci.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.cgroups.driver import Driver
+    from pyoci.types import Memory, Resources
 
 
-def update(cgroup: "Driver", resources: "dict[str, Any]", version: str) -> None:
+def update(cgroup: "Driver", resources: "Resources", version: str) -> None:
     """Put `resources` into effect. `version` is the `ociVersion` of the container's config.
 
     Ignores device rules: engines send the container's whole `linux.resources`. Raises CgroupError for a limit that
@@ -39,13 +38,13 @@ def update(cgroup: "Driver", resources: "dict[str, Any]", version: str) -> None:
         raise _undone(cgroup, undo, error) from error
 
 
-def _completed(cgroup: "Driver", resources: "dict[str, Any]") -> "dict[str, Any]":
+def _completed(cgroup: "Driver", resources: "Resources") -> "Resources":
     """Return `resources` with the values that an update leaves out but the conversion needs.
 
     A period alone keeps the quota, and a quota alone the period. A memory limit alone keeps the limit of memory plus
     swap, and the other way round.
     """
-    completed = dict(resources)
+    completed: Resources = {**resources}
     cpu, memory = resources.get("cpu", {}), resources.get("memory", {})
     if cpu.get("period") and not cpu.get("quota"):
         quota = cgroup.read("cpu.max").partition(" ")[0]
@@ -56,7 +55,7 @@ def _completed(cgroup: "Driver", resources: "dict[str, Any]") -> "dict[str, Any]
     return completed
 
 
-def _other_memory_limit(cgroup: "Driver", limit: int, total: int) -> "dict[str, int]":
+def _other_memory_limit(cgroup: "Driver", limit: int, total: int) -> "Memory":
     memory, swap = cgroup.read("memory.max").strip(), cgroup.read("memory.swap.max").strip()
     if not limit and not memory.isdigit():
         raise CgroupError(

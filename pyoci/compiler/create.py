@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from pyoci.types import Resources
+
 
 class Host:
     """Facts about this host that a plan depends on.
@@ -447,7 +449,7 @@ def write_limits(plan: Plan, early: "list[Op]") -> None:
             early.append(op)
 
 
-def filter_devices(plan: Plan, limits: "dict[str, Any]", early: "list[Op]", host: Host) -> None:
+def filter_devices(plan: Plan, limits: "Resources", early: "list[Op]", host: Host) -> None:
     """The device filter, `early` if it can be."""
     if host.rootless:
         return  # only the host's root may load a device filter; nobody else can make a device either
