@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 from pyoci.executable import freeze  # noqa: E402
 
+# native/_verbs.pxi has to be there when Cython looks for what the extension includes
+subprocess.run([sys.executable, "tools/gen_verbs.py"], cwd=ROOT, check=True)
+
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 NATIVE = Extension(
     "pyoci._native",

@@ -9,9 +9,11 @@ import posix
 from pyoci import config as configuration
 from pyoci.cgroups import hierarchy
 from pyoci.cgroups.disabled import NoCgroup
+from pyoci.compiler import verbs
 from pyoci.compiler.create import Options, compile_container, rootfs_path
 from pyoci.compiler.mounts import NOTIFY
-from pyoci.compiler.operations import (
+from pyoci.compiler.paths import clean
+from pyoci.compiler.verbs.numbers import (
     BUNDLE,
     CGROUP,
     CREATE_STATE,
@@ -21,13 +23,11 @@ from pyoci.compiler.operations import (
     HOOK_STATE,
     HOOKS,
     LISTENER,
-    NOTIFY_FOLDER,
+    NOTIFY_DIRECTORY,
     READY,
     RESULT_FIFO,
     START_STATE,
-    Op,
 )
-from pyoci.compiler.paths import clean
 from pyoci.config.ids import check_id
 from pyoci.container import Container
 from pyoci.delete import run_poststop
@@ -39,6 +39,7 @@ from pyoci.host.facts import probe
 from pyoci.host.processes import boot_id
 from pyoci.host.state_directory import SECCOMP, StateDirectory, notify_socket, notify_socket_of_caller
 from pyoci.host.terminal import check_terminal
+from pyoci.parent.operations import HOST_VERBS
 from pyoci.parent.protocol import Launch, tracer
 from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp
     from pyoci.request import CreateRequest
 
 
@@ -171,6 +173,7 @@ class Creation:
         record = _new_record(compiled)
         launch = Launch(
             compiled.plan,
+            HOST_VERBS,
             compiled.config,
             request.id,
             compiled.host.cgroup_mount,
@@ -238,13 +241,13 @@ class Creation:
         slots, plan = self.launch.slots, self._compiled.plan
         slots[EXEC_FIFO], slots[RESULT_FIFO] = self.directory.create_fifos()
         if self.record.notify:
-            slots[NOTIFY_FOLDER] = self.directory.create_notify_directory()
-        if any(op.verb == "write_filter" for op in plan.meanwhile):
+            slots[NOTIFY_DIRECTORY] = self.directory.create_notify_directory()
+        if any(isinstance(op, verbs.WriteFilter) for op in plan.meanwhile):
             slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         if HOOKS in plan.at:
             slots[HOOK_STATE] = hooks.state_file()
             slots[BUNDLE] = posix.open(self.record.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        for slot in {op.d for op in plan.child() if op.verb == "run_hook"}:
+        for slot in {op.state for op in plan.child() if isinstance(op, verbs.RunHook)}:
             slots[slot] = hooks.state_file()
 
     def _record_host_objects(self, *, settled: bool = False) -> None:
@@ -269,7 +272,7 @@ class Creation:
             {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
             keyring=self._compiled.options.new_keyring,
         )
-        if plan.filter is not None and any(op.verb == "load_seccomp" for op in plan.child()):
+        if plan.filter is not None and any(isinstance(op, verbs.LoadSeccomp) for op in plan.child()):
             settings.seccomp_flags = plan.filter.flags
             self.directory.write_once(SECCOMP, plan.filter.program)
         self.directory.save_exec_settings(settings)
@@ -339,16 +342,16 @@ def _new_record(compiled: Compiled) -> Record:
         shares_pids="pid" not in namespaces or bool(namespaces["pid"]),
         listener=_listener(plan),
         start_operations={
-            index: StartOperation(op.verb, op.where, op.s1, op.c) for index, op in _start_operations(plan)
+            index: StartOperation.from_dict(verbs.to_record(op)) for index, op in _start_operations(plan)
         },
     )
 
 
-def _start_operations(plan: "Plan") -> "list[tuple[int, Op]]":
+def _start_operations(plan: "Plan") -> "list[tuple[int, ChildOp]]":
     """Return the operations that run during `start`, with their numbers."""
     ops = list(enumerate(plan.child()))
     for index, op in ops:
-        if op.verb == "wait_start":
+        if isinstance(op, verbs.WaitStart):
             return ops[index:]
     return []
 
@@ -356,7 +359,8 @@ def _start_operations(plan: "Plan") -> "list[tuple[int, Op]]":
 def _listener(plan: "Plan") -> "Listener | None":
     """Return the agent that gets the listener of the seccomp filter."""
     for op in plan.at.get(LISTENER, ()):
-        return Listener(op.s1, op.s2)
+        if isinstance(op, verbs.SendListener):
+            return Listener(op.path, op.metadata)
     return None
 
 

@@ -10,9 +10,10 @@ from pyoci import _native
 from pyoci import config as configuration
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
+from pyoci.compiler import verbs
 from pyoci.compiler.exec import Running, compile_exec
-from pyoci.compiler.operations import INIT, READY
 from pyoci.compiler.seccomp import Filter
+from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.config.jsonio import dumps
 from pyoci.errors import CgroupError, ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
@@ -22,6 +23,7 @@ from pyoci.host.facts import may_set_groups, probe
 from pyoci.host.processes import is_exiting, open_process, wait_ended
 from pyoci.host.state_directory import SECCOMP
 from pyoci.linux import O_PATH
+from pyoci.parent.operations import HOST_VERBS
 from pyoci.parent.protocol import Launch, tracer
 
 TYPE_CHECKING = False
@@ -170,12 +172,16 @@ class Execution:
         request = self._request
         fill_fd_holes(self._preserve_fds)
         launch = Launch(
-            self.plan, {"process": self._process}, self._record.id, trace=tracer(request.log), process="the process"
+            self.plan,
+            HOST_VERBS,
+            {"process": self._process},
+            self._record.id,
+            trace=tracer(request.log),
+            process="the process",
         )
         try:
             launch.cgroup = _cgroup(self._container, self._record.pid, request.sub_cgroup)
-            for op in self.plan.before:
-                launch.slots[op.a] = self._open_root() if op.verb == "open_container_root" else posix.dup(self._init)
+            self._open_container(launch)
             launch.clone()
             launch.converse(lambda point: self._at(launch, point), lambda point: self._after(launch, point))
             if request.pid_file:
@@ -187,6 +193,13 @@ class Execution:
             raise
         launch.close()
         return launch
+
+    def _open_container(self, launch: Launch) -> None:
+        for op in self.plan.before:
+            if isinstance(op, verbs.OpenContainerRoot):
+                launch.slots[op.root] = self._open_root()
+            elif isinstance(op, verbs.OpenContainer):
+                launch.slots[op.process] = posix.dup(self._init)
 
     def _at(self, launch: Launch, point: int) -> None:
         """Do exec's part of a synchronisation point, before the child is answered."""
@@ -231,7 +244,7 @@ class Execution:
 
     def _verify(self, launch: Launch) -> None:
         """Require that init is alive and, if the plan says so, that the process is in the same namespaces."""
-        if any(op.verb == "verify_namespaces" for op in self.plan.at[READY]):
+        if any(isinstance(op, verbs.VerifyNamespaces) for op in self.plan.at[READY]):
             self._compare_namespaces(launch)
         if wait_ended(self._init, 0):
             raise StatusError("cannot exec in a stopped container")

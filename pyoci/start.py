@@ -221,20 +221,18 @@ def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None")
 
 def reports_success(record: "Record", data: bytes) -> bool:
     """Whether init reports that it is about to call execve. Raises the failure that init reports."""
+    from pyoci.compiler import verbs
     from pyoci.parent.conversation import EXEC, FAILED, Records, split
 
-    operations = record.start_operations
-    records = Records({index: operation.verb for index, operation in operations.items()}, {})
+    operations = {index: verbs.from_record(kept.to_dict()) for index, kept in record.start_operations.items()}
+    records = Records(operations)
     succeeded = False
     for part in split(data):
         kind, index, step, error, detail, payload = records.take(part)
         if kind == FAILED:
-            from pyoci.compiler.operations import Op
             from pyoci.parent.explain import explain
 
-            operation = operations[index]
-            op = Op(operation.verb, operation.where, operation.s1, c=operation.timeout)
-            raise explain({"process": {"args": record.args}}, op, step, error, detail, payload)
+            raise explain({"process": {"args": record.args}}, operations[index], step, error, detail, payload)
         succeeded = succeeded or kind == EXEC
     return succeeded
 

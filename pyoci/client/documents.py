@@ -60,7 +60,6 @@ class Plan:
         self._plan = plan
 
     def __iter__(self) -> Iterator[Operation]:
-        self._plan.complete()
         for row in show._rows(self._plan):
             if not isinstance(row, str):
                 number, verb, text, pointer = row

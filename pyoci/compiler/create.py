@@ -5,17 +5,21 @@ at the root filesystem. Read `_init` to see what happens inside a container, in 
 """
 
 from pyoci.cgroups import device_filter, resources
-from pyoci.compiler import devices, hooks, mounts, namespaces, process, rootfs, seccomp
-from pyoci.compiler.operations import CGROUP, CLONES, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY, Op, Plan, sync
+from pyoci.compiler import devices, hooks, mounts, namespaces, process, rootfs, seccomp, verbs
+from pyoci.compiler.operations import Plan
 from pyoci.compiler.paths import join
+from pyoci.compiler.verbs.numbers import CGROUP, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import ConfigError, Problem, PyociError
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from pyoci.cgroups.resources import Write
+    from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Resources
 
 
@@ -146,7 +150,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     adjustment = config.get("process", {}).get("oomScoreAdj")
     if adjustment is not None:
         early = plan.at[ID_MAPS] if late else _of_program(plan, own)
-        early.append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+        early.append(verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment))
     if "intelRdt" in linux:
         from pyoci.compiler import intel_rdt  # most containers have none
 
@@ -157,27 +161,27 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     return plan
 
 
-def _begin(plan: Plan, own: "namespaces.Namespaces", keyring: "Iterable[Op]", *, dumpable: bool) -> None:
+def _begin(plan: Plan, own: "namespaces.Namespaces", keyring: "Iterable[ChildOp]", *, dumpable: bool) -> None:
     """What the first process does before anything else, and a process that it clones does again."""
     first = plan.bootstrap if own.needs_bootstrap else plan.init
-    first.append(Op("hide_caller"))
-    first.append(Op("set_pdeathsig", a=9))
+    first.append(verbs.HideCaller())
+    first.append(verbs.SetPdeathsig(signal=SIGKILL))
     if not dumpable:
-        first.append(Op("set_dumpable", a=0))
+        first.append(verbs.SetDumpable(dumpable=0))
     first.extend(keyring)
     if own.settles_first:
         return
     if own.needs_bootstrap:
-        plan.init.extend((Op("set_pdeathsig", a=9), Op("set_dumpable", a=0)))
-    plan.init.append(Op("setsid"))
+        plan.init.extend((verbs.SetPdeathsig(signal=SIGKILL), verbs.SetDumpable(dumpable=0)))
+    plan.init.append(verbs.Setsid())
 
 
 def _settle_first(plan: Plan, own: "namespaces.Namespaces") -> None:
     """The bootstrap process does all that comes before the clone of the container's process."""
-    at = next(index for index, op in enumerate(plan.init) if op.verb == "clone_init") + 1
+    at = next(index for index, op in enumerate(plan.init) if isinstance(op, verbs.CloneInit)) + 1
     plan.bootstrap.extend(plan.init[:at])
     del plan.init[:at]
-    plan.before.append(Op("open_host_proc", own.where["pid"], "/proc", a=HOST_PROC))
+    plan.before.append(verbs.OpenHostProc(own.where["pid"], path="/proc", tree=HOST_PROC))
 
 
 # crun's annotations that ask for another kind of container, with what this runtime makes instead.
@@ -201,13 +205,15 @@ def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
     needed = min(plan.slots + preserved + _OTHER_DESCRIPTORS, hard)
     if needed <= soft:
         return
-    limit = RLIMITS["RLIMIT_NOFILE"]
-    plan.before.insert(0, Op("raise_own_rlimit", "", "RLIMIT_NOFILE", a=limit, b=needed, c=hard))
+    name, limit = "RLIMIT_NOFILE", RLIMITS["RLIMIT_NOFILE"]
+    plan.before.insert(0, verbs.RaiseOwnRlimit(name=name, resource=limit, soft=needed, hard=hard))
     ready = next(
-        index for index, op in enumerate(plan.init) if op.verb == "set_umask" or (op.verb == "sync" and op.a == READY)
+        index
+        for index, op in enumerate(plan.init)
+        if isinstance(op, verbs.SetUmask) or (isinstance(op, verbs.Sync) and op.point == READY)
     )
     # by itself, which takes no privilege, and before the runtime sets the limits of the config
-    plan.init.insert(ready, Op("set_rlimit", "", "RLIMIT_NOFILE", a=limit, b=soft, c=hard))
+    plan.init.insert(ready, verbs.SetRlimit(name=name, resource=limit, soft=soft, hard=hard))
 
 
 _OTHER_DESCRIPTORS = 64  # what the runtime has open besides those of the plan
@@ -218,31 +224,26 @@ _NEEDS_USER_NAMESPACE = (
 )
 
 
-def _clone_mounts(plan: Plan) -> "list[Op]":
+def _clone_mounts(plan: Plan) -> "list[ChildOp]":
     """What the runtime clones of the host's mounts if it may, to be cloned by the container's first process."""
     cloned = []
     for op in list(plan.before):
-        if op.verb == "open_null":
-            clone = Op("clone_device", op.where, op.s1, "c", a=op.a, b=1, c=3)
-        elif op.verb in CLONES:
-            clone = Op(CLONES[op.verb], op.where, op.s1, op.s2, a=op.a, b=op.b, c=op.c, d=op.d, flags=op.flags)
-        elif op.verb in ("make_user_namespace", "idmap_tree"):
+        if isinstance(op, verbs.MakeUserNamespace | verbs.IdmapTree):
             raise ConfigError([Problem(op.where, "cannot map the ids of a mount: it takes CAP_SYS_ADMIN on the host")])
-        else:
-            continue
-        plan.before.remove(op)
-        cloned.append(clone)
+        if type(op) in verbs.CLONES:
+            plan.before.remove(op)
+            cloned.append(verbs.by_child(op))
     return cloned
 
 
-def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
     """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
     if own.settles_first:
         return plan.meanwhile  # it inherits them of the bootstrap process
     return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
 
 
-def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[Op]":
+def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
     """Where the parent's operations on the program's process go, which a bootstrap process may have cloned already."""
     return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
 
@@ -254,7 +255,7 @@ def _init(
     options: Options,
     own: "namespaces.Namespaces",
     mapper: "namespaces.Mapper",
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     linux = config.get("linux", {})
     program = config.get("process", {})
     filter_ = _seccomp(plan, linux, host, options, at_once=own.settles_first)
@@ -268,7 +269,7 @@ def _init(
         yield from hooks.open_bundle(config, options.bundle)
     if own.own_user and not own.needs_bootstrap:
         # only now: the path to the rootfs may be closed to the user that container root is on the host
-        yield Op("become_root", own.where["user"])
+        yield verbs.BecomeRoot(own.where["user"])
     if _needs_proc(config):
         # before the container's mounts, so that nothing of theirs can cover a file of this procfs
         yield open_proc("/linux", own_user=own.own_user, own_pids=own.has("pid"), host=host)
@@ -289,12 +290,12 @@ def _init(
     yield from process.console(program, taken_later=own.settles_first)
     yield from mounts.finish_mounts(mount_ops)
     if program.get("cwd"):
-        yield Op("make_directory", "/process/cwd", program["cwd"])
+        yield verbs.MakeDirectory("/process/cwd", path=program["cwd"])
     yield from namespaces.identity(config, own)
     yield from namespaces.sysctl(linux)
     yield from rootfs.finish_rootfs(config)
     yield from rootfs.protect_paths(plan, config)
-    yield Op("reset_affinity")
+    yield verbs.ResetAffinity()
     yield from personality(linux)
     if not program:
         yield from _without_process(options, settles_first=own.settles_first)
@@ -315,39 +316,44 @@ def _init(
     outside = own.settles_first
     yield from process.settle(program, env, capabilities, groups, options.preserve_fds, outside_pids=outside)
     by_child = settings(plan, program, linux, host)
-    plan.at[CREATED] = [Op("commit")]
+    plan.at[CREATED] = [verbs.Commit()]
     start = process.settled_start if own.settles_first else process.start
     yield from start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
 
 
-def _mounts_in_unit(mount_ops: "list[Op]", own: "namespaces.Namespaces") -> "Iterator[Op]":
+def _mounts_in_unit(mount_ops: "list[ChildOp]", own: "namespaces.Namespaces") -> "Iterator[ChildOp]":
     """systemd makes the cgroup while the process mounts: it waits for that as late as it can, ahead of a file system
     that shows the cgroup."""
-    shows = (n for n, op in enumerate(mount_ops) if op.verb == "mount" and op.s1 == "cgroup2")
+    shows = (n for n, op in enumerate(mount_ops) if isinstance(op, verbs.Mount) and op.type == "cgroup2")
     first = next(shows, len(mount_ops))
     yield from mount_ops[:first]
-    yield sync(CGROUP, "/linux/cgroupsPath")
+    yield verbs.Sync("/linux/cgroupsPath", point=CGROUP)
     yield from namespaces.cgroup_namespace(own)
     yield from mount_ops[first:]
 
 
-def personality(linux: "dict[str, Any]") -> "Iterator[Op]":
+def personality(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
     """`linux.personality`, which every process of the container has."""
     if linux.get("personality"):
         domain = linux["personality"]["domain"]
-        yield Op("set_personality", "/linux/personality/domain", domain, a=process.PERSONALITIES[domain])
+        yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=process.PERSONALITIES[domain])
 
 
-def settings(plan: Plan, program: "dict[str, Any]", linux: "dict[str, Any]", host: Host) -> "list[Op]":
+def settings(plan: Plan, program: "dict[str, Any]", linux: "dict[str, Any]", host: Host) -> "list[ChildOp]":
     """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
     by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
     if program.get("terminal"):
-        by_runtime.append(Op("send_console", "/process/terminal"))
+        by_runtime.append(verbs.SendConsole("/process/terminal"))
     # Without these capabilities the runtime has no say over a process of another user, who may still lower what it has.
     may = bool(host.capabilities & process.CAP_SYS_NICE) and not host.user_namespace
-    (by_runtime if may else by_process).extend(process.priorities(program, by_runtime=may))
-    may = bool(host.capabilities & process.CAP_SYS_RESOURCE)
-    (by_runtime if may else by_process).extend(process.rlimits(program, "prlimit" if may else "set_rlimit"))
+    if may:
+        by_runtime.extend(map(verbs.by_runtime, process.priorities(program)))
+    else:
+        by_process.extend(process.priorities(program))
+    if host.capabilities & process.CAP_SYS_RESOURCE:
+        by_runtime.extend(map(verbs.by_runtime, process.rlimits(program)))
+    else:
+        by_process.extend(process.rlimits(program))
     return by_process
 
 
@@ -361,20 +367,20 @@ def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
     return devices.RUNTIME if "user" in own.new else devices.RUNTIME_ONCE_JOINED
 
 
-def _without_process(options: Options, *, settles_first: bool) -> "Iterator[Op]":
+def _without_process(options: Options, *, settles_first: bool) -> "Iterator[ChildOp]":
     """A container may be created without `process`; it can't be started, and `start` says so."""
     if settles_first:
-        yield Op("drop_bounding", "/process")
-        yield Op("close_fds", a=3 + options.preserve_fds)
-        yield Op("set_capabilities", "/process")
-        yield Op("clone_init", "/linux/namespaces", a=9)
-        yield Op("setsid")
-    yield Op("sync", a=READY)
-    yield Op("set_pdeathsig", a=0)
+        yield verbs.DropBounding("/process", keep=0)
+        yield verbs.CloseFds(first=3 + options.preserve_fds)
+        yield verbs.SetCapabilities("/process")
+        yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
+        yield verbs.Setsid()
+    yield verbs.Sync(point=READY)
+    yield verbs.SetPdeathsig(signal=0)
     if not settles_first:
-        yield Op("close_fds", a=3 + options.preserve_fds)
-    yield Op("sync", a=CREATED)
-    yield Op("wait_start")
+        yield verbs.CloseFds(first=3 + options.preserve_fds)
+    yield verbs.Sync(point=CREATED)
+    yield verbs.WaitStart()
 
 
 def rootfs_path(config: "dict[str, Any]", options: Options) -> str:
@@ -389,14 +395,14 @@ def _needs_proc(config: "dict[str, Any]") -> bool:
     )
 
 
-def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> Op:
+def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> "ChildOp":
     """The procfs through which the container's process writes: a new one, or the one at /proc where the process is in a
     pid namespace of the runtime's that another user namespace owns, and so may not mount one."""
     visible = not own_pids and (own_user or not host.owns_pids)
-    return Op("open_proc", where, "/proc" if visible else "", a=visible)
+    return verbs.OpenProc(where, path="/proc" if visible else "", visible=visible)
 
 
-def _memory_policy(linux: "dict[str, Any]") -> "Iterator[Op]":
+def _memory_policy(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
     if linux.get("memoryPolicy"):
         from pyoci.compiler import memory_policy
 
@@ -414,11 +420,11 @@ def _seccomp(
     if at_once:
         compiled.program  # noqa: B018 - what the plan is depends on what it says
     if not compiled.is_compiled:
-        plan.meanwhile.append(Op("write_filter", seccomp.WHERE))
+        plan.meanwhile.append(verbs.WriteFilter(seccomp.WHERE, filter=compiled))
     if compiled.notify:
         path = join(options.bundle, linux["seccomp"]["listenerPath"])
         metadata = linux["seccomp"].get("listenerMetadata", "")
-        plan.at[LISTENER] = [Op("send_listener", f"{seccomp.WHERE}/listenerPath", path, metadata)]
+        plan.at[LISTENER] = [verbs.SendListener(f"{seccomp.WHERE}/listenerPath", path=path, metadata=metadata)]
     return compiled
 
 
@@ -426,46 +432,47 @@ def _cgroup(plan: Plan, config: "dict[str, Any]", options: Options, host: Host) 
     """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
     linux = config.get("linux", {})
     limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
-    plan.writes = resources.writes(limits)
+    writes = resources.writes(limits)
     if options.cgroup_manager == "disabled":
         plan.no_cgroup = options.no_cgroup
-        if plan.writes:
+        if writes:
             why = options.no_cgroup or "the cgroup manager is disabled"
             plan.warnings.append(f"/linux/resources: ignored: the container gets no cgroup: {why}")
         return
     path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
-    plan.before.append(Op("make_cgroup", "/linux/cgroupsPath", path))
-    write_limits(plan, plan.meanwhile)
+    plan.before.append(verbs.MakeCgroup("/linux/cgroupsPath", path=path, writes=writes))
+    write_limits(plan, writes, plan.meanwhile)
     filter_devices(plan, limits, plan.meanwhile, host)
 
 
-def write_limits(plan: Plan, early: "list[Op]") -> None:
+def write_limits(plan: Plan, writes: "list[Write]", early: "list[ParentOp]") -> None:
     """The cgroup's limits, `early` but for that of processes."""
-    for index, write in enumerate(plan.writes):
-        op = Op("write_cgroup", write.where, write.file, write.value, a=index)
+    for write in writes:
+        op = verbs.WriteCgroup(write.where, write=write)
         if write.controller == "pids":
             plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
         else:
             early.append(op)
 
 
-def filter_devices(plan: Plan, limits: "Resources", early: "list[Op]", host: Host) -> None:
+def filter_devices(plan: Plan, limits: "Resources", early: "list[ParentOp]", host: Host) -> None:
     """The device filter, `early` if it can be."""
     if host.rootless:
         return  # only the host's root may load a device filter; nobody else can make a device either
     program = device_filter.compile_rules(limits.get("devices", []))
     if program:
-        size = len(program) // 8
-        op = Op("attach_device_filter", "/linux/resources/devices", blob=program, a=size)
+        op = verbs.AttachDeviceFilter("/linux/resources/devices", program=program)
         # the filter is for the container's programs: the device of a filesystem that the config mounts is opened before
-        late = any(other.verb == "mount" and any("=/" in option for option in other.options) for other in plan.init)
+        late = any(
+            isinstance(other, verbs.Mount) and any("=/" in option for option in other.options) for other in plan.init
+        )
         (plan.at.setdefault(READY, []) if late else early).append(op)
 
 
 def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:
     """The container's user may use the cgroup that it sees: when its user namespace, if it has one, is complete."""
     uid = program.get("user", {}).get("uid", 0)
-    plan.at.setdefault(READY, []).append(Op("chown_cgroup", "/process/user/uid", a=uid, b=mapped))
+    plan.at.setdefault(READY, []).append(verbs.ChownCgroup("/process/user/uid", uid=uid, mapped=mapped))
 
 
 def check_labels(config: "dict[str, Any]", host: Host) -> None:

@@ -6,8 +6,9 @@ ever see, and the container gets a mount of each one: they work, since the tmpfs
 Otherwise the host's are bound, with the owner and mode that they have.
 """
 
-from pyoci.compiler.operations import INIT, LEAVE_AS_IT_IS, Op
+from pyoci.compiler import verbs
 from pyoci.compiler.paths import clean
+from pyoci.compiler.verbs.numbers import INIT
 from pyoci.errors import ConfigError, Problem
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp, ParentOp
 
 S_IFIFO, S_IFCHR, S_IFBLK = 0o010000, 0o020000, 0o060000
 NODE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
@@ -37,10 +39,8 @@ PTMX = "/dev/ptmx"
 # Who makes nodes, the runtime perhaps not before it can know to whom they belong; or whose are bound.
 CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
 
-OF_CONTAINER = 1 << 16  # beside the mode of a node: its owner is an id of the container's user namespace
 
-
-def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[Op]":
+def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[ChildOp]":
     """The nodes of the config, then the defaults that it does not name, then the links. Where the config mounts
     something on a default one, there is no node.
 
@@ -55,9 +55,9 @@ def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "I
             yield from _node(plan, device, path, where, mounted, bind=nodes_of == HOST)
     if _covering(mounted, "/dev")[1]:
         return
-    yield Op("symlink", "", "pts/ptmx", PTMX)
+    yield verbs.Symlink(target="pts/ptmx", path=PTMX)
     for target, link in LINKS:
-        yield Op("symlink", "", target, link, "/proc/self")
+        yield verbs.Symlink(target=target, path=link, condition="/proc/self")
 
 
 def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[dict[str, Any], str, str]]":
@@ -101,7 +101,7 @@ def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]
 
 def _made_by_runtime(
     plan: "Plan", config: "dict[str, Any]", mounted: "list[tuple[str, bool]]", *, at_once: bool
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
     nodes = list(_nodes(config, mounted))
     made = [node for node in nodes if node[0]["type"] != "p"]
@@ -110,21 +110,35 @@ def _made_by_runtime(
         label = linux.get("mountLabel", "")
         filesystem = plan.new_slot()
         plan.before.append(
-            Op("make_device_filesystem", "/linux/mountLabel" if label else "/linux/devices", label, a=filesystem)
+            verbs.MakeDeviceFilesystem(
+                "/linux/mountLabel" if label else "/linux/devices", label=label, filesystem=filesystem
+            )
         )
-        by = plan.before if at_once else plan.at.setdefault(INIT, [])
+        by: list[ParentOp] = plan.before if at_once else plan.at.setdefault(INIT, [])
         for name, (device, path, where) in enumerate(made):
-            owner = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
-            mode = NODE_TYPES[device["type"]] | device.get("fileMode", 0o666) | (0 if at_once else OF_CONTAINER)
-            numbers = {"b": device["major"], "c": device["minor"], "d": owner[0] << 32 | owner[1]}
-            by.append(Op("make_device", where, path, device["type"], str(name), a=filesystem, flags=mode, **numbers))
+            uid, gid = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
+            by.append(
+                verbs.MakeDevice(
+                    where,
+                    path=path,
+                    kind=device["type"],
+                    name=str(name),
+                    filesystem=filesystem,
+                    major=device["major"],
+                    minor=device["minor"],
+                    mode=NODE_TYPES[device["type"]] | device.get("fileMode", 0o666),
+                    uid=uid,
+                    gid=gid,
+                    owner_in_container=not at_once,
+                )
+            )
         slots = [plan.new_slot() for _ in made]
-        yield Op("open_devices", "/linux/devices", a=filesystem, b=slots[0], c=len(slots))
+        yield verbs.OpenDevices("/linux/devices", filesystem=filesystem, first=slots[0], count=len(slots))
     for device, path, where in nodes:
         if device["type"] == "p":
             yield from _node(plan, device, path, where, mounted, bind=False)
         else:
-            yield Op("bind_device", where, path, a=slots.pop(0))
+            yield verbs.BindDevice(where, path=path, tree=slots.pop(0))
 
 
 def _host_owner(linux: "dict[str, Any]", device: "dict[str, Any]", where: str) -> "tuple[int, int]":
@@ -150,7 +164,7 @@ def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:
 
 def _node(
     plan: "Plan", device: "dict[str, Any]", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     kind = device["type"]
     major, minor = device.get("major", 0), device.get("minor", 0)
     if bind and kind != "p":
@@ -160,10 +174,17 @@ def _node(
             for key in ("uid", "gid")
             if device.get(key)
         )
-        plan.before.append(Op("open_device", where, path, kind, a=slot, b=major, c=minor))
-        yield Op("bind_device", where, path, a=slot)
+        plan.before.append(verbs.OpenDevice(where, path=path, kind=kind, tree=slot, major=major, minor=minor))
+        yield verbs.BindDevice(where, path=path, tree=slot)
         return
-    mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)
-    owner = device.get("uid", 0) << 32 | device.get("gid", 0)
-    flags = LEAVE_AS_IT_IS if _covering(mounted, path)[1] else 0
-    yield Op("mknod", where, path, kind, a=mode, b=major, c=minor, d=owner, flags=flags)
+    yield verbs.Mknod(
+        where,
+        path=path,
+        kind=kind,
+        mode=NODE_TYPES[kind] | device.get("fileMode", 0o666),
+        major=major,
+        minor=minor,
+        uid=device.get("uid", 0),
+        gid=device.get("gid", 0),
+        keep_existing=_covering(mounted, path)[1],
+    )

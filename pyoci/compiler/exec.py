@@ -7,10 +7,12 @@ child only; so the container can't see the bootstrap process, and does not see t
 container's credentials and nothing of the host's: one with CAP_SYS_PTRACE could make use of them.
 """
 
-from pyoci.compiler import create
+from pyoci.compiler import create, verbs
 from pyoci.compiler import process as parts
 from pyoci.compiler.namespaces import CLONE_FLAGS
-from pyoci.compiler.operations import BORN, INIT, READY, ROOTFS, Op, Plan, sync
+from pyoci.compiler.operations import Plan
+from pyoci.compiler.verbs.numbers import HELD, INIT, READY, ROOTFS
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.seccomp import Filter
+    from pyoci.compiler.verbs import ChildOp, ParentOp
 
 
 class Running:
@@ -61,70 +64,70 @@ def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *,
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
     create.check_labels({"process": process}, host)
-    tail: list[Op] = []
+    tail: list[ChildOp] = []
     if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
-        plan.at[READY] = [Op("verify_namespaces", "", ", ".join(container.namespaces))]
+        plan.at[READY] = [verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces))]
     plan.bootstrap.extend(_bootstrap(plan, process, container, host, preserve_fds, tail))
     plan.init.extend(_init(process, tail))
     if process.get("execCPUAffinity"):
-        plan.at[BORN] = list(_affinity(process["execCPUAffinity"]))
+        plan.at[HELD] = list(_affinity(process["execCPUAffinity"]))
     adjustment = process.get("oomScoreAdj")
     if adjustment is not None:
-        if not host.may_mount and BORN not in plan.at:
-            plan.at[BORN] = [Op("enter_cgroup")]
+        if not host.may_mount and HELD not in plan.at:
+            plan.at[HELD] = [verbs.EnterCgroup()]
         # whoever is not root may write only to the files of a process that is dumpable
-        point = INIT if host.may_mount else BORN
-        plan.at.setdefault(point, []).append(Op("write_oom_score_adj", "/process/oomScoreAdj", a=adjustment))
+        point = INIT if host.may_mount else HELD
+        plan.at.setdefault(point, []).append(verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment))
     if container.rdt:
         plan.at.setdefault(INIT, []).append(
-            Op("join_rdt_group", "", " and ".join(path or "/" for path in container.rdt))
+            verbs.JoinRdtGroup(group=" and ".join(path or "/" for path in container.rdt))
         )
     return plan
 
 
-def _affinity(affinity: "dict[str, Any]") -> "Iterator[Op]":
+def _affinity(affinity: "dict[str, Any]") -> "Iterator[ParentOp]":
     """Before and after the process enters the cgroup, which it is then not born in."""
     for name, cpus in (("initial", affinity.get("initial")), ("", ""), ("final", affinity.get("final"))):
         if not name:
-            yield Op("enter_cgroup")
+            yield verbs.EnterCgroup()
         elif cpus:
-            yield Op("set_affinity", f"/process/execCPUAffinity/{name}", cpus)
+            yield verbs.SetAffinity(f"/process/execCPUAffinity/{name}", cpus=cpus)
 
 
 def _bootstrap(
-    plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int, tail: "list[Op]"
-) -> "Iterator[Op]":
+    plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
+) -> "Iterator[ChildOp]":
     """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
 
     Here, where the container can't see this process, everything happens that takes a privilege, or shows one.
     """
-    yield Op("hide_caller")
-    yield Op("set_pdeathsig", a=9)
-    yield Op("set_dumpable", a=0)
+    yield verbs.HideCaller()
+    yield verbs.SetPdeathsig(signal=SIGKILL)
+    yield verbs.SetDumpable(dumpable=0)
     # by the host's procfs, which shows this process
     if container.keyring:
         yield from parts.early_keyring(process)
         yield from parts.labelled_keyring(process)
     yield from parts.security_labels(process)
     if "mount" not in container.namespaces:
-        plan.before.append(Op("open_container_root", "", container.id, a=ROOTFS))
-        yield Op("enter_root")
+        plan.before.append(verbs.OpenContainerRoot(id=container.id, root=ROOTFS))
+        yield verbs.EnterRoot()
     if container.namespaces:
         slot = plan.new_slot()
         names = ", ".join(container.namespaces)
-        plan.before.append(Op("open_container", "", container.id, names, a=slot))
+        plan.before.append(verbs.OpenContainer(id=container.id, namespaces=names, process=slot))
         # nothing of the host is open in the container (CVE-2016-9962)
-        yield Op("close_fds", a=3 + preserve_fds, b=slot)
+        yield verbs.CloseFds(first=3 + preserve_fds, keep=slot)
         flags = 0
         for kind in container.namespaces:
             flags |= CLONE_FLAGS[kind]
-        yield Op("join_namespace", "", names, a=slot, b=flags)
+        yield verbs.JoinNamespace(kind=names, namespaces=slot, types=flags)
     if "user" in container.namespaces:
-        yield Op("become_root")
-    yield Op("open_root")
+        yield verbs.BecomeRoot()
+    yield verbs.OpenRoot()
     yield from parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
-        yield Op("reset_affinity")
+        yield verbs.ResetAffinity()
     yield from create.personality(container.linux)
     grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
@@ -134,7 +137,7 @@ def _bootstrap(
     yield from parts.settle(process, env, capabilities, groups, preserve_fds, outside_pids=True)
     settings = create.settings(plan, process, container.linux, host)
     yield parts.set_umask(process)
-    yield Op("reset_signals")
+    yield verbs.ResetSignals()
     if container.seccomp is not None and container.early_filter:
         yield from settings
         yield from parts.load_filter(container.seccomp, capabilities, quiet=True)
@@ -144,13 +147,13 @@ def _bootstrap(
     else:
         tail.extend(settings)
     tail.append(parts.exec_program(process, env))
-    yield Op("clone_init")
+    yield verbs.CloneInit(signal=0)
 
 
-def _init(process: "dict[str, Any]", tail: "list[Op]") -> "Iterator[Op]":
+def _init(process: "dict[str, Any]", tail: "list[ChildOp]") -> "Iterator[ChildOp]":
     """The program's process: what is its own, and can't be inherited."""
-    yield Op("setsid")
+    yield verbs.Setsid()
     if process.get("terminal"):
-        yield Op("take_terminal", "/process/terminal")
-    yield sync(READY)
+        yield verbs.TakeTerminal("/process/terminal")
+    yield verbs.Sync(point=READY)
     yield from tail

@@ -5,8 +5,9 @@ operations at the synchronisation point `hooks`. createContainer and startContai
 of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
 """
 
+from pyoci.compiler import verbs
 from pyoci.compiler.namespaces import outside_pids
-from pyoci.compiler.operations import ADD_HOME, CREATE_STATE, HOOKS, START_STATE, Op, sync
+from pyoci.compiler.verbs.numbers import CREATE_STATE, HOOKS, START_STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.namespaces import Namespaces
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp, ParentOp
 
 
 def _entries(config: "dict[str, Any]", kind: str) -> "Iterator[tuple[dict[str, Any], str]]":
@@ -35,57 +37,55 @@ def _argv(entry: "dict[str, Any]") -> "list[str]":
     return entry.get("args") or [entry["path"]]
 
 
-def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[Op]":
+def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[ParentOp]":
     """Hooks that the runtime runs itself."""
     return [
-        Op(
-            "run_host_hook",
+        verbs.RunHostHook(
             where,
-            entry["path"],
+            path=entry["path"],
             argv=_argv(entry),
             envp=entry.get("env", []),
-            c=timeout_ms(entry),
+            timeout_ms=timeout_ms(entry),
         )
         for kind in kinds
         for entry, where in _entries(config, kind)
     ]
 
 
-def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[Op]":
+def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[ChildOp]":
     """Hooks that the child runs, with the state of `slot` on their stdin. One without `env` of its own gets `env`."""
     return [
-        Op(
-            "run_hook",
+        verbs.RunHook(
             where,
-            entry["path"],
+            path=entry["path"],
             argv=_argv(entry),
             envp=entry.get("env", env),
-            c=timeout_ms(entry),
-            d=slot,
-            flags=0 if "env" in entry or not env else ADD_HOME,
+            timeout_ms=timeout_ms(entry),
+            state=slot,
+            add_home=bool(env) and "env" not in entry,
         )
         for entry, where in _entries(config, kind)
     ]
 
 
-def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[Op]":
+def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[ChildOp]":
     """Where createContainer hooks begin: the bundle as the container's mount namespace has it, once the root filesystem
     is attached there."""
     if config.get("hooks", {}).get("createContainer"):
-        yield Op("open_bundle", "/hooks/createContainer", bundle)
+        yield verbs.OpenBundle("/hooks/createContainer", path=bundle)
 
 
-def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "Iterator[Op]":
+def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "Iterator[ChildOp]":
     """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
     if on_host or in_container:
         plan.at[HOOKS] = on_host
-        yield sync(HOOKS, "/hooks")
+        yield verbs.Sync("/hooks", point=HOOKS)
         yield from outside_pids(plan, own, in_container)
 
 
-def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[Op]":
+def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[ChildOp]":
     """startContainer: in the container, just before its program, whose environment these hooks share, as with runc.
 
     The other hooks find their programs on the host: for them an environment of the image's making would be a way out.

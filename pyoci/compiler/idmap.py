@@ -4,8 +4,8 @@ Implements config.md "Mounts". The kernel reads the mapping of a mount from a us
 there is one to join, serves as it is; for any other mapping a namespace is made that no process stays in.
 """
 
+from pyoci.compiler import verbs
 from pyoci.compiler.namespaces import id_map
-from pyoci.compiler.operations import Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ class Mappings:
         if entry.get("uidMappings"):
             return self._make(entry, where)
         for op in self._plan.before:
-            if op.verb == "open_namespace" and op.s2 == "user":
-                return op.a
+            if isinstance(op, verbs.OpenNamespace) and op.kind == "user":
+                return op.namespace
         return self._make(self._linux, where)
 
     def _make(self, mappings: "dict[str, Any]", where: str) -> int:
         maps = (id_map(mappings["uidMappings"]), id_map(mappings["gidMappings"]))
         if maps not in self._made:
             slot = self._made[maps] = self._plan.new_slot()
-            self._plan.before.append(Op("make_user_namespace", where, *maps, a=slot))
+            self._plan.before.append(verbs.MakeUserNamespace(where, uids=maps[0], gids=maps[1], namespace=slot))
         return self._made[maps]
 
 

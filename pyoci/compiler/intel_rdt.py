@@ -5,7 +5,8 @@ one below its `mon_groups`. Whether a group is there already is found out by the
 is decided here.
 """
 
-from pyoci.compiler.operations import Op
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs.cgroup import FIND, FIND_OR_MAKE, MAKE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,42 +14,40 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ParentOp
 
     Schemata = dict[str, dict[str, str]]  # resource → domain → value
 
 WHERE = "/linux/intelRdt"
 
-# What make_rdt_group does: a group that must be there, one that must not, or either.
-FIND, MAKE, FIND_OR_MAKE = range(3)
 
-
-def compile_rdt(plan: "Plan", rdt: "dict[str, Any]", container_id: str, of_init: "list[Op]") -> None:
+def compile_rdt(plan: "Plan", rdt: "dict[str, Any]", container_id: str, of_init: "list[ParentOp]") -> None:
     """The group and its lines before the clone, the container's process into it as soon as that is there.
 
-    make_rdt_group: s1 is the group, `/` the default one; s2 the monitoring group, "" for none; a is one of the above.
     write_schemata writes a line to a group that was made, and compares it with one that was there.
     """
     class_id = rdt.get("closID")
     lines = list(_lines(rdt))
     monitoring = container_id if rdt.get("enableMonitoring") else ""
     if class_id is None:
-        plan.before.append(Op("make_rdt_group", WHERE, container_id, monitoring, a=MAKE))
+        group = verbs.MakeRdtGroup(WHERE, group=container_id, monitoring=monitoring, required=MAKE)
     else:
-        how = FIND_OR_MAKE if lines else FIND
-        plan.before.append(Op("make_rdt_group", f"{WHERE}/closID", class_id, monitoring, a=how))
+        required = FIND_OR_MAKE if lines else FIND
+        group = verbs.MakeRdtGroup(f"{WHERE}/closID", group=class_id, monitoring=monitoring, required=required)
+    plan.before.append(group)
     plan.before.extend(lines)
     if monitoring:
-        plan.before.append(Op("make_monitoring_group", f"{WHERE}/enableMonitoring", monitoring))
-    of_init.append(Op("join_rdt_group", WHERE, container_id if class_id is None else class_id, monitoring))
+        plan.before.append(verbs.MakeMonitoringGroup(f"{WHERE}/enableMonitoring", group=monitoring))
+    of_init.append(verbs.JoinRdtGroup(WHERE, group=group.group, monitoring=monitoring))
 
 
-def _lines(rdt: "dict[str, Any]") -> "Iterator[Op]":
+def _lines(rdt: "dict[str, Any]") -> "Iterator[ParentOp]":
     """In the specification's order: the later line counts."""
     for name in ("l3CacheSchema", "memBwSchema"):
         if rdt.get(name):
-            yield Op("write_schemata", f"{WHERE}/{name}", rdt[name])
+            yield verbs.WriteSchemata(f"{WHERE}/{name}", line=rdt[name])
     for index, line in enumerate(rdt.get("schemata", ())):
-        yield Op("write_schemata", f"{WHERE}/schemata/{index}", line)
+        yield verbs.WriteSchemata(f"{WHERE}/schemata/{index}", line=line)
 
 
 def parse(text: str) -> "Schemata":

@@ -5,25 +5,27 @@ of cpuset.mems, would have the kernel move the policy to other nodes.
 """
 
 from pyoci import ranges
-from pyoci.compiler.operations import Op
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs.process import MEMORY_POLICY_FLAGS as FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyoci.compiler.verbs import ChildOp
 
 # linux/mempolicy.h
 MODES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
     "MPOL_PREFERRED_MANY": 5, "MPOL_WEIGHTED_INTERLEAVE": 6,
 }  # fmt: skip
-FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
 # set_mempolicy(2): of several nodes the first that it may have is taken.
 TAKES_ONE = "MPOL_PREFERRED"
 # The same: the nodes need not be there, or not yet.
 NOT_YET = FLAGS["MPOL_F_RELATIVE_NODES"] | FLAGS["MPOL_F_STATIC_NODES"]
 
 
-def set_memory_policy(policy: "dict[str, Any]") -> Op:
+def set_memory_policy(policy: "dict[str, Any]") -> "ChildOp":
     """The policy of the process, which its children inherit."""
     mode = policy["mode"]
     flags = 0
@@ -32,9 +34,15 @@ def set_memory_policy(policy: "dict[str, Any]") -> Op:
     nodes = policy.get("nodes", "")
     bits = ranges.bits(nodes) if nodes else 0
     mask = bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")  # an array of unsigned long
-    exactly = mask and mode != TAKES_ONE and not flags & NOT_YET
-    a, b, c = MODES[mode] | flags, 8 * len(mask), 1 if exactly else 0
-    return Op("set_memory_policy", "/linux/memoryPolicy", mode, nodes, blob=mask, a=a, b=b, c=c)
+    return verbs.SetMemoryPolicy(
+        "/linux/memoryPolicy",
+        mask=mask,
+        name=mode,
+        nodes=nodes,
+        mode=MODES[mode] | flags,
+        size=8 * len(mask),
+        exactly=bool(mask) and mode != TAKES_ONE and not flags & NOT_YET,
+    )
 
 
 __all__ = ["FLAGS", "MODES", "set_memory_policy"]

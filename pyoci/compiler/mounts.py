@@ -5,17 +5,7 @@ Implements config.md "Mounts" and config-linux.md "Default Filesystems". What de
 missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 """
 
-from pyoci.compiler import idmap
-from pyoci.compiler.operations import (
-    COPY_UP,
-    INHERIT_MODE,
-    ONE_STRING,
-    READONLY_AT_LAST,
-    TARGET_BELOW_PROC,
-    TARGET_PROC,
-    TARGET_REAL,
-    Op,
-)
+from pyoci.compiler import idmap, verbs
 from pyoci.compiler.paths import clean, join
 from pyoci.errors import ConfigError, Problem, PyociError
 
@@ -25,12 +15,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp
+
+    Option = tuple[str, str]  # of a filesystem, and the JSON pointer of what asked for it
 
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x80, 0x200000
 ATIME = 0x70  # the field of which NOATIME and STRICTATIME are values; relatime is 0
 
-RECURSIVE = 1  # beside a propagation type in a `remount`
 MS_REC, UNBINDABLE, PRIVATE, SLAVE, SHARED = 0x4000, 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
 # option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole
@@ -109,6 +101,7 @@ class Mount:
         "idmap_where",
         "propagation",
         "rbind",
+        "readonly_where",
         "recursive_clear",
         "recursive_set",
         "remount",
@@ -126,11 +119,15 @@ class Mount:
         self.propagation: list[tuple[int, bool, str]] = []
         self.data: list[str] = []
         self.data_where: list[str] = []
+        self.readonly_where = self.where  # the pointer of the option that makes it read-only
         self.bind = self.rbind = self.remount = self.copy_up = self.copy_symlink = self.idmap_recursive = False
         # the pointer of what asks for an idmapped mount, "" if nothing does: mappings do without the option
         self.idmap_where = f"{self.where}/uidMappings" if entry.get("uidMappings") else ""
         for n, option in enumerate(entry.get("options", ())):
-            self._take(option, f"{self.where}/options/{n}")
+            where = f"{self.where}/options/{n}"
+            self._take(option, where)
+            if option in ("ro", "rro"):
+                self.readonly_where = where
         recursive = self.recursive_set | self.recursive_clear
         self.attr_set &= ~recursive
         self.attr_clear &= ~recursive
@@ -170,14 +167,20 @@ class Mount:
             self.data += parts
             self.data_where += [where] * len(parts)
 
-    def target_flags(self) -> int:
-        """How the executor has to treat the destination."""
-        if self.destination == "/proc":
-            return TARGET_PROC | TARGET_REAL
-        # the host's, bound, needs its masks as much as one of the container's own
-        if self.destination == "/sys" or (self.type in ("proc", "sysfs") and not self.bind):
-            return TARGET_REAL
-        return TARGET_BELOW_PROC if self.destination in COVERED_PROC_FILES else 0
+    @property
+    def target_proc(self) -> bool:
+        """Whether only the root of a procfs may go to the destination."""
+        return self.destination == "/proc"
+
+    @property
+    def target_real(self) -> bool:
+        """Whether the destination must be a directory behind no symlink: the masks of proc and sysfs go by its path."""
+        return self.destination in ("/proc", "/sys") or (self.type in ("proc", "sysfs") and not self.bind)
+
+    @property
+    def target_below_proc(self) -> bool:
+        """Whether the destination is a file below /proc that a mount may cover."""
+        return self.destination in COVERED_PROC_FILES
 
 
 def _parts(option: str) -> "list[str]":
@@ -219,7 +222,7 @@ _LABELS = ("context=", "fscontext=", "defcontext=", "rootcontext=")  # of SELinu
 
 def compile_mounts(
     plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str, kernel: "tuple[int, int]" = (0, 0)
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     """The child's operations for every entry, in the order listed; sources of binds go to `plan.before`.
 
     Raises PyociError for an option that can't be applied.
@@ -227,16 +230,18 @@ def compile_mounts(
     label = config.get("linux", {}).get("mountLabel", "")
     own = {entry["type"] for entry in config.get("linux", {}).get("namespaces", ())}
     mappings = idmap.Mappings(plan, config.get("linux", {}))
-    made: dict[str, Op] = {}
+    made: dict[str, ChildOp] = {}
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
         if mount.type in ("cgroup", "cgroup2") and not mount.bind:
             _to_cgroup2(mount, "cgroup" in own, cgroup_mount)
         _check(mount)
+        ops: list[ChildOp]
         if mount.remount:
-            ops = _remount(mount)
-            if (mount.attr_clear | mount.recursive_clear) & RDONLY and mount.destination in made:
-                made[mount.destination].flags &= ~READONLY_AT_LAST
+            ops = list(_remount(mount))
+            earlier = made.get(mount.destination)
+            if (mount.attr_clear | mount.recursive_clear) & RDONLY and isinstance(earlier, verbs.Mount):
+                earlier.readonly_deferred = False
         else:
             users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
             if mount.bind:
@@ -249,12 +254,21 @@ def compile_mounts(
         yield from ops
 
 
-def mount_notify(plan: "Plan", socket: str) -> Op:
-    """The folder of the container's socket for sd_notify, over whatever the config mounts."""
-    folder = socket.rpartition("/")[0]
+def mount_notify(plan: "Plan", socket: str) -> "ChildOp":
+    """The directory of the container's socket for sd_notify, over whatever the config mounts."""
+    directory = socket.rpartition("/")[0]
     slot = plan.new_slot()
-    plan.before.append(Op("open_tree", NOTIFY, folder, a=slot, b=RDONLY | NOSUID | NODEV | NOEXEC, flags=2 | 8))
-    return Op("bind_mount", NOTIFY, _NOTIFY_TARGET, folder, a=slot)
+    plan.before.append(
+        verbs.OpenTree(
+            NOTIFY,
+            path=directory,
+            tree=slot,
+            attr_set=RDONLY | NOSUID | NODEV | NOEXEC,
+            slave=True,
+            notify_directory=True,
+        )
+    )
+    return verbs.BindMount(NOTIFY, target=_NOTIFY_TARGET, source=directory, tree=slot)
 
 
 def notify_variable(socket: str) -> "list[str]":
@@ -272,11 +286,11 @@ def has_writable_cgroup(config: "dict[str, Any]") -> bool:
     )
 
 
-def finish_mounts(ops: "list[Op]") -> "Iterator[Op]":
+def finish_mounts(ops: "list[ChildOp]") -> "Iterator[ChildOp]":
     """What has to wait until every mount point exists: a read-only tmpfs may hold the targets of later mounts."""
     for op in ops:
-        if op.verb == "mount" and op.flags & READONLY_AT_LAST:
-            yield Op("set_mount_attributes", op.where, a=op.c, b=RDONLY)
+        if isinstance(op, verbs.Mount) and op.readonly_deferred:
+            yield verbs.SetMountAttributes(op.where, tree=op.tree, attr_set=RDONLY)
 
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
@@ -318,76 +332,95 @@ def _check(mount: Mount) -> None:
         raise ConfigError([problem])
 
 
-def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Op]":
+def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[ChildOp]":
     slot = plan.new_slot()
     source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
     # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container
     # does, unless the config asks for sharing: then what is mounted in either is to be seen in the other.
     shared = any(flag == SHARED for flag, _, _ in mount.propagation)
     plan.before.append(
-        Op(
-            "open_tree",
+        verbs.OpenTree(
             f"{mount.where}/source",
-            source,
-            a=slot,
-            b=mount.attr_set,
-            c=mount.attr_clear,
-            d=mount.recursive_set | mount.recursive_clear << 32,
-            flags=int(mount.rbind) | (0 if shared else 2) | (4 if mount.copy_symlink else 0),
+            path=source,
+            tree=slot,
+            attr_set=mount.attr_set,
+            attr_clear=mount.attr_clear,
+            recursive_set=mount.recursive_set,
+            recursive_clear=mount.recursive_clear,
+            recursive=mount.rbind,
+            slave=not shared,
+            no_follow=mount.copy_symlink,
         )
     )
     if users:
-        plan.before.append(Op("idmap_tree", mount.idmap_where, source, a=slot, b=users, c=mount.idmap_recursive))
-    yield Op("bind_mount", mount.where, mount.destination, source, a=slot, flags=mount.target_flags())
-    for flag, recursive, where in mount.propagation:
-        yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
+        plan.before.append(
+            verbs.IdmapTree(
+                mount.idmap_where, source=source, tree=slot, namespace=users, recursive=mount.idmap_recursive
+            )
+        )
+    yield verbs.BindMount(
+        mount.where,
+        target=mount.destination,
+        source=source,
+        tree=slot,
+        target_real=mount.target_real,
+        target_proc=mount.target_proc,
+        target_below_proc=mount.target_below_proc,
+    )
+    yield from _propagation(mount, slot)
 
 
-def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tuple[int, int]") -> "Iterator[Op]":
+def _propagation(mount: Mount, tree: int) -> "Iterator[ChildOp]":
+    for kind, recursive, where in mount.propagation:
+        yield verbs.SetPropagation(where, tree=tree, kind=kind, recursive=recursive)
+
+
+def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tuple[int, int]") -> "Iterator[ChildOp]":
     slot = plan.new_slot()
-    flags = mount.target_flags()
     attributes = mount.attr_set | mount.recursive_set
     read_only = attributes & RDONLY
-    data = list(mount.data)
+    data = list(zip(mount.data, mount.data_where, strict=True))
     if mount.source:
-        data.insert(0, f"source={mount.source}")
-    if label and mount.type not in _UNLABELLED and not any(option.startswith("context=") for option in data):
-        data.append(f"context={label}")
-    if mount.type == "tmpfs":
+        data.insert(0, (f"source={mount.source}", mount.where))
+    if label and mount.type not in _UNLABELLED and not any(option.startswith("context=") for option, _ in data):
+        data.append((f"context={label}", "/linux/mountLabel"))
+    is_tmpfs = mount.type == "tmpfs"
+    if is_tmpfs:
         attributes &= ~RDONLY  # until everything on it is in place: finish_mounts
-        if not any(option.startswith("mode=") for option in data):
-            flags |= INHERIT_MODE
-        if mount.copy_up:
-            flags |= COPY_UP
-        if read_only:
-            flags |= READONLY_AT_LAST
     elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
-        data.append("ro")
-    count = len(data)
-    if any(len(option) > _SURELY_SHORT for option in data):
+        data.append(("ro", mount.readonly_where))
+    flags, one_string = 0, False
+    if any(len(option) > _SURELY_SHORT for option, _ in data):
         by_layer = _append_layers(data) if mount.type == "overlay" and kernel >= _APPENDS_LAYERS else data
-        if any(map(_is_long, by_layer)):
-            data, count = _as_one_string(mount, data)
-            flags |= ONE_STRING
+        one_string = any(_is_long(option) for option, _ in by_layer)
+        if one_string:
+            data, flags = _as_one_string(mount, data)
         else:
-            data, count = by_layer, len(by_layer)
-    yield Op(
-        "mount",
+            data = by_layer
+    yield verbs.Mount(
         mount.where,
-        mount.type,
-        "",
-        mount.destination,
-        options=data,
-        a=count,
-        b=attributes,
-        c=slot,
-        d=users,
-        flags=flags,
+        type=mount.type,
+        options=[option for option, _ in data],
+        pointers=[where for _, where in data],
+        target=mount.destination,
+        count=flags if one_string else len(data),
+        attributes=attributes,
+        tree=slot,
+        users=users,
+        target_real=mount.target_real,
+        target_proc=mount.target_proc,
+        target_below_proc=mount.target_below_proc,
+        copy_up=mount.copy_up,
+        inherit_mode=is_tmpfs and not any(option.startswith("mode=") for option, _ in data),
+        one_string=one_string,
+        readonly_deferred=is_tmpfs and bool(read_only),
+        idmap_where=mount.idmap_where,
     )
     if label and mount.type == "mqueue":
-        yield Op("label_mount", "/linux/mountLabel", label, mount.destination, a=slot, b=len(label.encode()) + 1)
-    for flag, recursive, where in mount.propagation:
-        yield Op("set_propagation", where, a=slot, b=flag, c=recursive)
+        yield verbs.LabelMount(
+            "/linux/mountLabel", label=label, target=mount.destination, tree=slot, length=len(label.encode()) + 1
+        )
+    yield from _propagation(mount, slot)
 
 
 # What the kernel takes of a filesystem's options: a key and a value of fsconfig(2), and all of them in mount(2).
@@ -412,12 +445,13 @@ def _is_long(option: str) -> bool:
     return max(_length(key), _length(value)) > _LONGEST_OPTION
 
 
-def _append_layers(data: "list[str]") -> "list[str]":
+def _append_layers(data: "list[Option]") -> "list[Option]":
     """The options of an overlay, with one for each layer in place of a long `lowerdir`."""
-    lower = [option for option in data if option.startswith("lowerdir")]
-    if len(lower) != 1 or not _is_long(lower[0]):
+    lower = [entry for entry in data if entry[0].startswith("lowerdir")]
+    if len(lower) != 1 or not _is_long(lower[0][0]):
         return data
-    layers = _layers(lower[0].removeprefix("lowerdir="))
+    option, where = lower[0]
+    layers = [(layer, where) for layer in _layers(option.removeprefix("lowerdir="))]
     place = data.index(lower[0])
     return [*data[:place], *layers, *data[place + 1 :]] if layers else data
 
@@ -446,14 +480,14 @@ def _layers(lowerdir: str) -> "list[str]":
     return options
 
 
-def _as_one_string(mount: Mount, data: "list[str]") -> "tuple[list[str], int]":
+def _as_one_string(mount: Mount, data: "list[Option]") -> "tuple[list[Option], int]":
     """The source and one string with the other options, as mount(2) takes them, and its flags.
 
     Raises PyociError if that is too long, too.
     """
     source, flags = "source=none", 0
     parts = []
-    for option in data:
+    for option, _ in data:
         if option.startswith("source="):
             source = option
         elif option in _FLAGS:
@@ -465,63 +499,48 @@ def _as_one_string(mount: Mount, data: "list[str]") -> "tuple[list[str], int]":
     together = ",".join(parts)
     if max(_length(together), _length(source) - len("source=")) > _LONGEST_STRING:
         raise _too_long(mount, data)
-    return [source, together], flags
+    return [(source, mount.where), (together, mount.where)], flags
 
 
-def _too_long(mount: Mount, data: "list[str]") -> PyociError:
+def _too_long(mount: Mount, data: "list[Option]") -> PyociError:
     """The error for options that the kernel takes in no way."""
-    option = max(data, key=_length)
+    option, where = max(data, key=lambda entry: _length(entry[0]))
     key, _, value = option.partition("=")
-    places = (w for o, w in zip(mount.data, mount.data_where, strict=True) if o.partition("=")[0] == key.rstrip("+"))
     return PyociError(
         f"cannot {'re' * mount.remount}mount {mount.type or mount.destination}"
         f"{'' if mount.remount else f' on {mount.destination}'}: option `{key[:32]}` has {_length(value)} bytes",
-        where=next(places, mount.where),
+        where=where,
         hint=f"use shorter paths: the kernel takes {_LONGEST_OPTION} bytes"
         + ("" if mount.remount else f", or {_LONGEST_STRING} in all options together"),
     )
 
 
-def _remount(mount: Mount) -> "list[Op]":
-    """Change a mount that is there: its attributes, and for other than binds the filesystem's own options."""
-    ops = []
-    data = [] if mount.bind else mount.data
-    if any(map(_is_long, data)):
+def _remount(mount: Mount) -> "Iterator[ChildOp]":
+    """Change a mount that exists: its attributes, and unless it is a bind mount the options of its filesystem."""
+    data = [] if mount.bind else list(zip(mount.data, mount.data_where, strict=True))
+    if any(_is_long(option) for option, _ in data):
         raise _too_long(mount, data)
-    if mount.recursive_set or mount.recursive_clear:
-        ops.append(
-            Op("remount", mount.where, mount.destination, b=mount.recursive_set, c=mount.recursive_clear, d=RECURSIVE)
+    recursive = bool(mount.recursive_set or mount.recursive_clear)
+    if recursive:
+        yield verbs.Remount(
+            mount.where,
+            target=mount.destination,
+            attr_set=mount.recursive_set,
+            attr_clear=mount.recursive_clear,
+            recursive=True,
         )
-    if mount.attr_set or mount.attr_clear or data or not (ops or mount.propagation):
-        ops.append(
-            Op(
-                "remount", mount.where, mount.destination, options=data, a=len(data),
-                b=mount.attr_set, c=mount.attr_clear,
-            )
-        )  # fmt: skip
-    for flag, recursive, where in mount.propagation:
-        ops.append(Op("remount", where, mount.destination, d=flag | recursive * RECURSIVE))
-    return ops
+    if mount.attr_set or mount.attr_clear or data or not (recursive or mount.propagation):
+        yield verbs.Remount(
+            mount.where,
+            target=mount.destination,
+            options=[option for option, _ in data],
+            pointers=[where for _, where in data],
+            count=len(data),
+            attr_set=mount.attr_set,
+            attr_clear=mount.attr_clear,
+        )
+    for kind, below, where in mount.propagation:
+        yield verbs.Remount(where, target=mount.destination, propagation=kind, recursive=below)
 
 
-def option_where(config: "dict[str, Any]", op: Op, number: int) -> str:
-    """The JSON pointer of the `number`th (from 1) option that a `mount` operation hands to its filesystem."""
-    option = op.options[number - 1] if 0 < number <= len(op.options) else ""
-    if option == f"context={config.get('linux', {}).get('mountLabel')}":
-        return "/linux/mountLabel"
-    index = int(op.where.rsplit("/", 1)[1])
-    layer = option.startswith(("lowerdir+=", "datadir+="))
-    for n, text in enumerate(config["mounts"][index].get("options", ())):
-        parts = _parts(text)
-        if option in parts or (layer and any(part.startswith("lowerdir=") for part in parts)):
-            return f"{op.where}/options/{n}"
-    return op.where
-
-
-def idmap_where(config: "dict[str, Any]", op: Op) -> str:
-    """The JSON pointer of what asks for the id mapping of a `mount` operation."""
-    index = int(op.where.rsplit("/", 1)[1])
-    return Mount(config["mounts"][index], index).idmap_where
-
-
-__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts", "idmap_where", "option_where"]
+__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts"]

@@ -6,8 +6,10 @@ namespace, and the offsets of a time namespace, take effect in the next child on
 its maker stands, so it is made last.
 """
 
-from pyoci.compiler.operations import ID_MAPS, JOINED_PIDS, TIME_OFFSETS, Op, sync
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs.numbers import ID_MAPS, JOINED_PIDS, TIME_OFFSETS
 from pyoci.config.constants import sysctl_namespace, sysctl_path
+from pyoci.linux import SIGKILL
 from pyoci.pointer import escape
 
 TYPE_CHECKING = False
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp, ParentOp
 
 CLONE_FLAGS = {
     "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
@@ -96,14 +99,17 @@ class Mapper:
         mappings = self._linux.get(f"{kind}Mappings", ())
         return len(mappings) == 1 and mappings[0]["size"] == 1 and bool(mappings[0]["hostID"] == id)
 
-    def operations(self) -> "Iterator[Op]":
+    def operations(self) -> "Iterator[ParentOp]":
         """What the runtime does once the namespace is there."""
         if self.denies_setgroups:
-            yield Op("deny_setgroups", "/linux/gidMappings")
+            yield verbs.DenySetgroups("/linux/gidMappings")
         for kind, by_program in self._programs.items():
             lines = id_map(self._linux.get(f"{kind}Mappings", ()))
-            verb, name = ("run_id_mapper", f"new{kind}map") if by_program else ("write_id_maps", f"{kind}_map")
-            yield Op(verb, f"/linux/{kind}Mappings", name, lines)
+            where = f"/linux/{kind}Mappings"
+            if by_program:
+                yield verbs.RunIdMapper(where, name=f"new{kind}map", lines=lines)
+            else:
+                yield verbs.WriteIdMaps(where, name=f"{kind}_map", lines=lines)
 
 
 def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool) -> None:
@@ -121,12 +127,12 @@ def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, du
     if "user" in joins:
         first.append(joins.pop("user"))
     if namespaces.joins_first:
-        first.append(Op("unshare", namespaces.where["user"], "user", a=CLONE_FLAGS["user"]))
+        first.append(verbs.Unshare(namespaces.where["user"], kinds="user", types=CLONE_FLAGS["user"]))
     if "user" in namespaces.new:
         plan.at[ID_MAPS] = list(mapper.operations())
-        first.append(sync(ID_MAPS, "/linux/uidMappings"))
+        first.append(verbs.Sync("/linux/uidMappings", point=ID_MAPS))
         if dumpable:
-            first.append(Op("set_dumpable", a=0))
+            first.append(verbs.SetDumpable(dumpable=0))
     if namespaces.needs_bootstrap:
         plan.bootstrap.extend(_bootstrap(plan, namespaces, joins))
     for kind in _JOIN_ORDER:
@@ -134,13 +140,13 @@ def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, du
             plan.init.append(joins[kind])
 
 
-def cgroup_namespace(namespaces: Namespaces) -> "Iterator[Op]":
+def cgroup_namespace(namespaces: Namespaces) -> "Iterator[ChildOp]":
     """A cgroup namespace of the container's own, to be made once its first process is in its cgroup."""
     if "cgroup" in namespaces.new:
-        yield Op("unshare", namespaces.where["cgroup"], "cgroup", a=CLONE_FLAGS["cgroup"])
+        yield verbs.Unshare(namespaces.where["cgroup"], kinds="cgroup", types=CLONE_FLAGS["cgroup"])
 
 
-def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[Op]") -> "Iterator[Op]":
+def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[ChildOp]") -> "Iterator[ChildOp]":
     """`hooks` of a process that has joined a pid namespace for its children, which others are in: they are not to see a
     hook, which has the runtime's power."""
     if not (hooks and namespaces.settles_first):
@@ -148,16 +154,16 @@ def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[Op]") -> "It
         return
     where, slot = namespaces.joined["pid"][1], plan.new_slot()
     flag = CLONE_FLAGS["pid"]
-    plan.before.append(Op("open_namespace", where, "/proc/self/ns/pid", "pid", a=slot, b=flag))
-    yield Op("join_namespace", where, "pid, the runtime's", a=slot, b=flag)
+    plan.before.append(verbs.OpenNamespace(where, path="/proc/self/ns/pid", kind="pid", namespace=slot, flag=flag))
+    yield verbs.JoinNamespace(where, kind="pid, the runtime's", namespaces=slot, types=flag)
     yield from hooks
-    yield Op("join_namespace", where, "pid", a=JOINED_PIDS, b=flag)
+    yield verbs.JoinNamespace(where, kind="pid", namespaces=JOINED_PIDS, types=flag)
 
 
-def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
+def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, ChildOp]":
     """One operation for each namespace to join; the runtime opens them all before anything is entered."""
     linux = namespaces.linux
-    joins: dict[str, Op] = {}
+    joins: dict[str, ChildOp] = {}
     # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
     changed = {sysctl_namespace(sysctl_path(key)): f"/linux/sysctl/{escape(key)}" for key in linux.get("sysctl", ())}
     if linux.get("netDevices"):
@@ -166,33 +172,36 @@ def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, Op]":
         if kind in namespaces.joined:
             path, where = namespaces.joined[kind]
             slot = JOINED_PIDS if kind == "pid" and namespaces.settles_first else plan.new_slot()
-            must_differ = changed.get(kind, "")
-            plan.before.append(Op("open_namespace", where, path, kind, must_differ, a=slot, b=CLONE_FLAGS[kind]))
-            joins[kind] = Op("join_namespace", where, kind, a=slot, b=CLONE_FLAGS[kind])
+            flag = CLONE_FLAGS[kind]
+            plan.before.append(
+                verbs.OpenNamespace(
+                    where, path=path, kind=kind, must_differ=changed.get(kind, ""), namespace=slot, flag=flag
+                )
+            )
+            joins[kind] = verbs.JoinNamespace(where, kind=kind, namespaces=slot, types=flag)
     return joins
 
 
-def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, Op]") -> "Iterator[Op]":
+def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, ChildOp]") -> "Iterator[ChildOp]":
     """What takes effect in the next child only: pid namespaces, clock offsets, and all that a joined user namespace is
     to own. Ends in the clone of the container's init, unless a pid namespace is joined."""
     if namespaces.own_user:
-        yield Op("become_root", namespaces.where["user"])
+        yield verbs.BecomeRoot(namespaces.where["user"])
     made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
     if made:
         flags = 0
         for kind in made:
             flags |= CLONE_FLAGS[kind]
-        yield Op(
-            "unshare", namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces", ", ".join(made), a=flags
-        )
+        where = namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces"
+        yield verbs.Unshare(where, kinds=", ".join(made), types=flags)
     if namespaces.time_offsets:
         plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
-        yield sync(TIME_OFFSETS, "/linux/timeOffsets")
+        yield verbs.Sync("/linux/timeOffsets", point=TIME_OFFSETS)
     for kind in ("pid", "time"):
         if kind in joins:
             yield joins.pop(kind)
     if not namespaces.settles_first:
-        yield Op("clone_init", "/linux/namespaces", a=9)
+        yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
 
 
 def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
@@ -200,31 +209,30 @@ def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
     return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
-def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[Op]":
+def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[ParentOp]":
     for clock, offset in offsets.items():
         line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
-        yield Op("write_time_offsets", f"/linux/timeOffsets/{clock}", line)
+        yield verbs.WriteTimeOffsets(f"/linux/timeOffsets/{clock}", line=line)
 
 
-def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Op]":
+def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[ChildOp]":
     """Loopback up, host and domain name."""
     if "network" in namespaces.new:
-        yield Op("lo_up", namespaces.where["network"])
+        yield verbs.LoUp(namespaces.where["network"])
     if config.get("hostname"):
         name = config["hostname"]
-        yield Op("set_hostname", "/hostname", name, a=len(name.encode()))
+        yield verbs.SetHostname("/hostname", name=name, length=len(name.encode()))
     if config.get("domainname"):
         name = config["domainname"]
-        yield Op("set_domainname", "/domainname", name, a=len(name.encode()))
+        yield verbs.SetDomainname("/domainname", name=name, length=len(name.encode()))
 
 
-def sysctl(linux: "dict[str, Any]") -> "Iterator[Op]":
+def sysctl(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
     """One write for each kernel parameter, through a procfs of our own."""
     for key, value in linux.get("sysctl", {}).items():
-        yield Op(
-            "write_sysctl",
+        yield verbs.WriteSysctl(
             f"/linux/sysctl/{escape(key)}",
-            f"sys/{sysctl_path(key)}",
-            value,
-            a=len(value.encode("utf-8", "surrogateescape")),
+            path=f"sys/{sysctl_path(key)}",
+            value=value,
+            length=len(value.encode("utf-8", "surrogateescape")),
         )

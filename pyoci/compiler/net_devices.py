@@ -5,7 +5,8 @@ there, new or joined, and before any hook runs: prestart and createRuntime hooks
 since a move has to be undone when something fails after it.
 """
 
-from pyoci.compiler.operations import NET_DEVICES, Op, sync
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs.numbers import NET_DEVICES
 from pyoci.pointer import escape
 
 TYPE_CHECKING = False
@@ -14,16 +15,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp
 
 WHERE = "/linux/netDevices"
 
 
-def move_net_devices(plan: "Plan", linux: "dict[str, Any]") -> "Iterator[Op]":
-    """One operation of the runtime for each device: s1 its name on the host, s2 the one in the container, s3 where that
-    comes from."""
+def move_net_devices(plan: "Plan", linux: "dict[str, Any]") -> "Iterator[ChildOp]":
+    """One operation of the runtime for each device."""
     plan.at[NET_DEVICES] = [
-        Op("move_net_device", where, name, device.get("name", name), f"{where}/name" if "name" in device else where)
+        verbs.MoveNetDevice(
+            where,
+            device=name,
+            name=device.get("name", name),
+            name_where=f"{where}/name" if "name" in device else where,
+        )
         for name, device in linux["netDevices"].items()
         for where in (f"{WHERE}/{escape(name)}",)
     ]
-    yield sync(NET_DEVICES, WHERE)
+    yield verbs.Sync(WHERE, point=NET_DEVICES)

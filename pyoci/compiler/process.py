@@ -7,12 +7,13 @@ that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process t
 has no privilege and no descriptor of the runtime from the moment they can see it: its cloner settles both.
 """
 
-import _struct
-
 from pyoci import _native
-from pyoci.compiler.operations import CONSOLE, CREATED, FILTER, OUTSIDE_PIDS, QUIET, READY, Op, sync
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs.numbers import CREATED, FILTER, READY
+from pyoci.compiler.verbs.program import IO_CLASS_SHIFT, SCHED_ATTR, SCHEDULER_FLAGS
 from pyoci.config.constants import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.errors import ConfigError, Problem
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.seccomp import Filter
+    from pyoci.compiler.verbs import ChildOp
 
 CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
     1 << n for n in (0, 3, 21, 23, 24, 27)
@@ -34,16 +36,8 @@ POLICIES = {
     "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
     "SCHED_DEADLINE": 6,
 }  # fmt: skip
-SCHEDULER_FLAGS = {
-    "SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4, "SCHED_FLAG_KEEP_POLICY": 8,
-    "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32, "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
-}  # fmt: skip
-# struct sched_attr of linux/sched/types.h: size, policy, flags, nice, priority, runtime, deadline, period, and two
-# clamps, for which the specification has no values: 0
-SCHED_ATTR = _struct.Struct("=IIQiIQQQII")
 # linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-IO_CLASS_SHIFT = 13
 
 KEEP_GROUPS = "run.oci.keep_original_groups"  # of crun; Podman's --group-add keep-groups
 
@@ -61,7 +55,9 @@ def _names(bits: int) -> "list[str]":
     return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
 
 
-def console(process: "dict[str, Any]", *, on_dev_console: bool = True, taken_later: bool = False) -> "Iterator[Op]":
+def console(
+    process: "dict[str, Any]", *, on_dev_console: bool = True, taken_later: bool = False
+) -> "Iterator[ChildOp]":
     """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
 
     One that is not `on_dev_console`, or is `taken_later`, is only put on descriptors 0 to 2: a process that leads a
@@ -71,31 +67,29 @@ def console(process: "dict[str, Any]", *, on_dev_console: bool = True, taken_lat
         return
     size = process.get("consoleSize", {})
     uid = process.get("user", {}).get("uid", 0)
-    yield Op("open_console", "/process/terminal", a=CONSOLE, b=size.get("height", 0), c=size.get("width", 0), d=uid)
-    if on_dev_console:
-        yield Op("mount_console", "/process/terminal", a=not taken_later)
-    else:
-        yield Op("use_terminal", "/process/terminal")
+    where = "/process/terminal"
+    yield verbs.OpenConsole(where, height=size.get("height", 0), width=size.get("width", 0), uid=uid)
+    yield verbs.MountConsole(where, take=not taken_later) if on_dev_console else verbs.UseTerminal(where)
 
 
-def early_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+def early_keyring(process: "dict[str, Any]") -> "Iterator[ChildOp]":
     """A session keyring, while this is still the runtime's user: it counts against the keys of its maker, and those of
     a container's user can be used up by others who are the same user on the host."""
     if not process.get("selinuxLabel"):
-        yield Op("join_keyring")
+        yield verbs.JoinKeyring()
 
 
-def labelled_keyring(process: "dict[str, Any]") -> "Iterator[Op]":
+def labelled_keyring(process: "dict[str, Any]") -> "Iterator[ChildOp]":
     """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a
     user namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it
     fails then.
     """
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "keycreate")
-        yield Op("join_keyring")
+        yield verbs.JoinKeyring()
 
 
-def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
+def security_labels(process: "dict[str, Any]") -> "Iterator[ChildOp]":
     """LSM labels, which take effect at the next execve of this very process."""
     profile = process.get("apparmorProfile")
     if profile:
@@ -103,19 +97,23 @@ def security_labels(process: "dict[str, Any]") -> "Iterator[Op]":
         # a stack of profiles, or one of another policy namespace, is not written as it is read
         expected = "" if "//&" in profile or profile.startswith(":") else profile
         path = "thread-self/attr/apparmor/exec"
-        yield Op("write_attr", "/process/apparmorProfile", path, value, expected, a=len(value.encode()))
+        yield verbs.WriteAttr(
+            "/process/apparmorProfile", path=path, value=value, expected=expected, length=len(value.encode())
+        )
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "exec")
 
 
-def _selinux_label(label: str, attribute: str) -> Op:
+def _selinux_label(label: str, attribute: str) -> "ChildOp":
     # as much of it as the kernel does not rewrite: of categories it knows only sets
     expected = ":".join(label.split(":")[:3])
     path = f"thread-self/attr/{attribute}"
-    return Op("write_attr", "/process/selinuxLabel", path, label, expected, a=len(label.encode()))
+    return verbs.WriteAttr(
+        "/process/selinuxLabel", path=path, value=label, expected=expected, length=len(label.encode())
+    )
 
 
-def priorities(process: "dict[str, Any]", *, by_runtime: bool) -> "Iterator[Op]":
+def priorities(process: "dict[str, Any]") -> "Iterator[ChildOp]":
     """Scheduler and I/O priority. Set when the cgroup has its limits, on which depends what the kernel admits, and no
     process of the set-up is to be cloned any more, which SCHED_DEADLINE forbids.
 
@@ -137,20 +135,21 @@ def priorities(process: "dict[str, Any]", *, by_runtime: bool) -> "Iterator[Op]"
             0,
             0,
         )
-        verb = "sched_setattr" if by_runtime else "set_scheduler"
-        yield Op(verb, "/process/scheduler", scheduler["policy"], blob=attributes)
+        yield verbs.SetScheduler("/process/scheduler", attributes=attributes, policy=scheduler["policy"])
     if io:
         value = IO_CLASSES[io["class"]] << IO_CLASS_SHIFT | io["priority"]
-        yield Op("ioprio_set" if by_runtime else "set_io_priority", "/process/ioPriority", io["class"], a=value)
+        yield verbs.SetIoPriority("/process/ioPriority", name=io["class"], priority=value)
 
 
-def rlimits(process: "dict[str, Any]", verb: str) -> "Iterator[Op]":
+def rlimits(process: "dict[str, Any]") -> "Iterator[ChildOp]":
     """Set once the child has opened all it needs: `prlimit` by the runtime, which may have the privilege to raise them,
     `set_rlimit` by the child itself.
     """
     for index, limit in enumerate(process.get("rlimits", ())):
-        where = f"/process/rlimits/{index}"
-        yield Op(verb, where, limit["type"], a=RLIMITS[limit["type"]], b=limit["soft"], c=limit["hard"])
+        name = limit["type"]
+        yield verbs.SetRlimit(
+            f"/process/rlimits/{index}", name=name, resource=RLIMITS[name], soft=limit["soft"], hard=limit["hard"]
+        )
 
 
 class Capabilities:
@@ -188,10 +187,13 @@ class Capabilities:
             for name in _names(given["ambient"] & ~self.ambient)
         )
 
-    def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> Op:
+    def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> "ChildOp":
         """Set them; what is given comes on top."""
-        return Op(
-            "set_capabilities", where, a=self.effective | effective, b=self.permitted | permitted, c=self.inheritable
+        return verbs.SetCapabilities(
+            where,
+            effective=self.effective | effective,
+            permitted=self.permitted | permitted,
+            inheritable=self.inheritable,
         )
 
 
@@ -228,7 +230,7 @@ def settle(
     preserve_fds: int,
     *,
     outside_pids: bool = False,
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     """From the runtime to the container's user, with the program found: what create and exec have in common.
 
     Bounding set, groups, working directory, ids, capability sets: the order in which each is still allowed. Working
@@ -239,22 +241,26 @@ def settle(
     user = process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     if variable(env, "HOME") is None:
-        yield Op("set_home", "/process/env", a=uid)
+        yield verbs.SetHome("/process/env", uid=uid)
     if not process.get("terminal"):
-        yield Op("chown_stdio", "/process/user/uid", a=uid)
+        yield verbs.ChownStdio("/process/user/uid", uid=uid)
     if process.get("noNewPrivileges"):
-        yield Op("set_no_new_privs", "/process/noNewPrivileges")
-    yield Op("drop_bounding", "/process/capabilities/bounding", a=capabilities.bounding)
+        yield verbs.SetNoNewPrivs("/process/noNewPrivileges")
+    yield verbs.DropBounding("/process/capabilities/bounding", keep=capabilities.bounding)
     if not groups.kept:
-        yield Op("set_groups", "/process/user/additionalGids", blob=pack_groups(groups.gids), a=len(groups.gids))
-    yield Op("close_fds", a=3 + preserve_fds)
+        yield verbs.SetGroups("/process/user/additionalGids", gids=pack_groups(groups.gids), count=len(groups.gids))
+    yield verbs.CloseFds(first=3 + preserve_fds)
     # before the ids: who may not enter it may yet be meant to work there, as a user other than root in /root
-    yield Op("chdir", "/process/cwd", process["cwd"], a=uid, b=gid)
-    yield Op("set_ids", "/process/user", a=uid, b=gid)
+    yield verbs.Chdir("/process/cwd", path=process["cwd"], uid=uid, gid=gid)
+    yield verbs.SetIds("/process/user", uid=uid, gid=gid)
     yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
-    yield Op("set_ambient", "/process/capabilities/ambient", a=capabilities.ambient)
-    flags = OUTSIDE_PIDS if outside_pids else 0
-    yield Op("find_program", "/process/args/0", process["args"][0], variable(env, "PATH") or "", flags=flags)
+    yield verbs.SetAmbient("/process/capabilities/ambient", ambient=capabilities.ambient)
+    yield verbs.FindProgram(
+        "/process/args/0",
+        name=process["args"][0],
+        search=variable(env, "PATH") or "",
+        outside_pids=outside_pids,
+    )
 
 
 def pack_groups(groups: "list[int]") -> bytes:
@@ -289,31 +295,31 @@ def variable(env: "list[str]", name: str) -> "str | None":
 def start(
     process: "dict[str, Any]",
     env: "list[str]",
-    hooks: "list[Op]",
+    hooks: "list[ChildOp]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    settings: "list[Op]",
-) -> "Iterator[Op]":
+    settings: "list[ChildOp]",
+) -> "Iterator[ChildOp]":
     """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter.
 
     `settings` are what the child sets of itself once the runtime has done its part.
     """
-    yield sync(READY)
-    yield Op("set_pdeathsig", a=0)
+    yield verbs.Sync(point=READY)
+    yield verbs.SetPdeathsig(signal=0)
     yield from settings
-    yield sync(CREATED)
-    yield Op("wait_start")
+    yield verbs.Sync(point=CREATED)
+    yield verbs.WaitStart()
     yield from enter_program(process, env, hooks, seccomp, capabilities)
 
 
 def settled_start(
     process: "dict[str, Any]",
     env: "list[str]",
-    hooks: "list[Op]",
+    hooks: "list[ChildOp]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    settings: "list[Op]",
-) -> "Iterator[Op]":
+    settings: "list[ChildOp]",
+) -> "Iterator[ChildOp]":
     """`start` for a process that others may see as soon as it is there. The process that clones it loads the filter, if
     that admits the rest of the set-up."""
     early = seccomp is not None and _native.admits_setup(
@@ -322,16 +328,16 @@ def settled_start(
     yield set_umask(process)
     if early and seccomp is not None:
         yield from load_filter(seccomp, capabilities, quiet=True)
-    yield Op("clone_init", "/linux/namespaces", a=0 if early else 9)
-    yield Op("setsid")
+    yield verbs.CloneInit("/linux/namespaces", signal=0 if early else SIGKILL)
+    yield verbs.Setsid()
     if process.get("terminal"):
-        yield Op("take_terminal", "/process/terminal")
-    yield sync(READY)
+        yield verbs.TakeTerminal("/process/terminal")
+    yield verbs.Sync(point=READY)
     if not early:
-        yield Op("set_pdeathsig", a=0)
+        yield verbs.SetPdeathsig(signal=0)
     yield from settings
-    yield sync(CREATED)
-    yield Op("wait_start")
+    yield verbs.Sync(point=CREATED)
+    yield verbs.WaitStart()
     if seccomp is not None and not early:
         yield from load_filter(seccomp, capabilities)
     yield from hooks
@@ -341,10 +347,10 @@ def settled_start(
 def enter_program(
     process: "dict[str, Any]",
     env: "list[str]",
-    hooks: "list[Op]",
+    hooks: "list[ChildOp]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-) -> "Iterator[Op]":
+) -> "Iterator[ChildOp]":
     """The last steps, with nobody to wait for any more."""
     yield set_umask(process)
     if seccomp is not None:
@@ -353,27 +359,33 @@ def enter_program(
     yield exec_program(process, env)
 
 
-def set_umask(process: "dict[str, Any]") -> Op:
+def set_umask(process: "dict[str, Any]") -> "ChildOp":
     """`user.umask`, or the caller's."""
-    return Op("set_umask", "/process/user/umask", a=process.get("user", {}).get("umask", -1))
+    return verbs.SetUmask("/process/user/umask", umask=process.get("user", {}).get("umask", -1))
 
 
-def exec_program(process: "dict[str, Any]", env: "list[str]") -> Op:
+def exec_program(process: "dict[str, Any]", env: "list[str]") -> "ChildOp":
     """The last operation."""
-    return Op("exec", "/process/args", argv=process["args"], envp=env)
+    return verbs.Exec("/process/args", argv=process["args"], envp=env)
 
 
-def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = False) -> "Iterator[Op]":
+def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = False) -> "Iterator[ChildOp]":
     """The filter, and the end of the capability that loads it. `quiet`: more than hooks and execve follows."""
     lacking = capabilities.late & ~capabilities.effective
     if lacking:
         yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)
-    flags = QUIET if quiet else 0
+    where, flags = "/linux/seccomp", seccomp.flags
     if seccomp.is_compiled:
-        blob, a = seccomp.program, seccomp.instructions
-        yield Op("load_seccomp", "/linux/seccomp", blob=blob, a=a, b=seccomp.flags, flags=flags)
+        yield verbs.LoadSeccomp(
+            where,
+            program=seccomp.program,
+            instructions=seccomp.instructions,
+            seccomp_flags=flags,
+            quiet=quiet,
+            filter=seccomp,
+        )
     else:
-        yield Op("load_seccomp", "/linux/seccomp", b=seccomp.flags, d=FILTER, flags=flags)
+        yield verbs.LoadSeccomp(where, seccomp_flags=flags, file=FILTER, quiet=quiet, filter=seccomp)
     if lacking:
         yield capabilities.apply("/process/capabilities")
 

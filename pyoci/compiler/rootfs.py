@@ -5,9 +5,10 @@ and read-only paths are decided here, applied by `mask_path` and `readonly_path`
 been pivoted and before any program of the container runs.
 """
 
+from pyoci.compiler import verbs
 from pyoci.compiler.mounts import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
-from pyoci.compiler.operations import NULL, ROOTFS, Op
 from pyoci.compiler.paths import clean
+from pyoci.compiler.verbs.numbers import NULL, ROOTFS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ChildOp
 
 PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable": UNBINDABLE}
 
@@ -24,47 +26,51 @@ PROC_SUPER_MAGIC, SYSFS_MAGIC = 0x9FA0, 0x62656572
 
 def open_rootfs(plan: "Plan", rootfs: str) -> None:
     """The runtime clones the root filesystem's mount tree before anything else."""
-    plan.before.append(Op("open_rootfs", "/root/path", rootfs, a=ROOTFS))
+    plan.before.append(verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS))
 
 
-def prepare_rootfs(rootfs: str) -> "Iterator[Op]":
+def prepare_rootfs(rootfs: str) -> "Iterator[ChildOp]":
     """Nothing mounted from here on reaches the host; then the root filesystem is put in place."""
-    yield Op("set_propagation", "/linux/rootfsPropagation", "/", a=-1, b=SLAVE, c=1)
-    yield Op("attach_rootfs", "/root/path", rootfs)
+    yield verbs.SetPropagation("/linux/rootfsPropagation", path="/", kind=SLAVE, recursive=True)
+    yield verbs.AttachRootfs("/root/path", path=rootfs)
 
 
-def pivot(no_pivot: bool) -> "Iterator[Op]":
+def pivot(no_pivot: bool) -> "Iterator[ChildOp]":
     """The root filesystem becomes `/`."""
-    yield Op("move_root" if no_pivot else "pivot_root", "/root/path")
+    yield verbs.MoveRoot("/root/path") if no_pivot else verbs.PivotRoot("/root/path")
 
 
-def enter() -> "Iterator[Op]":
+def enter() -> "Iterator[ChildOp]":
     """The root filesystem becomes `/` of the container alone, whose mount namespace is the runtime's."""
-    yield Op("enter_root", "/root/path")
+    yield verbs.EnterRoot("/root/path")
 
 
-def finish_rootfs(config: "dict[str, Any]") -> "Iterator[Op]":
+def finish_rootfs(config: "dict[str, Any]") -> "Iterator[ChildOp]":
     """Propagation and read-only of `/`, once nothing has to be made there any more."""
     propagation = config.get("linux", {}).get("rootfsPropagation")
     if propagation:
-        yield Op("set_propagation", "/linux/rootfsPropagation", a=ROOTFS, b=PROPAGATION[propagation], c=0)
+        yield verbs.SetPropagation(
+            "/linux/rootfsPropagation", tree=ROOTFS, kind=PROPAGATION[propagation], recursive=False
+        )
     if config["root"].get("readonly"):
-        yield Op("set_mount_attributes", "/root/readonly", a=ROOTFS, b=RDONLY)
+        yield verbs.SetMountAttributes("/root/readonly", tree=ROOTFS, attr_set=RDONLY)
 
 
-def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[Op]":
+def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[ChildOp]":
     """Read-only paths first, so that a masked path below one stays masked. A path that is listed again is skipped."""
     linux = config.get("linux", {})
     own = _kernels_own(config)
     for index, path in _once(linux.get("readonlyPaths", ())):
-        yield _protect("readonly_path", f"/linux/readonlyPaths/{index}", path, own)
+        yield _protect(verbs.ReadonlyPath, f"/linux/readonlyPaths/{index}", path, own)
     masked = linux.get("maskedPaths", ())
     if masked:
-        plan.before.append(Op("open_null", "/linux/maskedPaths", "/dev/null", a=NULL))
+        plan.before.append(
+            verbs.OpenNull("/linux/maskedPaths", path="/dev/null", kind="c", tree=NULL, major=1, minor=3)
+        )
         if linux.get("mountLabel"):
-            yield Op("make_mask_directory", "/linux/mountLabel", linux["mountLabel"])
+            yield verbs.MakeMaskDirectory("/linux/mountLabel", label=linux["mountLabel"])
     for index, path in _once(masked):
-        yield _protect("mask_path", f"/linux/maskedPaths/{index}", path, own)
+        yield _protect(verbs.MaskPath, f"/linux/maskedPaths/{index}", path, own)
 
 
 def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":
@@ -90,8 +96,10 @@ def _kernels_own(config: "dict[str, Any]") -> "dict[str, int]":
     return own
 
 
-def _protect(verb: str, where: str, path: str, own: "dict[str, int]") -> Op:
+def _protect(
+    verb: "type[verbs.MaskPath | verbs.ReadonlyPath]", where: str, path: str, own: "dict[str, int]"
+) -> "ChildOp":
     for mount, magic in own.items():
         if f"{path}/".startswith(f"{mount}/"):
-            return Op(verb, where, path, mount, path[len(mount) :] or "/", c=magic)
-    return Op(verb, where, path)
+            return verb(where, path=path, mount=mount, below=path[len(mount) :] or "/", filesystem=magic)
+    return verb(where, path=path)

@@ -5,8 +5,9 @@ process exists, which goes on up to its cgroup namespace meanwhile.
 """
 
 from pyoci.cgroups import resources, units
+from pyoci.compiler import verbs
 from pyoci.compiler.create import filter_devices, write_limits
-from pyoci.compiler.operations import CGROUP, READY, Op
+from pyoci.compiler.verbs.numbers import CGROUP, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
+    from pyoci.compiler.verbs import ParentOp
 
 
-def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, of_init: "list[Op]") -> None:
+def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, of_init: "list[ParentOp]") -> None:
     """Ask for the unit in `of_init`, where the first process is known; limit its cgroup once it is there.
 
     Raises `CgroupError` with the pointer of a path, limit or annotation that can't be had.
@@ -24,32 +26,27 @@ def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, 
     linux = config.get("linux", {})
     limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
     name = units.parse_path(linux.get("cgroupsPath", ""), id, user=host.user_manager)
-    plan.writes = units.rounded(resources.writes(limits))
+    writes = units.rounded(resources.writes(limits))
     early = units.base(name, id)
     late: list[units.Property] = []
     hooked = any(
-        op.verb in ("run_hook", "clone_init") for op in plan.init
+        isinstance(op, verbs.RunHook | verbs.CloneInit) for op in plan.init
     )  # not before every process of the set-up was cloned
-    for write in plan.writes:
+    for write in writes:
         found = units.changes([write]) if name.is_slice else units.properties([write])
         (late if hooked and write.controller == "pids" else early).extend(found)
-    early += units.annotated(config.get("annotations", {}), plan.writes, plan.ignore)
-    plan.properties = [*early, *late]
-    asking = [_property("set_property", plan, index) for index in range(len(early))]
-    asking.append(Op("start_unit", units.PATH_POINTER, name.unit, name.slice, a=host.user_manager))
+    early += units.annotated(config.get("annotations", {}), writes, plan.ignore)
+    asking: list[ParentOp] = [verbs.SetProperty(one.where, property=one) for one in early]
+    asking.append(verbs.StartUnit(units.PATH_POINTER, unit=name.unit, slice=name.slice, user=host.user_manager))
     of_init[:0] = asking
 
-    plan.before.append(Op("connect_systemd", units.PATH_POINTER, "the user's" if host.user_manager else "the system's"))
-    plan.at.setdefault(CGROUP, []).append(Op("await_unit", units.PATH_POINTER, name.unit))
+    whose = "the user's" if host.user_manager else "the system's"
+    plan.before.append(verbs.ConnectSystemd(units.PATH_POINTER, whose=whose))
+    plan.at.setdefault(CGROUP, []).append(verbs.AwaitUnit(units.PATH_POINTER, unit=name.unit, writes=writes))
     there, ready = plan.after.setdefault(CGROUP, []), plan.at.setdefault(READY, [])
-    write_limits(plan, there)
-    ready.extend(_property("change_property", plan, index) for index in range(len(early), len(plan.properties)))
+    write_limits(plan, writes, there)
+    ready.extend(verbs.ChangeProperty(one.where, property=one) for one in late)
     filter_devices(plan, limits, there, host)
-
-
-def _property(verb: str, plan: "Plan", index: int) -> Op:
-    one = plan.properties[index]
-    return Op(verb, one.where, one.name, one.text, a=index)
 
 
 __all__ = ["compile_unit"]

@@ -13,6 +13,7 @@ from pyoci.cgroups import cgroupfs
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cli import options
 from pyoci.cli.table import GLOBAL_OPTIONS
+from pyoci.compiler import verbs
 from pyoci.compiler.create import Host, Options, compile_container
 from pyoci.compiler.exec import Running, compile_exec
 from pyoci.compiler.operations import encode
@@ -79,8 +80,9 @@ def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
     if _HOST.arch not in MACHINES:
         config["linux"].pop("seccomp")
     plan = compile_container(config, _HOST, Options("/bundle", "id"))
+    if plan.filter is not None:
+        plan.filter.program  # noqa: B018 - compiles it
     encode(plan.child())
-    plan.complete()
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
     return config, plan
 
@@ -153,6 +155,7 @@ def _unit(config: "dict[str, Any]") -> None:
     """Compile for the systemd driver, and put its request into a message."""
     linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
     plan = compile_container({**config, "linux": linux}, _HOST, Options("/bundle", "id", cgroup_manager="systemd"))
-    given = [(each.name, each.value) for each in plan.properties]
+    set_ = (op.property for op in plan.parent() if isinstance(op, verbs.SetProperty))
+    given = [(each.name, each.value) for each in set_]
     fields = {wire.PATH: "/", wire.INTERFACE: "x.y", wire.MEMBER: "z", wire.DESTINATION: "x.y"}
     wire.decode(wire.encode(wire.CALL, 1, fields, "ssa(sv)a(sa(sv))", "unit", "replace", given, []))

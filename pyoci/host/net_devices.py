@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from pyoci.compiler.operations import Op
+    from pyoci.compiler.verbs import MoveNetDevice
 
 HELPER = "move-net-devices"
 TIMEOUT = 60  # seconds; the kernel lets one process at a time change network devices
 NETWORK = 3  # the descriptor of the namespace in the helper, after request, answer and errors
 
 
-def move(ops: "Sequence[Op]", network: int) -> "list[dict[str, Any]]":
+def move(ops: "Sequence[MoveNetDevice]", network: int) -> "list[dict[str, Any]]":
     """Move the devices of `move_net_device` operations into a network namespace. Returns what `bring_back` needs.
 
     Raises SetupError, and then every device is back on the host.
     """
-    devices = [{"device": op.s1, "name": op.s2, "where": op.where, "nameWhere": op.s3} for op in ops]
+    devices = [{"device": op.device, "name": op.name, "where": op.where, "nameWhere": op.name_where} for op in ops]
     answer = _ask({"move": devices}, network)
     error = answer.get("error")
     if error:

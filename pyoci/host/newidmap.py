@@ -12,7 +12,7 @@ from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.operations import Op
+    from pyoci.compiler.verbs import RunIdMapper
 
 TIMEOUT = 60  # seconds; the program may query a directory service for the user's ranges
 # Engines run commands without PATH. The first directory is that of NixOS.
@@ -20,37 +20,37 @@ _MAX_OUTPUT = 4096  # bytes
 _PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def run(op: "Op", pid: int) -> None:
-    """Have program `op.s1` write the map `op.s2` of a process. Raises SetupError, with what the program says."""
+def run(op: "RunIdMapper", pid: int) -> None:
+    """Have program `op.name` write the map `op.lines` of a process. Raises SetupError, with what the program says."""
     program = _find(op)
-    arguments = [op.s1, str(pid), *op.s2.split()]
+    arguments = [op.name, str(pid), *op.lines.split()]
     output, status = _run(program, arguments, op)
     if status:
         why = output or f"it exited with status {posix.waitstatus_to_exitcode(status)}"
-        ranges = "subuid" if op.s1 == "newuidmap" else "subgid"
+        ranges = "subuid" if op.name == "newuidmap" else "subgid"
         raise SetupError(
-            f"cannot map ids with {program}: {why.removeprefix(f'{op.s1}: ')}",
+            f"cannot map ids with {program}: {why.removeprefix(f'{op.name}: ')}",
             where=op.where,
             hint=f"/etc/{ranges} lists the ranges that a user may map",
         )
 
 
-def _find(op: "Op") -> str:
+def _find(op: "RunIdMapper") -> str:
     for directory in _PATH:
-        path = f"{directory}/{op.s1}"
+        path = f"{directory}/{op.name}"
         try:
             posix.stat(path)
         except OSError:
             continue
         return path
     raise SetupError(
-        f"cannot map ids: {op.s1} is not installed; it is needed to map ids other than your own",
+        f"cannot map ids: {op.name} is not installed; it is needed to map ids other than your own",
         where=op.where,
         hint=f"install the package uidmap, or shadow; pyoci looks in {':'.join(_PATH)}",
     )
 
 
-def _run(program: str, arguments: "list[str]", op: "Op") -> "tuple[str, int]":
+def _run(program: str, arguments: "list[str]", op: "RunIdMapper") -> "tuple[str, int]":
     """Run the program. Returns its output as one line, and its wait status."""
     output = posix.memfd_create(
         "output", posix.MFD_CLOEXEC

@@ -15,7 +15,9 @@ import errno
 import posix
 
 from pyoci.cgroups.hierarchy import is_mounted, mounts
-from pyoci.compiler.intel_rdt import FIND, FIND_OR_MAKE, MAKE, WHERE, differences, parse
+from pyoci.compiler import verbs
+from pyoci.compiler.intel_rdt import WHERE, differences, parse
+from pyoci.compiler.verbs.cgroup import FIND, FIND_OR_MAKE, MAKE
 from pyoci.errors import SetupError, StateError, reason
 from pyoci.host import files
 from pyoci.host.processes import is_exiting
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pyoci.compiler.operations import Op
+    from pyoci.compiler.verbs import MakeRdtGroup, ParentOp
 
 MONITORING = "mon_groups"
 _FOREIGN = "cannot use the resource group in the record: it is not of this version"
@@ -55,25 +57,25 @@ class Group:
 
     __slots__ = ("made", "monitoring", "mount", "name", "shared", "where")
 
-    def __init__(self, mount: str, op: "Op") -> None:
+    def __init__(self, mount: str, op: "MakeRdtGroup") -> None:
         self.mount = mount
         self.where = op.where
-        self.name = "" if op.s1 == "/" else op.s1
-        self.monitoring = f"{self.name}/{MONITORING}/{op.s2}".lstrip("/") if op.s2 else ""
+        self.name = "" if op.group == "/" else op.group
+        self.monitoring = f"{self.name}/{MONITORING}/{op.monitoring}".lstrip("/") if op.monitoring else ""
         self.made: list[str] = []
         self.shared = ""
 
     @classmethod
-    def planned(cls, op: "Op") -> "Group":
+    def planned(cls, op: "MakeRdtGroup") -> "Group":
         """Return the group of a `make_rdt_group` operation.
 
         Raises SetupError if the group exists but must be new, or is missing but must exist.
         """
         group = cls(find_mount(), op)
         there = _is_there(group._path(group.name))
-        if there and op.a == MAKE:
+        if there and op.required == MAKE:
             raise group._exists()
-        if not there and op.a == FIND:
+        if not there and op.required == FIND:
             raise SetupError(
                 f"cannot use resource group {group.name}: there is no {group._path(group.name)}",
                 where=op.where,
@@ -85,7 +87,7 @@ class Group:
                 where=f"{WHERE}/enableMonitoring",
             )
         group.made = [path for path in (group.monitoring, "" if there else group.name) if path]
-        if not there and op.a == FIND_OR_MAKE:
+        if not there and op.required == FIND_OR_MAKE:
             group.shared = group.name
         return group
 
@@ -98,13 +100,13 @@ class Group:
         made = [path for path in self.made if path != self.shared]
         return {"mount": self.mount, "made": made, "shared": "", "joined": self._joined()}
 
-    def run(self, op: "Op", pid: int) -> None:
+    def run(self, op: "ParentOp", pid: int) -> None:
         """Run one operation of the plan. Only `join_rdt_group` uses `pid`."""
-        if op.verb == "make_rdt_group":
+        if isinstance(op, verbs.MakeRdtGroup):
             self.make()
-        elif op.verb == "write_schemata":
-            self.write(op.s1, op.where)
-        elif op.verb == "make_monitoring_group":
+        elif isinstance(op, verbs.WriteSchemata):
+            self.write(op.line, op.where)
+        elif isinstance(op, verbs.MakeMonitoringGroup):
             self.monitor(op.where)
         else:
             join(self.to_dict(), pid)

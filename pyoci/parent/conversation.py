@@ -10,21 +10,22 @@ import select
 import time
 
 from pyoci import _native
+from pyoci.compiler import verbs
 from pyoci.errors import SetupError
 from pyoci.host import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from pyoci.compiler.verbs import ChildOp
     from pyoci.host.terminal import Foreground
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, detail: as in native/child/protocol.pxi
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 LONGEST_PAYLOAD = 3072
 _LARGEST_ERRNO = 4095
-_POINTS = ("sync", "open_console")  # what ends in a synchronisation point
-_LAST = ("load_seccomp", "exec")  # what begins with telling that only execve remains
+_LAST = (verbs.LoadSeccomp, verbs.Exec)  # what begins with the record that only execve remains
 _SIGCONT = 18
 _PF_FORKNOEXEC = 0x40  # of /proc/PID/stat: it has not executed a program yet
 
@@ -39,26 +40,18 @@ _SIGNAL_PATIENCE = 1  # seconds for the program to get there, and take the signa
 class Records:
     """The records that a process may send, one after the other.
 
-    `verbs` are its operations by their number, `points` the synchronisation points among them.
+    `ops` are its operations by their number.
     """
 
-    __slots__ = ("_barriers", "_executes", "_last", "_points", "_verbs")
+    __slots__ = ("_barriers", "_executes", "_last", "_ops", "_points")
 
-    def __init__(self, verbs: "Mapping[int, str]", points: "Mapping[int, int]") -> None:
-        self._verbs = verbs
-        self._points = points
-        self._barriers = [*sorted({*points, *(n for n, verb in verbs.items() if verb == "clone_init")}), 1 << 31]
+    def __init__(self, ops: "Mapping[int, ChildOp]") -> None:
+        self._ops = ops
+        self._points = {n: op.point for n, op in ops.items() if isinstance(op, verbs.Sync | verbs.OpenConsole)}
+        cloned = (n for n, op in ops.items() if isinstance(op, verbs.CloneInit))
+        self._barriers = [*sorted({*self._points, *cloned}), 1 << 31]
         self._last = -1
         self._executes = False
-
-    @classmethod
-    def of(cls, ops: "Iterable[tuple[str, int]]") -> "Records":
-        """Those of a whole plan: the verb and the first number of each operation."""
-        listed = list(enumerate(ops))
-        return cls(
-            {index: verb for index, (verb, _) in listed},
-            {index: point for index, (verb, point) in listed if verb in _POINTS},
-        )
 
     def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
         """(kind, operation, step, errno, detail, payload) of the next record.
@@ -70,8 +63,8 @@ class Records:
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         if length != len(data) - RECORD.size or length > LONGEST_PAYLOAD:
             raise nonsense("its length is wrong")
-        verb = self._verbs.get(index)
-        if verb is None or not self._last < index <= self._barriers[0]:
+        op = self._ops.get(index)
+        if op is None or not self._last < index <= self._barriers[0]:
             raise nonsense("the operation is not one that comes next")
         if kind == FAILED:
             if not 0 < step < len(_native.STEPS) or not 0 <= error <= _LARGEST_ERRNO:
@@ -81,8 +74,8 @@ class Records:
             raise nonsense("it reports success and an error")
         expected = {
             SYNC: self._points.get(index, -1) == detail,
-            CLONED: verb == "clone_init",
-            EXEC: verb in _LAST and not detail,
+            CLONED: isinstance(op, verbs.CloneInit),
+            EXEC: isinstance(op, _LAST) and not detail,
         }
         if self._executes or not expected.get(kind):
             raise nonsense("nothing of its kind comes next")

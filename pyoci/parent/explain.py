@@ -6,14 +6,15 @@ Engines look for some of these texts and map them to exit statuses (126, 127); t
 import errno
 
 from pyoci import _native
-from pyoci.compiler.mounts import idmap_where, option_where
-from pyoci.compiler.operations import CLONES, SYNC_NAMES, TARGET_REAL, Op
+from pyoci.compiler import verbs
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.host.hooks import failure, unstarted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyoci.compiler.verbs import ChildOp, Op, ParentOp
 
 HOOK_TIMED_OUT = 1 << 30
 
@@ -41,47 +42,57 @@ _UNKNOWN_LABEL = {
 }
 
 
-def explain(config: "dict[str, Any]", op: Op, step_number: int, error: int, detail: int, payload: bytes) -> PyociError:
+def explain(
+    config: "dict[str, Any]", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes
+) -> PyociError:
     """The error for a failed operation of the child."""
     step = _native.STEPS[step_number]
-    if op.verb == "run_hook":
+    if isinstance(op, verbs.RunHook):
         return _hook(op, step, error, detail, payload)
-    if op.verb in ("find_program", "exec"):
+    if isinstance(op, verbs.FindProgram | verbs.Exec):
         return _program(config, op, step, error, detail, payload)
-    if op.verb == "chdir":
-        why = _CHECKS.get(step) or reason(error)
-        return SetupError(f'chdir to cwd ("{op.s1}") set in config.json failed: {why}', where=op.where)  # contract
-    where = op.where
-    if op.verb in ("mount", "remount") and step == "fsconfig":
-        where = option_where(config, op, detail)
-    if op.verb == "mount" and step == "mount_setattr":
-        where = idmap_where(config, op) or op.where
+    if isinstance(op, verbs.Chdir):
+        return SetupError(f"{op.attempt()}: {_CHECKS.get(step) or reason(error)}", where=op.where)  # contract
+    where = _pointer(op, step, detail)
     why = _CHECKS.get(step) or (reason(error) if _like_the_runtime(op, step) else f"{step}: {reason(error)}")
     if step in ("write", "fsconfig", "fsetxattr"):
         why = unknown_label(where, error) or why
-    if payload and op.verb in ("mount", "remount"):
-        why += f" ({_kernel_message(payload)})"
     hint = _hint(op, step, error, detail)
-    if op.verb == "mount" and step == "fsconfig" and not payload and 0 < detail <= len(op.options):
-        hint = f"the option is {op.options[detail - 1]}"
+    if isinstance(op, verbs.Mount | verbs.Remount):
+        if payload:
+            why += f" ({_kernel_message(payload)})"
+        elif step == "fsconfig" and isinstance(op, verbs.Mount) and 0 < detail <= len(op.options):
+            hint = f"the option is {op.options[detail - 1]}"
     if step == "mount":
-        hint = hint or "the kernel's log may say more: its options are too long for fsconfig, which tells the reason"
-    return SetupError(f"cannot {describe(op)}: {why}", where=where, hint=hint)
+        hint = hint or "the kernel's log may give the reason: the options are too long for fsconfig, which reports it"
+    return SetupError(f"cannot {op.attempt()}: {why}", where=where, hint=hint)
+
+
+def _pointer(op: "ChildOp", step: str, detail: int) -> str:
+    """The pointer of what failed in particular: the `detail`th option of a filesystem, from 1, or an id mapping."""
+    if isinstance(op, verbs.Mount | verbs.Remount) and step == "fsconfig" and 0 < detail <= len(op.pointers):
+        return op.pointers[detail - 1]
+    if isinstance(op, verbs.Mount) and step == "mount_setattr":
+        return op.idmap_where or op.where
+    return op.where
 
 
 NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
 
 
-def no_clone(op: Op, process: str, step_number: int, error: int) -> SetupError:
+def no_clone(op: "ChildOp", process: str, step_number: int, error: int) -> SetupError:
     """The error for a bootstrap process that can't clone `process`."""
     step = _native.STEPS[step_number]
     why = _CHECKS.get(step) or f"{step}: {reason(error)}"
     return SetupError(f"cannot clone {process}: {why}", where=op.where, hint=NO_ROOM if error == errno.EAGAIN else "")
 
 
-def _like_the_runtime(op: Op, step: str) -> bool:
-    """Whether it is something that the runtime does itself if it may: the words are the same, whoever it was."""
-    return step in ("", "prlimit", "sched_setattr", "ioprio_set") or op.verb in CLONES.values()
+def _like_the_runtime(op: "ChildOp", step: str) -> bool:
+    """Whether the runtime does the same if it may. Its error has no name of a system call, so this one has none."""
+    return step in ("", "prlimit", "sched_setattr", "ioprio_set") or type(op) in _CLONES
+
+
+_CLONES = (verbs.CloneRootfs, verbs.CloneTree, verbs.CloneDevice)
 
 
 def unknown_label(where: str, error: int) -> str:
@@ -95,20 +106,20 @@ def _kernel_message(payload: bytes) -> str:
     return "; ".join(line[2:] if line[1:2] == " " else line for line in lines)
 
 
-def _hook(op: Op, step: str, error: int, detail: int, payload: bytes) -> HookError:
+def _hook(op: "verbs.RunHook", step: str, error: int, detail: int, payload: bytes) -> HookError:
     if step == "waitpid":
         return failure(
             op.where,
-            op.s1,
+            op.path,
             detail & ~HOOK_TIMED_OUT,
             timed_out=bool(detail & HOOK_TIMED_OUT),
-            timeout_ms=op.c,
+            timeout_ms=op.timeout_ms,
             output=payload,
         )
-    return unstarted(op.where, op.s1, error)
+    return unstarted(op.where, op.path, error)
 
 
-def _program(config: "dict[str, Any]", op: Op, step: str, error: int, detail: int, payload: bytes) -> SetupError:
+def _program(config: "dict[str, Any]", op: "ChildOp", step: str, error: int, detail: int, payload: bytes) -> SetupError:
     """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
     file…`.
     """
@@ -121,7 +132,8 @@ def _program(config: "dict[str, Any]", op: Op, step: str, error: int, detail: in
         hint = _interpreter_hint(interpreter, file, detail)
     elif step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
         why = "executable file not found in $PATH"
-        hint = f"it is {op.s2}" if op.s2 else "process.env has none"
+        search = op.search if isinstance(op, verbs.FindProgram) else ""
+        hint = f"it is {search}" if search else "process.env has none"
     elif step == "not-found":
         why = f"stat {name}: {why}"
     elif step == "not-executable":
@@ -173,86 +185,11 @@ _MACHINES = {
 }  # fmt: skip
 
 
-def describe(op: Op) -> str:
-    """The operation as `<verb> <object>`."""
-    s1, s2, s3 = op.s1, op.s2, op.s3
-    if op.verb == "bind_mount":
-        return f"bind {s2} on {s1}"
-    if op.verb == "mount":
-        return f"mount {s1} on {s3}"
-    if op.verb in ("mknod", "bind_device"):
-        return f"make device {s1}"
-    if op.verb == "symlink":
-        return f"link {s2} to {s1}"
-    if op.verb == "sync":
-        return f"synchronise at {SYNC_NAMES[op.a]}"
-    if op.verb == "write_sysctl":
-        return f"write {s2!r} to /proc/{s1}"
-    if op.verb == "open_proc":
-        return f"open the procfs at {s1}" if s1 else "mount a private procfs"
-    if op.verb in ("write_attr", "label_mount"):
-        return _label(op)
-    if op.verb in ("join_namespace", "open_namespace"):
-        return f"join the {s2 or s1} namespace"
-    if op.verb == "attach_rootfs":
-        return f"attach the root filesystem on {s1}"
-    if op.verb in _PHRASES:
-        return _PHRASES[op.verb].replace("{}", s1)
-    verb = op.verb.replace("_", " ")
-    return f"{verb} {s1}" if s1 else verb
-
-
-def _label(op: Op) -> str:
-    if op.verb == "label_mount":
-        return f"give {op.s2} the SELinux label `{op.s1}`"
-    if op.where == "/process/apparmorProfile":
-        return f"apply the AppArmor profile `{op.s2.removeprefix('exec ')}`"
-    return f"apply the SELinux label `{op.s2}`"
-
-
-_PHRASES = {
-    "clone_rootfs": "use root filesystem {}",
-    "clone_tree": "use mount source {}",
-    "clone_device": "bind device {}",
-    "set_hostname": "set hostname {}",
-    "set_domainname": "set domainname {}",
-    "mask_path": "mask {}",
-    "readonly_path": "make {} read-only",
-    "make_directory": "make directory {}",
-    "remount": "remount {}",
-    "set_propagation": "change mount propagation {}",
-    "set_mount_attributes": "make the mount read-only",
-    "pivot_root": "pivot to the root filesystem",
-    "enter_root": "enter the root filesystem",
-    "move_root": "move to the root filesystem",
-    "open_console": "open a terminal",
-    "mount_console": "set up /dev/console",
-    "lo_up": "bring loopback up",
-    "set_groups": "set supplementary groups",
-    "set_scheduler": "set scheduling policy {}",
-    "set_io_priority": "set I/O priority {}",
-    "set_memory_policy": "set memory policy {}",
-    "set_rlimit": "set {}",
-    "set_ids": "change user and group",
-    "become_root": "become root of the user namespace",
-    "set_capabilities": "set capabilities",
-    "set_ambient": "raise ambient capabilities",
-    "drop_bounding": "drop capabilities",
-    "load_seccomp": "load the seccomp filter",
-    "set_no_new_privs": "set no_new_privs",
-    "clone_init": "clone the container's init",
-    "unshare": "make the namespaces: {}",
-    "open_bundle": "enter bundle {} in the container's mount namespace",
-    "open_devices": "clone the container's devices",
-    "make_mask_directory": "make a tmpfs with the SELinux label `{}`",
-    "set_personality": "set personality {}",
-}
-
-
-def priority_hint(op: Op, error: int) -> str:
+def priority_hint(op: "Op", error: int) -> str:
     """What a refusal of sched_setattr or ioprio_set may come from: sched(7), ioprio_set(2)."""
     if error == errno.EPERM:
-        return "it takes CAP_SYS_NICE of the initial user namespace" + _ALSO.get(op.s1, "")
+        policy = op.policy if isinstance(op, verbs.SetScheduler | verbs.SchedSetattr) else ""
+        return "it takes CAP_SYS_NICE of the initial user namespace" + _ALSO.get(policy, "")
     return {
         errno.EBUSY: "there is not so much processor time left for SCHED_DEADLINE",
         errno.EOPNOTSUPP: "this kernel can't clamp utilization (CONFIG_UCLAMP_TASK)",
@@ -267,62 +204,65 @@ _ALSO = {
 }
 
 
-_PROCESS_HINTS = {
-    ("set_ids", errno.EINVAL): "the id is not mapped in the user namespace",
-    ("set_groups", errno.EINVAL): "the id is not mapped in the user namespace",
-    ("set_rlimit", errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
-    ("set_memory_policy", errno.EINVAL): (
+_PROCESS_HINTS: "dict[tuple[type[ChildOp], int], str]" = {
+    (verbs.SetIds, errno.EINVAL): "the id is not mapped in the user namespace",
+    (verbs.SetGroups, errno.EINVAL): "the id is not mapped in the user namespace",
+    (verbs.SetRlimit, errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
+    (verbs.SetMemoryPolicy, errno.EINVAL): (
         "a node has no memory or is not in cpuset.mems, or the kernel does not know this mode or flag"
     ),
-    ("set_memory_policy", errno.ENOSYS): "this kernel was built without NUMA",
+    (verbs.SetMemoryPolicy, errno.ENOSYS): "this kernel was built without NUMA",
 }
 
 
-def _hint(op: Op, step: str, error: int, detail: int) -> str:
-    if op.verb in CLONES.values():
+def _hint(op: "ChildOp", step: str, error: int, detail: int) -> str:
+    if type(op) in _CLONES:
         return clone_hint(op, error)
-    if step == "fsopen" and error == errno.ENODEV:
-        return f"this kernel has no filesystem of type {op.s1}"
-    if op.verb in ("mount", "bind_mount") and (hint := _mount_hint(op, step, error)):
+    if isinstance(op, verbs.Mount | verbs.BindMount) and (hint := _mount_hint(op, step, error, detail)):
         return hint
-    if op.verb in ("set_scheduler", "set_io_priority"):
+    if isinstance(op, verbs.SetScheduler | verbs.SetIoPriority):
         return priority_hint(op, error)
-    if op.verb in ("write_sysctl", "write_attr") and step == "openat2" and error == errno.EXDEV:
-        return "something is mounted over it, or over a folder on the way to it"
-    if (op.verb, error) in _PROCESS_HINTS:
-        return _PROCESS_HINTS[op.verb, error]
-    if step == "move_mount" and error == errno.ENOTDIR and op.verb in ("bind_mount", "mount"):
-        if op.verb == "bind_mount" and detail:
-            return f"{op.s2} is a file, and {op.s1} of the container a directory"
-        what, target = (op.s2, op.s1) if op.verb == "bind_mount" else (f"a new {op.s1}", op.s3)
-        # not the other way round: engines take `is a directory` for a program that is one
-        return f"{target} of the container is a file, and {what} a directory"
+    if isinstance(op, verbs.WriteSysctl | verbs.WriteAttr) and step == "openat2" and error == errno.EXDEV:
+        return "something is mounted over it, or over a directory on the way to it"
+    if (type(op), error) in _PROCESS_HINTS:
+        return _PROCESS_HINTS[type(op), error]
     if step == "mkdirat" and error == errno.EROFS:
         return "the mount point is missing and the filesystem is read-only"
     if step in ("mkdirat", "openat") and error == errno.EEXIST:
         return "a dangling symlink is in the way"
-    if op.verb == "set_no_new_privs" or (op.verb == "load_seccomp" and error == errno.EINVAL):
+    if isinstance(op, verbs.SetNoNewPrivs) or (isinstance(op, verbs.LoadSeccomp) and error == errno.EINVAL):
         return "the kernel does not know a flag or action of the filter"
     return ""
 
 
-def _mount_hint(op: Op, step: str, error: int) -> str:
-    if op.flags & TARGET_REAL and step == "openat2" and error == errno.ELOOP:
+def _mount_hint(op: "verbs.Mount | verbs.BindMount", step: str, error: int, detail: int) -> str:
+    if op.target_real and step == "openat2" and error == errno.ELOOP:
         return "it must be mounted on ordinary directory, through no symlink"
-    if op.s1 == "sysfs" and op.verb == "mount" and error == errno.EPERM:
+    if step == "move_mount" and error == errno.ENOTDIR:
+        if isinstance(op, verbs.BindMount) and detail:
+            return f"{op.source} is a file, and {op.target} of the container a directory"
+        what = op.source if isinstance(op, verbs.BindMount) else f"a new {op.type}"
+        # not the other way round: engines take `is a directory` for a program that is one
+        return f"{op.target} of the container is a file, and {what} a directory"
+    if isinstance(op, verbs.BindMount):
+        return idmap_hint(error) if step == "mount_setattr" else ""
+    if step == "fsopen" and error == errno.ENODEV:
+        return f"this kernel has no filesystem of type {op.type}"
+    if op.type == "sysfs" and error == errno.EPERM:
         return "sysfs needs a network namespace of the container's own"
-    return idmap_hint(error) if step == "mount_setattr" and (op.d or op.verb == "bind_mount") else ""
+    return idmap_hint(error) if step == "mount_setattr" and op.users else ""
 
 
-def clone_hint(op: Op, error: int) -> str:
+def clone_hint(op: "Op", error: int) -> str:
     """Why a mount of the host can't be cloned, or not with these attributes."""
-    if error == errno.EINVAL and not op.flags & 1:
+    tree = op if isinstance(op, verbs.OpenTree | verbs.CloneTree) else None
+    if error == errno.EINVAL and not (tree and tree.recursive):
         return "in a user namespace, what has mounts below it can be bound with them only: rbind"
     if error != errno.EPERM:
         return ""
-    if op.b or op.c or op.d:
+    if tree and (tree.attr_set or tree.attr_clear or tree.recursive_set or tree.recursive_clear):
         return "what the host has set of ro, nosuid, nodev, noexec and the access times is locked in a user namespace"
-    return "it takes a mount namespace of one's own user namespace"
+    return "needs a mount namespace owned by the caller's user namespace"
 
 
 def idmap_hint(error: int) -> str:
@@ -331,4 +271,21 @@ def idmap_hint(error: int) -> str:
         return "its filesystem can't be idmapped: ext4, xfs and btrfs can, tmpfs since Linux 6.3"
     if error == errno.EPERM:
         return "a mount gets one mapping only, not the host's, and of a filesystem that the runtime has power over"
+    return ""
+
+
+def host_hint(op: "ParentOp", error: OSError) -> str:
+    """What may help if the runtime itself could not do an operation."""
+    if isinstance(op, verbs.SchedSetattr | verbs.IoprioSet):
+        return priority_hint(op, error.errno or 0)
+    if type(op) is verbs.Prlimit and isinstance(error, PermissionError):
+        return "raising a hard limit needs CAP_SYS_RESOURCE"
+    if isinstance(op, verbs.WriteOomScoreAdj) and isinstance(error, PermissionError):
+        return "lowering it needs CAP_SYS_RESOURCE"
+    if isinstance(op, verbs.OpenRootfs | verbs.OpenTree) or type(op) is verbs.OpenDevice:
+        return clone_hint(op, error.errno or 0)
+    if isinstance(op, verbs.IdmapTree):
+        return idmap_hint(error.errno or 0)
+    if isinstance(op, verbs.MakeUserNamespace) and error.errno == errno.ENOSPC:
+        return "the limit /proc/sys/user/max_user_namespaces is reached"
     return ""

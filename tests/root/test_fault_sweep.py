@@ -129,7 +129,7 @@ class Sweep:
         self.monkeypatch = monkeypatch
         self.ops = []
         self.encode = protocol.encode
-        self.operations = dict(protocol._OPERATIONS)
+        self.perform = protocol.Launch._perform
         self.socket = socket.socket(socket.AF_UNIX)
 
     def __enter__(self):
@@ -176,17 +176,13 @@ class Sweep:
         """Let the `index`th operation that the runtime itself does fail with EIO. `ops` has the operations that ran."""
         self.ops = []
 
-        def broken(verb):
-            def run(this, op):
-                self.ops.append(op)
-                if len(self.ops) - 1 == index:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                self.operations[verb](this, op)
+        def broken(launch, op):
+            self.ops.append(op)
+            if len(self.ops) - 1 == index:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self.perform(launch, op)
 
-            return run
-
-        for verb in self.operations:
-            self.monkeypatch.setitem(protocol._OPERATIONS, verb, broken(verb))
+        self.monkeypatch.setattr(protocol.Launch, "_perform", broken)
 
     def assert_clean(self, fds):
         """Nothing is left, in this process neither."""

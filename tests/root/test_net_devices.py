@@ -324,7 +324,10 @@ def test_a_name_that_only_the_kernel_knows_is_taken(runtime, bundle, host, joine
     before = host.facts("dev0")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
     message = runtime.create_fails()
-    assert "/linux/netDevices/dev0/name: cannot rename network device dev0 to eth0 in the container: file exists" in message
+    assert (
+        "/linux/netDevices/dev0/name: cannot rename network device dev0 to eth0 in the container: file exists"
+        in message
+    )
     assert before == host.facts("dev0")
     assert {"other", "pother"} == set(joined.links())
 

@@ -504,7 +504,7 @@ def test_kernel_parameters_where_proc_is_covered(plain):
     plain.before = f"mount --bind {fake} /proc/sys/net"
     assert plain.create_fails() == (
         "/linux/sysctl/net.ipv4.ping_group_range: cannot write '0 0' to /proc/sys/net/ipv4/ping_group_range: "
-        "openat2: invalid cross-device link (hint: something is mounted over it, or over a folder on the way to it)"
+        "openat2: invalid cross-device link (hint: something is mounted over it, or over a directory on the way to it)"
     )
     assert "fake" == (fake / "ipv4/ping_group_range").read_text()
 

@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from pyoci import _native
+from pyoci.compiler import verbs
 from pyoci.compiler.create import Host, Options, compile_container
 from pyoci.compiler.exec import Running, compile_exec
-from pyoci.compiler.operations import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY, encode, sync
+from pyoci.compiler.operations import encode
+from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
 from pyoci.errors import PyociError, SetupError
 from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
+from pyoci.parent.operations import HOST_VERBS
 from pyoci.record import Record, StartOperation
 from pyoci.start import reports_success
 
@@ -49,6 +52,9 @@ MADE = {
 }
 
 
+EXEC_OP = verbs.Exec(argv=["sh"], envp=[])
+
+
 def record(kind, index, step=0, error=0, detail=0, payload=b"", length=None):
     return RECORD.pack(kind, index, step, error, len(payload) if length is None else length, detail) + payload
 
@@ -58,8 +64,8 @@ def honest(plan, cloned):
     said = []
     for index, op in enumerate(plan.child()):
         if op.verb == "sync" or op.verb == "open_console":
-            said.append((record(SYNC, index, detail=op.a), int(op.a == CONSOLE)))
-            if op.a == CREATED:
+            said.append((record(SYNC, index, detail=op.point), int(op.point == CONSOLE)))
+            if op.point == CREATED:
                 break
         elif op.verb == "clone_init":
             said.append((record(CLONED, index, detail=cloned), 0))
@@ -137,7 +143,7 @@ def child():
 
 def converse(plan, config, said, pid, monkeypatch, **options):
     """Have the runtime hear these messages: None, or what it raises. It leaves no descriptor open."""
-    made = protocol.Launch(plan, config, "id", **options)
+    made = protocol.Launch(plan, HOST_VERBS, config, "id", **options)
     plan.at, plan.after = {}, {}
     made._channel, theirs = _native.channel()
     made.pid, made.pidfd = pid, os.pidfd_open(pid)
@@ -210,7 +216,9 @@ NONSENSE = {
 def test_nonsense(name):
     """Each field of a record is checked against the plan."""
     said, why = NONSENSE[name]
-    records = Records.of([("clone_init", 0), ("mount", 0), ("sync", HOOKS), ("mount", 0), ("sync", READY), ("exec", 0)])
+    mount = verbs.OpenRoot()
+    ops = [verbs.CloneInit(signal=9), mount, verbs.Sync(point=HOOKS), mount, verbs.Sync(point=READY), EXEC_OP]
+    records = Records(dict(enumerate(ops)))
     records.take(record(CLONED, 0, detail=5))
     with pytest.raises(SetupError) as caught:
         records.take(said)
@@ -219,8 +227,10 @@ def test_nonsense(name):
 
 def test_order():
     """Each point comes once and in the plan's order; after the word that only execve remains, only a failure comes."""
-    ops = [("sync", ID_MAPS), ("mount", 0), ("sync", READY), ("load_seccomp", 0), ("run_hook", 0), ("exec", 0)]
-    records = Records.of(ops)
+    hook = verbs.RunHook(path="/h", argv=["h"], envp=[], timeout_ms=0, state=5, add_home=False)
+    filter_ = verbs.LoadSeccomp(seccomp_flags=0, quiet=False, filter=None)
+    ops = [verbs.Sync(point=ID_MAPS), verbs.OpenRoot(), verbs.Sync(point=READY), filter_, hook, EXEC_OP]
+    records = Records(dict(enumerate(ops)))
     first = record(SYNC, 0, detail=ID_MAPS)
     records.take(first)
     for again in (first, record(EXEC, 3)):
@@ -271,7 +281,7 @@ def test_no_room_for_the_process(process, child, monkeypatch):
 def begun(*command, **options):
     """A launch whose process is this program, and the process' end of the channel."""
     config, plan = MADE["container"]
-    made = protocol.Launch(plan, config, "id", **options)
+    made = protocol.Launch(plan, HOST_VERBS, config, "id", **options)
     made._channel, theirs = _native.channel()
     made.pid = os.posix_spawn(command[0], command, {})
     made.pidfd = os.pidfd_open(made.pid)
@@ -297,7 +307,7 @@ def test_abort_tells_everything_that_stays(monkeypatch):
     os.close(theirs)
     monkeypatch.setattr(processes, "reap", lambda pid, seconds: None)
     monkeypatch.setattr(net_devices, "bring_back", lambda moved, network: ["cannot bring eth0 back"])
-    made._moved = [{}]
+    made.moved_devices = [{}]
     assert [f"process {made.pid} stays until its tracer ends", "cannot bring eth0 back"] == made.abort()
     os.waitpid(made.pid, 0)
 
@@ -317,7 +327,7 @@ def test_process_that_hangs_up(monkeypatch):
 def test_forged_answers():
     """The executor goes on for the runtime's own answer alone; whatever else it hears ends it."""
     generator = random.Random(1)
-    ops, pool, vectors = encode([sync(ID_MAPS), sync(HOOKS), sync(READY)])
+    ops, pool, vectors = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
     for _ in range(200):
         answers = [generator.choice((b"\1", b"\1", b"\1", b"\0", b"\2", b"\xff", b"\1\1", b"x" * 9)) for _ in range(3)]
         ours, theirs = _native.channel()

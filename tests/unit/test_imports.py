@@ -41,14 +41,22 @@ CREATION = """
     pyoci.config._validator pyoci.config.checks pyoci.config.constants pyoci.config.messages
     pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.bpf pyoci.compiler.create pyoci.compiler.devices pyoci.compiler.hooks
     pyoci.compiler.idmap pyoci.compiler.mounts pyoci.compiler.namespaces pyoci.compiler.operations pyoci.compiler.paths pyoci.compiler.process
-    pyoci.compiler.rootfs pyoci.compiler.seccomp pyoci.compiler.seccomp_rules
+    pyoci.compiler.rootfs pyoci.compiler.seccomp pyoci.compiler.seccomp_rules pyoci.parent.operations
+"""
+
+VERBS = """
+    pyoci.compiler.verbs pyoci.compiler.verbs.base pyoci.compiler.verbs.numbers pyoci.compiler.verbs.phrases
+    pyoci.compiler.verbs.process pyoci.compiler.verbs.proc pyoci.compiler.verbs.clones pyoci.compiler.verbs.mounts
+    pyoci.compiler.verbs.devices pyoci.compiler.verbs.root pyoci.compiler.verbs.terminal pyoci.compiler.verbs.credentials
+    pyoci.compiler.verbs.program pyoci.compiler.verbs.hooks pyoci.compiler.verbs.runtime pyoci.compiler.verbs.cgroup
 """
 
 COMMANDS = {
-    "create": CREATION,
-    "run": CREATION + "pyoci.run pyoci.start",
-    "exec": CREATION + "pyoci.exec pyoci.compiler.exec",
-    "start": "pyoci.start pyoci.delete pyoci.parent pyoci.parent.conversation",
+    "create": CREATION + VERBS,
+    "run": CREATION + VERBS + "pyoci.run pyoci.start",
+    "exec": CREATION + VERBS + "pyoci.exec pyoci.compiler.exec",
+    "start": "pyoci.start pyoci.delete pyoci.parent pyoci.parent.conversation pyoci.compiler pyoci.config.constants"
+    + VERBS,
     "state": "",
     "list": "",
     "kill": "pyoci.kill pyoci.cli.signals",

@@ -6,7 +6,7 @@ import posixpath
 
 import pytest
 
-from pyoci.compiler import intel_rdt, operations
+from pyoci.compiler import intel_rdt, operations, verbs
 from pyoci.compiler.intel_rdt import differences, parse
 from pyoci.errors import SetupError, StateError
 from pyoci.host import resctrl
@@ -71,8 +71,8 @@ def test_plan(rdt, how, lines):
     intel_rdt.compile_rdt(plan, rdt, "box", plan.meanwhile)
     made, *rest = plan.before
 
-    assert how == (made.s1, made.s2, made.a)
-    assert lines == [op.s1 for op in rest if op.verb == "write_schemata"]
+    assert how == (made.group, made.monitoring, made.required)
+    assert lines == [op.line for op in rest if isinstance(op, verbs.WriteSchemata)]
     assert ["make_monitoring_group"] * bool(how[1]) == [op.verb for op in rest if op.verb != "write_schemata"]
     assert ["join_rdt_group"] == [op.verb for op in plan.meanwhile]
 
@@ -147,7 +147,7 @@ def prepare(rdt, id="box"):
 
 
 def join(group, pid):
-    group.run(operations.Op("join_rdt_group"), pid)
+    group.run(verbs.JoinRdtGroup(group=""), pid)
 
 
 def test_own_group(model):

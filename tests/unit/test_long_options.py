@@ -3,7 +3,8 @@
 import pytest
 
 from pyoci.compiler import create, mounts, show
-from pyoci.compiler.operations import ONE_STRING, Op, Plan, encode
+from pyoci.compiler.operations import Plan, encode
+from pyoci.compiler.verbs import Mount
 from pyoci.errors import PyociError
 from pyoci.host.facts import kernel_version
 
@@ -11,11 +12,12 @@ OLD, NEW = (6, 1), (6, 12)
 LONG = "/" + "x" * 253
 
 
-def compiled(kind: str, *options: str, kernel: tuple[int, int] = NEW, source: str = "", label: str = "") -> Op:
+def compiled(kind: str, *options: str, kernel: tuple[int, int] = NEW, source: str = "", label: str = "") -> Mount:
     """The operation for one mount of this type with these options."""
     entry = {"destination": "/m", "type": kind, "source": source, "options": list(options)}
     config = {"mounts": [entry], "linux": {"mountLabel": label} if label else {}}
     [op] = mounts.compile_mounts(Plan(), config, "/bundle", "/sys/fs/cgroup", kernel)
+    assert isinstance(op, Mount)
     return op
 
 
@@ -42,7 +44,7 @@ def test_layers_go_one_by_one_where_the_kernel_takes_them_so() -> None:
         compiled("overlay", "metacopy=on", option, "index=on").options
     )
     assert ["lowerdir=/a:/b"] == list(compiled("overlay", "lowerdir=/a:/b").options)
-    assert not compiled("overlay", option).flags & ONE_STRING
+    assert not compiled("overlay", option).one_string
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_layers_go_one_by_one_where_the_kernel_takes_them_so() -> None:
 def test_long_options_go_in_one_string(kind: str, options: list[str], kernel: tuple[int, int]) -> None:
     """Those of any filesystem, exactly as the config has them."""
     op = compiled(kind, *options, kernel=kernel)
-    assert op.flags & ONE_STRING
+    assert op.one_string
     assert ["source=none", ",".join(options)] == list(op.options)
 
 
@@ -69,7 +71,7 @@ def test_the_longest_option_of_fsconfig() -> None:
     """255 bytes of a value are not too long, of a key neither."""
     for option in (f"size={'0' * 255}", f"{'k' * 255}={'v' * 255}", "ä" * 127):
         op = compiled("tmpfs", option)
-        assert (0, [option]) == (op.flags & ONE_STRING, list(op.options))
+        assert (False, [option]) == (op.one_string, list(op.options))
 
 
 def test_flags_and_source_are_apart_from_the_string() -> None:
@@ -77,7 +79,7 @@ def test_flags_and_source_are_apart_from_the_string() -> None:
     size = "size=" + "0" * 300
     op = compiled("xfs", "sync", "lazytime", "async", "ro", "dirsync", size, source="/dev/sda", label="u:r:t:s0:c1,c2")
     assert ["source=/dev/sda", f'{size},context="u:r:t:s0:c1,c2"'] == list(op.options)
-    assert 1 | 0x80 | 1 << 25 == op.a
+    assert 1 | 0x80 | 1 << 25 == op.count
     _, pool, _ = encode([op])
     assert f'\0source=/dev/sda\0{size},context="u:r:t:s0:c1,c2"\0'.encode() in pool
 
@@ -117,7 +119,7 @@ def test_a_layer_that_fails_has_the_place_of_lowerdir(number: int) -> None:
     config = {"mounts": [entry]}
     [op] = mounts.compile_mounts(Plan(), config, "/bundle", "", NEW)
     assert op.options[number].startswith(("lowerdir+=", "datadir+="))
-    assert "/mounts/0/options/1" == mounts.option_where(config, op, number + 1)
+    assert "/mounts/0/options/1" == op.pointers[number]
 
 
 @pytest.mark.parametrize(

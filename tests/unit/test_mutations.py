@@ -77,7 +77,6 @@ def compile_all(document: "dict[str, Any]", host: create.Host, manager: str) -> 
     """Whatever can be made of a document, as the commands make it."""
     loaded, _ = config.load(json.dumps(document).encode())
     plan = create.compile_container(loaded, host, create.Options("/bundle", "box", cgroup_manager=manager))
-    plan.complete()
     assert show.text(plan)
     assert show.as_json(plan)
     operations.encode(plan.child())

@@ -8,9 +8,10 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
-from pyoci.compiler import create, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show
+from pyoci.compiler import create, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show, verbs
 from pyoci.compiler.exec import Running, compile_exec
-from pyoci.compiler.operations import Op, encode
+from pyoci.compiler.operations import encode
+from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.errors import ConfigError
 
 PLANS = Path(__file__).resolve().parent.parent / "plans"
@@ -197,15 +198,15 @@ def test_a_procfs_is_new_where_the_kernel_gives_one(namespaces_: list[str], owns
 
     [op] = [op for op in plan.init if op.verb == "open_proc"]
     assert ("the one at /proc" if visible else "") == show.phrase(op)
-    assert visible == bool(op.a)
+    assert visible == op.visible
 
 
 def test_exec_needs_no_procfs_of_the_container() -> None:
     """Labels are written where the host's procfs shows the process: before it joins anything."""
-    verbs = [op.verb for op in compiled_exec("process").child()]
+    names = [op.verb for op in compiled_exec("process").child()]
 
-    assert "open_proc" not in verbs
-    assert verbs.index("write_attr") < verbs.index("join_namespace") < verbs.index("clone_init")
+    assert "open_proc" not in names
+    assert names.index("write_attr") < names.index("join_namespace") < names.index("clone_init")
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -227,15 +228,15 @@ def test_goldens_show_every_verb() -> None:
     shown |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).child()}
 
     special = {"move_root", "set_rlimit", "set_scheduler", "set_io_priority"}
-    assert special == set(operations.VERBS[1:]) - shown
+    assert special == {verb.verb for verb in verbs.CHILD} - shown
 
 
 def test_parent_verbs_are_all_known() -> None:
-    """What a plan asks of the parent is a verb of PARENT_VERBS."""
-    asked = {op.verb for name in NAMES for op in compiled(name).parent()}
-    asked |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).parent()}
+    """What a plan asks of the runtime is a verb of the runtime."""
+    asked = {type(op) for name in NAMES for op in compiled(name).parent()}
+    asked |= {type(op) for name in EXEC_NAMES for op in compiled_exec(name).parent()}
 
-    assert asked <= set(operations.PARENT_VERBS)
+    assert asked <= set(verbs.PARENT)
 
 
 def test_a_value_cannot_forge_a_line() -> None:
@@ -249,20 +250,20 @@ def test_a_value_cannot_forge_a_line() -> None:
 
 def test_no_pivot_and_no_keyring() -> None:
     """--no-pivot moves the root instead; --no-new-keyring leaves the keyring alone."""
-    verbs = [op.verb for op in compiled("minimal", no_pivot=True, new_keyring=False).init]
+    names = [op.verb for op in compiled("minimal", no_pivot=True, new_keyring=False).init]
 
-    assert ["move_root"] == [verb for verb in verbs if verb in ("move_root", "pivot_root", "join_keyring")]
+    assert ["move_root"] == [verb for verb in names if verb in ("move_root", "pivot_root", "join_keyring")]
 
 
 def test_disabled_cgroup_manager_plans_no_cgroup() -> None:
     """--cgroup-manager disabled: neither a cgroup nor limits nor a device filter nor an owner."""
-    verbs = {"make_cgroup", "write_cgroup", "attach_device_filter", "chown_cgroup"}
+    of_cgroup = {"make_cgroup", "write_cgroup", "attach_device_filter", "chown_cgroup"}
     of_cgroups = [
-        {op.verb for name in ("resources", "user") for op in compiled(name, **options).parent()} & verbs
+        {op.verb for name in ("resources", "user") for op in compiled(name, **options).parent()} & of_cgroup
         for options in ({}, {"cgroup_manager": "disabled"})
     ]
 
-    assert [verbs, set()] == of_cgroups
+    assert [of_cgroup, set()] == of_cgroups
 
 
 def test_the_program_gets_its_notify_socket() -> None:
@@ -283,7 +284,7 @@ def test_no_notify_socket_if_the_program_could_not_use_it(without: str) -> None:
     plan = create.compile_container(document, create.Host(), options)
 
     assert [] == [op for op in [*plan.child(), *plan.parent()] if op.where == mounts.NOTIFY]
-    assert [] == [v for op in plan.init for v in op.envp or () if v.startswith("NOTIFY_SOCKET=")]
+    assert [] == [v for op in plan.init for v in getattr(op, "envp", ()) if v.startswith("NOTIFY_SOCKET=")]
 
 
 def test_labels_need_their_lsm() -> None:
@@ -316,7 +317,7 @@ def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
     document["linux"]["mountLabel"] = "label"
     host = create.Host(selinux=True)
     plan = create.compile_container(document, host, create.Options("/bundle", "box"))
-    labelled = {op.s1 for op in plan.init if op.verb == "mount" and "context=label" in op.options}
+    labelled = {op.type for op in plan.init if isinstance(op, verbs.Mount) and "context=label" in op.options}
 
     assert {"tmpfs"} == labelled
 
@@ -334,7 +335,9 @@ def test_labels_are_written_to_the_process_own_attributes() -> None:
         ("join_keyring", ""),
         ("write_attr", "thread-self/attr/apparmor/exec"),
         ("write_attr", "thread-self/attr/exec"),
-    ] == [(op.verb, op.s1) for op in plan.init if op.verb in ("open_proc", "write_attr", "join_keyring")]
+    ] == [
+        (op.verb, getattr(op, "path", "")) for op in plan.init if op.verb in ("open_proc", "write_attr", "join_keyring")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +353,7 @@ def test_labels_are_read_back(key: str, value: str, written: str, read: str) -> 
     """As much of a label as the kernel writes in one way only."""
     (op,) = list(process.security_labels({key: value}))
 
-    assert (written, read, len(written)) == (op.s2, op.s3, op.a)
+    assert (written, read, len(written)) == (op.value, op.expected, op.length)
 
 
 @pytest.mark.parametrize(
@@ -442,10 +445,10 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         namespaces.enter_namespaces(plan, own, mapper, dumpable=False, privileged=True)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
         for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux, (6, 18)))):
-            if op.verb == "join_namespace":
-                flags.append(op.b)
-            elif op.verb == "unshare":
-                flags += [flag for flag in namespaces.CLONE_FLAGS.values() if op.a & flag]
+            if isinstance(op, verbs.JoinNamespace):
+                flags.append(op.types)
+            elif isinstance(op, verbs.Unshare):
+                flags += [flag for flag in namespaces.CLONE_FLAGS.values() if op.types & flag]
 
         assert sorted(namespaces.CLONE_FLAGS.values()) == sorted(flags)
 
@@ -459,19 +462,19 @@ def test_joined_pid_namespace_sees_a_settled_process_where_procfs_can_be_asked(
     document["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]
     document["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
     plan = create.compile_container(document, create.Host(kernel=kernel), create.Options("/bundle", "box"))
-    verbs = [op.verb for op in plan.child()]
+    names = [op.verb for op in plan.child()]
 
-    assert last == (verbs.index("clone_init") > max(verbs.index("mount"), verbs.index("set_capabilities")))
+    assert last == (names.index("clone_init") > max(names.index("mount"), names.index("set_capabilities")))
 
 
 def test_encoding_shares_strings_and_aligns_blobs() -> None:
     """Equal strings are stored once, offset 0 is the empty one, a blob starts at a multiple of 8."""
     encoded, pool, vectors = encode(
         [
-            Op("chdir", s1="/a"),
-            Op("chdir", s1="/a"),
-            Op("load_seccomp", blob=b"12345678", a=1),
-            Op("exec", argv=["x", ""], envp=["A=b"]),
+            verbs.Chdir(path="/a", uid=0, gid=0),
+            verbs.Chdir(path="/a", uid=0, gid=0),
+            verbs.SetGroups(gids=b"12345678", count=2),
+            verbs.Exec(argv=["x", ""], envp=["A=b"]),
         ]
     )
     first, second, blob = (int.from_bytes(encoded[48 * n + 4 : 48 * n + 8], "little") for n in range(3))
@@ -486,21 +489,21 @@ def test_encoding_shares_strings_and_aligns_blobs() -> None:
 
 
 def test_writes_stand_in_the_plan_as_resources_gives_them() -> None:
-    """write_cgroup carries the index of its Write."""
+    """make_cgroup knows each limit that a write_cgroup is going to write."""
     plan = compiled("resources")
-    operations_ = {op.a: op for op in plan.parent() if op.verb == "write_cgroup"}
+    [made] = [op for op in plan.parent() if isinstance(op, verbs.MakeCgroup)]
+    written = [op.write for op in plan.parent() if isinstance(op, verbs.WriteCgroup)]
 
-    assert [(write.file, write.value) for write in plan.writes] == [
-        (operations_[index].s1, operations_[index].s2) for index in range(len(operations_))
-    ]
-    assert all(isinstance(write, resources.Write) for write in plan.writes)
+    assert {id(write) for write in made.writes} == {id(write) for write in written}
+    assert len(made.writes) == len(written) > 0
+    assert all(isinstance(write, resources.Write) for write in written)
 
 
 def test_pids_limit_waits_until_all_processes_of_the_set_up_were_cloned() -> None:
     """A limit of one process must not forbid the bootstrap process or a hook."""
     plan = compiled("resources")
 
-    assert ["pids.max"] == [op.s1 for op in plan.at[operations.READY] if op.verb == "write_cgroup"]
+    assert ["pids.max"] == [op.write.file for op in plan.at[READY] if isinstance(op, verbs.WriteCgroup)]
 
 
 @pytest.mark.parametrize(("limits", "raised"), [((64, 4096), True), ((64, 64), False), ((1024, 4096), False)])
@@ -511,11 +514,11 @@ def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, rais
         {"destination": f"/many/{n}", "type": "none", "source": "/srv", "options": ["bind"]} for n in range(200)
     ]
     plan = create.compile_container(document, create.Host(open_files=limits), create.Options("/bundle", "box"))
-    own = [op for op in plan.parent() if op.verb == "raise_own_rlimit"]
-    back = [(op.b, op.c) for op in plan.init if op.verb == "set_rlimit"]
+    own = [op for op in plan.parent() if isinstance(op, verbs.RaiseOwnRlimit)]
+    back = [(op.soft, op.hard) for op in plan.init if isinstance(op, verbs.SetRlimit)]
     assert ([limits] if raised else []) == back
     assert raised == bool(own)
-    assert all(plan.slots < op.b <= limits[1] for op in own)
+    assert all(plan.slots < op.soft <= limits[1] for op in own)
     assert ("raise_own_rlimit" in show.text(plan)) == raised
 
 
@@ -547,9 +550,9 @@ def test_priorities_where_the_runtime_may_not_set_them(host: create.Host) -> Non
 )
 def test_scheduler(scheduler: dict[str, object], shown: str, packed: tuple[int, ...]) -> None:
     """struct sched_attr, and how it is printed."""
-    (op,) = process.priorities({"scheduler": scheduler}, by_runtime=True)
+    (op,) = process.priorities({"scheduler": scheduler})
 
-    assert (56, *packed, 0, 0) == process.SCHED_ATTR.unpack(op.blob)
+    assert (56, *packed, 0, 0) == process.SCHED_ATTR.unpack(op.attributes)
     assert shown == show.phrase(op)
 
 
@@ -561,9 +564,9 @@ def test_nodes_of_a_memory_policy(nodes: str, bits: list[int]) -> None:
     """A mask of whole words, as long as it must be."""
     op = memory_policy.set_memory_policy({"mode": "MPOL_BIND", "nodes": nodes})
 
-    assert sum(1 << bit for bit in bits) == int.from_bytes(op.blob, "little")
-    assert len(op.blob) % 8 == 0
-    assert 8 * len(op.blob) == op.b
+    assert sum(1 << bit for bit in bits) == int.from_bytes(op.mask, "little")
+    assert len(op.mask) % 8 == 0
+    assert 8 * len(op.mask) == op.size
 
 
 def test_limits_where_the_runtime_may_not_set_them() -> None:
@@ -613,7 +616,9 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "/process/capabilities/inheritable: left out, since `bounding` lacks them: CAP_FOWNER",
         "/process/capabilities/ambient: can't raise ambient capability CAP_FOWNER: `permitted` or `inheritable` lacks it",
     ]
-    assert [(1, 1, 1)] == [(op.a, op.b, op.c) for op in plan.child() if op.verb == "set_capabilities"]
+    assert [(1, 1, 1)] == [
+        (op.effective, op.permitted, op.inheritable) for op in plan.child() if isinstance(op, verbs.SetCapabilities)
+    ]
 
 
 @pytest.mark.parametrize(("binds", "made"), [((0, 1), False), ((1, 0), True), ((1, 2), False), ((0, 2), True)])
@@ -656,8 +661,8 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
     """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
     if owner:
         plan = create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
-        (made,) = [op for op in plan.before if op.verb == "make_device" and op.where]
-        assert owner == (made.d >> 32, made.d & 0xFFFFFFFF)
+        (made,) = [op for op in plan.before if isinstance(op, verbs.MakeDevice) and op.where]
+        assert owner == (made.uid, made.gid)
         return
     with pytest.raises(ConfigError) as caught:
         create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
@@ -672,11 +677,11 @@ def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
     document["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
     del document["linux"]["uidMappings"], document["linux"]["gidMappings"]
     plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
-    made = [op for op in plan.at[operations.INIT] if op.verb == "make_device"]
+    made = [op for op in plan.at[INIT] if isinstance(op, verbs.MakeDevice)]
 
     assert ["make_device_filesystem"] == [op.verb for op in plan.before if "device" in op.verb]
     assert 1 + len(devices.DEFAULT_DEVICES) == len(made)
-    assert (5 << 32 | 6, devices.OF_CONTAINER) == (made[0].d, made[0].flags & devices.OF_CONTAINER)
+    assert (5, 6, True) == (made[0].uid, made[0].gid, made[0].owner_in_container)
 
 
 def test_default_devices_without_container_root_cause_no_error() -> None:
@@ -684,7 +689,7 @@ def test_default_devices_without_container_root_cause_no_error() -> None:
     document = with_device()
     del document["linux"]["devices"]
     plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
-    assert {1000 << 32} == {op.d for op in plan.before if op.verb == "make_device"}
+    assert {(1000, 0)} == {(op.uid, op.gid) for op in plan.before if isinstance(op, verbs.MakeDevice)}
 
 
 CHOWN, FOWNER, MKNOD = 0, 3, 27
@@ -697,7 +702,7 @@ CHOWN, FOWNER, MKNOD = 0, 3, 27
 def test_devices_are_bound_where_the_runtime_can_make_none(host: create.Host) -> None:
     """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
     plan = create.compile_container(with_device(), host, create.Options("/bundle"))
-    assert "/dev/x" in [op.s1 for op in plan.before if op.verb == "open_device"]
+    assert "/dev/x" in [op.path for op in plan.before if isinstance(op, verbs.OpenDevice)]
     assert "open_devices" not in [op.verb for op in plan.init]
 
 
@@ -716,7 +721,7 @@ def test_the_device_filter_waits_for_mounts_of_devices(kind: str, source: str, o
     document["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     document["mounts"] = [{"destination": "/m", "type": kind, "source": source, "options": options}]
     plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
-    places = {"meanwhile": plan.meanwhile, "ready": plan.at[operations.READY]}
+    places = {"meanwhile": plan.meanwhile, "ready": plan.at[READY]}
 
     assert ["ready" if waits else "meanwhile"] == [
         place for place, ops in places.items() if any(op.verb == "attach_device_filter" for op in ops)

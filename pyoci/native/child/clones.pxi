@@ -25,22 +25,22 @@ cdef int clone_rootfs(const char *path, int *tree) noexcept nogil:
 
 
 cdef int clone_tree(const char *path, unsigned int flags, const uint64_t *attributes, int expected, int *tree) noexcept nogil:
-    """Clone the mount at `path`, with TREE_RECURSIVE and all mounts below it.
+    """Clone the mount at `path`, with FLAG_RECURSIVE and all mounts below it.
 
     `attributes` are four sets of mount attributes: to set and to clear on the whole clone, then on its root. With
-    TREE_IS_EXPECTED the clone's root must be the file behind descriptor `expected`.
+    FLAG_NOTIFY_DIRECTORY the clone's root must be the file behind descriptor `expected`.
     """
     cdef unsigned int all = <unsigned int>AT_EMPTY_PATH | <unsigned int>AT_RECURSIVE
-    cdef unsigned int how = <unsigned int>AT_RECURSIVE if flags & TREE_RECURSIVE else 0
-    if flags & TREE_NO_FOLLOW:
+    cdef unsigned int how = <unsigned int>AT_RECURSIVE if flags & FLAG_RECURSIVE else 0
+    if flags & FLAG_NO_FOLLOW:
         how |= <unsigned int>AT_SYMLINK_NOFOLLOW
     tree[0] = open_clone(AT_FDCWD, path, how)
     if tree[0] < 0:
         return STEP_OPEN_TREE
-    if flags & TREE_IS_EXPECTED and not is_same_file(tree[0], expected):
+    if flags & FLAG_NOTIFY_DIRECTORY and not is_same_file(tree[0], expected):
         set_errno(EBUSY)
         return STEP_CHANGED
-    if flags & TREE_SLAVE and set_attributes(tree[0], "", all, 0, 0, MS_SLAVE) < 0:
+    if flags & FLAG_SLAVE and set_attributes(tree[0], "", all, 0, 0, MS_SLAVE) < 0:
         return STEP_MOUNT_SETATTR
     if (attributes[0] or attributes[1]) and set_attributes(tree[0], "", all, attributes[0], attributes[1], 0) < 0:
         return STEP_MOUNT_SETATTR
@@ -82,7 +82,7 @@ cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
     attributes[1] = <uint64_t>op.d >> 32
     attributes[2] = <uint64_t>op.b
     attributes[3] = <uint64_t>op.c
-    return clone_tree(ctx.pool + op.s1, op.flags, attributes, ctx.slots[SLOT_NOTIFY_FOLDER], ctx.slots + op.a)
+    return clone_tree(ctx.pool + op.s1, op.flags, attributes, ctx.slots[SLOT_NOTIFY_DIRECTORY], ctx.slots + op.a)
 
 
 cdef int do_clone_device(Context *ctx, const Op *op) noexcept nogil:

@@ -2,7 +2,7 @@
 
 cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the node exists with this type, number, mode and owner. An existing node that is the same device is taken
-    # over, with LEAVE_AS_IT_IS as it is; anything else at the path is an error (DEV-04).
+    # over, with FLAG_KEEP_EXISTING as it is; anything else at the path is an error (DEV-04).
     cdef char buffer[PATH_SIZE]
     cdef char *name = NULL
     cdef stat_t st
@@ -22,12 +22,12 @@ cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
     if st.st_mode & S_IFMT != kind or (kind != S_IFIFO and st.st_rdev != device):
         set_errno(EEXIST)
         return STEP_OTHER_NODE
-    if not existed or not op.flags & LEAVE_AS_IT_IS:
+    if not existed or not op.flags & FLAG_KEEP_EXISTING:
         if existed and st.st_mode & 0o7777 != <mode_t>op.a & 0o7777:
             step = chmod_node(ctx, fd, <mode_t>op.a & 0o7777)
             if step:
                 return step
-        if fchownat(fd, "", <uid_t>(op.d >> 32), <gid_t><uint32_t>op.d, AT_EMPTY_PATH) < 0:
+        if fchownat(fd, "", <uid_t><uint32_t>op.d, <gid_t>(<uint64_t>op.d >> 32), AT_EMPTY_PATH) < 0:
             return STEP_FCHOWNAT
     close(fd)
     close(directory)

@@ -132,7 +132,7 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
         return step
     if set_attributes(tree[0], "", AT_EMPTY_PATH, attributes, MOUNT_ATTR_ATIME if attributes & MOUNT_ATTR_ATIME else 0, 0) < 0:
         return STEP_MOUNT_SETATTR
-    if op.flags & INHERIT_MODE and existed:
+    if op.flags & FLAG_INHERIT_MODE and existed:
         directory = openat(tree[0], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if directory < 0:
             return STEP_OPENAT
@@ -151,7 +151,7 @@ cdef int mount_by_steps(Context *ctx, const Op *op, int target, bint existed, in
         return refused(ctx, fs, STEP_FSCONFIG)
     if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
         return refused(ctx, fs, STEP_FSCONFIG)
-    if op.flags & INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
+    if op.flags & FLAG_INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
         return refused(ctx, fs, STEP_FSCONFIG)
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
         return refused(ctx, fs, STEP_FSCONFIG_CREATE)
@@ -165,22 +165,22 @@ cdef int mount_by_steps(Context *ctx, const Op *op, int target, bint existed, in
 cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
     # Contract: a filesystem of our own making, attached on a target resolved once.
     # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
-    # of the user namespace whose id mapping the mount gets, 0 for none. With ONE_STRING s2 are the source and the options
+    # of the user namespace whose id mapping the mount gets, 0 for none. With FLAG_ONE_STRING s2 are the source and the options
     # of mount(2), a its flags.
     cdef int existed = 0, step = 0, tree = -1, target
     target = open_target(ctx, op, ctx.pool + op.s3, True, &existed, &step)
     if target < 0:
         return step
-    if op.flags & ONE_STRING:
+    if op.flags & FLAG_ONE_STRING:
         step = mount_one_string(ctx, op, target, existed, &tree)
     else:
         step = mount_by_steps(ctx, op, target, existed, &tree)
     if step:
         return step
-    if op.flags & TARGET_PROC and not is_proc_root(tree):
+    if op.flags & FLAG_TARGET_PROC and not is_proc_root(tree):
         set_errno(EPERM)
         return STEP_NOT_PROC
-    if op.flags & COPY_UP:
+    if op.flags & FLAG_COPY_UP:
         step = copy_up(target, tree, 0)
         if step:
             return step
@@ -198,12 +198,12 @@ cdef int do_remount(Context *ctx, const Op *op) noexcept nogil:
     # Contract: the mount at s1 gets attributes b set and c cleared, and the propagation in d; with bit 0 of d set all that
     # is mounted below it, too. Its filesystem gets the options.
     cdef int fs, done
-    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.d & 1 else 0)
+    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.flags & FLAG_RECURSIVE else 0)
     cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
     if target < 0:
         return STEP_OPENAT2
     if op.b or op.c or op.d:
-        done = set_attributes(target, "", flags, <uint64_t>op.b, <uint64_t>op.c, <uint64_t>(op.d & ~1))
+        done = set_attributes(target, "", flags, <uint64_t>op.b, <uint64_t>op.c, <uint64_t>op.d)
         if done < 0:
             return STEP_MOUNT_SETATTR
     if op.a:

@@ -130,7 +130,7 @@ cdef int do_run_hook(Context *ctx, const Op *op) noexcept nogil:
     # status in the record's detail and what it wrote in the payload.
     cdef int status = 0, step
     cdef int cwd = -1 if ctx.started else ctx.slots[SLOT_BUNDLE]
-    if op.flags & ADD_HOME:
+    if op.flags & FLAG_ADD_HOME:
         add_home(ctx, ctx.vectors + op.b)
     step = run_hook(ctx.pool + op.s1, ctx.vectors + op.a, ctx.vectors + op.b, cwd, ctx.slots[op.d], op.c,
                              ctx.payload, &ctx.payload_length, &status)

@@ -36,7 +36,7 @@ cdef int open_protected(Context *ctx, const Op *op, int *step) noexcept nogil:
         target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
     else:
         mount = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
-        if mount < 0 or fstatfs(mount, &fs) < 0 or fs.f_type != op.c:
+        if mount < 0 or fstatfs(mount, &fs) < 0 or fs.f_type != op.a:
             step[0] = STEP_CHANGED
             set_errno(EBUSY)
             return -1

@@ -20,7 +20,7 @@ cdef int map_ids(int tree, unsigned int recursive, int userns) noexcept nogil:
 
 
 cdef int do_set_propagation(Context *ctx, const Op *op) noexcept nogil:
-    cdef unsigned int flags = AT_RECURSIVE if op.c else 0
+    cdef unsigned int flags = AT_RECURSIVE if op.flags & FLAG_RECURSIVE else 0
     cdef int done
     if op.a < 0:
         done = set_attributes(AT_FDCWD, ctx.pool + op.s1, flags, 0, 0, <uint64_t>op.b)
@@ -31,9 +31,7 @@ cdef int do_set_propagation(Context *ctx, const Op *op) noexcept nogil:
 
 cdef int do_set_mount_attributes(Context *ctx, const Op *op) noexcept nogil:
     cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH
-    if op.d:
-        flags |= AT_RECURSIVE
-    if set_attributes(ctx.slots[op.a], "", flags, <uint64_t>op.b, <uint64_t>op.c, 0) < 0:
+    if set_attributes(ctx.slots[op.a], "", flags, <uint64_t>op.b, 0, 0) < 0:
         return STEP_MOUNT_SETATTR
     return 0
 
@@ -88,7 +86,7 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, bint director
     """The mount point, resolved once, made if it is missing; refused where a mount would deceive the rest of the set-up."""
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
     cdef int fd = -1
-    if op.flags & TARGET_REAL:
+    if op.flags & FLAG_TARGET_REAL:
         fd = open_real(rootfs, path, existed, step)
     else:
         fd = make_in_root(rootfs, path, directory, MAX_LINKS, existed, step)
@@ -99,7 +97,7 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, bint director
         set_errno(EINVAL)
         close(fd)
         return -1
-    if on_procfs(fd) and not op.flags & (TARGET_PROC | TARGET_BELOW_PROC):
+    if on_procfs(fd) and not op.flags & (FLAG_TARGET_PROC | FLAG_TARGET_BELOW_PROC):
         step[0] = STEP_TARGET_IN_PROC
         set_errno(EPERM)
         close(fd)
@@ -131,7 +129,7 @@ cdef int copy_symlink(Context *ctx, const Op *op, int source) noexcept nogil:
     if length < 0:
         return STEP_READLINKAT
     text[length] = 0
-    if op.flags & TARGET_REAL:
+    if op.flags & FLAG_TARGET_REAL:
         set_errno(ELOOP)
         return STEP_OPENAT2
     directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, buffer, &name, &step)
@@ -162,7 +160,7 @@ cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
     target = open_target(ctx, op, ctx.pool + op.s1, not ctx.detail, &existed, &step)
     if target < 0:
         return step
-    if op.flags & TARGET_PROC and not is_proc_root(tree):
+    if op.flags & FLAG_TARGET_PROC and not is_proc_root(tree):
         set_errno(EPERM)
         return STEP_NOT_PROC
     done = attach(tree, target)

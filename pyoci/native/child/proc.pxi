@@ -15,7 +15,7 @@ cdef int do_open_proc(Context *ctx, const Op *op) noexcept nogil:
     # the one at /proc, which has to be one. The kernel gives no new one to a user namespace whose /proc has files covered,
     # which are locked so, nor to one that does not own the pid namespace: then that at /proc has to do.
     cdef int step, error, visible
-    if op.a:
+    if op.flags & FLAG_VISIBLE:
         ctx.slots[SLOT_PROC] = open_visible_proc()
         return STEP_OPENAT2 if ctx.slots[SLOT_PROC] < 0 else 0
     step = open_own_proc(ctx)

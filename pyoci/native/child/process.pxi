@@ -127,7 +127,7 @@ cdef int do_set_memory_policy(Context *ctx, const Op *op) noexcept nogil:
     cdef const char *nodes = ctx.pool + op.s1 if op.b else NULL
     if syscall(SYS_set_mempolicy, <int>op.a, nodes, <unsigned long>op.b + 1) < 0:  # that it looks at one bit less is its ABI
         return STEP_SET_MEMPOLICY
-    if op.c:
+    if op.flags & FLAG_EXACTLY:
         memset(taken, 0, sizeof(taken))
         if syscall(SYS_get_mempolicy, NULL, taken, <unsigned long>8 * NODE_MASK + 1, NULL, 0) < 0:
             return STEP_GET_MEMPOLICY

@@ -188,7 +188,7 @@ cdef bint may_be_own(const char *path) noexcept nogil:
 cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
     # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
     # interpreter exists. The path is kept for `exec`. Of one that may not be executed the record has path and mode.
-    # With OUTSIDE_PIDS a path that may lead through /proc/self, which only a process of the namespace has, is left to execve.
+    # With FLAG_OUTSIDE_PIDS a path that may lead through /proc/self, which only a process of the namespace has, is left to execve.
     cdef const char *name = ctx.pool + op.s1
     cdef const char *cursor
     cdef const char *end
@@ -200,7 +200,7 @@ cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
             return STEP_NOT_FOUND
         memcpy(ctx.program, name, m + 1)
         step = is_program(ctx.program, &mode)
-        if step == STEP_NOT_FOUND and op.flags & OUTSIDE_PIDS and may_be_own(name):
+        if step == STEP_NOT_FOUND and op.flags & FLAG_OUTSIDE_PIDS and may_be_own(name):
             ctx.unseen = 1
             return 0
         if step:

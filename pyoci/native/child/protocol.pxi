@@ -7,6 +7,8 @@
 # - A path of the container is resolved once, by openat2 with RESOLVE_IN_ROOT. After that only its descriptor is used.
 # - A verb returns 0, or the step that failed, with errno set. The runtime makes a sentence of (operation, step, errno).
 
+include "../_verbs.pxi"
+
 cdef enum:  # the system call, or the check, that failed; names in STEPS, same order
     STEP_NONE, STEP_OPENAT2, STEP_MKDIRAT, STEP_OPENAT, STEP_FSTAT, STEP_FSOPEN, STEP_FSCONFIG, STEP_FSCONFIG_CREATE
     STEP_FSMOUNT, STEP_MOVE_MOUNT, STEP_OPEN_TREE, STEP_MOUNT_SETATTR, STEP_MKNODAT, STEP_FCHOWNAT, STEP_FCHMOD
@@ -37,60 +39,7 @@ STEPS = (
 cdef enum:  # of a record from the child; names in KINDS
     RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4
 
-cdef enum:  # the order of pyoci.compiler.operations.VERBS; a test compares them
-    VERB_NONE, VERB_SET_PDEATHSIG, VERB_SET_DUMPABLE, VERB_SETSID, VERB_SET_UMASK, VERB_JOIN_NAMESPACE, VERB_UNSHARE
-    VERB_SYNC, VERB_BECOME_ROOT, VERB_CLONE_INIT, VERB_OPEN_PROC, VERB_SET_PROPAGATION, VERB_ATTACH_ROOTFS
-    VERB_BIND_MOUNT, VERB_MOUNT, VERB_REMOUNT, VERB_SET_MOUNT_ATTRIBUTES, VERB_MKNOD, VERB_BIND_DEVICE, VERB_SYMLINK
-    VERB_RUN_HOOK, VERB_PIVOT_ROOT, VERB_MOVE_ROOT, VERB_MASK_PATH, VERB_READONLY_PATH, VERB_SET_HOSTNAME
-    VERB_SET_DOMAINNAME, VERB_WRITE_SYSCTL, VERB_OPEN_CONSOLE, VERB_MOUNT_CONSOLE, VERB_WRITE_ATTR, VERB_JOIN_KEYRING
-    VERB_SET_NO_NEW_PRIVS, VERB_SET_PERSONALITY, VERB_DROP_BOUNDING, VERB_SET_GROUPS, VERB_SET_IDS
-    VERB_SET_CAPABILITIES, VERB_SET_AMBIENT, VERB_MAKE_DIRECTORY, VERB_CHDIR, VERB_FIND_PROGRAM, VERB_SET_HOME
-    VERB_CHOWN_STDIO, VERB_LO_UP, VERB_RESET_AFFINITY, VERB_CLOSE_FDS, VERB_SET_RLIMIT, VERB_WAIT_START
-    VERB_LOAD_SECCOMP, VERB_EXEC, VERB_OPEN_ROOT, VERB_TAKE_TERMINAL, VERB_RESET_SIGNALS, VERB_LABEL_MOUNT
-    VERB_MAKE_MASK_DIRECTORY, VERB_ENTER_ROOT, VERB_OPEN_DEVICES, VERB_SET_SCHEDULER, VERB_SET_IO_PRIORITY
-    VERB_SET_MEMORY_POLICY, VERB_CLONE_ROOTFS, VERB_CLONE_TREE, VERB_CLONE_DEVICE
-    VERB_OPEN_BUNDLE, VERB_HIDE_CALLER, VERB_USE_TERMINAL
-
-VERBS = (
-    "", "set_pdeathsig", "set_dumpable", "setsid", "set_umask", "join_namespace", "unshare",
-    "sync", "become_root", "clone_init", "open_proc", "set_propagation", "attach_rootfs",
-    "bind_mount", "mount", "remount", "set_mount_attributes", "mknod", "bind_device", "symlink",
-    "run_hook", "pivot_root", "move_root", "mask_path", "readonly_path", "set_hostname",
-    "set_domainname", "write_sysctl", "open_console", "mount_console", "write_attr", "join_keyring",
-    "set_no_new_privs", "set_personality", "drop_bounding", "set_groups", "set_ids",
-    "set_capabilities", "set_ambient", "make_directory", "chdir", "find_program", "set_home",
-    "chown_stdio", "lo_up", "reset_affinity", "close_fds", "set_rlimit", "wait_start",
-    "load_seccomp", "exec", "open_root", "take_terminal", "reset_signals", "label_mount",
-    "make_mask_directory", "enter_root", "open_devices", "set_scheduler", "set_io_priority",
-    "set_memory_policy", "clone_rootfs", "clone_tree", "clone_device", "open_bundle",
-    "hide_caller", "use_terminal",
-)
-
-cdef enum:  # descriptors that both sides know by number; pyoci.compiler.operations has the same names
-    SLOT_ROOTFS, SLOT_CHANNEL, SLOT_EXEC_FIFO, SLOT_RESULT_FIFO, SLOT_HOOK_STATE, SLOT_START_STATE, SLOT_BUNDLE
-    SLOT_NULL, SLOT_PROC, SLOT_CONSOLE, SLOT_MASK_DIRECTORY, SLOT_FILTER
-    SLOT_CREATE_STATE, SLOT_NOTIFY_FOLDER, SLOT_HOST_PROC, SLOT_JOINED_PIDS
-
-cdef enum:  # of an operation
-    TARGET_REAL = 2        # the target must be a directory reached through no symlink (proc, sysfs)
-    TARGET_PROC = 4        # the target is /proc: only the root of a procfs may go there
-    TARGET_BELOW_PROC = 8  # the target is one of the files below /proc that lxcfs may cover
-    LEAVE_AS_IT_IS = 1     # a node that is there keeps its mode and its owner
-    ADD_HOME = 1           # a hook's environment is the program's
-    OUTSIDE_PIDS = 1       # this process is not in the container's pid namespace: its /proc/self is not there
-    QUIET = 1              # more than execve follows: `load_seccomp` doesn't announce the program
-    COPY_UP = 16           # a new tmpfs receives what its target held (tmpcopyup)
-    INHERIT_MODE = 32      # a new tmpfs takes its mode from the target, if that was there before
-    ONE_STRING = 128       # the options are for mount(2): `source=` with the source, then one string with the others
-
-cdef enum:  # how to clone the source of a mount
-    TREE_RECURSIVE = 1    # with the mounts below it
-    TREE_SLAVE = 2        # as a slave of the host's mounts
-    TREE_NO_FOLLOW = 4    # the path may end in a symlink, which is cloned itself
-    TREE_IS_EXPECTED = 8  # it must be the container's notify directory
-
 cdef enum:
-    SYNC_CREATED = 6
     UNIX98_PTY_FIRST = 136  # majors of the terminals of a devpts
     UNIX98_PTY_LAST = 143
     NR_OPEN = 1 << 20  # no descriptor has a greater number, unless the host's limit was raised
@@ -111,17 +60,6 @@ cdef enum:
 
 cdef enum:  # what a program's file is, as its first bytes tell; an ELF file's machine stands above the lowest 8 bits
     FILE_UNKNOWN, FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY
-
-cdef struct Op:
-    uint16_t code
-    uint16_t flags
-    uint32_t s1
-    uint32_t s2
-    uint32_t s3
-    int64_t a
-    int64_t b
-    int64_t c
-    int64_t d
 
 cdef struct Record:
     uint32_t kind

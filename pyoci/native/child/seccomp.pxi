@@ -20,7 +20,7 @@ cdef int close_listener(void *argument) noexcept nogil:
 
 cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     # Contract: s1 is an array of a instructions compiled by the runtime, or they are in the file in slot d; b are the flags
-    # of seccomp(2). With QUIET the filter admits what this process and the one that it clones still do. With a listener a
+    # of seccomp(2). With FLAG_QUIET the filter admits what this process and the one that it clones still do. With a listener a
     # thread waits to close it; where pids.max has no room for one the listener stays open.
     cdef char content[BPF_MAXINSNS * 8 + 1]
     cdef ssize_t size = op.a * 8
@@ -28,8 +28,8 @@ cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     cdef int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     cdef sock_fprog program
     program.filter = ctx.pool + op.s1
-    if op.d:
-        size = pread(ctx.slots[op.d], content, sizeof(content), 0)
+    if op.c:
+        size = pread(ctx.slots[op.c], content, sizeof(content), 0)
         program.filter = content
     if size < 0:
         return STEP_SECCOMP
@@ -39,7 +39,7 @@ cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
     if size == 0 or size % 8:
         set_errno(EINVAL)
         return STEP_SECCOMP
-    if not op.flags & QUIET:
+    if not op.flags & FLAG_QUIET:
         tell_exec(ctx)
     program.length = <unsigned short>(size // 8)
     if flags & NEW_LISTENER and clone(close_listener, ctx.thread_stack + THREAD_STACK, thread, ctx) > 0:

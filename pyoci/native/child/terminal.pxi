@@ -36,7 +36,7 @@ cdef int do_open_console(Context *ctx, const Op *op) noexcept nogil:
             return STEP_IOCTL
     if fchown(peer, <uid_t>op.d, <gid_t>-1) < 0 and errno != EPERM and errno != EINVAL:
         return STEP_FCHOWNAT
-    ctx.slots[SLOT_CONSOLE] = peer
+    ctx.slots[SLOT_TERMINAL] = peer
     ctx.detail = <int>op.a
     ctx.passed = master
     report(ctx, RECORD_SYNC, 0, 0)
@@ -56,7 +56,7 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
     if on_procfs(target):
         set_errno(EPERM)
         return STEP_TARGET_IN_PROC
-    tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_CONSOLE], "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
+    tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_TERMINAL], "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
     if tree < 0:
         return STEP_OPEN_TREE
     if attach(tree, target) < 0:
@@ -64,14 +64,14 @@ cdef int do_mount_console(Context *ctx, const Op *op) noexcept nogil:
     close(tree)
     close(target)
     step = do_use_terminal(ctx)
-    return do_take_terminal() if step == 0 and op.a else step
+    return do_take_terminal() if step == 0 and op.flags & FLAG_TAKE else step
 
 
 cdef int do_use_terminal(Context *ctx) noexcept nogil:
     # Contract: fds 0 to 2 are the terminal.
     cdef int fd
     for fd in range(3):
-        if dup2(ctx.slots[SLOT_CONSOLE], fd) < 0:
+        if dup2(ctx.slots[SLOT_TERMINAL], fd) < 0:
             return STEP_DUP
     return 0
 

@@ -1,0 +1,76 @@
+"""The table of verbs: everything that a plan can ask of the child or of the runtime, one class each.
+
+To add a verb of the child, write its class in a module here and its function `do_<verb>` in a file of native/child.
+tools/gen_verbs.py derives its code, its struct and its place in the table of functions from the class. To add a verb of
+the runtime, write its class here and its function in `pyoci.parent.operations`.
+"""
+
+# fmt: off
+# In the order of a container's life, by which the child's verbs get their codes.
+from pyoci.compiler.verbs.base import CHILD, PARENT, ChildOp, Op, ParentOp, converted
+from pyoci.compiler.verbs.process import (
+    BecomeRoot, CloneInit, CloseFds, HideCaller, JoinNamespace, LoUp, ResetAffinity, ResetSignals, SetDomainname,
+    SetDumpable, SetHostname, SetMemoryPolicy, SetPdeathsig, SetRlimit, Setsid, SetUmask, Sync, Unshare,
+)
+from pyoci.compiler.verbs.proc import OpenProc, WriteAttr, WriteSysctl
+from pyoci.compiler.verbs.clones import (
+    CLONES, CloneDevice, CloneRootfs, CloneTree, OpenDevice, OpenNull, OpenRootfs, OpenTree, by_child,
+)
+from pyoci.compiler.verbs.mounts import (
+    AttachRootfs, BindMount, LabelMount, Mount, OpenBundle, Remount, SetMountAttributes, SetPropagation,
+)
+from pyoci.compiler.verbs.devices import BindDevice, MakeDevice, MakeDeviceFilesystem, Mknod, OpenDevices, Symlink
+from pyoci.compiler.verbs.root import (
+    EnterRoot, MakeMaskDirectory, MaskPath, MoveRoot, OpenRoot, PivotRoot, ReadonlyPath,
+)
+from pyoci.compiler.verbs.terminal import ChownStdio, MountConsole, OpenConsole, TakeTerminal, UseTerminal
+from pyoci.compiler.verbs.credentials import (
+    DropBounding, JoinKeyring, SetAmbient, SetCapabilities, SetGroups, SetIds, SetNoNewPrivs, SetPersonality,
+)
+from pyoci.compiler.verbs.program import (
+    Chdir, Exec, FindProgram, IoprioSet, LoadSeccomp, MakeDirectory, SchedSetattr, SetHome, SetIoPriority,
+    SetScheduler, WaitStart,
+)
+from pyoci.compiler.verbs.hooks import RunHook, RunHostHook
+from pyoci.compiler.verbs.runtime import (
+    Commit, DenySetgroups, IdmapTree, IgnoreAnnotation, MakeUserNamespace, MoveNetDevice, OpenContainer,
+    OpenContainerRoot, OpenHostProc, OpenNamespace, Prlimit, RaiseOwnRlimit, RunIdMapper, SendConsole, SendListener,
+    SetAffinity, VerifyNamespaces, WriteFilter, WriteIdMaps, WriteOomScoreAdj, WriteTimeOffsets,
+)
+from pyoci.compiler.verbs.cgroup import (
+    AttachDeviceFilter, AwaitUnit, ChangeProperty, ChownCgroup, ConnectSystemd, EnterCgroup, JoinRdtGroup, MakeCgroup,
+    MakeMonitoringGroup, MakeRdtGroup, SetProperty, StartUnit, WriteCgroup, WriteSchemata,
+)
+# fmt: on
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+BY_RUNTIME: dict[type[ChildOp], type[ParentOp]] = {
+    SetRlimit: Prlimit, SetScheduler: SchedSetattr, SetIoPriority: IoprioSet,
+}  # fmt: skip
+
+
+def by_runtime(op: ChildOp) -> ParentOp:
+    """The operation with which the runtime does for the child what `op`, one of BY_RUNTIME, would do."""
+    return converted(op, BY_RUNTIME[type(op)])
+
+
+def to_record(op: ChildOp) -> "dict[str, Any]":
+    """What the container's record keeps of an operation that only `start` sees, to explain its failure."""
+    path, timeout_ms = (op.path, op.timeout_ms) if isinstance(op, RunHook) else ("", 0)
+    return {"verb": op.verb, "where": op.where, "s1": path, "timeout": timeout_ms}
+
+
+def from_record(kept: "dict[str, Any]") -> ChildOp:
+    """The operation behind `to_record`, without what an error does not need."""
+    if kept["verb"] == RunHook.verb:
+        return RunHook(
+            kept["where"], path=kept["s1"], timeout_ms=kept["timeout"], argv=(), envp=(), state=0, add_home=False
+        )
+    for verb in CHILD:
+        if verb.verb == kept["verb"]:
+            return verb(kept["where"])
+    return ChildOp(kept["where"])

@@ -1,0 +1,120 @@
+"""Ids, groups, capabilities and what else limits the program's process."""
+
+from pyoci.compiler.verbs.base import ChildOp
+from pyoci.compiler.verbs.phrases import capabilities
+
+
+class JoinKeyring(ChildOp):
+    """Join a new session keyring without a name: a name could be one that another process has made.
+
+    Ignores: ENOSYS, a kernel without keyrings, and EPERM, an engine's seccomp filter that denies them.
+    Fails with: keyctl.
+    Calls: keyctl
+    """
+
+    shows = "a new one"
+    fails = "join a session keyring"
+
+
+class SetNoNewPrivs(ChildOp):
+    """Set no_new_privs: execve grants nothing more.
+
+    Fails with: prctl.
+    Calls: prctl
+    """
+
+    fails = "set no_new_privs"
+
+
+class SetPersonality(ChildOp):
+    """Set the execution domain.
+
+    Takes: `name`, the config's word for `personality`.
+    Fails with: personality.
+    Calls: personality
+    """
+
+    name: str
+    personality: int
+    shows = "{name}"
+    fails = "set personality {name}"
+
+
+class DropBounding(ChildOp):
+    """Drop every capability from the bounding set but those in the mask `keep`.
+
+    Ignores: capabilities that the kernel does not know.
+    Fails with: prctl.
+    Calls: prctl+
+    """
+
+    keep: int
+    fails = "drop capabilities"
+
+    def shown(self) -> str:
+        return f"keep {capabilities(self.keep)}"
+
+
+class SetGroups(ChildOp):
+    """Set the supplementary groups.
+
+    Takes: `gids`, `count` numbers of 32 bits.
+    Fails with: setgroups.
+    Calls: setgroups
+    """
+
+    gids: bytes
+    count: int
+    fails = "set supplementary groups"
+
+    def shown(self) -> str:
+        gids = self.gids
+        return " ".join(str(int.from_bytes(gids[n : n + 4], "little")) for n in range(0, len(gids), 4)) or "none"
+
+
+class SetIds(ChildOp):
+    """Set real, effective and saved ids.
+
+    Leaves: the capabilities, until `set_capabilities` decides. The process is still not dumpable and dies with the
+        runtime: the kernel resets both with the ids, and this sets them again.
+    Fails with: prctl, setresgid, setresuid.
+    Calls: prctl setresgid setresuid prctl prctl
+    """
+
+    uid: int
+    gid: int
+    shows = "uid {uid} gid {gid}"
+    fails = "change user and group"
+
+
+class SetCapabilities(ChildOp):
+    """Set three capability sets to exactly these masks, and read them back.
+
+    Fails with: capset; caps-differ if the kernel has granted something else.
+    Calls: capset capget
+    """
+
+    effective: int = 0
+    permitted: int = 0
+    inheritable: int = 0
+    fails = "set capabilities"
+
+    def shown(self) -> str:
+        effective = f"effective {capabilities(self.effective)}"
+        if self.effective == self.permitted and not self.inheritable:
+            return effective
+        return f"{effective}; permitted {capabilities(self.permitted)}; inheritable {capabilities(self.inheritable)}"
+
+
+class SetAmbient(ChildOp):
+    """Set the ambient capabilities to exactly this mask.
+
+    Fails with: prctl.
+    Calls: prctl+
+    """
+
+    ambient: int
+    fails = "raise ambient capabilities"
+
+    def shown(self) -> str:
+        return capabilities(self.ambient)

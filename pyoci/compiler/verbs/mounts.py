@@ -1,0 +1,204 @@
+"""Mounts that the child makes and changes."""
+
+from pyoci.compiler.verbs.base import ChildOp
+from pyoci.compiler.verbs.numbers import FIRST_SLOT, NO_SLOT
+from pyoci.compiler.verbs.phrases import attributes, propagation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyoci.compiler.verbs.base import Options
+
+
+class SetPropagation(ChildOp):
+    """Set the propagation type of the mount at `path`, or of the one in slot `tree` if that is not NO_SLOT.
+
+    Takes: `kind`, an MS_ constant of mount(2); `recursive`, to change the mounts below, too.
+    Fails with: mount_setattr.
+    Calls: mount_setattr
+    """
+
+    path: str = ""
+    tree: int = NO_SLOT
+    kind: int
+    recursive: bool
+
+    def shown(self) -> str:
+        target = self.path if self.tree == NO_SLOT else "/" if self.tree < FIRST_SLOT else "the mount"
+        return f"{target}  {propagation(self.kind)}{' recursively' if self.recursive else ''}"
+
+    fails = "change mount propagation {path}"
+
+
+class SetMountAttributes(ChildOp):
+    """Set attributes of the mount in slot `tree`.
+
+    Fails with: mount_setattr.
+    Calls: mount_setattr
+    """
+
+    tree: int
+    attr_set: int
+    fails = "make the mount read-only"
+
+    def shown(self) -> str:
+        return ("/" if self.tree < FIRST_SLOT else "the mount") + f"  {attributes(self.attr_set)}"
+
+
+class AttachRootfs(ChildOp):
+    """Attach the clone of the root filesystem at `path` of this mount namespace.
+
+    Leaves: the slot ROOTFS, the root directory of the container. createContainer hooks find it at `path`.
+    Fails with: openat, move_mount; changed if `path` is not what was cloned.
+    Calls: openat newfstatat newfstatat move_mount close
+    """
+
+    path: str
+    shows = "{path}"
+    fails = "attach the root filesystem on {path}"
+
+
+class OpenBundle(ChildOp):
+    """Find the bundle in this mount namespace, for the working directory of createContainer hooks.
+
+    Leaves: the slot BUNDLE. From there a hook sees what is mounted in the container, and may mount. The runtime's
+        descriptor leads to the runtime's mounts, over which this process has no power.
+    Fails with: openat; changed if `path` is not the bundle.
+    Calls: openat newfstatat newfstatat close
+    """
+
+    path: str
+    shows = "{path}"
+    fails = "enter bundle {path} in the container's mount namespace"
+
+
+class _MountPoint(ChildOp):
+    """An operation that mounts on a path of the container, resolved once and created if it is missing.
+
+    `target_real`: it must be a directory behind no symlink, as for proc and sysfs.
+    `target_proc`: it is /proc, and takes only the root of a procfs (CVE-2019-19921).
+    `target_below_proc`: it is one of the files below /proc that lxcfs may cover.
+    """
+
+    target_real: bool = False
+    target_proc: bool = False
+    target_below_proc: bool = False
+
+
+class BindMount(_MountPoint):
+    """Attach a clone of `source` to a path of the container.
+
+    Takes: `tree`, the slot of the clone, with its attributes set; `source`, for messages.
+    Does: creates a missing mount point like the source, as a directory or a file. Copies a clone of a symlink.
+    Leaves: the slot, for `set_propagation`.
+    Fails with: fstat, openat2, mkdirat, openat, move_mount, readlinkat, symlinkat; target-is-root; target-in-proc;
+        not-proc. The detail is 1 if the source is a file.
+    Calls: newfstatat (openat2 | mkdirat | openat | newfstatat | readlinkat | symlinkat | fstatfs | close)*
+        move_mount? close?
+    """
+
+    target: str
+    source: str
+    tree: int
+    shows = "{source} → {target}"
+    fails = "bind {source} on {target}"
+
+
+class Mount(_MountPoint):
+    """Mount a new filesystem on a path of the container.
+
+    Takes: `type` and `options`, of which there are `count`; mount `attributes`; `tree`, the slot that keeps the mount;
+        `users`, the slot of the user namespace that maps its ids, 0 for none; `copy_up`, to give a tmpfs what the
+        target held; `inherit_mode`, to give it the target's mode; `one_string`, if the options are two strings for
+        mount(2), `source=…` and the others with commas between, and `count` are its flags: they are too long for
+        fsconfig(2).
+    Leaves: slot `tree`.
+    Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's own
+        words in the payload; target-is-root; target-in-proc; not-proc; too-deep.
+    Calls: (openat2 | mkdirat | openat | newfstatat | readlinkat | fstatfs | close)* (fsopen fsconfig+ fsmount close
+        | fsopen fsconfig+ fsmount close openat move_mount mkdirat openat fchdir mount open_tree newfstatat newfstatat
+        close fchdir umount2 fchdir close close mount_setattr) (newfstatat | fstatfs)* (openat | getdents64 | mkdirat
+        | read | write | symlinkat | readlinkat | fchownat | fchmodat | newfstatat | close)* mount_setattr? move_mount
+        close
+    """
+
+    type: str
+    options: "Options"
+    target: str
+    count: int
+    attributes: int
+    tree: int
+    users: int
+    copy_up: bool = False
+    inherit_mode: bool = False
+    one_string: bool = False
+    pointers: "Sequence[str]" = ()
+    """The JSON pointer of what asked for each of the options."""
+    idmap_where: str = ""
+    """The JSON pointer of what asked for the id mapping."""
+    readonly_deferred: bool = False
+    """Whether a later operation makes it read-only, once every mount point on it exists."""
+    unsent = ("pointers", "idmap_where", "readonly_deferred")
+    fails = "mount {type} on {target}"
+
+    def shown(self) -> str:
+        extra = [*self.options]
+        if self.copy_up:
+            extra.append("tmpcopyup")
+        if self.one_string:
+            extra.append("in one string")
+        if self.inherit_mode:
+            extra.append("mode of the target")
+        if self.users:
+            extra.append("idmapped")
+        text = f"{self.type} → {self.target}  {attributes(self.attributes)}".rstrip()
+        return text + (f"  ({', '.join(extra)})" if extra else "")
+
+
+class Remount(ChildOp):
+    """Change a mount that exists: attributes, propagation, or options of its filesystem.
+
+    Takes: `target`, a path of the container; `options`, of which there are `count`; attributes to set and clear;
+        `propagation`, 0 to keep it; `recursive`, to change attributes and propagation of the mounts below, too.
+    Fails with: openat2, mount_setattr, fspick, fsconfig, fsconfig(create).
+    Calls: openat2 mount_setattr? (fspick fsconfig+ close)? close
+    """
+
+    target: str
+    options: "Options" = ()
+    count: int = 0
+    attr_set: int = 0
+    attr_clear: int = 0
+    propagation: int = 0
+    recursive: bool = False
+    pointers: "Sequence[str]" = ()
+    """The JSON pointer of what asked for each of the options."""
+    unsent = ("pointers",)
+    fails = "remount {target}"
+
+    def shown(self) -> str:
+        below = "recursively" if self.recursive else ""
+        changes = (
+            below, attributes(self.attr_set, self.attr_clear), propagation(self.propagation), ",".join(self.options),
+        )  # fmt: skip
+        return f"{self.target}  {' '.join(part for part in changes if part)}".rstrip()
+
+
+class LabelMount(ChildOp):
+    """Give the root of the mount in slot `tree` an SELinux label.
+
+    It is for a filesystem that exists before it is mounted, and so takes no `context=`: mqueue.
+
+    Takes: `label`, of `length` bytes with its NUL; `target`, for messages.
+    Ignores: EOPNOTSUPP, a policy without labels for this filesystem.
+    Fails with: openat, fsetxattr.
+    Calls: openat fsetxattr close
+    """
+
+    label: str
+    target: str
+    tree: int
+    length: int
+    shows = "{target} = {label}"
+    fails = "give {target} the SELinux label `{label}`"

@@ -1,0 +1,26 @@
+"""Numbers that the runtime and the child agree on: synchronisation points and descriptor slots.
+
+`tools/gen_verbs.py` hands them to native/child by the same names.
+"""
+
+# Synchronisation points. At most of them the child reports that it is there and waits for the runtime's answer.
+# - HELD: the first child has done nothing yet. It waits only if the plan has something to do here.
+# - INIT: a bootstrap process has cloned init and reports its pid.
+# - LISTENER: the child reports nothing. The process that starts it has stopped it (pyoci.host.seccomp_agent).
+HELD = -1
+INIT, ID_MAPS, TIME_OFFSETS, HOOKS, CONSOLE, READY, CREATED, NET_DEVICES, LISTENER, CGROUP = range(10)
+POINTS = {
+    HELD: "held", INIT: "init", ID_MAPS: "id-maps", TIME_OFFSETS: "time-offsets", HOOKS: "hooks", CONSOLE: "console",
+    READY: "ready", CREATED: "created", NET_DEVICES: "net-devices", LISTENER: "listener", CGROUP: "cgroup",
+}  # fmt: skip
+
+# Slots of descriptors that both sides know by number. A plan numbers its own from FIRST_SLOT on.
+SLOTS = (
+    "ROOTFS", "CHANNEL", "EXEC_FIFO", "RESULT_FIFO", "HOOK_STATE", "START_STATE", "BUNDLE", "NULL", "PROC", "TERMINAL",
+    "MASK_DIRECTORY", "FILTER", "CREATE_STATE", "NOTIFY_DIRECTORY", "HOST_PROC", "JOINED_PIDS",
+)  # fmt: skip
+ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL = range(8)
+PROC, TERMINAL, MASK_DIRECTORY, FILTER, CREATE_STATE, NOTIFY_DIRECTORY, HOST_PROC, JOINED_PIDS = range(8, 16)
+FIRST_SLOT = 16
+
+NO_SLOT = -1

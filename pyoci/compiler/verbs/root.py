@@ -1,0 +1,97 @@
+"""The container's root, and the paths of it that are masked or read-only."""
+
+from pyoci.compiler.verbs.base import ChildOp
+
+
+class OpenRoot(ChildOp):
+    """Open `/` of the mount namespace that was joined. Paths of the container are resolved beneath it.
+
+    Leaves: the slot ROOTFS.
+    Fails with: openat.
+    Calls: openat
+    """
+
+    fails = "open the container's root"
+
+
+class PivotRoot(ChildOp):
+    """Make the root filesystem `/`, and unmount the old tree. Both ends are the current directory, so no path is used.
+
+    Fails with: fchdir, openat, pivot_root, mount_setattr, umount2, chdir; changed if `/` is something else afterwards.
+    Calls: fchdir openat pivot_root fchdir close mount_setattr umount2 chdir openat newfstatat newfstatat close
+    """
+
+    fails = "pivot to the root filesystem"
+
+
+class EnterRoot(ChildOp):
+    """Make the root filesystem `/` of this process alone, whose mount namespace is not the container's.
+
+    It is attached nowhere, so there is nothing above it to climb to. A chroot alone could be left.
+
+    Fails with: fchdir, chroot, chdir.
+    Calls: fchdir chroot chdir
+    """
+
+    fails = "enter the root filesystem"
+
+
+class MoveRoot(ChildOp):
+    """Move the root filesystem over `/` and enter it by chroot: --no-pivot, for a host whose root is an initramfs.
+
+    It detaches the host's procfs and sysfs first, since a chroot can be left.
+
+    Fails with: umount2, move_mount, fchdir, chroot, chdir.
+    Calls: (openat fstatfs umount2? close)+ fchdir move_mount chroot chdir
+    """
+
+    fails = "move to the root filesystem"
+
+
+class MakeMaskDirectory(ChildOp):
+    """Make the empty, read-only tmpfs that masks directories, with an SELinux label.
+
+    Leaves: the slot MASK_DIRECTORY. Without this operation `mask_path` makes one when it needs it.
+    Fails with: fsopen, fsconfig, fsmount.
+    Calls: fsopen fsconfig+ fsmount close
+    """
+
+    label: str
+    fails = "make a tmpfs with the SELinux label `{label}`"
+    shows = "{label}"
+
+
+class _ProtectedPath(ChildOp):
+    """What to protect: `path`, or if `mount` is one of the container's own mounts, `below` from its root.
+
+    That mount must have the type `filesystem`, as in statfs(2), and lie behind no symlink. Otherwise somebody has
+    replaced the mount point, and the paths below would stay unprotected.
+    """
+
+    path: str
+    mount: str = ""
+    below: str = ""
+    filesystem: int = 0
+    shows = "{path}"
+
+
+class MaskPath(_ProtectedPath):
+    """Cover a path so that it can't be read: a directory by an empty tmpfs, a file by the host's /dev/null.
+
+    Ignores: a missing path.
+    Fails with: openat2, fstat, open_tree, move_mount; changed if the mount above it was replaced.
+    Calls: openat2 fstatfs? openat2? close? newfstatat? (fsopen fsconfig+ fsmount close)? open_tree? move_mount? close*
+    """
+
+    fails = "mask {path}"
+
+
+class ReadonlyPath(_ProtectedPath):
+    """Bind a path over itself, with everything below, read-only before it is attached.
+
+    Ignores: a missing path.
+    Fails with: openat2, open_tree, mount_setattr, move_mount; changed if the mount above it was replaced.
+    Calls: openat2 fstatfs? openat2? close? (open_tree mount_setattr move_mount close close)?
+    """
+
+    fails = "make {path} read-only"

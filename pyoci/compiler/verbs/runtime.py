@@ -1,0 +1,313 @@
+"""What the runtime does itself: before the clone, at synchronisation points, and beside the child's work."""
+
+from pyoci.compiler.verbs.base import ParentOp
+from pyoci.compiler.verbs.phrases import filter_size, limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.seccomp import Filter
+
+# --- files and descriptors
+
+
+class OpenNamespace(ParentOp):
+    """Open a namespace that the child is to join, and check its type.
+
+    Takes: `path`; `kind`, the config's word for the type `flag`; `must_differ`, the pointer of a setting that must not
+        reach the runtime's own namespace, or "".
+    Leaves: slot `namespace`.
+    Fails with: an error of the calls, a file that is no namespace of this type, or the runtime's own namespace.
+    Calls:
+    """
+
+    path: str
+    kind: str
+    must_differ: str = ""
+    namespace: int
+    flag: int
+    shows = "{kind}  {path}"
+    fails = "join {path}"
+
+
+class OpenHostProc(ParentOp):
+    """Open the host's procfs, in which a bootstrap process finds itself whatever the container has at /proc.
+
+    Leaves: slot `tree`.
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    path: str
+    tree: int
+    shows = "{path}"
+    fails = "open the host's procfs"
+
+
+class OpenContainer(ParentOp):
+    """Open the container's first process as a pidfd, for `exec` to join its namespaces.
+
+    Takes: `id`, `namespaces`, for messages.
+    Leaves: slot `process`.
+    Fails with: a container that has stopped.
+    Calls:
+    """
+
+    id: str
+    namespaces: str
+    process: int
+    shows = "{id}: its first process"
+    fails = "open container {id}"
+
+
+class OpenContainerRoot(ParentOp):
+    """Open the root directory of the container's first process, for `exec` in a container without a mount namespace.
+
+    Leaves: slot `root`.
+    Fails with: a container that has stopped.
+    Calls:
+    """
+
+    id: str
+    root: int
+    shows = "{id}: the root of its first process"
+    fails = "open the root of container {id}"
+
+
+class WriteFilter(ParentOp):
+    """Compile the seccomp filter and write it to the file in slot FILTER, from which the child loads it.
+
+    Fails with: PyociError if rules contradict each other; an error of the file.
+    Calls:
+    """
+
+    filter: "Filter"
+    fails = "compile the seccomp filter"
+
+    def shown(self) -> str:
+        return filter_size(self.filter.instructions, 0)
+
+
+# --- namespaces and mounts
+
+
+class MakeUserNamespace(ParentOp):
+    """Make a user namespace without processes, whose id mappings an idmapped mount takes.
+
+    Takes: `uids` and `gids`, the lines of its maps.
+    Does: clones a process into it, which waits until its maps are written and the namespace is open.
+    Leaves: slot `namespace`.
+    Fails with: an error of the calls.
+    Calls: clone3
+    """
+
+    uids: str
+    gids: str
+    namespace: int
+    fails = "make a user namespace for the id mappings of a mount"
+
+    def shown(self) -> str:
+        uids, gids = (", ".join(lines.split("\n")[:-1]) for lines in (self.uids, self.gids))
+        return f"ids {uids}" if uids == gids else f"uids {uids}; gids {gids}"
+
+
+class IdmapTree(ParentOp):
+    """Give the mount in slot `tree` the id mappings of the user namespace in slot `namespace`.
+
+    Takes: `source`, for messages; `recursive`, to map the mounts below, too.
+    Fails with: the call's error.
+    Calls: mount_setattr
+    """
+
+    source: str
+    tree: int
+    namespace: int
+    recursive: bool
+    fails = "map the ids of mount source {source}"
+
+    def shown(self) -> str:
+        return f"{self.source}{' with everything below' if self.recursive else ''}"
+
+
+class _IdMap(ParentOp):
+    name: str
+    lines: str
+
+    def shown(self) -> str:
+        return f"{self.name} = {', '.join(self.lines.split(chr(10))[:-1])}"
+
+
+class WriteIdMaps(_IdMap):
+    """Write the file `name` of the child's user namespace: uid_map or gid_map.
+
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    fails = "write {name}"
+
+
+class RunIdMapper(_IdMap):
+    """Have the set-user-ID program `name` write the map: newuidmap or newgidmap, for a runtime that may not.
+
+    Fails with: SetupError, with what the program says.
+    Calls:
+    """
+
+    fails = "map ids with {name}"
+
+
+class DenySetgroups(ParentOp):
+    """Deny setgroups in the child's user namespace, without which an unprivileged runtime can't map a group.
+
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    fails = "deny setgroups in the user namespace"
+
+
+class WriteTimeOffsets(ParentOp):
+    """Write a clock's offset for the child's new time namespace.
+
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    line: str
+    fails = "set clock offsets"
+
+    def shown(self) -> str:
+        return self.line.strip()
+
+
+class MoveNetDevice(ParentOp):
+    """Move a network device into the container's network namespace. One helper process moves all of a plan.
+
+    Takes: `device`, its name on the host; `name`, its name in the container; `name_where`, the pointer of that.
+    Fails with: SetupError. Then every device is back where it was.
+    Calls: setns
+    """
+
+    device: str
+    name: str
+    name_where: str
+    shows = "{device} → {name}"
+    fails = "move network device {device}"
+
+
+class VerifyNamespaces(ParentOp):
+    """Check that the child is in the namespaces of the container's first process.
+
+    Fails with: a namespace that differs.
+    Calls:
+    """
+
+    namespaces: str
+    shows = "{namespaces}"
+    fails = "verify the namespaces"
+
+
+# --- limits
+
+
+class Prlimit(ParentOp):
+    """Set a resource limit of the child, which may lack the privilege.
+
+    Takes: `resource`, the kernel's number of `name`.
+    Fails with: the call's error.
+    Calls:
+    """
+
+    name: str
+    resource: int
+    soft: int
+    hard: int
+    fails = "set {name}"
+
+    def shown(self) -> str:
+        return f"{self.name}  soft {limit(self.soft)} hard {limit(self.hard)}"
+
+
+class RaiseOwnRlimit(Prlimit):
+    """Raise a limit of the runtime until the container is created.
+
+    Takes: the fields of `Prlimit`.
+    Leaves: the limit raised. The launch restores it when it ends.
+    Fails with: the call's error.
+    Calls:
+    """
+
+    fails = "set {name} of the runtime"
+
+
+class SetAffinity(ParentOp):
+    """Run the child on these CPUs.
+
+    Fails with: the call's error; EINVAL for a list that is not one.
+    Calls:
+    """
+
+    cpus: str
+    shows = "CPUs {cpus}"
+    fails = "run on CPUs {cpus}"
+
+
+class WriteOomScoreAdj(ParentOp):
+    """Set the child's OOM score adjustment.
+
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    adjustment: int
+    shows = "{adjustment}"
+    fails = "set the OOM score adjustment"
+
+
+# --- handover
+
+
+class SendConsole(ParentOp):
+    """Send the master of the container's terminal to the console socket.
+
+    Ignores: a foreground `run`, which keeps it.
+    Fails with: an error of the socket.
+    Calls:
+    """
+
+    fails = "send the terminal"
+
+
+class SendListener(ParentOp):
+    """Send the listener of the seccomp filter to the agent at `path`, with the container's state and `metadata`.
+
+    Fails with: an error of the socket.
+    Calls:
+    """
+
+    path: str
+    metadata: str
+    shows = "{path}"
+    fails = "send the seccomp listener to {path}"
+
+
+class Commit(ParentOp):
+    """Record the container as created, and write the pid file. What fails later does not undo it.
+
+    Fails with: an error of the files.
+    Calls:
+    """
+
+    fails = "record the container as created"
+
+
+class IgnoreAnnotation(ParentOp):
+    """Show that an annotation has no effect. The runtime never runs this.
+
+    Calls:
+    """
+
+    setting: str
+    why: str
+    shows = "{setting}  ({why})"
+    fails = "ignore {setting}"
