@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import host
-from conformance.told import heard_lines
+from conformance.output import parse_lines
 
 PROGRAM = "/probe"
 KINDS = (
@@ -100,7 +100,7 @@ class Bundle:
         self.process["args"] = [PROGRAM, *map(str, words)]
 
     def namespace(self, kind: str, path: object = None) -> None:
-        """A namespace of this type: new, or the one at `path`; in place of what the config says of it."""
+        """A namespace of this type: new, or the one at `path`; in place of the config's."""
         self.drop_namespace(kind)
         self.linux["namespaces"].append({"type": kind} if path is None else {"type": kind, "path": str(path)})
 
@@ -156,8 +156,8 @@ class Bundle:
     ) -> None:
         """One more hook: the probe, which appends to `log` that it ran; then it does `words`.
 
-        startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is the folder
-        of the log.
+        startContainer hooks are looked up in the root filesystem (`inside`), and their log too: `/hooks` is the
+        directory of the log.
         """
         log = log or self.folder / "hooks.log"
         inside = kind == "startContainer" if inside is None else inside
@@ -184,7 +184,7 @@ class Bundle:
         self.program("hook", "/hooks/hooks.log", "program", *words)
 
     def bind_log(self, log: Path) -> None:
-        """`/hooks` in the container is the folder of the log."""
+        """`/hooks` in the container is the directory of the log."""
         (self.rootfs / "hooks").mkdir(exist_ok=True)
         self.drop_mount("/hooks")
         self.bind(log.parent, "/hooks")
@@ -194,9 +194,9 @@ class Bundle:
         log = log or self.folder / "hooks.log"
         if not log.exists():
             return []
-        # whoever is not waited for may be in the middle of its line
+        # a program that the suite does not wait for may be in the middle of its line
         whole, _, _ = log.read_text().rpartition("\n")
-        return heard_lines(whole.splitlines(), "what hooks wrote")
+        return parse_lines(whole.splitlines(), "what hooks wrote")
 
     def write(self) -> None:
         """config.json. A test that wants other bytes writes them itself: config is then None."""

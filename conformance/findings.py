@@ -1,8 +1,8 @@
-"""What is known of failures of other runtimes, by the version that they were seen in: row → a sentence, with the words of the
+"""Known failures of other runtimes, by the version that has them: row → a sentence, with the words of the
 specification that it breaks.
 
-They tell what the tests saw, and what the specification says there. A failure that is not listed here, or of a version that
-is not, is reported with what the test saw.
+They tell what the tests saw, and what the specification says there. A failure that is not listed here, or of a version
+that is not, is reported with what the test saw.
 """
 
 import re
@@ -217,7 +217,7 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             " SemVer 2.0.0 format."
         ),
         "ST-01": (
-            "hooks get ociVersion 1.0, which `state` does not show and which is no version of the specification; "
+            "hooks get ociVersion 1.0, which `state` does not show and which is not a version of the specification; "
             "runtime.md, State: it is the version that the state complies with."
         ),
         "ST-03": (
@@ -348,7 +348,7 @@ FINDINGS: "dict[str, dict[str, str]]" = {
             "features.md, ociVersionMax: the document has no property that is newer."
         ),
         "CG-10": (
-            "in a user namespace the cgroup belongs to the root of it, whoever the container's user is; config-"
+            "in a user namespace the cgroup belongs to the root of it, with any container's user; config-"
             "linux.md, Cgroup ownership: the owner is the host's uid of process.user.uid."
         ),
         "FEAT-06": (
@@ -365,6 +365,6 @@ FINDINGS: "dict[str, dict[str, str]]" = {
 
 
 def finding(version: str, row: str) -> str:
-    """What is known of this failure of a runtime that calls itself `NAME version 1.2.3`, or ""."""
+    """Return the known sentence for this failure of a runtime that calls itself `NAME version 1.2.3`, or ""."""
     match = re.match(r"(\S+) version (\d+\.\d+)(?!\d)", version)
     return FINDINGS.get(" ".join(match.groups()), {}).get(row, "") if match else ""

@@ -161,7 +161,7 @@ def last_capability() -> int:
 
 def require_capability(name: str) -> None:
     if not bounding() >> CAP[name] & 1:
-        raise Missing(f"CAP_{name} is not to be had")
+        raise Missing(f"CAP_{name} is not available")
 
 
 # --- the kernel
@@ -236,13 +236,13 @@ def require_scheduler(policy: int, **values: int) -> None:
 
 
 def require_idmap(folder: Path) -> None:
-    """The filesystem of this folder takes idmapped mounts."""
+    """Require that the filesystem of this directory supports idmapped mounts."""
     if not works(lambda: idmap(folder)):
         raise Missing("the filesystem here takes no idmapped mounts")
 
 
 def idmap(folder: Path) -> None:
-    """mount_setattr(2) with an id mapping, on a copy of the mount of this folder."""
+    """mount_setattr(2) with an id mapping, on a copy of the mount of this directory."""
     tree = check(LIBC.syscall(ctypes.c_long(428), AT_FDCWD, os.fsencode(folder), OPEN_TREE_CLONE), "open_tree")
     pid = os.fork()
     if pid == 0:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import host
-from conformance.runtime import PATIENCE
+from conformance.runtime import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -118,7 +118,7 @@ def serve(listener: int, answer: "Callable[[Call], None]") -> None:
                 continue  # its process died meanwhile
             try:
                 answer(call)
-            except Exception:  # noqa: BLE001 - whatever it is, nobody must wait for us for ever
+            except Exception:  # noqa: BLE001 - whatever it is, the process must not wait forever
                 call.fail(errno.EIO)
 
     threading.Thread(target=loop, daemon=True).start()
@@ -154,7 +154,7 @@ class Agent:
     def _receive(self, connection: socket.socket) -> None:
         message = Message()
         self.messages.append(message)
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         with connection:
             while True:
                 try:
@@ -228,6 +228,6 @@ class Holder:
 
     def take(self) -> "Call | None":
         try:
-            return self._calls.get(timeout=PATIENCE)
+            return self._calls.get(timeout=TIMEOUT)
         except queue.Empty:
             return None

@@ -729,7 +729,7 @@ static void do_handle(char **a)
 }
 
 /* A child does this one system call; how that ended. `nr`, then six arguments; "&" is the address of a zeroed page.
- * "trapped" is the number that a handler of SIGSYS was told. */
+ * "trapped" is the number that a handler of SIGSYS got. */
 static void do_syscall(char **a)
 {
     long arguments_[6], number = strtol(a[0], NULL, 0);
@@ -994,7 +994,7 @@ static void do_output(char **a)
         exit(98);
 }
 
-/* Run a program whose system calls a[1], a list of numbers, are told to whoever listens at the socket a[0]. */
+/* Run a program whose system calls a[1], a list of numbers, are reported to the listener at the socket a[0]. */
 static void do_watched(char **a)
 {
     struct sock_filter code[64] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};

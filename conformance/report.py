@@ -8,7 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from conformance.findings import finding
-from conformance.rows import AREAS, ROWS, SPARED, UNREACHABLE
+from conformance.rows import AREAS, ROWS, RELAXED, UNREACHABLE
 from conformance.suite import ERROR, FAIL, MISSING, PASS, UNMET
 
 UNTESTED = "untested"
@@ -114,16 +114,17 @@ def as_json(documents: "list[dict[str, Any]]") -> str:
 LEGEND = (
     "# Conformance",
     "",
-    "Made by `python3 -m conformance`; see [conformance/README.md](../conformance/README.md). Rows are requirements of the",
-    "OCI runtime specification 1.3; M must, S should, E must fail, W must warn, Y may.",
-    "✓ passed, ✗ failed, ~ something is not done that is recommended, and no more, – not judged: the machine lacks what the",
-    "row needs, or the runtime makes no use of what it may do; blank: no test.",
+    "`tools/conformance` writes this page. [conformance/README.md](../conformance/README.md) explains the suite. The rows are",
+    "requirements of the OCI runtime specification 1.3: M must, S should, E must fail, W must warn, Y may.",
+    "✓ passed. ✗ failed. ~ only a recommendation is unmet. – not judged: the machine lacks what the row needs, or the runtime",
+    "does not use what it may do. Blank: no test.",
 )
-"""How a report in Markdown begins: what its signs mean."""
+"""The first lines of a report in Markdown, with the meaning of its signs."""
 
 
 def as_markdown(documents: "list[dict[str, Any]]") -> str:
-    """docs/conformance.md: rows beside runtimes, counts for each area, a sentence on every failure, what no test reaches.
+    """docs/conformance.md: rows beside runtimes, counts for each area, a sentence on every failure, what no test
+    reaches.
 
     Runs of one runtime on several machines are one column: a row counts as passed where it passed somewhere and failed
     nowhere.
@@ -145,7 +146,7 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
         rows = [row for row in ROWS if ROWS[row].area == area]
         lines.append(_line(title, [_count([outcomes[name][row] for row in rows]) for name in names]))
     lines.append(_line("**all**", [f"**{_count(list(outcomes[name].values()))}**" for name in names]))
-    lines += ["", "Passed of those judged; then failed, not as recommended, and not judged.", "", "## Rows"]
+    lines += ["", "Rows that passed, of those judged; then failed, unmet and not judged rows.", "", "## Rows"]
     for area, title in AREAS.items():
         lines += ["", f"### {title}", "", _head("row |  | requirement", names), "|-" * (3 + len(names)) + "|"]
         for row, about in ROWS.items():
@@ -160,13 +161,13 @@ def as_markdown(documents: "list[dict[str, Any]]") -> str:
         lines += [_failure(version, row, merged[name], FAIL) for row in failed] or ["None."]
         unmet = [row for row in ROWS if any(c["row"] == row and c["outcome"] == UNMET for c in merged[name])]
         if unmet:
-            lines += ["", "Recommended, and not done:", ""]
+            lines += ["", "Unmet recommendations:", ""]
             lines += [_failure(version, row, merged[name], UNMET) for row in unmet]
-    lines += ["", "## What is not asked", "", "| row | why the suite asks for less than the words do |", "|-|-|"]
-    lines += [f"| {row} | {why} |" for row, why in SPARED.items()]
-    lines += ["", "## What no test can reach", "", "| row | why |", "|-|-|"]
+    lines += ["", "## Relaxed rows", "", "| row | why the suite asks for less than the specification |", "|-|-|"]
+    lines += [f"| {row} | {why} |" for row, why in RELAXED.items()]
+    lines += ["", "## Rows that no test can reach", "", "| row | why |", "|-|-|"]
     lines += [f"| {row} | {why} |" for row, why in UNREACHABLE.items()]
-    lines += ["", "## What these machines lack", ""]
+    lines += ["", "## Features that these machines lack", ""]
     lines += _lacking(outcomes, merged, names)
     return "\n".join(lines) + "\n"
 
@@ -192,7 +193,7 @@ def _failure(version: str, row: str, cases: "list[dict[str, Any]]", outcome: str
 
 
 def _short(message: str) -> str:
-    message = re.sub(r"/\S*?/conformance-\w+", "…", message)  # the folder of this very run
+    message = re.sub(r"/\S*?/conformance-\w+", "…", message)  # the directory of this run
     return message if len(message) <= LONGEST else message[:LONGEST] + "…"
 
 

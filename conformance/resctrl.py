@@ -1,8 +1,8 @@
 """A resctrl filesystem for hosts that have none: a tmpfs, and answers to the runtime's system calls that make it one.
 
-Few processors have Intel RDT, and few machines in which tests run. The runtime is watched (`notify.watch`): it finds the
-tmpfs in mountinfo and statfs(2) as a resctrl, mkdir(2) makes a group with its files, rmdir(2) removes one with them,
-and every line that is written to a `schemata` is kept in order.
+Few processors have Intel RDT, and few machines in which tests run. The runtime is watched (`notify.watch`): it finds
+the tmpfs in mountinfo and statfs(2) as a resctrl, mkdir(2) makes a group with its files, rmdir(2) removes one with
+them, and every line that is written to a `schemata` is kept in order.
 """
 
 import errno
@@ -34,7 +34,7 @@ MON_GROUPS = "mon_groups"
 class Resctrl:
     """The pretended filesystem. Groups are named by their directory, "" is the default one.
 
-    With `deny` a directory is refused: a function that is asked for each mkdir.
+    `deny` is a function that is called for each mkdir, and can reject the directory.
     """
 
     def __init__(self, t: "Trial", deny: "Callable[[str], bool]" = lambda name: False) -> None:
@@ -76,7 +76,7 @@ class Resctrl:
     # --- for tests
 
     def make(self, name: str, **schemata: str) -> None:
-        """A group that somebody else has made, with this in its schemata (L3, MB)."""
+        """A group that another process has made, with this in its schemata (L3, MB)."""
         (ROOT / name).mkdir()
         self._fill(ROOT / name)
         for resource, value in schemata.items():
@@ -94,9 +94,9 @@ class Resctrl:
         shutil.rmtree(ROOT / name)
 
     def holds(self, group: str, container: "Container") -> bool:
-        """Whether the container's first process is in a group: itself, or because one was that had it made, as children are
-        in the group of their parent. That one lived, and was the runtime's, when the runtime opened `tasks`, and the
-        container's process did not exist yet.
+        """Whether the container's first process is in a group: itself, or because one was that had it made, as children
+        are in the group of their parent. That one lived, and was the runtime's, when the runtime opened `tasks`, and
+        the container's process did not exist yet.
         """
         tasks = ROOT / group.strip("/") / "tasks"
         pids = {int(word) for word in tasks.read_text().split()} if tasks.exists() else set()

@@ -179,7 +179,7 @@ namespaces
 NS-01 M types of namespaces
 NS-02 M without a path the namespace is new
 NS-03 M with a path, which is absolute, it is joined
-NS-04 E a path that is no namespace of this type
+NS-04 E a path that is not a namespace of this type
 NS-05 M a type that is not listed is inherited
 NS-06 E a type listed twice
 NS-07 M the order of the list means nothing
@@ -198,7 +198,7 @@ DEV-06 M fileMode
 DEV-07 M uid and gid
 DEV-08 M! a device listed twice is an error
 DEV-09 M default devices, /dev/ptmx, /dev/console with a terminal
-DEV-10 M nodes outside of the list can't be had
+DEV-10 M nodes outside the list are not available
 network
 NET-01 M a device is moved into the container's network namespace
 NET-02 M its new name
@@ -331,7 +331,7 @@ UNREACHABLE = {
 }
 
 # Where the suite asks for less than the words do, and why.
-SPARED = {
+RELAXED = {
     **dict.fromkeys(
         ("JSON-01", "JSON-02"),
         "that config.json is in UTF-8, and that no object repeats a name, binds who writes it; that a runtime refuses what is"
@@ -339,13 +339,13 @@ SPARED = {
     ),
     "OP-11": "delete of a container that is created and was never started has to be an error, by the words; engines delete such"
     " containers, and every runtime lets them: it is not tried",
-    "EXT-02": "system calls that a seccomp profile names and nobody knows are invalid values; engines' profiles name those of"
+    "EXT-02": "unknown system calls in a seccomp profile are invalid values; engines' profiles name those of"
     " newer kernels: they are not tried",
     "PROC-21": "that a warning is logged can't be seen: where a log goes is not specified. That create does not fail is what is"
     " tried",
-    "NS-05": "a runtime that inherits the mount namespace may refuse mounts, or may not do without a procfs: a config with mounts"
+    "NS-05": "a runtime that inherits the mount namespace may refuse mounts, or may need a procfs: a config with mounts"
     " or one without will do",
-    "SEC-04": "of TSYNC nobody can tell whether it was given to seccomp(2): it is tried whether it is taken, where `features`"
+    "SEC-04": "TSYNC leaves no trace of its use by seccomp(2): the suite tries whether it is accepted, where `features`"
     " lists it",
     "FD-02": "links are demanded where there is a procfs; that there are none where there is not is not said: it is not tried",
     "CG-20": "a runtime need not support every list of rules: one that it refuses is not judged, one that it applies is",

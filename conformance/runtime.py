@@ -11,9 +11,9 @@ from typing import Any
 
 from conformance import host
 from conformance.bundle import Bundle
-from conformance.told import Failure, Late, heard_lines, heard_object
+from conformance.output import Failure, Late, parse_lines, parse_object
 
-PATIENCE = 15 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one command, or one change of status
+TIMEOUT = 15 * float(os.environ.get("CONFORMANCE_SLOWNESS", "1"))  # seconds for one command, or one change of status
 
 
 class Done:
@@ -34,7 +34,7 @@ class Done:
 class Container:
     """One container, made by `Runtime.create`, whatever came of it.
 
-    `lines` is what its program has told so far; `pid` is its first process, `wait()` how it ended.
+    `lines` has its program's reports so far; `pid` is its first process, `wait()` how it ended.
     """
 
     def __init__(self, runtime: "Runtime", id: str, bundle: Bundle, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Container:
     def state(self) -> "dict[str, Any]":
         """The state document of a container that exists."""
         done = expect_ok(self.runtime.command("state", self.id))
-        return heard_object(done.out, "what `state` prints")
+        return parse_object(done.out, "what `state` prints")
 
     def exists(self) -> bool:
         return self.runtime.command("state", self.id).status == 0
@@ -87,7 +87,7 @@ class Container:
         self.delete()
 
     def clear(self) -> None:
-        """The same for a container of which nobody knows how far it came: whatever fails is of no interest."""
+        """The same for a container in an unknown state: failures are ignored."""
         try:
             self.end()
         except Failure:
@@ -95,10 +95,10 @@ class Container:
 
     def stopped(self) -> None:
         """Wait until `state` says so."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (status := self.state()["status"]) != "stopped":
             if time.monotonic() > deadline:
-                raise Failure(f"status stopped did not come within {PATIENCE:.0f} s: it is {status!r}")
+                raise Failure(f"status stopped did not come within {TIMEOUT:.0f} s: it is {status!r}")
             time.sleep(0.005)
 
     # --- what it does
@@ -116,7 +116,9 @@ class Container:
         return self._pid
 
     def _orphan(self) -> int:
-        """Its first process without asking the runtime: the one child that we have since create whose root is the bundle's."""
+        """Its first process without asking the runtime: the one child that we have since create whose root is
+        the bundle's.
+        """
         found = [
             pid for pid in children() if pid not in self._before and is_same(f"/proc/{pid}/root", self.bundle.rootfs)
         ]
@@ -126,7 +128,7 @@ class Container:
         """The exit status of its first process, 128 + n if signal n ended it. It is our child: we are the subreaper."""
         if self._status is None:
             pid = self.pid
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             while True:
                 try:
                     found, status = os.waitpid(pid, os.WNOHANG)
@@ -136,7 +138,7 @@ class Container:
                     self._status = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                     return self._status
                 if time.monotonic() > deadline:
-                    raise Failure(f"the program did not end within {PATIENCE:.0f} s; it wrote {self.output()[-300:]!r}")
+                    raise Failure(f"the program did not end within {TIMEOUT:.0f} s; it wrote {self.output()[-300:]!r}")
                 time.sleep(0.002)
         return self._status
 
@@ -145,18 +147,18 @@ class Container:
 
     @property
     def lines(self) -> "list[dict[str, Any]]":
-        """What the probe has told so far, whole lines."""
-        return heard_lines(self.output().split("\n")[:-1], "the program's output")
+        """The probe's reports so far, whole lines."""
+        return parse_lines(self.output().split("\n")[:-1], "the program's output")
 
     def tells(self, op: str) -> "dict[str, Any]":
-        """Wait until the probe has told of this operation; the first such line."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until the probe has reported this operation; return the first such line."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             for line in self.lines:
                 if line["op"] == op:
                     return line
             if time.monotonic() > deadline:
-                raise Failure(f"the program never told of `{op}`: {self.output()[-300:]!r} {self.errors()[-300:]!r}")
+                raise Failure(f"the program never reported `{op}`: {self.output()[-300:]!r} {self.errors()[-300:]!r}")
             time.sleep(0.002)
 
     def errors(self) -> str:
@@ -203,7 +205,7 @@ class Runtime:
             done = subprocess.run(
                 [*self.words, "--root", str(self.root), *text],
                 capture_output=True,
-                timeout=timeout or PATIENCE,
+                timeout=timeout or TIMEOUT,
                 check=False,
                 **options,
             )
@@ -228,11 +230,11 @@ class Runtime:
             options_ = {"stdin": empty, "stdout": out, "stderr": err, **more}
             process = subprocess.Popen([*self.words, "--root", str(self.root), *words], **options_)
             try:
-                status = process.wait(PATIENCE)
+                status = process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                raise Late(f"`create` did not end within {PATIENCE:.0f} s") from None
+                raise Late(f"`create` did not end within {TIMEOUT:.0f} s") from None
         container.created = Done(words, status, "", container.errors() + container.output())
         if ok:
             expect_ok(container.created)
@@ -242,17 +244,17 @@ class Runtime:
         """The features document. Missing if the runtime has no such command: it is optional."""
         words = [*self.words, "features"]
         try:
-            done = subprocess.run(
-                words, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
-            )
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
         except subprocess.TimeoutExpired as late:
             raise Late(f"`features` did not end within {late.timeout:.0f} s") from None
         if done.returncode:
             raise host.Missing("the runtime has no `features`")
-        return heard_object(done.stdout, "what `features` prints")
+        return parse_object(done.stdout, "what `features` prints")
 
     def clean_up(self) -> None:
-        """`delete --force` of everything, and the rest by hand: the runtime may have crashed, or not know the option."""
+        """`delete --force` of everything, and the rest by hand: the runtime may have crashed, or not know the
+        option.
+        """
         end_children()  # the first process of a pid namespace would wait for those of others in it until we reap them
         names = {container.id for container in self.containers if not container.gone}
         if self.root.is_dir():
@@ -262,7 +264,7 @@ class Runtime:
                 subprocess.run(
                     [*self.words, "--root", str(self.root), "delete", "--force", name],
                     capture_output=True,
-                    timeout=PATIENCE,
+                    timeout=TIMEOUT,
                     check=False,
                 )
             except subprocess.TimeoutExpired:
@@ -286,13 +288,13 @@ def absolute(words: "list[str]") -> "list[str]":
 
 
 def version(command_line: str) -> str:
-    """What a runtime says of itself, in one line."""
+    """The runtime's name and version, in one line."""
     try:
         done = subprocess.run(
             [*shlex.split(command_line), "--version"],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -357,7 +359,7 @@ def descendants(pid: int) -> "list[int]":
 
 def end_children() -> None:
     """Kill and reap whatever became ours."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while (pids := children()) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

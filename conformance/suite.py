@@ -1,8 +1,8 @@
 """Runs cases: each in a process and a mount namespace of its own, some at a time, and cleans up after each.
 
 A case is a function in one of the modules of `cases/`: its name begins with the id of the row it judges (`MNT_10`,
-`MNT_10_without_mappings`), its docstring says the requirement in a sentence, and it gets a `Trial`. It asks for as much as
-its row does, unless it is marked to ask for more or less (`must`, `should`).
+`MNT_10_without_mappings`), its docstring says the requirement in a sentence, and it gets a `Trial`. It asks for as much
+as its row does, unless it is marked to ask for more or less (`must`, `should`).
 """
 
 import ctypes
@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conformance import cases, host
+from conformance.output import Failure
 from conformance.rows import ROWS, SINCE
 from conformance.runtime import Runtime, descendants, end_children, kill_cgroup, leftover_cgroups
-from conformance.told import Failure
 from conformance.trial import SEMVER, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-TIME = 90 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))  # seconds for one case, cleaning up included
+TIME = 90 * float(os.environ.get("CONFORMANCE_SLOWNESS", "1"))  # seconds for one case, cleaning up included
 
 PASS, FAIL, UNMET, MISSING, ERROR = "pass", "fail", "unmet", "missing", "error"
 
@@ -48,8 +48,8 @@ class Case:
 
 
 class Result:
-    """How a case ended: `outcome` (pass, fail, unmet, missing, error), why, and after how many seconds; and what the runtime
-    left behind when it refused what it had to refuse.
+    """How a case ended: `outcome` (pass, fail, unmet, missing, error), why, and after how many seconds; and what the
+    runtime left behind when it refused what it had to refuse.
     """
 
     def __init__(self, case: Case, outcome: str, message: str, seconds: float, left_behind: str = "") -> None:
@@ -60,7 +60,7 @@ class Result:
         self.seconds = seconds
 
     def to_dicts(self) -> "list[dict[str, Any]]":
-        """What is reported: the case, and one more of ERR-01 if something was left behind."""
+        """The report: the case, and one more of ERR-01 if something was left behind."""
         if not self.left_behind:
             return [self.to_dict()]
         more = {
@@ -87,7 +87,9 @@ class Result:
 
 
 def collect(wanted: "list[str]" = ()) -> "list[Case]":
-    """Every case whose row or name is, or begins with, one of `wanted`; all if there is none. In the order of the rows."""
+    """Every case whose row or name is, or begins with, one of `wanted`; all if there is none. In the order of
+    the rows.
+    """
     found = []
     for module in pkgutil.iter_modules(cases.__path__):
         loaded = importlib.import_module(f"conformance.cases.{module.name}")
@@ -154,7 +156,7 @@ def run(
 
 
 def features(command_line: str) -> "dict[str, Any]":
-    """What the runtime says of itself in `features`; empty if it says nothing: it need not."""
+    """The runtime's `features`; empty if it has none, which is allowed."""
     try:
         return Runtime(command_line, Path("/nonexistent"), "").features()
     except (Failure, host.Missing, OSError):
@@ -269,7 +271,7 @@ def judge(
         outcome, message = FAIL, str(failure)
     except host.Missing as missing:
         outcome, message = MISSING, str(missing)
-    except Exception:  # noqa: BLE001 - whatever it is, it is told
+    except Exception:  # noqa: BLE001 - whatever it is, it is reported
         outcome, message = ERROR, traceback.format_exc(limit=-4)
     finally:
         trial.runtime.clean_up()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from conformance import host
 from conformance.bundle import Bundle
-from conformance.runtime import PATIENCE, Container, Done, Runtime, children, leftover_cgroups
-from conformance.told import Failure, heard_lines, heard_object
+from conformance.output import Failure, parse_lines, parse_object
+from conformance.runtime import TIMEOUT, Container, Done, Runtime, children, leftover_cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class Trial:
     def __init__(
         self, command_line: str, folder: Path, probe: Path, prefix: str, features: "dict[str, Any] | None" = None
     ) -> None:
-        self.features = features or {}  # what the runtime says of itself
+        self.features = features or {}  # the runtime's `features`
         self.folder = folder
         self.probe = probe
         self.bundle = Bundle(folder / "bundle", probe)
@@ -57,7 +57,7 @@ class Trial:
     def run(
         self, *words: object, status: int = 0, bundle: "Bundle | None" = None, **more: Any
     ) -> "list[dict[str, Any]]":
-        """Create, start, wait, delete; what the program told. With `words` the program is the probe doing them.
+        """Create, start, wait, delete; return the program's reports. With `words` the program is the probe doing them.
 
         `more` is for the process of `create`, as for Popen: preexec_fn, env, pass_fds.
         """
@@ -119,7 +119,7 @@ class Trial:
         except FileNotFoundError:
             pass
         found = find()
-        new = path.with_name(f"{path.name}-{os.getpid()}")  # whoever reads finds all of it
+        new = path.with_name(f"{path.name}-{os.getpid()}")  # a reader finds all of it
         new.write_text(json.dumps(found))
         new.rename(path)
         return found
@@ -149,7 +149,8 @@ class Trial:
         return Console(self.folder / "console.sock")
 
     def holder(self, *kinds: str, base: int = 100000) -> "dict[str, str]":
-        """Paths of new namespaces of these types, which a process of ours is in. `base` is the host's id of root in a
+        """Paths of new namespaces of these types, which a process of the suite is in. `base` is the host's id of root
+        in a
         user namespace."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -179,10 +180,10 @@ class Trial:
         }
 
     def assert_no_traces(self, before: "dict[str, Any]", id: str, what: str) -> None:
-        """Nothing came with an operation that failed. Processes get a moment to be gone: the kernel needs one, and as long
-        as there is one it may clean up. Without any, what is left stays.
+        """Nothing came with an operation that failed. Processes get a moment to be gone: the kernel needs one, and as
+        long as there is one it may clean up. Without any, what is left stays.
         """
-        deadline = time.monotonic() + PATIENCE / 5
+        deadline = time.monotonic() + TIMEOUT / 5
         while True:
             for pid in set(children()) - set(before["processes"]):
                 try:
@@ -225,7 +226,7 @@ class Trial:
             self.left_behind.append(str(failure).replace(self.runtime.prefix, "ID"))
 
     def each_refused(self, changes: "dict[str, Callable[[Bundle], None]]", *, by_start: bool = False) -> None:
-        """Each of these changes of the bundle's config makes it one that is refused; all that are not are told."""
+        """Each of these changes of the bundle's config makes it invalid. Reports all that the runtime accepts."""
         saved = copy.deepcopy(self.bundle.config)
         found: dict[str, list[str]] = {}
         for why, change in changes.items():
@@ -245,7 +246,7 @@ class Trial:
     # --- hooks
 
     def hook_names(self) -> "list[str]":
-        """Names of the hooks that ran, in order, and `program` where the program told that it did."""
+        """Names of the hooks that ran, in order, and `program` where the program reported."""
         return [line["name"] for line in self.bundle.hooks_ran()]
 
     def hook_ran(self, name: str) -> "dict[str, Any]":
@@ -254,7 +255,7 @@ class Trial:
         if len(found) != 1:
             raise Failure(f"the {name} hook ran {len(found)} times, not once")
         line = found[0]
-        line["state"] = heard_object(line["stdin"].encode("latin-1"), f"the {name} hook's standard input")
+        line["state"] = parse_object(line["stdin"].encode("latin-1"), f"the {name} hook's standard input")
         return line
 
     # --- saying what is wrong
@@ -269,10 +270,10 @@ class Trial:
 
     def wait_for(self, condition: Any, what: str) -> None:
         """Wait until something holds; Failure if it does not come."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             if time.monotonic() > deadline:
-                raise Failure(f"{what} did not happen within {PATIENCE:.0f} s")
+                raise Failure(f"{what} did not happen within {TIMEOUT:.0f} s")
             time.sleep(0.005)
 
     def stopped(self, container: Container) -> None:
@@ -281,7 +282,9 @@ class Trial:
 
 
 class Mount(str):
-    """A line of mountinfo that is equal to another if both are of the same mount: somebody may rename the place."""
+    """A line of mountinfo that is equal to another if both are of the same mount: another process may rename the
+    place.
+    """
 
     __slots__ = ()
 
@@ -321,11 +324,11 @@ STATES = ("creating", "created", "running", "stopped")
 def faults(state: object) -> "list[str]":
     """In what a state document breaks the state schema and the words on its properties."""
     if not isinstance(state, dict):
-        return ["it is no object"]
+        return ["it is not an object"]
     annotations = state.get("annotations", {})
     checks = {
         f"ociVersion is {state.get('ociVersion')!r}": isinstance(state.get("ociVersion"), str),
-        "id is no string": isinstance(state.get("id"), str),
+        "id is not a string": isinstance(state.get("id"), str),
         f"status is {state.get('status')!r}": state.get("status") in STATES,
         f"bundle is {state.get('bundle')!r}": isinstance(state.get("bundle"), str) and state["bundle"].startswith("/"),
         f"pid is {state.get('pid')!r}": type(state.get("pid", 0)) is int and state.get("pid", 0) >= 0,
@@ -337,7 +340,7 @@ def faults(state: object) -> "list[str]":
 
 
 def hold_namespaces(channel: socket.socket, kinds: "tuple[str, ...]") -> NoReturn:
-    """A child of ours: leave a process that waits in new namespaces, and tell its pid."""
+    """A child of the suite: leave a process that waits in new namespaces, and report its pid."""
     try:
         host.unshare(sum(host.NAMESPACES[kind][1] for kind in kinds))
         channel.send(b"u" if "user" in kinds else b"-")
@@ -364,7 +367,7 @@ class Console:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
-        self._socket.settimeout(PATIENCE)
+        self._socket.settimeout(TIMEOUT)
         self._master = -1
 
     @property
@@ -374,7 +377,7 @@ class Console:
             try:
                 connection, _ = self._socket.accept()
                 with connection:
-                    connection.settimeout(PATIENCE)
+                    connection.settimeout(TIMEOUT)
                     _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
             except TimeoutError:
                 raise Failure("nothing came through the console socket") from None
@@ -384,27 +387,29 @@ class Console:
         return self._master
 
     def lines(self) -> "list[dict[str, Any]]":
-        """What the probe wrote to the terminal, until nobody had it open any more."""
+        """What the probe wrote to the terminal, until no process had it open."""
         text = b""
-        while select.select([self.master], [], [], PATIENCE)[0]:
+        while select.select([self.master], [], [], TIMEOUT)[0]:
             try:
                 part = os.read(self.master, 65536)
             except OSError:  # EIO: the other end is closed
                 part = b""
             if not part:
-                return heard_lines(text.decode(errors="replace").splitlines(), "what the terminal said")
+                return parse_lines(text.decode(errors="replace").splitlines(), "what the terminal said")
             text += part
         raise Failure(f"the terminal was not closed; it said {text[-300:]!r}")
 
 
 def no_crash(done: Done) -> None:
-    """To die of a signal is no refusal."""
+    """Death by a signal does not count as rejection."""
     if done.status < 0:
         raise Failure(f"`{done.words[0]}` was killed by signal {-done.status}")
 
 
 def mounts(text: str) -> "dict[str, dict[str, Any]]":
-    """mountinfo by mount point, the last mount of each: options, optional fields, filesystem type, super options, root."""
+    """mountinfo by mount point, the last mount of each: options, optional fields, filesystem type, super
+    options, root.
+    """
     found: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         fields, _, rest = line.partition(" - ")

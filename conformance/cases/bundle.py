@@ -118,7 +118,7 @@ def ANN_01(t: Trial) -> None:
 
 
 def ANN_01_none(t: Trial) -> None:
-    """An absent map of annotations is as good as an empty one."""
+    """An absent map of annotations is equivalent to an empty one."""
     for empty in ({}, {"annotations": {}}):
         t.bundle.config.pop("annotations", None)
         t.bundle.config |= empty
@@ -126,7 +126,7 @@ def ANN_01_none(t: Trial) -> None:
 
 
 def ANN_01_invalid(t: Trial) -> None:
-    """An annotation that is no string, or whose key is empty, is an error."""
+    """An annotation that is not a string, or whose key is empty, is an error."""
     values: tuple[object, ...] = (5, 1.5, True, {}, ["x"])
     t.each_refused(
         dict([*(change("/annotations", {"key": value}) for value in values), change("/annotations", {"": "value"})])

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from conformance.output import Late
 from conformance.runtime import Container, leftover_cgroups
-from conformance.told import Late
 from conformance.trial import Failure, Trial, change, host, must, should
 
 MIB = 1 << 20
@@ -43,7 +43,9 @@ def v1_path(container: Container, controller: str) -> "Path | None":
 
 
 class Uses:
-    """Which version of cgroups the runtime uses for a controller; Missing if the controller is in no hierarchy of its own."""
+    """Which version of cgroups the runtime uses for a controller; Missing if the controller is in no hierarchy
+    of its own.
+    """
 
     def __init__(self, t: Trial, v2: str, v1: str = "") -> None:
         if host.is_unified():
@@ -153,7 +155,7 @@ def CG_01(t: Trial) -> None:
 
 
 def CG_01_inhabited(t: Trial) -> None:
-    """A cgroup with somebody else in it may be refused; both are left alone then."""
+    """A cgroup with another process in it may be rejected; both are then left alone."""
     name = f"{t.runtime.prefix}-shared"
     folder = host.cgroup_mount() / name
     folder.mkdir()
@@ -176,7 +178,9 @@ def own_places(container: Container) -> "set[str]":
 
 
 def assert_at(t: Trial, container: Container, path: str) -> None:
-    """The container is in this cgroup, or in one that the runtime has made in it: how it names them is its own affair."""
+    """The container is in this cgroup, or in one that the runtime has made in it: how it names them is its own
+    affair.
+    """
     astray = {place for place in own_places(container) if place != path and not place.startswith(f"{path}/")}
     t.equal(set(), astray, f"cgroups of the container that are not {path}")
 
@@ -466,7 +470,7 @@ def CG_20_exception(t: Trial) -> None:
 
 
 def CG_20_open(t: Trial) -> None:
-    """What is allowed as a whole may have exceptions."""
+    """A rule for all may have exceptions."""
     everything = {"allow": True, "access": "rwm"}
     found = verdicts(t, [everything, c60(2, allow=False)], [("c", 1, "rw"), ("c", 2, "r"), ("c", 2, "w")])
     t.equal([True, False, False], found, "allowed all, denied 60:2: access to 1, 2, 2")
@@ -502,7 +506,9 @@ def CG_21_wrong(t: Trial) -> None:
 
 
 def CG_22(t: Trial) -> None:
-    """On cgroup v2 a rule that denies everything is in force, and the default devices and terminals can still be used."""
+    """On cgroup v2 a rule that denies everything is in force, and the default devices and terminals can still be
+    used.
+    """
     require_v2(t)
     t.bundle.linux["resources"] = {"devices": [ALL_DENIED]}
     t.bundle.linux["devices"] = [{"type": "c", "path": "/dev/other", "major": 60, "minor": 1, "fileMode": 0o666}]
@@ -706,7 +712,7 @@ def CG_38(t: Trial) -> None:
 
 
 def CG_38_wrong(t: Trial) -> None:
-    """A page size that is none, that this host has not, or that comes without a limit, is an error."""
+    """A page size that is invalid, unknown to this host, or without a limit, is an error."""
     Uses(t, "hugetlb", "hugetlb")
     wrong = [{"pageSize": size, "limit": 0} for size in ("2", "2M", "2 MB", "02MB", "-2MB", "3MB", "2mb", "")]
     wrong += [{"pageSize": "2MB"}, {"limit": 0}, {"pageSize": "2MB", "limit": -1}]
@@ -880,7 +886,7 @@ def CG_45_in_force(t: Trial) -> None:
     uses = Uses(t, "cpu", "cpu")
     for quota in (10000, -1):
         t.bundle.linux["resources"] = {"cpu": {"quota": quota, "period": 100000}}
-        # not by the time that it got: that is no measure where the machine itself is made to wait
+        # not by the time that it got: that measures nothing if the machine itself has to wait
         text = (uses.folder(t.running("spin", 500)) / "cpu.stat").read_text()
         waits = int(re.findall(r"^nr_throttled (\d+)", text, re.MULTILINE)[0])
         t.equal(quota > 0, waits > 0, f"with a quota of {quota}, whether the process had to wait")

@@ -79,7 +79,7 @@ def DEV_03_missing(t: Trial) -> None:
 
 
 def DEV_04(t: Trial) -> None:
-    """What is at the path and is not this device makes an error: a file, a directory, another device."""
+    """Something else at the path makes an error: a file, a directory, another device."""
     place = t.bundle.rootfs / "etc"
     (place / "file").touch()
     (place / "directory").mkdir()

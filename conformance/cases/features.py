@@ -70,7 +70,7 @@ def switch(t: Trial, *path: str) -> bool:
 def order(version: str) -> "tuple[Any, ...]":
     """Sorts versions as SemVer does."""
     if not isinstance(version, str) or not SEMVER.fullmatch(version):
-        raise Failure(f"{version!r} is no version")
+        raise Failure(f"{version!r} is not a version")
     core, _, pre = version.partition("+")[0].partition("-")
     parts = [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in pre.split(".")] if pre else []
     return (*map(int, core.split(".")), not pre, parts)
@@ -96,7 +96,7 @@ def FEAT_01(t: Trial) -> None:
 
 
 def FEAT_02(t: Trial) -> None:
-    """What is not known is left out, not null; both versions are always there."""
+    """Unknown properties are left out, not null; both versions are always there."""
     document = t.runtime.features()
     nulls: list[str] = []
 
@@ -154,7 +154,7 @@ def FEAT_04_newer(t: Trial) -> None:
 def FEAT_05(t: Trial) -> None:
     """Each kind of hook that is listed runs."""
     kinds = words(t, "hooks")
-    t.true(set(kinds) <= HOOKS, f"these are no hooks: {set(kinds) - HOOKS}")
+    t.true(set(kinds) <= HOOKS, f"these are not hooks: {set(kinds) - HOOKS}")
     for kind in kinds:
         t.bundle.hook(kind)
     t.run("report")
@@ -180,8 +180,8 @@ FLAGS_OF = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nod
 
 
 def listed_options(t: Trial) -> "list[str]":
-    """What is listed, stands in the specification's table, and can be had of this kernel: nobody knows whether what a runtime
-    has of its own is refused for good reason.
+    """Listed options that are in the specification's table and available in this kernel. It is unknown whether what a
+    runtime has of its own is refused for good reason.
     """
     listed = words(t, "mountOptions")
     return [name for name in listed if name in OPTIONS | RECURSIVE and host.kernel() >= KERNELS.get(name, (0, 0))]
@@ -245,11 +245,11 @@ def FEAT_07(t: Trial) -> None:
     annotations = part(t, "annotations")
     t.true(isinstance(annotations, dict), f"annotations is {annotations!r}")
     wrong = {name: value for name, value in annotations.items() if not name or not isinstance(value, str)}
-    t.equal({}, wrong, "annotations without a name or that are no strings")
+    t.equal({}, wrong, "annotations without a name or that are not strings")
 
 
 def FEAT_08(t: Trial) -> None:
-    """potentiallyUnsafeConfigAnnotations is a list of names; those that are none of them change nothing."""
+    """potentiallyUnsafeConfigAnnotations is a list of names; other annotations change nothing."""
     listed = words(t, "potentiallyUnsafeConfigAnnotations")
     known = [  # what runtimes are known to obey
         *(
@@ -278,7 +278,7 @@ def FEAT_08(t: Trial) -> None:
 def FEAT_10(t: Trial) -> None:
     """Each namespace type that is listed is recognised: the container gets a new one, where the host has it."""
     listed = words(t, "linux", "namespaces")
-    t.true(set(listed) <= NAMESPACES, f"these are no namespaces: {set(listed) - NAMESPACES}")
+    t.true(set(listed) <= NAMESPACES, f"these are not namespaces: {set(listed) - NAMESPACES}")
     files = {"mount": "mnt", "network": "net"}
     usable = [kind for kind in listed if os.path.exists(f"/proc/self/ns/{files.get(kind, kind)}")]
     t.bundle.linux["namespaces"] = [{"type": kind} for kind in usable if kind != "user"]
@@ -292,7 +292,9 @@ def FEAT_10(t: Trial) -> None:
 
 
 def FEAT_11(t: Trial) -> None:
-    """Each capability that is listed is recognised: the process gets it, where the host has it, and there is no warning."""
+    """Each capability that is listed is recognised: the process gets it, where the host has it, and there is no
+    warning.
+    """
     listed = words(t, "linux", "capabilities")
     wrong = [name for name in listed if not re.fullmatch(r"CAP_[A-Z_]+", name) or name[4:] not in host.CAP]
     t.equal([], wrong, "what is listed and no capability")
@@ -307,8 +309,10 @@ def FEAT_11(t: Trial) -> None:
 
 
 def FEAT_12(t: Trial) -> None:
-    """The cgroup managers that are said to be there are: the container has a cgroup of its own in a hierarchy that is said to be supported."""
-    t.true(isinstance(part(t, "linux", "cgroup"), dict), "linux.cgroup is no object")
+    """The cgroup managers that are said to be there are: the container has a cgroup of its own in a hierarchy
+    that is said to be supported.
+    """
+    t.true(isinstance(part(t, "linux", "cgroup"), dict), "linux.cgroup is not an object")
     for name in part(t, "linux", "cgroup"):
         switch(t, "linux", "cgroup", name)
     v1, v2 = switch(t, "linux", "cgroup", "v1"), switch(t, "linux", "cgroup", "v2")
@@ -326,12 +330,12 @@ def FEAT_12(t: Trial) -> None:
 
 
 def FEAT_13(t: Trial) -> None:
-    """What is listed of seccomp is known to the specification, and supported flags are known flags."""
+    """Listed values of seccomp are known to the specification, and supported flags are known flags."""
     for name, known in SECCOMP.items():
         listed = set(words(t, "linux", "seccomp", name))
-        t.true(listed <= known, f"these are no {name}: {listed - known}")
+        t.true(listed <= known, f"these are not {name}: {listed - known}")
     flags = set(words(t, "linux", "seccomp", "knownFlags"))
-    t.true(flags <= FLAGS, f"these are no flags: {flags - FLAGS}")
+    t.true(flags <= FLAGS, f"these are not flags: {flags - FLAGS}")
     supported = set(words(t, "linux", "seccomp", "supportedFlags"))
     t.true(supported <= flags, f"supported, but not known: {supported - flags}")
 
@@ -398,7 +402,9 @@ def on_a_bare_host(t: Trial, *path: str) -> None:
 
 
 def FEAT_14(t: Trial) -> None:
-    """apparmor.enabled and selinux.enabled say what the runtime can, whatever the host has; a false one means a refusal."""
+    """apparmor.enabled and selinux.enabled say what the runtime can, whatever the host has; a false one means a
+    refusal.
+    """
     for name, key in (("apparmor", "apparmorProfile"), ("selinux", "selinuxLabel")):
         on_a_bare_host(t, "linux", name, "enabled")
         if not switch(t, "linux", name, "enabled"):
@@ -419,11 +425,13 @@ def FEAT_15(t: Trial) -> None:
 
 
 def FEAT_16(t: Trial) -> None:
-    """Each mode and flag of memory policies that is listed is known to the specification, and accepted where the kernel has it."""
+    """Each mode and flag of memory policies that is listed is known to the specification, and accepted where the
+    kernel has it.
+    """
     modes, flags = words(t, "linux", "memoryPolicy", "modes"), words(t, "linux", "memoryPolicy", "flags")
-    t.true(set(modes) <= set(MODES), f"these are no modes: {set(modes) - set(MODES)}")
+    t.true(set(modes) <= set(MODES), f"these are not modes: {set(modes) - set(MODES)}")
     known = {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}
-    t.true(set(flags) <= known, f"these are no flags: {set(flags) - known}")
+    t.true(set(flags) <= known, f"these are not flags: {set(flags) - known}")
     host.get_mempolicy()
     for mode in modes:
         if host.kernel() >= SINCE.get(mode, (0, 0)):

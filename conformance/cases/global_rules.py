@@ -7,7 +7,9 @@ from conformance.trial import Trial, change, host, should
 
 
 def ERR_01(t: Trial) -> None:
-    """A create that fails, early or late, leaves no process, mount, cgroup or state behind; without the fault it works."""
+    """A create that fails, early or late, leaves no process, mount, cgroup or state behind; without the fault it
+    works.
+    """
     t.bundle.linux["cgroupsPath"] = f"/{t.runtime.prefix}"
     t.each_refused(
         {
@@ -29,7 +31,7 @@ def ERR_01_program_missing(t: Trial) -> None:
 
 
 def ERR_02(t: Trial) -> None:
-    """A capability that nobody knows is worth a warning, and all else comes about as it was asked for."""
+    """An unknown capability causes a warning, and everything else is set as the config says."""
     for names in t.bundle.process["capabilities"].values():
         names.append("CAP_CONFORMANCE")
     if t.create(ok=False).created.status:
@@ -94,14 +96,16 @@ def EXT_01_any_type(t: Trial) -> None:
 
 
 def each_refused(t: Trial, values: "tuple[tuple[str, object], ...]") -> None:
-    """Each of these values, at its place of the config, is an error: of create, or else of start if it is the process's."""
+    """Each of these values, at its place of the config, is an error: of create, or else of start if it is the
+    process's.
+    """
     for of_process in (False, True):
         some = [entry for entry in values if entry[0].startswith("/process/") is of_process]
         t.each_refused(dict(change(pointer, value) for pointer, value in some), by_start=of_process)
 
 
 def EXT_02(t: Trial) -> None:
-    """A value that is none of those that the specification lists for its property is an error."""
+    """A value outside the specification's list for its property is an error."""
     seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
     rule = {"names": ["getpid"], "action": "SCMP_ACT_ERRNO"}
     odd = {**rule, "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_ODD"}]}
@@ -187,7 +191,7 @@ def JSON_01(t: Trial) -> None:
 
 
 def JSON_01_not_json(t: Trial) -> None:
-    """A config.json that is no JSON object is an error."""
+    """A config.json that is not a JSON object is an error."""
     text = json.dumps(t.bundle.config)
     wrong = {
         "an empty file": "",

@@ -76,7 +76,7 @@ def HOOK_02(t: Trial) -> None:
 
 
 def HOOK_02_unset(t: Trial) -> None:
-    """Without args a hook runs all the same, with no arguments."""
+    """Without args a hook still runs, without arguments."""
     script = t.bundle.folder / "script"
     for kind in ("createRuntime", "poststart", "poststop"):
         path = t.bundle.folder / kind
@@ -211,7 +211,7 @@ def HOOK_06(t: Trial) -> None:
 
 
 def HOOK_06_unread(t: Trial) -> None:
-    """A hook that does not read its standard input is no failing hook, and a state of 100 KiB comes whole."""
+    """A hook that does not read its standard input does not fail, and a state of 100 KiB comes whole."""
     t.bundle.config["annotations"] = {"org.example.long": "x" * 100000}
     for kind in KINDS:
         t.bundle.hook(kind)
@@ -265,14 +265,18 @@ def HOOK_07(t: Trial) -> None:
 
 
 def HOOK_08(t: Trial) -> None:
-    """createRuntime hooks run in create, in the runtime's namespaces, when the container has its own but no new root yet."""
+    """createRuntime hooks run in create, in the runtime's namespaces, when the container has its own but no new
+    root yet.
+    """
     line = in_create(t, "createRuntime")
     assert_in_runtime(t, line)
     assert_not_pivoted(t, line)
 
 
 def HOOK_09(t: Trial) -> None:
-    """createContainer hooks are the host's programs, and run in create, in the container's namespaces, before its root."""
+    """createContainer hooks are the host's programs, and run in create, in the container's namespaces, before
+    its root.
+    """
     t.bundle.hook("createContainer")
     container = t.create()
     line = t.hook_ran("createContainer")
@@ -318,7 +322,7 @@ def HOOK_10_host_path(t: Trial) -> None:
 def HOOK_11(t: Trial) -> None:
     """poststart hooks run when the program has been executed, before start returns, in the runtime's namespaces."""
     done = t.folder / "done"
-    t.bundle.hook("startContainer", "sleep", 100)  # whoever does not wait for the program is found out
+    t.bundle.hook("startContainer", "sleep", 100)  # a runtime that does not wait for the program fails
     t.bundle.hook("poststart", "sleep", 100, "output", done, "echo", "done")
     t.bundle.program("pause")
     container = t.create()

@@ -12,7 +12,7 @@ CREATE = KINDS[:3]
 
 
 def LIFE_01(t: Trial) -> None:
-    """create gets a bundle and an id: containers of two bundles are told apart."""
+    """create gets a bundle and an id: containers of two bundles stay separate."""
     other = t.another_bundle()
     other.program("echo", "other")
     t.bundle.program("echo", "one")
@@ -20,7 +20,7 @@ def LIFE_01(t: Trial) -> None:
     for container, text in ((two, "other"), (one, "one")):
         container.start()
         container.wait()
-        t.equal([text], [line["text"] for line in container.lines], f"what container {container.id} told")
+        t.equal([text], [line["text"] for line in container.lines], f"the report of container {container.id}")
         t.true(is_same(container.bundle.folder, container.state()["bundle"]), "the state names another bundle")
 
 
@@ -40,7 +40,7 @@ def LIFE_02(t: Trial) -> None:
     t.bundle.config["annotations"] = {"org.example.new": ""}
     t.bundle.write()
     container.start()
-    t.equal("old", container.tells("echo")["text"], "what the program told")
+    t.equal("old", container.tells("echo")["text"], "the program's report")
     t.equal({}, container.state().get("annotations") or {}, "annotations of the state")
     (t.bundle.folder / "config.json").unlink()
     container.tells("await")
@@ -111,7 +111,7 @@ def LIFE_04_ways_to_fail(t: Trial) -> None:
             "with a hook that is missing": lambda b: b.set(
                 "/hooks/createRuntime", [{**hook, "path": str(b.folder / "missing")}]
             ),
-            "with a hook that is no program": lambda b: b.set(
+            "with a hook that is not a program": lambda b: b.set(
                 "/hooks/createRuntime", [{**hook, "path": str(b.folder / "text")}]
             ),
             "with a hook that is a directory": lambda b: b.set("/hooks/createRuntime", [{**hook, "path": "/"}]),
@@ -147,7 +147,7 @@ def LIFE_08(t: Trial) -> None:
     container = t.create()
     container.start()
     t.equal(7, container.wait(), "the exit status")
-    t.equal(["ran"], [line.get("text") for line in container.lines], "what the program told")
+    t.equal(["ran"], [line.get("text") for line in container.lines], "the program's report")
     t.equal(["program"], t.hook_names(), "what ran")
 
 
@@ -214,7 +214,7 @@ def LIFE_13(t: Trial) -> None:
 
 
 def LIFE_13_missing(t: Trial) -> None:
-    """A poststop hook that can't be executed is one that fails, whoever then reads the state."""
+    """A poststop hook that can't be executed counts as a failing hook, also for readers of the state."""
     t.bundle.config["annotations"] = {"org.example.long": "x" * 100000}  # more than a pipe takes without a reader
     t.bundle.set("/hooks", {"poststop": [{"path": str(t.bundle.folder / "missing")}]})
     t.bundle.hook("poststop")
@@ -226,8 +226,10 @@ def LIFE_13_missing(t: Trial) -> None:
 
 
 def LIFE_14(t: Trial) -> None:
-    """The hooks of create run in create, in order; startContainer, the program and poststart in start; poststop in delete."""
-    t.bundle.hook("startContainer", "sleep", 100)  # whoever does not wait for it is found out
+    """The hooks of create run in create, in order; startContainer, the program and poststart in start; poststop
+    in delete.
+    """
+    t.bundle.hook("startContainer", "sleep", 100)  # a runtime that does not wait for it fails
     for kind in reversed(KINDS):
         t.bundle.hook(kind)
     t.bundle.program_in_log("exit", 0)

@@ -63,7 +63,7 @@ def MPOL_02(t: Trial) -> None:
 
 
 def MPOL_02_wrong(t: Trial) -> None:
-    """Nodes that the mode can't do with, that are missing though it needs them, or that are no list, are an error."""
+    """Nodes that the mode does not allow, that it needs and that are missing, or that are not a list, are an error."""
     host.get_mempolicy()
     needy = [policy(mode, nodes) for mode in ("MPOL_BIND", "MPOL_INTERLEAVE") for nodes in (None, "")]
     idle = [policy(mode, "0") for mode in ("MPOL_DEFAULT", "MPOL_LOCAL")]
@@ -131,7 +131,9 @@ def SYS_01_wrong(t: Trial) -> None:
 
 
 def with_propagation(t: Trial, kind: str) -> "tuple[Container, set[str]]":
-    """A running container with this rootfsPropagation, on a root filesystem that the host shares; fields of its root."""
+    """A running container with this rootfsPropagation, on a root filesystem that the host shares; fields of its
+    root.
+    """
     for name in ("from-host", "from-container", "nested"):
         (t.bundle.rootfs / name).mkdir()
     host.mount("none", t.folder, "", host.MS_SHARED)
@@ -251,7 +253,9 @@ def with_files(t: Trial) -> None:
 
 
 def MASK_01(t: Trial) -> None:
-    """What maskedPaths names has no content inside, file or directory, on the root or on a mount; the rest is as it was."""
+    """What maskedPaths names has no content inside, file or directory, on the root or on a mount; the rest is as
+    it was.
+    """
     with_files(t)
     t.bundle.linux["maskedPaths"] = ["/secret", "/plain/file", "/more/secret/file", "/proc/version", "/missing"]
     t.bundle.program(
@@ -283,7 +287,7 @@ def MASK_01_kept(t: Trial) -> None:
     with_files(t)
     t.bundle.linux["maskedPaths"] = ["/secret", "/more/secret/file"]
     t.run("create", "/secret/new", "spoilt", "write", "/more/secret/file", "spoilt")
-    t.equal(["file"], os.listdir(t.bundle.rootfs / "secret"), "the folder on the host")
+    t.equal(["file"], os.listdir(t.bundle.rootfs / "secret"), "the directory on the host")
     t.equal("secret words", (t.folder / "outside/secret/file").read_text(), "the file on the host")
 
 
@@ -373,7 +377,9 @@ def some_label() -> str:
 
 
 def PERS_01(t: Trial) -> None:
-    """LINUX32 gives the process the personality of a 32-bit machine, and LINUX a plain one, whatever the caller's is."""
+    """LINUX32 gives the process the personality of a 32-bit machine, and LINUX a plain one, whatever the
+    caller's is.
+    """
     for domain, number, caller in (("LINUX32", 8, 0), ("LINUX", 0, 8)):
         if host.LIBC.personality(number) < 0:
             raise host.Missing("the kernel has no 32-bit personality")

@@ -115,7 +115,9 @@ def MNT_03_dummy(t: Trial) -> None:
 
 
 def MNT_03_device(t: Trial) -> None:
-    """The source of a filesystem on a device is the device, which the container's programs need not be allowed to use."""
+    """The source of a filesystem on a device is the device, which the container's programs need not be allowed
+    to use.
+    """
     for tool in ("losetup", "mkfs.ext4"):
         host.require_tool(tool)
     host.require_filesystem("ext4")
@@ -166,7 +168,7 @@ def MNT_05(t: Trial) -> None:
     t.refused(why="with a mount of the type conformancefs")
     t.bundle.drop_mount("/tmp")
     t.bundle.config["mounts"].append({"destination": "/tmp", "source": "none", "options": ["ro"]})
-    t.refused(why="with a mount that has no type and is no bind")
+    t.refused(why="with a mount that has no type and is not a bind")
 
 
 def MNT_07(t: Trial) -> None:
@@ -195,7 +197,7 @@ def MNT_12(t: Trial) -> None:
 
 
 def FS_01(t: Trial) -> None:
-    """The default filesystems can be had, and work."""
+    """The default filesystems are available, and work."""
     types = {"/proc": "proc", "/sys": "sysfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
     report, cpu, net, shm, pts = t.run(
         "report", "read", "/proc/sys/kernel/ostype", "list", "/sys/class/net", "create", "/dev/shm/x", "x",
@@ -238,7 +240,7 @@ def MNT_06_ro(t: Trial) -> None:
 
 
 def MNT_06_ro_works(t: Trial) -> None:
-    """What is read-only can't be written: a tmpfs, and a bind whose source on the host stays writable."""
+    """Read-only mounts can't be written to: a tmpfs, and a bind whose source on the host stays writable."""
     data = folder(t, "data")
     t.bundle.mount("/tmp", "tmpfs", "tmpfs", "ro")
     t.bundle.bind(data, "/etc", "ro")
@@ -587,7 +589,9 @@ def MNT_06_rnoatime(t: Trial) -> None:
 
 @should
 def MNT_06_ratime(t: Trial) -> None:
-    """`ratime`, `rrelatime`, `rnorelatime` and `rnostrictatime` bring a tree without access times back to the default."""
+    """`ratime`, `rrelatime`, `rnorelatime` and `rnostrictatime` bring a tree without access times back to the
+    default.
+    """
     recursive_access_times(
         t, host.MS_NOATIME, ratime="relatime", rrelatime="relatime", rnorelatime="relatime", rnostrictatime="relatime"
     )
@@ -642,7 +646,7 @@ def MNT_09(t: Trial) -> None:
 
 
 def MNT_09_written(t: Trial) -> None:
-    """What is written through the mount is mapped back."""
+    """The owner of a file written through the mount is mapped back."""
     path = owned(t)
     path.chmod(0o777)
     t.bundle.process["user"] = {"uid": 3007, "gid": 3008}

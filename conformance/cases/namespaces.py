@@ -23,7 +23,7 @@ def found(report: "dict", kind: str) -> str:
 
 
 def has_a_new(t: Trial, kind: str) -> None:
-    """A container with one more namespace, of this type, is in one that nobody else is in."""
+    """A container with one more namespace, of this type, is in one that no other process is in."""
     host.require_namespace(host.NAMESPACES[kind][0])
     if kind == "user":
         t.bundle.user_namespace()
@@ -196,7 +196,7 @@ def joined_in_any_order(t: Trial, first: Container, kinds: "tuple[str, ...]", bu
             refused[", ".join(order)] = str(container.created)
             continue
         container.start()
-        container.wait()  # whoever is in the pid namespace of another must be gone before that one is
+        container.wait()  # a process in the pid namespace of another container must be gone before that container
         (report,) = container.lines
         container.delete()
         for kind in kinds:

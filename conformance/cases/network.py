@@ -48,7 +48,7 @@ def run_in(path: str, *command: str, here: bool = False) -> str:
 
 
 def links(path: str = "") -> "dict[str, dict[str, Any]]":
-    """The devices of a network namespace, of ours without a path, with their addresses."""
+    """The devices of a network namespace, without a path the suite's own, with their addresses."""
     text = run_in(path, "ip", "-json", "address", here=not path)
     return {link["ifname"]: link for link in json.loads(text or "[]")}
 
@@ -67,7 +67,9 @@ def addresses(link: "dict[str, Any]") -> "dict[str, tuple[int, str, str | None, 
 
 
 def NET_01(t: Trial) -> None:
-    """A device is taken from the host's network namespace into the container's, for the program to use, from create on."""
+    """A device is taken from the host's network namespace into the container's, for the program to use, from
+    create on.
+    """
     with_device(t)
     index = links()["conf0"]["address"]
     t.bundle.linux["netDevices"] = {"conf0": {}}
@@ -102,7 +104,7 @@ def NET_02(t: Trial) -> None:
 
 
 def NET_03(t: Trial) -> None:
-    """A device that is not there, that can't be moved, or is to get a name that is none, is an error, and stays."""
+    """A device that is not there, that can't be moved, or is to get an invalid name, is an error, and stays."""
     with_device(t)
     before = links()
     wrong = [{"nosuch": {}}, {"lo": {"name": "lo1"}}, {"conf0": {}, "nosuch": {}}]

@@ -151,7 +151,7 @@ def OP_08(t: Trial) -> None:
     container = t.create()
     container.start()
     t.equal(9, container.wait(), "the exit status")
-    t.equal(["one", "", "th ree"], [line["text"] for line in container.lines], "what the program told")
+    t.equal(["one", "", "th ree"], [line["text"] for line in container.lines], "the program's report")
 
 
 def OP_08_without_process(t: Trial) -> None:
@@ -173,7 +173,7 @@ def OP_09(t: Trial) -> None:
 
 
 def OP_10(t: Trial) -> None:
-    """kill sends the signal that it is told to send, and no other, to the container's process."""
+    """kill sends the requested signal, and no other, to the container's process."""
     signals = (15, 1, 10, 12, 2, 40)
     t.bundle.program(*("await", ",".join(map(str, signals))) * len(signals))
     container = t.create()
@@ -209,7 +209,7 @@ def OP_10_unknown_signal(t: Trial) -> None:
 
 def OP_11(t: Trial) -> None:
     """delete without an id, of an unknown or of a running container is an error without effect."""
-    # not of one that is created: see SPARED
+    # not of one that is created: see RELAXED
     container = t.running()
     for words in ((), ("",), ("missing",), (container.id + "0",), (container.id,)):
         assert_untouched(t, container, "delete", *words)
@@ -281,6 +281,6 @@ def OP_13(t: Trial) -> None:
     again = t.create(bundle=other, id=container.id)
     again.start()
     again.wait()
-    t.equal(["other"], [line.get("text") for line in again.lines], "what the other program told")
+    t.equal(["other"], [line.get("text") for line in again.lines], "the other program's report")
     t.stopped(again)
     again.delete()

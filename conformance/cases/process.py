@@ -35,7 +35,7 @@ def PROC_02(t: Trial) -> None:
     t.bundle.program("report", "echo", "hello")
     console = t.console()
     container = t.create("--console-socket", console.path)
-    t.true(os.isatty(console.master), "what came through the socket is no terminal")
+    t.true(os.isatty(console.master), "the descriptor from the socket is not a terminal")
     container.pid  # noqa: B018 - known from now on
     container.start()
     report, echo = console.lines()
@@ -147,7 +147,7 @@ def PROC_06_missing(t: Trial) -> None:
 
 
 def PROC_07(t: Trial) -> None:
-    """What is for Windows only, commandLine and user.username, changes nothing."""
+    """Properties for Windows, commandLine and user.username, change nothing."""
     t.bundle.process["commandLine"] = "cmd /c exit 3"
     t.bundle.process["user"]["username"] = "nobody"
     report = t.report()
@@ -199,7 +199,7 @@ def PROC_11(t: Trial) -> None:
 
 
 def PROC_11_infinity(t: Trial) -> None:
-    """2^64 - 1 is no limit, where the runtime itself has one."""
+    """2^64 - 1 means unlimited, where the runtime itself has a limit."""
     t.bundle.process["rlimits"] = [{"type": "RLIMIT_FSIZE", "soft": INFINITY, "hard": INFINITY}]
 
     def lower() -> None:
@@ -305,7 +305,7 @@ def PROC_20_user_without_ambient(t: Trial) -> None:
 
 
 def PROC_20_in_a_user_namespace(t: Trial) -> None:
-    """In a user namespace every capability can be had, also those that the runtime lacks on the host."""
+    """In a user namespace every capability is available, also those that the runtime lacks on the host."""
     t.require_type("user")
     t.bundle.user_namespace()
     names = " ".join(name for name in host.CAPABILITIES if host.CAP[name] <= host.last_capability())
@@ -317,7 +317,7 @@ def PROC_20_in_a_user_namespace(t: Trial) -> None:
 
 @should
 def PROC_21(t: Trial) -> None:
-    """A capability that nobody knows is no error; the others are granted; how a warning is shown is not specified."""
+    """An unknown capability is not an error; the others are granted; how a warning is shown is not specified."""
     wanted = sets(bounding="CHOWN", permitted="CHOWN", effective="CHOWN")
     for names in wanted.values():
         names.append("CAP_CONFORMANCE")
@@ -495,7 +495,7 @@ def processors(t: Trial) -> str:
 
 
 def PROC_40_malformed(t: Trial) -> None:
-    """What is no list of CPUs is an error."""
+    """An invalid list of CPUs is an error."""
     for name in ("initial", "final"):
         refused(t, "/process/execCPUAffinity", *({name: text} for text in ("a", "0-", "0;1")))
 

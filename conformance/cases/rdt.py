@@ -184,7 +184,9 @@ def RDT_10(t: Trial) -> None:
 
 
 def RDT_11(t: Trial) -> None:
-    """delete removes the group that was made for the container's id, and no other, also one that was made for a closID."""
+    """delete removes the group that was made for the container's id, and no other, also one that was made for a
+    closID.
+    """
     resctrl = Resctrl(t)
     resctrl.make("theirs")
     for entry in ({"l3CacheSchema": "L3:0=f"}, {"closID": "theirs"}, {"closID": "named", "l3CacheSchema": "L3:0=f"}):
@@ -230,7 +232,7 @@ def RDT_12_failure(t: Trial) -> None:
     resctrl = Resctrl(t, deny=lambda name: "mon_groups" in name)
     for entry in ({"closID": "/"}, {"l3CacheSchema": "L3:0=f"}, {"closID": "named", "l3CacheSchema": "L3:0=f"}):
         t.bundle.linux["intelRdt"] = {**entry, "enableMonitoring": True}
-        t.refused(why=f"with {entry} and no monitoring group to be had")
+        t.refused(why=f"with {entry} and no free monitoring group")
         if resctrl.groups():
             t.left_behind.append(f"`create` left the group {', '.join(resctrl.groups())}, with {entry}")
             for name in resctrl.groups():

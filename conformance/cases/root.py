@@ -84,7 +84,7 @@ def UTS_01_impossible(t: Trial) -> None:
 
 
 def UTS_01_of_the_runtime(t: Trial) -> None:
-    """Without a UTS namespace of its own, the container's host name is set all the same, or it is an error."""
+    """Without a UTS namespace of its own, the container's host name is still set, or it is an error."""
     name_without_namespace(t, "hostname")
 
 
@@ -105,7 +105,7 @@ def UTS_02_impossible(t: Trial) -> None:
 
 
 def UTS_02_of_the_runtime(t: Trial) -> None:
-    """Without a UTS namespace of its own, the container's domain name is set all the same, or it is an error."""
+    """Without a UTS namespace of its own, the container's domain name is still set, or it is an error."""
     name_without_namespace(t, "domainname")
 
 

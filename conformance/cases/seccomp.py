@@ -1,4 +1,4 @@
-"""Seccomp: the filter, and the agent that is told of system calls."""
+"""Seccomp: the filter, and the agent that gets notifications of system calls."""
 
 import os
 import signal
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from conformance import notify
-from conformance.runtime import PATIENCE
-from conformance.told import heard_object
+from conformance.output import parse_object
+from conformance.runtime import TIMEOUT
 from conformance.trial import SEMVER, Failure, Trial, change, faults, host
 
 ERRNO, ALLOW, NOTIFY = "SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY"
 MARK, MARK_NAME = 99, "EADDRNOTAVAIL"  # an error that none of the system calls here has by itself
 
-# System calls that a runtime has no need of, with arguments with which they succeed; the kernel looks at no more of them
+# System calls that a runtime has no need of, with arguments with which they succeed; the kernel looks at no more of
+# them
 CALLS = {
     "getpriority": (0, 0),
     "getpgid": (0,),
@@ -184,7 +185,7 @@ def SEC_04(t: Trial) -> None:
     """Each flag listed is given to seccomp(2), unless the runtime refuses it; without flags, LOG is not."""
     recorder = notify.Recorder()
     notify.watch(t.runtime, t.probe, ["seccomp"], recorder)
-    # not TSYNC: of what has one thread, or is about to execute a program, nobody can tell whether it was there
+    # not TSYNC: with one thread, or just before execve, it leaves no trace
     supported = [name for name in ("LOG", "SPEC_ALLOW") if accepts_flag(t, name)]
     for name in supported:
         found = loaded_with(t, recorder, [f"SECCOMP_FILTER_FLAG_{name}"])
@@ -237,7 +238,7 @@ def SEC_04_wait_killable(t: Trial) -> None:
     container.start()
     held = holder.take()
     if held is None:
-        raise Failure("the agent never heard of the system call")
+        raise Failure("the agent got no notification of the system call")
     os.kill(held.pid, signal.SIGUSR1)
     mask = 1 << signal.SIGUSR1 - 1
     t.wait_for(lambda: not held.is_waiting() or pending(held.pid) & mask, "the arrival of the signal")
@@ -410,16 +411,16 @@ def message_of(t: Trial, agent: notify.Agent, number: int = 0) -> notify.Message
     """What came on a connection, when it was closed."""
     t.wait_for(lambda: len(agent.messages) > number, "a connection to the agent")
     message = agent.messages[number]
-    t.true(message.closed.wait(PATIENCE), "the runtime did not close the connection")
+    t.true(message.closed.wait(TIMEOUT), "the runtime did not close the connection")
     return message
 
 
 def document_of(message: notify.Message) -> "dict[str, Any]":
-    return heard_object(message.data, "what was sent")
+    return parse_object(message.data, "what was sent")
 
 
 def SEC_20(t: Trial) -> None:
-    """Without NOTIFY the listenerPath is ignored, even if nobody listens there."""
+    """Without NOTIFY the listenerPath is ignored, even without a listener there."""
     for path in (t.folder / "nobody.sock", t.folder / "missing/agent.sock"):
         found = outcomes(
             t, profile(ALLOW, rule("getpriority", errnoRet=MARK), listenerPath=str(path)), call("getpriority")
@@ -428,7 +429,7 @@ def SEC_20(t: Trial) -> None:
 
 
 def SEC_20_silent(t: Trial) -> None:
-    """Without NOTIFY the runtime does not talk to who listens at listenerPath."""
+    """Without NOTIFY the runtime does not connect to the listener at listenerPath."""
     agent = with_agent(t)
     outcomes(t, profile(ALLOW, rule("getpriority", errnoRet=MARK), listenerPath=str(agent.path)), call("getpriority"))
     outcomes(t, profile(ALLOW, rule("getpriority", NOTIFY), listenerPath=str(agent.path)), call("getpriority"))
@@ -451,7 +452,7 @@ def SEC_21(t: Trial) -> None:
     t.equal(2, len(agent.messages), "the number of connections of two containers")
 
 
-def SEC_21_nobody(t: Trial) -> None:
+def SEC_21_no_agent(t: Trial) -> None:
     """A process state that can't be sent is an error."""
     with_agent(t)
     for path in (t.folder / "missing.sock", t.folder / "plain", "/", dead_socket(t)):
@@ -461,7 +462,7 @@ def SEC_21_nobody(t: Trial) -> None:
 
 
 def dead_socket(t: Trial) -> Path:
-    """A socket's file, and nobody who listens."""
+    """A socket's file without a listener."""
     import socket
 
     path = t.folder / "dead.sock"
@@ -483,7 +484,9 @@ def SEC_22(t: Trial) -> None:
 
 
 def SEC_23(t: Trial) -> None:
-    """The process state names the version, the descriptors, the process and the container's state; seccompFd is the listener."""
+    """The process state names the version, the descriptors, the process and the container's state; seccompFd is
+    the listener.
+    """
     heard = notify.Recorder()
     agent = with_agent(t, heard)
     t.bundle.config["annotations"] = {"org.example.key": "value"}
@@ -498,14 +501,14 @@ def SEC_23(t: Trial) -> None:
     t.equal(len(document["fds"]), len(message.fds), "the number of descriptors")
     t.true(
         notify.is_listener(message.fds[document["fds"].index("seccompFd")]),
-        "the descriptor of seccompFd is no listener",
+        "the descriptor of seccompFd is not a listener",
     )
     t.equal(container.pid, document.get("pid"), "pid")
     t.true(document.get("metadata", "") == "", f"metadata is {document.get('metadata')!r}")
     state = document.get("state")
     t.equal([], faults(state), "what is wrong with the state")
     t.equal(container.id, state.get("id"), "id of the state")
-    # which it has to have from created on (ST-04): the agent may be told before
+    # which it has to have from created on (ST-04): the agent may get it before
     t.true(state.get("pid", container.pid) == container.pid, f"pid of the state is {state.get('pid')}")
     t.equal(
         (str(t.bundle.folder), {"org.example.key": "value"}),

@@ -5,7 +5,7 @@ import re
 import shlex
 
 from conformance.bundle import KINDS
-from conformance.runtime import PATIENCE, is_same
+from conformance.runtime import TIMEOUT, is_same
 from conformance.trial import SEMVER, STATES, Failure, Trial, faults
 
 
@@ -60,7 +60,7 @@ def ST_03_killed_before_start(t: Trial) -> None:
 
 
 def ST_03_unreaped(t: Trial) -> None:
-    """A process that has ended is no running one, even if its parent has not taken note."""
+    """A process that has ended is not running, even if its parent has not waited for it."""
     container = t.create()
     container.start()
     t.stopped(container)
@@ -86,7 +86,7 @@ def ST_03_while_creating(t: Trial) -> None:
     shown = t.folder / "shown"
     name = t.runtime.new_id()
     state = shlex.join([*t.runtime.words, "--root", str(t.runtime.root), "state", name])
-    t.bundle.shell_hook("createRuntime", f"{state} >{shown} 2>&1; :", timeout=math.ceil(PATIENCE))
+    t.bundle.shell_hook("createRuntime", f"{state} >{shown} 2>&1; :", timeout=math.ceil(TIMEOUT))
     container = t.create(id=name)
     t.true(shown.exists(), "the hook did not run")
     status = re.search(r'"status": ?"(.*?)"', shown.read_text())

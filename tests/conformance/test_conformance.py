@@ -69,7 +69,7 @@ def judge(runtime, machine):
     before, slow, rows = MACHINES[machine]
     wanted = [word for row in rows for word in ("--id", row)]
     command = [sys.executable, "-m", "conformance", "--runtime", runtime, "--format", "json", *wanted]
-    slowness = ["env", f"CONFORMANCE_PATIENCE={slow}"]
+    slowness = ["env", f"CONFORMANCE_SLOWNESS={slow}"]
     done = subprocess.run([*map(str, before), *slowness, *command], cwd=CHECKOUT, capture_output=True, text=True)
     told = [line for line in done.stderr.splitlines() if not line.startswith("qemu: ")]  # that a boot was tried again
     assert [] == told, done.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from conformance import report, suite
 from conformance.findings import FINDINGS, finding
-from conformance.rows import ROWS, SINCE, SPARED, UNREACHABLE
+from conformance.rows import ROWS, SINCE, RELAXED, UNREACHABLE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -54,7 +54,7 @@ def test_every_row_has_a_case_or_a_reason_not_to():
     judged = {case.row for case in suite.collect()}
 
     assert set(ROWS) - judged == set(UNREACHABLE)
-    assert set(SPARED) <= judged
+    assert set(RELAXED) <= judged
 
 
 def test_what_is_newer_than_others_is_a_row_or_a_case():
@@ -118,7 +118,7 @@ def test_an_unknown_case_is_a_usage_error():
 @pytest.mark.slow
 def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
     """It reports success for every command."""
-    found = outcomes(script(tmp_path, "exit 0"), CONFORMANCE_PATIENCE="0.1")
+    found = outcomes(script(tmp_path, "exit 0"), CONFORMANCE_SLOWNESS="0.1")
 
     assert [] == [name for name, (outcome, _) in found.items() if outcome == suite.PASS]
     assert [] == [(name, message) for name, (outcome, message) in found.items() if outcome == suite.ERROR]
@@ -128,7 +128,7 @@ def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
 @pytest.mark.slow
 def test_a_runtime_that_refuses_everything_is_found_out(tmp_path):
     """It passes at most what has to be refused."""
-    found = outcomes(script(tmp_path, "echo no >&2; exit 1"), CONFORMANCE_PATIENCE="0.1")
+    found = outcomes(script(tmp_path, "echo no >&2; exit 1"), CONFORMANCE_SLOWNESS="0.1")
 
     rows = {name: "-".join(name.split("_")[:2]) for name in found}
     passed = {rows[name] for name, (outcome, _) in found.items() if outcome == suite.PASS}
@@ -194,7 +194,7 @@ def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
 @needs_root
 def test_a_runtime_that_hangs_is_given_up(tmp_path):
     """After the timeout."""
-    found = outcomes(script(tmp_path, "exec sleep 60"), "EXT_01", CONFORMANCE_PATIENCE="0.2")
+    found = outcomes(script(tmp_path, "exec sleep 60"), "EXT_01", CONFORMANCE_SLOWNESS="0.2")
 
     assert ("fail", "`create` did not end within 3 s") == found["EXT_01"]
 

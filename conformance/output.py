@@ -1,4 +1,6 @@
-"""What a runtime, or the probe in its container, has written: where it is not what it should be, the runtime is at fault."""
+"""What a runtime, or the probe in its container, has written: where it is not what it should be, the runtime is
+at fault.
+"""
 
 import json
 from typing import Any, NoReturn
@@ -12,29 +14,29 @@ class Late(Failure):
     """A command of the runtime does not end."""
 
 
-class Told(dict[str, Any]):
+class Output(dict[str, Any]):
     """An object of a runtime's JSON, or of the probe's: what is missing in it is a Failure."""
 
     def __missing__(self, key: str) -> NoReturn:
         raise Failure(f"there is no {key!r} in {json.dumps(self)[:300]}")
 
 
-def heard(text: "str | bytes", what: str) -> Any:
-    """JSON, its objects as `Told`; Failure if it is none."""
+def parse(text: "str | bytes", what: str) -> Any:
+    """JSON, its objects as `Output`; Failure if it is invalid."""
     try:
-        return json.loads(text, object_hook=Told)
+        return json.loads(text, object_hook=Output)
     except (ValueError, RecursionError):
         raise Failure(f"{what} is not JSON but {text[:300]!r}") from None
 
 
-def heard_object(text: "str | bytes", what: str) -> Told:
+def parse_object(text: "str | bytes", what: str) -> Output:
     """One JSON object; Failure if it is something else."""
-    found = heard(text, what)
-    if not isinstance(found, Told):
-        raise Failure(f"{what} is no object but {text[:300]!r}")
+    found = parse(text, what)
+    if not isinstance(found, Output):
+        raise Failure(f"{what} is not an object but {text[:300]!r}")
     return found
 
 
-def heard_lines(lines: "list[str]", what: str) -> "list[dict[str, Any]]":
+def parse_lines(lines: "list[str]", what: str) -> "list[dict[str, Any]]":
     """Lines of the probe, an object each."""
-    return [heard_object(line, what) for line in lines]
+    return [parse_object(line, what) for line in lines]
