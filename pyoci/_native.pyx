@@ -9,6 +9,7 @@ import posix
 include "native/linux.pxi"
 
 # the child, in the order of a container's life
+include "native/_verbs.pxi"
 include "native/child/protocol.pxi"
 include "native/child/paths.pxi"
 include "native/child/proc.pxi"

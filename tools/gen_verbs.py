@@ -5,6 +5,7 @@ members are the verb's fields. pyoci/native/_table.pxi has the table of the func
 when pyoci is built, and never edited.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -46,14 +47,21 @@ def struct(verb: type[ChildOp]) -> list[str]:
     return [*lines, ""]
 
 
+def step_constant(name: str) -> str:
+    """`fsconfig(create)` as STEP_FSCONFIG_CREATE."""
+    return "STEP_" + re.sub(r"\W+", "_", name).strip("_").upper()
+
+
 def declarations() -> str:
     """The text of _verbs.pxi."""
     codes = {f"VERB_{verb.verb.upper()}": verb.code for verb in CHILD}
     slots = {f"SLOT_{name}": getattr(numbers, name) for name in numbers.SLOTS}
     points = {f"SYNC_{name.upper().replace('-', '_')}": point for point, name in numbers.POINTS.items()}
+    steps = {step_constant(name): index for index, name in enumerate(numbers.STEPS) if name}
     lines = [
         HEADER,
-        *constants("codes of operations", codes),
+        *constants("codes of operations", codes | {"LAST_VERB": len(CHILD)}),
+        *constants("steps of operations: system calls and checks", steps),
         *constants("slots of descriptors that both sides know by number", slots),
         *constants("synchronisation points", points),
         *constants("flags of operations", flags()),
@@ -66,9 +74,8 @@ def declarations() -> str:
     ]
     for verb in CHILD:
         lines += struct(verb)
-    lines.append("VERBS = (")
-    lines += [f'    "{name}",' for name in ("", *(verb.verb for verb in CHILD))]
-    lines.append(")")
+    for title, names in ("VERBS", ("", *(verb.verb for verb in CHILD))), ("STEPS", numbers.STEPS):
+        lines += [f"{title} = (", *(f'    "{name}",' for name in names), ")"]
     return "\n".join(lines) + "\n"
 
 

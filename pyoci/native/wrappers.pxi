@@ -457,7 +457,7 @@ def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms
     cdef char **table = <char **>malloc((len(strings) + 1) * sizeof(char *))
     cdef char **envp
     cdef char **entry = table
-    cdef char output[HOOK_OUTPUT]
+    cdef char output[MAX_PAYLOAD]
     cdef int length = 0, status = 0, step
     cdef Py_ssize_t i
     if at == NULL or table == NULL:

@@ -1,7 +1,7 @@
-"""The executor, as compiled: nothing of Python runs in a container, and both sides speak of the same numbers.
+"""The child's code, as compiled: it runs no Python, and both sides use the same numbers and layouts.
 
-After the clone the child is a copy of a process whose locks, heap and interpreter may be in any state. So what it can
-reach must not allocate, lock, format, or call into Python. The object code is what is examined, function by function.
+After the clone the child is a copy of a process whose locks, heap and interpreter may be in any state. So no function
+that it can reach may allocate, lock, format, or call into Python. The tests examine the object code.
 """
 
 import re
@@ -14,26 +14,30 @@ import pytest
 
 from pyoci import _native
 from pyoci.compiler import operations, verbs
+from pyoci.compiler.verbs import numbers
 from pyoci.parent import conversation, explain
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pyoci"
 PREFIX = "__pyx_f_5pyoci_7_native_"
+VARIABLE = "__pyx_v_5pyoci_7_native_"
+POINTER = "(through a pointer)"
 
-# Thin system calls and pure functions of the C library, all async-signal-safe or without any state.
+# System calls and pure functions of the C library. All of them are async-signal-safe or stateless.
 ALLOWED = frozenset(
     """
     syscall __errno_location clone close open openat read write pread lseek ioctl fcntl dup2 pipe2 poll socket
     fstat fstatat fstatfs mkdirat mknodat symlinkat readlinkat fchownat fchown fchmod fchmodat fchdir chdir chroot umask
     setns unshare setsid setpgid sendmsg kill waitpid execve _exit prctl personality clock_gettime sigaction sigemptyset
-    sigprocmask memset memcpy memmove memcmp strlen strchr strcmp strncmp getauxval gnu_dev_makedev gnu_dev_major gnu_dev_minor
+    sigprocmask memset memcpy memmove memcmp strlen strchr strcmp strncmp getauxval
+    gnu_dev_makedev gnu_dev_major gnu_dev_minor
     """.split()
 )
-HARDENING = frozenset(("__stack_chk_fail",))  # the compiler's own; it ends the process
+HARDENING = frozenset(("__stack_chk_fail",))  # the compiler calls it; it ends the process
 
 
 @pytest.fixture(scope="module")
 def source():
-    """The C code that Cython made of the executor."""
+    """The C code of the extension."""
     path = PACKAGE / "_native.c"
     assert path.exists(), "there is no pyoci/_native.c: run tools/build"
     return path
@@ -41,20 +45,20 @@ def source():
 
 @pytest.fixture(scope="module")
 def calls(source, tmp_path_factory):
-    """Function → names of what it calls or whose address it takes, from the object code without any inlining."""
-    return calls_in(compile_object(source, tmp_path_factory.mktemp("executor")))
+    """Each function with the names that it calls or whose address it takes, in object code without inlining."""
+    return calls_in(compile_object(source, tmp_path_factory.mktemp("child")))
 
 
-def compile_object(source, folder):
-    """The object file of a C source; not optimised, so that every call stands where it was written."""
-    made = folder / "native.o"
+def compile_object(source, directory):
+    """Compile a C source without optimisation, which would move calls. Returns the object file."""
+    made = directory / "native.o"
     include = sysconfig.get_path("include")
     subprocess.run(["cc", "-O0", "-fno-inline", "-w", "-I", include, "-c", source, "-o", made], check=True)
     return made
 
 
 def calls_in(made):
-    """Function → what its instructions refer to: through the relocation that follows one, or within the object."""
+    """Each function with the names that its instructions refer to: by a relocation, or within the object."""
     listing = subprocess.check_output(["objdump", "-dr", "--no-show-raw-insn", made], text=True)
     found = {}
     current = ""
@@ -64,19 +68,23 @@ def calls_in(made):
             current = start[1]
             found[current] = set()
         elif relocation := re.search(r"\sR_\w+\s+([A-Za-z_][\w.]*)", line):
-            found[current].add(re.sub("64$", "", relocation[1]))  # fstat64 is what fstat is called with large files
+            found[current].add(re.sub("64$", "", relocation[1]))  # with large files, fstat is called fstat64
         elif "\tR_" in following or " R_" in following:
-            continue  # the place that the instruction shows is a blank
+            continue  # the relocation on the next line has the name
         elif call := re.search(r"\t(?:call|jmp|bl|b)\s.*<([^+>]+)>", line):
             found[current].add(call[1])
         elif re.search(r"\t(?:call|jmp|blr|br)\s+\*?[%x]", line):
-            found[current].add("(through a pointer)")
+            found[current].add(POINTER)
     return found
 
 
-def reachable(calls, start):
-    """Functions that are called, directly or not, and the names outside of the object that they need."""
-    inside, outside, todo = set(), {}, [start]
+def reachable(calls):
+    """Functions that the child can reach, and names outside of the object that they need, each with a caller.
+
+    The child begins in run_ops. It calls the functions of verbs through a table.
+    """
+    inside, outside = set(), {}
+    todo = [f"{PREFIX}run_ops", *(f"{PREFIX}do_{verb.verb}" for verb in verbs.CHILD)]
     while todo:
         name = todo.pop()
         if name in inside:
@@ -85,42 +93,51 @@ def reachable(calls, start):
         for called in calls[name]:
             if called in calls:
                 todo.append(called)
-            elif not called.startswith(".rodata"):
+            elif called != POINTER and not called.startswith(".rodata"):
                 outside.setdefault(called, name)
     return inside, outside
 
 
-def test_the_child_calls_nothing_but_the_kernel(calls):
-    """From the child's entry only system calls and pure functions can be reached: no Python, no malloc, no stdio."""
-    inside, outside = reachable(calls, f"{PREFIX}run_ops")
+def test_child_calls_only_the_kernel(calls):
+    """The child can reach only system calls and pure functions: no Python, no malloc, no stdio."""
+    inside, outside = reachable(calls)
     assert {} == {name: caller for name, caller in outside.items() if name not in ALLOWED | HARDENING}
     assert {"pyoci_send_fd", "pyoci_hide_caller"} == {
         name for name in inside if not name.startswith((PREFIX, "gnu_dev"))
     }
-    assert {f"{PREFIX}do_{verb}" for verb in ("mount", "exec", "run_hook", "open_console", "set_ids")} <= inside
+    assert {f"{PREFIX}{name}" for name in ("copy_up", "run_hook", "use_container_null", "check_interpreter")} <= inside
     assert {"execve", "_exit", "syscall"} <= outside.keys()
 
 
-def test_the_list_has_no_idle_names(calls):
-    """What the executor does not need is not allowed."""
-    _, outside = reachable(calls, f"{PREFIX}run_ops")
-    header_only = {"gnu_dev_makedev", "gnu_dev_major", "gnu_dev_minor", "fstat", "fstatat"}  # inline, or not, by libc
+def test_table_holds_the_function_of_each_verb(calls, source):
+    """The code of a verb is the index of its function, and only the loop calls through a pointer."""
+    entries = re.findall(rf"{VARIABLE}FUNCTIONS\[(\d+)\]\) = .*?{PREFIX}do_(\w+)\)", source.read_text())
+    assert [(str(verb.code), verb.verb) for verb in verbs.CHILD] == entries
+    inside, _ = reachable(calls)
+    assert {f"{PREFIX}run_op"} == {name for name in inside if POINTER in calls[name]}
+
+
+def test_list_of_allowed_names_has_no_unused_ones(calls):
+    """The child needs every name that the list allows."""
+    _, outside = reachable(calls)
+    header_only = {"gnu_dev_makedev", "gnu_dev_major", "gnu_dev_minor", "fstat", "fstatat"}  # libc may inline them
     assert set() == ALLOWED - outside.keys() - header_only
 
 
-def test_the_audit_can_fail(source, tmp_path):
-    """An allocation or a Python call in a verb would be seen."""
+@pytest.mark.parametrize("function", ["run_ops", "do_mask_path"])
+def test_audit_can_fail(source, tmp_path, function):
+    """It finds an allocation or a Python call in the loop or in a verb."""
     text = source.read_text()
-    entry = re.search(rf"static void {PREFIX}run_ops\([^;{{]*\) \{{", text)
-    for intruder in ("free(malloc(1));", "PyErr_Clear();", 'printf("x");'):
-        changed = tmp_path / "changed.c"
-        changed.write_text(text[: entry.end()] + intruder + text[entry.end() :])
-        _, outside = reachable(calls_in(compile_object(changed, tmp_path)), f"{PREFIX}run_ops")
-        assert outside.keys() - ALLOWED - HARDENING
+    entry = re.search(rf"static \w+ {PREFIX}{function}\([^;{{]*\) \{{", text)
+    changed = tmp_path / "changed.c"
+    intruders = 'free(malloc(1)); PyErr_Clear(); printf("%d", 1);'
+    changed.write_text(text[: entry.end()] + intruders + text[entry.end() :])
+    _, outside = reachable(calls_in(compile_object(changed, tmp_path)))
+    assert {"malloc", "free", "PyErr_Clear", "printf"} <= outside.keys() - ALLOWED - HARDENING
 
 
-def test_nothing_of_python_runs_between_the_clone_and_the_entry(source):
-    """In `launch` the child goes straight from clone3 to the executor."""
+def test_no_python_runs_between_the_clone_and_the_loop(source):
+    """In `launch` the child goes straight from clone3 to run_ops."""
     text = source.read_text()
     code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     entry = f"{PREFIX}run_ops((&__pyx_v_ctx))"
@@ -134,12 +151,12 @@ def test_nothing_of_python_runs_between_the_clone_and_the_entry(source):
 
 
 def child_source() -> str:
-    """The text of every file of the child."""
+    """The text of all files of the child."""
     return "".join(path.read_text() for path in sorted((PACKAGE / "native/child").glob("*.pxi")))
 
 
 def enums():
-    """Every enumerator of the executor's source, by its first name: [(name, value), …]."""
+    """Every enum of the child's source, by its first name: [(name, value), …]."""
     text = re.sub(r"#.*", "", child_source())
     found = {}
     for body in re.findall(r"cdef enum: *\n((?:    .*\n|\n)+)", text):
@@ -154,64 +171,61 @@ def enums():
     return found
 
 
-def test_every_verb_is_dispatched():
-    """The loop knows each verb."""
-    loop = child_source().partition("cdef int run_op(")[2].partition("\ncdef ")[0]
-    assert {f"VERB_{verb.verb.upper()}" for verb in verbs.CHILD} == set(re.findall(r"VERB_\w+", loop))
-
-
-def test_steps():
-    """A step's name is its number's."""
-    members = enums()["STEP_NONE"]
-    assert len(_native.STEPS) == len(members)
-    plain = {
-        "fsconfig_create": "fsconfig(create)", "pipe": "pipe2", "statfs": "fstatfs", "getdents": "getdents64",
-        "faccessat": "faccessat2", "unknown": "unknown-verb",
-    }  # fmt: skip
-    for (name, value), text in zip(members[1:], _native.STEPS[1:], strict=True):
-        word = name.removeprefix("STEP_").lower()
-        assert text == plain.get(word, word if "-" not in text else word.replace("_", "-")), name
-        assert text == _native.STEPS[value]
+def test_steps_are_all_used():
+    """Every step is reported somewhere, and its name says it."""
+    names = {"STEP_" + re.sub(r"\W+", "_", name).strip("_").upper() for name in numbers.STEPS if name}
+    assert numbers.STEPS == _native.STEPS
+    assert names == set(re.findall(r"\bSTEP_\w+", re.sub(r"#.*", "", child_source())))
 
 
 def test_numbers_of_messages():
-    """What the child puts into the detail of a record, and how much into its payload."""
+    """Both sides agree on the flag for a timeout, and on the size of a payload."""
     others = dict(enums()["UNIX98_PTY_FIRST"])
     assert others["HOOK_TIMED_OUT"] == explain.HOOK_TIMED_OUT
-    assert others["HOOK_OUTPUT"] == conversation.LONGEST_PAYLOAD
+    assert others["MAX_PAYLOAD"] == conversation.LONGEST_PAYLOAD
 
 
 def test_kinds():
-    """Kinds of records."""
+    """Both sides agree on the kinds of records."""
     kinds = dict(enums()["RECORD_SYNC"])
     ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED)
     assert ours == tuple(kinds.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "ours", "fields"),
-    [
-        ("Record", conversation.RECORD, "kind op step error length detail"),
-    ],
-)
-def test_layout(source, tmp_path, name, ours, fields):
-    """What Python packs and unpacks is the C struct, to the byte."""
-    declaration = re.search(rf"struct __pyx_t_5pyoci_7_native_{name} {{.*?}};", source.read_text(), re.DOTALL)[0]
-    tag = f"struct __pyx_t_5pyoci_7_native_{name}"
-    words = "".join(f'printf("%zu ", offsetof({tag}, {field}));' for field in fields.split())
+def offsets(layout: str) -> "list[int]":
+    """Where the fields of a `struct` format begin; its padding has none."""
+    found, at = [], 0
+    for count, code in re.findall(r"(\d*)([HIiqx])", layout):
+        size = struct.calcsize("=" + code)
+        for _ in range(int(count or 1)):
+            if code != "x":
+                found.append(at)
+            at += size
+    return [*found, at]
+
+
+def test_structs_are_what_python_packs(source, tmp_path):
+    """Every operation and the record have the same fields at the same places on both sides."""
+    fields = {f"{verb.__name__}Op": ["code", "flags", *(name for name, _ in verb.wire)] for verb in verbs.CHILD}
+    expected = {f"{verb.__name__}Op": offsets(verb.layout.format) for verb in verbs.CHILD}
+    fields["Record"] = ["kind", "op", "step", "error", "length", "detail"]
+    expected["Record"] = offsets(conversation.RECORD.format)
+    lines = ["#include <stddef.h>", "#include <stdint.h>", "#include <stdio.h>"]
+    body = []
+    for name, members in fields.items():
+        tag = f"struct __pyx_t_5pyoci_7_native_{name}"
+        lines += re.findall(rf"{tag} {{.*?}};", source.read_text(), re.DOTALL)
+        body += [f'printf("%zu ", offsetof({tag}, {member}));' for member in members]
+        body.append(f'printf("%zu\\n", sizeof({tag}));')
     program = tmp_path / "layout.c"
-    program.write_text(
-        f"#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n{declaration}\n"
-        f'int main(void) {{ {words} printf("%zu", sizeof({tag})); }}'
-    )
+    program.write_text("\n".join([*lines, "int main(void) {", *body, "}"]))
     subprocess.run(["cc", program, "-o", tmp_path / "layout"], check=True)
-    theirs = [int(word) for word in subprocess.check_output([tmp_path / "layout"]).split()]
-    codes = ours.format.removeprefix("=")
-    assert [struct.calcsize("=" + codes[:n]) for n in range(len(codes) + 1)] == theirs
+    printed = subprocess.check_output([tmp_path / "layout"], text=True).splitlines()
+    assert expected == {name: [int(word) for word in line.split()] for name, line in zip(fields, printed, strict=True)}
 
 
 def test_encoding():
-    """Strings, blobs, option lists, vectors and masks arrive where the executor looks for them."""
+    """Strings, blobs, option lists, vectors and masks arrive where the child looks for them."""
     ops = [
         verbs.Chdir("/process/cwd", path="/tmp", uid=-1, gid=(1 << 64) - 1),
         verbs.SetGroups(gids=b"12345678", count=2),

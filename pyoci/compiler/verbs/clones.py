@@ -23,7 +23,7 @@ class OpenRootfs(_Rootfs, ParentOp):
     """Clone the mounts at `path` and below, a directory and no symlink.
 
     Leaves: slot `tree`, a slave of the host's mounts.
-    Fails with: an error if the path is a symlink, or was replaced while it was cloned.
+    Fails with: an error of the calls, or if the path is a symlink.
     Calls: open_tree mount_setattr
     """
 
@@ -96,7 +96,8 @@ class OpenDevice(_Device, ParentOp):
     """Clone the mount of one device node of the host, for a container that can't make nodes.
 
     Takes: `kind`, `major` and `minor`, which the node must have.
-    Leaves: slot `tree`, a mount that is no peer of the host's, so nothing mounted on it shows there.
+    Leaves: slot `tree`, a read-only and private mount. Programs still read and write the device, but can't change the
+        owner or mode of the host's node, and a mount on it does not show on the host.
     Fails with: an error of the calls, or if the host's node is another device.
     Calls: open_tree mount_setattr
     """
@@ -120,7 +121,7 @@ class CloneDevice(_Device, ChildOp):
     """Clone the mount of one device node of the host.
 
     Takes: `kind`, `major` and `minor`, which the node must have.
-    Leaves: slot `tree`, a mount that is no peer of the host's.
+    Leaves: slot `tree`, a read-only and private mount, as `OpenDevice` does.
     Fails with: open_tree, mount_setattr, fstat; other-node if it is another device.
     Calls: open_tree mount_setattr newfstatat
     """

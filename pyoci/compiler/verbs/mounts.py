@@ -116,11 +116,11 @@ class Mount(_MountPoint):
     Leaves: slot `tree`.
     Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's own
         words in the payload; target-is-root; target-in-proc; not-proc; too-deep.
-    Calls: (openat2 | mkdirat | openat | newfstatat | readlinkat | fstatfs | close)* (fsopen fsconfig+ fsmount close
-        | fsopen fsconfig+ fsmount close openat move_mount mkdirat openat fchdir mount open_tree newfstatat newfstatat
-        close fchdir umount2 fchdir close close mount_setattr) (newfstatat | fstatfs)* (openat | getdents64 | mkdirat
-        | read | write | symlinkat | readlinkat | fchownat | fchmodat | newfstatat | close)* mount_setattr? move_mount
-        close
+    Calls: (openat2 | mkdirat | openat | newfstatat | readlinkat | fstatfs | close)* (fsopen (fsconfig | newfstatat)+
+        fsmount close | fsopen fsconfig+ fsmount close openat move_mount mkdirat openat fchdir mount open_tree
+        newfstatat newfstatat close fchdir umount2 fchdir close close mount_setattr (openat newfstatat fchmod close)?)
+        (newfstatat | fstatfs)* (openat | getdents64 | mkdirat | mknodat | read | write | symlinkat | readlinkat
+        | fchownat | fchown | fchmod | newfstatat | close)* mount_setattr? move_mount close
     """
 
     type: str

@@ -12,7 +12,7 @@ class OpenProc(ChildOp):
         locked. The writes then go through /proc.
     Leaves: the slot PROC.
     Fails with: fsopen, fsconfig, fsconfig(create), fsmount, openat2.
-    Calls: openat2 | fsopen fsconfig+ fsmount? close (openat2 close)?
+    Calls: openat2 fstatfs newfstatat | fsopen fsconfig+ fsmount? close (openat2 fstatfs newfstatat close)?
     """
 
     path: str
@@ -30,7 +30,7 @@ class WriteSysctl(ChildOp):
 
     Takes: `path` below /proc; `value`, of `length` bytes.
     Fails with: openat2 (EXDEV: something is mounted over the file), not-proc, write.
-    Calls: openat2+ fstatfs write close
+    Calls: openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs write close
     """
 
     path: str
@@ -47,7 +47,8 @@ class WriteAttr(ChildOp):
 
     Takes: `path` below /proc; `value`, of `length` bytes; `expected`, with which what is read back begins.
     Fails with: openat2, not-proc, write, read; label-differs if the module made something else of it.
-    Calls: openat2+ fstatfs write close openat2+ fstatfs read close
+    Calls: openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs write close
+        openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs read close
     """
 
     path: str

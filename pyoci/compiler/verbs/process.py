@@ -33,8 +33,7 @@ class HideCaller(ChildOp):
     """Overwrite the caller's command line, environment and process name, of which this process has a copy.
 
     Leaves: nothing of them in /proc/PID/{cmdline,environ,comm,stat,status} or in memory.
-    Fails with: nothing.
-    Calls: prctl*
+    Calls: prctl
     """
 
     shows = "command line, environment, name"

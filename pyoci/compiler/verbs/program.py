@@ -25,7 +25,7 @@ class MakeDirectory(ChildOp):
 
     Ignores: one that this process may not search, or that is a file: `chdir` runs as the program's user and reports it.
     Fails with: openat2, mkdirat, openat.
-    Calls: openat2 (openat2 | mkdirat | openat | close)* close?
+    Calls: openat2 (openat2 | mkdirat | openat | newfstatat | close)* close?
     """
 
     path: str
@@ -86,7 +86,7 @@ class WaitStart(ChildOp):
     Leaves: the channel closed. From here on records go through the result FIFO, which execve closes to report success.
         The other FIFO stays open until then: while startContainer hooks run, the container is still created.
     Fails with: read.
-    Calls: close rt_sigaction+ rt_sigprocmask read rt_sigaction+ rt_sigprocmask
+    Calls: close rt_sigaction+ rt_sigprocmask read+ rt_sigaction+ rt_sigprocmask
     """
 
     fails = "wait for start"

@@ -39,10 +39,12 @@ class EnterRoot(ChildOp):
 class MoveRoot(ChildOp):
     """Move the root filesystem over `/` and enter it by chroot: --no-pivot, for a host whose root is an initramfs.
 
-    It detaches the host's procfs and sysfs first, since a chroot can be left.
+    It detaches the host's procfs and sysfs first, because a chroot can be left. If the kernel refuses, as in a user
+    namespace, it covers them with an empty tmpfs.
 
     Fails with: umount2, move_mount, fchdir, chroot, chdir.
-    Calls: (openat fstatfs umount2? close)+ fchdir move_mount chroot chdir
+    Calls: (openat (fstatfs umount2? (fsopen fsconfig+ fsmount close move_mount)? close)?)+
+        fchdir move_mount chroot chdir
     """
 
     fails = "move to the root filesystem"

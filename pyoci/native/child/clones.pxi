@@ -1,15 +1,15 @@
-# Clones of the host's mounts. The runtime clones them before the first mount of the container (see wrappers.pxi). If it may
-# not mount, the child does: it is root of the user namespace that owns its copy of the mounts.
+# Clones of the host's mounts. The runtime clones them before the first mount of the container (see wrappers.pxi). If it
+# may not mount, the child does: it is root of the user namespace that owns its copy of the mounts.
 
 cdef int open_clone(int directory, const char *path, unsigned int flags) noexcept nogil:
-    """A descriptor of a new clone of the mount at `path`. The clone is attached nowhere."""
+    """Clone the mount at `path`. Returns a descriptor of the clone, which is attached nowhere."""
     return <int>syscall(SYS_open_tree, directory, path, flags | <unsigned int>OPEN_TREE_CLONE | <unsigned int>O_CLOEXEC)
 
 
 cdef int clone_rootfs(const char *path, int *tree) noexcept nogil:
     """Clone a directory with all mounts below it. The path must not end in a symlink.
 
-    The clone is a slave: mounts of the container never reach the host.
+    The clone is a slave, so mounts of the container never reach the host.
     """
     cdef int directory = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
     cdef int error
@@ -24,8 +24,9 @@ cdef int clone_rootfs(const char *path, int *tree) noexcept nogil:
     return STEP_MOUNT_SETATTR if set_attributes(tree[0], "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) < 0 else 0
 
 
-cdef int clone_tree(const char *path, unsigned int flags, const uint64_t *attributes, int expected, int *tree) noexcept nogil:
-    """Clone the mount at `path`, with FLAG_RECURSIVE and all mounts below it.
+cdef int clone_tree(const char *path, unsigned int flags, const uint64_t *attributes, int expected,
+                    int *tree) noexcept nogil:
+    """Clone the mount at `path`; with FLAG_RECURSIVE, all mounts below it, too.
 
     `attributes` are four sets of mount attributes: to set and to clear on the whole clone, then on its root. With
     FLAG_NOTIFY_DIRECTORY the clone's root must be the file behind descriptor `expected`.
@@ -72,19 +73,19 @@ cdef int clone_device(const char *path, mode_t kind, unsigned int expected_major
     return 0
 
 
-cdef int do_clone_rootfs(Context *ctx, const Op *op) noexcept nogil:
-    return clone_rootfs(ctx.pool + op.s1, ctx.slots + op.a)
+cdef int do_clone_rootfs(Context *ctx, const CloneRootfsOp *op) noexcept nogil:
+    return clone_rootfs(ctx.pool + op.path, ctx.slots + op.tree)
 
 
-cdef int do_clone_tree(Context *ctx, const Op *op) noexcept nogil:
+cdef int do_clone_tree(Context *ctx, const CloneTreeOp *op) noexcept nogil:
     cdef uint64_t attributes[4]
-    attributes[0] = <uint32_t>op.d
-    attributes[1] = <uint64_t>op.d >> 32
-    attributes[2] = <uint64_t>op.b
-    attributes[3] = <uint64_t>op.c
-    return clone_tree(ctx.pool + op.s1, op.flags, attributes, ctx.slots[SLOT_NOTIFY_DIRECTORY], ctx.slots + op.a)
+    attributes[0] = op.recursive_set
+    attributes[1] = op.recursive_clear
+    attributes[2] = <uint64_t>op.attr_set
+    attributes[3] = <uint64_t>op.attr_clear
+    return clone_tree(ctx.pool + op.path, op.flags, attributes, ctx.slots[SLOT_NOTIFY_DIRECTORY], ctx.slots + op.tree)
 
 
-cdef int do_clone_device(Context *ctx, const Op *op) noexcept nogil:
-    cdef mode_t kind = S_IFBLK if (ctx.pool + op.s2)[0] == c'b' else S_IFCHR
-    return clone_device(ctx.pool + op.s1, kind, <unsigned int>op.b, <unsigned int>op.c, ctx.slots + op.a)
+cdef int do_clone_device(Context *ctx, const CloneDeviceOp *op) noexcept nogil:
+    cdef mode_t kind = S_IFBLK if (ctx.pool + op.kind)[0] == c'b' else S_IFCHR
+    return clone_device(ctx.pool + op.path, kind, <unsigned int>op.major, <unsigned int>op.minor, ctx.slots + op.tree)

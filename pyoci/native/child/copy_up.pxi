@@ -1,4 +1,4 @@
-# tmpcopyup.
+# tmpcopyup: a new tmpfs receives a copy of the directory that it covers.
 
 cdef struct linux_dirent64:
     uint64_t d_ino
@@ -25,23 +25,32 @@ cdef int copy_contents(int source, int target) noexcept nogil:
             done += m
 
 
-cdef int copy_entry(int source, int target, const char *name, int depth) noexcept nogil:
-    """One directory entry, with its owner and mode. Links are copied as links, device nodes and sockets as nodes."""
-    cdef stat_t st
+cdef int copy_link(int source, int target, const char *name, const stat_t *st) noexcept nogil:
     cdef char link[PATH_SIZE]
-    cdef ssize_t n
+    cdef ssize_t n = readlinkat(source, name, link, sizeof(link) - 1)
+    if n < 0:
+        return STEP_READLINKAT
+    link[n] = 0
+    if symlinkat(link, target, name) < 0:
+        return STEP_SYMLINKAT
+    return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+
+
+cdef int copy_node(int target, const char *name, const stat_t *st) noexcept nogil:
+    if mknodat(target, name, st.st_mode, st.st_rdev) < 0:
+        return STEP_MKNODAT
+    return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+
+
+cdef int copy_entry(int source, int target, const char *name, int depth) noexcept nogil:
+    """Copy a directory entry with its owner and mode. Symlinks, devices, FIFOs and sockets stay what they are."""
+    cdef stat_t st
     cdef int old, new, step = 0
     if fstatat(source, name, &st, AT_SYMLINK_NOFOLLOW) < 0:
         return STEP_FSTAT
     cdef mode_t kind = st.st_mode & S_IFMT
     if kind == S_IFLNK:
-        n = readlinkat(source, name, link, sizeof(link) - 1)
-        if n < 0:
-            return STEP_READLINKAT
-        link[n] = 0
-        if symlinkat(link, target, name) < 0:
-            return STEP_SYMLINKAT
-        return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+        return copy_link(source, target, name, &st)
     if kind == S_IFDIR:
         if mkdirat(target, name, 0o700) < 0:
             return STEP_MKDIRAT
@@ -60,9 +69,7 @@ cdef int copy_entry(int source, int target, const char *name, int depth) noexcep
             return STEP_CHANGED
         step = copy_contents(old, new)
     else:
-        if mknodat(target, name, st.st_mode, st.st_rdev) < 0:
-            return STEP_MKNODAT
-        return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
+        return copy_node(target, name, &st)
     if step == 0 and fchown(new, st.st_uid, st.st_gid) < 0:
         step = STEP_FCHOWNAT
     if step == 0 and fchmod(new, st.st_mode & 0o7777) < 0:
@@ -73,6 +80,7 @@ cdef int copy_entry(int source, int target, const char *name, int depth) noexcep
 
 
 cdef int copy_up(int source, int target, int depth) noexcept nogil:
+    """Copy the entries of a directory, recursively."""
     cdef char buffer[8192]
     cdef linux_dirent64 *entry
     cdef long n, offset
@@ -80,13 +88,13 @@ cdef int copy_up(int source, int target, int depth) noexcept nogil:
     cdef int directory = openat(source, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     if directory < 0:
         return STEP_OPENAT
-    if depth > COPY_UP_DEPTH:
+    if depth > MAX_COPY_UP_DEPTH:
         set_errno(ELOOP)
         return STEP_TOO_DEEP
     while True:
         n = syscall(SYS_getdents64, directory, buffer, sizeof(buffer))
         if n < 0:
-            return STEP_GETDENTS
+            return STEP_GETDENTS64
         if n == 0:
             close(directory)
             return 0

@@ -4,21 +4,35 @@ cdef struct CapHeader:
     uint32_t version
     int pid
 
-
 cdef struct CapData:
     uint32_t effective
     uint32_t permitted
     uint32_t inheritable
 
 
-cdef int do_drop_bounding(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the bounding set keeps exactly the capabilities of mask a that it has.
+cdef int do_join_keyring(Context *ctx, const JoinKeyringOp *op) noexcept nogil:
+    # NULL: a new keyring without a name. The kernel would join an existing keyring with the same name.
+    # ENOSYS: a kernel without keyrings. EPERM: a seccomp filter of the engine. Both leave no keyring to share.
+    if syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 and errno != ENOSYS and errno != EPERM:
+        return STEP_KEYCTL
+    return 0
+
+
+cdef int do_set_no_new_privs(Context *ctx, const SetNoNewPrivsOp *op) noexcept nogil:
+    return STEP_PRCTL if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 else 0
+
+
+cdef int do_set_personality(Context *ctx, const SetPersonalityOp *op) noexcept nogil:
+    return STEP_PERSONALITY if personality(<unsigned long>op.personality) < 0 else 0
+
+
+cdef int do_drop_bounding(Context *ctx, const DropBoundingOp *op) noexcept nogil:
     cdef int cap, has
     for cap in range(64):
-        if (<uint64_t>op.a >> cap) & 1:
+        if (<uint64_t>op.keep >> cap) & 1:
             continue
         has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)
-        if has < 0 and errno != EINVAL:  # EINVAL: the kernel does not know it
+        if has < 0 and errno != EINVAL:  # EINVAL: unknown to the kernel
             return STEP_PRCTL
         if has != 1:
             continue
@@ -27,22 +41,24 @@ cdef int do_drop_bounding(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_set_ids(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: real, effective and saved ids are a:b; capabilities survive until set_capabilities decides (KEEPCAPS).
+cdef int do_set_groups(Context *ctx, const SetGroupsOp *op) noexcept nogil:
+    cdef const void *gids = ctx.pool + op.gids
+    return STEP_SETGROUPS if syscall(SYS_setgroups, <size_t>op.count, gids) < 0 else 0
+
+
+cdef int do_set_ids(Context *ctx, const SetIdsOp *op) noexcept nogil:
+    # capabilities must survive until set_capabilities
     if prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0:
         return STEP_PRCTL
-    if syscall(SYS_setresgid, <gid_t>op.b, <gid_t>op.b, <gid_t>op.b) < 0:
+    if syscall(SYS_setresgid, <gid_t>op.gid, <gid_t>op.gid, <gid_t>op.gid) < 0:
         return STEP_SETRESGID
-    if syscall(SYS_setresuid, <uid_t>op.a, <uid_t>op.a, <uid_t>op.a) < 0:
+    if syscall(SYS_setresuid, <uid_t>op.uid, <uid_t>op.uid, <uid_t>op.uid) < 0:
         return STEP_SETRESUID
-    # a change of credentials clears both
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    restore_protection()
     return 0
 
 
-cdef int do_set_capabilities(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: effective a, permitted b, inheritable c, exactly; read back, since a wrong set is a hole.
+cdef int do_set_capabilities(Context *ctx, const SetCapabilitiesOp *op) noexcept nogil:
     cdef CapHeader header
     cdef CapData data[2]
     cdef CapData got[2]
@@ -50,12 +66,12 @@ cdef int do_set_capabilities(Context *ctx, const Op *op) noexcept nogil:
     header.version = CAPABILITY_VERSION_3
     header.pid = 0
     for i in range(2):
-        data[i].effective = <uint32_t>(<uint64_t>op.a >> (32 * i))
-        data[i].permitted = <uint32_t>(<uint64_t>op.b >> (32 * i))
-        data[i].inheritable = <uint32_t>(<uint64_t>op.c >> (32 * i))
+        data[i].effective = <uint32_t>(<uint64_t>op.effective >> (32 * i))
+        data[i].permitted = <uint32_t>(<uint64_t>op.permitted >> (32 * i))
+        data[i].inheritable = <uint32_t>(<uint64_t>op.inheritable >> (32 * i))
     if syscall(SYS_capset, &header, data) < 0:
         return STEP_CAPSET
-    memset(got, 0xFF, sizeof(got))  # under a seccomp filter that only pretends, nothing is read back
+    memset(got, 0xFF, sizeof(got))  # a seccomp filter may fake success without a result
     if syscall(SYS_capget, &header, got) < 0:
         return STEP_CAPSET
     if memcmp(data, got, sizeof(data)) != 0:
@@ -64,11 +80,11 @@ cdef int do_set_capabilities(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_set_ambient(Context *ctx, const Op *op) noexcept nogil:
+cdef int do_set_ambient(Context *ctx, const SetAmbientOp *op) noexcept nogil:
     cdef int cap
     if prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 and errno != EINVAL:
         return STEP_PRCTL
     for cap in range(64):
-        if (<uint64_t>op.a >> cap) & 1 and prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0:
+        if (<uint64_t>op.ambient >> cap) & 1 and prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0:
             return STEP_PRCTL
     return 0

@@ -1,66 +1,7 @@
-# Devices, and links.
-
-cdef int do_mknod(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the node exists with this type, number, mode and owner. An existing node that is the same device is taken
-    # over, with FLAG_KEEP_EXISTING as it is; anything else at the path is an error (DEV-04).
-    cdef char buffer[PATH_SIZE]
-    cdef char *name = NULL
-    cdef stat_t st
-    cdef int step = 0, existed = 0, fd
-    cdef unsigned long device = makedev(<unsigned int>op.b, <unsigned int>op.c)
-    cdef mode_t kind = <mode_t>op.a & S_IFMT
-    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, buffer, &name, &step)
-    if directory < 0:
-        return step
-    if mknodat(directory, name, <mode_t>op.a, device) < 0:
-        if errno != EEXIST:
-            return STEP_MKNODAT
-        existed = 1
-    fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
-    if fd < 0 or fstat(fd, &st) < 0:
-        return STEP_OPENAT
-    if st.st_mode & S_IFMT != kind or (kind != S_IFIFO and st.st_rdev != device):
-        set_errno(EEXIST)
-        return STEP_OTHER_NODE
-    if not existed or not op.flags & FLAG_KEEP_EXISTING:
-        if existed and st.st_mode & 0o7777 != <mode_t>op.a & 0o7777:
-            step = chmod_node(ctx, fd, <mode_t>op.a & 0o7777)
-            if step:
-                return step
-        if fchownat(fd, "", <uid_t><uint32_t>op.d, <gid_t>(<uint64_t>op.d >> 32), AT_EMPTY_PATH) < 0:
-            return STEP_FCHOWNAT
-    close(fd)
-    close(directory)
-    return 0
-
-
-cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
-    """chmod through an O_PATH descriptor: fchmodat2 (6.6), else the descriptor's entry in a procfs of our own."""
-    cdef char path[64]
-    cdef int n, at, step
-    if syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0:
-        return 0
-    if errno != ENOSYS:
-        return STEP_FCHMODAT
-    if proc_of(ctx, "thread-self/fd") < 0:
-        step = open_own_proc(ctx)
-        if step:
-            return step
-    memcpy(path, <const char *>"thread-self/fd/", 15)
-    at = 15
-    n = 1
-    while fd // n >= 10:
-        n *= 10
-    while n:
-        path[at] = <char>(c'0' + (fd // n) % 10)
-        at += 1
-        n //= 10
-    path[at] = 0
-    return STEP_FCHMODAT if fchmodat(proc_of(ctx, path), path, mode, 0) < 0 else 0
-
+# Device nodes and symlinks.
 
 cdef void write_number(char *text, unsigned int number) noexcept nogil:
-    """Decimal digits and a NUL, for which `text` has room."""
+    """Write decimal digits and a NUL to `text`, which must have room for 11 bytes."""
     cdef unsigned int rest = number, length = 1
     while rest >= 10:
         rest //= 10
@@ -72,20 +13,69 @@ cdef void write_number(char *text, unsigned int number) noexcept nogil:
         number //= 10
 
 
-cdef int do_open_devices(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: each of the c nodes that the runtime made in the filesystem of slot a, which are named by number, becomes
-    # a mount of its own, in slot b and those behind it; the filesystem is attached nowhere afterwards. It has to be while
-    # the nodes are cloned (Linux before 6.15): on the container's root, where no path is resolved in the meantime and
-    # which is a mount that nobody else has.
+cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
+    """Change the mode behind an O_PATH descriptor: with fchmodat2 (Linux 6.6), else through a private procfs."""
+    cdef char path[64]
+    cdef const char *directory = "thread-self/fd/"
+    cdef int step
+    if syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0:
+        return 0
+    if errno != ENOSYS:
+        return STEP_FCHMODAT
+    if procfs_for(ctx, directory) < 0:
+        step = make_private_proc(ctx)
+        if step:
+            return step
+    memcpy(path, directory, strlen(directory))
+    write_number(path + strlen(directory), <unsigned int>fd)
+    return STEP_FCHMODAT if fchmodat(procfs_for(ctx, path), path, mode, 0) < 0 else 0
+
+
+cdef int do_mknod(Context *ctx, const MknodOp *op) noexcept nogil:
+    cdef char buffer[PATH_SIZE]
+    cdef char *name = NULL
+    cdef stat_t st
+    cdef int step = 0, existed = 0, fd
+    cdef unsigned long device = makedev(<unsigned int>op.major, <unsigned int>op.minor)
+    cdef mode_t mode = <mode_t>op.mode, kind = <mode_t>op.mode & S_IFMT
+    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.path, buffer, &name, &step)
+    if directory < 0:
+        return step
+    if mknodat(directory, name, mode, device) < 0:
+        if errno != EEXIST:
+            return STEP_MKNODAT
+        existed = 1
+    fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+    if fd < 0 or fstat(fd, &st) < 0:
+        return STEP_OPENAT
+    if st.st_mode & S_IFMT != kind or (kind != S_IFIFO and st.st_rdev != device):
+        set_errno(EEXIST)
+        return STEP_OTHER_NODE
+    if not existed or not op.flags & FLAG_KEEP_EXISTING:
+        if existed and st.st_mode & 0o7777 != mode & 0o7777:
+            step = chmod_node(ctx, fd, mode & 0o7777)
+            if step:
+                return step
+        if fchownat(fd, "", <uid_t>op.uid, <gid_t>op.gid, AT_EMPTY_PATH) < 0:
+            return STEP_FCHOWNAT
+    close(fd)
+    close(directory)
+    return 0
+
+
+cdef int do_open_devices(Context *ctx, const OpenDevicesOp *op) noexcept nogil:
     cdef char name[12]
-    cdef int i, tree = ctx.slots[op.a], root = ctx.slots[SLOT_ROOTFS]
+    cdef int i, device, tree = ctx.slots[op.filesystem], root = ctx.slots[SLOT_ROOTFS]
+    # Linux before 6.15 clones only from an attached mount. On the root the tmpfs hides nothing: no path is resolved
+    # until it is detached again.
     if attach(tree, root) < 0:
         return STEP_MOVE_MOUNT
-    for i in range(<int>op.c):
+    for i in range(<int>op.count):
         write_number(name, <unsigned int>i)
-        ctx.slots[op.b + i] = <int>syscall(SYS_open_tree, tree, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
-        if ctx.slots[op.b + i] < 0:
+        device = <int>syscall(SYS_open_tree, tree, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
+        if device < 0:
             return STEP_OPEN_TREE
+        ctx.slots[op.first + i] = device
     if fchdir(tree) < 0:
         return STEP_FCHDIR
     if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
@@ -96,38 +86,35 @@ cdef int do_open_devices(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_bind_device(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: in a user namespace mknod is not possible: the clone of a node that the runtime made, or of the host's, is
-    # attached on a file.
-    cdef int existed = 0, step = 0, done
-    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, False, 0, &existed, &step)
+cdef int do_bind_device(Context *ctx, const BindDeviceOp *op) noexcept nogil:
+    cdef int existed = 0, step = 0, done, tree = ctx.slots[op.tree]
+    cdef int target = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.path, False, 0, &existed, &step)
     if target < 0:
         return step
-    if is_same_file(target, ctx.slots[op.a]):
+    if is_same_file(target, tree):
         close(target)
         return 0
     if on_procfs(target):
         set_errno(EPERM)
         return STEP_TARGET_IN_PROC
-    done = attach(ctx.slots[op.a], target)
+    done = attach(tree, target)
     close(target)
     return STEP_MOVE_MOUNT if done < 0 else 0
 
 
-cdef int do_symlink(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: s2 is a link to s1, if s3 exists; a name that is already there stays.
+cdef int do_symlink(Context *ctx, const SymlinkOp *op) noexcept nogil:
     cdef char buffer[PATH_SIZE]
     cdef char *name = NULL
     cdef int step = 0, fd
-    if op.s3:
-        fd = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s3, O_PATH | O_NOFOLLOW, 0)
+    if op.condition:
+        fd = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.condition, O_PATH | O_NOFOLLOW, 0)
         if fd < 0:
             return 0 if errno in (ENOENT, ENOTDIR, ELOOP, EACCES) else STEP_OPENAT2
         close(fd)
-    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, buffer, &name, &step)
+    cdef int directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.path, buffer, &name, &step)
     if directory < 0:
         return step
-    if symlinkat(ctx.pool + op.s1, directory, name) < 0 and errno != EEXIST:
+    if symlinkat(ctx.pool + op.target, directory, name) < 0 and errno != EEXIST:
         return STEP_SYMLINKAT
     close(directory)
     return 0

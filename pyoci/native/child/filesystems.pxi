@@ -1,7 +1,10 @@
 # New filesystems.
 
 cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noexcept nogil:
-    """Hand `count` NUL-terminated `key` or `key=value` strings to the filesystem; the failing one in ctx.detail."""
+    """Pass `count` NUL-terminated `key` or `key=value` strings to the filesystem.
+
+    On failure `ctx.detail` is the number of the rejected one, from 1.
+    """
     cdef const char *cursor = options
     cdef char key[256]
     cdef const char *value
@@ -28,10 +31,10 @@ cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noe
     return 0
 
 
-cdef int refused(Context *ctx, int fs, int step) noexcept nogil:
-    """`step`, after the filesystem's own words, if it has any, went to the payload."""
+cdef int with_fs_log(Context *ctx, int fs, int step) noexcept nogil:
+    """Copy the filesystem's messages, if any, to the payload. Returns `step` and keeps errno."""
     cdef int error = errno
-    cdef ssize_t n = read(fs, ctx.payload, HOOK_OUTPUT)
+    cdef ssize_t n = read(fs, ctx.payload, MAX_PAYLOAD)
     if n > 0:
         ctx.payload_length = <int>n
     set_errno(error)
@@ -39,7 +42,7 @@ cdef int refused(Context *ctx, int fs, int step) noexcept nogil:
 
 
 cdef int inherit_mode(int fs, int target) noexcept nogil:
-    """`mode=` of a new tmpfs from the directory it will cover."""
+    """Set `mode=` of a new tmpfs to the mode of the directory that it will cover."""
     cdef stat_t st
     cdef char text[8]
     cdef int i
@@ -53,8 +56,8 @@ cdef int inherit_mode(int fs, int target) noexcept nogil:
     return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", text, 0)
 
 
-cdef int new_place() noexcept nogil:
-    """A tmpfs for root alone, attached nowhere."""
+cdef int make_private_tmpfs() noexcept nogil:
+    """Make a tmpfs that only root may enter. It is attached nowhere."""
     cdef int tree = -1, error
     cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
@@ -68,9 +71,9 @@ cdef int new_place() noexcept nogil:
     return tree
 
 
-cdef int mount_in(Context *ctx, const Op *op, int place, int *tree) noexcept nogil:
-    """Mount the filesystem on a new directory of `place`, and clone that mount."""
-    cdef const char *source = strchr(ctx.pool + op.s2, c'=') + 1
+cdef int mount_in(Context *ctx, const MountOp *op, int place, int *tree) noexcept nogil:
+    """Mount the filesystem on a new directory of the tmpfs `place`, and clone that mount."""
+    cdef const char *source = strchr(ctx.pool + op.options, c'=') + 1
     cdef const char *options = source + strlen(source) + 1
     cdef stat_t ours, its
     cdef int point
@@ -81,7 +84,7 @@ cdef int mount_in(Context *ctx, const Op *op, int place, int *tree) noexcept nog
         return STEP_OPENAT
     if fchdir(point) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_mount, source, ".", ctx.pool + op.s1, <unsigned long>op.a, options) < 0:
+    if syscall(SYS_mount, source, ".", ctx.pool + op.type, <unsigned long>op.count, options) < 0:
         return STEP_MOUNT
     tree[0] = <int>syscall(SYS_open_tree, place, "m", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
     if tree[0] < 0:
@@ -95,21 +98,20 @@ cdef int mount_in(Context *ctx, const Op *op, int place, int *tree) noexcept nog
     return 0
 
 
-cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, int *tree) noexcept nogil:
-    """A filesystem by mount(2), which takes options that are too long for fsconfig(2): attached nowhere, like one of
-    fsmount(2).
+cdef int mount_one_string(Context *ctx, const MountOp *op, int target, bint existed, int *tree) noexcept nogil:
+    """Make a filesystem with mount(2), whose options may be longer than fsconfig(2) accepts. It is attached nowhere.
 
-    mount(2) needs a place in this mount namespace: a directory of a tmpfs that no other process has. The tmpfs lies on
-    the host's `/` meanwhile, where it hides nothing: the kernel resolves absolute paths, such as those of layers, from
-    this process' root, which is below it.
+    mount(2) needs a mount point in this mount namespace: a directory of a private tmpfs. The tmpfs lies on the host's
+    `/` meanwhile, where it hides nothing. The kernel resolves absolute paths in the options, such as those of layers,
+    from this process' root, which is below the tmpfs.
     """
-    cdef uint64_t attributes = <uint64_t>op.b
+    cdef uint64_t attributes = <uint64_t>op.attributes, clear
     cdef stat_t st
     cdef int step, error, directory
-    if strcmp(ctx.pool + op.s1, "proc") == 0 and ctx.slots[SLOT_JOINED_PIDS] >= 0:
-        set_errno(EINVAL)  # mount(2) takes no descriptor of the pid namespace to show
+    if strcmp(ctx.pool + op.type, "proc") == 0 and ctx.slots[SLOT_JOINED_PIDS] >= 0:
+        set_errno(EINVAL)  # mount(2) has no option for the descriptor of a pid namespace
         return STEP_MOUNT
-    cdef int place = new_place()
+    cdef int place = make_private_tmpfs()
     cdef int root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
     if place < 0:
         return STEP_FSMOUNT
@@ -130,7 +132,8 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
     set_errno(error)
     if step:
         return step
-    if set_attributes(tree[0], "", AT_EMPTY_PATH, attributes, MOUNT_ATTR_ATIME if attributes & MOUNT_ATTR_ATIME else 0, 0) < 0:
+    clear = MOUNT_ATTR_ATIME if attributes & MOUNT_ATTR_ATIME else 0
+    if set_attributes(tree[0], "", AT_EMPTY_PATH, attributes, clear, 0) < 0:
         return STEP_MOUNT_SETATTR
     if op.flags & FLAG_INHERIT_MODE and existed:
         directory = openat(tree[0], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -142,33 +145,29 @@ cdef int mount_one_string(Context *ctx, const Op *op, int target, bint existed, 
     return 0
 
 
-cdef int mount_by_steps(Context *ctx, const Op *op, int target, bint existed, int *tree) noexcept nogil:
-    """A filesystem by fsopen … fsmount, one option at a time."""
-    cdef int fs = <int>syscall(SYS_fsopen, ctx.pool + op.s1, FSOPEN_CLOEXEC)
+cdef int mount_by_steps(Context *ctx, const MountOp *op, int target, bint existed, int *tree) noexcept nogil:
+    """Make a filesystem with fsopen, fsconfig for each option, and fsmount. It is attached nowhere."""
+    cdef int fs = <int>syscall(SYS_fsopen, ctx.pool + op.type, FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
-    if strcmp(ctx.pool + op.s1, "proc") == 0 and show_joined_pids(ctx, fs) < 0:
-        return refused(ctx, fs, STEP_FSCONFIG)
-    if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
-        return refused(ctx, fs, STEP_FSCONFIG)
+    if strcmp(ctx.pool + op.type, "proc") == 0 and show_joined_pids(ctx, fs) < 0:
+        return with_fs_log(ctx, fs, STEP_FSCONFIG)
+    if configure(ctx, fs, ctx.pool + op.options, op.count) < 0:
+        return with_fs_log(ctx, fs, STEP_FSCONFIG)
     if op.flags & FLAG_INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
-        return refused(ctx, fs, STEP_FSCONFIG)
+        return with_fs_log(ctx, fs, STEP_FSCONFIG)
     if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0:
-        return refused(ctx, fs, STEP_FSCONFIG_CREATE)
-    tree[0] = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.b)
+        return with_fs_log(ctx, fs, STEP_FSCONFIG_CREATE)
+    tree[0] = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, <unsigned int>op.attributes)
     if tree[0] < 0:
         return STEP_FSMOUNT
     close(fs)
     return 0
 
 
-cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a filesystem of our own making, attached on a target resolved once.
-    # s1 type, s2 options, a their number, b mount attributes, c the slot which keeps the mount, s3 destination, d the slot
-    # of the user namespace whose id mapping the mount gets, 0 for none. With FLAG_ONE_STRING s2 are the source and the options
-    # of mount(2), a its flags.
+cdef int do_mount(Context *ctx, const MountOp *op) noexcept nogil:
     cdef int existed = 0, step = 0, tree = -1, target
-    target = open_target(ctx, op, ctx.pool + op.s3, True, &existed, &step)
+    target = open_target(ctx, op.flags, ctx.pool + op.target, True, &existed, &step)
     if target < 0:
         return step
     if op.flags & FLAG_ONE_STRING:
@@ -184,36 +183,35 @@ cdef int do_mount(Context *ctx, const Op *op) noexcept nogil:
         step = copy_up(target, tree, 0)
         if step:
             return step
-    # after the copy, whose owners are the filesystem's: through the mapping root may not be able to make anything
-    if op.d and map_ids(tree, 0, ctx.slots[op.d]) < 0:
+    # after the copy: it needs the filesystem's own ids, and a mapping may leave root none
+    if op.users and map_ids(tree, 0, ctx.slots[op.users]) < 0:
         return STEP_MOUNT_SETATTR
     if attach(tree, target) < 0:
         return STEP_MOVE_MOUNT
     close(target)
-    ctx.slots[op.c] = tree
+    ctx.slots[op.tree] = tree
     return 0
 
 
-cdef int do_remount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the mount at s1 gets attributes b set and c cleared, and the propagation in d; with bit 0 of d set all that
-    # is mounted below it, too. Its filesystem gets the options.
+cdef int do_remount(Context *ctx, const RemountOp *op) noexcept nogil:
     cdef int fs, done
     cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH | (AT_RECURSIVE if op.flags & FLAG_RECURSIVE else 0)
-    cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    cdef int target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.target, O_PATH, 0)
     if target < 0:
         return STEP_OPENAT2
-    if op.b or op.c or op.d:
-        done = set_attributes(target, "", flags, <uint64_t>op.b, <uint64_t>op.c, <uint64_t>op.d)
+    if op.attr_set or op.attr_clear or op.propagation:
+        done = set_attributes(target, "", flags, <uint64_t>op.attr_set, <uint64_t>op.attr_clear,
+                              <uint64_t>op.propagation)
         if done < 0:
             return STEP_MOUNT_SETATTR
-    if op.a:
+    if op.count:
         fs = <int>syscall(SYS_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
         if fs < 0:
             return STEP_FSPICK
-        if configure(ctx, fs, ctx.pool + op.s2, op.a) < 0:
-            return refused(ctx, fs, STEP_FSCONFIG)
+        if configure(ctx, fs, ctx.pool + op.options, op.count) < 0:
+            return with_fs_log(ctx, fs, STEP_FSCONFIG)
         if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0:
-            return refused(ctx, fs, STEP_FSCONFIG_CREATE)
+            return with_fs_log(ctx, fs, STEP_FSCONFIG_CREATE)
         close(fs)
     close(target)
     return 0

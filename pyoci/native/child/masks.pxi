@@ -1,14 +1,15 @@
 # Masked and read-only paths.
 
 cdef int make_mask_directory(Context *ctx, const char *label) noexcept nogil:
-    """An empty, read-only tmpfs with room for nothing, of an SELinux context unless that is empty.
+    """Make an empty, read-only tmpfs with room for nothing, in the slot MASK_DIRECTORY.
 
-    nr_inodes=1 would leave none for the root itself.
+    It gets the SELinux context `label` unless that is empty.
     """
     cdef int tree
     cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
+    # with nr_inodes=1 the root itself would get none
     if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0
             or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0
             or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0
@@ -24,36 +25,40 @@ cdef int make_mask_directory(Context *ctx, const char *label) noexcept nogil:
     return 0
 
 
-cdef int open_protected(Context *ctx, const Op *op, int *step) noexcept nogil:
-    """What to mask or to make read-only: path s1, or if s2 is a mount of the container's own, path s3 from its root.
+cdef int do_make_mask_directory(Context *ctx, const MakeMaskDirectoryOp *op) noexcept nogil:
+    return make_mask_directory(ctx, ctx.pool + op.label)
 
-    That mount is of type c and lies behind no symlink, or somebody has exchanged its mount point for something else, so that
-    the paths below would not be found and stay as they are. A path that is missing is step 0.
+
+cdef int open_protected(Context *ctx, uint32_t path, uint32_t mount, uint32_t below, int64_t filesystem,
+                        int *step) noexcept nogil:
+    """Open a path to mask or to make read-only. Strings are offsets into the pool.
+
+    If `mount` is given, it is the mount point of one of the container's own mounts, and `below` a path from its root.
+    Fails with CHANGED unless that mount has type `filesystem` and its path contains no symlink: someone replaced the
+    mount point, and the paths below would stay unprotected. If the path is missing, the step is 0.
     """
     cdef statfs_t fs
-    cdef int target, mount
-    if not op.s2:
-        target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, O_PATH, 0)
+    cdef int target, root
+    if not mount:
+        target = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + path, O_PATH, 0)
     else:
-        mount = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s2, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
-        if mount < 0 or fstatfs(mount, &fs) < 0 or fs.f_type != op.a:
+        root = open_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + mount, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+        if root < 0 or fstatfs(root, &fs) < 0 or fs.f_type != filesystem:
             step[0] = STEP_CHANGED
             set_errno(EBUSY)
             return -1
-        target = open_in_root(mount, ctx.pool + op.s3, O_PATH, 0)
-        close(mount)
+        target = open_in_root(root, ctx.pool + below, O_PATH, 0)
+        close(root)
     if target < 0:
         step[0] = 0 if errno == ENOENT or errno == ENOTDIR else STEP_OPENAT2
     return target
 
 
-cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a directory is covered by one shared empty tmpfs, anything else by the host's /dev/null (its clone was
-    # verified by the runtime). Only a missing path is no error.
+cdef int do_mask_path(Context *ctx, const MaskPathOp *op) noexcept nogil:
     cdef stat_t st
     cdef int slot, tree, step = 0, target, done
     cdef int *attached
-    target = open_protected(ctx, op, &step)
+    target = open_protected(ctx, op.path, op.mount, op.below, op.filesystem, &step)
     if target < 0:
         return step
     if fstat(target, &st) < 0:
@@ -70,7 +75,7 @@ cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
         attached = &ctx.null_attached
     tree = ctx.slots[slot]
     if attached[0]:
-        # a detached tree can't be cloned before 6.15, an attached one can: the first mask serves the others
+        # Linux before 6.15 clones only an attached mount: later masks are clones of the first
         tree = <int>syscall(SYS_open_tree, tree, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
         if tree < 0:
             return STEP_OPEN_TREE
@@ -84,10 +89,9 @@ cdef int do_mask_path(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_readonly_path(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: a recursive bind of the path over itself, read-only before it is attached. A missing path is no error.
+cdef int do_readonly_path(Context *ctx, const ReadonlyPathOp *op) noexcept nogil:
     cdef int tree, step = 0
-    cdef int target = open_protected(ctx, op, &step)
+    cdef int target = open_protected(ctx, op.path, op.mount, op.below, op.filesystem, &step)
     if target < 0:
         return step
     tree = <int>syscall(SYS_open_tree, target, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)

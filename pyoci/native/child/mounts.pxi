@@ -19,43 +19,38 @@ cdef int map_ids(int tree, unsigned int recursive, int userns) noexcept nogil:
     return <int>syscall(SYS_mount_setattr, tree, "", recursive | <unsigned int>AT_EMPTY_PATH, &attr, sizeof(attr))
 
 
-cdef int do_set_propagation(Context *ctx, const Op *op) noexcept nogil:
+cdef int do_set_propagation(Context *ctx, const SetPropagationOp *op) noexcept nogil:
     cdef unsigned int flags = AT_RECURSIVE if op.flags & FLAG_RECURSIVE else 0
     cdef int done
-    if op.a < 0:
-        done = set_attributes(AT_FDCWD, ctx.pool + op.s1, flags, 0, 0, <uint64_t>op.b)
+    if op.tree < 0:
+        done = set_attributes(AT_FDCWD, ctx.pool + op.path, flags, 0, 0, <uint64_t>op.kind)
     else:
-        done = set_attributes(ctx.slots[op.a], "", flags | <unsigned int>AT_EMPTY_PATH, 0, 0, <uint64_t>op.b)
+        done = set_attributes(ctx.slots[op.tree], "", flags | <unsigned int>AT_EMPTY_PATH, 0, 0, <uint64_t>op.kind)
     return STEP_MOUNT_SETATTR if done < 0 else 0
 
 
-cdef int do_set_mount_attributes(Context *ctx, const Op *op) noexcept nogil:
-    cdef unsigned int flags = <unsigned int>AT_EMPTY_PATH
-    if set_attributes(ctx.slots[op.a], "", flags, <uint64_t>op.b, 0, 0) < 0:
+cdef int do_set_mount_attributes(Context *ctx, const SetMountAttributesOp *op) noexcept nogil:
+    if set_attributes(ctx.slots[op.tree], "", AT_EMPTY_PATH, <uint64_t>op.attr_set, 0, 0) < 0:
         return STEP_MOUNT_SETATTR
     return 0
 
 
-cdef int do_attach_rootfs(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the tree that the runtime cloned from root.path is attached on root.path of this mount namespace,
-    # where createContainer hooks look for it. The slot stays the root directory's descriptor.
-    cdef int target = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+cdef int do_attach_rootfs(Context *ctx, const AttachRootfsOp *op) noexcept nogil:
+    cdef int target = openat(AT_FDCWD, ctx.pool + op.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
     cdef int done
     if target < 0:
         return STEP_OPENAT
     if not is_same_file(target, ctx.slots[SLOT_ROOTFS]):
         set_errno(EBUSY)
         return STEP_CHANGED
-    done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", target, "",
+                        MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     close(target)
     return STEP_MOVE_MOUNT if done < 0 else 0
 
 
-cdef int do_open_bundle(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the descriptor of the bundle is that of the same directory in this mount namespace, found at s1. From there
-    # a hook sees the root filesystem with what is mounted in it, and may mount; the runtime's own leads to the runtime's
-    # mounts, to which this process has no right.
-    cdef int bundle = openat(AT_FDCWD, ctx.pool + op.s1, O_PATH | O_DIRECTORY | O_CLOEXEC)
+cdef int do_open_bundle(Context *ctx, const OpenBundleOp *op) noexcept nogil:
+    cdef int bundle = openat(AT_FDCWD, ctx.pool + op.path, O_PATH | O_DIRECTORY | O_CLOEXEC)
     if bundle < 0:
         return STEP_OPENAT
     if not is_same_file(bundle, ctx.slots[SLOT_BUNDLE]):
@@ -66,8 +61,8 @@ cdef int do_open_bundle(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexcept nogil:
-    """Descriptor of a directory reached through no symlink; it is made if missing."""
+cdef int open_without_symlinks(int rootfs, const char *path, int *existed, int *step) noexcept nogil:
+    """Open a directory whose path contains no symlink. Creates it if missing."""
     cdef uint64_t flags = O_PATH | O_DIRECTORY
     cdef int fd = open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
     step[0] = STEP_OPENAT2
@@ -82,12 +77,16 @@ cdef int open_real(int rootfs, const char *path, int *existed, int *step) noexce
     return open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
 
 
-cdef int open_target(Context *ctx, const Op *op, const char *path, bint directory, int *existed, int *step) noexcept nogil:
-    """The mount point, resolved once, made if it is missing; refused where a mount would deceive the rest of the set-up."""
+cdef int open_target(Context *ctx, unsigned int flags, const char *path, bint directory, int *existed,
+                     int *step) noexcept nogil:
+    """Open a mount point, and create it if missing. Rejects the root, and procfs unless `flags` allow it.
+
+    A mount on procfs would make later operations read or write another file than /proc names (CVE-2019-16884).
+    """
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
     cdef int fd = -1
-    if op.flags & FLAG_TARGET_REAL:
-        fd = open_real(rootfs, path, existed, step)
+    if flags & FLAG_TARGET_REAL:
+        fd = open_without_symlinks(rootfs, path, existed, step)
     else:
         fd = make_in_root(rootfs, path, directory, MAX_LINKS, existed, step)
     if fd < 0:
@@ -97,7 +96,7 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, bint director
         set_errno(EINVAL)
         close(fd)
         return -1
-    if on_procfs(fd) and not op.flags & (FLAG_TARGET_PROC | FLAG_TARGET_BELOW_PROC):
+    if on_procfs(fd) and not flags & (FLAG_TARGET_PROC | FLAG_TARGET_BELOW_PROC):
         step[0] = STEP_TARGET_IN_PROC
         set_errno(EPERM)
         close(fd)
@@ -106,7 +105,7 @@ cdef int open_target(Context *ctx, const Op *op, const char *path, bint director
 
 
 cdef int attach(int tree, int target) noexcept nogil:
-    """Mount `tree` on `target`; ENOTDIR, where the kernel says EINVAL, if one is a directory and the other is not."""
+    """Mount `tree` on `target`. If only one of them is a directory, fails with ENOTDIR; the kernel reports EINVAL."""
     cdef stat_t source, covered
     if syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0:
         return 0
@@ -118,8 +117,8 @@ cdef int attach(int tree, int target) noexcept nogil:
     return -1
 
 
-cdef int copy_symlink(Context *ctx, const Op *op, int source) noexcept nogil:
-    """The destination is a link of the source's text; one that is there already may stay, anything else may not."""
+cdef int copy_symlink(Context *ctx, const BindMountOp *op, int source) noexcept nogil:
+    """Make the destination a symlink with the source's text. Accepts an existing one with the same text."""
     cdef char buffer[PATH_SIZE]
     cdef char text[PATH_SIZE]
     cdef char present[PATH_SIZE]
@@ -132,7 +131,7 @@ cdef int copy_symlink(Context *ctx, const Op *op, int source) noexcept nogil:
     if op.flags & FLAG_TARGET_REAL:
         set_errno(ELOOP)
         return STEP_OPENAT2
-    directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, buffer, &name, &step)
+    directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.target, buffer, &name, &step)
     if directory < 0:
         return step
     if symlinkat(text, directory, name) < 0:
@@ -145,19 +144,16 @@ cdef int copy_symlink(Context *ctx, const Op *op, int source) noexcept nogil:
     return 0
 
 
-cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the source was cloned, with its attributes set, before the first mount; it is attached as it is. A mount
-    # point that is missing is made like it. The detail of a failure is 1 if the source is no directory. A clone of a
-    # symlink is not attached, but copied.
+cdef int do_bind_mount(Context *ctx, const BindMountOp *op) noexcept nogil:
     cdef stat_t source
     cdef int existed = 0, step = 0, done, target
-    cdef int tree = ctx.slots[op.a]
+    cdef int tree = ctx.slots[op.tree]
     if fstat(tree, &source) < 0:
         return STEP_FSTAT
     if source.st_mode & S_IFMT == S_IFLNK:
         return copy_symlink(ctx, op, tree)
     ctx.detail = source.st_mode & S_IFMT != S_IFDIR
-    target = open_target(ctx, op, ctx.pool + op.s1, not ctx.detail, &existed, &step)
+    target = open_target(ctx, op.flags, ctx.pool + op.target, not ctx.detail, &existed, &step)
     if target < 0:
         return step
     if op.flags & FLAG_TARGET_PROC and not is_proc_root(tree):
@@ -171,13 +167,12 @@ cdef int do_bind_mount(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_label_mount(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the root of the mount in slot a gets SELinux context s1, of b bytes with its end: for a filesystem that
-    # exists already when it is mounted, and can't be given one then. A policy that has no labels for it has its way.
-    cdef int fd = openat(ctx.slots[op.a], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+cdef int do_label_mount(Context *ctx, const LabelMountOp *op) noexcept nogil:
+    cdef int fd = openat(ctx.slots[op.tree], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    cdef const char *label = ctx.pool + op.label
     if fd < 0:
         return STEP_OPENAT
-    if syscall(SYS_fsetxattr, fd, "security.selinux", ctx.pool + op.s1, <size_t>op.b, 0) < 0 and errno != EOPNOTSUPP:
+    if syscall(SYS_fsetxattr, fd, "security.selinux", label, <size_t>op.length, 0) < 0 and errno != EOPNOTSUPP:
         return STEP_FSETXATTR
     close(fd)
     return 0

@@ -1,30 +1,52 @@
 # The process itself: namespaces, descriptors, signals, limits.
 
-cdef int do_join_namespace(Context *ctx, const Op *op) noexcept nogil:
-    if setns(ctx.slots[op.a], <int>op.b) < 0:
-        return STEP_SETNS
+cdef int do_hide_caller(Context *ctx, const HideCallerOp *op) noexcept nogil:
+    pyoci_hide_caller(ctx.strings, ctx.arguments_end)
     return 0
 
 
-cdef int do_become_root(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: uid and gid 0 of the user namespace, which has its maps by now.
+cdef int do_set_pdeathsig(Context *ctx, const SetPdeathsigOp *op) noexcept nogil:
+    return STEP_PRCTL if prctl(PR_SET_PDEATHSIG, <unsigned long>op.signal, 0, 0, 0) < 0 else 0
+
+
+cdef int do_set_dumpable(Context *ctx, const SetDumpableOp *op) noexcept nogil:
+    return STEP_PRCTL if prctl(PR_SET_DUMPABLE, <unsigned long>op.dumpable, 0, 0, 0) < 0 else 0
+
+
+cdef void restore_protection() noexcept nogil:
+    """Be not dumpable and die with the runtime: the kernel resets both when credentials change."""
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+
+
+cdef int do_setsid(Context *ctx, const SetsidOp *op) noexcept nogil:
+    return STEP_SETSID if setsid() < 0 else 0
+
+
+cdef int do_set_umask(Context *ctx, const SetUmaskOp *op) noexcept nogil:
+    umask(ctx.saved_umask if op.umask < 0 else <mode_t>op.umask)
+    return 0
+
+
+cdef int do_join_namespace(Context *ctx, const JoinNamespaceOp *op) noexcept nogil:
+    return STEP_SETNS if setns(ctx.slots[op.namespaces], <int>op.types) < 0 else 0
+
+
+cdef int do_unshare(Context *ctx, const UnshareOp *op) noexcept nogil:
+    return STEP_UNSHARE if unshare(<int>op.types) < 0 else 0
+
+
+cdef int do_become_root(Context *ctx, const BecomeRootOp *op) noexcept nogil:
     if syscall(SYS_setresgid, 0, 0, 0) < 0:
         return STEP_SETRESGID
     if syscall(SYS_setresuid, 0, 0, 0) < 0:
         return STEP_SETRESUID
-    # the credentials changed: dumpable and the parent-death signal went with them
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    restore_protection()
     return 0
 
 
-cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the program's process is cloned as a child of the runtime (CLONE_PARENT); this bootstrap process
-    # reports its pid and ends. The caller goes on only in the new process, and only when the runtime knows it: what it
-    # reports must not come before its pid. It is not dumpable, as this one is not; signal a, unless 0, tells it that the
-    # runtime has ended, and in any case the end of the channel does.
-    #
-    # clone, not clone3, which engines' seccomp profiles answer with ENOSYS: the filter may be there already.
+cdef int do_clone_init(Context *ctx, const CloneInitOp *op) noexcept nogil:
+    # clone, not clone3: the seccomp filter may be loaded already, and engines' profiles answer clone3 with ENOSYS
     cdef long pid = syscall(SYS_clone, CLONE_PARENT, NULL, NULL, NULL, NULL)
     if pid < 0:
         return STEP_CLONE
@@ -32,14 +54,23 @@ cdef int do_clone_init(Context *ctx, const Op *op) noexcept nogil:
         ctx.detail = <int>pid
         report(ctx, RECORD_CLONED, 0, 0)
         _exit(0)
-    if op.a:
-        prctl(PR_SET_PDEATHSIG, <unsigned long>op.a, 0, 0, 0)
-    if not hear_parent(ctx):
+    if op.signal:
+        prctl(PR_SET_PDEATHSIG, <unsigned long>op.signal, 0, 0, 0)
+    # no record of this process may arrive before its pid
+    if not wait_for_parent(ctx):
         _exit(1)
     return 0
 
 
-cdef int do_lo_up(Context *ctx, const Op *op) noexcept nogil:
+cdef int do_set_hostname(Context *ctx, const SetHostnameOp *op) noexcept nogil:
+    return STEP_SETHOSTNAME if syscall(SYS_sethostname, ctx.pool + op.name, <size_t>op.length) < 0 else 0
+
+
+cdef int do_set_domainname(Context *ctx, const SetDomainnameOp *op) noexcept nogil:
+    return STEP_SETDOMAINNAME if syscall(SYS_setdomainname, ctx.pool + op.name, <size_t>op.length) < 0 else 0
+
+
+cdef int do_lo_up(Context *ctx, const LoUpOp *op) noexcept nogil:
     cdef ifreq request
     cdef int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
     if fd < 0:
@@ -55,21 +86,16 @@ cdef int do_lo_up(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_reset_affinity(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: every processor of the cgroup; a refusal leaves the caller's set, which is no fault.
+cdef int do_reset_affinity(Context *ctx, const ResetAffinityOp *op) noexcept nogil:
     cdef uint8_t every[1024]
     memset(every, 0xFF, sizeof(every))
     syscall(SYS_sched_setaffinity, 0, sizeof(every), <void *>every)
     return 0
 
 
-cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: from fd a on, only the channel, the two FIFOs, the state for the startContainer hook, the seccomp filter, and
-    # slot b unless it is 0, stay open. Below, from 3 on, those that are the caller's to pass on: what the runtime has opened
-    # among them, where the caller had nothing, would be closed by execve, and that is too late.
-    cdef int kept[7]
-    cdef int i, j, n = 0, swap, flags
-    cdef unsigned int first = <unsigned int>op.a
+cdef int kept_descriptors(Context *ctx, int64_t keep, int *kept) noexcept nogil:
+    """Write the descriptors that `close_fds` keeps to `kept`, in ascending order. Returns how many there are."""
+    cdef int i, j, n = 0, swap
     if not ctx.started:
         kept[0] = ctx.channel
         kept[1] = ctx.slots[SLOT_EXEC_FIFO]
@@ -78,8 +104,8 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
     kept[n + 1] = ctx.slots[SLOT_START_STATE]
     kept[n + 2] = ctx.slots[SLOT_FILTER]
     n += 3
-    if op.b:
-        kept[n] = ctx.slots[op.b]
+    if keep:
+        kept[n] = ctx.slots[keep]
         n += 1
     for i in range(1, n):
         j = i
@@ -88,6 +114,16 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
             kept[j] = kept[j - 1]
             kept[j - 1] = swap
             j -= 1
+    return n
+
+
+cdef int do_close_fds(Context *ctx, const CloseFdsOp *op) noexcept nogil:
+    cdef int kept[6]
+    cdef int i, j, flags
+    cdef int n = kept_descriptors(ctx, op.keep, kept)
+    cdef unsigned int first = <unsigned int>op.first
+    # Between 3 and `first` the caller passes on descriptors. The runtime's own among them are close-on-exec. Waiting
+    # for execve to close them would be too late: until then a process of the container could use them.
     for i in range(3, <int>first if first < NR_OPEN else NR_OPEN):
         flags = fcntl(i, F_GETFD)
         if flags < 0 or not flags & FD_CLOEXEC:
@@ -109,37 +145,50 @@ cdef int do_close_fds(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef void reset_signals() noexcept nogil:
-    """Every disposition to default, nothing blocked: an ignored SIGPIPE would survive execve."""
-    cdef uint64_t action[4]  # struct sigaction of the kernel; all zero is SIG_DFL
+    """Set every signal to its default action and unblock all: an ignored SIGPIPE would survive execve."""
+    cdef uint64_t action[4]  # the kernel's struct sigaction; all zero means SIG_DFL
     cdef sigset_t none
     cdef int signum
     memset(action, 0, sizeof(action))
     for signum in range(1, 65):
-        syscall(SYS_rt_sigaction, signum, action, NULL, 8)  # sigaction(3) refuses the signals of its own threads
+        syscall(SYS_rt_sigaction, signum, action, NULL, 8)  # sigaction(3) rejects the C library's own signals
     sigemptyset(&none)
     sigprocmask(SIG_SETMASK, &none, NULL)
 
 
-cdef int do_set_memory_policy(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: mode and flags are a, the nodes the mask s1 of b bits. With c the kernel has taken exactly these: it leaves
-    # out, silently, nodes that have no memory or that the cgroup forbids.
-    cdef uint8_t taken[NODE_MASK]
-    cdef const char *nodes = ctx.pool + op.s1 if op.b else NULL
-    if syscall(SYS_set_mempolicy, <int>op.a, nodes, <unsigned long>op.b + 1) < 0:  # that it looks at one bit less is its ABI
-        return STEP_SET_MEMPOLICY
-    if op.flags & FLAG_EXACTLY:
-        memset(taken, 0, sizeof(taken))
-        if syscall(SYS_get_mempolicy, NULL, taken, <unsigned long>8 * NODE_MASK + 1, NULL, 0) < 0:
-            return STEP_GET_MEMPOLICY
-        if memcmp(taken, nodes, <size_t>op.b // 8) != 0:
-            set_errno(EINVAL)
-            return STEP_NODES_DIFFER
+cdef int do_reset_signals(Context *ctx, const ResetSignalsOp *op) noexcept nogil:
+    reset_signals()
     return 0
 
 
-cdef int do_set_rlimit(const Op *op) noexcept nogil:
-    # Contract: limit a of this process is b (soft) and c (hard).
+cdef int do_set_rlimit(Context *ctx, const SetRlimitOp *op) noexcept nogil:
     cdef uint64_t limits[2]
-    limits[0] = <uint64_t>op.b
-    limits[1] = <uint64_t>op.c
-    return STEP_PRLIMIT if syscall(SYS_prlimit64, 0, <int>op.a, limits, NULL) < 0 else 0
+    limits[0] = <uint64_t>op.soft
+    limits[1] = <uint64_t>op.hard
+    return STEP_PRLIMIT if syscall(SYS_prlimit64, 0, <int>op.resource, limits, NULL) < 0 else 0
+
+
+cdef int do_set_scheduler(Context *ctx, const SetSchedulerOp *op) noexcept nogil:
+    # the attributes begin with their size
+    cdef const void *attributes = ctx.pool + op.attributes
+    return STEP_SCHED_SETATTR if syscall(SYS_sched_setattr, 0, attributes, 0) < 0 else 0
+
+
+cdef int do_set_io_priority(Context *ctx, const SetIoPriorityOp *op) noexcept nogil:
+    return STEP_IOPRIO_SET if syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, <int>op.priority) < 0 else 0
+
+
+cdef int do_set_memory_policy(Context *ctx, const SetMemoryPolicyOp *op) noexcept nogil:
+    cdef uint8_t accepted[MAX_NODE_MASK]
+    cdef const char *nodes = ctx.pool + op.mask if op.size else NULL
+    # the kernel looks at one bit less than the size that it is given
+    if syscall(SYS_set_mempolicy, <int>op.mode, nodes, <unsigned long>op.size + 1) < 0:
+        return STEP_SET_MEMPOLICY
+    if op.flags & FLAG_EXACTLY:
+        memset(accepted, 0, sizeof(accepted))
+        if syscall(SYS_get_mempolicy, NULL, accepted, <unsigned long>8 * MAX_NODE_MASK + 1, NULL, 0) < 0:
+            return STEP_GET_MEMPOLICY
+        if memcmp(accepted, nodes, <size_t>op.size // 8) != 0:
+            set_errno(EINVAL)
+            return STEP_NODES_DIFFER
+    return 0

@@ -1,38 +1,40 @@
-# The program: its directory, its file and its interpreter.
+# The program: its working directory, its file and its interpreter.
 
-cdef int do_make_directory(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: process.cwd exists; a directory that is missing is made, inside the root.
+cdef int do_make_directory(Context *ctx, const MakeDirectoryOp *op) noexcept nogil:
     cdef int existed = 0, step = 0
-    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.s1, True, 0, &existed, &step)
+    cdef int fd = make_in_root(ctx.slots[SLOT_ROOTFS], ctx.pool + op.path, True, 0, &existed, &step)
     if fd < 0:
-        # a user's directory that this process may not search is left to chdir, which is made as that user
+        # EACCES: this process may not search a user's directory. `chdir` enters it as that user, and reports an error.
         return 0 if errno == EACCES or errno == EEXIST else step
     close(fd)
     return 0
 
 
-cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the working directory is s1 and lies below `/`: a leaked directory of the host would show as
-    # "(unreachable)" (CVE-2024-21626). Where this process may not enter it, as on NFS or FUSE, user a and group b do.
+cdef int chdir_as(const char *path, uid_t uid, gid_t gid) noexcept nogil:
+    """Enter a directory with another user's access to files."""
+    cdef int done, error
+    # the group first: without the user's capabilities it can't be changed any more
+    cdef long old_gid = syscall(SYS_setfsgid, gid)
+    cdef long old_uid = syscall(SYS_setfsuid, uid)
+    done = chdir(path)
+    error = errno
+    syscall(SYS_setfsuid, <uid_t>old_uid)
+    syscall(SYS_setfsgid, <gid_t>old_gid)
+    restore_protection()
+    set_errno(error)
+    return done
+
+
+cdef int do_chdir(Context *ctx, const ChdirOp *op) noexcept nogil:
     cdef char cwd[PATH_SIZE]
-    cdef int done = chdir(ctx.pool + op.s1), error
-    cdef long uid, gid
-    if done < 0 and errno == EACCES:
-        # the group first: without the user's capabilities it can't be changed any more
-        gid = syscall(SYS_setfsgid, <gid_t>op.b)
-        uid = syscall(SYS_setfsuid, <uid_t>op.a)
-        done = chdir(ctx.pool + op.s1)
-        error = errno
-        syscall(SYS_setfsuid, <uid_t>uid)
-        syscall(SYS_setfsgid, <gid_t>gid)
-        # a change of credentials clears both
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-        set_errno(error)
+    cdef int done = chdir(ctx.pool + op.path)
+    if done < 0 and errno == EACCES:  # NFS and FUSE may deny root
+        done = chdir_as(ctx.pool + op.path, <uid_t>op.uid, <gid_t>op.gid)
     if done < 0:
         return STEP_CHDIR
     if syscall(SYS_getcwd, cwd, sizeof(cwd)) < 0:
         return STEP_GETCWD
+    # the kernel reports a leaked directory of the host as "(unreachable)…" (CVE-2024-21626)
     if cwd[0] != c'/':
         set_errno(EPERM)
         return STEP_OUTSIDE
@@ -40,7 +42,10 @@ cdef int do_chdir(Context *ctx, const Op *op) noexcept nogil:
 
 
 cdef int is_program(const char *path, int *mode) noexcept nogil:
-    """0 if `path` is a regular file that this user may execute, else the step, errno and, where it says why, `mode` set."""
+    """Check that `path` is a regular file that this user may execute.
+
+    Returns 0, or a step with errno. `mode` becomes the file's mode, with ON_NOEXEC_MOUNT if that is the reason.
+    """
     cdef stat_t st
     cdef statfs_t fs
     cdef int fd
@@ -55,7 +60,7 @@ cdef int is_program(const char *path, int *mode) noexcept nogil:
         set_errno(EACCES)
         return STEP_NOT_EXECUTABLE
     if syscall(SYS_faccessat2, AT_FDCWD, path, 1, AT_EACCESS) == 0 or errno == ENOSYS:
-        return 0  # before 5.8: execve itself will tell
+        return 0  # Linux before 5.8 lacks the call: execve will report the error
     fd = open(path, O_PATH | O_CLOEXEC)
     if fd >= 0:
         if fstatfs(fd, &fs) == 0 and fs.f_flags & ST_NOEXEC:
@@ -66,8 +71,8 @@ cdef int is_program(const char *path, int *mode) noexcept nogil:
 
 
 cdef ssize_t read_head(const char *path, uint8_t *head, size_t size) noexcept nogil:
-    """The first bytes of a file; -1 if it can't be read, which a program need not be."""
-    cdef int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # it may be a FIFO by now
+    """Read the first bytes of a file. Returns -1 if it is unreadable; a program may be."""
+    cdef int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)  # a FIFO may have replaced it
     cdef ssize_t n
     if fd < 0:
         return -1
@@ -91,7 +96,7 @@ cdef int file_kind(const uint8_t *head, ssize_t n) noexcept nogil:
 
 
 cdef void script_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
-    """What stands between `#!` and the next blank, as the kernel reads it; nothing if the line is too long for it."""
+    """Copy the interpreter of a `#!` line to `name`. Copies nothing if the line is too long for the kernel."""
     cdef int i = 2, start
     if n > INTERPRETER_LINE:
         n = INTERPRETER_LINE
@@ -106,7 +111,7 @@ cdef void script_interpreter(const uint8_t *head, ssize_t n, char *name) noexcep
 
 
 cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
-    """The loader of a dynamic ELF program, 32 or 64 bits, of this machine's byte order."""
+    """Copy the loader of a dynamic ELF program to `name`. Handles 32 and 64 bits, in this machine's byte order."""
     cdef bint wide = head[4] == 2
     cdef uint64_t table = 0, offset, size = 0, entry_size, least = 56 if wide else 32
     cdef int i, count
@@ -119,7 +124,7 @@ cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept n
     entry_size = head[54] | (head[55] << 8) if wide else head[42] | (head[43] << 8)
     count = head[56] | (head[57] << 8) if wide else head[44] | (head[45] << 8)
     for i in range(count):
-        # no sum that the file could make wrap around
+        # the file must not make a sum overflow
         if table > <uint64_t>n or entry_size < least or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
             return
         offset = table + <uint64_t>i * entry_size
@@ -140,8 +145,9 @@ cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept n
 
 
 cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
-    """The `#!` interpreter or the ELF loader that `path` names must be a program, too, and one that such an interpreter
-    names. One that is not goes to the payload, with the file that names it.
+    """Check that the `#!` interpreter or ELF loader of `path` is a program. Follows a script's interpreter likewise.
+
+    On failure, the payload names the missing interpreter and the file that needs it.
     """
     cdef uint8_t head[4096]
     cdef char file[PATH_SIZE]
@@ -149,7 +155,7 @@ cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
     cdef ssize_t n
     cdef int depth, kind, step, error, mode
     memcpy(file, path, strlen(path) + 1)
-    for depth in range(INTERPRETERS):
+    for depth in range(MAX_INTERPRETERS):
         n = read_head(file, head, sizeof(head))
         if n < 0:
             return 0
@@ -176,43 +182,46 @@ cdef int check_interpreter(Context *ctx, const char *path) noexcept nogil:
     return 0
 
 
-cdef bint may_be_own(const char *path) noexcept nogil:
-    """Whether a path that leads nowhere may lead somewhere for a process that has a /proc/self: /proc/self/exe,
-    /dev/fd/3, or a symlink to one of them."""
+cdef bint may_lead_through_proc_self(const char *path) noexcept nogil:
+    """Whether a missing path may exist for a process that has a /proc/self.
+
+    Examples are /proc/self/exe, /dev/fd/3, and symlinks to them.
+    """
     cdef stat_t st
     if strncmp(path, "/proc/", 6) == 0 or strncmp(path, "/dev/fd/", 8) == 0:
         return True
     return fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0
 
 
-cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: args[0] (s1) is found as execvp would, with PATH s2 of the container, as the container's user; its
-    # interpreter exists. The path is kept for `exec`. Of one that may not be executed the record has path and mode.
-    # With FLAG_OUTSIDE_PIDS a path that may lead through /proc/self, which only a process of the namespace has, is left to execve.
-    cdef const char *name = ctx.pool + op.s1
-    cdef const char *cursor
+cdef int find_by_path(Context *ctx, const char *path, bint outside_pids) noexcept nogil:
+    """Find a program whose name contains a slash."""
+    cdef size_t n = strlen(path)
+    cdef int step, mode
+    if n + 1 > PATH_SIZE:
+        set_errno(ENAMETOOLONG)
+        return STEP_NOT_FOUND
+    memcpy(ctx.program, path, n + 1)
+    step = is_program(ctx.program, &mode)
+    if step == STEP_NOT_FOUND and outside_pids and may_lead_through_proc_self(path):
+        ctx.leave_to_execve = 1
+        return 0
+    if step:
+        set_payload(ctx, ctx.program)
+        ctx.detail = mode
+        return step
+    return check_interpreter(ctx, ctx.program)
+
+
+cdef int find_in_directories(Context *ctx, const char *name, const char *search) noexcept nogil:
+    """Find a program in the directories of PATH. An empty one is the working directory.
+
+    If there is none, reports the first file of that name that can't be executed.
+    """
+    cdef const char *cursor = search
     cdef const char *end
     cdef size_t n, m = strlen(name)
     cdef int step, mode, best = STEP_NOT_FOUND, best_errno = ENOENT
-    if strchr(name, c'/') != NULL:
-        if m + 1 > PATH_SIZE:
-            set_errno(ENAMETOOLONG)
-            return STEP_NOT_FOUND
-        memcpy(ctx.program, name, m + 1)
-        step = is_program(ctx.program, &mode)
-        if step == STEP_NOT_FOUND and op.flags & FLAG_OUTSIDE_PIDS and may_be_own(name):
-            ctx.unseen = 1
-            return 0
-        if step:
-            set_payload(ctx, ctx.program)
-            ctx.detail = mode
-            return step
-        return check_interpreter(ctx, ctx.program)
-    if m == 0:
-        set_errno(ENOENT)
-        return STEP_NOT_FOUND
-    cursor = ctx.pool + op.s2
-    while op.s2:
+    while True:
         end = strchr(cursor, c':')
         n = <size_t>(end - cursor) if end != NULL else strlen(cursor)
         if n + m + 3 < PATH_SIZE:
@@ -236,3 +245,13 @@ cdef int do_find_program(Context *ctx, const Op *op) noexcept nogil:
         cursor = end + 1
     set_errno(best_errno)
     return best
+
+
+cdef int do_find_program(Context *ctx, const FindProgramOp *op) noexcept nogil:
+    cdef const char *name = ctx.pool + op.name
+    if strchr(name, c'/') != NULL:
+        return find_by_path(ctx, name, op.flags & FLAG_OUTSIDE_PIDS)
+    if name[0] == 0 or not op.search:
+        set_errno(ENOENT)
+        return STEP_NOT_FOUND
+    return find_in_directories(ctx, name, ctx.pool + op.search)

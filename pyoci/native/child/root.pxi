@@ -1,19 +1,23 @@
 # The root filesystem becomes `/`.
 
-cdef int do_pivot_root(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the root filesystem is `/`, the old tree is gone. Both ends are the current directory: no path is used.
-    cdef stat_t st
+cdef int do_open_root(Context *ctx, const OpenRootOp *op) noexcept nogil:
+    ctx.slots[SLOT_ROOTFS] = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+    return STEP_OPENAT if ctx.slots[SLOT_ROOTFS] < 0 else 0
+
+
+cdef int do_pivot_root(Context *ctx, const PivotRootOp *op) noexcept nogil:
     if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
         return STEP_FCHDIR
     cdef int old = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC)
     if old < 0:
         return STEP_OPENAT
+    # both ends are the current directory, so no path is resolved
     if syscall(SYS_pivot_root, ".", ".") < 0:
         return STEP_PIVOT_ROOT
     if fchdir(old) < 0:
         return STEP_FCHDIR
     close(old)
-    # so that the unmount below does not travel to the host
+    # otherwise the unmount below would reach the host
     if set_attributes(AT_FDCWD, ".", AT_RECURSIVE, 0, 0, MS_SLAVE) < 0:
         return STEP_MOUNT_SETATTR
     if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
@@ -30,9 +34,7 @@ cdef int do_pivot_root(Context *ctx, const Op *op) noexcept nogil:
     return 0
 
 
-cdef int do_enter_root(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: the root filesystem is `/`, in a mount namespace that is not the container's. It is a tree of its own that is
-    # attached nowhere: above its root there is nothing to climb to, which a chroot alone would not see to.
+cdef int do_enter_root(Context *ctx, const EnterRootOp *op) noexcept nogil:
     if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
         return STEP_FCHDIR
     if chroot(".") < 0:
@@ -40,35 +42,34 @@ cdef int do_enter_root(Context *ctx, const Op *op) noexcept nogil:
     return STEP_CHDIR if chdir("/") < 0 else 0
 
 
-cdef int uncover_from(Context *ctx, const char *path, long type) noexcept nogil:
-    """Detach every mount of this type from `path`; where the kernel refuses, as in a user namespace, cover it."""
+cdef int detach_all(Context *ctx, const char *path, long type) noexcept nogil:
+    """Detach every mount of this filesystem type from `path`. Covers one that the user namespace may not detach."""
     cdef statfs_t fs
-    cdef int step, there, found, tries
+    cdef int step, target, found, tries
     for tries in range(64):
-        there = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        if there < 0:
+        target = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        if target < 0:
             return 0
-        found = fstatfs(there, &fs) == 0 and fs.f_type == type
+        found = fstatfs(target, &fs) == 0 and fs.f_type == type
         if found and syscall(SYS_umount2, path, MNT_DETACH) < 0:
             step = make_mask_directory(ctx, "")
-            if step == 0 and attach(ctx.slots[SLOT_MASK_DIRECTORY], there) < 0:
+            if step == 0 and attach(ctx.slots[SLOT_MASK_DIRECTORY], target) < 0:
                 step = STEP_MOVE_MOUNT
-            close(there)
+            close(target)
             ctx.slots[SLOT_MASK_DIRECTORY] = -1
             return step
-        close(there)
+        close(target)
         if not found:
             return 0
     set_errno(EBUSY)
     return STEP_UMOUNT2
 
 
-cdef int do_move_root(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: --no-pivot, for a host whose root is an initramfs: the root filesystem is moved over `/` and entered by
-    # chroot. The host's proc and sysfs are detached first, since a chroot alone could be left.
-    cdef int step = uncover_from(ctx, "/proc", PROC_SUPER_MAGIC)
+cdef int do_move_root(Context *ctx, const MoveRootOp *op) noexcept nogil:
+    # a process with CAP_SYS_CHROOT can leave a chroot, so the host's procfs and sysfs must not lie above it
+    cdef int step = detach_all(ctx, "/proc", PROC_SUPER_MAGIC)
     if step == 0:
-        step = uncover_from(ctx, "/sys", SYSFS_MAGIC)
+        step = detach_all(ctx, "/sys", SYSFS_MAGIC)
     if step:
         return step
     if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:

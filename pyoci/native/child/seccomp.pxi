@@ -6,10 +6,11 @@ cdef struct sock_fprog:
 
 
 cdef int close_listener(void *argument) noexcept nogil:
-    """What a thread does: it closes the process' own copy of the listener. The runtime sends it the number.
+    """Close this process' copy of the listener, in a thread. The runtime sends the descriptor's number.
 
-    With this copy open, a call would wait for ever for an agent that has closed its own. The process can't close it: the
-    agent may have to answer close(2), too. The thread is older than the filter, so the filter does not bind it.
+    While the copy is open, a call would wait forever for an agent that has closed its own. The process itself can't
+    close it, because the agent may have to answer close(2), too. The thread is older than the filter, so the filter
+    does not apply to it.
     """
     cdef Context *ctx = <Context *>argument
     cdef int number = -1
@@ -18,32 +19,29 @@ cdef int close_listener(void *argument) noexcept nogil:
     return 0
 
 
-cdef int load_seccomp(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: s1 is an array of a instructions compiled by the runtime, or they are in the file in slot d; b are the flags
-    # of seccomp(2). With FLAG_QUIET the filter admits what this process and the one that it clones still do. With a listener a
-    # thread waits to close it; where pids.max has no room for one the listener stays open.
+cdef int do_load_seccomp(Context *ctx, const LoadSeccompOp *op) noexcept nogil:
     cdef char content[BPF_MAXINSNS * 8 + 1]
-    cdef ssize_t size = op.a * 8
-    cdef unsigned int flags = <unsigned int>op.b
+    cdef ssize_t size = op.instructions * 8
+    cdef unsigned int flags = <unsigned int>op.seccomp_flags
     cdef int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     cdef sock_fprog program
-    program.filter = ctx.pool + op.s1
-    if op.c:
-        size = pread(ctx.slots[op.c], content, sizeof(content), 0)
+    program.filter = ctx.pool + op.program
+    if op.file:
+        size = pread(ctx.slots[op.file], content, sizeof(content), 0)
         program.filter = content
     if size < 0:
         return STEP_SECCOMP
-    if size > BPF_MAXINSNS * 8:  # and 16 bits would hold less of it
+    if size > BPF_MAXINSNS * 8:  # a longer program would not fit the 16 bits of `length`
         set_errno(E2BIG)
         return STEP_SECCOMP
     if size == 0 or size % 8:
         set_errno(EINVAL)
         return STEP_SECCOMP
     if not op.flags & FLAG_QUIET:
-        tell_exec(ctx)
+        report_exec(ctx)  # now, because the filter may deny write(2)
     program.length = <unsigned short>(size // 8)
     if flags & NEW_LISTENER and clone(close_listener, ctx.thread_stack + THREAD_STACK, thread, ctx) > 0:
-        flags &= ~<unsigned int>TSYNC_FLAGS  # which would put the thread under the filter; there is no other
+        flags &= ~<unsigned int>TSYNC_FLAGS  # TSYNC would apply the filter to the thread; there is no other thread
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0:
         return STEP_SECCOMP
     return 0

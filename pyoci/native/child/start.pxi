@@ -1,60 +1,27 @@
-# From `start` to execve.
+# From HOME to execve.
 
-cdef int do_set_home(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: HOME of the program, which its env does not set: the home of uid a in the container's /etc/passwd, else `/`.
-    # The file is the container's: at most 1 MiB of a regular file is read, and only this one field taken.
-    cdef char buffer[4096]
-    cdef char line[1024]
-    cdef int fd, used = 0, i, field, at, skip = 0
-    cdef ssize_t n
-    cdef int64_t uid, total = 0
+cdef int open_passwd(Context *ctx) noexcept nogil:
+    """Open the container's /etc/passwd if it is a regular file. Checks it before opening: opening a device may act."""
     cdef stat_t st
-    cdef bint digits
-    memcpy(ctx.home, <const char *>"HOME=/", 7)
-    ctx.have_home = 1
-    fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_PATH, 0)
+    cdef int fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_PATH, 0)
     if fd < 0:
-        return 0
+        return -1
     if fstat(fd, &st) < 0 or st.st_mode & S_IFMT != S_IFREG:
         close(fd)
-        return 0
+        return -1
     close(fd)
     fd = open_in_root(ctx.slots[SLOT_ROOTFS], "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0)
-    if fd < 0:
-        return 0
-    if fstat(fd, &st) < 0 or st.st_mode & S_IFMT != S_IFREG:  # it was one a moment ago
+    if fd >= 0 and (fstat(fd, &st) < 0 or st.st_mode & S_IFMT != S_IFREG):  # it may have been replaced
         close(fd)
-        return 0
-    while total < 1 << 20:
-        n = read(fd, buffer, sizeof(buffer))
-        if n <= 0:
-            break
-        total += n
-        for i in range(n):
-            if buffer[i] != c'\n':
-                if used < <int>sizeof(line) - 1:
-                    line[used] = buffer[i]
-                    used += 1
-                else:
-                    skip = 1
-                continue
-            line[used] = 0
-            used = 0
-            if skip:
-                skip = 0
-                continue
-            if take_home(ctx, line, op.a):
-                close(fd)
-                return 0
-    if used and not skip:
-        line[used] = 0
-        take_home(ctx, line, op.a)
-    close(fd)
-    return 0
+        return -1
+    return fd
 
 
-cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
-    """1 if this line of passwd(5), name:password:uid:gid:gecos:home:shell, is uid's; its home is kept."""
+cdef int use_home_of(Context *ctx, const char *line, int64_t uid) noexcept nogil:
+    """Keep the home directory of a line of passwd(5), name:password:uid:gid:gecos:home:shell, if it is the user's.
+
+    Returns 1 if it is.
+    """
     cdef const char *field[6]
     cdef const char *cursor = line
     cdef int i
@@ -86,12 +53,65 @@ cdef int take_home(Context *ctx, const char *line, int64_t uid) noexcept nogil:
     return 1
 
 
+cdef void find_home(Context *ctx, int passwd, int64_t uid) noexcept nogil:
+    """Look for the user's line. Ignores overlong lines, and everything after MAX_PASSWD bytes."""
+    cdef char buffer[4096]
+    cdef char line[1024]
+    cdef int used = 0, i, skip = 0
+    cdef ssize_t n
+    cdef int64_t total = 0
+    while total < MAX_PASSWD:
+        n = read(passwd, buffer, sizeof(buffer))
+        if n <= 0:
+            break
+        total += n
+        for i in range(n):
+            if buffer[i] != c'\n':
+                if used < <int>sizeof(line) - 1:
+                    line[used] = buffer[i]
+                    used += 1
+                else:
+                    skip = 1
+                continue
+            line[used] = 0
+            used = 0
+            if skip:
+                skip = 0
+                continue
+            if use_home_of(ctx, line, uid):
+                return
+    if used and not skip:
+        line[used] = 0
+        use_home_of(ctx, line, uid)
+
+
+cdef int do_set_home(Context *ctx, const SetHomeOp *op) noexcept nogil:
+    cdef int fd
+    memcpy(ctx.home, <const char *>"HOME=/", 7)
+    ctx.have_home = 1
+    fd = open_passwd(ctx)
+    if fd >= 0:
+        find_home(ctx, fd, op.uid)
+        close(fd)
+    return 0
+
+
+cdef void add_home(Context *ctx, char **envp) noexcept nogil:
+    """Put HOME, if set_home has found one, into the spare place before the vector's NULL."""
+    if not ctx.have_home:
+        return
+    while envp[0] != NULL:
+        envp += 1
+    envp[0] = ctx.home
+    envp[1] = NULL
+
+
 cdef void end_on_signal(int signum) noexcept nogil:
     _exit(128 + signum)
 
 
-cdef void heed_signals() noexcept nogil:
-    """The signals that ask a process to end, end this one: the kernel spares the first of a pid namespace otherwise."""
+cdef void exit_on_signals() noexcept nogil:
+    """Exit on INT, QUIT and TERM. The kernel ignores their default action for the first process of a pid namespace."""
     cdef sigaction_t action
     cdef sigset_t none
     memset(&action, 0, sizeof(action))
@@ -103,44 +123,28 @@ cdef void heed_signals() noexcept nogil:
     sigprocmask(SIG_SETMASK, &none, NULL)
 
 
-cdef int do_wait_start(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: waits for `start` on a FIFO that was opened before the container had any limit on descriptors. From here
-    # on the result FIFO carries the records, and its closing by execve tells success. The other one stays open until
-    # then, too: while startContainer hooks run, the container is still created. Until `start` there is nobody but this
-    # process whom a signal could be meant for.
+cdef int do_wait_start(Context *ctx, const WaitStartOp *op) noexcept nogil:
     cdef char word
     cdef ssize_t n
     close(ctx.channel)
     ctx.channel = -1
     ctx.started = 1
-    heed_signals()
+    exit_on_signals()
     while True:
         n = read(ctx.slots[SLOT_EXEC_FIFO], &word, 1)
         if n == 1:
             break
         if n < 0 and errno != EINTR:
             return STEP_READ
-    reset_signals()  # nobody's end can hurt any more, and the program's filter may forbid it later
+    reset_signals()  # now, because the program's filter may deny it later
     return 0
 
 
-cdef void add_home(Context *ctx, char **envp) noexcept nogil:
-    """HOME, if set_home has found one, takes the place in a vector that is reserved for it before the NULL."""
-    if not ctx.have_home:
-        return
-    while envp[0] != NULL:
-        envp += 1
-    envp[0] = ctx.home
-    envp[1] = NULL
-
-
-cdef int do_exec(Context *ctx, const Op *op) noexcept nogil:
-    # Contract: replaces this process by the program. a: index of argv, b: of envp, whose last place before the NULL is
-    # reserved for HOME. The record tells `start` that everything else succeeded.
-    add_home(ctx, ctx.vectors + op.b)
-    tell_exec(ctx)
-    execve(ctx.program, ctx.vectors + op.a, ctx.vectors + op.b)
-    if ctx.unseen and errno == ENOENT:
+cdef int do_exec(Context *ctx, const ExecOp *op) noexcept nogil:
+    add_home(ctx, ctx.vectors + op.envp)
+    report_exec(ctx)
+    execve(ctx.program, ctx.vectors + op.argv, ctx.vectors + op.envp)
+    if ctx.leave_to_execve and errno == ENOENT:
         return STEP_NOT_FOUND
     ctx.detail = ctx.program_kind
     return STEP_EXECVE
