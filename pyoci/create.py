@@ -13,6 +13,7 @@ from pyoci.compiler import verbs
 from pyoci.compiler.create import Options, compile_container, rootfs_path
 from pyoci.compiler.mounts import NOTIFY
 from pyoci.compiler.paths import clean
+from pyoci.compiler.process import of_config
 from pyoci.compiler.verbs.numbers import (
     BUNDLE,
     CGROUP,
@@ -45,12 +46,11 @@ from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
     from pyoci.request import CreateRequest
+    from pyoci.types import Config, Linux
 
 
 def create(request: "CreateRequest") -> Container:
@@ -82,7 +82,7 @@ class Compiled:
     __slots__ = ("config", "host", "options", "plan", "request")
 
     def __init__(
-        self, request: "CreateRequest", config: "dict[str, Any]", host: "Host", options: Options, plan: "Plan"
+        self, request: "CreateRequest", config: "Config", host: "Host", options: Options, plan: "Plan"
     ) -> None:
         self.request = request
         self.config = config
@@ -130,9 +130,7 @@ def _split(path: str) -> "tuple[str, str]":
     return directory or "/", name
 
 
-def _options(
-    request: "CreateRequest", bundle: str, config: "dict[str, Any]", host: "Host", preserve_fds: int
-) -> Options:
+def _options(request: "CreateRequest", bundle: str, config: "Config", host: "Host", preserve_fds: int) -> Options:
     """Return the options for the compiler."""
     no_cgroup = ""
     if request.cgroup_manager == "cgroupfs" and host.rootless:
@@ -267,9 +265,14 @@ class Creation:
         """Save what exec will need of the config."""
         config, plan = self._compiled.config, self._compiled.plan
         linux = config.get("linux", {})
+        kept: Linux = {}
+        if "personality" in linux:
+            kept["personality"] = linux["personality"]
+        if "memoryPolicy" in linux:
+            kept["memoryPolicy"] = linux["memoryPolicy"]
         settings = ExecSettings(
-            config.get("process", {}),
-            {key: linux[key] for key in ("personality", "memoryPolicy") if key in linux},
+            of_config(config),
+            kept,
             keyring=self._compiled.options.new_keyring,
         )
         if plan.filter is not None and any(isinstance(op, verbs.LoadSeccomp) for op in plan.child()):

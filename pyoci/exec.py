@@ -25,9 +25,11 @@ from pyoci.host.state_directory import SECCOMP
 from pyoci.linux import O_PATH
 from pyoci.parent.operations import HOST_VERBS
 from pyoci.parent.protocol import Launch, tracer
+from pyoci.version import SPEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from pyoci.cgroups.driver import Driver
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pyoci.host.seccomp_agent import Tracee
     from pyoci.record import ExecSettings
     from pyoci.request import ExecRequest, ProcessOverrides
+    from pyoci.types import Process
 
 # Properties that a process.json may leave out: then the container's own process decides.
 _INHERITED = (
@@ -91,16 +94,16 @@ def _require_status(status: str, *, ignore_paused: bool) -> None:
         raise StatusError("cannot exec in a paused container", hint="--ignore-paused waits until it is resumed")
 
 
-def _load_process(wanted: "str | ProcessOverrides", settings: "ExecSettings") -> "tuple[dict[str, Any], list[str]]":
+def _load_process(wanted: "str | ProcessOverrides", settings: "ExecSettings") -> "tuple[Process, list[str]]":
     """Return the checked process with the inherited properties, and warnings. Raises ConfigError."""
     if isinstance(wanted, str):
         data, name = read_given(wanted), wanted.rpartition("/")[2]
     else:
         data, name = dumps(wanted.apply(settings.process)).encode(), ""
     given, warnings = configuration.load_process(data, name)
-    own: dict[str, object] = {**settings.process}
-    inherited = {key: own[key] for key in _INHERITED if key in own and given.get(key) in (None, "", [])}
-    process: dict[str, Any] = {**given, **inherited}
+    own: Mapping[str, object] = settings.process
+    inherited: Any = {key: own[key] for key in _INHERITED if key in own and given.get(key) in (None, "", [])}
+    process: Process = {**given, **inherited}
     if not process.get("args"):
         raise ConfigError([Problem("/args", "there is no program to run")])
     return process, warnings
@@ -114,7 +117,7 @@ class Execution:
         container: "Container",
         request: "ExecRequest",
         init: int,
-        process: "dict[str, Any]",
+        process: "Process",
         namespaces: "list[str]",
         plan: "Plan",
         *,
@@ -139,7 +142,7 @@ class Execution:
         container: "Container",
         request: "ExecRequest",
         init: int,
-        process: "dict[str, Any]",
+        process: "Process",
         settings: "ExecSettings",
     ) -> "Execution":
         """Look at the container, and compile the plan. Raises PyociError."""
@@ -174,7 +177,7 @@ class Execution:
         launch = Launch(
             self.plan,
             HOST_VERBS,
-            {"process": self._process},
+            {"ociVersion": SPEC, "process": self._process},
             self._record.id,
             trace=tracer(request.log),
             process="the process",
@@ -284,7 +287,7 @@ def _load_filter(container: "Container", settings: "ExecSettings") -> "Filter | 
     return Filter(settings.seccomp_flags, program=container.directory.read(SECCOMP))
 
 
-def _admits_setup(filter_: Filter, process: "dict[str, Any]") -> bool:
+def _admits_setup(filter_: Filter, process: "Process") -> bool:
     """Whether the filter can be loaded before the container sees the process.
 
     A filter with a listener can't: the agent gets the listener first, and for a process whose pid is known.

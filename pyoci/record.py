@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NotRequired, TypedDict
 
-    from pyoci.types import Hook, Process, State
+    from pyoci.types import Hook, Linux, Process, State
 
     _SystemdScope = TypedDict("_SystemdScope", {"systemd-scope": NotRequired[str]})
 
@@ -89,7 +89,7 @@ class ExecSettings:
     __slots__ = ("keyring", "linux", "process", "seccomp_flags")
 
     def __init__(
-        self, process: "Process", linux: "dict[str, Any]", *, keyring: bool, seccomp_flags: "int | None" = None
+        self, process: "Process", linux: "Linux", *, keyring: bool, seccomp_flags: "int | None" = None
     ) -> None:
         self.process = process
         self.linux = linux

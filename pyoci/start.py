@@ -232,7 +232,7 @@ def reports_success(record: "Record", data: bytes) -> bool:
         if kind == FAILED:
             from pyoci.parent.explain import explain
 
-            raise explain({"process": {"args": record.args}}, operations[index], step, error, detail, payload)
+            raise explain({"cwd": "", "args": record.args}, operations[index], step, error, detail, payload)
         succeeded = succeeded or kind == EXEC
     return succeeded
 

@@ -7,11 +7,10 @@ from pyoci.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.cli.call import Call
     from pyoci.compiler.create import Options
     from pyoci.request import CreateRequest, ExecRequest, ProcessOverrides
+    from pyoci.types import Resources
 
 
 def create_request(call: "Call") -> "CreateRequest":
@@ -121,7 +120,7 @@ def interval(call: "Call") -> float:
         raise UsageError(f"cannot use `{text}` for --interval: expected a duration such as 5s or 500ms") from None
 
 
-def resources(call: "Call") -> "Any":
+def resources(call: "Call") -> "Resources":
     """The limits that `update` sets: those in the file of --resources, or those of the other options."""
     from pyoci.cli import resources
     from pyoci.config import load_resources

@@ -16,11 +16,10 @@ from pyoci.linux import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
 
     from pyoci.cgroups.resources import Write
     from pyoci.compiler.verbs import ChildOp, ParentOp
-    from pyoci.types import Resources
+    from pyoci.types import Config, Linux, Process, Resources
 
 
 class Host:
@@ -118,13 +117,13 @@ class Options:
         self.notify = notify
 
 
-def compile_container(config: "dict[str, Any]", host: Host, options: Options) -> Plan:
+def compile_container(config: "Config", host: Host, options: Options) -> Plan:
     """The plan for `create`. Raises PyociError with the JSON pointer of what can't be done on such a host."""
     plan = Plan()
     linux = config.get("linux", {})
     own = namespaces.Namespaces(linux, host.kernel)
     _ignore_handlers(plan, config.get("annotations", {}))
-    check_labels(config, host)
+    check_labels(process.of_config(config), linux.get("mountLabel", ""), host)
     if not host.may_mount and not (own.own_user and own.has("mount")):
         raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
     mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
@@ -132,7 +131,7 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     rootfs.open_rootfs(plan, rootfs_path(config, options))
     # files of a process that is not dumpable are root's: a runtime that is not has to write to them before
     late = not host.may_mount and "user" in own.new
-    _begin(plan, own, process.early_keyring(config.get("process", {})) if options.new_keyring else (), dumpable=late)
+    _begin(plan, own, process.early_keyring(process.of_config(config)) if options.new_keyring else (), dumpable=late)
     namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
     place = len(plan.init)
     plan.init.extend(_init(plan, config, host, options, own, mapper))
@@ -146,8 +145,8 @@ def compile_container(config: "dict[str, Any]", host: Host, options: Options) ->
     else:
         _cgroup(plan, config, options, host)
     if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
-        _own_cgroup(plan, config.get("process", {}), mapped=own.own_user)
-    adjustment = config.get("process", {}).get("oomScoreAdj")
+        _own_cgroup(plan, process.of_config(config), mapped=own.own_user)
+    adjustment = process.of_config(config).get("oomScoreAdj")
     if adjustment is not None:
         early = plan.at[ID_MAPS] if late else _of_program(plan, own)
         early.append(verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment))
@@ -250,14 +249,14 @@ def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
 
 def _init(
     plan: Plan,
-    config: "dict[str, Any]",
+    config: "Config",
     host: Host,
     options: Options,
     own: "namespaces.Namespaces",
     mapper: "namespaces.Mapper",
 ) -> "Iterator[ChildOp]":
     linux = config.get("linux", {})
-    program = config.get("process", {})
+    program = process.of_config(config)
     filter_ = _seccomp(plan, linux, host, options, at_once=own.settles_first)
     early = options.cgroup_manager != "systemd"
 
@@ -332,14 +331,14 @@ def _mounts_in_unit(mount_ops: "list[ChildOp]", own: "namespaces.Namespaces") ->
     yield from mount_ops[first:]
 
 
-def personality(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
+def personality(linux: "Linux") -> "Iterator[ChildOp]":
     """`linux.personality`, which every process of the container has."""
     if linux.get("personality"):
         domain = linux["personality"]["domain"]
         yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=process.PERSONALITIES[domain])
 
 
-def settings(plan: Plan, program: "dict[str, Any]", linux: "dict[str, Any]", host: Host) -> "list[ChildOp]":
+def settings(plan: Plan, program: "Process", linux: "Linux", host: Host) -> "list[ChildOp]":
     """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
     by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
     if program.get("terminal"):
@@ -383,16 +382,14 @@ def _without_process(options: Options, *, settles_first: bool) -> "Iterator[Chil
     yield verbs.WaitStart()
 
 
-def rootfs_path(config: "dict[str, Any]", options: Options) -> str:
+def rootfs_path(config: "Config", options: Options) -> str:
     """`root.path`, relative to the bundle unless it is absolute."""
     return join(options.bundle, config["root"]["path"]).rstrip("/") or "/"
 
 
-def _needs_proc(config: "dict[str, Any]") -> bool:
-    process_ = config.get("process", {})
-    return bool(
-        config.get("linux", {}).get("sysctl") or process_.get("apparmorProfile") or process_.get("selinuxLabel")
-    )
+def _needs_proc(config: "Config") -> bool:
+    program = process.of_config(config)
+    return bool(config.get("linux", {}).get("sysctl") or program.get("apparmorProfile") or program.get("selinuxLabel"))
 
 
 def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> "ChildOp":
@@ -402,16 +399,14 @@ def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> "Chi
     return verbs.OpenProc(where, path="/proc" if visible else "", visible=visible)
 
 
-def _memory_policy(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
+def _memory_policy(linux: "Linux") -> "Iterator[ChildOp]":
     if linux.get("memoryPolicy"):
         from pyoci.compiler import memory_policy
 
         yield memory_policy.set_memory_policy(linux["memoryPolicy"])
 
 
-def _seccomp(
-    plan: Plan, linux: "dict[str, Any]", host: Host, options: Options, *, at_once: bool
-) -> "seccomp.Filter | None":
+def _seccomp(plan: Plan, linux: "Linux", host: Host, options: Options, *, at_once: bool) -> "seccomp.Filter | None":
     if not linux.get("seccomp"):
         return None
     compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
@@ -428,7 +423,7 @@ def _seccomp(
     return compiled
 
 
-def _cgroup(plan: Plan, config: "dict[str, Any]", options: Options, host: Host) -> None:
+def _cgroup(plan: Plan, config: "Config", options: Options, host: Host) -> None:
     """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
     linux = config.get("linux", {})
     limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
@@ -469,27 +464,26 @@ def filter_devices(plan: Plan, limits: "Resources", early: "list[ParentOp]", hos
         (plan.at.setdefault(READY, []) if late else early).append(op)
 
 
-def _own_cgroup(plan: Plan, program: "dict[str, Any]", *, mapped: bool) -> None:
+def _own_cgroup(plan: Plan, program: "Process", *, mapped: bool) -> None:
     """The container's user may use the cgroup that it sees: when its user namespace, if it has one, is complete."""
     uid = program.get("user", {}).get("uid", 0)
     plan.at.setdefault(READY, []).append(verbs.ChownCgroup("/process/user/uid", uid=uid, mapped=mapped))
 
 
-def check_labels(config: "dict[str, Any]", host: Host) -> None:
-    """A label that no LSM would enforce is an error, not a wish."""
-    process_ = config.get("process", {})
+def check_labels(program: "Process", mount_label: str, host: Host) -> None:
+    """Raise ConfigError for a label that no security module would enforce."""
     problems = []
-    if process_.get("apparmorProfile") and not host.apparmor:
+    if program.get("apparmorProfile") and not host.apparmor:
         problems.append(
             Problem(
                 "/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"
             )
         )
-    if process_.get("selinuxLabel") and not host.selinux:
+    if program.get("selinuxLabel") and not host.selinux:
         problems.append(
             Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host")
         )
-    if config.get("linux", {}).get("mountLabel") and not host.selinux:
+    if mount_label and not host.selinux:
         problems.append(Problem("/linux/mountLabel", "cannot apply a mount label: SELinux is not enabled on this host"))
     if problems:
         raise ConfigError(problems)

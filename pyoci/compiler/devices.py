@@ -14,10 +14,10 @@ from pyoci.errors import ConfigError, Problem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
+    from pyoci.types import Config, Device, IdMapping, Linux
 
 S_IFIFO, S_IFCHR, S_IFBLK = 0o010000, 0o020000, 0o060000
 NODE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
@@ -40,7 +40,7 @@ PTMX = "/dev/ptmx"
 CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
 
 
-def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "Iterator[ChildOp]":
+def compile_devices(plan: "Plan", config: "Config", nodes_of: int) -> "Iterator[ChildOp]":
     """The nodes of the config, then the defaults that it does not name, then the links. Where the config mounts
     something on a default one, there is no node.
 
@@ -60,7 +60,7 @@ def compile_devices(plan: "Plan", config: "dict[str, Any]", nodes_of: int) -> "I
         yield verbs.Symlink(target=target, path=link, condition="/proc/self")
 
 
-def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[dict[str, Any], str, str]]":
+def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[Device, str, str]]":
     """Each device with its path and where it came from: "" for a default one."""
     devices = config.get("linux", {}).get("devices", ())
     dev_is_bound = _covering(mounted, "/dev")[1]
@@ -79,10 +79,10 @@ def _nodes(config: "dict[str, Any]", mounted: "list[tuple[str, bool]]") -> "Iter
     named = {clean(device["path"]) for device in devices}
     for path, major, minor in DEFAULT_DEVICES:
         if path not in named and _covering(mounted, path)[0] != path:
-            yield {"type": "c", "major": major, "minor": minor}, path, ""
+            yield {"type": "c", "path": path, "major": major, "minor": minor}, path, ""
 
 
-def _mounted(config: "dict[str, Any]") -> "list[tuple[str, bool]]":
+def _mounted(config: "Config") -> "list[tuple[str, bool]]":
     """The destination of each mount, in their order, and whether it is a bind mount."""
     return [
         (clean(mount["destination"]), not {"bind", "rbind"}.isdisjoint(mount.get("options", ())))
@@ -100,7 +100,7 @@ def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]
 
 
 def _made_by_runtime(
-    plan: "Plan", config: "dict[str, Any]", mounted: "list[tuple[str, bool]]", *, at_once: bool
+    plan: "Plan", config: "Config", mounted: "list[tuple[str, bool]]", *, at_once: bool
 ) -> "Iterator[ChildOp]":
     """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
     nodes = list(_nodes(config, mounted))
@@ -141,12 +141,14 @@ def _made_by_runtime(
             yield verbs.BindDevice(where, path=path, tree=slots.pop(0))
 
 
-def _host_owner(linux: "dict[str, Any]", device: "dict[str, Any]", where: str) -> "tuple[int, int]":
+def _host_owner(linux: "Linux", device: "Device", where: str) -> "tuple[int, int]":
     """uid and gid on the host. Without container root to own the default devices there is no container: it says so."""
     ids = []
-    for name in ("uid", "gid"):
-        inside = device.get(name, 0)
-        outside = _on_host(linux.get(f"{name}Mappings", ()), inside)
+    for name, inside, mappings in (
+        ("uid", device.get("uid", 0), linux.get("uidMappings", ())),
+        ("gid", device.get("gid", 0), linux.get("gidMappings", ())),
+    ):
+        outside = _on_host(mappings, inside)
         if outside < 0 and where:
             text = f"cannot own the device: {inside} is not in /linux/{name}Mappings"
             raise ConfigError([Problem(f"{where}/{name}" if name in device else where, text)])
@@ -154,7 +156,7 @@ def _host_owner(linux: "dict[str, Any]", device: "dict[str, Any]", where: str) -
     return ids[0], ids[1]
 
 
-def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:
+def _on_host(mappings: "Iterable[IdMapping]", id: int) -> int:
     """The host's id for one of the container, -1 if it has none."""
     for mapping in mappings:
         if mapping["containerID"] <= id < mapping["containerID"] + mapping["size"]:
@@ -163,7 +165,7 @@ def _on_host(mappings: "Iterable[dict[str, Any]]", id: int) -> int:
 
 
 def _node(
-    plan: "Plan", device: "dict[str, Any]", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
+    plan: "Plan", device: "Device", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
 ) -> "Iterator[ChildOp]":
     kind = device["type"]
     major, minor = device.get("major", 0), device.get("minor", 0)

@@ -17,11 +17,11 @@ from pyoci.linux import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp, ParentOp
+    from pyoci.types import ExecCPUAffinity, Linux, Process
 
 
 class Running:
@@ -40,7 +40,7 @@ class Running:
         self,
         id: str,
         namespaces: "list[str]",
-        linux: "dict[str, Any]",
+        linux: "Linux",
         seccomp: "Filter | None" = None,
         rdt: "Sequence[str]" = (),
         *,
@@ -60,10 +60,10 @@ class Running:
         self.early_filter = early_filter
 
 
-def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
+def compile_exec(process: "Process", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
-    create.check_labels({"process": process}, host)
+    create.check_labels(process, "", host)
     tail: list[ChildOp] = []
     if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
         plan.at[READY] = [verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces))]
@@ -85,7 +85,7 @@ def compile_exec(process: "dict[str, Any]", container: Running, host: "Host", *,
     return plan
 
 
-def _affinity(affinity: "dict[str, Any]") -> "Iterator[ParentOp]":
+def _affinity(affinity: "ExecCPUAffinity") -> "Iterator[ParentOp]":
     """Before and after the process enters the cgroup, which it is then not born in."""
     for name, cpus in (("initial", affinity.get("initial")), ("", ""), ("final", affinity.get("final"))):
         if not name:
@@ -95,7 +95,7 @@ def _affinity(affinity: "dict[str, Any]") -> "Iterator[ParentOp]":
 
 
 def _bootstrap(
-    plan: Plan, process: "dict[str, Any]", container: Running, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
+    plan: Plan, process: "Process", container: Running, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
 ) -> "Iterator[ChildOp]":
     """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
 
@@ -150,7 +150,7 @@ def _bootstrap(
     yield verbs.CloneInit(signal=0)
 
 
-def _init(process: "dict[str, Any]", tail: "list[ChildOp]") -> "Iterator[ChildOp]":
+def _init(process: "Process", tail: "list[ChildOp]") -> "Iterator[ChildOp]":
     """The program's process: what is its own, and can't be inherited."""
     yield verbs.Setsid()
     if process.get("terminal"):

@@ -11,16 +11,18 @@ from pyoci.compiler.verbs.numbers import CREATE_STATE, HOOKS, START_STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyoci.compiler.namespaces import Namespaces
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
+    from pyoci.types import Config, Hook
 
 
-def _entries(config: "dict[str, Any]", kind: str) -> "Iterator[tuple[dict[str, Any], str]]":
-    for index, entry in enumerate(config.get("hooks", {}).get(kind, ())):
+def _entries(config: "Config", kind: str) -> "Iterator[tuple[Hook, str]]":
+    hooks: Mapping[str, object] = config.get("hooks", {})
+    entries = hooks.get(kind, ())
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         yield entry, f"/hooks/{kind}/{index}"
 
 
@@ -28,16 +30,16 @@ LONGEST_TIMEOUT = 1_000_000_000
 """Seconds, some 31 years; a longer timeout is as good as this one, and its milliseconds fit 64 bits."""
 
 
-def timeout_ms(entry: "dict[str, Any]") -> int:
+def timeout_ms(entry: "Hook") -> int:
     """A hook's `timeout` in milliseconds, 0 for none."""
     return int(min(entry.get("timeout", 0), LONGEST_TIMEOUT)) * 1000
 
 
-def _argv(entry: "dict[str, Any]") -> "list[str]":
+def _argv(entry: "Hook") -> "list[str]":
     return entry.get("args") or [entry["path"]]
 
 
-def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[ParentOp]":
+def host_hooks(config: "Config", *kinds: str) -> "list[ParentOp]":
     """Hooks that the runtime runs itself."""
     return [
         verbs.RunHostHook(
@@ -52,7 +54,7 @@ def host_hooks(config: "dict[str, Any]", *kinds: str) -> "list[ParentOp]":
     ]
 
 
-def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[ChildOp]":
+def container_hooks(config: "Config", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[ChildOp]":
     """Hooks that the child runs, with the state of `slot` on their stdin. One without `env` of its own gets `env`."""
     return [
         verbs.RunHook(
@@ -68,14 +70,14 @@ def container_hooks(config: "dict[str, Any]", kind: str, slot: int, env: "Sequen
     ]
 
 
-def open_bundle(config: "dict[str, Any]", bundle: str) -> "Iterator[ChildOp]":
+def open_bundle(config: "Config", bundle: str) -> "Iterator[ChildOp]":
     """Where createContainer hooks begin: the bundle as the container's mount namespace has it, once the root filesystem
     is attached there."""
     if config.get("hooks", {}).get("createContainer"):
         yield verbs.OpenBundle("/hooks/createContainer", path=bundle)
 
 
-def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "Iterator[ChildOp]":
+def create_hooks(plan: "Plan", config: "Config", own: "Namespaces") -> "Iterator[ChildOp]":
     """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
@@ -85,7 +87,7 @@ def create_hooks(plan: "Plan", config: "dict[str, Any]", own: "Namespaces") -> "
         yield from outside_pids(plan, own, in_container)
 
 
-def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[ChildOp]":
+def start_hooks(config: "Config", env: "list[str]") -> "list[ChildOp]":
     """startContainer: in the container, just before its program, whose environment these hooks share, as with runc.
 
     The other hooks find their programs on the host: for them an environment of the image's making would be a way out.
@@ -93,7 +95,7 @@ def start_hooks(config: "dict[str, Any]", env: "list[str]") -> "list[ChildOp]":
     return container_hooks(config, "startContainer", START_STATE, env)
 
 
-def later_hooks(plan: "Plan", config: "dict[str, Any]") -> None:
+def later_hooks(plan: "Plan", config: "Config") -> None:
     """poststart, when the program runs; poststop, when the container is gone."""
     plan.poststart = host_hooks(config, "poststart")
     plan.poststop = host_hooks(config, "poststop")

@@ -9,9 +9,8 @@ from pyoci.compiler.namespaces import id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.compiler.operations import Plan
+    from pyoci.types import Linux, Mount
 
 OPTIONS = {"idmap": False, "ridmap": True}  # option: whether the mounts below get the mapping, too
 
@@ -19,12 +18,12 @@ OPTIONS = {"idmap": False, "ridmap": True}  # option: whether the mounts below g
 class Mappings:
     """The user namespaces of a container's idmapped mounts, each mapping made once."""
 
-    def __init__(self, plan: "Plan", linux: "dict[str, Any]") -> None:
+    def __init__(self, plan: "Plan", linux: "Linux") -> None:
         self._plan = plan
         self._linux = linux
         self._made: dict[tuple[str, str], int] = {}
 
-    def slot(self, entry: "dict[str, Any]", where: str) -> int:
+    def slot(self, entry: "Mount", where: str) -> int:
         """The slot of a user namespace for one entry of `mounts`: its own mappings, or the container's."""
         if entry.get("uidMappings"):
             return self._make(entry, where)
@@ -33,7 +32,7 @@ class Mappings:
                 return op.namespace
         return self._make(self._linux, where)
 
-    def _make(self, mappings: "dict[str, Any]", where: str) -> int:
+    def _make(self, mappings: "Linux | Mount", where: str) -> int:
         maps = (id_map(mappings["uidMappings"]), id_map(mappings["gidMappings"]))
         if maps not in self._made:
             slot = self._made[maps] = self._plan.new_slot()

@@ -11,17 +11,17 @@ from pyoci.compiler.verbs.cgroup import FIND, FIND_OR_MAKE, MAKE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ParentOp
+    from pyoci.types import IntelRdt
 
     Schemata = dict[str, dict[str, str]]  # resource → domain → value
 
 WHERE = "/linux/intelRdt"
 
 
-def compile_rdt(plan: "Plan", rdt: "dict[str, Any]", container_id: str, of_init: "list[ParentOp]") -> None:
+def compile_rdt(plan: "Plan", rdt: "IntelRdt", container_id: str, of_init: "list[ParentOp]") -> None:
     """The group and its lines before the clone, the container's process into it as soon as that is there.
 
     write_schemata writes a line to a group that was made, and compares it with one that was there.
@@ -41,7 +41,7 @@ def compile_rdt(plan: "Plan", rdt: "dict[str, Any]", container_id: str, of_init:
     of_init.append(verbs.JoinRdtGroup(WHERE, group=group.group, monitoring=monitoring))
 
 
-def _lines(rdt: "dict[str, Any]") -> "Iterator[ParentOp]":
+def _lines(rdt: "IntelRdt") -> "Iterator[ParentOp]":
     """In the specification's order: the later line counts."""
     for name in ("l3CacheSchema", "memBwSchema"):
         if rdt.get(name):

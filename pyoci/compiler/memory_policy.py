@@ -10,9 +10,8 @@ from pyoci.compiler.verbs.process import MEMORY_POLICY_FLAGS as FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.types import MemoryPolicy
 
 # linux/mempolicy.h
 MODES = {
@@ -25,7 +24,7 @@ TAKES_ONE = "MPOL_PREFERRED"
 NOT_YET = FLAGS["MPOL_F_RELATIVE_NODES"] | FLAGS["MPOL_F_STATIC_NODES"]
 
 
-def set_memory_policy(policy: "dict[str, Any]") -> "ChildOp":
+def set_memory_policy(policy: "MemoryPolicy") -> "ChildOp":
     """The policy of the process, which its children inherit."""
     mode = policy["mode"]
     flags = 0

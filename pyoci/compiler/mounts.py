@@ -12,10 +12,11 @@ from pyoci.errors import ConfigError, Problem, PyociError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyoci import types
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.types import Config
 
     Option = tuple[str, str]  # of a filesystem, and the JSON pointer of what asked for it
 
@@ -110,7 +111,7 @@ class Mount:
         "where",
     )  # fmt: skip
 
-    def __init__(self, entry: "dict[str, Any]", index: int) -> None:
+    def __init__(self, entry: "types.Mount", index: int) -> None:
         self.where = f"/mounts/{index}"
         self.destination = clean(entry["destination"])
         self.type: str = entry.get("type", "")
@@ -221,7 +222,7 @@ _LABELS = ("context=", "fscontext=", "defcontext=", "rootcontext=")  # of SELinu
 
 
 def compile_mounts(
-    plan: "Plan", config: "dict[str, Any]", bundle: str, cgroup_mount: str, kernel: "tuple[int, int]" = (0, 0)
+    plan: "Plan", config: "Config", bundle: str, cgroup_mount: str, kernel: "tuple[int, int]" = (0, 0)
 ) -> "Iterator[ChildOp]":
     """The child's operations for every entry, in the order listed; sources of binds go to `plan.before`.
 
@@ -276,7 +277,7 @@ def notify_variable(socket: str) -> "list[str]":
     return [f"NOTIFY_SOCKET={_NOTIFY_TARGET}/{socket.rpartition('/')[2]}"]
 
 
-def has_writable_cgroup(config: "dict[str, Any]") -> bool:
+def has_writable_cgroup(config: "Config") -> bool:
     """Whether a mount is the one with which the specification's "Cgroup ownership" asks for the cgroup."""
     return any(
         entry.get("source") == "cgroup"

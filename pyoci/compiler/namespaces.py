@@ -14,18 +14,19 @@ from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Literal
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
+    from pyoci.types import Config, IdMapping, Linux, TimeOffset
 
 CLONE_FLAGS = {
     "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
     "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
 }  # fmt: skip
 
-CLOCKS = ("boottime", "monotonic")
+CLOCKS: "tuple[Literal['boottime', 'monotonic'], ...]" = ("boottime", "monotonic")
 
 CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
 
@@ -39,7 +40,7 @@ _MOUNTS_PROC_OF_OTHERS = (6, 17)  # the Linux whose procfs takes the pid namespa
 class Namespaces:
     """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
 
-    def __init__(self, linux: "dict[str, Any]", kernel: "tuple[int, int]") -> None:
+    def __init__(self, linux: "Linux", kernel: "tuple[int, int]") -> None:
         self.linux = linux
         self.new: list[str] = []
         self.joined: dict[str, tuple[str, str]] = {}
@@ -52,7 +53,7 @@ class Namespaces:
             else:
                 self.new.append(kind)
         offsets = linux.get("timeOffsets", {})
-        self.time_offsets = {clock: offsets[clock] for clock in CLOCKS if clock in offsets}
+        self.time_offsets: dict[str, TimeOffset] = {clock: offsets[clock] for clock in CLOCKS if clock in offsets}
         self.own_user = "user" in self.where
         # others' namespaces are not a new user namespace's to join: they come before it
         self.joins_first = "user" in self.new and bool(self.joined.keys() - {"mount"})
@@ -85,7 +86,7 @@ class Mapper:
     the set-user-ID programs newuidmap and newgidmap, which know what the administrator has assigned to whom.
     """
 
-    def __init__(self, linux: "dict[str, Any]", namespaces: Namespaces, uid: int, gid: int, capabilities: int) -> None:
+    def __init__(self, linux: "Linux", namespaces: Namespaces, uid: int, gid: int, capabilities: int) -> None:
         self._linux = linux
         new = "user" in namespaces.new
         self._programs = {
@@ -96,15 +97,18 @@ class Mapper:
         self.denies_setgroups = new and not capabilities & CAP_SETGID and not self._programs["gid"]
 
     def _only(self, kind: str, id: int) -> bool:
-        mappings = self._linux.get(f"{kind}Mappings", ())
+        mappings = self._mappings(kind)
         return len(mappings) == 1 and mappings[0]["size"] == 1 and bool(mappings[0]["hostID"] == id)
+
+    def _mappings(self, kind: str) -> "list[IdMapping]":
+        return self._linux.get("uidMappings", []) if kind == "uid" else self._linux.get("gidMappings", [])
 
     def operations(self) -> "Iterator[ParentOp]":
         """What the runtime does once the namespace is there."""
         if self.denies_setgroups:
             yield verbs.DenySetgroups("/linux/gidMappings")
         for kind, by_program in self._programs.items():
-            lines = id_map(self._linux.get(f"{kind}Mappings", ()))
+            lines = id_map(self._mappings(kind))
             where = f"/linux/{kind}Mappings"
             if by_program:
                 yield verbs.RunIdMapper(where, name=f"new{kind}map", lines=lines)
@@ -204,18 +208,18 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, ChildOp]"
         yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
 
 
-def id_map(mappings: "Iterable[dict[str, Any]]") -> str:
+def id_map(mappings: "Iterable[IdMapping]") -> str:
     """The text for uid_map or gid_map of a process (user_namespaces(7))."""
     return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
-def _time_offsets(offsets: "dict[str, Any]") -> "Iterator[ParentOp]":
+def _time_offsets(offsets: "Mapping[str, TimeOffset]") -> "Iterator[ParentOp]":
     for clock, offset in offsets.items():
         line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
         yield verbs.WriteTimeOffsets(f"/linux/timeOffsets/{clock}", line=line)
 
 
-def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[ChildOp]":
+def identity(config: "Config", namespaces: Namespaces) -> "Iterator[ChildOp]":
     """Loopback up, host and domain name."""
     if "network" in namespaces.new:
         yield verbs.LoUp(namespaces.where["network"])
@@ -227,7 +231,7 @@ def identity(config: "dict[str, Any]", namespaces: Namespaces) -> "Iterator[Chil
         yield verbs.SetDomainname("/domainname", name=name, length=len(name.encode()))
 
 
-def sysctl(linux: "dict[str, Any]") -> "Iterator[ChildOp]":
+def sysctl(linux: "Linux") -> "Iterator[ChildOp]":
     """One write for each kernel parameter, through a procfs of our own."""
     for key, value in linux.get("sysctl", {}).items():
         yield verbs.WriteSysctl(

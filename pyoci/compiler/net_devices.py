@@ -12,15 +12,15 @@ from pyoci.pointer import escape
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.types import Linux
 
 WHERE = "/linux/netDevices"
 
 
-def move_net_devices(plan: "Plan", linux: "dict[str, Any]") -> "Iterator[ChildOp]":
+def move_net_devices(plan: "Plan", linux: "Linux") -> "Iterator[ChildOp]":
     """One operation of the runtime for each device."""
     plan.at[NET_DEVICES] = [
         verbs.MoveNetDevice(

@@ -18,12 +18,12 @@ from pyoci.linux import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.types import Config, Process
 
 CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
     1 << n for n in (0, 3, 21, 23, 24, 27)
@@ -55,9 +55,13 @@ def _names(bits: int) -> "list[str]":
     return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
 
 
-def console(
-    process: "dict[str, Any]", *, on_dev_console: bool = True, taken_later: bool = False
-) -> "Iterator[ChildOp]":
+def of_config(config: "Config") -> "Process":
+    """The `process` of a config; without one, a process without properties."""
+    found: Process = config.get("process", {})  # type: ignore[assignment]
+    return found
+
+
+def console(process: "Process", *, on_dev_console: bool = True, taken_later: bool = False) -> "Iterator[ChildOp]":
     """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
 
     One that is not `on_dev_console`, or is `taken_later`, is only put on descriptors 0 to 2: a process that leads a
@@ -72,14 +76,14 @@ def console(
     yield verbs.MountConsole(where, take=not taken_later) if on_dev_console else verbs.UseTerminal(where)
 
 
-def early_keyring(process: "dict[str, Any]") -> "Iterator[ChildOp]":
+def early_keyring(process: "Process") -> "Iterator[ChildOp]":
     """A session keyring, while this is still the runtime's user: it counts against the keys of its maker, and those of
     a container's user can be used up by others who are the same user on the host."""
     if not process.get("selinuxLabel"):
         yield verbs.JoinKeyring()
 
 
-def labelled_keyring(process: "dict[str, Any]") -> "Iterator[ChildOp]":
+def labelled_keyring(process: "Process") -> "Iterator[ChildOp]":
     """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a
     user namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it
     fails then.
@@ -89,7 +93,7 @@ def labelled_keyring(process: "dict[str, Any]") -> "Iterator[ChildOp]":
         yield verbs.JoinKeyring()
 
 
-def security_labels(process: "dict[str, Any]") -> "Iterator[ChildOp]":
+def security_labels(process: "Process") -> "Iterator[ChildOp]":
     """LSM labels, which take effect at the next execve of this very process."""
     profile = process.get("apparmorProfile")
     if profile:
@@ -113,7 +117,7 @@ def _selinux_label(label: str, attribute: str) -> "ChildOp":
     )
 
 
-def priorities(process: "dict[str, Any]") -> "Iterator[ChildOp]":
+def priorities(process: "Process") -> "Iterator[ChildOp]":
     """Scheduler and I/O priority. Set when the cgroup has its limits, on which depends what the kernel admits, and no
     process of the set-up is to be cloned any more, which SCHED_DEADLINE forbids.
 
@@ -141,7 +145,7 @@ def priorities(process: "dict[str, Any]") -> "Iterator[ChildOp]":
         yield verbs.SetIoPriority("/process/ioPriority", name=io["class"], priority=value)
 
 
-def rlimits(process: "dict[str, Any]") -> "Iterator[ChildOp]":
+def rlimits(process: "Process") -> "Iterator[ChildOp]":
     """Set once the child has opened all it needs: `prlimit` by the runtime, which may have the privilege to raise them,
     `set_rlimit` by the child itself.
     """
@@ -160,9 +164,9 @@ class Capabilities:
 
     __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted", "warnings")
 
-    def __init__(self, process: "dict[str, Any]", grantable: int, *, seccomp: bool) -> None:
+    def __init__(self, process: "Process", grantable: int, *, seccomp: bool) -> None:
         names = process.get("capabilities", {})
-        asked = {kind: mask(names.get(kind, [])) for kind in CAPABILITY_SETS}
+        asked: dict[str, int] = {kind: mask(names.get(kind, [])) for kind in CAPABILITY_SETS}
         given = {kind: bits & grantable for kind, bits in asked.items()}
         self.bounding, self.permitted = given["bounding"], given["permitted"]
         self.inheritable = given["inheritable"] & self.bounding  # or capset(2) refuses all of them
@@ -210,7 +214,7 @@ class Groups:
     __slots__ = ("gids", "kept")
 
     def __init__(
-        self, plan: "Plan", process: "dict[str, Any]", host: "Host", *, allowed: bool, annotations: "dict[str, str]"
+        self, plan: "Plan", process: "Process", host: "Host", *, allowed: bool, annotations: "dict[str, str]"
     ) -> None:
         self.gids: list[int] = process.get("user", {}).get("additionalGids", [])
         wanted = annotations.get(KEEP_GROUPS) == "1"
@@ -223,7 +227,7 @@ class Groups:
 
 
 def settle(
-    process: "dict[str, Any]",
+    process: "Process",
     env: "list[str]",
     capabilities: Capabilities,
     groups: Groups,
@@ -268,7 +272,7 @@ def pack_groups(groups: "list[int]") -> bytes:
     return b"".join(gid.to_bytes(4, "little") for gid in groups)
 
 
-def environment(process: "dict[str, Any]", more: "Sequence[str]" = ()) -> "list[str]":
+def environment(process: "Process", more: "Sequence[str]" = ()) -> "list[str]":
     """`process.env` and `more`, of equal names the last one only: some programs would take the first, others the last.
 
     An empty HOME is none, as for the peers.
@@ -293,7 +297,7 @@ def variable(env: "list[str]", name: str) -> "str | None":
 
 
 def start(
-    process: "dict[str, Any]",
+    process: "Process",
     env: "list[str]",
     hooks: "list[ChildOp]",
     seccomp: "Filter | None",
@@ -313,7 +317,7 @@ def start(
 
 
 def settled_start(
-    process: "dict[str, Any]",
+    process: "Process",
     env: "list[str]",
     hooks: "list[ChildOp]",
     seccomp: "Filter | None",
@@ -345,7 +349,7 @@ def settled_start(
 
 
 def enter_program(
-    process: "dict[str, Any]",
+    process: "Process",
     env: "list[str]",
     hooks: "list[ChildOp]",
     seccomp: "Filter | None",
@@ -359,12 +363,12 @@ def enter_program(
     yield exec_program(process, env)
 
 
-def set_umask(process: "dict[str, Any]") -> "ChildOp":
+def set_umask(process: "Process") -> "ChildOp":
     """`user.umask`, or the caller's."""
     return verbs.SetUmask("/process/user/umask", umask=process.get("user", {}).get("umask", -1))
 
 
-def exec_program(process: "dict[str, Any]", env: "list[str]") -> "ChildOp":
+def exec_program(process: "Process", env: "list[str]") -> "ChildOp":
     """The last operation."""
     return verbs.Exec("/process/args", argv=process["args"], envp=env)
 

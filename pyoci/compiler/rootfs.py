@@ -13,10 +13,10 @@ from pyoci.compiler.verbs.numbers import NULL, ROOTFS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.types import Config
 
 PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable": UNBINDABLE}
 
@@ -45,7 +45,7 @@ def enter() -> "Iterator[ChildOp]":
     yield verbs.EnterRoot("/root/path")
 
 
-def finish_rootfs(config: "dict[str, Any]") -> "Iterator[ChildOp]":
+def finish_rootfs(config: "Config") -> "Iterator[ChildOp]":
     """Propagation and read-only of `/`, once nothing has to be made there any more."""
     propagation = config.get("linux", {}).get("rootfsPropagation")
     if propagation:
@@ -56,7 +56,7 @@ def finish_rootfs(config: "dict[str, Any]") -> "Iterator[ChildOp]":
         yield verbs.SetMountAttributes("/root/readonly", tree=ROOTFS, attr_set=RDONLY)
 
 
-def protect_paths(plan: "Plan", config: "dict[str, Any]") -> "Iterator[ChildOp]":
+def protect_paths(plan: "Plan", config: "Config") -> "Iterator[ChildOp]":
     """Read-only paths first, so that a masked path below one stays masked. A path that is listed again is skipped."""
     linux = config.get("linux", {})
     own = _kernels_own(config)
@@ -80,7 +80,7 @@ def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":
     return sorted((index, path) for path, index in first)
 
 
-def _kernels_own(config: "dict[str, Any]") -> "dict[str, int]":
+def _kernels_own(config: "Config") -> "dict[str, int]":
     """The mounts of /proc and /sys that are certain to be a procfs and a sysfs, with their types as in statfs(2)."""
     own: dict[str, int] = {}
     for mount in config.get("mounts", ()):

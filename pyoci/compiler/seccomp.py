@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.bpf import Range
     from pyoci.compiler.seccomp_rules import Condition
+    from pyoci.types import ArgumentCondition, Seccomp, SyscallRule
 
 WHERE = "/linux/seccomp"
 
@@ -113,7 +114,7 @@ class Filter:
         return bool(self.flags & NEW_LISTENER)
 
 
-def compile_filter(seccomp: "Mapping[str, Any]", arch: str) -> Filter:
+def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     """The filter that `linux.seccomp` asks for on a machine `arch` (uname -m: x86_64 or aarch64).
 
     Everything is checked here but what compiling shows. That takes half a millisecond, so whoever is in a hurry asks
@@ -220,7 +221,7 @@ def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) 
     return flags
 
 
-def _rules(syscalls: "Iterable[Mapping[str, Any]]", default: int, warnings: list[str]) -> Rules:
+def _rules(syscalls: "Iterable[SyscallRule]", default: int, warnings: list[str]) -> Rules:
     rules = Rules()
     known = set(NAMES)
     unknown: set[str] = set()
@@ -243,7 +244,7 @@ def _rules(syscalls: "Iterable[Mapping[str, Any]]", default: int, warnings: list
 
 
 def _alternatives(
-    args: "Sequence[Mapping[str, Any]] | None", where: str, warnings: list[str]
+    args: "Sequence[ArgumentCondition] | None", where: str, warnings: list[str]
 ) -> "list[list[Condition]]":
     # All conditions of a rule must hold; but if two are on the same argument, any of them is enough.
     if not args:
@@ -259,7 +260,7 @@ def _telling(conditions: "list[Condition]") -> "list[Condition]":
     return [condition for condition in conditions if condition[3]]
 
 
-def _condition(arg: "Mapping[str, Any]", where: str, warnings: list[str]) -> "Condition":
+def _condition(arg: "ArgumentCondition", where: str, warnings: list[str]) -> "Condition":
     index, operator, value, value_two = arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)
     if not 0 <= index <= LARGEST_INDEX:
         reason = f"a system call has 0 to {LARGEST_INDEX}"

@@ -11,14 +11,13 @@ from pyoci.compiler.verbs.numbers import CGROUP, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ParentOp
+    from pyoci.types import Config
 
 
-def compile_unit(plan: "Plan", config: "dict[str, Any]", host: "Host", id: str, of_init: "list[ParentOp]") -> None:
+def compile_unit(plan: "Plan", config: "Config", host: "Host", id: str, of_init: "list[ParentOp]") -> None:
     """Ask for the unit in `of_init`, where the first process is known; limit its cgroup once it is there.
 
     Raises `CgroupError` with the pointer of a path, limit or annotation that can't be had.

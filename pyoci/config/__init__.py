@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "load_process", "load_resources", "resource_problems"]
 
 
-def load(data: bytes, file: str = "config.json") -> "tuple[Any, list[str]]":
+def load(data: bytes, file: str = "config.json") -> "tuple[Config, list[str]]":
     """Return the config in `data`, and warnings about it. `file` is the name of its file, for messages.
 
     - It lacks the members whose value is null.
@@ -43,7 +43,7 @@ def load(data: bytes, file: str = "config.json") -> "tuple[Any, list[str]]":
     return config, checks.unknown_capabilities(config.get("process"), "/process")
 
 
-def load_process(data: bytes, file: str = "process.json") -> "tuple[Any, list[str]]":
+def load_process(data: bytes, file: str = "process.json") -> "tuple[Process, list[str]]":
     """Return the process in `data`, which `exec --process` takes, and warnings about it. Raises as `load` does."""
     from pyoci.config import _validator, checks
 
@@ -51,7 +51,7 @@ def load_process(data: bytes, file: str = "process.json") -> "tuple[Any, list[st
     return process, checks.unknown_capabilities(process, "")
 
 
-def load_resources(data: bytes) -> "Any":
+def load_resources(data: bytes) -> "Resources":
     """Return the `linux.resources` in `data`, which `update` takes. Raises ConfigError with every problem, unplaced."""
     try:
         resources = loads(data)

@@ -1,5 +1,11 @@
 """Names in config.json that stand for numbers of the kernel, and the rules for kernel parameters and cgroup files."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    CapabilitySet = Literal["bounding", "permitted", "effective", "inheritable", "ambient"]
+
 # linux/capability.h; the position is the number
 CAPABILITIES: dict[str, int] = {
     f"CAP_{name}": number
@@ -12,7 +18,7 @@ CAPABILITIES: dict[str, int] = {
     )
 }
 
-CAPABILITY_SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
+CAPABILITY_SETS: "tuple[CapabilitySet, ...]" = ("bounding", "permitted", "effective", "inheritable", "ambient")
 
 # asm-generic/resource.h, which x86 and Arm use; the position is the number
 RLIMITS: dict[str, int] = {

@@ -28,9 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
+    from pyoci.types import Config, Linux
 
     Main = Callable[[list[str]], int]  # executable.main
 
@@ -71,7 +71,7 @@ def create(directory: str, main: "Main") -> None:
 _HOST = Host(posix.uname().machine, "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
 
 
-def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
+def _compile(directory: str) -> "tuple[Config, Plan]":
     """Read, validate, compile and encode the config in `directory`."""
     fd = posix.open(f"{directory}/config.json", posix.O_RDONLY | posix.O_CLOEXEC)
     text = posix.read(fd, posix.fstat(fd).st_size)
@@ -87,7 +87,7 @@ def _compile(directory: str) -> "tuple[dict[str, Any], Plan]":
     return config, plan
 
 
-def _exec(config: "dict[str, Any]", plan: "Plan") -> None:
+def _exec(config: "Config", plan: "Plan") -> None:
     """Compile and encode an exec of the container's program."""
     running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
     encode(compile_exec(config["process"], running, _HOST).child())
@@ -151,9 +151,9 @@ def _touch(module: "ModuleType") -> None:
                     continue
 
 
-def _unit(config: "dict[str, Any]") -> None:
+def _unit(config: "Config") -> None:
     """Compile for the systemd driver, and put its request into a message."""
-    linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
+    linux: Linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
     plan = compile_container({**config, "linux": linux}, _HOST, Options("/bundle", "id", cgroup_manager="systemd"))
     set_ = (op.property for op in plan.parent() if isinstance(op, verbs.SetProperty))
     given = [(each.name, each.value) for each in set_]

@@ -12,9 +12,8 @@ from pyoci.host.hooks import failure, unstarted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyoci.compiler.verbs import ChildOp, Op, ParentOp
+    from pyoci.types import Process
 
 HOOK_TIMED_OUT = 1 << 30
 
@@ -42,15 +41,13 @@ _UNKNOWN_LABEL = {
 }
 
 
-def explain(
-    config: "dict[str, Any]", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes
-) -> PyociError:
+def explain(process: "Process", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes) -> PyociError:
     """The error for a failed operation of the child."""
     step = _native.STEPS[step_number]
     if isinstance(op, verbs.RunHook):
         return _hook(op, step, error, detail, payload)
     if isinstance(op, verbs.FindProgram | verbs.Exec):
-        return _program(config, op, step, error, detail, payload)
+        return _program(process, op, step, error, detail, payload)
     if isinstance(op, verbs.Chdir):
         return SetupError(f"{op.attempt()}: {_CHECKS.get(step) or reason(error)}", where=op.where)  # contract
     where = _pointer(op, step, detail)
@@ -119,11 +116,11 @@ def _hook(op: "verbs.RunHook", step: str, error: int, detail: int, payload: byte
     return unstarted(op.where, op.path, error)
 
 
-def _program(config: "dict[str, Any]", op: "ChildOp", step: str, error: int, detail: int, payload: bytes) -> SetupError:
+def _program(process: "Process", op: "ChildOp", step: str, error: int, detail: int, payload: bytes) -> SetupError:
     """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
     file…`.
     """
-    name = config["process"]["args"][0]
+    name = process["args"][0]
     why, hint = reason(error), ""
     if step == "interpreter":
         interpreter, _, file = payload.decode("utf-8", "backslashreplace").partition("\0")
@@ -137,7 +134,7 @@ def _program(config: "dict[str, Any]", op: "ChildOp", step: str, error: int, det
     elif step == "not-found":
         why = f"stat {name}: {why}"
     elif step == "not-executable":
-        user = config["process"].get("user", {}).get("uid", 0)
+        user = process.get("user", {}).get("uid", 0)
         hint = _mode_hint(payload.decode("utf-8", "backslashreplace"), detail, user)
     elif step == "execve" and error == errno.ENOEXEC:
         hint = _format_hint(detail)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyoci.errors import Log
     from pyoci.host import resctrl
     from pyoci.host.terminal import Foreground
+    from pyoci.types import Config
 
     Verbs = Mapping[type[ParentOp], Callable[["Launch", Any], None]]
 
@@ -68,7 +69,7 @@ class Launch:
         self,
         plan: "Plan",
         verbs: "Verbs",
-        config: "dict[str, Any]",
+        config: "Config",
         container_id: str,
         cgroup_mount: str = "",
         *,
@@ -324,7 +325,7 @@ class Launch:
             return lacking
         if isinstance(op, verbs.CloneInit):
             return explain.no_clone(op, self._process, step, error)
-        return explain.explain(self.config, op, step, error, detail, payload)
+        return explain.explain(self.config["process"], op, step, error, detail, payload)
 
     def _take_console(self, data: bytes, descriptors: "list[int]") -> None:
         """The master of the terminal, which comes at its point and once. Raises SetupError for any other descriptor."""
@@ -460,7 +461,7 @@ def _is_terminal(fd: int) -> bool:
     return True
 
 
-def _lacking_namespace(config: "dict[str, Any]") -> "SetupError | None":
+def _lacking_namespace(config: "Config") -> "SetupError | None":
     """The error for the first namespace of a type that this kernel was built without."""
     names = {"network": "net", "mount": "mnt"}
     have = posix.listdir("/proc/self/ns")
