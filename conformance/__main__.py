@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from conformance import report, suite
-from conformance.rows import ROWS, RELAXED, UNREACHABLE
+from conformance.rows import RELAXED, ROWS, UNREACHABLE
 from conformance.runtime import version
 
 

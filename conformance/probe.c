@@ -1,4 +1,5 @@
-/* The program inside a container under test, and its hooks: static, needs nothing of the root filesystem, tells what it sees.
+/* The program inside a container under test, and of its hooks. It is static, needs nothing of the root filesystem, and
+ * reports what it sees.
  *
  *   probe OPERATION ARGUMENT... OPERATION ARGUMENT... ...
  *
@@ -916,7 +917,7 @@ static void do_spin(char **a)
     end();
 }
 
-/* --- as a hook ------------------------------------------------------------------------------------------------------ */
+/* --- as a hook --------------------------------------------------------------------------------------------------- */
 
 static void put_inode(const char *name, const char *path) /* as [device, inode] */
 {

@@ -8,7 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from conformance.findings import finding
-from conformance.rows import AREAS, ROWS, RELAXED, UNREACHABLE
+from conformance.rows import AREAS, RELAXED, ROWS, UNREACHABLE
 from conformance.suite import ERROR, FAIL, MISSING, PASS, UNMET
 
 UNTESTED = "untested"

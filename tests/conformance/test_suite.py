@@ -11,7 +11,7 @@ import pytest
 
 from conformance import report, suite
 from conformance.findings import FINDINGS, finding
-from conformance.rows import ROWS, SINCE, RELAXED, UNREACHABLE
+from conformance.rows import RELAXED, ROWS, SINCE, UNREACHABLE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -359,8 +359,9 @@ def test_directory_above_the_state_root(attack: Attack, race: Callable[..., None
 
 
 def test_run_goes_on_in_the_root_where_it_began(attack: Attack, elsewhere: Path) -> None:
-    """A hook exchanges the directory above: `run` starts and deletes its own container, not the one of this id that lies at
-    the path by now."""
+    """A hook exchanges the directory above: `run` starts and deletes its own container, not the one of this id that
+    the path leads to now.
+    """
     shutil.rmtree(elsewhere / "state" / attack.id)
     attack.shell("echo ran")
     attack.write_config()

@@ -2,9 +2,9 @@
 
     python -m tests.support.parts [STEP=SECONDS...]
 
-A part is one run of pytest. The tests of the host take turns, because each of them looks at the whole host for what it has
-left behind. The others run in machines of their own, beside them. The output of a part that fails is printed whole; that of
-each part is in build/tests. `STEP=SECONDS` are lines for the table: what came before.
+A part is one run of pytest. The tests of the host take turns, because each of them looks at the whole host for what it
+has left behind. The others run in machines of their own, beside them. The output of a part that fails is printed whole;
+that of each part is in build/tests. `STEP=SECONDS` are lines for the table: what came before.
 """
 
 import json

@@ -11,11 +11,9 @@ MAX_WORDS_PER_1000_LINES = 0.3
 
 # What is still to be rewritten. A number here may only fall.
 BUDGET: dict[str, dict[str, int]] = {
-    "conformance": {"line": 2},
-    "docs": {"line": 123, "sentence": 1, "word": 2},
-    "pyoci": {"line": 45, "word": 66},
-    "tests": {"line": 6, "word": 13},
-    "tools": {"line": 7},
+    "docs": {"word": 2},
+    "pyoci": {"word": 47},
+    "tests": {"line": 1, "word": 13},
 }
 
 
