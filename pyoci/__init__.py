@@ -4,7 +4,7 @@
 when it is first used, because each command of the executable imports this package.
 """
 
-__version__ = "0.1.0"
+from pyoci.version import VERSION as __version__  # noqa: N811 - the name that Python's tools look for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,8 +1,6 @@
 """Versions for `--version` and `features`."""
 
-from pyoci import __version__
-
-VERSION = __version__
+VERSION = "0.1.0"
 SPEC = "1.3.0"
 """The version of the runtime specification that pyoci implements."""
 COMMIT = ""

@@ -155,14 +155,15 @@ def list_containers(call: "Call") -> int:
 
 def spec(call: "Call") -> int:
     """`pyoci spec`."""
-    from pyoci.cli import spec
+    from pyoci.cli.output import write_new
     from pyoci.compiler.paths import join
+    from pyoci.config import template
 
-    config = spec.default()
+    config = template.default()
     if call.options.on("rootless"):
-        config = spec.rootless(config, posix.geteuid(), posix.getegid())
+        config = template.rootless(config, posix.geteuid(), posix.getegid())
     directory, file = call.path("bundle"), call.options.text("file") or "config.json"
-    spec.write(join(directory, file) if directory else file, to_json(config, indent=2))
+    write_new(join(directory, file) if directory else file, to_json(config, indent=2))
     return 0
 
 
@@ -195,7 +196,7 @@ def plan(call: "Call") -> int:
 
 def features(_: "Call") -> int:
     """`pyoci features`."""
-    from pyoci.cli.features import document
+    from pyoci.compiler.features import document
 
     return print_json(document(), indent=2)
 

@@ -17,6 +17,7 @@ import posix
 import sys
 import time
 
+from pyoci.config.text import printable
 from pyoci.errors import PyociError, UsageError, reason
 from pyoci.linux import S_IFMT, S_IFREG
 
@@ -201,22 +202,6 @@ def _open_file(path: str) -> int:
         posix.close(fd)
         raise PyociError(f"cannot open log {path}: it has several names (hard links)")
     return fd
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with control characters and undecodable bytes as escapes."""
-    return text if text.isprintable() else "".join(map(_printable_character, text))
-
-
-def _printable_character(character: str) -> str:
-    code = ord(character)
-    if character == "\n":
-        return "\\n"
-    if character.isprintable():
-        return character
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _write_line(

@@ -1,6 +1,9 @@
-"""What commands print on standard output."""
+"""The output of commands: on standard output, or in a new file."""
 
-from pyoci.cli.log import printable
+import errno
+import posix
+
+from pyoci.config.text import printable
 from pyoci.errors import PyociError, reason
 from pyoci.host import files
 
@@ -28,6 +31,21 @@ def print_json(value: object, indent: "int | None" = None) -> int:
 def print_lines(lines: "Iterable[str]") -> int:
     """Write `lines` to standard output, with unprintable characters escaped."""
     return print_data("".join(f"{printable(line)}\n" for line in lines))
+
+
+def write_new(path: str, text: str) -> None:
+    """Write the new file `path`. Raises PyociError, also if it exists."""
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    try:
+        fd = posix.open(path, flags, 0o666)
+        try:
+            files.write_all(fd, text.encode("utf-8", "replace"))
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        if error.errno == errno.EEXIST:
+            raise PyociError(f"cannot write {path}: it exists", hint="remove it first") from error
+        raise PyociError(f"cannot write {path}: {reason(error.errno or 0)}") from error
 
 
 def to_json(value: object, indent: "int | None" = None) -> str:

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyoci.cli import features as features_document
-from pyoci.cli import spec as spec_document
-from pyoci.cli.log import printable
 from pyoci.client.types import CgroupManager, StrPath
+from pyoci.compiler import features as features_document
 from pyoci.compiler import show
 from pyoci.compiler.create import Options, compile_container
-from pyoci.config import diagnosis, load
+from pyoci.config import diagnosis, load, template
 from pyoci.config.jsonio import dumps
+from pyoci.config.text import printable
 from pyoci.errors import Problem
 from pyoci.host import facts
 from pyoci.host.bundle import read_config
@@ -106,8 +105,8 @@ def plan(
 
 def spec(*, rootless: bool = False) -> Config:
     """The config that `pyoci spec` writes: a shell on a terminal. With `rootless` it needs no privileges."""
-    config = spec_document.default()
-    return spec_document.rootless(config, os.geteuid(), os.getegid()) if rootless else config
+    config = template.default()
+    return template.rootless(config, os.geteuid(), os.getegid()) if rootless else config
 
 
 def features() -> Features:

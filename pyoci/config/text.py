@@ -52,3 +52,19 @@ def _escape(character: str) -> str:
         return f"\\u{code:04x}"
     code -= 0x10000
     return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with control characters and undecodable bytes as escapes."""
+    return text if text.isprintable() else "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    code = ord(character)
+    if character == "\n":
+        return "\\n"
+    if character.isprintable():
+        return character
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

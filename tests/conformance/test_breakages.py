@@ -241,7 +241,7 @@ BREAKAGES = [
     ),
     (
         "features lists a hook that there is not",
-        *("cli/features.py", "list(HOOKS)", '[*HOOKS, "restart"]'),
+        *("compiler/features.py", "list(HOOKS)", '[*HOOKS, "restart"]'),
         ["FEAT-05"],
     ),
 ]

@@ -10,8 +10,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
 from pyoci import cli
-from pyoci.cli import features, spec
-from pyoci.compiler import memory_policy, mounts, seccomp
+from pyoci.cli.output import write_new
+from pyoci.compiler import features, memory_policy, mounts, seccomp
+from pyoci.config import template
 from pyoci.errors import PyociError
 from tests.support import specification
 
@@ -182,7 +183,7 @@ def test_our_own_checks_accept_both():
     """What we write we run: our strict reader finds no fault and warns of nothing."""
     from pyoci import config
 
-    for document in (spec.default(), spec.rootless(spec.default(), 1000, 1000)):
+    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
         loaded, warnings = config.load(json.dumps(document).encode())
         assert document == loaded
         assert [] == warnings
@@ -190,21 +191,21 @@ def test_our_own_checks_accept_both():
 
 def test_the_specifications_schema_accepts_both():
     """So does the specification's own schema."""
-    for document in (spec.default(), spec.rootless(spec.default(), 1000, 1000)):
+    for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
         assert [] == official_faults(document, "config-schema.json")
 
 
 def test_rootless_leaves_the_original_alone():
     """A new config is made; the old one is not changed."""
-    original = spec.default()
-    spec.rootless(original, 5, 6)
+    original = template.default()
+    template.rootless(original, 5, 6)
 
-    assert spec.default() == original
+    assert template.default() == original
 
 
 def test_masked_paths_cover_what_leaks():
     """The side channels and host facts that other engines mask."""
-    masked = set(spec.default()["linux"]["maskedPaths"])
+    masked = set(template.default()["linux"]["maskedPaths"])
 
     assert {"/proc/kcore", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/keys"} <= masked
 
@@ -241,4 +242,4 @@ def test_spec_bundle_and_file(in_directory):
 def test_spec_into_a_missing_directory(in_directory):
     """The kernel's reason."""
     with pytest.raises(PyociError, match=r"cannot write .*/none/config.json: no such file or directory"):
-        spec.write(str(in_directory / "none/config.json"), "")
+        write_new(str(in_directory / "none/config.json"), "")

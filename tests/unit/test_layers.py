@@ -28,6 +28,7 @@ PURE_MODULES = {
     "pyoci.linux",
     "pyoci.pointer",
     "pyoci.ranges",
+    "pyoci.version",
     "pyoci._native",
     "sys",
     "math",
@@ -95,6 +96,8 @@ def test_pure(file: str) -> None:
 
 
 WINGS = ("cgroups", "cli", "compiler", "config", "dbus", "executable", "host", "parent")
+# The Python API runs in a program of its own, never in the executable.
+LIBRARY = ("client", "testing")
 ALL = modules(".", *WINGS)
 
 
@@ -117,10 +120,22 @@ def test_cgroups(file: str) -> None:
     assert set() == {name for name in ours if not name.startswith(beneath)}
 
 
-@pytest.mark.parametrize("file", [file for file in ALL if not file.startswith(("cli/", "executable/", "__main__"))])
+ENTRANCES = ("cli/", "executable/", "__main__")
+
+
+@pytest.mark.parametrize("file", [file for file in [*ALL, *modules(*LIBRARY)] if not file.startswith(ENTRANCES)])
 def test_nothing_below_imports_the_command_line(file: str) -> None:
     """Only the entry points import cli/, and that holds for type checkers too."""
     above = [f"line {line}: {name}" for name, line in imports(file, typing=True) if f"{name}.".startswith("pyoci.cli.")]
+
+    assert [] == above
+
+
+@pytest.mark.parametrize("file", [file for file in ALL if file != "__init__.py"])
+def test_the_runtime_does_not_import_the_python_api(file: str) -> None:
+    """The API drives the executable, so nothing in the executable needs it."""
+    api = tuple(f"pyoci.{wing}" for wing in LIBRARY)
+    above = [f"line {line}: {name}" for name, line in imports(file, typing=True) if name.startswith(api)]
 
     assert [] == above
 
@@ -135,7 +150,7 @@ CLOSING = {
 def test_imports_have_no_circle() -> None:
     """No module imports itself through others, at run time or for type checkers."""
     graph = {}
-    for file in ALL:
+    for file in [*ALL, *modules(*LIBRARY)]:
         name = f"pyoci.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
         graph[name] = {other for other, _line in imports(file, typing=True) if other != name and is_module(other)}
 

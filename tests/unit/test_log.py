@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pyoci.cli import log as log_module
-from pyoci.cli.log import Log, printable
+from pyoci.cli.log import Log
 from pyoci.cli.output import print_data
+from pyoci.config.text import printable
 from pyoci.errors import PyociError, UsageError
 from pyoci.host import files
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schema_documents import every_property, mutations
 
-from pyoci.cli import features
 from pyoci.client.schema import JsonschemaFaults
+from pyoci.compiler import features
 from pyoci.config import _platforms, _schemas, _validator, diagnosis
 from pyoci.config.reader import MAX_PROBLEMS
 from pyoci.config.report import SchemaFaults, report

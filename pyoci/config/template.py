@@ -1,10 +1,5 @@
 """The config.json that `pyoci spec` writes: a shell on a terminal with few privileges, as in runc."""
 
-import errno
-import posix
-
-from pyoci.errors import PyociError, reason
-from pyoci.host import files
 from pyoci.version import SPEC
 
 TYPE_CHECKING = False
@@ -103,18 +98,3 @@ def _rootless_mount(mount: "Mount") -> "Mount":
         return {"destination": "/sys", "type": "none", "source": "/sys", "options": options}
     options = [option for option in mount["options"] if not option.startswith(("uid=", "gid="))]
     return {**mount, "options": options}
-
-
-def write(path: str, text: str) -> None:
-    """Write the new file `path`. Raises PyociError, also if it exists."""
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    try:
-        fd = posix.open(path, flags, 0o666)
-        try:
-            files.write_all(fd, text.encode("utf-8", "replace"))
-        finally:
-            posix.close(fd)
-    except OSError as error:
-        if error.errno == errno.EEXIST:
-            raise PyociError(f"cannot write {path}: it exists", hint="remove it first") from error
-        raise PyociError(f"cannot write {path}: {reason(error.errno or 0)}") from error
