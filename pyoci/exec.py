@@ -11,7 +11,7 @@ from pyoci import config as configuration
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.compiler import verbs
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.seccomp import Filter
 from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.config.jsonio import dumps
@@ -153,7 +153,7 @@ class Execution:
         preserve_fds = sockets + request.preserve_fds
         namespaces = _foreign_namespaces(record.pid)
         filter_ = _load_filter(container, settings)
-        running = Running(
+        target = ExecTarget(
             record.id,
             namespaces,
             settings.linux,
@@ -164,7 +164,7 @@ class Execution:
             keyring=settings.keyring,
             early_filter=filter_ is not None and _admits_setup(filter_, process),
         )
-        plan = compile_exec(process, running, probe(), preserve_fds=preserve_fds)
+        plan = compile_exec(process, target, probe(), preserve_fds=preserve_fds)
         has_listener = filter_ is not None and filter_.notify
         return cls(
             container, request, init, process, namespaces, plan, preserve_fds=preserve_fds, has_listener=has_listener

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyoci.types import ExecCPUAffinity, Linux, Process
 
 
-class Running:
+class ExecTarget:
     """A container that is to get one more process.
 
     `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
@@ -60,7 +60,7 @@ class Running:
         self.early_filter = early_filter
 
 
-def compile_exec(process: "Process", container: Running, host: "Host", *, preserve_fds: int = 0) -> Plan:
+def compile_exec(process: "Process", container: ExecTarget, host: "Host", *, preserve_fds: int = 0) -> Plan:
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
     create.check_labels(process, "", host)
@@ -95,7 +95,7 @@ def _affinity(affinity: "ExecCPUAffinity") -> "Iterator[ParentOp]":
 
 
 def _bootstrap(
-    plan: Plan, process: "Process", container: Running, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
+    plan: Plan, process: "Process", container: ExecTarget, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
 ) -> "Iterator[ChildOp]":
     """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
 

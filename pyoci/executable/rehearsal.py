@@ -15,7 +15,7 @@ from pyoci.cli import options
 from pyoci.cli.table import GLOBAL_OPTIONS
 from pyoci.compiler import verbs
 from pyoci.compiler.create import Host, Options, compile_container
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.operations import encode
 from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
@@ -89,8 +89,8 @@ def _compile(directory: str) -> "tuple[Config, Plan]":
 
 def _exec(config: "Config", plan: "Plan") -> None:
     """Compile and encode an exec of the container's program."""
-    running = Running("id", ["mount", "pid", "network"], {}, plan.filter)
-    encode(compile_exec(config["process"], running, _HOST).child())
+    target = ExecTarget("id", ["mount", "pid", "network"], {}, plan.filter)
+    encode(compile_exec(config["process"], target, _HOST).child())
 
 
 def _stopped(directory: str, main: "Main") -> None:

@@ -16,7 +16,7 @@ import pytest
 from pyoci import _native
 from pyoci.compiler import verbs
 from pyoci.compiler.create import Host, Options, compile_container
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
 from pyoci.errors import PyociError, SetupError
@@ -40,8 +40,8 @@ def container_plan(name):
 
 def exec_plan():
     config = json.loads((PLANS / "terminal.json").read_text())
-    running = Running("id", ["mount", "pid", "user"], {}, None)
-    return config, compile_exec(config["process"], running, HOST)
+    target = ExecTarget("id", ["mount", "pid", "user"], {}, None)
+    return config, compile_exec(config["process"], target, HOST)
 
 
 MADE = {

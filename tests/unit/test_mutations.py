@@ -16,7 +16,7 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.compiler import create, operations, show
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.errors import PyociError
 
 ROUNDS = int(os.environ.get("PYOCI_MUTATIONS", "1600"))
@@ -85,7 +85,7 @@ def compile_all(document: "dict[str, Any]", host: create.Host, manager: str) -> 
 def compile_process(document: "dict[str, Any]", host: create.Host) -> None:
     """The same for exec and update."""
     process, _ = config.load_process(json.dumps(document.get("process")).encode())
-    operations.encode(compile_exec(process, Running("box", ["user", "mount"], {}), host).child())
+    operations.encode(compile_exec(process, ExecTarget("box", ["user", "mount"], {}), host).child())
 
 
 def compile_resources(document: "dict[str, Any]") -> None:

@@ -9,7 +9,7 @@ import pytest
 from pyoci import config
 from pyoci.cgroups import resources
 from pyoci.compiler import create, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show, verbs
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.errors import ConfigError
@@ -27,7 +27,7 @@ def compiled_exec(name: str) -> operations.Plan:
     """The plan of tests/plans/exec/NAME.json, a process.json, in a container with a filter that allows all."""
     process, _ = config.load_process((EXEC / f"{name}.json").read_bytes())
     filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
-    container = Running(
+    container = ExecTarget(
         "box",
         ["user", "network", "pid", "mount"] if name == "user" else ["network", "pid", "mount"],
         {"personality": {"domain": "LINUX32"}},
@@ -63,7 +63,7 @@ def test_namespaces_are_verified_by_who_may_look_at_them(host: create.Host, veri
     process_, _ = config.load_process((EXEC / "process.json").read_bytes())
     for label in ("apparmorProfile", "selinuxLabel"):
         process_.pop(label, None)
-    plan = compile_exec(process_, Running("box", ["user", "mount"], {}), host)
+    plan = compile_exec(process_, ExecTarget("box", ["user", "mount"], {}), host)
 
     assert verified == ("verify_namespaces" in [op.verb for op in plan.parent()])
 
@@ -110,7 +110,7 @@ def test_groups_are_kept_by_a_runtime_without_power_over_them(host: create.Host,
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = annotations
     created = create.compile_container(document, host, create.Options("/bundle", "box"))
-    added = compile_exec(document["process"], Running("box", ["mount"], {}, annotations=annotations), host)
+    added = compile_exec(document["process"], ExecTarget("box", ["mount"], {}, annotations=annotations), host)
 
     for plan in (created, added):
         assert kept == ("set_groups" not in [op.verb for op in plan.child()])
@@ -214,7 +214,7 @@ def test_exec_clones_when_all_is_settled(early: bool) -> None:
     """The program's process sets nothing that it could inherit; a filter that forbids the set-up is its own to load."""
     document, _ = config.load_process((EXEC / "user.json").read_bytes())
     filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
-    box = Running("box", ["pid", "mount"], {}, filter_, early_filter=early)
+    box = ExecTarget("box", ["pid", "mount"], {}, filter_, early_filter=early)
     plan = compile_exec(document, box, create.Host(selinux=True))
 
     expected = ["setsid", "sync", *([] if early else ["load_seccomp"]), "exec"]
