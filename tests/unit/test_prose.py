@@ -1,11 +1,14 @@
-"""The prose of the project, by the rules of CONTRIBUTING.md: words, messages, lengths."""
+"""The prose of the project, by the rules of CONTRIBUTING.md: words, messages, lengths, and paths that exist."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tools import prose
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MAX_WORDS_PER_1000_LINES = 0.3
 
@@ -110,3 +113,38 @@ def test_long_lines_and_sentences_are_found(tmp_path: Path) -> None:
     assert ["line"] == check(tmp_path, "a.py", f"# {long}\nx = '{long}'\n")
     assert ["sentence"] == check(tmp_path, "page.md", "word\n" * 36)
     assert [] == check(tmp_path, "page.md", "word\n" * 35 + "\n" + "word\n" * 20)
+
+
+def test_paths_in_pages_exist() -> None:
+    """A page names files as they are in the tree. Files that a build or a container makes are not in it."""
+    path = r"(?<![\w/.~:-])((?:pyoci|tests|conformance|docs|tools|contrib|bench|specs)/[\w./-]*\w/?)"
+    module = r"`((?:cli|client|testing|parent|compiler|config|cgroups|host|dbus|native|executable)/[\w./-]*\w/?)`"
+    made = re.compile(r"_schemas\.py$")
+    pages = [page for page in prose.files() if page.suffix == ".md"]
+    named = {(page, ROOT / match) for page in pages for match in re.findall(path, page.read_text())}
+    named |= {(page, ROOT / "pyoci" / match) for page in pages for match in re.findall(module, page.read_text())}
+
+    assert len(named) > 100
+    assert [] == sorted(
+        f"{prose.name(page)}: {file.relative_to(ROOT)}"
+        for page, file in named
+        if not file.exists() and not made.search(file.name)
+    )
+
+
+def test_links_in_pages_lead_to_files() -> None:
+    """Relative to the page, with the heading that a fragment names."""
+    broken = []
+    for page in prose.files():
+        if page.suffix != ".md":
+            continue
+        for target, heading in re.findall(r"\]\(([^():#\s]*)(?:#([\w-]+))?\)", page.read_text()):
+            file = page.parent / target if target else page
+            if not file.exists():
+                broken.append(f"{prose.name(page)}: {target}")
+            elif heading:
+                titles = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+                anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+                broken += [] if heading in anchors else [f"{prose.name(page)}: {target}#{heading}"]
+
+    assert [] == broken
