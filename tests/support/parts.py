@@ -49,7 +49,7 @@ class Part:
 
 
 # One after the other: they look at the whole host.
-HOST = [Part("unit", ["tests/unit"]), Part("native", ["tests/native"]), Part("root", ["tests/root"])]
+HOST = [Part(name, [f"tests/{name}"]) for name in ("unit", "native", "api", "root")]
 # In machines of their own, or with names of their own; those that take longest come first.
 MACHINES = [
     Part("engines", ["tests/engines"]),

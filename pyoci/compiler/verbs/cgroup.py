@@ -13,7 +13,7 @@ class MakeCgroup(ParentOp):
 
     Takes: `path`, for messages; `writes`, the limits to come, whose controllers it enables.
     Fails with: CgroupError.
-    Calls: mkdir*
+    Calls: mkdirat* fsetxattr* write*
     """
 
     path: str
@@ -26,7 +26,7 @@ class EnterCgroup(ParentOp):
     """Move the child into the container's cgroup.
 
     Fails with: CgroupError.
-    Calls:
+    Calls: write?
     """
 
     fails = "move the container's first process into its cgroup"
@@ -36,7 +36,7 @@ class WriteCgroup(ParentOp):
     """Write one limit to a file of the cgroup.
 
     Fails with: CgroupError, with the pointer of the limit.
-    Calls:
+    Calls: write
     """
 
     write: "Write"
@@ -65,7 +65,7 @@ class ChownCgroup(ParentOp):
 
     Takes: `mapped`, if `uid` is an id of the container's user namespace.
     Fails with: CgroupError, or an id that is not mapped.
-    Calls:
+    Calls: fchownat*
     """
 
     uid: int

@@ -13,8 +13,7 @@ class Mknod(ChildOp):
     Takes: `mode` with the file type, `kind` its letter in the config.
     Ignores: a node that is the same device already. It gets the mode and owner, unless `keep_existing` is set.
     Fails with: openat2, mkdirat, openat, mknodat, fchmodat, fchownat; other-node if something else has this path.
-    Calls: (openat2 | mkdirat | openat | newfstatat | close)* mknodat openat newfstatat
-        (fchmodat2 (fsopen fsconfig+ fsmount close)? fchmodat?)? fchownat? close close
+    Calls: PATH mknodat openat newfstatat (fchmodat2 (FILESYSTEM? fchmodat)?)? fchownat? close close
     """
 
     path: str
@@ -57,7 +56,7 @@ class BindDevice(ChildOp):
 
     Ignores: a path that is the same node already.
     Fails with: openat2, mkdirat, openat, move_mount; target-in-proc.
-    Calls: openat2 (openat2 | mkdirat | openat | newfstatat | close)* newfstatat newfstatat fstatfs? move_mount? close
+    Calls: PATH newfstatat newfstatat (fstatfs move_mount)? close
     """
 
     path: str
@@ -71,7 +70,7 @@ class Symlink(ChildOp):
 
     Ignores: anything that has this path already.
     Fails with: openat2, mkdirat, openat, symlinkat.
-    Calls: (openat2 close?)? (openat2 | mkdirat | openat | newfstatat | close)* symlinkat? close?
+    Calls: openat2 | (openat2 close)? PATH symlinkat close
     """
 
     target: str

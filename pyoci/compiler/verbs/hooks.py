@@ -38,5 +38,5 @@ class RunHostHook(_Hook, ParentOp):
 
     Takes: `timeout_ms`, 0 for none.
     Fails with: HookError, with the hook's output.
-    Calls:
+    Calls: clone
     """

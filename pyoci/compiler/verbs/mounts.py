@@ -94,8 +94,7 @@ class BindMount(_MountPoint):
     Leaves: the slot, for `set_propagation`.
     Fails with: fstat, openat2, mkdirat, openat, move_mount, readlinkat, symlinkat; target-is-root; target-in-proc;
         not-proc. The detail is 1 if the source is a file.
-    Calls: newfstatat (openat2 | mkdirat | openat | newfstatat | readlinkat | symlinkat | fstatfs | close)*
-        move_mount? close?
+    Calls: newfstatat (TARGET (fstatfs newfstatat)? move_mount close | readlinkat PATH symlinkat readlinkat? close)
     """
 
     target: str
@@ -116,11 +115,9 @@ class Mount(_MountPoint):
     Leaves: slot `tree`.
     Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's own
         words in the payload; target-is-root; target-in-proc; not-proc; too-deep.
-    Calls: (openat2 | mkdirat | openat | newfstatat | readlinkat | fstatfs | close)* (fsopen (fsconfig | newfstatat)+
-        fsmount close | fsopen fsconfig+ fsmount close openat move_mount mkdirat openat fchdir mount open_tree
-        newfstatat newfstatat close fchdir umount2 fchdir close close mount_setattr (openat newfstatat fchmod close)?)
-        (newfstatat | fstatfs)* (openat | getdents64 | mkdirat | mknodat | read | write | symlinkat | readlinkat
-        | fchownat | fchown | fchmod | newfstatat | close)* mount_setattr? move_mount close
+    Calls: TARGET (fsopen fsconfig+ (newfstatat fsconfig+)? fsmount close | FILESYSTEM openat move_mount mkdirat openat
+        fchdir mount open_tree newfstatat newfstatat close fchdir umount2 fchdir close close mount_setattr
+        (openat newfstatat fchmod close)?) (fstatfs newfstatat)? COPY mount_setattr? move_mount close
     """
 
     type: str

@@ -25,7 +25,7 @@ class MakeDirectory(ChildOp):
 
     Ignores: one that this process may not search, or that is a file: `chdir` runs as the program's user and reports it.
     Fails with: openat2, mkdirat, openat.
-    Calls: openat2 (openat2 | mkdirat | openat | newfstatat | close)* close?
+    Calls: PATH close?
     """
 
     path: str

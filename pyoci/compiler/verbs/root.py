@@ -55,7 +55,7 @@ class MakeMaskDirectory(ChildOp):
 
     Leaves: the slot MASK_DIRECTORY. Without this operation `mask_path` makes one when it needs it.
     Fails with: fsopen, fsconfig, fsmount.
-    Calls: fsopen fsconfig+ fsmount close
+    Calls: FILESYSTEM
     """
 
     label: str
@@ -82,7 +82,7 @@ class MaskPath(_ProtectedPath):
 
     Ignores: a missing path.
     Fails with: openat2, fstat, open_tree, move_mount; changed if the mount above it was replaced.
-    Calls: openat2 fstatfs? openat2? close? newfstatat? (fsopen fsconfig+ fsmount close)? open_tree? move_mount? close*
+    Calls: PROTECTED (newfstatat (FILESYSTEM? move_mount | open_tree move_mount close) close)?
     """
 
     fails = "mask {path}"
@@ -93,7 +93,7 @@ class ReadonlyPath(_ProtectedPath):
 
     Ignores: a missing path.
     Fails with: openat2, open_tree, mount_setattr, move_mount; changed if the mount above it was replaced.
-    Calls: openat2 fstatfs? openat2? close? (open_tree mount_setattr move_mount close close)?
+    Calls: PROTECTED (open_tree mount_setattr move_mount close close)?
     """
 
     fails = "make {path} read-only"

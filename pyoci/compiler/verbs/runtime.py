@@ -140,7 +140,7 @@ class WriteIdMaps(_IdMap):
     """Write the file `name` of the child's user namespace: uid_map or gid_map.
 
     Fails with: an error of the calls.
-    Calls:
+    Calls: write
     """
 
     fails = "write {name}"
@@ -150,7 +150,7 @@ class RunIdMapper(_IdMap):
     """Have the set-user-ID program `name` write the map: newuidmap or newgidmap, for a runtime that may not.
 
     Fails with: SetupError, with what the program says.
-    Calls:
+    Calls: clone3 | clone | vfork
     """
 
     fails = "map ids with {name}"
@@ -160,7 +160,7 @@ class DenySetgroups(ParentOp):
     """Deny setgroups in the child's user namespace, without which an unprivileged runtime can't map a group.
 
     Fails with: an error of the calls.
-    Calls:
+    Calls: write
     """
 
     fails = "deny setgroups in the user namespace"
@@ -170,7 +170,7 @@ class WriteTimeOffsets(ParentOp):
     """Write a clock's offset for the child's new time namespace.
 
     Fails with: an error of the calls.
-    Calls:
+    Calls: write
     """
 
     line: str
@@ -256,7 +256,7 @@ class WriteOomScoreAdj(ParentOp):
     """Set the child's OOM score adjustment.
 
     Fails with: an error of the calls.
-    Calls:
+    Calls: write
     """
 
     adjustment: int

@@ -29,8 +29,7 @@ class MountConsole(ChildOp):
 
     Takes: `take`, to make it the controlling terminal of this process, too.
     Fails with: openat2, mkdirat, openat, open_tree, move_mount, dup, ioctl; target-in-proc.
-    Calls: openat2 (openat2 | mkdirat | openat | newfstatat | close)* fstatfs open_tree move_mount close close
-        dup2 dup2 dup2 ioctl?
+    Calls: PATH fstatfs open_tree move_mount close close dup2 dup2 dup2 ioctl?
     """
 
     take: bool
