@@ -16,9 +16,9 @@ A verb is declared once, here in `verbs/`. Its class says everything about it:
 
 `Calls:` is a pattern over names of system calls: `?`, `*`, `+`, `|` and parentheses mean what they mean in a regular
 expression. It describes a run that succeeds. A name in capitals stands for calls that many verbs share, such as PATH
-for those that resolve a path and create what is missing (tests/support/contracts.py). For a verb of the runtime it lists
-only the calls that change mounts, namespaces, credentials or cgroups. tests/root/test_traced.py compares these patterns
-with what processes call.
+for those that resolve a path and create what is missing (tests/support/contracts.py). For a verb of the runtime it
+lists only the calls that change mounts, namespaces, credentials or cgroups. tests/root/test_traced.py compares these
+patterns with what processes call.
 
 An operation is an instance: `SetHostname("/hostname", name="box", length=3)`. Its first argument, `where`, is the JSON
 pointer of the property that asked for it.
