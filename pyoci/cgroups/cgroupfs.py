@@ -150,7 +150,7 @@ class Cgroup:
         cgroup.owner_mark = record.get("mark", "")
         return cgroup
 
-    def to_dict(self) -> "dict[str, Any]":
+    def to_dict(self) -> "dict[str, object]":
         """Return what later commands need to find the cgroup again, as JSON values."""
         return {
             "driver": self.driver,

@@ -41,7 +41,7 @@ class NoCgroup:
         """Return the driver that `to_dict` described."""
         return cls(str(record.get("refusal", "")))
 
-    def to_dict(self) -> "dict[str, Any]":
+    def to_dict(self) -> "dict[str, object]":
         """Return the driver's name, and why there is no cgroup."""
         return {"driver": self.driver, "refusal": self.refusal}
 

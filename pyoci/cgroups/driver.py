@@ -7,7 +7,7 @@ alone: no command loads this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from pyoci.cgroups.resources import Write
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         def manager_moves_processes(self) -> bool:
             """Whether a manager can move a process here that the runtime itself may not move."""
 
-        def to_dict(self) -> "dict[str, Any]":
+        def to_dict(self) -> "dict[str, object]":
             """Return what `from_dict` needs in a later command, as JSON values."""
 
         def close(self) -> None:

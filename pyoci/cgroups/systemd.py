@@ -89,7 +89,7 @@ class Unit(Cgroup):
         unit._is_recorded = True
         return unit
 
-    def to_dict(self) -> "dict[str, Any]":
+    def to_dict(self) -> "dict[str, object]":
         """Return what later commands need to find the unit again, as JSON values."""
         return {**super().to_dict(), "unit": self.name, "bus": self.address, "user": self.user}
 

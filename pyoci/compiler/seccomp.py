@@ -13,7 +13,6 @@ from pyoci.errors import PyociError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
 
     from pyoci.compiler.bpf import Range
     from pyoci.compiler.seccomp_rules import Condition
@@ -129,7 +128,9 @@ def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     if "listenerMetadata" in seccomp and not seccomp.get("listenerPath"):
         where = f"{WHERE}/listenerMetadata"
         raise PyociError("cannot use listenerMetadata: there is no listenerPath", where=where)
-    default = _action(seccomp, "defaultAction", "defaultErrnoRet", WHERE)
+    default = _action(
+        seccomp["defaultAction"], seccomp.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet", WHERE
+    )
     stub = seccomp["defaultAction"] not in PERMISSIVE and default != RETURN_ENOSYS
     own, *others = MACHINES[arch]
     listed = seccomp.get("architectures", ())
@@ -185,11 +186,9 @@ def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> 
     program.load(ARCH)
 
 
-def _action(owner: "Mapping[str, Any]", key: str, errno_key: str, where: str) -> int:
-    name = owner[key]
+def _action(name: str, errno: int | None, key: str, errno_key: str, where: str) -> int:
     if name not in ACTIONS:
         raise PyociError(f"cannot use seccomp action {name}: it is not known", where=f"{where}/{key}")
-    errno = owner.get(errno_key)
     where = f"{where}/{errno_key}"
     if name not in LARGEST_ERRNO:
         if errno is not None:
@@ -227,7 +226,7 @@ def _rules(syscalls: "Iterable[SyscallRule]", default: int, warnings: list[str])
     unknown: set[str] = set()
     for i, rule in enumerate(syscalls):
         where = f"{WHERE}/syscalls/{i}"
-        action = _action(rule, "action", "errnoRet", where)
+        action = _action(rule["action"], rule.get("errnoRet"), "action", "errnoRet", where)
         alternatives = _alternatives(rule.get("args"), where, warnings)
         given = dict.fromkeys(rule["names"])
         names = [name for name in given if name in known]

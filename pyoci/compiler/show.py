@@ -11,7 +11,6 @@ from pyoci.config.jsonio import dumps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, Op
@@ -142,7 +141,7 @@ def _point(op: "ChildOp") -> "int | None":
     return LISTENER if isinstance(op, verbs.LoadSeccomp) else None
 
 
-def _object(op: "Op") -> "dict[str, Any]":
+def _object(op: "Op") -> "dict[str, object]":
     return {"verb": op.verb, "object": phrase(op), "where": op.where}
 
 

@@ -20,16 +20,53 @@ from pyoci.linux import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NotRequired, TypedDict
 
     from pyoci.compiler.verbs import MoveNetDevice
+
+    class Device(TypedDict):
+        """A device of the request. `where` is the JSON pointer of the device, `nameWhere` the one of its new name."""
+
+        device: str
+        name: str
+        where: str
+        nameWhere: str
+
+    class Address(TypedDict):
+        """An address of a device, in the words of pyroute2. `unknown`: pyroute2 does not know one of its properties."""
+
+        family: int
+        prefixlen: int
+        scope: int
+        flags: int
+        preferred: int
+        valid: int
+        unknown: bool
+        address: NotRequired[str]
+        local: NotRequired[str]
+        broadcast: NotRequired[str]
+        label: NotRequired[str]
+        rt_priority: NotRequired[int]
+        proto: NotRequired[int]
+
+    class Moved(TypedDict):
+        """A device that has moved, with its properties on the host."""
+
+        device: str
+        where: str
+        index: int
+        hostIndex: int
+        up: bool
+        master: int
+        addresses: list[Address]
+
 
 HELPER = "move-net-devices"
 TIMEOUT = 60  # seconds; the kernel lets one process at a time change network devices
 NETWORK = 3  # the descriptor of the namespace in the helper, after request, answer and errors
 
 
-def move(ops: "Sequence[MoveNetDevice]", network: int) -> "list[dict[str, Any]]":
+def move(ops: "Sequence[MoveNetDevice]", network: int) -> "list[Moved]":
     """Move the devices of `move_net_device` operations into a network namespace. Returns what `bring_back` needs.
 
     Raises SetupError, and then every device is back on the host.
@@ -39,11 +76,11 @@ def move(ops: "Sequence[MoveNetDevice]", network: int) -> "list[dict[str, Any]]"
     error = answer.get("error")
     if error:
         raise SetupError(error["message"], where=error["where"], hint=error["hint"])
-    moved: list[dict[str, Any]] = answer["moved"]
+    moved: list[Moved] = answer["moved"]
     return moved
 
 
-def bring_back(moved: "list[dict[str, Any]]", network: int) -> "list[str]":
+def bring_back(moved: "list[Moved]", network: int) -> "list[str]":
     """Undo a move: restore names, addresses and links. Returns a message for each device that can't be restored."""
     try:
         answer = _ask({"bringBack": moved}, network)
@@ -53,7 +90,7 @@ def bring_back(moved: "list[dict[str, Any]]", network: int) -> "list[str]":
     return [error["message"]] if error else answer["warnings"]
 
 
-def _ask(request: "dict[str, Any]", network: int) -> "dict[str, Any]":
+def _ask(request: "dict[str, object]", network: int) -> "dict[str, Any]":
     """Run the helper with a request. Raises SetupError if it gives no answer."""
     fds: list[int] = []
     try:

@@ -32,12 +32,10 @@ from pyoci.linux import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
-    Device = dict[str, Any]  # a device of the request: net_devices.move
-    Moved = dict[str, Any]  # a device that has moved, with its properties on the host: _Mover.move
-    Address = dict[str, Any]  # the arguments of pyroute2's addr("add")
+    from pyoci.host.net_devices import Address, Device, Moved
 
 FOREVER = 0xFFFFFFFF  # seconds
 # The flags that a request to add an address may have: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
@@ -80,7 +78,7 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _answer(request: "dict[str, Any]") -> "dict[str, Any]":
+def _answer(request: "dict[str, Any]") -> "dict[str, object]":
     try:
         mover = _Mover(NETWORK)
     except OSError as error:
@@ -251,7 +249,7 @@ class _Mover:
         except self._error as error:
             raise Failure(f"cannot {what}: {reason(error.code)}", where, _HINTS.get(error.code, "")) from error
 
-    def _add(self, side: "Any", index: int, address: "Address", what: str, where: str) -> None:
+    def _add(self, side: "Any", index: int, address: "Mapping[str, object]", what: str, where: str) -> None:
         """Add an address, unless the kernel has created it again by itself. Raises Failure."""
         try:
             list(side.addr("add", index=index, **address))
@@ -293,9 +291,8 @@ def _address(message: "Any") -> "Address":
     """Return the properties of an address, as JSON values."""
     attributes = dict(message["attrs"])
     cache = attributes.get("IFA_CACHEINFO", {})
-    known = {name: attributes[attribute] for attribute, name in ATTRIBUTES.items() if attribute in attributes}
-    return {
-        **known,
+    known: Any = {name: attributes[attribute] for attribute, name in ATTRIBUTES.items() if attribute in attributes}
+    address: Address = {
         "family": message["family"],
         "prefixlen": message["prefixlen"],
         "scope": message["scope"],
@@ -304,6 +301,8 @@ def _address(message: "Any") -> "Address":
         "valid": cache.get("ifa_valid", FOREVER),
         "unknown": "UNKNOWN" in attributes,
     }
+    address.update(known)
+    return address
 
 
 def _is_kept(address: "Address") -> bool:
@@ -315,9 +314,10 @@ def _text(address: "Address") -> str:
     return f"{address.get('local') or address.get('address')}/{address['prefixlen']}"
 
 
-def _arguments(address: "Address", name: str, new_name: str) -> "Address":
+def _arguments(address: "Address", name: str, new_name: str) -> "dict[str, object]":
     """Return the arguments that add the address to a device whose name has changed from `name` to `new_name`."""
-    arguments = {key: address[key] for key in ("family", "prefixlen", "scope", *ATTRIBUTES.values()) if key in address}
+    values: Mapping[str, object] = address
+    arguments = {key: values[key] for key in ("family", "prefixlen", "scope", *ATTRIBUTES.values()) if key in values}
     if "label" in address:
         arguments["label"] = _label(address["label"], name, new_name)
     if settable := address["flags"] & IFA_F_SETTABLE:

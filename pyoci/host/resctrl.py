@@ -91,11 +91,11 @@ class Group:
             group.shared = group.name
         return group
 
-    def to_dict(self) -> "dict[str, Any]":
+    def to_dict(self) -> "dict[str, object]":
         """Return what `remove` needs if the runtime is killed in `create`."""
         return {"mount": self.mount, "made": self.made, "shared": self.shared, "joined": self._joined()}
 
-    def settled(self) -> "dict[str, Any]":
+    def settled(self) -> "dict[str, object]":
         """Return what `remove` and `join` need once the container exists. A shared group outlives the container."""
         made = [path for path in self.made if path != self.shared]
         return {"mount": self.mount, "made": made, "shared": "", "joined": self._joined()}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.verbs import ChildOp, Op, ParentOp
     from pyoci.errors import Log
     from pyoci.host import resctrl
+    from pyoci.host.net_devices import Moved
     from pyoci.host.terminal import Foreground
     from pyoci.types import Config
 
@@ -97,12 +98,12 @@ class Launch:
         self._channel = -1
         self.network = -1
         self.own_rlimit: tuple[int, int, int] | None = None
-        self.moved_devices: list[dict[str, Any]] = []
+        self.moved_devices: list[Moved] = []
         self.properties: list[Property] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
 
-    def plan_rdt(self) -> "dict[str, Any]":
+    def plan_rdt(self) -> "dict[str, object]":
         """What this will make in the resctrl file system, for the record; {} without intelRdt."""
         for op in self.plan.before:
             if isinstance(op, verbs.MakeRdtGroup):
@@ -112,7 +113,7 @@ class Launch:
                 return self.rdt.to_dict()
         return {}
 
-    def plan_cgroup(self) -> "dict[str, Any]":
+    def plan_cgroup(self) -> "dict[str, object]":
         """What this will make in the cgroup hierarchy, for the record."""
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         for op in self.plan.parent():
@@ -124,7 +125,7 @@ class Launch:
                 self.cgroup = self.unit = Unit.of(path, self.id, self.cgroup_mount, user=op.user)
         return self.cgroup.to_dict()
 
-    def to_dict(self, *, settled: bool = False) -> "dict[str, Any]":
+    def to_dict(self, *, settled: bool = False) -> "dict[str, dict[str, object]]":
         """What of the record is about what was made on the host; `settled`: what of it goes with the container, which
         stands by now."""
         rdt = {} if self.rdt is None else self.rdt.settled() if settled else self.rdt.to_dict()

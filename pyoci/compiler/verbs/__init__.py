@@ -58,7 +58,7 @@ def by_runtime(op: ChildOp) -> ParentOp:
     return converted(op, BY_RUNTIME[type(op)])
 
 
-def to_record(op: ChildOp) -> "dict[str, Any]":
+def to_record(op: ChildOp) -> "dict[str, object]":
     """What the container's record keeps of an operation that only `start` sees, to explain its failure."""
     path, timeout_ms = (op.path, op.timeout_ms) if isinstance(op, RunHook) else ("", 0)
     return {"verb": op.verb, "where": op.where, "s1": path, "timeout": timeout_ms}
