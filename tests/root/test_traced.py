@@ -18,7 +18,7 @@ from pyoci import _native
 from pyoci import config as configuration
 from pyoci.compiler import create as compiler
 from pyoci.compiler import show, verbs
-from pyoci.compiler.exec import Running, compile_exec
+from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.seccomp import compile_filter
 from pyoci.host import facts
 from tests.support.contracts import Contract, Step, difference, promises
@@ -151,7 +151,7 @@ def exec_plan(runtime: Runtime, process: dict[str, Any], host: compiler.Host) ->
     types = [entry["type"] for entry in linux["namespaces"]]
     order = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
     program = compile_filter(linux["seccomp"], host.arch) if "seccomp" in linux else None
-    running = Running(
+    target = ExecTarget(
         runtime.id,
         [kind for kind in order if kind in types],
         {},
@@ -159,7 +159,7 @@ def exec_plan(runtime: Runtime, process: dict[str, Any], host: compiler.Host) ->
         early_filter=program is not None
         and _native.admits_setup(program.program, not process.get("noNewPrivileges"), False),
     )
-    document: dict[str, Any] = json.loads(show.as_json(compile_exec(process, running, host)))
+    document: dict[str, Any] = json.loads(show.as_json(compile_exec(process, target, host)))
     return document
 
 
