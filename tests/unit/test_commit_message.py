@@ -115,3 +115,8 @@ def test_hook_is_installed_once_and_replaces_no_other(checkout: Path) -> None:
     git(checkout, "config", "core.hooksPath", "elsewhere")
     install(checkout)
     assert not hook.exists()
+
+
+def test_test_command_installs_the_hook() -> None:
+    """`./test` calls the function."""
+    assert "commit_hook" in (ROOT / "test").read_text().split()
