@@ -318,8 +318,6 @@ def _check(mount: Mount) -> None:
             problem = Problem(
                 fs_data[0][1], f"cannot apply `{fs_data[0][0]}` to a bind mount: it is an option of a filesystem"
             )
-        elif not mount.source:
-            problem = Problem(mount.where, "a bind mount needs a source")
     elif not mount.type and not mount.remount:
         problem = Problem(mount.where, "a mount needs a type, or the option bind or rbind")
     if mount.copy_up and (mount.bind or mount.remount or mount.type != "tmpfs"):
