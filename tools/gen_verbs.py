@@ -1,8 +1,8 @@
 """Write the verbs of pyoci/compiler/verbs as declarations for native code: `python tools/gen_verbs.py`.
 
-pyoci/native/_verbs.pxi has the codes, slots, synchronisation points and flags by name, and a struct for each verb whose
-members are the verb's fields. pyoci/native/_table.pxi has the table of the functions `do_<verb>` by code. Both are made
-when pyoci is built, and never edited.
+pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, and a struct for each verb whose
+members are the verb's fields. pyoci/native/_table.pxi gets the table of the functions `do_<verb>` by code. The build
+makes both; edit the classes instead.
 """
 
 import re
@@ -32,7 +32,7 @@ def flags() -> dict[str, int]:
 
 
 def struct(verb: type[ChildOp]) -> list[str]:
-    """The 48 bytes of one verb, with its fields by name. What it does not use is there to keep the size."""
+    """The 48 bytes of one verb, with its fields by name. Unused members keep the size."""
     strings = [name for name, kind in verb.wire if kind in base.STRINGS]
     lines = [f"cdef struct {verb.__name__}Op:", "    uint16_t code", "    uint16_t flags"]
     lines += [f"    uint32_t {name}" for name in strings]
@@ -54,13 +54,12 @@ def step_constant(name: str) -> str:
 
 def declarations() -> str:
     """The text of _verbs.pxi."""
-    codes = {f"VERB_{verb.verb.upper()}": verb.code for verb in CHILD}
     slots = {f"SLOT_{name}": getattr(numbers, name) for name in numbers.SLOTS}
     points = {f"SYNC_{name.upper().replace('-', '_')}": point for point, name in numbers.POINTS.items()}
     steps = {step_constant(name): index for index, name in enumerate(numbers.STEPS) if name}
     lines = [
         HEADER,
-        *constants("codes of operations", codes | {"LAST_VERB": len(CHILD)}),
+        *constants("codes of operations go from 1 to", {"LAST_VERB": len(CHILD)}),
         *constants("steps of operations: system calls and checks", steps),
         *constants("slots of descriptors that both sides know by number", slots),
         *constants("synchronisation points", points),
@@ -94,7 +93,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Write the files whose text has changed: a new time would have everything compiled again."""
+    """Write the files whose text has changed: a newer file would make the build compile everything again."""
     for name, text in (("_verbs.pxi", declarations()), ("_table.pxi", table())):
         path = ROOT / "pyoci" / "native" / name
         if not path.exists() or path.read_text() != text:

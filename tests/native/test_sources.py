@@ -50,3 +50,10 @@ def test_the_extension_compiles_without_warnings(tmp_path: Path) -> None:
     include = sysconfig.get_path("include")
     command = ["cc", "-O2", *WARNINGS, "-Werror", "-I", include, "-c", source, "-o", tmp_path / "native.o"]
     subprocess.run(command, check=True)
+
+
+def test_files_have_at_most_600_lines() -> None:
+    """A reader can take in one file. It skips generated files."""
+    paths = [*SOURCES, *sorted((ROOT / "pyoci/executable").glob("*.[ch]"))]
+    long = {path.name for path in paths if len(path.read_text().splitlines()) > 600}
+    assert long <= {"_verbs.pxi"}

@@ -1,6 +1,6 @@
 """Every operation of a plan fails once: the error names its place in config.json, and nothing is left behind.
 
-The child's operations are broken one by one by encoding a verb that the executor refuses, the parent's by raising
+The child's operations are broken one by one by encoding a verb that the child does not know, the parent's by raising
 OSError. No product code knows of this.
 """
 
@@ -159,7 +159,7 @@ class Sweep:
         return create(request)
 
     def break_child(self, index):
-        """Let the executor meet a verb that it does not know; -1 only counts the operations."""
+        """Give the child a verb that it does not know; -1 only counts the operations."""
 
         def encode(ops):
             self.ops = list(ops)
@@ -201,7 +201,7 @@ def open_descriptors():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_every_operation_of_the_child(sweep, runtime, bundle, config):
-    """The executor refuses the nth operation, for every n."""
+    """The child rejects the nth operation, for every n."""
     config(bundle)
     sweep.break_child(-1)
     container = sweep.create()

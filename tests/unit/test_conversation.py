@@ -60,7 +60,7 @@ def record(kind, index, step=0, error=0, detail=0, payload=b"", length=None):
 
 
 def honest(plan, cloned):
-    """What the executor sends for a plan: (message, number of descriptors), …"""
+    """Messages that the child sends for a plan: (message, number of descriptors), …"""
     said = []
     for index, op in enumerate(plan.child()):
         if op.verb == "sync" or op.verb == "open_console":
@@ -75,7 +75,7 @@ def honest(plan, cloned):
 
 
 class Forger:
-    """Changes what the executor sends, in every way that the kernel lets through."""
+    """Changes the child's messages in every way that the kernel lets through."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -168,7 +168,7 @@ def converse(plan, config, said, pid, monkeypatch, **options):
 
 @pytest.mark.parametrize("name", MADE)
 def test_honest_conversation(name, child, monkeypatch):
-    """What the executor sends is taken, from the first point to the last."""
+    """The runtime accepts the child's messages, from the first point to the last."""
     config, plan = MADE[name]
     assert converse(plan, config, honest(plan, child), os.getpid(), monkeypatch) is None
 
@@ -325,7 +325,7 @@ def test_process_that_hangs_up(monkeypatch):
 
 
 def test_forged_answers():
-    """The executor goes on for the runtime's own answer alone; whatever else it hears ends it."""
+    """The child goes on only after the runtime's own answer; any other message ends it."""
     generator = random.Random(1)
     ops, pool, vectors = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
     for _ in range(200):
