@@ -42,7 +42,7 @@ def run(
     try:
         status, timed_out, output = _native.hook(path, list(argv), list(envp), cwd_fd, state_fd, timeout_ms)
     except OSError as error:
-        raise unstarted(where, path, error.errno or 0) from error
+        raise exec_failure(where, path, error.errno or 0) from error
     if timed_out or status:
         raise failure(where, path, status, timed_out=timed_out, timeout_ms=timeout_ms, output=output)
 
@@ -53,7 +53,7 @@ def _prefix(where: str) -> str:
     return f"error running {kind} hook #{index}:"
 
 
-def unstarted(where: str, path: str, error: int) -> HookError:
+def exec_failure(where: str, path: str, error: int) -> HookError:
     """Return the error for a hook that can't be executed."""
     return HookError(f"{_prefix(where)} cannot run {path}: {reason(error)}", where=where)
 

@@ -158,7 +158,8 @@ class _Mover:
             )
 
     def _move(self, device: "Device", moved: "list[Moved]") -> None:
-        name, new_name = device["device"], device["name"]
+        """Move a device and append it to `moved`, even if this raises Failure later."""
+        name = device["device"]
         link = self._find(self.host, name)
         if link is None:  # it has gone since the check
             raise Failure(f"cannot move network device {name}: the host has none of this name", device["where"])
@@ -193,6 +194,11 @@ class _Mover:
                 "addresses": addresses,
             }
         )
+        self._set_up_inside(device, index, kept)
+
+    def _set_up_inside(self, device: "Device", index: int, addresses: "list[Address]") -> None:
+        """Give a device in the container its name and its addresses, and set it up."""
+        name, new_name = device["device"], device["name"]
         self._do(
             f"rename network device {name} to {new_name} in the container",
             device["nameWhere"],
@@ -200,7 +206,7 @@ class _Mover:
         )
         if "%" in new_name:
             new_name = next(iter(self.inside.link("get", index=index))).get_attr("IFLA_IFNAME")
-        for address in kept:
+        for address in addresses:
             what = f"add address {_text(address)} to network device {name} in the container"
             self._add(self.inside, index, _arguments(address, name, new_name), what, device["where"])
         self._do(

@@ -21,7 +21,7 @@ _PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", 
 
 
 def run(op: "RunIdMapper", pid: int) -> None:
-    """Have program `op.name` write the map `op.lines` of a process. Raises SetupError, with what the program says."""
+    """Run the program `op.name` to write the map `op.lines` of a process. Raises SetupError, with its output."""
     program = _find(op)
     arguments = [op.name, str(pid), *op.lines.split()]
     output, status = _run(program, arguments, op)

@@ -8,7 +8,7 @@ import errno
 from pyoci import _native
 from pyoci.compiler import verbs
 from pyoci.errors import HookError, PyociError, SetupError, reason
-from pyoci.host.hooks import failure, unstarted
+from pyoci.host.hooks import exec_failure, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _hook(op: "verbs.RunHook", step: str, error: int, detail: int, payload: byte
             timeout_ms=op.timeout_ms,
             output=payload,
         )
-    return unstarted(op.where, op.path, error)
+    return exec_failure(op.where, op.path, error)
 
 
 def _program(process: "Process", op: "ChildOp", step: str, error: int, detail: int, payload: bytes) -> SetupError:
