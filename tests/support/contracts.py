@@ -1,8 +1,8 @@
 """Compare what a process called with what the operations of its plan promise.
 
-A promise is a pattern over the names of system calls: names in their order, `( | )` for one of several, and `?`, `*` and
-`+` behind a name or a group as in regular expressions. A name in capitals stands for a pattern that many verbs share.
-`fstat` and `newfstatat` are one call: the C library chooses.
+A promise is a pattern over the names of system calls: names in their order, `( | )` for one of several, and `?`, `*`
+and `+` behind a name or a group as in regular expressions. A name in capitals stands for a pattern that many verbs
+share. `fstat` and `newfstatat` are one call: the C library chooses.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Run all tests, several parts at a time, and show what came of each and how long it took.
+"""Run all tests, several parts at a time, and print the result and the time of each.
 
     python -m tests.support.parts [STEP=SECONDS...]
 
@@ -28,7 +28,7 @@ LOGS = CHECKOUT / "build/tests"
 
 @dataclass
 class Part:
-    """One run of pytest: its name, what it is called with, and what came of it."""
+    """One run of pytest: its name, its arguments, and its result."""
 
     name: str
     arguments: Sequence[str]
@@ -48,13 +48,15 @@ class Part:
         return last.strip("= ")
 
 
-# One after the other: they look at the whole host.
+# These take turns, because they look at the whole host.
 HOST = [Part(name, [f"tests/{name}"]) for name in ("unit", "native", "api", "root")]
-# In machines of their own, or with names of their own; those that take longest come first.
+# These run in VMs, or only look at what has their own names. Those that take longest come first.
+TWO_ENGINES = "docker or containerd"
 MACHINES = [
-    Part("engines", ["tests/engines"]),
+    Part("engines: docker, containerd", ["tests/engines", "-k", TWO_ENGINES]),
     Part("conformance", ["tests/conformance"]),
     Part("vm", ["tests/vm"]),
+    Part("engines: podman, buildah", ["tests/engines", "-k", f"not ({TWO_ENGINES})"]),
 ]
 
 
@@ -86,14 +88,14 @@ class Runner:
         return False
 
     def stop(self) -> None:
-        """End what runs: pytest cleans up when it is interrupted."""
+        """Interrupt what runs: pytest then cleans up."""
         with self._lock:
             self._stopped = True
             for process in self._running:
                 process.send_signal(signal.SIGINT)
 
     def _lane(self, number: int) -> None:
-        """The first lane begins with the host's tests, and those are its alone; then it helps with the others."""
+        """Only the first lane takes the host's tests, and it runs them first."""
         queues = self._queues if number == 0 else self._queues[1:]
         for queue in queues:
             while (part := self._next(queue)) is not None:
@@ -104,13 +106,14 @@ class Runner:
             return queue.pop(0) if queue and not self._stopped else None
 
     def _run(self, part: Part) -> None:
-        log, times = LOGS / f"{part.name}.log", LOGS / f"{part.name}.json"
+        name = part.name.replace(": ", "-").replace(", ", "-")
+        log, times = LOGS / f"{name}.log", LOGS / f"{name}.json"
         times.unlink(missing_ok=True)
         began = time.monotonic()
         with log.open("wb") as output:
             with self._lock:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "pytest", f"--basetemp={self._folder / part.name}", *part.arguments],
+                    [sys.executable, "-m", "pytest", f"--basetemp={self._folder / name}", *part.arguments],
                     cwd=CHECKOUT,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -141,7 +144,7 @@ def report(steps: dict[str, float], parts: Sequence[Part], seconds: float) -> No
 
 
 def main(words: Sequence[str]) -> int:
-    """Run all parts; `words` are steps that came before, as STEP=SECONDS."""
+    """Run all parts; `words` are the steps that ran before, as STEP=SECONDS."""
     steps = {name: float(seconds) for name, _, seconds in (word.rpartition("=") for word in words)}
     began = time.monotonic()
     runner = Runner(HOST, MACHINES, lanes=len(os.sched_getaffinity(0)) + 1)

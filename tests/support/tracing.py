@@ -1,8 +1,8 @@
 """Trace commands and every process that they make, system call by system call.
 
-`trace` runs commands one after the other under one tracer, so that a process that `create` leaves behind is seen by the
-time `start` releases it. The tracer is a program of its own: it waits for every child that it has, which pytest can't do.
-It lets go of a process that another process made as soon as that executes a program.
+`trace` runs commands one after the other under one tracer. So it still follows the process that `create` leaves behind
+when `start` releases that. The tracer is a program of its own, because it waits for every child that it has, which
+pytest can't do. It lets go of a process that another process made as soon as that executes a program.
 
 The tracer is python-ptrace's; the names of system calls are pyoci's, whose table knows the newest ones.
 """
@@ -38,8 +38,8 @@ PATHS = {
 }  # fmt: skip
 # Calls whose first argument is the descriptor of the file that they are about.
 DESCRIPTORS = {
-    "fchdir", "fchmod", "fchown", "fgetxattr", "flock", "fsetxattr", "fstat", "fstatfs", "ftruncate", "getdents64", "ioctl",
-    "pread64", "pwrite64", "pwritev", "read", "sendmsg", "sendto", "setns", "write", "writev",
+    "fchdir", "fchmod", "fchown", "fgetxattr", "flock", "fsetxattr", "fstat", "fstatfs", "ftruncate", "getdents64",
+    "ioctl", "pread64", "pwrite64", "pwritev", "read", "sendmsg", "sendto", "setns", "write", "writev",
 }  # fmt: skip
 
 
@@ -63,7 +63,8 @@ class Call:
 class Process:
     """A process of the trace: which command was the last to start when it was made, who made it, what it called.
 
-    `executed` are the programs that it executed: (how many calls came before, path). `made_by` is the call that made it.
+    `executed` are the programs that it executed: (how many calls came before, path). `made_by` is the call that made
+    it.
     """
 
     pid: int
