@@ -18,7 +18,7 @@ LEAK = """
 import os, subprocess
 from pathlib import Path
 from tests.support import leaks
-leaks.PATIENCE = 0.5
+leaks.TIMEOUT = 0.5
 before = leaks.Leaks(states=(Path("/run/states"),), daemons=(os.getpid(),))
 before.assert_none()
 subprocess.check_call("(sleep 99 &) ; mkdir -p /sys/fs/cgroup/x /run/states/x; mount -t tmpfs x /mnt", shell=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 60  # seconds: engines clean up behind the answer to a command
+TIMEOUT = 60  # seconds: engines clean up behind the answer to a command
 # Where runtimes keep the states of containers, beside what an engine adds.
 STATES = ["/run/pyoci", "/run/runc", "/run/containerd/runc", "/run/user"]
 
@@ -59,7 +59,7 @@ def units() -> Iterator[str]:
     if not os.path.isdir("/run/systemd/system"):
         return
     listing = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full"]
-    for line in subprocess.check_output(listing, text=True, timeout=PATIENCE).splitlines():
+    for line in subprocess.check_output(listing, text=True, timeout=TIMEOUT).splitlines():
         name, _, state = line.split()[:3]
         if name.endswith((".scope", ".slice", ".timer", ".service")):
             yield f"{name} ({state})"
@@ -97,7 +97,7 @@ class Leaks:
 
     def left(self) -> list[str]:
         """Return what is new, after some time for it to disappear."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while (left := self._left()) and time.monotonic() < end:
             time.sleep(0.05)
         return left
