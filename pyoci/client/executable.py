@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pyoci.client.failures import Report, UnsupportedError
+from pyoci.client.failures import Report, UnsupportedError, class_of
 from pyoci.client.types import CgroupManager, File, LogLevel, StrPath
 from pyoci.errors import PyociError
 
@@ -89,7 +89,7 @@ class Executable:
             return
         if error is None:
             text = (err or b"").decode(errors="replace").strip() or f"exit status {status}"
-            error = PyociError(f"cannot {verb} with {self.path}: {text}")
+            error = class_of(text)(f"cannot {os.fspath(verb)} with {self.path}: {text}")
         raise error
 
     def check_program(

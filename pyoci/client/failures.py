@@ -49,6 +49,11 @@ class Report:
                 LOGGER.log(_LEVELS.get(entry.get("level", ""), logging.INFO), "%s", entry.get("msg", ""))
 
 
+def class_of(message: str) -> type[PyociError]:
+    """The class of an error that has no other sign than its text."""
+    return next((kind for pattern, kind in _MESSAGES if re.search(pattern, message, re.IGNORECASE)), PyociError)
+
+
 def _entry(line: str) -> dict[str, str]:
     try:
         entry = json.loads(line)
@@ -59,9 +64,7 @@ def _entry(line: str) -> dict[str, str]:
 
 def _error(entry: dict[str, str], config: "Path | None") -> PyociError:
     message, pointer, hint = (entry.get(key, "") for key in ("msg", "pointer", "hint"))
-    kind = getattr(errors, entry.get("error", ""), None)
-    if kind is None:
-        kind = next((kind for pattern, kind in _MESSAGES if re.search(pattern, message, re.IGNORECASE)), PyociError)
+    kind = getattr(errors, entry.get("error", ""), None) or class_of(message)
     if kind is ConfigError:
         return ConfigError(_problems(config) or [Problem(pointer, message)])
     if pointer:

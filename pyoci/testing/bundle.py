@@ -3,10 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pyoci.client.types import StrPath
-from pyoci.types import Config, Hook, Linux, NamespaceType, Process
+
+if TYPE_CHECKING:
+    from pyoci.types import Config, Hook, Linux, NamespaceType, Process
 
 HookKind: TypeAlias = Literal["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
 
@@ -17,7 +19,7 @@ class Bundle:
     `config` is a dict to change at will; `write` writes config.json. The methods change it and return the bundle.
     """
 
-    def __init__(self, directory: Path, rootfs: Path, config: Config) -> None:
+    def __init__(self, directory: Path, rootfs: Path, config: "Config") -> None:
         self.directory = directory
         self.rootfs = rootfs
         self.config = config
@@ -28,21 +30,21 @@ class Bundle:
         return str(self.directory)
 
     @property
-    def process(self) -> Process:
+    def process(self) -> "Process":
         """`process` of the config."""
         return self.config["process"]
 
     @process.setter
-    def process(self, value: Process) -> None:
+    def process(self, value: "Process") -> None:
         self.config["process"] = value
 
     @property
-    def linux(self) -> Linux:
+    def linux(self) -> "Linux":
         """`linux` of the config."""
         return self.config["linux"]
 
     @linux.setter
-    def linux(self, value: Linux) -> None:
+    def linux(self, value: "Linux") -> None:
         self.config["linux"] = value
 
     def program(self, *args: object) -> Self:
@@ -71,7 +73,7 @@ class Bundle:
         self.config["mounts"] = [entry for entry in self.config["mounts"] if entry["destination"] not in destinations]
         return self
 
-    def namespace(self, type: NamespaceType, path: StrPath = "") -> Self:
+    def namespace(self, type: "NamespaceType", path: StrPath = "") -> Self:
         """Use a new namespace of this type or the one at `path`, whatever the config has now."""
         self.linux["namespaces"] = [entry for entry in self.linux["namespaces"] if entry["type"] != type]
         self.linux["namespaces"].append({"type": type, "path": os.fspath(path)} if path else {"type": type})

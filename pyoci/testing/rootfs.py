@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pyoci.client.types import StrPath
 from pyoci.errors import PyociError
-from pyoci.testing.layers import unpack_archive, unpack_image
 
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp")
 
@@ -21,6 +20,8 @@ def make_rootfs(source: StrPath, directory: Path) -> Path:
     """
     if os.fspath(source) == "busybox":
         return busybox(directory)
+    from pyoci.testing.layers import unpack_archive, unpack_image
+
     path, tag = Path(source), ""
     if not path.exists():
         name, _, tag = os.fspath(source).rpartition(":")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import Attack, kill
+from tests.support.hostile import Attack
 from tests.support.probe import build
-from tests.support.runtime import Bundle, Host, Runtime
+from tests.support.runtime import Bundle, Host, Runtime, kill
 
 
 def _let_through(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pyoci.cli.help import of_command
 from pyoci.cli.table import COMMANDS
-from tests.support.hostile import docker_like
+from tests.support.config import docker_like
 from tests.support.rootfs import busybox
 
 pytestmark = pytest.mark.root

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import OTHERS
-from tests.support.runtime import PATIENCE
+from tests.support.runtime import OTHERS, PATIENCE
 
 pytestmark = pytest.mark.root
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import AT_ONCE
-from tests.support.runtime import PATIENCE, mount_points, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, mount_points, wait_for
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -50,9 +51,9 @@ BYTES = {
 @pytest.mark.parametrize("kind", BYTES)
 def test_bytes(attack: Attack, kind: str) -> None:
     """GHSA-5j5w-g665-5m35: bytes that are not a config, or could be read in two ways."""
-    (attack.bundle / "config.json").write_bytes(BYTES[kind])
+    (attack.bundle.folder / "config.json").write_bytes(BYTES[kind])
     for command in ("create", "run"):
-        result = attack.pyoci(command, "--bundle", attack.bundle, attack.id)
+        result = attack(command, "--bundle", attack.bundle.folder, attack.id)
         assert (1, 1) == (result.status, result.err.count("\n")), result
         assert result.err[:-1].isprintable()
         assert 9000 > len(result.err)
@@ -109,7 +110,7 @@ USER_MAPS = {
 @pytest.mark.parametrize("kind", USER_MAPS)
 def test_id_mappings(attack: Attack, kind: str) -> None:
     """CVE-2024-40635's class: mappings that overlap, wrap around, or are too many for the kernel."""
-    attack.in_user_namespace()
+    attack.bundle.in_user_namespace()
     attack.linux["uidMappings"] = USER_MAPS[kind]
     result = attack.run()
     assert (1, True) == (result.status, "/linux/uidMappings" in result.err)
@@ -129,9 +130,9 @@ def test_id_mappings(attack: Attack, kind: str) -> None:
 def test_floods(attack: Attack, pointer: str, value: Any) -> None:
     """CVE-2022-23471's class: too much of something is an error, in bounded time and memory."""
     (attack.process if pointer in ("env", "args") else attack.config)[pointer] = value
-    attack.write_config()
+    attack.bundle.write()
     command = ["/bin/sh", "-c", 'ulimit -d 300000; exec "$@"', "sh",
-               *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+               *attack.command("create", "--bundle", attack.bundle.folder, attack.id)]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE
     )
@@ -145,7 +146,7 @@ def test_floods(attack: Attack, pointer: str, value: Any) -> None:
 )
 def test_config_of_another_type(attack: Attack, kind: str) -> None:
     """A config.json that is not a regular file is rejected at once; it is not followed, read or waited for."""
-    place = attack.bundle / "config.json"
+    place = attack.bundle.folder / "config.json"
     held = -1
     if kind.startswith("fifo"):
         os.mkfifo(place)
@@ -161,7 +162,7 @@ def test_config_of_another_type(attack: Attack, kind: str) -> None:
         place.symlink_to(attack.folder / "real.json")
     elif kind != "missing":
         os.mknod(place, 0o020600, os.makedev(*((1, 5) if kind == "zero" else (5, 0))))
-    result = attack.pyoci("create", "--bundle", attack.bundle, attack.id)
+    result = attack("create", "--bundle", attack.bundle.folder, attack.id)
     assert (1, True, True) == (result.status, "config.json" in result.err, AT_ONCE > result.seconds)
     if held >= 0:
         os.close(held)
@@ -179,23 +180,23 @@ def test_update_and_exec_reject_fifos(attack: Attack, words: tuple[str, str]) ->
     refusal = f"cannot read {place}: it is a FIFO, not a regular file\n"
     absent = refusal if words[0] == "update" else "container `absent` does not exist\n"
     for name, expected in ((attack.id, refusal), ("absent", absent)):
-        result = attack.pyoci(*words, place, name, timeout=AT_ONCE)
+        result = attack(*words, place, name, timeout=AT_ONCE)
         assert (expected, True) == (result.err, result.status != 0), result
 
 
 def test_bundle_is_gone_after_create(attack: Attack) -> None:
     """Start reads nothing of the bundle: a config that was rewritten, or a bundle that is gone, changes nothing."""
-    attack.shell("echo original")
+    attack.bundle.shell("echo original")
     assert 0 == attack.create().status
-    attack.shell("echo rewritten")
+    attack.bundle.shell("echo rewritten")
     attack.process["user"] = {"uid": 0, "gid": 0}
     attack.process["capabilities"] = {"bounding": ["CAP_SYS_ADMIN"]}
     attack.config["hooks"] = {"poststart": [{"path": "/bin/touch", "args": ["touch", str(attack.folder / "pwned")]}]}
-    attack.write_config()
+    attack.bundle.write()
     assert 0 == attack.start().status
     attack.wait("stopped")
     assert "original\n" == attack.output()
-    os.unlink(attack.bundle / "config.json")
+    os.unlink(attack.bundle.folder / "config.json")
     assert 0 == attack.delete().status
     assert not (attack.folder / "pwned").exists()
 
@@ -227,20 +228,20 @@ def test_ids(attack: Attack, id: str) -> None:
     """CVE-2017-1002101's class: an id is a name, never a path; with a bad one nothing is made or removed."""
     (attack.root / "victim").mkdir(parents=True)
     attack.root.chmod(0o700)
-    attack.write_config()
+    attack.bundle.write()
     before = sorted(path.name for path in attack.folder.iterdir())
     for words in (
-        ["create", "--bundle", attack.bundle],
+        ["create", "--bundle", attack.bundle.folder],
         ["start"],
         ["state"],
         ["kill"],
         ["delete"],
         ["delete", "--force"],
     ):
-        result = attack.pyoci(*words, "--", id)
+        result = attack(*words, "--", id)
         assert 1 == result.status or (words[-1] == "--force" and not id), words
     assert sorted([*before, "log.json"]) == sorted(path.name for path in attack.folder.iterdir())
-    attack.pyoci("delete", "--force", "--", id)
+    attack("delete", "--force", "--", id)
     (attack.root / "victim").rmdir()
 
 
@@ -248,7 +249,7 @@ def test_ids(attack: Attack, id: str) -> None:
 def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
     """A bundle whose name is not plain text works, and its state can be read."""
     strange = os.fsencode(attack.folder) + b"/" + path
-    os.rename(attack.bundle, strange)
+    os.rename(attack.bundle.folder, strange)
     attack.config["root"]["path"] = "rootfs"
     attack.process["args"] = ["/bin/sleep", "100"]
     attack.config["hooks"] = {"poststop": [{"path": "/bin/true"}],
@@ -259,19 +260,19 @@ def test_bundle_has_a_strange_name(attack: Attack, path: bytes) -> None:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=err, stderr=err, check=False, timeout=PATIENCE)
     assert 0 == done.returncode, (attack.folder / "err").read_bytes()
     assert "created" == attack.state()["status"]
-    assert attack.id in attack.pyoci("list").out
+    assert attack.id in attack("list").out
     assert 0 == attack.start().status
     assert "running" == attack.state()["status"]
     assert 0 == attack.delete().status
-    os.rename(strange, attack.bundle)
+    os.rename(strange, attack.bundle.folder)
 
 
 def test_bundle_has_no_text_as_its_name(attack: Attack) -> None:
     """JSON can't hold a name that is not UTF-8: it is refused, before there is a container that no command can read."""
     strange = os.fsencode(attack.folder) + b"/caf\xe9"
-    attack.write_config()
-    os.rename(attack.bundle, strange)
+    attack.bundle.write()
+    os.rename(attack.bundle.folder, strange)
     words = [*map(os.fsencode, attack.command("create")), b"--bundle", strange, attack.id.encode()]
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE)
     assert (1, True) == (done.returncode, b"its path is not UTF-8" in done.stderr), done.stderr
-    os.rename(strange, attack.bundle)
+    os.rename(strange, attack.bundle.folder)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, wait_for
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -67,7 +68,7 @@ def test_hostile_environment_and_directory(attack: Attack, command: str) -> None
     included.
     """
     marker = attack.folder / "pwned"
-    plant(attack.bundle, marker)
+    plant(attack.bundle.folder, marker)
     plant(attack.folder, marker)
     for place in (".local/lib/python3.11/site-packages", ".local/lib/python3.13/site-packages"):
         (attack.folder / place).mkdir(parents=True)
@@ -84,16 +85,16 @@ def test_hostile_environment_and_directory(attack: Attack, command: str) -> None
         "HOSTALIASES": f"{folder}/os.py", "RES_OPTIONS": "debug", "SHELL": f"{folder}/sh", "EDITOR": f"{folder}/sh",
         "LD_LIBRARY_PATH": folder,
     }  # fmt: skip
-    attack.write_config()
+    attack.bundle.write()
     words: list[object] = {
-        "run": ["run", "--bundle", attack.bundle, attack.id],
-        "create": ["create", "--bundle", attack.bundle, attack.id],
+        "run": ["run", "--bundle", attack.bundle.folder, attack.id],
+        "create": ["create", "--bundle", attack.bundle.folder, attack.id],
         "spec": ["spec", "--file", attack.folder / "made.json"],
-        "validate": ["validate", attack.bundle],
-        "plan": ["plan", attack.bundle],
+        "validate": ["validate", attack.bundle.folder],
+        "plan": ["plan", attack.bundle.folder],
     }.get(command, [command])
     attack.root.mkdir(mode=0o700, exist_ok=True)  # without a root `list` fails
-    text = traced(attack, *words, cwd=attack.bundle, env=environment)
+    text = traced(attack, *words, cwd=attack.bundle.folder, env=environment)
     assert not marker.exists(), marker.read_text()
     code = [path for path, _ in OPENED.findall(text) if path.endswith((".py", ".pyc", ".so", ".pth", ".cfg"))]
     assert [] == [path for path in code if not path.startswith("/") or path.startswith(folder)]
@@ -106,8 +107,8 @@ def test_program_path_is_not_the_callers(attack: Attack) -> None:
         script = attack.folder / "evil" / name
         script.write_text(f"#!/bin/sh\ntouch {attack.folder}/pwned\n")
         script.chmod(0o755)
-    attack.write_config()
-    text = traced(attack, "run", "--bundle", attack.bundle, attack.id, env={"PATH": str(attack.folder / "evil")})
+    attack.bundle.write()
+    text = traced(attack, "run", "--bundle", attack.bundle.folder, attack.id, env={"PATH": str(attack.folder / "evil")})
     assert not (attack.folder / "pwned").exists()
     assert str(attack.folder / "evil") not in text
 
@@ -154,8 +155,8 @@ def test_image_full_of_code(library: Attack, home: bool) -> None:
     library.process["args"] = ["/bin/sleep", "0"]
     library.process["env"] = ["PATH=/bin", *(["HOME=/root"] if home else [])]
     library.config["hostname"] = "ümlaut-" + "x" * 20
-    library.write_config()
-    text = traced(library, "run", "--bundle", library.bundle, library.id)
+    library.bundle.write()
+    text = traced(library, "run", "--bundle", library.bundle.folder, library.id)
     assert not (library.rootfs / "pwned").exists()
     after = text[text.index("pivot_root(") :] if "pivot_root(" in text else ""
     assert after, "no pivot_root in the trace"
@@ -190,11 +191,11 @@ def test_image_full_of_code_and_an_error(library: Attack) -> None:
 def test_no_python_module_comes_from_a_disk(attack: Attack, command: str) -> None:
     """On the hot path code comes from the executable alone, which is a static copy of everything."""
     attack.process["args"] = ["/bin/sleep", "100"]
-    attack.write_config()
+    attack.bundle.write()
     if command != "create":
         assert 0 == attack.create().status
-    words = ["create", "--bundle", attack.bundle, attack.id] if command == "create" else [command, attack.id]
-    text = traced(attack, *words, cwd=attack.bundle)
+    words = ["create", "--bundle", attack.bundle.folder, attack.id] if command == "create" else [command, attack.id]
+    text = traced(attack, *words, cwd=attack.bundle.folder)
     python = [
         path for path, _ in OPENED.findall(text) if re.search(r"\.pyc?$|/python3|\.pth$|encodings|site-packages", path)
     ]

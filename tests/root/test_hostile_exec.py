@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from pyoci.config.constants import CAPABILITIES as CAPABILITY_NUMBERS
-from tests.support.hostile import CAPABILITIES, PATIENCE, Attack, wait_for
+from tests.support.config import CAPABILITIES
+from tests.support.hostile import Attack
 from tests.support.kernels import KERNEL
 from tests.support.probe import build
+from tests.support.runtime import PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -96,7 +98,7 @@ def test_seized_process_has_nothing_of_the_runtime(
     given = attack.folder / "process.json"
     given.write_text(json.dumps(process))
     for _ in range(ROUNDS):
-        assert 0 == (result := attack.pyoci("exec", "--process", given, attack.id, env=host_environment)).status, result
+        assert 0 == (result := attack("exec", "--process", given, attack.id, env=host_environment)).status, result
 
     found = seizer.seized()
     set_up = [process for process in found if process["comm"] == "init"]
@@ -116,7 +118,7 @@ def test_attacker_is_able(attack: Attack, host_environment: dict[str, str]) -> N
     seizer.start(host_environment)
     words = ("exec", "--cap", "CAP_SYS_ADMIN", "--env", f"GIVEN={SECRET}", attack.id, "/bin/true")
     for _ in range(ROUNDS):
-        assert 0 == (result := attack.pyoci(*words)).status, result
+        assert 0 == (result := attack(*words)).status, result
     found = seizer.seized()
     assert any("0" == process["mount"] for process in found), found
     assert any("yes" == process["secret"] for process in found), found
@@ -133,7 +135,7 @@ def test_watcher_sees_nothing_of_the_runtime(attack: Attack, host_environment: d
     wait_for(lambda: "ready" in attack.output())
     for _ in range(ROUNDS):
         words = ("exec", "--env", f"GIVEN={SECRET}", "--user", "2000", attack.id, "/bin/true")
-        assert 0 == (result := attack.pyoci(*words, env=host_environment)).status, result
+        assert 0 == (result := attack(*words, env=host_environment)).status, result
     seen = {line for line in attack.output().splitlines()[1:] if not line.startswith("auxv=")}
     assert {"cmdline=init|", "comm=init"} <= seen, "the attacker was too slow each time"
     assert seen <= {"cmdline=init|", "comm=init", "cmdline=/bin/true|", "comm=true"}
@@ -148,7 +150,7 @@ def test_created_process_tells_nothing_of_the_runtime(attack: Attack, host_envir
         "tr '\\0' '|' </proc/1/cmdline; cat /proc/1/comm; tr -d '\\0' </proc/1/environ; "
         "cut -d' ' -f2 /proc/1/stat; head -n 1 /proc/1/status"
     )
-    result = attack.pyoci("exec", attack.id, "/bin/sh", "-c", script, env=host_environment)
+    result = attack("exec", attack.id, "/bin/sh", "-c", script, env=host_environment)
     assert (0, "init|init\n(init)\nName:\tinit\n", "") == (result.status, result.out, result.err)
 
 
@@ -175,7 +177,7 @@ def test_first_process_in_a_joined_pid_namespace(
     bounding = f"{sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES):016x}"
     folder = attack.folder / "joining"
     folder.mkdir()
-    config = json.loads((attack.bundle / "config.json").read_text())
+    config = json.loads((attack.bundle.folder / "config.json").read_text())
     config["root"]["path"] = str(attack.rootfs)
     config["process"] |= {"args": ["/bin/true"], "noNewPrivileges": nnp}
     config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
@@ -188,7 +190,7 @@ def test_first_process_in_a_joined_pid_namespace(
     (folder / "config.json").write_text(json.dumps(config))
     for number in range(ROUNDS // 2):
         name = f"{attack.id}n{number}"
-        attack._ids.add(name)
+        attack.ids.add(name)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": host_environment}
         command = attack.command("run", "--bundle", folder, name)
         assert 0 == subprocess.run(command, timeout=PATIENCE, check=False, **quiet).returncode
@@ -215,7 +217,7 @@ def test_profile_forbids_what_exec_does(attack: Attack, forbidden: tuple[str, ..
         "syscalls": [{"names": sorted(names), "action": "SCMP_ACT_ALLOW"}],
     }
     assert 0 == (result := attack.create()).status, result
-    result = attack.pyoci("exec", attack.id, "/bin/program")
+    result = attack("exec", attack.id, "/bin/program")
     if forbidden == ("capset", "capget") and not nnp:
         assert 255 == result.status, result
     elif forbidden == ("exit_group",):
@@ -228,7 +230,7 @@ def test_profile_forbids_what_exec_does(attack: Attack, forbidden: tuple[str, ..
 def test_program_behind_its_own_descriptor(attack: Attack, way: str) -> None:
     """A program that only the process itself can name is still executed."""
     attack.link("/bin/link", "/proc/self/fd/3")
-    attack.shell("exec sleep 100")
+    attack.bundle.shell("exec sleep 100")
     assert 0 == (result := attack.create()).status, result
     assert 0 == (result := attack.start()).status, result
     fd = os.open(build_program(attack), os.O_RDONLY)
@@ -237,7 +239,7 @@ def test_program_behind_its_own_descriptor(attack: Attack, way: str) -> None:
         os.dup2(fd, 3)
 
     words = ("exec", "--preserve-fds", "1", attack.id, way)
-    result = attack.pyoci(*words, close_fds=False, preexec_fn=give)
+    result = attack(*words, close_fds=False, preexec_fn=give)
     os.close(fd)
     assert (0, "ran\n") == (result.status, result.out), result
 
@@ -247,6 +249,6 @@ def test_program_behind_no_descriptor(attack: Attack, way: str) -> None:
     """What engines make of a program that is missing: the words for it."""
     attack.link("/bin/link", "/proc/self/fd/77")
     assert 0 == (result := attack.create()).status, result
-    result = attack.pyoci("exec", attack.id, way)
+    result = attack("exec", attack.id, way)
     message = f'exec: "{way}": stat {way}: no such file or directory'
     assert (255, True) == (result.status, message in result.err), result

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, kill, wait_for
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, kill, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -71,7 +72,7 @@ def test_environment_is_the_hooks(attack: Attack, kind: str) -> None:
     assert {"0", "1", "2"} <= {fd for fd, _ in fds} <= {"0", "1", "2", "3"}
     assert all(link.startswith("/proc/") for fd, link in fds if fd == "3")  # of ls itself
     if kind != "startContainer":
-        assert str(attack.bundle) == Path(f"{told}.pwd").read_text().strip()
+        assert str(attack.bundle.folder) == Path(f"{told}.pwd").read_text().strip()
 
 
 def test_environment_is_empty_without_one(attack: Attack) -> None:
@@ -131,8 +132,8 @@ def test_output_is_a_gigabyte(attack: Attack, kind: str, status: int) -> None:
     size = 1024 if kind == "createRuntime" and status else 128
     script = f"/bin/busybox dd if=/dev/zero bs=1M count={size} >&2; exit {status}"
     set_hook(attack, kind, hook(script))
-    attack.write_config()
-    command = attack.command("run", "--bundle", attack.bundle, attack.id)
+    attack.bundle.write()
+    command = attack.command("run", "--bundle", attack.bundle.folder, attack.id)
     limit = lambda: resource.setrlimit(resource.RLIMIT_DATA, (96 << 20, 96 << 20))  # noqa: E731
     with (attack.folder / "out").open("wb") as out:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=limit, timeout=60,
@@ -167,8 +168,8 @@ def test_runtime_is_killed_while_a_hook_sleeps(attack: Attack, command: str, num
     """A signal ends the runtime while a hook without a timeout runs, and with it the hook and the first process."""
     mark = seconds(attack)
     set_hook(attack, kind, hook(f"echo > {attack.folder}/sleeping; exec sleep {mark}"))
-    attack.write_config()
-    words = attack.command(command, "--bundle", attack.bundle, attack.id)
+    attack.bundle.write()
+    words = attack.command(command, "--bundle", attack.bundle.folder, attack.id)
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for((attack.folder / "sleeping").exists)
@@ -185,10 +186,10 @@ def test_parent_dies_without_a_word(attack: Attack) -> None:
     """The first process sees its parent's end by its socket as well, and not by the parent-death signal alone."""
     mark = seconds(attack)
     set_hook(attack, "createRuntime", hook(f"echo > {attack.folder}/sleeping; exec sleep {mark}"))
-    attack.write_config()
+    attack.bundle.write()
     # prctl does nothing: no parent-death signal is ever set
     words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl", "-e", "inject=prctl:retval=0",
-             *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+             *attack.command("create", "--bundle", attack.bundle.folder, attack.id)]  # fmt: skip
     tracer = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for((attack.folder / "sleeping").exists)
@@ -311,7 +312,7 @@ def test_hook_paths_do_not_come_from_the_image(attack: Attack) -> None:
     assert 0 == attack.run().status
     assert not (attack.rootfs / "pwned").exists()
     exe, cwd = (attack.folder / "told").read_text().split()
-    assert (True, str(attack.bundle)) == (not exe.startswith(str(attack.rootfs)), cwd)
+    assert (True, str(attack.bundle.folder)) == (not exe.startswith(str(attack.rootfs)), cwd)
 
 
 # ── what hooks write ends up in logs ────────────────────────────────────────────────────────────────────
@@ -339,15 +340,15 @@ def test_names_forge_no_log_line(attack: Attack, name: str) -> None:
     """The error shows an invalid id on one line, with unprintable characters escaped."""
     if "\0" in name:
         with pytest.raises(ValueError):
-            attack.pyoci("state", name)
+            attack("state", name)
         return
     for words in (
         ["state", name],
-        ["create", "--bundle", attack.bundle, name],
+        ["create", "--bundle", attack.bundle.folder, name],
         ["kill", name],
         ["delete", "--force", name],
     ):
-        result = attack.pyoci(*words)
+        result = attack(*words)
         assert (1, 1) == (result.status, result.err.count("\n")), words
         assert result.err[:-1].isprintable()
     assert all(json.loads(line)["level"] == "error" for line in attack.log.read_bytes().splitlines())

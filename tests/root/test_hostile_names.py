@@ -20,16 +20,16 @@ def test_colliding_names_cost_no_more_while_a_container_lives(attack: Attack, tm
     given = {name: tmp_path / f"{name}.json" for name in ("process", "members", "resources")}
 
     def measure(names: list[str]) -> dict[str, float]:
-        attack.shell("sleep 1000")
+        attack.bundle.shell("sleep 1000")
         attack.config["annotations"] = dict.fromkeys(names, "")
         attack.process["env"] = [f"{name}=" for name in names]
-        attack.write_config()
+        attack.bundle.write()
         process = {"cwd": "/", "args": ["/bin/true"], "user": {"uid": 0, "gid": 0}}
         given["process"].write_text(json.dumps({**process, "env": attack.process["env"]}))
         given["members"].write_text(json.dumps({**process, **dict.fromkeys(names, 1)}))
         given["resources"].write_text(json.dumps({"unified": dict.fromkeys(names, "1")}))
         commands: list[tuple[list[object], int]] = [
-            (["create", "--bundle", attack.bundle, attack.id], 0),
+            (["create", "--bundle", attack.bundle.folder, attack.id], 0),
             (["start", attack.id], 0),
             (["state", attack.id], 0),
             (["list"], 0),

@@ -73,8 +73,8 @@ def test_everything_allowed(jail: Attack) -> None:
 def test_no_unmasked_procfs_of_the_host(attack: Attack, user_namespace: bool) -> None:
     """Without pivot_root the host's procfs and sysfs are detached or covered before the container's root is entered."""
     if user_namespace:
-        attack.in_user_namespace()
-    attack.shell("cat /proc/self/mountinfo")
+        attack.bundle.in_user_namespace()
+    attack.bundle.shell("cat /proc/self/mountinfo")
     result = attack.run("--no-pivot")
     assert 0 == result.status, result
     points = [line.split(" ")[4] for line in result.out.splitlines()]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import Attack, bind, mount
+from tests.support.config import bind, mount
+from tests.support.hostile import Attack
 
 pytestmark = pytest.mark.root
 
@@ -67,15 +68,15 @@ def test_lxcfs_may_cover_its_files(attack: Attack) -> None:
     """The exception: the files that lxcfs serves may be covered, since no security decision reads them."""
     (attack.folder / "meminfo").write_text("MemTotal: 1 kB\n")
     attack.config["mounts"].append(bind(attack.folder / "meminfo", "/proc/meminfo", "ro"))
-    attack.shell("cat /proc/meminfo")
+    attack.bundle.shell("cat /proc/meminfo")
     assert "MemTotal: 1 kB\n" == attack.run().out
 
 
 def test_device_on_a_procfs_file(attack: Attack) -> None:
     """CVE-2025-52565: /dev/null of an image must not lead a bound device onto procfs."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     attack.link("/dev/null", "/proc/version")
-    attack.in_user_namespace()
+    attack.bundle.in_user_namespace()
     result = attack.run()
     assert (1, True) == (result.status, "procfs" in result.err)
 
@@ -88,11 +89,11 @@ def test_sysctl_with_proc_covered(attack: Attack) -> None:
     attack.linux["sysctl"] = {"kernel.domainname": "set-by-test", "net.ipv4.ip_forward": "1"}
     fake = attack.folder / "fake"
     fake.mkdir()
-    attack.without_mount("/proc")
+    attack.bundle.without_mount("/proc")
     attack.link("/proc", "/fake")
-    attack.shell("cat /proc/sys/kernel/domainname; hostname -d; cat /proc/sys/net/ipv4/ip_forward")
+    attack.bundle.shell("cat /proc/sys/kernel/domainname; hostname -d; cat /proc/sys/net/ipv4/ip_forward")
     attack.linux["maskedPaths"] = attack.linux["readonlyPaths"] = []
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     before = Path("/proc/sys/kernel/domainname").read_text(), Path("/proc/sys/net/ipv4/ip_forward").read_text()
     (attack.rootfs / "fake/sys/kernel").mkdir(parents=True)
     (attack.rootfs / "fake/sys/kernel/domainname").write_text("untouched\n")
@@ -107,7 +108,7 @@ def test_sysctl_reaches_only_the_container(attack: Attack) -> None:
     """The parameter is the container's, the host's stays."""
     before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
     attack.linux["sysctl"] = {"net.ipv4.ip_forward": "0" if before.strip() == "1" else "1", "kernel.msgmax": "4096"}
-    attack.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax")
+    attack.bundle.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax")
     result = attack.run()
     assert [attack.linux["sysctl"]["net.ipv4.ip_forward"], "4096"] == result.out.split()
     assert before == Path("/proc/sys/net/ipv4/ip_forward").read_text()
@@ -146,7 +147,7 @@ def test_sysctl_of_the_hosts_network(attack: Attack, way: str) -> None:
     attack.linux["namespaces"] = [ns for ns in attack.linux["namespaces"] if ns["type"] != "network"]
     if way == "the host's by path":
         attack.linux["namespaces"].append({"type": "network", "path": f"/proc/{os.getpid()}/ns/net"})
-    attack.without_mount("/sys", "/sys/fs/cgroup")
+    attack.bundle.without_mount("/sys", "/sys/fs/cgroup")
     before = Path("/proc/sys/net/ipv4/ip_default_ttl").read_text()
     attack.linux["sysctl"] = {"net.ipv4.ip_default_ttl": "65" if before.strip() == "64" else "64"}
     try:
@@ -263,8 +264,10 @@ def test_cgroupfs_is_read_only(attack: Attack, way: str) -> None:
     if "host cgroupns" in way:
         attack.linux["namespaces"] = [ns for ns in attack.linux["namespaces"] if ns["type"] != "cgroup"]
     if "userns" in way:
-        attack.in_user_namespace()
-    attack.shell("cd /sys/fs/cgroup; mkdir x; echo 1 > cgroup.procs; echo 0 > cgroup.freeze; find . -name x; echo end")
+        attack.bundle.in_user_namespace()
+    attack.bundle.shell(
+        "cd /sys/fs/cgroup; mkdir x; echo 1 > cgroup.procs; echo 0 > cgroup.freeze; find . -name x; echo end"
+    )
     result = attack.run()
     assert (0, "end") == (result.status, result.out.strip())
     assert 3 == result.err.count("Read-only file system")

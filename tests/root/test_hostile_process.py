@@ -20,7 +20,9 @@ import pytest
 
 from pyoci.config.constants import CAPABILITIES
 from tests.support import keyrings
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, mount, wait_for
+from tests.support.config import mount
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -172,7 +174,7 @@ def test_no_group_of_the_caller(inside: Attack) -> None:
 @pytest.mark.parametrize("key", ["uid", "gid", "additionalGids"])
 def test_id_without_mapping(inside: Attack, key: str) -> None:
     """CVE-2022-2990: an id that the user namespace does not have is an error, not the overflow id."""
-    inside.in_user_namespace()
+    inside.bundle.in_user_namespace()
     inside.process["user"][key] = [70000] if key == "additionalGids" else 70000
     result = inside.run()
     assert (1, "") == (result.status, result.out)
@@ -255,7 +257,7 @@ def test_setuid_and_file_capabilities(inside: Attack, probe: Path, nnp: bool) ->
 
 def test_capabilities_in_a_user_namespace(inside: Attack) -> None:
     """CVE-2022-24769: the same sets in a user namespace, which starts with all of them."""
-    inside.in_user_namespace()
+    inside.bundle.in_user_namespace()
     inside.process["capabilities"] = {name: ["CAP_KILL"] for name in ("bounding", "effective", "permitted")}
     told = report_of(inside)
     kill = 1 << CAPABILITIES["CAP_KILL"]
@@ -274,10 +276,10 @@ def test_signals_of_the_caller(inside: Attack, options: list[str]) -> None:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
-    inside.write_config()
+    inside.bundle.write()
     out = inside.folder / "told"
     with out.open("wb") as file:
-        command = inside.command("run", *options, "--bundle", inside.bundle, inside.id)
+        command = inside.command("run", *options, "--bundle", inside.bundle.folder, inside.id)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=ignore_and_block,
                               check=False, timeout=PATIENCE)  # fmt: skip
     assert 0 == done.returncode
@@ -293,7 +295,7 @@ def test_signals_before_start(inside: Attack, signal: str) -> None:
     """A signal that comes while the container waits is dealt with at once; none is lost in a mask."""
     inside.linux["namespaces"] = [ns for ns in inside.linux["namespaces"] if ns["type"] != "pid"]
     assert 0 == inside.create().status
-    assert 0 == inside.pyoci("kill", inside.id, signal).status
+    assert 0 == inside("kill", inside.id, signal).status
     inside.wait("stopped")
     result = inside.start()
     assert (1, "cannot start a container that has stopped\n") == (result.status, result.err)
@@ -303,7 +305,7 @@ def test_limits_of_the_caller(inside: Attack) -> None:
     """A tight limit of the caller's is the container's too, unless the config sets another."""
     inside.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128},
                                  {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]  # fmt: skip
-    inside.shell("ulimit -n; ulimit -Hn; ulimit -c")
+    inside.bundle.shell("ulimit -n; ulimit -Hn; ulimit -c")
     before = lambda: resource.setrlimit(resource.RLIMIT_CORE, (5, 10))  # noqa: E731
     result = inside.run(preexec_fn=before)
     assert ["64", "128", "0"] == result.out.split()
@@ -335,7 +337,7 @@ def test_created_process_can_not_be_touched(inside: Attack) -> None:
 
 def test_joined_pid_namespace_can_not_touch_it(attack: Attack, probe: Path) -> None:
     """CVE-2016-9962: a hostile container that another one's pid namespace is joined to sees nothing but its name."""
-    attack.shell(
+    attack.bundle.shell(
         "while :; do for p in /proc/[0-9]*; do for f in root cwd exe fd/3 fd/4 fd/5 fd/6; do "
         "l=$(readlink $p/$f) && case $f=$l in root=/|cwd=/|exe=/bin/busybox|fd/?=pipe:*|fd/?=/proc*) ;; "
         "*) echo $p $f $l ;; esac; done; done; done"
@@ -344,10 +346,10 @@ def test_joined_pid_namespace_can_not_touch_it(attack: Attack, probe: Path) -> N
     assert 0 == attack.create().status
     assert 0 == attack.start().status
     other = f"{attack.id}b"
-    attack._ids.add(other)
+    attack.ids.add(other)
     folder = attack.folder / "second"
     folder.mkdir()
-    config = json.loads((attack.bundle / "config.json").read_text())
+    config = json.loads((attack.bundle.folder / "config.json").read_text())
     config["process"]["args"] = ["/bin/true"]
     config["process"]["capabilities"] = {}
     config["linux"]["namespaces"] = [
@@ -356,7 +358,7 @@ def test_joined_pid_namespace_can_not_touch_it(attack: Attack, probe: Path) -> N
     ]
     (folder / "config.json").write_text(json.dumps(config))
     for _ in range(20):
-        result = attack.pyoci("run", "--bundle", folder, other)
+        result = attack("run", "--bundle", folder, other)
         assert 0 == result.status, result
     assert "" == attack.output()
 
@@ -513,8 +515,8 @@ def test_input_is_not_injected(inside: Attack, tmp_path: Path) -> None:
         fcntl.ioctl(outer, termios.TIOCSCTTY, 0)
 
     with listener:
-        inside.write_config()
-        command = inside.command("create", "--bundle", inside.bundle, "--console-socket", tmp_path / "console.sock",
+        inside.bundle.write()
+        command = inside.command("create", "--bundle", inside.bundle.folder, "--console-socket", tmp_path / "console.sock",
                                  inside.id)  # fmt: skip
         done = subprocess.run(command, stdin=outer, stdout=outer, stderr=outer, preexec_fn=own_terminal, check=False,
                               timeout=PATIENCE)  # fmt: skip
@@ -559,7 +561,7 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
     if not Path("/proc/keys").exists():
         pytest.skip("a kernel without keyrings")
     shutil.copy(probe, attack.rootfs / "bin/probe")
-    attack.shell("/bin/probe; exec sleep 100")
+    attack.bundle.shell("/bin/probe; exec sleep 100")
     command = ["/usr/bin/python3", "-IS", "-c", keyrings.PLANT]
     pipe = subprocess.PIPE
     for name in (f"_ses.{attack.id}", "_ses"):
@@ -569,7 +571,7 @@ def test_session_keyring_is_new(attack: Attack, probe: Path) -> None:
             assert 0 == attack.create().status
             assert 0 == attack.start().status
             wait_for(lambda: "session=" in attack.output())
-            for told in (attack.output(), attack.pyoci("exec", attack.id, "/bin/probe").out):
+            for told in (attack.output(), attack("exec", attack.id, "/bin/probe").out):
                 (line,) = [line for line in told.splitlines() if line.startswith("session=")]
                 number, kind, uid, gid, _, _ = line.removeprefix("session=").split(";")
                 assert int(number) not in theirs
@@ -584,8 +586,8 @@ def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
     if not Path("/proc/keys").exists():
         pytest.skip("a kernel without keyrings")
     shutil.copy(probe, attack.rootfs / "bin/probe")
-    attack.in_user_namespace()
-    attack.shell("/bin/probe; exec sleep 100")
+    attack.bundle.in_user_namespace()
+    attack.bundle.shell("/bin/probe; exec sleep 100")
     command = ["/usr/bin/python3", "-IS", "-c", keyrings.EXHAUST, "100000"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
         assert user.stdout is not None
@@ -594,7 +596,7 @@ def test_keys_of_a_user_are_exhausted(attack: Attack, probe: Path) -> None:
         assert 0 == result.status, result
         assert 0 == attack.start().status
         wait_for(lambda: "session=" in attack.output())
-        executed = attack.pyoci("exec", attack.id, "/bin/probe", preexec_fn=keyrings.join_new)
+        executed = attack("exec", attack.id, "/bin/probe", preexec_fn=keyrings.join_new)
         assert 0 == executed.status, executed
         for told in (attack.output(), executed.out):
             (line,) = [line for line in told.splitlines() if line.startswith("session=")]
@@ -616,7 +618,7 @@ def test_exec_where_the_first_thread_has_ended(attack: Attack) -> None:
     assert 0 == attack.start().status
     wait_for(lambda: ") Z " in Path(f"/proc/{attack.pid()}/stat").read_text())
     assert "running" == attack.state()["status"]
-    result = attack.pyoci("exec", attack.id, "/bin/true")
+    result = attack("exec", attack.id, "/bin/true")
     assert (255, "cannot exec in a container whose first process is ending\n") == (result.status, result.err)
 
 
@@ -667,8 +669,8 @@ def test_standard_input_of_the_host(attack: Attack, kind: str) -> None:
         os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
     else:
         place.touch()
-    attack.write_config()
-    command = attack.command("run", "--bundle", attack.bundle, attack.id)
+    attack.bundle.write()
+    command = attack.command("run", "--bundle", attack.bundle.folder, attack.id)
     gives = kind in ("pipe", "file to write to")
     given = os.open(place, os.O_RDWR if gives else os.O_RDONLY)
     try:
@@ -698,11 +700,11 @@ def test_standard_streams_are_not_the_hosts_null(attack: Attack, null: str) -> N
     is_own = 'grep -q "^$(sed -n "s/^mnt_id:[^0-9]*//p" /proc/self/fdinfo/0) " /proc/self/mountinfo'
     script = f"{CHANGE_NULL}; echo x && cat && if {is_own}; then exit 7; fi; exit 8"
     if null == "created":
-        attack.shell(script)
-        attack.write_config()
-        words = ["run", "--bundle", str(attack.bundle), attack.id]
+        attack.bundle.shell(script)
+        attack.bundle.write()
+        words = ["run", "--bundle", str(attack.bundle.folder), attack.id]
     else:
-        attack.shell(f"{CHANGED_BY_EXEC[null]}; touch /ready; exec sleep 100")
+        attack.bundle.shell(f"{CHANGED_BY_EXEC[null]}; touch /ready; exec sleep 100")
         assert 0 == attack.create().status
         assert 0 == attack.start().status
         wait_for((attack.rootfs / "ready").exists)
@@ -720,13 +722,13 @@ def test_standard_input_is_a_terminal(attack: Attack, kind: str) -> None:
     """One of a devpts is given to the container's user; /dev/tty, which all users share, a console or a serial line is
     not."""
     attack.process["user"] = {"uid": 1000, "gid": 1000}
-    attack.write_config()
+    attack.bundle.write()
     master, slave = os.openpty()
     place = Path(os.ttyname(slave))
     if kind == "tty":
         place = attack.folder / kind
         os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(5, 0))
-    command = attack.command("run", "--bundle", attack.bundle, attack.id)
+    command = attack.command("run", "--bundle", attack.bundle.folder, attack.id)
 
     def take_terminal() -> None:
         os.setsid()

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, bind, kill, mount, wait_for
+from tests.support.config import bind, mount
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, kill, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -51,11 +53,11 @@ def race(racer: Path) -> Iterator[Callable[..., None]]:
 
 def rounds(attack: Attack, program: str, *options: str, rounds: int = ROUNDS) -> tuple[int, list[str]]:
     """Make that many containers: how many there were, and what they printed."""
-    attack.shell(program)
-    attack.write_config()
+    attack.bundle.shell(program)
+    attack.bundle.write()
     outputs = []
     for _ in range(rounds):
-        result = attack.pyoci("run", *options, "--bundle", attack.bundle, attack.id)
+        result = attack("run", *options, "--bundle", attack.bundle.folder, attack.id)
         if result.status == 0:
             outputs.append(result.out)
         else:
@@ -124,7 +126,7 @@ def test_proc_is_exchanged_after_its_mount(attack: Attack, destination: str) -> 
     attack.config["hooks"] = {"createRuntime": [hook]}
     attack.linux["maskedPaths"] = [f"{destination}/{'version' if name == 'proc' else 'kernel'}"]
     attack.linux["readonlyPaths"] = []
-    attack.shell("cat /proc3/version; ls /sys3/kernel")
+    attack.bundle.shell("cat /proc3/version; ls /sys3/kernel")
     result = attack.run()
     assert (1, "", True) == (result.status, result.out, "replaced by something else" in result.err), result
 
@@ -185,7 +187,7 @@ def test_masked_path(attack: Attack, race: Callable[..., None], kind: str) -> No
 
 def test_device(attack: Attack, race: Callable[..., None]) -> None:
     """CVE-2026-41579, CVE-2026-47766, CVE-2026-88265: /dev, and a node in it, turn into links to the host's files."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     (attack.rootfs / "dev2").symlink_to(attack.outside)
     (attack.rootfs / "dev3").symlink_to("../" * 12 + str(attack.outside).lstrip("/"))
     race(attack.rootfs / "dev", attack.rootfs / "dev2", attack.rootfs / "dev", attack.rootfs / "dev3")
@@ -195,7 +197,7 @@ def test_device(attack: Attack, race: Callable[..., None]) -> None:
 
 def test_node(attack: Attack, race: Callable[..., None]) -> None:
     """CVE-2026-88265: /dev/null is the device now and a link to a file of the host then: nothing of it is chown'ed."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     os.mknod(attack.rootfs / "dev/null", 0o020600, os.makedev(1, 3))
     (attack.rootfs / "dev/b").symlink_to(attack.outside / "file")
     (attack.rootfs / "dev/c").write_text("")
@@ -217,10 +219,10 @@ def test_program(attack: Attack, race: Callable[..., None]) -> None:
     os.mkfifo(volume / "b", 0o755)
     race(volume / "true", volume / "b")
     attack.process["args"] = ["/volume/true"]
-    attack.write_config()
+    attack.bundle.write()
     statuses = set()
     for _ in range(ROUNDS):
-        result = attack.pyoci("run", "--bundle", attack.bundle, attack.id)
+        result = attack("run", "--bundle", attack.bundle.folder, attack.id)
         assert AT_ONCE > result.seconds
         statuses.add(result.status)
     assert statuses <= {0, 1}
@@ -266,21 +268,23 @@ def test_joined_by_the_racer_itself(attack: Attack) -> None:
     (volume / "b").symlink_to(attack.outside)
     (volume / "b2").symlink_to("/proc/self/root" + str(attack.outside))
     attack.config["mounts"].append(bind(volume, "/volume"))
-    attack.shell("cd /volume; while :; do mv -T a t; mv -T b a; mv -T a b; mv -T b2 a; mv -T a b2; mv -T t a; done")
+    attack.bundle.shell(
+        "cd /volume; while :; do mv -T a t; mv -T b a; mv -T a b; mv -T b2 a; mv -T a b2; mv -T t a; done"
+    )
     assert 0 == attack.create().status
     assert 0 == attack.start().status
     other = f"{attack.id}b"
-    attack._ids.add(other)
+    attack.ids.add(other)
     folder = attack.folder / "second"
     folder.mkdir()
-    config = json.loads((attack.bundle / "config.json").read_text())
+    config = json.loads((attack.bundle.folder / "config.json").read_text())
     config["mounts"] += [mount("/volume/a/x", "tmpfs"), mount("/volume/a", "tmpfs")]
     config["process"]["args"] = ["/bin/cat", str(attack.outside / "file")]
     config["process"]["cwd"] = "/volume/a"
     config["linux"]["maskedPaths"].append("/volume/a/x")
     (folder / "config.json").write_text(json.dumps(config))
     for _ in range(ROUNDS):
-        result = attack.pyoci("run", "--bundle", folder, other)
+        result = attack("run", "--bundle", folder, other)
         assert "canary" not in result.out
         assert result.status != 0
 
@@ -297,9 +301,9 @@ def test_first_process_overtakes_its_own_news(attack: Attack) -> None:
     ]
     attack.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
     attack.process["args"] = ["/bin/sleep", "100"]
-    attack.write_config()
+    attack.bundle.write()
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,setns",
-               "-e", "inject=setns:delay_exit=200000", "-e", "inject=clone:delay_exit=400000", *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+               "-e", "inject=setns:delay_exit=200000", "-e", "inject=clone:delay_exit=400000", *attack.command("create", "--bundle", attack.bundle.folder, attack.id)]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as tracer:
         try:
@@ -336,14 +340,14 @@ def elsewhere(attack: Attack) -> Path:
 def test_directory_above_the_state_root(attack: Attack, race: Callable[..., None], elsewhere: Path) -> None:
     """The container does not get what lies at the path of its notify socket: it gets the directory which was made for
     it, or create fails."""
-    attack.shell("ls /run/notify")
-    attack.write_config()
+    attack.bundle.shell("ls /run/notify")
+    attack.bundle.write()
     above = attack.folder / "above"
     environment = {**os.environ, "NOTIFY_SOCKET": "@no-such-manager"}
     race(above, elsewhere)
     seen = []
     for _ in range(4 * ROUNDS):
-        done = subprocess.run([attack.executable, "--root", str(above / "state"), "run", "--bundle", str(attack.bundle), attack.id],
+        done = subprocess.run([attack.executable, "--root", str(above / "state"), "run", "--bundle", str(attack.bundle.folder), attack.id],
                               capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False, env=environment,
                               timeout=PATIENCE)  # fmt: skip
         assert "secret" not in done.stdout
@@ -363,16 +367,16 @@ def test_run_goes_on_in_the_root_where_it_began(attack: Attack, elsewhere: Path)
     the path leads to now.
     """
     shutil.rmtree(elsewhere / "state" / attack.id)
-    attack.shell("echo ran")
-    attack.write_config()
+    attack.bundle.shell("echo ran")
+    attack.bundle.write()
     other = [attack.executable, "--root", str(elsewhere / "state")]
-    made = [*other, "create", "--bundle", str(attack.bundle), attack.id]
+    made = [*other, "create", "--bundle", str(attack.bundle.folder), attack.id]
     subprocess.run(made, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     attack.config["linux"]["cgroupsPath"] = f"/{attack.id}-2"
     script = f"cd {attack.folder} && mv above x && mv other above && mv x other"
     attack.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
-    attack.write_config()
-    result = attack.pyoci("run", "--bundle", attack.bundle, attack.id)
+    attack.bundle.write()
+    result = attack("run", "--bundle", attack.bundle.folder, attack.id)
     try:
         assert (0, "ran\n", "") == (result.status, result.out, result.err)
         assert [] == os.listdir(elsewhere / "state")
@@ -389,11 +393,11 @@ def test_directory_of_a_pid_file(attack: Attack, race: Callable[..., None]) -> N
     link.symlink_to(attack.folder / "others")
     (attack.folder / "others").mkdir()
     attack.process["args"] = ["/bin/true"]
-    attack.write_config()
+    attack.bundle.write()
     race(folder, link)
     statuses = set()
     for _ in range(2 * ROUNDS):
-        statuses.add(attack.pyoci("run", "--bundle", attack.bundle, "--pid-file", folder / "pid", attack.id).status)
+        statuses.add(attack("run", "--bundle", attack.bundle.folder, "--pid-file", folder / "pid", attack.id).status)
     race.stop()  # type: ignore[attr-defined]
     assert {0} == statuses
     names = {

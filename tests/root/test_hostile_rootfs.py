@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, Result, bind, mount
+from tests.support.config import bind, mount
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, Result
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +29,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def run(attack: Attack) -> Result:
         if request.param == "user-namespace":
-            attack.in_user_namespace()
+            attack.bundle.in_user_namespace()
         return attack.run(*(["--no-pivot"] if request.param == "no-pivot" else []))
 
     return run
@@ -53,7 +55,7 @@ def test_proc_or_sys_is_a_symlink_under_a_bind_mount(attack: Attack, path: str) 
     """CVE-2019-19921: the host's procfs or sysfs, bound (`--pid host`), escapes its masks in the same way."""
     (attack.rootfs / "elsewhere").mkdir()
     attack.link(path, "/elsewhere")
-    attack.without_mount(path, "/sys/fs/cgroup")
+    attack.bundle.without_mount(path, "/sys/fs/cgroup")
     attack.config["mounts"].insert(0, bind(path, path, "ro"))
     attack.linux["namespaces"] = [{"type": kind} for kind in ("mount", "network", "uts", "ipc", "cgroup")]
     result = attack.run()
@@ -81,7 +83,7 @@ def test_mount_destination_climbs_out(attack: Attack, run: Run, destination: str
     (attack.rootfs / "target").mkdir()
     (attack.rootfs / "a/deep").mkdir()
     attack.config["mounts"].append(mount(destination, "tmpfs", "mode=701"))
-    attack.shell("awk '$3 == \"tmpfs\" && $4 ~ /mode=701/ {print $2}' /proc/mounts")
+    attack.bundle.shell("awk '$3 == \"tmpfs\" && $4 ~ /mode=701/ {print $2}' /proc/mounts")
     result = run(attack)
     assert 0 == result.status, result
     assert {
@@ -99,7 +101,7 @@ def test_mount_destination_is_a_link_to_the_canary(attack: Attack, run: Run) -> 
     source.mkdir(mode=0o755)
     (source / "marker").write_text("marker")
     attack.config["mounts"].append(bind(source, "/data"))
-    attack.shell(f"ls /data/; grep -c ' {attack.outside} ' /proc/self/mountinfo")
+    attack.bundle.shell(f"ls /data/; grep -c ' {attack.outside} ' /proc/self/mountinfo")
     result = run(attack)
     assert (0, "marker\n1\n") == (result.status, result.out)
     assert (attack.rootfs / str(attack.outside)[1:]).is_dir()
@@ -121,7 +123,7 @@ def test_mount_over_the_root(attack: Attack, run: Run, destination: str) -> None
 @pytest.mark.parametrize("kind", ["symlink", "file", "missing", "fifo", "slash"])
 def test_root_path_of_another_type(attack: Attack, kind: str) -> None:
     """root.path itself must be a directory, and not a link to one."""
-    place = attack.bundle / "root2"
+    place = attack.bundle.folder / "root2"
     if kind in ("symlink", "slash"):
         place.symlink_to(attack.rootfs)
     elif kind == "file":
@@ -140,9 +142,9 @@ def test_root_path_of_another_type(attack: Attack, kind: str) -> None:
 
 def test_dev_is_a_link_to_the_host(attack: Attack) -> None:
     """CVE-2026-41579 (runc), CVE-2026-47766 (crun): nodes and links of /dev are made in the root, or not at all."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     (attack.outside / "ptmx").write_text("canary\n")
-    attack._before = attack._host()
+    attack.remember()
     attack.link("/dev", "../../outside")
     result = attack.run()
     assert 1 == result.status
@@ -152,10 +154,10 @@ def test_dev_is_a_link_to_the_host(attack: Attack) -> None:
 
 def test_dev_is_a_link_inside_the_root(attack: Attack) -> None:
     """CVE-2026-41579: a link that stays inside is followed inside."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     (attack.rootfs / "elsewhere").mkdir()
     attack.link("/dev", "/../../elsewhere")
-    attack.shell("ls /elsewhere/")
+    attack.bundle.shell("ls /elsewhere/")
     result = attack.run()
     assert 0 == result.status, result
     assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx"} <= set(result.out.split())
@@ -165,7 +167,7 @@ def test_dev_is_a_link_inside_the_root(attack: Attack) -> None:
 @pytest.mark.parametrize("readonly", [True, False])
 def test_console_is_a_link_to_the_host(attack: Attack, console: "Console", dangling: bool, readonly: bool) -> None:
     """CVE-2026-88264 (crun): /dev/console of an image without a /dev mount is not made through a link."""
-    attack.without_mount("/dev", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/shm")
     (attack.rootfs / "dev/pts").mkdir()
     target = attack.outside / ("new" if dangling else "file")
     attack.link("/dev/console", str(target))
@@ -178,12 +180,12 @@ def test_console_is_a_link_to_the_host(attack: Attack, console: "Console", dangl
 
 def test_console_is_a_link_inside_the_root(attack: Attack, console: "Console") -> None:
     """CVE-2025-52565: what /dev/console leads to inside the root is covered; nothing else gets the terminal."""
-    attack.without_mount("/dev", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/shm")
     (attack.rootfs / "dev/pts").mkdir()
     (attack.rootfs / "etc/target").write_text("mine\n")
     attack.link("/dev/console", "/etc/target")
     attack.process["terminal"] = True
-    attack.shell("stat -c %F /etc/target")
+    attack.bundle.shell("stat -c %F /etc/target")
     assert 0 == attack.create("--console-socket", console.path).status
     assert 0 == attack.start().status
     assert "character special file" == console.read().decode().strip()
@@ -193,7 +195,7 @@ def test_console_is_a_link_inside_the_root(attack: Attack, console: "Console") -
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file", "block device", "other device", "fifo", "folder"])
 def test_dev_null_is_something_else(attack: Attack, kind: str) -> None:
     """CVE-2026-88265 (crun): a /dev/null that is not character device 1:3 is refused; nothing is chown'ed."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     place = attack.rootfs / "dev/null"
     if kind == "link":
         attack.link("/dev/null", str(attack.outside / "file"))
@@ -219,8 +221,8 @@ def test_host_stdio_is_not_chowned_by_a_lookalike(attack: Attack) -> None:
     """CVE-2026-88265 (crun): the host's /dev/null on stdio stays root's, whatever the container's user."""
     attack.process["user"] = {"uid": 1234, "gid": 1234}
     with open("/dev/null", "r+b") as null:
-        attack.write_config()
-        command = attack.command("run", "--bundle", attack.bundle, attack.id)
+        attack.bundle.write()
+        command = attack.command("run", "--bundle", attack.bundle.folder, attack.id)
         assert (
             0 == subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False, timeout=PATIENCE).returncode
         )
@@ -229,9 +231,9 @@ def test_host_stdio_is_not_chowned_by_a_lookalike(attack: Attack) -> None:
 
 def test_dev_null_of_a_user_namespace_is_a_link(attack: Attack) -> None:
     """CVE-2026-88265, CVE-2025-31133: where nodes are bound, a link is followed in the root only."""
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     attack.link("/dev/null", str(attack.outside / "file"))
-    attack.in_user_namespace()
+    attack.bundle.in_user_namespace()
     result = attack.run()
     assert 1 == result.status
     assert "/dev/null" in result.err
@@ -247,11 +249,13 @@ def test_masks_do_not_use_the_containers_null(attack: Attack, run: Run, null: st
     elif null == "file":
         (source / "null").write_text("fake")
         (source / "null").chmod(0o666)
-    attack.without_mount("/dev", "/dev/pts", "/dev/shm")
+    attack.bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     attack.config["mounts"].insert(1, bind(source, "/dev"))  # a bound /dev is the caller's: no nodes are made
     attack.linux["maskedPaths"] = ["/proc/version", "/proc/keys", "/proc/sysrq-trigger", "/etc/secret"]
     (attack.rootfs / "etc/secret").write_text("secret")
-    attack.shell("for f in /proc/version /proc/keys /etc/secret; do stat -c '%n %t:%T %F' $f; done; cat /etc/secret")
+    attack.bundle.shell(
+        "for f in /proc/version /proc/keys /etc/secret; do stat -c '%n %t:%T %F' $f; done; cat /etc/secret"
+    )
     result = run(attack)
     assert 0 == result.status, result
     expected = [f"{path} 1:3 character special file" for path in ("/proc/version", "/proc/keys", "/etc/secret")]
@@ -266,7 +270,7 @@ def test_masks_do_not_give_away_the_hosts_null(attack: Attack, run: Run) -> None
     (attack.rootfs / "etc/secret").write_text("secret")
     null = os.stat("/dev/null")
     owner = f"{null.st_uid}:{null.st_gid}"
-    attack.shell(
+    attack.bundle.shell(
         f"for f in /proc/keys /etc/secret; do chmod {null.st_mode & 0o7777:o} $f; chown {owner} $f; touch -c $f; "
         "echo x > $f; cat $f; done; exit 5"
     )  # what it is already: it must not come to harm by a test that fails
@@ -299,7 +303,7 @@ def test_ptmx_is_the_hosts(attack: Attack, console: "Console", ptmx: str) -> Non
 @pytest.mark.parametrize("what", ["folder", "link", "tmpfs"])
 def test_pts_without_a_devpts(attack: Attack, console: "Console", what: str) -> None:
     """CVE-2025-52565: /dev/pts must be a devpts before its ptmx is opened."""
-    attack.without_mount("/dev/pts", "/dev", "/dev/shm")
+    attack.bundle.without_mount("/dev/pts", "/dev", "/dev/shm")
     if what == "link":
         attack.link("/dev/pts", "/dev/fake")
     (attack.rootfs / ("dev/fake" if what == "link" else "dev/pts")).mkdir()
@@ -324,7 +328,9 @@ def test_masked_path_is_a_link(attack: Attack, run: Run) -> None:
     attack.link("/etc/folder-alias", "../../../etc/folder")
     attack.link("/etc/escape", str(attack.outside / "file"))
     attack.linux["maskedPaths"] += ["/etc/alias", "/etc/alias", "/etc/folder-alias", "/etc/escape", "/etc/missing"]
-    attack.shell("cat /etc/secret; ls /etc/folder; cat /etc/passwd | wc -l; touch /etc/folder/x && echo writable")
+    attack.bundle.shell(
+        "cat /etc/secret; ls /etc/folder; cat /etc/passwd | wc -l; touch /etc/folder/x && echo writable"
+    )
     result = run(attack)
     assert 0 != result.status
     assert "1" == result.out.strip()
@@ -338,7 +344,7 @@ def test_readonly_path_is_a_link(attack: Attack, run: Run) -> None:
     attack.config["mounts"].append(mount("/data/sub", "tmpfs", "mode=777"))
     attack.config["mounts"].append(mount("/data/sub/deeper", "tmpfs", "mode=777"))
     attack.linux["readonlyPaths"] = ["/alias", "/alias", "/trigger", "/missing", "/etc/passwd/below-a-file"]
-    attack.shell(
+    attack.bundle.shell(
         "for f in /data/x /data/sub/x /data/sub/deeper/x; do touch $f && echo $f; done;"
         "(echo > /proc/sysrq-trigger) && echo trigger; touch /etc/x && echo fine"
     )
@@ -353,7 +359,7 @@ def test_masked_directory_stays_masked_below_a_readonly_one(attack: Attack, run:
     (attack.rootfs / "data/secret/file").write_text("secret")
     attack.linux["readonlyPaths"] = ["/data", "/data/secret"]
     attack.linux["maskedPaths"] = ["/data/secret"]
-    attack.shell("ls -A /data/secret; touch /data/secret/x; touch /data/x; echo done")
+    attack.bundle.shell("ls -A /data/secret; touch /data/secret/x; touch /data/x; echo done")
     result = run(attack)
     assert "done" == result.out.strip()
 
@@ -376,7 +382,7 @@ def test_cwd_is_made_inside(attack: Attack, run: Run, cwd: str) -> None:
     attack.link("/work", str(attack.outside / "new"))
     attack.link("/up", "../../../../../..")
     attack.process["cwd"] = cwd
-    attack.shell("pwd -P")
+    attack.bundle.shell("pwd -P")
     result = run(attack)
     if cwd.startswith("/work"):
         assert 1 == result.status
@@ -404,7 +410,7 @@ def test_passwd_is_a_trap(attack: Attack, file: str) -> None:
         with place.open("wb") as huge:
             huge.truncate(1 << 30)
     attack.process["env"] = ["PATH=/bin"]
-    attack.shell("echo $HOME")
+    attack.bundle.shell("echo $HOME")
     result = attack.run()
     assert (0, "/") == (result.status, result.out.strip())
     assert AT_ONCE > result.seconds
@@ -430,7 +436,7 @@ def test_passwd_lines(attack: Attack, line: str, home: str) -> None:
     """CVE-2016-3697, CVE-2024-40635, CVE-2022-4318: ids are numbers, in range; a bad line names no user."""
     (attack.rootfs / "etc/passwd").write_text(f"{line}\n")
     attack.process["env"] = ["PATH=/bin"]
-    attack.shell("echo $HOME")
+    attack.bundle.shell("echo $HOME")
     assert home == attack.run().out.strip()
 
 
@@ -445,7 +451,7 @@ def test_tmpcopyup_of_a_poisoned_directory(attack: Attack) -> None:
     (folder / "sub").mkdir(mode=0o700)
     (folder / "sub/file").write_text("kept")
     attack.config["mounts"].append(mount("/data", "tmpfs", "tmpcopyup", "size=1m"))
-    attack.shell("cd /data; stat -c '%n %F' link directory-link fifo zero sub; cat sub/file")
+    attack.bundle.shell("cd /data; stat -c '%n %F' link directory-link fifo zero sub; cat sub/file")
     result = attack.run()
     assert (
         "link symbolic link\ndirectory-link symbolic link\nfifo fifo\nzero character special file\nsub directory\nkept"

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import AT_ONCE, PATIENCE, Attack, kill, wait_for
+from tests.support.hostile import Attack
+from tests.support.runtime import AT_ONCE, PATIENCE, kill, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +45,7 @@ def ended(attack: Attack) -> None:
 def create_beside(attack: Attack, id: str) -> None:
     """Another container from the same bundle; it holds nothing of the test's open."""
     quiet = subprocess.DEVNULL
-    command = attack.command("create", "--bundle", attack.bundle, id)
+    command = attack.command("create", "--bundle", attack.bundle.folder, id)
     subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
 
 
@@ -52,7 +53,7 @@ def taken_over(attack: Attack) -> str:
     """A container that has ended, and another one in its cgroup, whose id this is."""
     ended(attack)
     other = f"{attack.id}b"
-    attack._ids.add(other)
+    attack.ids.add(other)
     create_beside(attack, other)
     return other
 
@@ -134,7 +135,7 @@ def test_result_fifo_is_kept_open(attack: Attack) -> None:
     with subprocess.Popen(attack.command("start", attack.id), stdin=quiet, stdout=quiet, stderr=quiet) as starting:
         try:
             wait_for(lambda: os.readlink(f"/proc/{pid}/exe") != os.readlink(f"/proc/{starting.pid}/exe"))
-            assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+            assert 0 == attack("kill", attack.id, "KILL").status
             starting.wait(PATIENCE)
         finally:
             kill(starting)
@@ -164,8 +165,8 @@ def test_parallel_starts_after_a_killed_create(attack: Attack) -> None:
 def test_parallel_creates(attack: Attack) -> None:
     """Of many creates of one id exactly one succeeds; the others do not disturb it."""
     attack.process["args"] = ["/bin/sleep", "100"]
-    attack.write_config()
-    command = attack.command("create", "--bundle", attack.bundle, attack.id)
+    attack.bundle.write()
+    command = attack.command("create", "--bundle", attack.bundle.folder, attack.id)
 
     def create(_: int) -> tuple[int, bytes]:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -199,7 +200,7 @@ def test_everything_at_once(attack: Attack) -> None:
             ("kill",),
         ]
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda words: attack.pyoci(*words, *([] if words == ("list",) else [attack.id])), commands))
+            list(pool.map(lambda words: attack(*words, *([] if words == ("list",) else [attack.id])), commands))
         assert 0 == attack.delete().status
         assert {} == attack.state()
 
@@ -207,10 +208,10 @@ def test_everything_at_once(attack: Attack) -> None:
 def test_forced_delete_while_the_record_is_not_there_yet(attack: Attack) -> None:
     """It waits for the create that has just claimed the id, ends its process, and deletes what create leaves."""
     attack.process["args"] = ["/bin/sleep", "100"]
-    attack.write_config()
+    attack.bundle.write()
     command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=mknodat",
                "-e", "inject=mknodat:delay_enter=300000:when=1",
-               *attack.command("create", "--bundle", attack.bundle, attack.id)]  # fmt: skip
+               *attack.command("create", "--bundle", attack.bundle.folder, attack.id)]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as creator:
         wait_for(lambda: is_locked(attack.root / attack.id))  # sooner, it would be deleted while it is claimed
@@ -248,9 +249,9 @@ def test_delete_where_another_container_has_the_cgroup_now(attack: Attack, exist
 
     warning = f"warning: cgroup {path} stays: container {other} has taken it over\n"
     assert (0, warning) == (result.returncode, result.stderr)
-    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
+    assert "created" == json.loads(attack("state", other).out)["status"]
     assert "5\n" == Path(mount + path, "cgroup.max.depth").read_text()
-    assert 0 == attack.pyoci("delete", "--force", other).status
+    assert 0 == attack("delete", "--force", other).status
     if existed:
         assert "9\n" == Path(mount + path, "cgroup.max.depth").read_text()
         assert not [name for name in os.listxattr(mount + path) if name.startswith("trusted.")]
@@ -262,9 +263,9 @@ def test_kill_all_where_another_container_has_the_cgroup_now(attack: Attack) -> 
     attack.linux["cgroupsPath"] = f"/{attack.id}"
     other = taken_over(attack)
 
-    assert 0 == attack.pyoci("kill", "--all", attack.id, "KILL").status
-    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
-    assert 0 == attack.pyoci("delete", "--force", other).status
+    assert 0 == attack("kill", "--all", attack.id, "KILL").status
+    assert "created" == json.loads(attack("state", other).out)["status"]
+    assert 0 == attack("delete", "--force", other).status
     attack.assert_host_clean()
 
 
@@ -299,13 +300,13 @@ def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) ->
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
     other = taken_over(attack)
 
-    result = attack.pyoci("kill", attack.id, "KILL")
+    result = attack("kill", attack.id, "KILL")
     assert (1, "container not running\n") == (result.status, result.err)
-    assert [] == json.loads(attack.pyoci("ps", "--format", "json", attack.id).out)
-    (pid,) = json.loads(attack.pyoci("ps", "--format", "json", other).out)
+    assert [] == json.loads(attack("ps", "--format", "json", attack.id).out)
+    (pid,) = json.loads(attack("ps", "--format", "json", other).out)
     assert Path(f"/proc/{pid}").exists()
-    assert "created" == json.loads(attack.pyoci("state", other).out)["status"]
-    assert 0 == attack.pyoci("delete", "--force", other).status
+    assert "created" == json.loads(attack("state", other).out)["status"]
+    assert 0 == attack("delete", "--force", other).status
     attack.assert_host_clean()
 
 
@@ -313,14 +314,14 @@ def test_processes_where_another_container_has_the_cgroup_now(attack: Attack) ->
 def test_cgroup_says_that_it_is_taken(attack: Attack, command: str) -> None:
     """As root of a container with every privilege can have it say, while the container runs."""
     attack.linux["namespaces"] = [each for each in attack.linux["namespaces"] if each["type"] != "pid"]
-    attack.shell("sleep 100 & sleep 100; :")
+    attack.bundle.shell("sleep 100 & sleep 100; :")
     assert 0 == attack.create().status
     assert 0 == attack.start().status
     (path,) = attack.cgroups()
     wait_for(lambda: len(Path(path, "cgroup.procs").read_text().split()) == 3)
     os.setxattr(path, "trusted.pyoci", b"another")
-    assert 3 == len(json.loads(attack.pyoci("ps", "--format", "json", attack.id).out))
-    assert 0 == attack.pyoci(*(word.replace("ID", attack.id) for word in command.split())).status
+    assert 3 == len(json.loads(attack("ps", "--format", "json", attack.id).out))
+    assert 0 == attack(*(word.replace("ID", attack.id) for word in command.split())).status
     wait_for(lambda: not Path(path).exists() or "populated 0" in Path(path, "cgroup.events").read_text())
     if Path(path).exists():
         os.removexattr(path, "trusted.pyoci")
@@ -369,8 +370,8 @@ def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as executing:
         time.sleep(0.5)
-        assert 0 == attack.pyoci("pause", attack.id).status
-        assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+        assert 0 == attack("pause", attack.id).status
+        assert 0 == attack("kill", attack.id, "KILL").status
         attack.wait("stopped")
         (path,) = attack.cgroups()
         wait_for(lambda: "populated 1" in Path(path, "cgroup.events").read_text())
@@ -383,7 +384,7 @@ def test_delete_of_a_running_container(attack: Attack) -> None:
     """Only --force deletes what runs."""
     created(attack)
     assert 0 == attack.start().status
-    result = attack.pyoci("delete", attack.id)
+    result = attack("delete", attack.id)
     assert 1 == result.status
     assert "not stopped: running" in result.err
     assert 0 == attack.delete("--force").status
@@ -414,15 +415,15 @@ def test_record_is_broken(attack: Attack, kind: str) -> None:
     (place / "record.json").write_bytes(whole[: len(whole) // 2] if data is None else data)
     try:
         for words in (("state",), ("start",), ("kill", "--", "KILL"), ("delete",)):
-            result = attack.pyoci(words[0], attack.id)
+            result = attack(words[0], attack.id)
             assert 1 == result.status
             assert result.err
             assert "config.json" not in result.err
             assert AT_ONCE > result.seconds
-        assert 0 == attack.pyoci("list").status
+        assert 0 == attack("list").status
     finally:
         os.kill(init, signal.SIGKILL)
-    attack.pyoci("delete", "--force", attack.id)
+    attack("delete", "--force", attack.id)
     shutil.rmtree(place, ignore_errors=True)
     remove_cgroup(attack)
 
@@ -490,7 +491,7 @@ def test_record_is_wrong(attack: Attack, bystander: "subprocess.Popen[bytes]", k
     init = attack.pid()
     with rewritten(place, **WRONG[kind]):
         for words in (("state",), ("list",), ("kill",), ("start",)):
-            result = attack.pyoci(*words, *([] if words == ("list",) else [attack.id]))
+            result = attack(*words, *([] if words == ("list",) else [attack.id]))
             assert AT_ONCE > result.seconds
             assert "internal error" not in result.err
     assert bystander.poll() is None
@@ -506,7 +507,7 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
     try:
         with rewritten(place, **WRONG[kind]):
             for words in (("delete",), ("delete", "--force")):
-                result = attack.pyoci(*words, attack.id)
+                result = attack(*words, attack.id)
                 assert bool(result.status) == bool(result.err)
                 assert "internal error" not in result.err
     finally:
@@ -514,7 +515,7 @@ def test_delete_with_a_wrong_record(attack: Attack, bystander: "subprocess.Popen
             with contextlib.suppress(ProcessLookupError):
                 os.kill(init, signal.SIGKILL)
     assert bystander.poll() is None
-    attack.pyoci("delete", "--force", attack.id)
+    attack("delete", "--force", attack.id)
     shutil.rmtree(place, ignore_errors=True)
     remove_cgroup(attack)
 
@@ -526,7 +527,7 @@ def test_pid_of_another_process(attack: Attack, bystander: "subprocess.Popen[byt
     init = attack.pid()
     with rewritten(place, pid={"own": os.getpid(), "bystander": bystander.pid, "init": 1}[whose]):
         assert "stopped" == attack.state()["status"]
-        killed = attack.pyoci("kill", attack.id, "KILL")
+        killed = attack("kill", attack.id, "KILL")
         assert (1, "container not running\n") == (killed.status, killed.err)
         assert bystander.poll() is None
     assert "created" == attack.state()["status"]
@@ -550,12 +551,12 @@ def test_name_of_the_process_lies(attack: Attack) -> None:
     (attack.rootfs / "bin/a) R 1 (").unlink()
     (attack.rootfs / "bin/sleep").unlink()
     shutil.copy("/bin/busybox", attack.rootfs / "bin/sleep")
-    attack.shell("printf 'a) R 1 (' > /proc/self/comm; exec 3>&1; while :; do /bin/usleep 100000; done")
+    attack.bundle.shell("printf 'a) R 1 (' > /proc/self/comm; exec 3>&1; while :; do /bin/usleep 100000; done")
     assert 0 == attack.create().status
     assert 0 == attack.start().status
     wait_for(lambda: "a) R 1 (" in Path(f"/proc/{attack.pid()}/comm").read_text())
     assert "running" == attack.state()["status"]
-    assert 0 == attack.pyoci("kill", attack.id, "KILL").status
+    assert 0 == attack("kill", attack.id, "KILL").status
     attack.wait("stopped")
 
 
@@ -583,9 +584,9 @@ def test_record_of_another_type(attack: Attack, kind: str) -> None:
     else:
         record.mkdir()
     for command in ("state", "start", "kill", "delete"):
-        result = attack.pyoci(command, attack.id)
+        result = attack(command, attack.id)
         assert (1, True) == (result.status, AT_ONCE > result.seconds)
-    assert 0 == attack.pyoci("list").status
+    assert 0 == attack("list").status
     record.rmdir() if kind == "folder" else record.unlink()
     record.write_bytes(original)
     record.chmod(0o600)
@@ -610,7 +611,7 @@ def test_lock_is_held_for_ever(attack: Attack, command: str) -> None:
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
-        result = attack.pyoci(command, attack.id)
+        result = attack(command, attack.id)
         assert (1, True) == (result.status, PATIENCE > result.seconds)
         assert f"cannot lock container `{attack.id}`" in result.err
         assert "created" == attack.state()["status"]
@@ -639,10 +640,10 @@ def test_root_can_be_written_by_others(attack: Attack, mode: int) -> None:
     """CVE-2021-41089, CVE-2021-41091, CVE-2024-25621: who can put a directory there puts our hooks there."""
     attack.root.mkdir()
     attack.root.chmod(mode)
-    attack.write_config()
-    for words in (["create", "--bundle", attack.bundle, attack.id], ["state", attack.id], ["list"],
+    attack.bundle.write()
+    for words in (["create", "--bundle", attack.bundle.folder, attack.id], ["state", attack.id], ["list"],
                   ["delete", "--force", attack.id], ["start", attack.id], ["kill", attack.id]):  # fmt: skip
-        result = attack.pyoci(*words)
+        result = attack(*words)
         assert (1, True) == (result.status, "others can write to it" in result.err), words
     assert [] == list(attack.root.iterdir())
     attack.root.chmod(0o700)
@@ -662,9 +663,9 @@ def test_root_is_a_link(attack: Attack, slash: str) -> None:
     """A state root that is a symlink is refused, with slashes after it too."""
     (attack.folder / "elsewhere").mkdir(mode=0o700)
     attack.root.symlink_to(attack.folder / "elsewhere")
-    attack.write_config()
+    attack.bundle.write()
     command = [attack.executable, "--root", f"{attack.root}{slash}"]
-    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True,
+    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle.folder), attack.id], capture_output=True,
                           stdin=subprocess.DEVNULL, text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert (1, True) == (done.returncode, "cannot use state directory" in done.stderr), done.stderr
     assert [] == list((attack.folder / "elsewhere").iterdir())
@@ -707,7 +708,7 @@ def test_container_directory_of_another_user(attack: Attack) -> None:
     (place / "record.json").write_text(json.dumps(record))
     os.chown(place, 1234, 1234)
     for words in (["delete", "--force"], ["delete"], ["start"], ["state"]):
-        attack.pyoci(*words, attack.id)
+        attack(*words, attack.id)
         assert not marker.exists()
     shutil.rmtree(place)
 
@@ -811,7 +812,7 @@ def test_few_descriptors_later(attack: Attack, command: str) -> None:
     for limit in range(3, 16):
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
         words = [command, attack.id, *(["0"] if command == "kill" else [])]
-        result = attack.pyoci(*words, preexec_fn=before)
+        result = attack(*words, preexec_fn=before)
         assert "does not exist" not in result.err, (limit, result)
         if result.status == 0:
             assert command != "state" or "created" == json.loads(result.out)["status"]
@@ -827,7 +828,7 @@ def test_few_descriptors_of_a_list(attack: Attack) -> None:
     created(attack)
     for limit in range(4, 24):
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
-        result = attack.pyoci("list", "-q", preexec_fn=before)
+        result = attack("list", "-q", preexec_fn=before)
         assert result.status == 1 or f"{attack.id}\n" == result.out, (limit, result)
     assert 0 == result.status
 
@@ -879,7 +880,7 @@ def test_few_descriptors_of_a_forced_delete(attack: Attack) -> None:
     for limit in range(3, 24):
         created(attack)
         before = lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # noqa: E731
-        result = attack.pyoci("delete", "--force", attack.id, preexec_fn=before)
+        result = attack("delete", "--force", attack.id, preexec_fn=before)
         if result.status:
             assert "created" == attack.state()["status"], (limit, result)
             assert 0 == attack.delete().status
@@ -894,7 +895,7 @@ def test_many_containers_are_listed(attack: Attack) -> None:
         (attack.root / f"c{n}").mkdir(mode=0o700)
         (attack.root / f"c{n}" / "record.json").write_text(json.dumps(record | {"id": f"c{n}", "startTime": 1}))
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))  # noqa: E731
-    result = attack.pyoci("list", "-q", preexec_fn=limit)
+    result = attack("list", "-q", preexec_fn=limit)
     assert 41 == len(result.out.split())
     for n in range(40):
         shutil.rmtree(attack.root / f"c{n}")
@@ -903,7 +904,7 @@ def test_many_containers_are_listed(attack: Attack) -> None:
 def test_no_more_processes(attack: Attack) -> None:
     """The caller's own RLIMIT_NPROC in the way of the clone: an error, and no half container."""
     user = 54321
-    for path in (attack.bundle, attack.rootfs):
+    for path in (attack.bundle.folder, attack.rootfs):
         os.chown(path, user, user)
 
     def become_a_user_without_processes() -> None:
@@ -912,12 +913,12 @@ def test_no_more_processes(attack: Attack) -> None:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
 
-    attack.write_config()
+    attack.bundle.write()
     (attack.folder / "own").mkdir(mode=0o700)
     os.chown(attack.folder / "own", user, user)
     executable = shutil.copy(attack.executable, attack.folder / "pyoci")  # the checkout may be root's alone
     command = [executable, "--root", str(attack.folder / "own"), "--cgroup-manager", "disabled"]
-    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle), attack.id], capture_output=True, text=True,
+    done = subprocess.run([*command, "create", "--bundle", str(attack.bundle.folder), attack.id], capture_output=True, text=True,
                           check=False, timeout=PATIENCE, preexec_fn=become_a_user_without_processes)  # fmt: skip
     assert 1 == done.returncode
     assert done.stderr.strip()

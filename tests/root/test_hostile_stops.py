@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import Attack, wait_for
+from tests.support.hostile import Attack
 from tests.support.probe import build
+from tests.support.runtime import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -32,7 +33,7 @@ def stopped_by(attack: Attack, stopper: Path):
         shutil.copy(stopper, attack.rootfs / "bin/stopper")
         for name in ("bounding", "effective", "permitted"):
             attack.process["capabilities"][name] += capabilities
-        attack.shell(f"/bin/stopper {how} & exec sleep 1000")
+        attack.bundle.shell(f"/bin/stopper {how} & exec sleep 1000")
         assert 0 == attack.create().status
         assert 0 == attack.start().status
         wait_for(lambda: attack.output().startswith("."))
@@ -46,7 +47,7 @@ def test_exec_goes_on_after_a_stop(stopped_by) -> None:
     attack = stopped_by("once")
     hits = 0
     for attempt in range(200):  # on a busy machine the attacker is late for many of them
-        result = attack.pyoci("exec", attack.id, "/bin/true", timeout=BOUND)
+        result = attack("exec", attack.id, "/bin/true", timeout=BOUND)
         assert (0, "") == (result.status, result.err)
         hits = attack.output().count(".") - 1
         if hits and attempt >= 19:
@@ -91,7 +92,7 @@ def test_exec_of_a_program_that_a_tracer_keeps(attack: Attack, stopper: Path) ->
     shutil.copy(stopper, attack.rootfs / "bin/stopper")
     for name in ("bounding", "effective", "permitted"):
         attack.process["capabilities"][name] += ["CAP_SYS_PTRACE"]
-    attack.shell("exec sleep 1000")
+    attack.bundle.shell("exec sleep 1000")
     assert 0 == attack.create().status
     assert 0 == attack.start().status
     assert (7, "") == outcome(attack, "exec", attack.id, "/bin/stopper", "exit")
@@ -103,9 +104,9 @@ def neighbour(attack: Attack) -> str:
         if entry["type"] == "pid":
             entry["path"] = f"/proc/{attack.pid()}/ns/pid"
     attack.process["args"] = ["/bin/true"]
-    attack.write_config()
+    attack.bundle.write()
     name = f"{attack.id}-neighbour"
-    attack._ids.add(name)
+    attack.ids.add(name)
     return name
 
 
@@ -115,22 +116,22 @@ def test_create_in_a_joined_pid_namespace(stopped_by, how: str) -> None:
     attack = stopped_by(how)
     name = neighbour(attack)
     for _ in range(5):
-        status, message = outcome(attack, "create", "--bundle", attack.bundle, name)
+        status, message = outcome(attack, "create", "--bundle", attack.bundle.folder, name)
         if (status, message) == (0, ""):
             result = outcome(attack, "start", name)
             assert result in ((0, ""), (1, AGAIN))
             assert how == "stop" or result == (0, "")
         else:
             assert (1, AGAIN, "stop") == (status, message, how)
-        assert 0 == attack.pyoci("delete", "--force", name, timeout=BOUND).status
+        assert 0 == attack("delete", "--force", name, timeout=BOUND).status
     assert attack.output().count(".") > 1
 
 
 def test_start_of_a_stopped_process(attack: Attack) -> None:
     """Another process has stopped the one that waits for its start: `start` continues it."""
-    attack.shell("echo started; exec sleep 1000")
+    attack.bundle.shell("echo started; exec sleep 1000")
     assert 0 == attack.create().status
     os.kill(attack.pid(), signal.SIGSTOP)
     wait_for(lambda: ") T " in Path(f"/proc/{attack.pid()}/stat").read_text())
-    assert 0 == attack.pyoci("start", attack.id, timeout=BOUND).status
+    assert 0 == attack("start", attack.id, timeout=BOUND).status
     wait_for(lambda: attack.output() == "started\n")

@@ -24,8 +24,7 @@ from pyoci.host import sockets
 from pyoci.start import start
 from tests.root.test_crash import Moments, assert_removable, settle
 from tests.support.agent import ARCHITECTURE, CONTINUE, IOCTL_RECV, IOCTL_SEND, NOTIF, RESPONSE, Agent
-from tests.support.hostile import AT_ONCE
-from tests.support.runtime import PATIENCE, status_of, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, status_of, wait_for
 
 pytestmark = pytest.mark.root
 

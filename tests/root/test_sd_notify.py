@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import AT_ONCE
 from tests.support.probe import build
-from tests.support.runtime import PATIENCE, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, wait_for
 
 pytestmark = pytest.mark.root
 

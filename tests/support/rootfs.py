@@ -6,21 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from pyoci.testing.rootfs import busybox  # noqa: F401 - beside the other root filesystems
+
 SERVERS = ("nginx-light", "redis-server")
 CACHE = Path(__file__).resolve().parents[2] / "build" / "rootfs"
-
-
-def busybox(folder: Path) -> Path:
-    """A root filesystem of busybox, with all its applets, in `folder`."""
-    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
-        (folder / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", folder / "bin/busybox")
-    for applet in subprocess.check_output(["/bin/busybox", "--list"], text=True).split():
-        if applet != "busybox":
-            (folder / "bin" / applet).symlink_to("busybox")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (folder / "etc/group").write_text("root:x:0:\n")
-    return folder
 
 
 def debian(suite: str = "bookworm") -> Path:

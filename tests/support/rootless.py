@@ -63,7 +63,8 @@ class Plain(Runtime):
         lines = [{"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in ranges]
         self.bundle.linux |= dict.fromkeys(_MAPPINGS, lines)
 
-    def command(self, *words: object) -> list[str]:
+    def command(self, *words: object, log: object = None) -> list[str]:
+        """The command line of `pyoci WORDS`. Another log than the test's is where only root can write."""
         options = ["--log", self.log, "--log-format", "json", "--log-level", "warning"]
         return self.as_user(self.executable, *options, *words)
 
@@ -108,7 +109,8 @@ class Inside(Runtime):
         wait_for(lambda: (proc / "gid_map").read_text() != "")
         host.ours(self._holder.pid)
 
-    def command(self, *words: object) -> list[str]:
+    def command(self, *words: object, log: object = None) -> list[str]:
+        """The command line of `pyoci WORDS`. Another log than the test's is where only root can write."""
         return self.inside(*super().command("--log-level", "warning", *words))
 
     def inside(self, *words: object) -> list[str]:

@@ -16,8 +16,8 @@ import ctypes
 import hashlib
 import json
 import os
-import re
 import signal
+import stat
 import struct
 import subprocess
 import time
@@ -25,101 +25,66 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyoci
+from pyoci import testing
+from pyoci.client.container import Container
+from pyoci.client.executable import Executable
+from pyoci.client.exits import Watch
+from pyoci.testing.rootfs import busybox
+from tests.support.config import docker_like
 from tests.support.deadline import finish
-from tests.support.hostile import OTHERS, docker_like
-from tests.support.rootfs import busybox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyoci.client.types import StrPath
+
+AT_ONCE = 8  # seconds for a command that waits for nobody: less than the runtime has patience with others
 PATIENCE = 60  # seconds for one command, or one change of a container's status, on a machine as busy as can be
 PR_SET_CHILD_SUBREAPER = 36
 BPF_PROG_QUERY, BPF_CGROUP_DEVICE, SYS_BPF = 16, 6, {"x86_64": 321, "aarch64": 280}
+# Where programs that have nothing to do with a test may mount at any time, such as engines, and other tests.
+OTHERS = ("/tmp/", "/run/", "/sys/fs/cgroup", "/var/", "/srv/", "/home/", "/media/", "/snap/")
 NAMESPACES = ("mount", "network", "uts", "pid", "ipc", "cgroup")
 
 
-class Bundle:
-    """A bundle whose config is written when a command uses it; until then `config` is the test's to change."""
+class Bundle(testing.Bundle):
+    """A bundle with a busybox root filesystem and a config as Docker sends it. The harness writes config.json."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.rootfs = busybox(folder / "rootfs")
-        self.config = docker_like("rootfs")
+    def __init__(self, folder: Path, rootfs: str = "rootfs") -> None:
+        super().__init__(folder, busybox(folder / "rootfs"), docker_like(rootfs))
 
     @property
-    def process(self) -> dict[str, Any]:
-        return self.config["process"]
+    def folder(self) -> Path:
+        """The directory."""
+        return self.directory
 
-    @process.setter
-    def process(self, value: dict[str, Any]) -> None:
-        self.config["process"] = value
 
-    @property
-    def linux(self) -> dict[str, Any]:
-        return self.config["linux"]
+class Commands(Executable):
+    """The API's side of the harness: its commands are the harness' own, whatever those are wrapped in."""
 
-    @linux.setter
-    def linux(self, value: dict[str, Any]) -> None:
-        self.config["linux"] = value
+    def __init__(self, harness: "Runtime") -> None:
+        super().__init__(harness.executable, None, "cgroupfs", "error")
+        self._harness = harness
 
-    def program(self, *args: object) -> "Bundle":
-        """The container's program."""
-        self.process["args"] = [str(arg) for arg in args]
-        return self
-
-    def shell(self, script: str) -> "Bundle":
-        """The container's program is a shell with this script."""
-        return self.program("/bin/sh", "-c", script)
-
-    def mount(self, destination: str, type: str = "tmpfs", *options: str, source: str | Path = "") -> "Bundle":
-        """One more entry of `mounts`, in place of an earlier one with this destination."""
-        self.config["mounts"] = [entry for entry in self.config["mounts"] if entry["destination"] != destination]
-        entry = {"destination": destination, "type": type, "source": str(source or type), "options": list(options)}
-        self.config["mounts"].append(entry)
-        return self
-
-    def without_mount(self, *destinations: str) -> "Bundle":
-        """Leave out entries of `mounts`."""
-        self.config["mounts"] = [m for m in self.config["mounts"] if m["destination"] not in destinations]
-        return self
-
-    def namespace(self, type: str, path: str | Path = "") -> "Bundle":
-        """A namespace of this type, a new one or the one at `path`, in place of what the config says of it."""
-        self.linux["namespaces"] = [entry for entry in self.linux["namespaces"] if entry["type"] != type]
-        self.linux["namespaces"].append({"type": type, "path": str(path)} if path else {"type": type})
-        return self
-
-    def in_user_namespace(self, host: int = 100000, size: int = 65536) -> "Bundle":
-        """Container root is `host` on the host, and owns the root filesystem."""
-        self.namespace("user")
-        self.linux["uidMappings"] = self.linux["gidMappings"] = [{"containerID": 0, "hostID": host, "size": size}]
-        for path in (self.rootfs, *self.rootfs.rglob("*")):
-            os.chown(path, host, host, follow_symlinks=False)
-        return self
-
-    def hook(self, kind: str, script: str, **more: Any) -> "Bundle":
-        """One more hook of this kind: a shell with a script, found in the root filesystem for startContainer."""
-        entry = {"path": "/bin/sh", "args": ["sh", "-c", script], **more}
-        self.config.setdefault("hooks", {}).setdefault(kind, []).append(entry)
-        return self
-
-    def write(self) -> None:
-        (self.folder / "config.json").write_text(json.dumps(self.config))
+    def command(self, *words: "StrPath", log: "StrPath | None" = None) -> list[str]:
+        return self._harness.command(*words, log=log)
 
 
 class Result:
-    """How a command ended: `status`, and what it wrote to `out` and `err`."""
+    """How a command ended: `status`, what it wrote to `out` and `err`, and the `seconds` it took."""
 
-    def __init__(self, status: int, out: str, err: str) -> None:
+    def __init__(self, status: int, out: str, err: str, seconds: float) -> None:
         self.status = status
         self.out = out
         self.err = err
+        self.seconds = seconds
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> "Iterator[int | str]":
         return iter((self.status, self.out, self.err))
 
     def __repr__(self) -> str:
-        return f"<exit status {self.status}, out {self.out[-3000:]!r}, err {self.err[-3000:]!r}>"
+        return f"<{self.status} in {self.seconds:.2f} s: {self.out[-3000:]!r} {self.err[-3000:]!r}>"
 
 
 class Runtime:
@@ -133,27 +98,30 @@ class Runtime:
         self.bundle = bundle
         self.host = host
         self.id = f"{host.token}-1"
+        self._commands = Commands(self)
 
     # --- commands
 
-    def command(self, *words: object) -> list[str]:
+    def command(self, *words: object, log: object = None) -> list[str]:
         """The whole command line of `pyoci WORDS`."""
-        options = ["--root", self.root, "--log", self.log, "--log-format", "json"]
+        options = ["--root", self.root, "--log", log or self.log, "--log-format", "json"]
         return [str(word) for word in (self.executable, *options, *words)]
+
+    def container(self, id: str = "") -> Container:
+        """The container as the API has it."""
+        return Container(self._commands, id or self.id, Watch(monitor=False))
 
     def __call__(self, *words: object, timeout: float = PATIENCE, **options: Any) -> Result:
         """Run a command. Whatever happens, it is no accident of the implementation."""
+        begun = time.monotonic()
         options.setdefault("stdin", subprocess.DEVNULL)
         given = options.pop("input", None)
         if given is not None:
             options["stdin"] = subprocess.PIPE
         pipe = subprocess.PIPE
         with subprocess.Popen(self.command(*words), stdout=pipe, stderr=pipe, **options) as process:
-            said = finish(process, timeout, given)
-        out, err = (text.decode("utf-8", "backslashreplace") for text in said)
-        assert "Traceback" not in err, err
-        assert "internal error" not in err, err
-        return Result(process.returncode, out, err)
+            out, err = finish(process, timeout, given)
+        return _result(process.returncode, out, err, begun)
 
     def create(self, *options: object, id: str = "", **more: Any) -> Result:
         """`create`, which succeeds. What the container writes goes to the files `out` and `err`."""
@@ -161,14 +129,19 @@ class Runtime:
 
     def detached(self, *words: object, **options: Any) -> Result:
         """A command that succeeds and leaves a container, which keeps the files `out` and `err` open."""
+        result = self.into_files(*words, **options)
+        assert 0 == result.status, result
+        return result
+
+    def into_files(self, *words: object, timeout: float = PATIENCE, **options: Any) -> Result:
+        """A command that may leave a container, which keeps the files `out` and `err` open."""
         self.bundle.write()
+        begun = time.monotonic()
         options.setdefault("stdin", subprocess.DEVNULL)
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
             options = {"stdout": out, "stderr": err, **options}
-            done = subprocess.run(self.command(*words), timeout=PATIENCE, check=False, **options)
-        result = Result(done.returncode, self.output(), (self.folder / "err").read_text())
-        assert 0 == result.status, result
-        return result
+            done = subprocess.run(self.command(*words), timeout=timeout, check=False, **options)
+        return _result(done.returncode, *((self.folder / name).read_bytes() for name in ("out", "err")), begun)
 
     def output(self) -> str:
         """What the container that was created has written so far."""
@@ -191,24 +164,23 @@ class Runtime:
 
     def state(self, id: str = "") -> dict[str, Any]:
         """The state document; {} if there is no such container."""
-        result = self("state", id or self.id)
-        if result.status:
-            assert "does not exist" in result.err, result
+        try:
+            return dict(self.container(id).state)
+        except pyoci.ContainerNotFound:
             return {}
-        document: dict[str, Any] = json.loads(result.out)
-        return document
 
     def pid(self, id: str = "") -> int:
         """The container's first process, as the host numbers it."""
         return int(self.state(id)["pid"])
 
     def status(self, id: str = "") -> str:
-        """Its status while other commands make it or delete it: "" if there is no such container, or only a half of it."""
-        result = self("state", id or self.id)
-        if result.status:
-            assert re.search("does not exist|is being created", result.err), result
+        """Its status while other commands create or delete it: "" if there is no such container, or half of one."""
+        try:
+            return str(self.state(id).get("status", ""))
+        except pyoci.PyociError as error:
+            if "is being created" not in str(error):
+                raise
             return ""
-        return str(json.loads(result.out)["status"])
 
     def wait(self, status: str, id: str = "") -> None:
         """Wait until the container has this status."""
@@ -281,7 +253,7 @@ class Runtime:
         assert [] == self.host.processes()
 
     def clean_up(self) -> None:
-        """`delete --force` of every container, twice."""
+        """`delete --force` of every container, twice: the second one finds nothing, and succeeds."""
         for path in sorted(self.root.iterdir()) if self.root.exists() else ():
             for _ in range(2):
                 assert (0, "", "") == tuple(self("delete", "--force", path.name))
@@ -290,17 +262,22 @@ class Runtime:
 class Host:
     """What surrounds the containers of one test, and must be afterwards what it was before.
 
-    Orphans become children of this very process, so that no process of a container can hide.
+    With `adopts`, orphans become children of this very process, so that no process of a container can hide.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, canary: str = "canary", adopts: bool = True) -> None:
         self.folder = folder
         self.token = f"t{uuid.uuid4().hex[:10]}"
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self.canary = folder / "canary"
+        if adopts:
+            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.canary = folder / canary
         self._plant_canary()
         self._children = set(_children())
+        self.remember()
+
+    def remember(self) -> None:
+        """From now on, this is what must not change."""
         self._before = self._facts()
 
     def assert_clean(self, root: Path) -> None:
@@ -351,9 +328,11 @@ class Host:
         return {
             "mounts": self._mounts(),
             "programs": {path: self._device_programs(path) for path in (cgroup_mount(), own_cgroup())},
-            "canary": {str(path): _describe(path) for path in (self.canary, *sorted(self.canary.rglob("*")))},
-            "beside": sorted(path.name for path in self.folder.iterdir() if path.name.startswith(("canary", "bundle"))),
-            "null": _describe(Path("/dev/null")),
+            "canary": {str(path): describe(path) for path in (self.canary, *sorted(self.canary.rglob("*")))},
+            "beside": sorted(
+                path.name for path in self.folder.iterdir() if path.name.startswith((self.canary.name, "bundle"))
+            ),
+            "null": describe(Path("/dev/null")),
             "cwd": os.getcwd(),
         }
 
@@ -385,10 +364,25 @@ class Host:
         os.mkfifo(self.canary / "fifo", 0o640)
 
 
-def _describe(path: Path) -> tuple[object, ...]:
-    status = path.lstat()
-    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
+def describe(path: Path) -> tuple[object, ...]:
+    """What must not change of a file."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return (error.errno,)
+    content = ""
+    if stat.S_ISREG(status.st_mode):
+        with contextlib.suppress(OSError):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
     return (oct(status.st_mode), status.st_uid, status.st_gid, status.st_rdev, status.st_nlink, content)
+
+
+def _result(status: int, out: bytes, err: bytes, begun: float) -> Result:
+    """The result of a command, whose error is one of those that are expected."""
+    texts = [text.decode("utf-8", "backslashreplace") for text in (out, err)]
+    for accident in ("Traceback", "internal error"):
+        assert accident not in texts[1], texts[1]
+    return Result(status, *texts, time.monotonic() - begun)
 
 
 def _children() -> list[int]:
@@ -454,3 +448,10 @@ def wait_for(condition: Any, what: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, what or "waited too long"
         time.sleep(0.005)
+
+
+def kill(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:
+    """End a process of the test's own."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+    process.wait(PATIENCE)

@@ -12,7 +12,7 @@ import pytest
 
 from pyoci.executable import freeze
 from tests.support.collisions import assert_equal_cost, colliding, cpu, secret_from, steps
-from tests.support.hostile import docker_like
+from tests.support.config import docker_like
 
 Put = Callable[[dict[str, Any], list[str]], None]
 
