@@ -1,5 +1,6 @@
 """Runtime: an OCI runtime's executable, and the directory with the states of its containers."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -74,11 +75,11 @@ class Runtime:
 
         Raises ConfigError, ContainerExists, SetupError, HookError, CgroupError, or another PyociError.
         """
-        watch = Watch(monitor=needs_monitor())
         with temporary_directory() as temp:
             options = _creation_options(self.name, bundle, config, console_socket)
             command = self._executable.command("create", *options, "--pid-file", temp / "pid", id, log=temp / "log")
             process: subprocess.Popen[bytes] | None = None
+            watch = Watch(monitor=needs_monitor())
             try:
                 process = self._executable.popen(
                     [*watch.prefix, *command], stdin=stdin, stdout=stdout, stderr=stderr, inherited=watch.inherited
@@ -86,7 +87,8 @@ class Runtime:
                 watch.release()
                 status = process.wait()
                 self._executable.check(status, temp, "create", config=_config_file(bundle, config))
-                watch.begin(int((temp / "pid").read_text()))
+                with contextlib.suppress(ProcessLookupError):  # it was killed already
+                    watch.begin(int((temp / "pid").read_text()))
             except BaseException as error:
                 watch.close()
                 if process is not None:
@@ -152,10 +154,8 @@ class Runtime:
 
     def _discard(self, id: str) -> None:
         """Delete a container that may be there."""
-        try:
+        with contextlib.suppress(PyociError):
             self._executable.call("delete", "--force", id)
-        except PyociError:
-            pass
 
 
 def _creation_options(

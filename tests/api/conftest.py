@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.runtime import cgroup_mount
 
-# crun refuses a hybrid layout, and there its filter for devices needs CAP_SYS_RESOURCE.
+# crun refuses to run where cgroup v2 is beside v1.
 _CRUN_IN_HYBRID = """#!/bin/sh
 exec unshare --mount sh -c 'mount --bind {unified} /sys/fs/cgroup && exec crun "$@"' sh "$@"
 """
@@ -34,6 +34,8 @@ def crun(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(script)
 
 
-def is_hybrid() -> bool:
-    """Whether cgroup v2 is beside v1 on this host."""
-    return not Path("/sys/fs/cgroup/cgroup.procs").exists()
+def crun_makes_cgroups() -> bool:
+    """Whether crun can create cgroups here: not beside cgroup v1, and its device filter needs CAP_SYS_RESOURCE."""
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    return Path("/sys/fs/cgroup/cgroup.procs").exists() and bool(capabilities >> 24 & 1)

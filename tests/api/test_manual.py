@@ -12,7 +12,7 @@ import pytest
 
 import pyoci as api
 from pyoci.testing import Bundle
-from tests.api.conftest import is_hybrid
+from tests.api.conftest import crun_makes_cgroups
 from tests.api.test_plugin import run
 from tests.api.test_rootfs import Layout
 
@@ -44,7 +44,7 @@ def test_the_main_example(place: Path, name: str, request: pytest.FixtureRequest
     executable = str(request.getfixturevalue(name)) if name != "runc" else shutil.which("runc")
     if executable is None:
         pytest.skip("no runc")
-    more = ', cgroup_manager="disabled"' if name == "crun" and is_hybrid() else ""
+    more = ', cgroup_manager="disabled"' if name == "crun" and not crun_makes_cgroups() else ""
     example = MAIN.replace("pyoci.Runtime(", f"pyoci.Runtime({executable!r}, ")
     example = example.replace(', root="state")', f', root="state-{name}"{more})').replace(
         '"box"', f'"box-{os.getpid()}"'
