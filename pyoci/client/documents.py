@@ -59,7 +59,7 @@ class Plan:
         self._plan = plan
 
     def __iter__(self) -> Iterator[Operation]:
-        for row in show._rows(self._plan):
+        for row in show.rows_of(self._plan):
             if not isinstance(row, str):
                 number, verb, text, pointer = row
                 yield Operation(verb.rpartition(" ")[2], pointer, text, int(number) if number else None)

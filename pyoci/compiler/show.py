@@ -22,7 +22,7 @@ _MAX_LINE = 64
 
 def text(plan: "Plan") -> str:
     """The plan for people. No text of the config begins a line of its own."""
-    rows = [row if isinstance(row, str) else _on_one_line(row) for row in _rows(plan)]
+    rows = [row if isinstance(row, str) else _on_one_line(row) for row in rows_of(plan)]
     widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
     lines: list[str] = []
     for row in rows:
@@ -80,7 +80,8 @@ def as_json(plan: "Plan") -> str:
     return dumps(document, indent=2) + "\n"
 
 
-def _rows(plan: "Plan") -> "Iterator[Row | str]":
+def rows_of(plan: "Plan") -> "Iterator[Row | str]":
+    """Each operation of the plan as a row, and the titles between them, in the order of `text`."""
     yield from _ignored(plan)
     yield "runtime: before the clone"
     for op in plan.before:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
@@ -87,10 +88,14 @@ class Bundle:
             os.chown(path, host, host, follow_symlinks=False)
         return self
 
-    def hook(self, kind: HookKind, script: str, *, path: str = "/bin/sh", timeout: int | None = None) -> Self:
-        """Add a hook of this kind: a shell with a script, and the seconds that it may take."""
+    def hook(
+        self, kind: HookKind, script: str, *, path: str = "/bin/sh", env: Sequence[str] = (), timeout: int = 0
+    ) -> Self:
+        """Add a hook of this kind: a shell with a script, its environment, and the seconds that it may take."""
         entry: Hook = {"path": path, "args": ["sh", "-c", script]}
-        if timeout is not None:
+        if env:
+            entry["env"] = list(env)
+        if timeout:
             entry["timeout"] = timeout
         self.config.setdefault("hooks", {}).setdefault(kind, []).append(entry)
         return self

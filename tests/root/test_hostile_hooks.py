@@ -330,7 +330,7 @@ def test_output_forges_no_log_line(attack: Attack, kind: str) -> None:
     lines = attack.log.read_bytes().splitlines()
     assert 1 == len(lines)
     record = json.loads(lines[0])
-    assert {"level", "msg", "time"} == set(record)
+    assert {"level", "msg", "time", "error", "pointer"} == set(record)
     assert record["msg"].isprintable()
     assert "forged" in record["msg"]
 

@@ -57,7 +57,7 @@ def jail(attack: Attack) -> Attack:
 def test_leaving_the_root(jail: Attack, options: list[str], user_namespace: bool) -> None:
     """CAP_SYS_CHROOT, which Docker gives, does not lead out of the root."""
     if user_namespace:
-        jail.in_user_namespace()
+        jail.bundle.in_user_namespace()
     result = jail.run(*options)
     assert (0, ["chroot: in", "umount: in"]) == (result.status, result.out.splitlines()), result
 
