@@ -11,7 +11,7 @@ from pyoci.compiler.paths import join
 from pyoci.compiler.verbs.numbers import CGROUP, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import ConfigError, Problem, PyociError
-from pyoci.linux import SIGKILL
+from pyoci.linux import CAP_SETGID, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Host:
     @property
     def holds_groups(self) -> bool:
         """Whether its supplementary groups are root's on the host, or such as it may choose there."""
-        return not self.user_namespace and (self.uid == 0 or bool(self.capabilities & namespaces.CAP_SETGID))
+        return not self.user_namespace and (self.uid == 0 or bool(self.capabilities & 1 << CAP_SETGID))
 
 
 class Options:

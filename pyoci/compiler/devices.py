@@ -10,6 +10,7 @@ from pyoci.compiler import verbs
 from pyoci.compiler.paths import clean
 from pyoci.compiler.verbs.numbers import INIT
 from pyoci.errors import ConfigError, Problem
+from pyoci.linux import S_IFBLK, S_IFCHR, S_IFIFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config, Device, IdMapping, Linux
 
-S_IFIFO, S_IFCHR, S_IFBLK = 0o010000, 0o020000, 0o060000
 NODE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 
 DEFAULT_DEVICES = (

@@ -5,6 +5,7 @@ Implements config.md "Mounts" and config-linux.md "Default Filesystems". What de
 missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 """
 
+from pyoci import linux
 from pyoci.compiler import idmap, verbs
 from pyoci.compiler.paths import clean, join
 from pyoci.errors import ConfigError, Problem, PyociError
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
     Option = tuple[str, str]  # of a filesystem, and the JSON pointer of what asked for it
 
-RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
-NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x80, 0x200000
-ATIME = 0x70  # the field of which NOATIME and STRICTATIME are values; relatime is 0
+RDONLY, NOSUID = linux.MOUNT_ATTR_RDONLY, linux.MOUNT_ATTR_NOSUID
+NODEV, NOEXEC = linux.MOUNT_ATTR_NODEV, linux.MOUNT_ATTR_NOEXEC
+NOATIME, STRICTATIME, ATIME = linux.MOUNT_ATTR_NOATIME, linux.MOUNT_ATTR_STRICTATIME, linux.MOUNT_ATTR__ATIME
+NODIRATIME, NOSYMFOLLOW = linux.MOUNT_ATTR_NODIRATIME, linux.MOUNT_ATTR_NOSYMFOLLOW
 
-MS_REC, UNBINDABLE, PRIVATE, SLAVE, SHARED = 0x4000, 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MS_REC = linux.MS_REC
+UNBINDABLE, PRIVATE, SLAVE, SHARED = linux.MS_UNBINDABLE, linux.MS_PRIVATE, linux.MS_SLAVE, linux.MS_SHARED
 
 # option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole
 # field.

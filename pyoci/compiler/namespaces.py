@@ -9,7 +9,19 @@ its maker stands, so it is made last.
 from pyoci.compiler import verbs
 from pyoci.compiler.verbs.numbers import ID_MAPS, JOINED_PIDS, TIME_OFFSETS
 from pyoci.config.constants import sysctl_namespace, sysctl_path
-from pyoci.linux import SIGKILL
+from pyoci.linux import (
+    CAP_SETGID,
+    CAP_SETUID,
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    SIGKILL,
+)
 from pyoci.pointer import escape
 
 TYPE_CHECKING = False
@@ -22,13 +34,17 @@ if TYPE_CHECKING:
     from pyoci.types import Config, IdMapping, Linux, TimeOffset
 
 CLONE_FLAGS = {
-    "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
-    "user": 0x10000000, "pid": 0x20000000, "network": 0x40000000,
-}  # fmt: skip
+    "time": CLONE_NEWTIME,
+    "mount": CLONE_NEWNS,
+    "cgroup": CLONE_NEWCGROUP,
+    "uts": CLONE_NEWUTS,
+    "ipc": CLONE_NEWIPC,
+    "user": CLONE_NEWUSER,
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+}
 
 CLOCKS: "tuple[Literal['boottime', 'monotonic'], ...]" = ("boottime", "monotonic")
-
-CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
 
 # Mount last: paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
@@ -90,11 +106,11 @@ class Mapper:
         self._linux = linux
         new = "user" in namespaces.new
         self._programs = {
-            "uid": new and not (capabilities & CAP_SETUID or self._only("uid", uid)),
-            "gid": new and not (capabilities & CAP_SETGID or self._only("gid", gid)),
+            "uid": new and not (capabilities & 1 << CAP_SETUID or self._only("uid", uid)),
+            "gid": new and not (capabilities & 1 << CAP_SETGID or self._only("gid", gid)),
         }
         # the price of mapping one's own group: it can't be given up, if it is there to deny something
-        self.denies_setgroups = new and not capabilities & CAP_SETGID and not self._programs["gid"]
+        self.denies_setgroups = new and not capabilities & 1 << CAP_SETGID and not self._programs["gid"]
 
     def _only(self, kind: str, id: int) -> bool:
         mappings = self._mappings(kind)

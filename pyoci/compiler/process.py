@@ -7,7 +7,7 @@ that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process t
 has no privilege and no descriptor of the runtime from the moment they can see it: its cloner settles both.
 """
 
-from pyoci import _native
+from pyoci import _native, linux
 from pyoci.compiler import verbs
 from pyoci.compiler.verbs.numbers import CREATED, FILTER, READY
 from pyoci.compiler.verbs.program import IO_CLASS_SHIFT, SCHED_ATTR, SCHEDULER_FLAGS
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from pyoci.types import Config, Process
 
 CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
-    1 << n for n in (0, 3, 21, 23, 24, 27)
+    1 << number
+    for number in (
+        linux.CAP_CHOWN,
+        linux.CAP_FOWNER,
+        linux.CAP_SYS_ADMIN,
+        linux.CAP_SYS_NICE,
+        linux.CAP_SYS_RESOURCE,
+        linux.CAP_MKNOD,
+    )
 )
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}

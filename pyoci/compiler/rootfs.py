@@ -9,6 +9,7 @@ from pyoci.compiler import verbs
 from pyoci.compiler.mounts import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
 from pyoci.compiler.paths import clean
 from pyoci.compiler.verbs.numbers import NULL, ROOTFS
+from pyoci.linux import PROC_SUPER_MAGIC, SYSFS_MAGIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pyoci.types import Config
 
 PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable": UNBINDABLE}
-
-
-PROC_SUPER_MAGIC, SYSFS_MAGIC = 0x9FA0, 0x62656572
 
 
 def open_rootfs(plan: "Plan", rootfs: str) -> None:

@@ -13,6 +13,7 @@ from pyoci import _native
 from pyoci.compiler import verbs
 from pyoci.errors import SetupError
 from pyoci.host import processes
+from pyoci.linux import SIGCONT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 LONGEST_PAYLOAD = 3072
 _LARGEST_ERRNO = 4095
 _LAST = (verbs.LoadSeccomp, verbs.Exec)  # what begins with the record that only execve remains
-_SIGCONT = 18
 _PF_FORKNOEXEC = 0x40  # of /proc/PID/stat: it has not executed a program yet
 
 _GLANCE = 50  # milliseconds without a word of the process after which the runtime looks at its state
@@ -163,7 +163,7 @@ class Watch:
         self._stops += 1
         if self._stops > _MOST_STOPS:
             raise SetupError("the container's process was stopped again and again while it was set up")
-        processes.send_signal(pidfd, _SIGCONT)
+        processes.send_signal(pidfd, SIGCONT)
 
     def _notice_tracer(self, *, held: bool) -> None:
         if not held:

@@ -9,6 +9,7 @@ from pyoci import _native
 from pyoci.compiler import verbs
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.host.hooks import exec_failure, failure
+from pyoci.linux import S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _interpreter_hint(interpreter: str, file: str, kind: int) -> str:
 
 def _mode_hint(path: str, mode: int, user: int) -> str:
     """Why a file may not be executed."""
-    if mode & 0o170000 != 0o100000:
+    if mode & S_IFMT != S_IFREG:
         return f"{path} is no regular file"
     if mode & ON_NOEXEC_MOUNT:
         return f"{path} lies on a mount with the option noexec"

@@ -24,7 +24,7 @@ from pyoci.compiler.verbs.numbers import (
 )
 from pyoci.errors import SetupError
 from pyoci.host import files, hooks
-from pyoci.linux import CLONE_NEWUSER, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, O_PATH
+from pyoci.linux import CLONE_NEWUSER, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, O_PATH, S_IFLNK, S_IFMT
 from pyoci.parent import explain
 
 TYPE_CHECKING = False
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from pyoci.parent.protocol import Launch
 
-_S_IFMT, _S_IFLNK = 0o170000, 0o120000
-
 
 # --- mounts and devices
 
@@ -44,7 +42,7 @@ def open_rootfs(launch: "Launch", op: "verbs.OpenRootfs") -> None:
     try:
         launch.slots[op.tree] = _native.clone_host_rootfs(op.path)
     except NotADirectoryError as error:
-        if posix.stat(op.path, follow_symlinks=False).st_mode & _S_IFMT != _S_IFLNK:
+        if posix.stat(op.path, follow_symlinks=False).st_mode & S_IFMT != S_IFLNK:
             raise
         raise SetupError(f"cannot {op.attempt()}: it is a symlink", where=op.where) from error
 
@@ -113,7 +111,7 @@ def make_device(launch: "Launch", op: "verbs.MakeDevice") -> None:
     uid, gid = op.uid, op.gid
     if op.owner_in_container:
         uid, gid = _owner_on_host(launch, op, "uid", uid), _owner_on_host(launch, op, "gid", gid)
-    posix.mknod(op.name, op.mode & _S_IFMT, posix.makedev(op.major, op.minor), dir_fd=filesystem)
+    posix.mknod(op.name, op.mode & S_IFMT, posix.makedev(op.major, op.minor), dir_fd=filesystem)
     posix.chown(op.name, uid, gid, dir_fd=filesystem, follow_symlinks=False)
     posix.chmod(op.name, op.mode & 0o7777, dir_fd=filesystem)
 

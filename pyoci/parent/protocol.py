@@ -18,7 +18,7 @@ from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, HELD, INIT
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import processes
-from pyoci.linux import O_ACCMODE, SIGKILL, TIOCGPTN
+from pyoci.linux import O_ACCMODE, S_IFCHR, S_IFMT, SIGKILL, TIOCGPTN
 from pyoci.parent import explain
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records, Watch, nonsense
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10  # seconds for a killed process to be gone
 _HANG_UP_PATIENCE = 5  # seconds between the last word of a process and its end
-_S_IFMT, _S_IFCHR = 0o170000, 0o020000
 
 
 def tracer(log: "Log") -> "Callable[[Op], None] | None":
@@ -425,7 +424,7 @@ _NO_PLACE = {
 
 def _is_null(fd: int) -> bool:
     st = posix.fstat(fd)
-    return st.st_mode & _S_IFMT == _S_IFCHR and st.st_rdev == posix.makedev(1, 3)
+    return st.st_mode & S_IFMT == S_IFCHR and st.st_rdev == posix.makedev(1, 3)
 
 
 def _shield_null() -> None:

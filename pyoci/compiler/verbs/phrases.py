@@ -1,13 +1,19 @@
 """Numbers of the kernel as the words that `pyoci plan` prints."""
 
+from pyoci import linux
 from pyoci.config.constants import CAPABILITIES
 
 _ATTRIBUTES = (
-    (1, "RDONLY"), (2, "NOSUID"), (4, "NODEV"), (8, "NOEXEC"), (0x10, "NOATIME"), (0x20, "STRICTATIME"),
-    (0x80, "NODIRATIME"), (0x200000, "NOSYMFOLLOW"),
+    (linux.MOUNT_ATTR_RDONLY, "RDONLY"), (linux.MOUNT_ATTR_NOSUID, "NOSUID"), (linux.MOUNT_ATTR_NODEV, "NODEV"),
+    (linux.MOUNT_ATTR_NOEXEC, "NOEXEC"), (linux.MOUNT_ATTR_NOATIME, "NOATIME"),
+    (linux.MOUNT_ATTR_STRICTATIME, "STRICTATIME"), (linux.MOUNT_ATTR_NODIRATIME, "NODIRATIME"),
+    (linux.MOUNT_ATTR_NOSYMFOLLOW, "NOSYMFOLLOW"),
 )  # fmt: skip
-_ATIME = 0x70  # the access-time field of mount attributes: clearing it is not worth a word
-_PROPAGATION = {0: "", 1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}
+_ATIME = linux.MOUNT_ATTR__ATIME  # the access-time field of mount attributes: clearing it is not worth a word
+_PROPAGATION = {
+    0: "", linux.MS_UNBINDABLE: "UNBINDABLE", linux.MS_PRIVATE: "PRIVATE", linux.MS_SLAVE: "SLAVE",
+    linux.MS_SHARED: "SHARED",
+}  # fmt: skip
 _SECCOMP_FLAGS = (
     (1, "TSYNC"), (2, "LOG"), (4, "SPEC_ALLOW"), (8, "NEW_LISTENER"), (0x10, "TSYNC_ESRCH"),
     (0x20, "WAIT_KILLABLE_RECV"),
