@@ -111,8 +111,8 @@ def test_long_lines_and_sentences_are_found(tmp_path: Path) -> None:
     assert ["line"] == check(tmp_path, "page.md", long)
     assert [] == check(tmp_path, "page.md", f"| {long} |\n```\n{long}\n```\n")
     assert ["line"] == check(tmp_path, "a.py", f"# {long}\nx = '{long}'\n")
-    assert ["sentence"] == check(tmp_path, "page.md", "word\n" * 36)
-    assert [] == check(tmp_path, "page.md", "word\n" * 35 + "\n" + "word\n" * 20)
+    assert ["sentence"] == check(tmp_path, "page.md", "word\n" * 31)
+    assert [] == check(tmp_path, "page.md", "word\n" * 30 + "\n" + "word\n" * 20)
 
 
 def test_paths_in_pages_exist() -> None:
