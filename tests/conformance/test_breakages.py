@@ -64,8 +64,8 @@ BREAKAGES = [
         "hooks run from the last to the first",
         *(
             "compiler/hooks.py",
-            'config.get("hooks", {}).get(kind, ())):',
-            'config.get("hooks", {}).get(kind, [])[::-1]):',
+            "enumerate(entries if isinstance(entries, list) else ()):",
+            "enumerate(entries[::-1] if isinstance(entries, list) else ()):",
         ),
         ["HOOK-05"],
     ),
@@ -89,7 +89,7 @@ BREAKAGES = [
         *(
             "compiler/hooks.py",
             '"createRuntime")\n    in_container = container_hooks(config, "createContainer", CREATE_STATE)',
-            '"createRuntime", "createContainer")\n    in_container: list[Op] = []',
+            '"createRuntime", "createContainer")\n    in_container: list[ChildOp] = []',
         ),
         ["HOOK-09"],
     ),
@@ -122,7 +122,7 @@ BREAKAGES = [
     ),
     (
         "hard limits are the soft ones",
-        *("compiler/process.py", 'c=limit["hard"]', 'c=limit["soft"]'),
+        *("compiler/process.py", 'hard=limit["hard"]', 'hard=limit["soft"]'),
         ["PROC-11"],
     ),
     (
@@ -142,7 +142,11 @@ BREAKAGES = [
     ),
     (
         "recursive attributes are of one mount only",
-        *("compiler/mounts.py", "d=mount.recursive_set | mount.recursive_clear << 32", "d=0"),
+        *(
+            "compiler/mounts.py",
+            "recursive_set=mount.recursive_set,\n            recursive_clear=mount.recursive_clear,\n",
+            "recursive_set=0,\n            recursive_clear=0,\n",
+        ),
         ["MNT-06"],
     ),
     (
@@ -154,8 +158,8 @@ BREAKAGES = [
         "the mode of a device is always 0666",
         *(
             "compiler/devices.py",
-            'mode = NODE_TYPES[kind] | device.get("fileMode", 0o666)',
-            "mode = NODE_TYPES[kind] | 0o666",
+            'mode=NODE_TYPES[kind] | device.get("fileMode", 0o666)',
+            "mode=NODE_TYPES[kind] | 0o666",
         ),
         ["DEV-06"],
     ),
@@ -191,7 +195,7 @@ BREAKAGES = [
     ),
     (
         "a default errno is always EPERM",
-        *("compiler/seccomp.py", "    errno = owner.get(errno_key)\n", "    errno = None\n"),
+        *("compiler/seccomp.py", "    if errno is None:\n        errno = EPERM\n", "    errno = EPERM\n"),
         ["SEC-02"],
     ),
     (
