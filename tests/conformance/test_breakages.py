@@ -4,6 +4,7 @@ A breakage is one replacement in one module of a copy of the package. The rows t
 them must fail; that they all pass with the package as it is, test_conformance.py shows.
 """
 
+import compileall
 import json
 import os
 import shutil
@@ -263,8 +264,15 @@ def test_each_has_its_place():
     assert [] == lost
 
 
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """Compile every module once: each command of a broken pyoci would have to, because it writes no bytecode."""
+    assert compileall.compile_dir(CHECKOUT / "pyoci", quiet=2)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=[name.replace(" ", "-") for name, *_ in BREAKAGES])
 def test_a_breakage_is_caught(breakage, tmp_path):
     """By a row that names it."""
@@ -285,12 +293,13 @@ def test_a_breakage_is_caught(breakage, tmp_path):
 def broken(folder: Path, module: str, text: str, replacement: str) -> Path:
     """A pyoci with one change; its executable is a script."""
     package = folder / "pyoci"
-    ignored = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "*.pxi")
+    ignored = shutil.ignore_patterns("*.c", "*.pyx", "*.pxi")
     shutil.copytree(CHECKOUT / "pyoci", package, ignore=ignored)
     path = package / module
     source = path.read_text()
     assert 1 == source.count(text), f"{module} has changed: there is no single {text!r}"
     path.write_text(source.replace(text, replacement))
+    assert compileall.compile_file(path, quiet=2)
     start = f"import sys; sys.path.insert(0, {str(folder)!r}); from pyoci.__main__ import main; sys.exit(main())"
     executable = folder / "pyoci.sh"
     executable.write_text(f"#!/bin/sh\nexec {sys.executable} -I -B -c '{start.replace(chr(39), chr(34))}' \"$@\"\n")
