@@ -364,9 +364,33 @@ def send(int sock, bytes data):
     return sent
 
 
-cdef struct Vectors:
-    char **table
-    int *slots
+cdef long clone_child(Context *ctx, uint64_t flags, int cgroup_fd, int parent_fd, int *pidfd) noexcept:
+    """Clone a child that runs the operations. Returns its pid, or -1 with errno."""
+    cdef clone_args args
+    cdef sigset_t every, before
+    cdef long pid
+    cdef int error
+    memset(&args, 0, sizeof(args))
+    args.flags = flags | CLONE_PIDFD
+    args.pidfd = <uint64_t><intptr_t>pidfd
+    args.exit_signal = <uint64_t>SIGCHLD
+    if cgroup_fd >= 0:
+        args.flags |= (<uint64_t>1) << CLONE_INTO_CGROUP_BIT
+        args.cgroup = <uint64_t>cgroup_fd
+    sigfillset(&every)
+    # no signal handler of the runtime may run in the child
+    sigprocmask(SIG_SETMASK, &every, &before)
+    pyoci_keep_heap(MADV_DONTFORK)
+    pid = syscall(SYS_clone3, &args, sizeof(args))
+    if pid == 0:
+        if parent_fd >= 0:
+            close(parent_fd)
+        run_ops(ctx)
+    error = errno
+    pyoci_keep_heap(MADV_DOFORK)
+    sigprocmask(SIG_SETMASK, &before, NULL)
+    set_errno(error)
+    return pid
 
 
 def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1,
@@ -382,9 +406,7 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
     All data is laid out in C before the clone, because the child can't allocate. The child gets a copy.
     """
     cdef Context ctx
-    cdef clone_args args
-    cdef sigset_t every, before
-    cdef int pidfd = -1, error
+    cdef int pidfd = -1
     cdef long pid
     cdef Py_ssize_t i
     # A separate mapping: in the executable, the child gets no copy of Python's and malloc's memory.
@@ -417,27 +439,8 @@ def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint
         ctx.strings = pyoci_strings
         ctx.arguments_end = pyoci_arguments_end
         ctx.passed = -1
-        memset(&args, 0, sizeof(args))
-        args.flags = clone_flags | CLONE_PIDFD
-        args.pidfd = <uint64_t><intptr_t>&pidfd
-        args.exit_signal = <uint64_t>SIGCHLD
-        if cgroup_fd >= 0:
-            args.flags |= (<uint64_t>1) << CLONE_INTO_CGROUP_BIT
-            args.cgroup = <uint64_t>cgroup_fd
-        sigfillset(&every)
-        # no signal handler of the runtime may run in the child
-        sigprocmask(SIG_SETMASK, &every, &before)
-        pyoci_keep_heap(MADV_DONTFORK)
-        pid = syscall(SYS_clone3, &args, sizeof(args))
-        if pid == 0:
-            if parent_fd >= 0:
-                close(parent_fd)
-            run_ops(&ctx)
-        error = errno
-        pyoci_keep_heap(MADV_DOFORK)
-        sigprocmask(SIG_SETMASK, &before, NULL)
+        pid = clone_child(&ctx, clone_flags, cgroup_fd, parent_fd, &pidfd)
         if pid < 0:
-            set_errno(error)
             raise failure()
         return pid, pidfd
     finally:
