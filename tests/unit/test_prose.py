@@ -12,34 +12,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MAX_WORDS_PER_1000_LINES = 0.3
 
-# What is still to be rewritten. A number here may only fall.
-BUDGET: dict[str, dict[str, int]] = {
-    "docs": {"word": 2},
-    "pyoci": {"word": 47},
-    "tests": {"word": 7},
+# Words that are still to be rewritten, by directory. A number here may only fall; without it the bound covers all.
+REMAINING: dict[str, int] = {
+    "pyoci/compiler": 34,
+    "pyoci/parent": 13,
 }
 
 
 @pytest.fixture(scope="module")
 def findings() -> list[prose.Finding]:
-    """Everything that breaks a rule today."""
+    """Everything that breaks a rule."""
     return [finding for path in prose.files() for finding in prose.check(path)]
 
 
-def top(path: str) -> str:
-    """The directory at the top that a file is in."""
-    return path.partition("/")[0] if "/" in path else "."
-
-
-@pytest.mark.parametrize("kind", ["word", "message", "line", "sentence", "mention"])
+@pytest.mark.parametrize("kind", ["message", "line", "sentence", "mention"])
 def test_prose_follows_the_rules(findings: list[prose.Finding], kind: str) -> None:
-    """`tools/prose.py FILE` shows each place, and what to write instead."""
-    counts = Counter(top(finding.path) for finding in findings if finding.kind == kind)
-    over = {area: count for area, count in counts.items() if count > BUDGET.get(area, {}).get(kind, 0)}
+    """`tools/prose.py FILE` shows each place."""
+    assert [] == [str(finding) for finding in findings if finding.kind == kind]
 
-    assert not over, "\n".join(
-        str(finding) for finding in findings if finding.kind == kind and top(finding.path) in over
-    )
+
+def test_unclear_words_are_rare(findings: list[prose.Finding]) -> None:
+    """They are under 0.3 in 1,000 lines. `tools/prose.py FILE` suggests what to write instead."""
+    found = [finding for finding in findings if finding.kind == "word"]
+    counts = Counter(prose.area(finding.path) for finding in found)
+    more = {area: counts[area] for area, allowed in REMAINING.items() if counts[area] > allowed}
+    others = [str(finding) for finding in found if prose.area(finding.path) not in REMAINING]
+    lines = sum(path.read_text(errors="replace").count("\n") for path in prose.files())
+
+    assert {} == more
+    assert len(others) < MAX_WORDS_PER_1000_LINES * lines / 1000, "\n".join(others)
 
 
 def check(tmp_path: Path, name: str, text: str) -> list[str]:
