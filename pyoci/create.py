@@ -16,16 +16,13 @@ from pyoci.compiler.paths import clean
 from pyoci.compiler.process import of_config
 from pyoci.compiler.verbs.numbers import (
     BUNDLE,
-    CGROUP,
     CREATE_STATE,
-    CREATED,
     EXEC_FIFO,
     FILTER,
     HOOK_STATE,
     HOOKS,
     LISTENER,
     NOTIFY_DIRECTORY,
-    READY,
     RESULT_FIFO,
     START_STATE,
 )
@@ -49,6 +46,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.create import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
+    from pyoci.parent.protocol import Operations
     from pyoci.request import CreateRequest
     from pyoci.types import Config, Linux
 
@@ -144,6 +142,7 @@ def _options(request: "CreateRequest", bundle: str, config: "Config", host: "Hos
         new_keyring=not request.no_new_keyring,
         cgroup_manager="disabled" if no_cgroup else request.cgroup_manager,
         no_cgroup=no_cgroup,
+        pidfd_socket=bool(request.pidfd_socket),
         notify=notify_socket(request.root, request.id) if notify_socket_of_caller() else "",
     )
 
@@ -156,29 +155,27 @@ class Creation:
 
     __slots__ = ("_compiled", "_hooks_have_run", "directory", "launch", "record")
 
-    def __init__(self, compiled: Compiled, directory: StateDirectory, launch: Launch, record: Record) -> None:
+    def __init__(self, compiled: Compiled, directory: StateDirectory, record: Record) -> None:
         self._compiled = compiled
         self._hooks_have_run = False
         self.directory = directory
-        self.launch = launch
         self.record = record
+        self.launch = Launch(
+            compiled.plan,
+            {**HOST_VERBS, **self._operations()},
+            compiled.config,
+            compiled.request.id,
+            compiled.host.cgroup_mount,
+            rootless=compiled.host.rootless,
+            trace=tracer(compiled.request.log),
+        )
 
     @classmethod
     def begin(cls, compiled: Compiled) -> "Creation":
         """Claim the id. Raises ContainerExists, StateError."""
-        request = compiled.request
         fill_fd_holes(compiled.options.preserve_fds)
-        record = _new_record(compiled)
-        launch = Launch(
-            compiled.plan,
-            HOST_VERBS,
-            compiled.config,
-            request.id,
-            compiled.host.cgroup_mount,
-            rootless=compiled.host.rootless,
-            trace=tracer(request.log),
-        )
-        return cls(compiled, StateDirectory.claim(request.root, request.id), launch, record)
+        record = _new_record(compiled)  # before the claim: nothing after it may fail unless `run` undoes it
+        return cls(compiled, StateDirectory.claim(compiled.request.root, compiled.request.id), record)
 
     def run(self) -> None:
         """Run the plan, and commit the container. On any failure, undo everything and raise the reason."""
@@ -189,13 +186,9 @@ class Creation:
             record.rdt = launch.plan_rdt()
             self.directory.save(record)  # before anything slow: without a record no command knows what this is
             launch.prepare()
-            self._record_host_objects()
             launch.clone()
-            self._record_process()
-            launch.meanwhile()
-            self._save_exec_settings()  # while the child works
-            self._record_host_objects()  # with the id of the device filter and the cgroup's original values
-            launch.converse(self._at, self._after)
+            launch.alongside()
+            launch.serve_child()
             self.directory.unlock()
         except BaseException as error:
             _add_to_message(error, self._undo())
@@ -205,42 +198,13 @@ class Creation:
             raise
         launch.close()
 
-    def _at(self, point: int) -> None:
-        """Do create's part of a synchronisation point, before the child is answered."""
-        launch, record, request = self.launch, self.record, self._compiled.request
-        if launch.pid != record.pid:
-            self._record_process()
-        if point == HOOKS:
-            self._hooks_have_run = True
-            hooks.fill(launch.slots[HOOK_STATE], record.state_json("creating"))
-            self._fill_inner_state(CREATE_STATE, "creating")
-        if point == READY:
-            self._fill_inner_state(START_STATE, "created")
-            if request.console_socket:
-                send_console(request.console_socket, launch.console)
-            if request.pidfd_socket:
-                send_pidfd(request.pidfd_socket, launch.pidfd)
-        if point == CREATED:
-            if record.listener is not None:
-                from pyoci.host.seccomp_agent import count_filters
-
-                record.listener.filters = count_filters(launch.pid)
-            self._record_host_objects(settled=True)
-            self._commit()
-
-    def _after(self, point: int) -> None:
-        """Do create's part of a synchronisation point, after the child was answered."""
-        if point == CGROUP:  # from here on, a create that is killed may leave more processes than init
-            self._record_host_objects()
-            self.directory.save(self.record)
-
     def _open_descriptors(self) -> None:
         """Fill the slots of the plan that need the state directory or a file in memory."""
         slots, plan = self.launch.slots, self._compiled.plan
         slots[EXEC_FIFO], slots[RESULT_FIFO] = self.directory.create_fifos()
         if self.record.notify:
             slots[NOTIFY_DIRECTORY] = self.directory.create_notify_directory()
-        if any(isinstance(op, verbs.WriteFilter) for op in plan.meanwhile):
+        if any(isinstance(op, verbs.WriteFilter) for op in plan.alongside):
             slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
         if HOOKS in plan.at:
             slots[HOOK_STATE] = hooks.state_file()
@@ -248,21 +212,39 @@ class Creation:
         for slot in {op.state for op in plan.child() if isinstance(op, verbs.RunHook)}:
             slots[slot] = hooks.state_file()
 
+    # --- create's own operations of the plan
+
+    def _operations(self) -> "Operations":
+        """Return the functions for operations that need the record, the request or the state directory."""
+        return {
+            verbs.RecordProcess: self._record_process,
+            verbs.SaveExecSettings: self._save_exec_settings,
+            verbs.RecordCgroup: self._record_cgroup,
+            verbs.FillHookState: self._fill_hook_state,
+            verbs.FillStartState: self._fill_start_state,
+            verbs.SendConsole: self._send_console,
+            verbs.SendPidfd: self._send_pidfd,
+            verbs.Commit: self._commit,
+        }
+
     def _record_host_objects(self, *, settled: bool = False) -> None:
         """Record the cgroup and resource groups; `settled`: only what goes with the container."""
         made = self.launch.to_dict(settled=settled)
         self.record.cgroup, self.record.rdt = made["cgroup"], made["rdt"]
 
-    def _record_process(self) -> None:
-        """Save the pid. From here on, `delete --force` can clean up after a create that is killed."""
-        self.record.pid = self.launch.pid
-        self.record.start_time = self.launch.start_time
+    def _record_process(self, launch: Launch, _op: "verbs.RecordProcess") -> None:
+        self._record_host_objects()
+        self.record.pid = launch.pid
+        self.record.start_time = launch.start_time
         if not self.record.start_time:
-            raise SetupError(f"cannot read /proc/{self.launch.pid}/stat: is a procfs mounted on /proc?")
+            raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
         self.directory.save(self.record)
 
-    def _save_exec_settings(self) -> None:
-        """Save what exec will need of the config."""
+    def _record_cgroup(self, _launch: Launch, _op: "verbs.RecordCgroup") -> None:
+        self._record_host_objects()
+        self.directory.save(self.record)
+
+    def _save_exec_settings(self, _launch: Launch, _op: "verbs.SaveExecSettings") -> None:
         config, plan = self._compiled.config, self._compiled.plan
         linux = config.get("linux", {})
         kept: Linux = {}
@@ -280,18 +262,36 @@ class Creation:
             self.directory.write_once(SECCOMP, plan.filter.program)
         self.directory.save_exec_settings(settings)
 
-    def _fill_inner_state(self, slot: int, status: str) -> None:
-        """Write the state for hooks that run in the container, if there are any, with the pid that they see."""
-        launch = self.launch
-        if launch.slots[slot] >= 0:
-            hooks.fill(launch.slots[slot], self.record.state_json(status, pid=_inner_pid(launch.pid)))
+    def _fill_hook_state(self, launch: Launch, _op: "verbs.FillHookState") -> None:
+        self._hooks_have_run = True
+        hooks.fill(launch.slots[HOOK_STATE], self.record.state_json("creating"))
+        if launch.slots[CREATE_STATE] >= 0:
+            pid = _inner_pid(launch.pid)
+            hooks.fill(launch.slots[CREATE_STATE], self.record.state_json("creating", pid=pid))
 
-    def _commit(self) -> None:
-        """Make the container `created`, and write the pid file."""
+    def _fill_start_state(self, launch: Launch, _op: "verbs.FillStartState") -> None:
+        hooks.fill(launch.slots[START_STATE], self.record.state_json("created", pid=_inner_pid(launch.pid)))
+
+    def _send_console(self, launch: Launch, _op: "verbs.SendConsole") -> None:
+        if self._compiled.request.console_socket:
+            send_console(self._compiled.request.console_socket, launch.console)
+
+    def _send_pidfd(self, launch: Launch, _op: "verbs.SendPidfd") -> None:
+        if self._compiled.request.pidfd_socket:
+            send_pidfd(self._compiled.request.pidfd_socket, launch.pidfd)
+
+    def _commit(self, launch: Launch, _op: "verbs.Commit") -> None:
+        if self.record.listener is not None:
+            from pyoci.host.seccomp_agent import count_filters
+
+            self.record.listener.filters = count_filters(launch.pid)
+        self._record_host_objects(settled=True)
         self.record.status = "created"
         self.directory.save(self.record)
         if self._compiled.request.pid_file:
             write_pid_file(self._compiled.request.pid_file, self.record.pid)
+
+    # --- after a failure
 
     def _undo(self) -> "list[str]":
         """Remove everything; return error messages for what stays, which `delete --force` can find."""

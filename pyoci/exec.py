@@ -13,7 +13,6 @@ from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.compiler import verbs
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.seccomp import Filter
-from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.config.jsonio import dumps
 from pyoci.errors import CgroupError, ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.operations import Plan
     from pyoci.container import Container
     from pyoci.host.seccomp_agent import Tracee
+    from pyoci.parent.protocol import Operations
     from pyoci.record import ExecSettings
     from pyoci.request import ExecRequest, ProcessOverrides
     from pyoci.types import Process
@@ -122,7 +122,6 @@ class Execution:
         plan: "Plan",
         *,
         preserve_fds: int,
-        has_listener: bool,
     ) -> None:
         self.plan = plan
         self.foreground: terminal.Foreground | None = None
@@ -133,7 +132,6 @@ class Execution:
         self._process = process
         self._namespaces = namespaces
         self._preserve_fds = preserve_fds
-        self._has_listener = has_listener
         self._tracee: Tracee | None = None
 
     @classmethod
@@ -163,12 +161,17 @@ class Execution:
             setgroups=may_set_groups(record.pid),
             keyring=settings.keyring,
             early_filter=filter_ is not None and _admits_setup(filter_, process),
+            listener=(record.listener.path, record.listener.metadata) if record.listener is not None else None,
         )
-        plan = compile_exec(process, target, probe(), preserve_fds=preserve_fds)
-        has_listener = filter_ is not None and filter_.notify
-        return cls(
-            container, request, init, process, namespaces, plan, preserve_fds=preserve_fds, has_listener=has_listener
+        plan = compile_exec(
+            process,
+            target,
+            probe(),
+            preserve_fds=preserve_fds,
+            foreground=not request.detach,
+            pidfd_socket=bool(request.pidfd_socket),
         )
+        return cls(container, request, init, process, namespaces, plan, preserve_fds=preserve_fds)
 
     def launch(self) -> Launch:
         """Clone the process, and run the plan until it executes its program. On any failure, kill it."""
@@ -176,7 +179,7 @@ class Execution:
         fill_fd_holes(self._preserve_fds)
         launch = Launch(
             self.plan,
-            HOST_VERBS,
+            {**HOST_VERBS, **self._operations()},
             {"ociVersion": SPEC, "process": self._process},
             self._record.id,
             trace=tracer(request.log),
@@ -184,9 +187,9 @@ class Execution:
         )
         try:
             launch.cgroup = _cgroup(self._container, self._record.pid, request.sub_cgroup)
-            self._open_container(launch)
+            launch.prepare()
             launch.clone()
-            launch.converse(lambda point: self._at(launch, point), lambda point: self._after(launch, point))
+            launch.serve_child()
             if request.pid_file:
                 write_pid_file(request.pid_file, launch.pid)
         except BaseException as error:
@@ -197,62 +200,60 @@ class Execution:
         launch.close()
         return launch
 
-    def _open_container(self, launch: Launch) -> None:
-        for op in self.plan.before:
-            if isinstance(op, verbs.OpenContainerRoot):
-                launch.slots[op.root] = self._open_root()
-            elif isinstance(op, verbs.OpenContainer):
-                launch.slots[op.process] = posix.dup(self._init)
+    # --- exec's own operations of the plan
 
-    def _at(self, launch: Launch, point: int) -> None:
-        """Do exec's part of a synchronisation point, before the child is answered."""
-        if point == INIT and self._record.rdt:
-            from pyoci.host import resctrl
+    def _operations(self) -> "Operations":
+        """Return the functions for operations that need the container, its record or the request."""
+        return {
+            verbs.OpenContainer: self._open_container,
+            verbs.OpenContainerRoot: self._open_root,
+            verbs.JoinRdtGroup: self._join_rdt_group,
+            verbs.VerifyNamespaces: self._verify_namespaces,
+            verbs.CheckInit: self._check_init,
+            verbs.TakeSignals: self._take_signals,
+            verbs.SendConsole: self._send_console,
+            verbs.SendPidfd: self._send_pidfd,
+            verbs.TraceChild: self._trace_child,
+            verbs.SendListener: self._send_listener,
+        }
 
-            resctrl.join(self._record.rdt, launch.pid)
-        if point == READY:
-            self._verify(launch)
-            if not self._request.detach:
-                self._take_signals(launch)
-            if self._request.console_socket:
-                send_console(self._request.console_socket, launch.console)
-            if self._request.pidfd_socket:
-                send_pidfd(self._request.pidfd_socket, launch.pidfd)
-            if self._has_listener:
-                self._hold(launch)
+    def _open_container(self, launch: Launch, op: "verbs.OpenContainer") -> None:
+        launch.slots[op.process] = posix.dup(self._init)
 
-    def _after(self, launch: Launch, point: int) -> None:
-        """Do exec's part of a synchronisation point, after the child was answered."""
-        if point == READY and self._tracee is not None:
-            self._hand_over(self._tracee, launch)
+    def _open_root(self, launch: Launch, op: "verbs.OpenContainerRoot") -> None:
+        path = f"/proc/{self._record.pid}/root"
+        launch.slots[op.root] = posix.open(path, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        if wait_ended(self._init, 0):  # then the pid may have passed to another process
+            raise StatusError("cannot exec in a stopped container")
 
-    def _take_signals(self, launch: Launch) -> None:
-        """Take the runtime's signals from here on, for the program."""
+    def _join_rdt_group(self, launch: Launch, _op: "verbs.JoinRdtGroup") -> None:
+        from pyoci.host import resctrl
+
+        resctrl.join(self._record.rdt, launch.pid)
+
+    def _check_init(self, _launch: Launch, _op: "verbs.CheckInit") -> None:
+        if wait_ended(self._init, 0):
+            raise StatusError("cannot exec in a stopped container")
+
+    def _take_signals(self, launch: Launch, _op: "verbs.TakeSignals") -> None:
         self.foreground = launch.foreground = terminal.Foreground(subreaper=False)
         if not self._request.console_socket:
             self.foreground.prepare(launch)
 
-    def _open_root(self) -> int:
-        """Open the root directory of init, which a container without a mount namespace of its own needs."""
-        root = posix.open(f"/proc/{self._record.pid}/root", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        if wait_ended(self._init, 0):  # then the pid may have passed to another process
-            posix.close(root)
-            raise StatusError("cannot exec in a stopped container")
-        return root
+    def _send_console(self, launch: Launch, _op: "verbs.SendConsole") -> None:
+        if self._request.console_socket:
+            send_console(self._request.console_socket, launch.console)
+
+    def _send_pidfd(self, launch: Launch, _op: "verbs.SendPidfd") -> None:
+        if self._request.pidfd_socket:
+            send_pidfd(self._request.pidfd_socket, launch.pidfd)
 
     def _require_container(self, error: BaseException) -> None:
         """Raise StatusError if init has ended or is exiting, because that explains any failure of exec."""
         if isinstance(error, OSError | PyociError) and (wait_ended(self._init, 0) or is_exiting(self._record.pid)):
             raise StatusError("cannot exec in a stopped container") from error
 
-    def _verify(self, launch: Launch) -> None:
-        """Require that init is alive and, if the plan says so, that the process is in the same namespaces."""
-        if any(isinstance(op, verbs.VerifyNamespaces) for op in self.plan.at[READY]):
-            self._compare_namespaces(launch)
-        if wait_ended(self._init, 0):
-            raise StatusError("cannot exec in a stopped container")
-
-    def _compare_namespaces(self, launch: Launch) -> None:
+    def _verify_namespaces(self, launch: Launch, _op: "verbs.VerifyNamespaces") -> None:
         for kind in self._namespaces:
             name = _NAMESPACES[kind]
             try:
@@ -262,22 +263,18 @@ class Execution:
             if its != _inode(f"/proc/{self._record.pid}/ns/{name}"):
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
 
-    def _hold(self, launch: Launch) -> None:
-        """Trace the process, so that the agent gets its filter's listener before it goes on."""
+    def _trace_child(self, launch: Launch, _op: "verbs.TraceChild") -> None:
         from pyoci.host.seccomp_agent import Tracee
 
         self._tracee = Tracee(launch.pid, launch.pidfd)
         self._tracee.hold()
 
-    def _hand_over(self, tracee: "Tracee", launch: Launch) -> None:
-        """Send the listener to the agent."""
+    def _send_listener(self, launch: Launch, op: "verbs.SendListener") -> None:
         from pyoci.host.seccomp_agent import process_state
 
-        listener = self._record.listener
-        if listener is None:
-            raise SetupError("cannot hand the seccomp listener over: the record names no agent")
-        state = self._record.state(self._container.status())
-        tracee.hand_over(listener.path, process_state(state, launch.pid, listener.metadata), launch.tell)
+        if self._tracee is not None:
+            state = self._record.state(self._container.status())
+            self._tracee.hand_over(op.path, process_state(state, launch.pid, op.metadata), launch.tell)
 
 
 def _load_filter(container: "Container", settings: "ExecSettings") -> "Filter | None":

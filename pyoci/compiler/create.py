@@ -92,7 +92,7 @@ class Options:
 
     __slots__ = (
         *("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "notify"),
-        "preserve_fds",
+        *("pidfd_socket", "preserve_fds"),
     )
 
     def __init__(
@@ -106,6 +106,7 @@ class Options:
         cgroup_manager: str = "cgroupfs",
         no_cgroup: str = "",
         notify: str = "",
+        pidfd_socket: bool = False,
     ) -> None:
         self.bundle = bundle
         self.container_id = container_id
@@ -115,6 +116,7 @@ class Options:
         self.cgroup_manager = cgroup_manager
         self.no_cgroup = no_cgroup
         self.notify = notify
+        self.pidfd_socket = pidfd_socket
 
 
 def compile_container(config: "Config", host: Host, options: Options) -> Plan:
@@ -157,6 +159,10 @@ def compile_container(config: "Config", host: Host, options: Options) -> Plan:
     _make_room(plan, *host.open_files, options.preserve_fds)
     if own.settles_first:
         _settle_first(plan, own)
+    plan.before.append(verbs.ProtectStdio())
+    plan.alongside = [verbs.RecordProcess(), *plan.alongside, verbs.SaveExecSettings()]
+    if own.needs_bootstrap:
+        plan.at[INIT] = [verbs.RecordProcess(), *plan.at.get(INIT, ())]
     return plan
 
 
@@ -238,13 +244,13 @@ def _clone_mounts(plan: Plan) -> "list[ChildOp]":
 def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
     """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
     if own.settles_first:
-        return plan.meanwhile  # it inherits them of the bootstrap process
-    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
+        return plan.alongside  # it inherits them of the bootstrap process
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.alongside
 
 
 def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
     """Where the parent's operations on the program's process go, which a bootstrap process may have cloned already."""
-    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.meanwhile
+    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.alongside
 
 
 def _init(
@@ -314,6 +320,10 @@ def _init(
     yield from process.security_labels(program)
     outside = own.settles_first
     yield from process.settle(program, env, capabilities, groups, options.preserve_fds, outside_pids=outside)
+    ready = plan.at.setdefault(READY, [])
+    if config.get("hooks", {}).get("startContainer"):
+        ready.append(verbs.FillStartState("/hooks/startContainer"))
+    ready.extend(hand_over(program, pidfd_socket=options.pidfd_socket))
     by_child = settings(plan, program, linux, host)
     plan.at[CREATED] = [verbs.Commit()]
     start = process.settled_start if own.settles_first else process.start
@@ -338,11 +348,17 @@ def personality(linux: "Linux") -> "Iterator[ChildOp]":
         yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=process.PERSONALITIES[domain])
 
 
+def hand_over(program: "Process", *, pidfd_socket: bool) -> "Iterator[ParentOp]":
+    """What the engine gets of a process that is ready."""
+    if program.get("terminal"):
+        yield verbs.SendConsole("/process/terminal")
+    if pidfd_socket:
+        yield verbs.SendPidfd()
+
+
 def settings(plan: Plan, program: "Process", linux: "Linux", host: Host) -> "list[ChildOp]":
     """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
     by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
-    if program.get("terminal"):
-        by_runtime.append(verbs.SendConsole("/process/terminal"))
     # Without these capabilities the runtime has no say over a process of another user, who may still lower what it has.
     may = bool(host.capabilities & process.CAP_SYS_NICE) and not host.user_namespace
     if may:
@@ -415,7 +431,7 @@ def _seccomp(plan: Plan, linux: "Linux", host: Host, options: Options, *, at_onc
     if at_once:
         compiled.program  # noqa: B018 - what the plan is depends on what it says
     if not compiled.is_compiled:
-        plan.meanwhile.append(verbs.WriteFilter(seccomp.WHERE, filter=compiled))
+        plan.alongside.append(verbs.WriteFilter(seccomp.WHERE, filter=compiled))
     if compiled.notify:
         path = join(options.bundle, linux["seccomp"]["listenerPath"])
         metadata = linux["seccomp"].get("listenerMetadata", "")
@@ -436,8 +452,8 @@ def _cgroup(plan: Plan, config: "Config", options: Options, host: Host) -> None:
         return
     path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
     plan.before.append(verbs.MakeCgroup("/linux/cgroupsPath", path=path, writes=writes))
-    write_limits(plan, writes, plan.meanwhile)
-    filter_devices(plan, limits, plan.meanwhile, host)
+    write_limits(plan, writes, plan.alongside)
+    filter_devices(plan, limits, plan.alongside, host)
 
 
 def write_limits(plan: Plan, writes: "list[Write]", early: "list[ParentOp]") -> None:

@@ -30,11 +30,15 @@ class ExecTarget:
     `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
     `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
     has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
+    `listener`: the agent that gets the filter's listener, and what to report to it.
     `keyring`: it has a session keyring of its own. `early_filter`: the filter admits what is done under it when the
     bootstrap process loads it already.
     """
 
-    __slots__ = ("annotations", "early_filter", "id", "keyring", "linux", "namespaces", "rdt", "seccomp", "setgroups")
+    __slots__ = (
+        *("annotations", "early_filter", "id", "keyring", "linux", "listener", "namespaces", "rdt", "seccomp"),
+        "setgroups",
+    )
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class ExecTarget:
         setgroups: bool = True,
         keyring: bool = True,
         early_filter: bool = True,
+        listener: "tuple[str, str] | None" = None,
     ) -> None:
         self.id = id
         self.namespaces = namespaces
@@ -58,17 +63,36 @@ class ExecTarget:
         self.setgroups = setgroups
         self.keyring = keyring
         self.early_filter = early_filter
+        self.listener = listener
 
 
-def compile_exec(process: "Process", container: ExecTarget, host: "Host", *, preserve_fds: int = 0) -> Plan:
+def compile_exec(
+    process: "Process",
+    container: ExecTarget,
+    host: "Host",
+    *,
+    preserve_fds: int = 0,
+    foreground: bool = False,
+    pidfd_socket: bool = False,
+) -> Plan:
     """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
     plan = Plan()
     create.check_labels(process, "", host)
     tail: list[ChildOp] = []
+    ready: list[ParentOp] = plan.at.setdefault(READY, [])
     if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
-        plan.at[READY] = [verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces))]
+        ready.append(verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces)))
+    ready.append(verbs.CheckInit(id=container.id))
+    if foreground:
+        ready.append(verbs.TakeSignals())
+    ready.extend(create.hand_over(process, pidfd_socket=pidfd_socket))
+    if container.seccomp is not None and container.seccomp.notify and container.listener is not None:
+        path, metadata = container.listener
+        ready.append(verbs.TraceChild())
+        plan.after[READY] = [verbs.SendListener(path=path, metadata=metadata)]
     plan.bootstrap.extend(_bootstrap(plan, process, container, host, preserve_fds, tail))
     plan.init.extend(_init(process, tail))
+    plan.before.append(verbs.ProtectStdio())
     if process.get("execCPUAffinity"):
         plan.at[HELD] = list(_affinity(process["execCPUAffinity"]))
     adjustment = process.get("oomScoreAdj")

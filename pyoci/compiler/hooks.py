@@ -82,7 +82,7 @@ def create_hooks(plan: "Plan", config: "Config", own: "Namespaces") -> "Iterator
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
     if on_host or in_container:
-        plan.at[HOOKS] = on_host
+        plan.at[HOOKS] = [verbs.FillHookState("/hooks"), *on_host]
         yield verbs.Sync("/hooks", point=HOOKS)
         yield from outside_pids(plan, own, in_container)
 

@@ -29,7 +29,7 @@ class Plan:
     `bootstrap`  operations of an intermediate process, if one is needed (to join a pid or user namespace, or for time
                  offsets); ends in `clone_init`
     `init`       operations of the container's first process; ends in `exec`
-    `meanwhile`  the runtime's operations beside the child's work, done before the runtime answers it for the first time
+    `alongside`  the runtime's operations beside the child's work, done before the runtime answers it for the first time
     `at`         the runtime's operations by synchronisation point, before its answer
     `after`      the same after its answer, beside the child's work
     `poststart`  what `start` runs once the program runs; create keeps it in the record
@@ -42,7 +42,7 @@ class Plan:
     """
 
     __slots__ = (
-        "after", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "meanwhile", "no_cgroup",
+        "after", "alongside", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "no_cgroup",
         "poststart", "poststop", "slots", "warnings",
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ class Plan:
         self.clone_flags = 0
         self.bootstrap: list[ChildOp] = []
         self.init: list[ChildOp] = []
-        self.meanwhile: list[ParentOp] = []
+        self.alongside: list[ParentOp] = []
         self.at: dict[int, list[ParentOp]] = {}
         self.after: dict[int, list[ParentOp]] = {}
         self.poststart: list[ParentOp] = []
@@ -81,7 +81,7 @@ class Plan:
     def parent(self) -> "Iterator[ParentOp]":
         """Every operation of the runtime."""
         yield from self.before
-        yield from self.meanwhile
+        yield from self.alongside
         for point in sorted(self.at):
             yield from self.at[point]
             yield from self.after.get(point, ())

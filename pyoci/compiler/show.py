@@ -69,7 +69,7 @@ def as_json(plan: "Plan") -> str:
         "ignored": [_object(op) for op in plan.ignored],
         "cloneFlags": _clone_flags(plan.clone_flags),
         "before": [_object(op) for op in plan.before],
-        "meanwhile": [_object(op) for op in plan.meanwhile],
+        "meanwhile": [_object(op) for op in plan.alongside],
         "bootstrap": [_object(op) for op in plan.bootstrap],
         "init": [_object(op) for op in plan.init],
         "at": {POINTS[point]: [_object(op) for op in ops] for point, ops in sorted(plan.at.items())},
@@ -96,7 +96,7 @@ def rows_of(plan: "Plan") -> "Iterator[Row | str]":
             yield "", op.verb, phrase(op), op.where
     else:
         yield f"runtime: clone ({flags}{into}), and meanwhile"
-    for op in plan.meanwhile:
+    for op in plan.alongside:
         yield "", op.verb, phrase(op), op.where
     if plan.bootstrap:
         yield "bootstrap process"

@@ -46,6 +46,7 @@ def compile_unit(plan: "Plan", config: "Config", host: "Host", id: str, of_init:
     write_limits(plan, writes, there)
     ready.extend(verbs.ChangeProperty(one.where, property=one) for one in late)
     filter_devices(plan, limits, there, host)
+    there.append(verbs.RecordCgroup(units.PATH_POINTER))
 
 
 __all__ = ["compile_unit"]

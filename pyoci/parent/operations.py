@@ -6,6 +6,7 @@ classes (`pyoci.compiler.verbs`).
 """
 
 import errno
+import fcntl
 import posix
 
 from pyoci import _native, ranges
@@ -24,7 +25,16 @@ from pyoci.compiler.verbs.numbers import (
 )
 from pyoci.errors import SetupError
 from pyoci.host import files, hooks
-from pyoci.linux import CLONE_NEWUSER, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, O_PATH, S_IFLNK, S_IFMT
+from pyoci.linux import (
+    CLONE_NEWUSER,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    O_ACCMODE,
+    O_PATH,
+    S_IFCHR,
+    S_IFLNK,
+    S_IFMT,
+)
 from pyoci.parent import explain
 
 TYPE_CHECKING = False
@@ -260,6 +270,30 @@ def in_rdt_group(launch: "Launch", op: "verbs.ParentOp") -> None:
 # --- the process, its limits, hooks
 
 
+def protect_stdio(_launch: "Launch", _op: "verbs.ProtectStdio") -> None:
+    null = -1
+    try:
+        for fd in range(3):
+            if _is_null(fd):
+                if null < 0:
+                    null = _native.clone_host_device("/dev/null", False, 1, 3)
+                access = fcntl.fcntl(fd, fcntl.F_GETFL) & O_ACCMODE
+                opened = posix.open(f"/proc/self/fd/{null}", access | posix.O_CLOEXEC | posix.O_NOCTTY)
+                posix.dup2(opened, fd)
+                posix.close(opened)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOENT) and error.strerror != "other-node":
+            raise
+    finally:
+        if null >= 0:
+            posix.close(null)
+
+
+def _is_null(fd: int) -> bool:
+    st = posix.fstat(fd)
+    return st.st_mode & S_IFMT == S_IFCHR and st.st_rdev == posix.makedev(1, 3)
+
+
 def write_filter(launch: "Launch", op: "verbs.WriteFilter") -> None:
     files.write_all(launch.slots[FILTER], op.filter.program)
 
@@ -326,6 +360,7 @@ HOST_VERBS: "dict[type[verbs.ParentOp], Callable[[Launch, Any], None]]" = {
     verbs.WriteSchemata: in_rdt_group,
     verbs.MakeMonitoringGroup: in_rdt_group,
     verbs.JoinRdtGroup: in_rdt_group,
+    verbs.ProtectStdio: protect_stdio,
     verbs.WriteFilter: write_filter,
     verbs.RunHostHook: run_host_hook,
     verbs.Prlimit: prlimit,

@@ -1,7 +1,7 @@
-"""Run a plan: the parent's operations, the clone, and the conversation with the child.
+"""Run a plan: the runtime's operations before the clone, the clone, and the synchronisation points.
 
-The child reports in records (`native/child/`); the parent is one loop over them. At each synchronisation point it
-runs the plan's operations for that point and answers with one byte. Whatever goes wrong, `abort` leaves nothing
+The child reports in records (`native/child/`), and the runtime is one loop over them. At each synchronisation point it
+performs the plan's operations for that point, and answers with one byte. After any failure, `abort` leaves nothing
 behind.
 """
 
@@ -18,7 +18,7 @@ from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, HELD, INIT
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import processes
-from pyoci.linux import O_ACCMODE, S_IFCHR, S_IFMT, SIGKILL, TIOCGPTN
+from pyoci.linux import SIGKILL, TIOCGPTN
 from pyoci.parent import explain
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records, Watch, nonsense
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from pyoci.host.terminal import Foreground
     from pyoci.types import Config
 
-    Verbs = Mapping[type[ParentOp], Callable[["Launch", Any], None]]
+    Operations = Mapping[type[ParentOp], Callable[["Launch", Any], None]]
 
-PATIENCE = 10  # seconds for a killed process to be gone
-_HANG_UP_PATIENCE = 5  # seconds between the last word of a process and its end
+KILL_TIMEOUT = 10  # seconds for a killed process to be gone
+_EXIT_TIMEOUT = 5  # seconds for a process to end after it has closed the channel
 
 
 def tracer(log: "Log") -> "Callable[[Op], None] | None":
-    """What tells a log that wants to know (`--debug`) how far a launch has come: the last line is where it hangs."""
+    """Return a function that logs each operation, or None without --debug. The last line shows where a launch hangs."""
     if not log.debugs:
         return None
     from pyoci.compiler import show
@@ -57,18 +57,21 @@ def tracer(log: "Log") -> "Callable[[Op], None] | None":
 
 
 class Launch:
-    """The parent's side of one plan.
+    """The runtime's side of one plan.
 
-    `pid`, `pidfd` and `start_time` are those of the container's init once it was cloned; `cgroup` is the container's.
-    `console` is the master of its terminal, -1 if it has none. It calls `trace` with each operation of the runtime's
-    before it runs it, and with each point that the child reaches. `process` is what errors call the process that the
-    plan makes. `foreground` takes the runtime's signals, once there is one.
+    `operations` are the functions that perform the plan's operations, by verb: HOST_VERBS, and what the caller adds.
+    `trace` is called with each operation before it is performed, and with each point that the child reaches.
+    `process` is what errors call the process that the plan makes.
+
+    `pid`, `pidfd` and `start_time` are those of the newest process. `cgroup` is the container's. `console` is the
+    master of its terminal, -1 if it has none. `foreground` takes the runtime's signals, if the runtime waits for the
+    program.
     """
 
     def __init__(
         self,
         plan: "Plan",
-        verbs: "Verbs",
+        operations: "Operations",
         config: "Config",
         container_id: str,
         cgroup_mount: str = "",
@@ -78,7 +81,7 @@ class Launch:
         process: str = "the container's first process",
     ) -> None:
         self.plan = plan
-        self._verbs = verbs
+        self._operations = operations
         self._process = process
         self._trace = trace
         self.config = config
@@ -103,73 +106,74 @@ class Launch:
         self._pidfds: list[int] = []
 
     def plan_rdt(self) -> "dict[str, object]":
-        """What this will make in the resctrl file system, for the record; {} without intelRdt."""
+        """Return what the plan will make in the resctrl file system, for the record; {} without intelRdt."""
         for op in self.plan.before:
             if isinstance(op, verbs.MakeRdtGroup):
-                from pyoci.host import resctrl  # only what has a resource group pays for it
+                from pyoci.host import resctrl  # most containers have no resource group
 
                 self.rdt = resctrl.Group.planned(op)
                 return self.rdt.to_dict()
         return {}
 
     def plan_cgroup(self) -> "dict[str, object]":
-        """What this will make in the cgroup hierarchy, for the record."""
+        """Return what the plan will make in the cgroup hierarchy, for the record."""
         path = self.config.get("linux", {}).get("cgroupsPath", "")
         for op in self.plan.parent():
             if isinstance(op, verbs.MakeCgroup):
                 return Cgroup.planned(path, self.id, self.cgroup_mount).to_dict()
             if isinstance(op, verbs.StartUnit):
-                from pyoci.cgroups.systemd import Unit  # only its driver pays for it
+                from pyoci.cgroups.systemd import Unit  # the other drivers do not need it
 
                 self.cgroup = self.unit = Unit.of(path, self.id, self.cgroup_mount, user=op.user)
         return self.cgroup.to_dict()
 
     def to_dict(self, *, settled: bool = False) -> "dict[str, dict[str, object]]":
-        """What of the record is about what was made on the host; `settled`: what of it goes with the container, which
-        stands by now."""
+        """Return the record's part about the host. `settled`: only what is deleted together with the container."""
         rdt = {} if self.rdt is None else self.rdt.settled() if settled else self.rdt.to_dict()
         return {"cgroup": self.cgroup.to_dict(), "rdt": rdt}
 
     # --- the story
 
     def prepare(self) -> None:
-        """The parent's operations ahead of the clone: open, clone and pin what the child will need."""
+        """Perform the operations before the clone."""
         for op in self.plan.before:
             self._run(op)
 
     def clone(self) -> None:
-        """Clone the first child, straight into the cgroup; it starts to work at once.
+        """Clone the first child straight into its cgroup. It starts to work at once.
 
-        Where `cgroup.kill` was used before, in the cgroup or in the runtime's own, the kernel takes the child for one
-        of those it was to kill: it compares the wrong two counters. Such a child is cloned again, and then moved. So is
-        one of a user's from outside of what is delegated to the user's systemd, which moves it.
+        If `cgroup.kill` was used before in that cgroup or in the runtime's own, the kernel kills the new child: it
+        compares the wrong two counters. Such a child is cloned again outside the cgroup, and then moved into it. A
+        plain user whose own cgroup is outside the subtree delegated to the user's systemd needs the same; there systemd
+        moves the child.
         """
-        _shield_null()
         if HELD in self.plan.at:
             self._clone(-1, held=True)
             for op in self.plan.at[HELD]:
                 self._run(op)
             self._answer()
             return
-        # a unit's comes later, with the process
+        # systemd makes the cgroup of a unit later, for the process
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) and self.cgroup.inode else -1
         if self._clone(cgroup_fd) and cgroup_fd >= 0:
             if self._children:
-                self._bury()
+                self.reap_killed_child()
             self._clone(-1, held=True)
             self._run(verbs.EnterCgroup("/linux/cgroupsPath"))
             self._answer()
 
-    def _bury(self) -> None:
-        """Forget a child that was killed as it was born."""
+    def reap_killed_child(self) -> None:
+        """Reap a child that the kernel killed at its clone."""
         posix.waitpid(self._children.pop(), 0)
         posix.close(self._pidfds.pop())
         posix.close(self._channel)
         self._channel = self.pid = self.pidfd = -1
 
     def _clone(self, cgroup_fd: int, *, held: bool = False) -> bool:
-        """Clone the first child, which waits for a word from us if it is `held`. Whether it has to be cloned again,
-        since it was killed at once, or may not be born in its cgroup."""
+        """Clone the first child, which waits for an answer if it is `held`.
+
+        Returns whether it must be cloned again: the kernel killed it, or may not put it into its cgroup.
+        """
         ops, pool, vectors = encode(self.plan.child())
         self._channel, child_end = _native.channel()
         self.slots[CHANNEL] = child_end
@@ -204,16 +208,15 @@ class Launch:
         self.start_time, killed = processes.start_time_and_killed(self.pid)
         return killed
 
-    def meanwhile(self) -> None:
-        """The parent's operations that the child need not wait for; done before its first question is answered."""
-        for op in self.plan.meanwhile:
+    def alongside(self) -> None:
+        """Perform the operations that run beside the child's work, before the runtime answers it for the first time."""
+        for op in self.plan.alongside:
             self._run(op)
 
-    def converse(self, at: "Callable[[int], None]", after: "Callable[[int], None] | None" = None) -> None:
-        """Answer the child at each synchronisation point until it is created, or runs its program. `at` is told each
-        point first, and `after` when the child has been answered.
+    def serve_child(self) -> None:
+        """Do the runtime's part of each synchronisation point, until the container is created or runs its program.
 
-        Raises what the child reports, or what a parent's operation raises.
+        Raises what the child reports, or what an operation of the runtime raises.
         """
         executes = False
         ops = self.plan.child()
@@ -228,7 +231,7 @@ class Launch:
                 if detail == self.pid or processes.parent(detail) != posix.getpid():
                     raise nonsense("no such process was cloned")
                 self._adopt(detail)
-                self._reach(INIT, at)
+                self.at_sync_point(INIT)
             elif kind == FAILED:
                 raise self._explain(ops[index], step, error, detail, payload)
             elif kind == EXEC:
@@ -236,24 +239,24 @@ class Launch:
             elif kind == SYNC:
                 if detail == CONSOLE and self.console < 0:
                     raise nonsense("no terminal came with it")
-                self._reach(detail, at)
-                if after is not None:
-                    after(detail)
+                self.at_sync_point(detail)
                 if detail == CREATED:
                     return
 
     def abort(self) -> "list[str]":
-        """Kill and reap every child, take back what the host gave to them, and close everything; what it could not take
-        back."""
+        """Kill and reap every child, undo what was done on the host, and close everything.
+
+        Returns error messages for what it could not undo.
+        """
         for pid in self._children:
-            posix.kill(pid, SIGKILL)  # a child that was not waited for keeps its pid
+            posix.kill(pid, SIGKILL)  # the pid of a child is not reused before it is reaped
         if self._channel >= 0:
             posix.close(self._channel)
             self._channel = -1
         left = [
             f"process {pid} stays until its tracer ends"
             for pid in self._children
-            if processes.reap(pid, PATIENCE) is None
+            if processes.reap(pid, KILL_TIMEOUT) is None
         ]
         self._children = []
         if self.moved_devices:
@@ -296,7 +299,7 @@ class Launch:
             posix.close(self.console)
         self.console = -1
 
-    # --- the conversation
+    # --- records and answers
 
     def _receive(self, watch: Watch, *, may_end: bool) -> "bytes | None":
         """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
@@ -337,11 +340,10 @@ class Launch:
             posix.close(fd)
         raise nonsense("a descriptor came with it")
 
-    def _reach(self, point: int, at: "Callable[[int], None]") -> None:
-        """The child is there: our part of the point, and the answer."""
+    def at_sync_point(self, point: int) -> None:
+        """Perform the operations of a point that the child has reached, and answer it."""
         if self._trace is not None:
             self._trace(verbs.Sync(point=point))
-        at(point)
         for op in self.plan.at.get(point, ()):
             self._run(op)
         self._answer()
@@ -349,31 +351,31 @@ class Launch:
             for op in self.plan.after.get(point, ()):
                 self._run(op)
         except PyociError as error:
-            # a unit's cgroup goes with the child, whose own word of why it ended comes next
+            # A unit's cgroup vanishes with the child, whose own report of the failure comes next.
             if errno_of(error) not in GONE or not processes.wait_ended(self.pidfd, 0):
                 raise
 
     def _answer(self) -> None:
-        """Let the child go on. Raises SetupError if it has ended."""
+        """Let the child continue. Raises SetupError if it has ended."""
         try:
             self.tell(b"\1")
         except BrokenPipeError as error:
             raise self.ended() from error
-        except BlockingIOError as error:  # the executor reads each answer before it goes on
+        except BlockingIOError as error:  # the child reads each answer before it sends more
             raise nonsense("its answers are not read") from error
 
     def tell(self, word: bytes) -> None:
-        """Send something to the child, without waiting until it reads. Raises OSError."""
+        """Send something to the child without waiting for it to read. Raises OSError."""
         _native.send(self._channel, word)
 
     def ended(self) -> SetupError:
-        """The error for a child that vanished. This kills one that has closed its end of the channel and lives on."""
-        hung_up = not processes.wait_ended(self.pidfd, _HANG_UP_PATIENCE)
+        """Return the error for a child that has vanished. Kills it if it only closed its end of the channel."""
+        hung_up = not processes.wait_ended(self.pidfd, _EXIT_TIMEOUT)
         if hung_up:
             processes.send_signal(self.pidfd, SIGKILL)
-        status = processes.reap(self.pid, PATIENCE)
+        status = processes.reap(self.pid, KILL_TIMEOUT)
         self._children.remove(self.pid)
-        if status is None:  # its next parent reaps it once its tracer lets go
+        if status is None:  # its next parent reaps it once its tracer detaches
             status = processes.wait_status(self.pid)
         if hung_up:
             return nonsense("it has hung up")
@@ -383,7 +385,7 @@ class Launch:
         return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 
     def _adopt(self, pid: int) -> None:
-        """The bootstrap process has cloned init as our child, and ends."""
+        """Take the process that the bootstrap process has cloned as our child. The bootstrap process ends."""
         bootstrap, pidfd = self.pid, self.pidfd
         self.pid = pid
         self._children.append(pid)
@@ -391,13 +393,13 @@ class Launch:
         self.start_time = processes.start_time(pid)
         self._pidfds.append(self.pidfd)
         Watch().wait(pidfd, bootstrap, pidfd)
-        processes.reap(bootstrap, PATIENCE)
+        processes.reap(bootstrap, KILL_TIMEOUT)
         self._children.remove(bootstrap)
 
-    # --- the parent's operations
+    # --- the runtime's operations
 
     def _run(self, op: "ParentOp") -> None:
-        """Run one operation. An OSError becomes a SetupError that says where it came from."""
+        """Perform one operation. An OSError becomes a SetupError with the operation's pointer."""
         if self._trace is not None:
             self._trace(op)
         try:
@@ -410,9 +412,7 @@ class Launch:
             ) from error
 
     def _perform(self, op: "ParentOp") -> None:
-        perform = self._verbs.get(type(op))
-        if perform is not None:  # else it is the caller's, who acts in `at`
-            perform(self, op)
+        self._operations[type(op)](self, op)
 
 
 # Why clone3 may not make a process in a cgroup.
@@ -420,36 +420,6 @@ _NO_PLACE = {
     errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
     errno.EOPNOTSUPP: "it is a threaded cgroup, or below one",
 }
-
-
-def _is_null(fd: int) -> bool:
-    st = posix.fstat(fd)
-    return st.st_mode & S_IFMT == S_IFCHR and st.st_rdev == posix.makedev(1, 3)
-
-
-def _shield_null() -> None:
-    """Where a standard stream is the host's /dev/null it becomes a read-only mount of it: that is as good to read and
-    to write, but root of a container that has inherited it can't change its owner and mode, and with it the host's.
-
-    The child goes on to the container's own where there is one. Without the right to mount, which EPERM says, there is
-    nobody to give root's file away; and where the host's /dev/null is none, the stream is not that one.
-    """
-    null = -1
-    try:
-        for fd in range(3):
-            if _is_null(fd):
-                if null < 0:
-                    null = _native.clone_host_device("/dev/null", False, 1, 3)
-                access = fcntl.fcntl(fd, fcntl.F_GETFL) & O_ACCMODE
-                opened = posix.open(f"/proc/self/fd/{null}", access | posix.O_CLOEXEC | posix.O_NOCTTY)
-                posix.dup2(opened, fd)
-                posix.close(opened)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOENT) and error.strerror != "other-node":
-            raise SetupError(f"cannot use the host's /dev/null: {reason(error.errno or 0)}") from error
-    finally:
-        if null >= 0:
-            posix.close(null)
 
 
 def _is_terminal(fd: int) -> bool:

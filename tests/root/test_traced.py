@@ -61,7 +61,6 @@ PROTECT = {
     AS_ROOT: Step("the protected copy of the executable", "fsopen fsconfig fsconfig fsmount"),
     ROOTLESS: Step("the protected copy of the executable", "fsopen"),
 }
-STDIO = Step("the protection of the standard streams", "(open_tree mount_setattr?)?")
 CLONE = Step("the clone of the first child", "clone3")
 REMOVE_CGROUP = Step("the removal of the cgroup", "write? unlinkat+")
 # What the first child does before its first operation: it closes the runtime's end of the channel, ignores SIGPIPE, and
@@ -107,8 +106,6 @@ def of_runtime(plan: dict[str, Any]) -> list[Step]:
     """What the runtime does by this plan, in order: before the clone, beside the child, and where the child waits."""
     ops = [step(op) for op in plan["before"]]
     held = plan["at"].get("held", [])
-    if "protect_stdio" not in VERBS:
-        ops.append(STDIO)
     ops += [CLONE, *map(step, held), *map(step, plan["meanwhile"])]
     for op in (*plan["bootstrap"], *plan["init"]):
         point = (

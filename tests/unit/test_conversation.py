@@ -23,7 +23,6 @@ from pyoci.errors import PyociError, SetupError
 from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
-from pyoci.parent.operations import HOST_VERBS
 from pyoci.record import Record, StartOperation
 from pyoci.start import reports_success
 
@@ -51,6 +50,9 @@ MADE = {
     "exec": exec_plan(),
 }
 
+
+# The conversation alone: the runtime does nothing at any point.
+OPERATIONS = dict.fromkeys(verbs.PARENT, lambda launch, op: None)
 
 EXEC_OP = verbs.Exec(argv=["sh"], envp=[])
 
@@ -143,7 +145,7 @@ def child():
 
 def converse(plan, config, said, pid, monkeypatch, **options):
     """Have the runtime hear these messages: None, or what it raises. It leaves no descriptor open."""
-    made = protocol.Launch(plan, HOST_VERBS, config, "id", **options)
+    made = protocol.Launch(plan, OPERATIONS, config, "id", **options)
     plan.at, plan.after = {}, {}
     made._channel, theirs = _native.channel()
     made.pid, made.pidfd = pid, os.pidfd_open(pid)
@@ -156,7 +158,7 @@ def converse(plan, config, said, pid, monkeypatch, **options):
         for message, descriptors in said:
             socket.send_fds(peer, [message], [null] * descriptors)
         peer.shutdown(socket.SHUT_WR)
-        made.converse(lambda point: None)
+        made.serve_child()
     except PyociError as error:
         return error
     finally:
@@ -281,7 +283,7 @@ def test_no_room_for_the_process(process, child, monkeypatch):
 def begun(*command, **options):
     """A launch whose process is this program, and the process' end of the channel."""
     config, plan = MADE["container"]
-    made = protocol.Launch(plan, HOST_VERBS, config, "id", **options)
+    made = protocol.Launch(plan, OPERATIONS, config, "id", **options)
     made._channel, theirs = _native.channel()
     made.pid = os.posix_spawn(command[0], command, {})
     made.pidfd = os.pidfd_open(made.pid)
@@ -296,7 +298,7 @@ def test_process_that_is_killed():
     os.kill(made.pid, signal.SIGKILL)
     os.close(theirs)
     with pytest.raises(SetupError, match=r"^the process was killed by signal 9 while it was set up") as caught:
-        made.converse(lambda point: None)
+        made.serve_child()
     assert "out of memory? the limit may be too low" == caught.value.hint
     assert [] == made.abort()
 
@@ -314,11 +316,11 @@ def test_abort_tells_everything_that_stays(monkeypatch):
 
 def test_process_that_hangs_up(monkeypatch):
     """A process that closes its end of the channel and lives on is killed."""
-    monkeypatch.setattr(protocol, "_HANG_UP_PATIENCE", 0.1)
+    monkeypatch.setattr(protocol, "_EXIT_TIMEOUT", 0.1)
     made, theirs = begun("/bin/sleep", "1000")
     os.close(theirs)
     with pytest.raises(SetupError, match="sent a record that makes no sense: it has hung up"):
-        made.converse(lambda point: None)
+        made.serve_child()
     assert [] == made.abort()
     with pytest.raises(ChildProcessError):
         os.waitpid(made.pid, 0)

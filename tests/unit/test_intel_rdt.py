@@ -68,13 +68,13 @@ def test_differences(wanted, found, different):
 def test_plan(rdt, how, lines):
     """The group first, then its lines in the specification's order (RDT-08), then the monitoring group."""
     plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, rdt, "box", plan.meanwhile)
+    intel_rdt.compile_rdt(plan, rdt, "box", plan.alongside)
     made, *rest = plan.before
 
     assert how == (made.group, made.monitoring, made.required)
     assert lines == [op.line for op in rest if isinstance(op, verbs.WriteSchemata)]
     assert ["make_monitoring_group"] * bool(how[1]) == [op.verb for op in rest if op.verb != "write_schemata"]
-    assert ["join_rdt_group"] == [op.verb for op in plan.meanwhile]
+    assert ["join_rdt_group"] == [op.verb for op in plan.alongside]
 
 
 # The effects.
@@ -139,7 +139,7 @@ def model(monkeypatch):
 def prepare(rdt, id="box"):
     """A group whose operations before the clone are done."""
     plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, rdt, id, plan.meanwhile)
+    intel_rdt.compile_rdt(plan, rdt, id, plan.alongside)
     group = resctrl.Group.planned(plan.before[0])
     for op in plan.before:
         group.run(op, -1)
@@ -207,7 +207,7 @@ def test_default_group_with_a_schema(model):
 def test_group_that_another_process_made_first(model):
     """A group that appears after the plan is not ours: compared if it may be another's, else an error, and it stays."""
     plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {"closID": "gold", "memBwSchema": "MB:0=50"}, "box", plan.meanwhile)
+    intel_rdt.compile_rdt(plan, {"closID": "gold", "memBwSchema": "MB:0=50"}, "box", plan.alongside)
     group = resctrl.Group.planned(plan.before[0])
     model.tree.mkdir("/gold")
     group.make()
@@ -216,7 +216,7 @@ def test_group_that_another_process_made_first(model):
     assert ([], []) == (group.made, group.undo())
 
     plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {}, "box", plan.meanwhile)
+    intel_rdt.compile_rdt(plan, {}, "box", plan.alongside)
     group = resctrl.Group.planned(plan.before[0])
     model.tree.mkdir("/box")
     with pytest.raises(SetupError, match=f"/linux/intelRdt: cannot make resource group {MOUNT}/box: it exists"):
@@ -250,7 +250,7 @@ def test_no_monitor_is_left(model):
     for name in "abcd":
         model.tree.mkdir(f"/gold/mon_groups/{name}")
     plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {"enableMonitoring": True}, "box", plan.meanwhile)
+    intel_rdt.compile_rdt(plan, {"enableMonitoring": True}, "box", plan.alongside)
     group = resctrl.Group.planned(plan.before[0])
     group.make()
     with pytest.raises(SetupError, match=r"no space left on device \(Out of RMIDs\) \(hint: every monitoring id"):

@@ -160,6 +160,7 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     everywhere = {
         "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "make_device", "open_device", "symlink",
         "clone_device", "hide_caller", "reset_affinity", "sync", "close_fds", "wait_start", "commit",
+        "protect_stdio", "record_process", "save_exec_settings",
     }  # fmt: skip
     plan = compiled(name)
 
@@ -720,7 +721,7 @@ def test_the_device_filter_waits_for_mounts_of_devices(kind: str, source: str, o
     document["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     document["mounts"] = [{"destination": "/m", "type": kind, "source": source, "options": options}]
     plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
-    places = {"meanwhile": plan.meanwhile, "ready": plan.at[READY]}
+    places = {"meanwhile": plan.alongside, "ready": plan.at[READY]}
 
     assert ["ready" if waits else "meanwhile"] == [
         place for place, ops in places.items() if any(op.verb == "attach_device_filter" for op in ops)

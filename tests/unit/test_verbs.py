@@ -18,8 +18,9 @@ GENERATOR = runpy.run_path(str(ROOT / "tools" / "gen_verbs.py"))
 EVERY = [*verbs.CHILD, *verbs.PARENT]
 # What the caller of a launch does: it has the record, the sockets and the container that exists.
 BY_CALLER = {
-    verbs.Commit, verbs.IgnoreAnnotation, verbs.OpenContainer, verbs.OpenContainerRoot, verbs.SendConsole,
-    verbs.SendListener, verbs.VerifyNamespaces,
+    verbs.CheckInit, verbs.Commit, verbs.FillHookState, verbs.FillStartState, verbs.IgnoreAnnotation,
+    verbs.OpenContainer, verbs.OpenContainerRoot, verbs.RecordCgroup, verbs.RecordProcess, verbs.SaveExecSettings,
+    verbs.SendConsole, verbs.SendListener, verbs.SendPidfd, verbs.TakeSignals, verbs.TraceChild, verbs.VerifyNamespaces,
 }  # fmt: skip
 
 

@@ -33,9 +33,10 @@ from pyoci.compiler.verbs.program import (
 )
 from pyoci.compiler.verbs.hooks import RunHook, RunHostHook
 from pyoci.compiler.verbs.runtime import (
-    Commit, DenySetgroups, IdmapTree, IgnoreAnnotation, MakeUserNamespace, MoveNetDevice, OpenContainer,
-    OpenContainerRoot, OpenHostProc, OpenNamespace, Prlimit, RaiseOwnRlimit, RunIdMapper, SendConsole, SendListener,
-    SetAffinity, VerifyNamespaces, WriteFilter, WriteIdMaps, WriteOomScoreAdj, WriteTimeOffsets,
+    CheckInit, Commit, DenySetgroups, FillHookState, FillStartState, IdmapTree, IgnoreAnnotation, MakeUserNamespace,
+    MoveNetDevice, OpenContainer, OpenContainerRoot, OpenHostProc, OpenNamespace, Prlimit, ProtectStdio, RaiseOwnRlimit,
+    RecordCgroup, RecordProcess, RunIdMapper, SaveExecSettings, SendConsole, SendListener, SendPidfd, SetAffinity,
+    TakeSignals, TraceChild, VerifyNamespaces, WriteFilter, WriteIdMaps, WriteOomScoreAdj, WriteTimeOffsets,
 )
 from pyoci.compiler.verbs.cgroup import (
     AttachDeviceFilter, AwaitUnit, ChangeProperty, ChownCgroup, ConnectSystemd, EnterCgroup, JoinRdtGroup, MakeCgroup,

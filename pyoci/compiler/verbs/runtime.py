@@ -195,6 +195,18 @@ class MoveNetDevice(ParentOp):
     fails = "move network device {device}"
 
 
+class CheckInit(ParentOp):
+    """Check that the container's init is alive, once the child is in its namespaces.
+
+    Fails with: a container that has stopped.
+    Calls:
+    """
+
+    id: str
+    shows = "{id}"
+    fails = "check the container's init"
+
+
 class VerifyNamespaces(ParentOp):
     """Check that the child is in the namespaces of the container's first process.
 
@@ -264,7 +276,88 @@ class WriteOomScoreAdj(ParentOp):
     fails = "set the OOM score adjustment"
 
 
-# --- handover
+# --- the record, and what later commands read
+
+
+class RecordProcess(ParentOp):
+    """Save the pid of the child. From here on, `delete --force` can clean up after a create that is killed.
+
+    Fails with: StateError; a host without a procfs on /proc.
+    Calls:
+    """
+
+    fails = "record the container's process"
+
+
+class RecordCgroup(ParentOp):
+    """Save the cgroup that systemd has made. A create that is killed may leave more processes in it than init.
+
+    Fails with: StateError.
+    Calls:
+    """
+
+    fails = "record the container's cgroup"
+
+
+class SaveExecSettings(ParentOp):
+    """Save what `exec` needs of the config and of the seccomp filter.
+
+    Fails with: StateError.
+    Calls:
+    """
+
+    fails = "save the settings for exec"
+
+
+class FillHookState(ParentOp):
+    """Write the container's state, `creating`, for the hooks that run before its root is in place.
+
+    Leaves: the slots HOOK_STATE and CREATE_STATE, which have the pid that the host and the container see.
+    Fails with: an error of the files.
+    Calls:
+    """
+
+    fails = "write the state for hooks"
+
+
+class FillStartState(ParentOp):
+    """Write the container's state, `created`, for startContainer hooks, with the pid that the container sees.
+
+    Leaves: the slot START_STATE.
+    Fails with: an error of the files.
+    Calls:
+    """
+
+    fails = "write the state for startContainer hooks"
+
+
+class Commit(ParentOp):
+    """Record the container as created, and write the pid file. What fails later does not undo it.
+
+    Fails with: an error of the files.
+    Calls:
+    """
+
+    fails = "record the container as created"
+
+
+# --- streams, sockets, signals
+
+
+class ProtectStdio(ParentOp):
+    """Replace each standard stream of the runtime that is the host's /dev/null by a read-only mount of it.
+
+    Reading and writing still work. Container root can't change the owner or mode of the host's device through the
+    stream that it inherits.
+
+    Ignores: EPERM, since a runtime that may not mount can't give root's device away; a /dev/null that is another file.
+    Leaves: the mounts as the runtime's streams, for good.
+    Fails with: an error of the calls.
+    Calls: (open_tree mount_setattr?)?
+    """
+
+    shows = "read-only mounts for the host's /dev/null"
+    fails = "use the host's /dev/null"
 
 
 class SendConsole(ParentOp):
@@ -278,6 +371,37 @@ class SendConsole(ParentOp):
     fails = "send the terminal"
 
 
+class SendPidfd(ParentOp):
+    """Send a pidfd of the child to the pidfd socket.
+
+    Fails with: an error of the socket.
+    Calls:
+    """
+
+    fails = "send the pidfd"
+
+
+class TakeSignals(ParentOp):
+    """Take the signals of a runtime in the foreground from here on, to pass them to the program.
+
+    Fails with: an error of the calls.
+    Calls:
+    """
+
+    fails = "take the signals"
+
+
+class TraceChild(ParentOp):
+    """Trace the child, so that it stops at the call that makes its seccomp listener.
+
+    Leaves: the child traced, until `send_listener` has taken the listener.
+    Fails with: an error of ptrace(2).
+    Calls: ptrace+
+    """
+
+    fails = "trace the process"
+
+
 class SendListener(ParentOp):
     """Send the listener of the seccomp filter to the agent at `path`, with the container's state and `metadata`.
 
@@ -289,16 +413,6 @@ class SendListener(ParentOp):
     metadata: str
     shows = "{path}"
     fails = "send the seccomp listener to {path}"
-
-
-class Commit(ParentOp):
-    """Record the container as created, and write the pid file. What fails later does not undo it.
-
-    Fails with: an error of the files.
-    Calls:
-    """
-
-    fails = "record the container as created"
 
 
 class IgnoreAnnotation(ParentOp):
