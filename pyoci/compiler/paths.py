@@ -1,4 +1,4 @@
-"""Paths of the container, as text. They are cleaned here and resolved by the executor, never joined and opened."""
+"""Paths of the container, as text. The compiler cleans them, the child resolves them; none is joined and opened."""
 
 
 def clean(path: str) -> str:

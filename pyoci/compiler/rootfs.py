@@ -1,7 +1,7 @@
 """`root`, `linux.rootfsPropagation`, `maskedPaths` and `readonlyPaths` → operations.
 
 Implements config.md "Root" and config-linux.md "Rootfs Mount Propagation", "Masked Paths", "Readonly Paths". Masked
-and read-only paths are decided here, applied by `mask_path` and `readonly_path` in the executor, after the root has
+and read-only paths are decided here, applied by `mask_path` and `readonly_path` in the child, after the root has
 been pivoted and before any program of the container runs.
 """
 

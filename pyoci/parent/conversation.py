@@ -56,7 +56,7 @@ class Records:
     def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
         """(kind, operation, step, errno, detail, payload) of the next record.
 
-        Raises SetupError unless the executor may send it now.
+        Raises SetupError unless the child may send it now.
         """
         if len(data) < RECORD.size:
             raise nonsense("it is too short")
@@ -99,7 +99,7 @@ def split(data: bytes) -> "Iterator[bytes]":
 
 
 def nonsense(why: str) -> SetupError:
-    """The error for a record that the executor does not send."""
+    """The error for a record that the plan does not allow."""
     return SetupError(
         f"the container's process sent a record that makes no sense: {why}",
         hint="did a process of the container change it?",

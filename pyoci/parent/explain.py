@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOOK_TIMED_OUT = 1 << 30
 
-# Checks of the executor that are no system call.
+# Checks of the child that are not system calls.
 _CHECKS = {
     "changed": "it was replaced by something else in the meantime",
     "target-is-root": "the destination is the container's root",
@@ -31,7 +31,7 @@ _CHECKS = {
     "nodes-differ": "the kernel did not take all of these nodes",
     "too-deep": "the directory tree is too deep",
     "label-differs": "the kernel did not take exactly this label",
-    "unknown-verb": "the executor does not know this operation",
+    "unknown-verb": "the child does not know this operation",
 }
 
 # What a security module says of a label that it does not know.
@@ -168,7 +168,7 @@ def _format_hint(kind: int) -> str:
     return _FORMATS.get(kind & 0xFF, "")
 
 
-# The executor's FILE_*: what the first bytes of a program tell.
+# FILE_* of native/child/protocol.pxi: the kind of a program's file, by its first bytes.
 FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY = 1, 2, 3, 4, 5
 ON_NOEXEC_MOUNT = 1 << 16
 _FORMATS = {

@@ -303,7 +303,7 @@ class Launch:
 
     def _receive(self, watch: Watch, *, may_end: bool) -> "bytes | None":
         """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
-        if the child ended without a record, or sends what the executor does not send.
+        if the child ended without a record, or sent what the plan does not allow.
         """
         ready = watch.wait(self._channel, self.pid, self.pidfd, until_exec=may_end, foreground=self.foreground)
         if self._channel not in ready:
