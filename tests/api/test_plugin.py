@@ -1,10 +1,13 @@
 """pyoci.testing: the plugin in a pytest of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +27,10 @@ def project(tmp_path: Path) -> Path:
     return directory
 
 
-def command(pyoci: str, *options: str) -> list[str]:
-    """The command line of pytest, with the plugin."""
-    words = ["-p", "pyoci.testing.plugin", "-p", "no:cacheprovider", f"--pyoci-runtime={pyoci}", "-q", *options]
-    return [sys.executable, "-m", "pytest", *words]
+def command(pyoci: str, project: Path, *options: str) -> list[str]:
+    """The command line of pytest, with the plugin. Its temporary files are the project's."""
+    words = ["-p", "pyoci.testing.plugin", "-p", "no:cacheprovider", f"--pyoci-runtime={pyoci}", "-q"]
+    return [sys.executable, "-m", "pytest", *words, f"--basetemp={project}/temp", *options]
 
 
 def run(project: Path, pyoci: str, tests: str, *options: str) -> str:
@@ -35,7 +38,13 @@ def run(project: Path, pyoci: str, tests: str, *options: str) -> str:
     (project / "test_it.py").write_text(tests)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        command(pyoci, *options), cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command(pyoci, project, *options),
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert 0 == result.returncode, result.stdout + result.stderr
     return result.stdout
@@ -126,7 +135,7 @@ def tree(project: Path) -> None:
 def test_fixtures(project: Path, pyoci: str) -> None:
     """Every fixture, the marker, and nothing left of any test."""
     tree(project)
-    output = run(project, pyoci, FIXTURES, f"--basetemp={project}/temp")
+    output = run(project, pyoci, FIXTURES)
 
     assert "6 passed" in output
     assert [] == list((project / "temp").glob("*/state/*"))
@@ -134,38 +143,37 @@ def test_fixtures(project: Path, pyoci: str) -> None:
     assert [] == processes(project)
 
 
+@pytest.fixture
+def open_project() -> Iterator[Path]:
+    """The same where every user can reach it: pytest closes the directory of its temporary files to others."""
+    with tempfile.TemporaryDirectory(prefix="pyoci-tests-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 @pytest.mark.root
-def test_fixtures_without_root(project: Path, pyoci: str) -> None:
+def test_fixtures_without_root(open_project: Path, pyoci: str) -> None:
     """A user needs nothing but a user namespace."""
-    tree(project)
-    (project / "test_it.py").write_text(FIXTURES)
-    for path in (project, *project.rglob("*")):
+    tree(open_project)
+    (open_project / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (open_project / "test_it.py").write_text(FIXTURES)
+    shutil.copytree(ROOT / "pyoci", open_project / "pyoci")  # a checkout can be below /root
+    subprocess.run(["chmod", "--recursive", "a+rX", open_project], check=True)
+    for path in (open_project, *open_project.rglob("*")):
         os.chown(path, UID, UID, follow_symlinks=False)
-    for path in project.parents:
-        if path.stat().st_uid == os.geteuid() and "pytest" in str(path):
-            path.chmod(0o711)
     as_user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(readable(project)),
-        "HOME": str(project),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    environment.pop("XDG_RUNTIME_DIR", None)
     result = subprocess.run(
-        [*as_user, *command(pyoci, f"--basetemp={project}/temp")],
-        cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        [*as_user, *command(pyoci, open_project)],
+        cwd=open_project,
+        env={"PATH": os.environ["PATH"], "HOME": str(open_project), "PYTHONPATH": str(open_project)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
     assert "6 passed" in result.stdout, result.stdout + result.stderr
-    assert [] == processes(project)
-
-
-def readable(project: Path) -> Path:
-    """The package where every user can read it."""
-    subprocess.run(["cp", "--recursive", str(ROOT / "pyoci"), str(project / "pyoci")], check=True)
-    subprocess.run(["chmod", "--recursive", "a+rX", str(project / "pyoci")], check=True)
-    return project
+    assert [] == processes(open_project)
 
 
 KILLED = """
@@ -194,7 +202,7 @@ def test_a_killed_run_leaves_nothing(project: Path, pyoci: str, moment: str) -> 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     null = subprocess.DEVNULL
     pytest_ = subprocess.Popen(
-        command(pyoci, f"--basetemp={project}/temp"), cwd=project, env=environment, stdin=null, stdout=null, stderr=null
+        command(pyoci, project), cwd=project, env=environment, stdin=null, stdout=null, stderr=null
     )
     assert -signal.SIGKILL == pytest_.wait(timeout=300)
     deadline = time.monotonic() + 60

@@ -273,7 +273,7 @@ class Host:
         if adopts:
             self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.canary = folder / canary
-        self._plant_canary()
+        self._plant_canary(links=adopts)
         self._children = set(_children())
         self.remember()
 
@@ -355,14 +355,15 @@ class Host:
         finally:
             os.close(fd)
 
-    def _plant_canary(self) -> None:
+    def _plant_canary(self, *, links: bool) -> None:
         self.canary.mkdir(mode=0o755)
         (self.canary / "file").write_text("canary\n")
         (self.canary / "folder").mkdir(mode=0o750)
         (self.canary / "folder/file").write_text("canary\n")
         (self.canary / "folder/file").chmod(0o600)
-        (self.canary / "link").symlink_to("file")
-        os.mkfifo(self.canary / "fifo", 0o640)
+        if links:
+            (self.canary / "link").symlink_to("file")
+            os.mkfifo(self.canary / "fifo", 0o640)
 
 
 def describe(path: Path) -> tuple[object, ...]:
