@@ -82,10 +82,10 @@ class Runner:
             thread.start()
         for thread in threads:
             thread.join()
-        if all(part.passed for part in self._parts):
+        passed = all(part.passed for part in self._parts)
+        if passed:  # what a failed test left helps to explain it
             shutil.rmtree(self._folder, ignore_errors=True)
-            return True
-        return False
+        return passed
 
     def stop(self) -> None:
         """Interrupt what runs: pytest then cleans up."""

@@ -1,6 +1,7 @@
 """`./test` runs every test, in parts that run side by side, and tells what came of them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,7 +33,10 @@ parts.MACHINES = [parts.Part(*part) for part in {list(machines.items())!r}]
 sys.exit(parts.main({list(steps)!r}))
 """
         command = [sys.executable, "-c", script]
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300)
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300, env=environment
+        )
         assert "" == done.stderr
         return done.returncode, done.stdout
 
