@@ -10,7 +10,8 @@ from pyoci import config as configuration
 from pyoci.cgroups import hierarchy
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.compiler import verbs
-from pyoci.compiler.create import Options, compile_container, rootfs_path
+from pyoci.compiler.create import compile_container, rootfs_path
+from pyoci.compiler.facts import Options
 from pyoci.compiler.mounts import NOTIFY
 from pyoci.compiler.paths import clean
 from pyoci.compiler.process import of_config
@@ -43,7 +44,7 @@ from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.create import Host
+    from pyoci.compiler.facts import Host
     from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
     from pyoci.parent.protocol import Operations

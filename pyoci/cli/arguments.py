@@ -8,7 +8,7 @@ from pyoci.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.cli.call import Call
-    from pyoci.compiler.create import Options
+    from pyoci.compiler.facts import Options
     from pyoci.request import CreateRequest, ExecRequest, ProcessOverrides
     from pyoci.types import Resources
 
@@ -158,7 +158,7 @@ def _bundle(call: "Call") -> str:
 
 def plan_options(call: "Call") -> "Options":
     """The options of `plan` as `create` would pass them to the compiler."""
-    from pyoci.compiler.create import Options
+    from pyoci.compiler.facts import Options
     from pyoci.host.state_directory import notify_socket, notify_socket_of_caller
 
     options = call.options

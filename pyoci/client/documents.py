@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyoci.client.types import CgroupManager, StrPath
 from pyoci.compiler import features as features_document
 from pyoci.compiler import show
-from pyoci.compiler.create import Options, compile_container
+from pyoci.compiler.create import compile_container
+from pyoci.compiler.facts import Options
 from pyoci.config import diagnosis, load, template
 from pyoci.config.jsonio import dumps
 from pyoci.config.text import printable

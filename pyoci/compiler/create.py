@@ -1,192 +1,297 @@
 """From a config to a plan: the table of contents of a container.
 
-`compile_container` is pure: config, facts about the host and the command's options in, operations out. It never looks
-at the root filesystem. Read `_init` to see what happens inside a container, in order, and why in that order.
+`compile_container` is pure. It takes the config, facts about the host and the options, and returns operations.
+It never reads the root filesystem. Read `_setup` to see what happens inside a container, in order, and why.
 """
 
-from pyoci.cgroups import device_filter, resources
-from pyoci.compiler import devices, hooks, mounts, namespaces, process, rootfs, seccomp, verbs
-from pyoci.compiler.operations import Plan
+from pyoci.compiler import cgroup, devices, hooks, mounts, process, rootfs, seccomp, verbs
+from pyoci.compiler import namespaces as kinds
+from pyoci.compiler.operations import Part, Plan, Slots, Start, ignore
 from pyoci.compiler.paths import join
 from pyoci.compiler.verbs.numbers import CGROUP, CREATED, HOST_PROC, ID_MAPS, INIT, LISTENER, READY
 from pyoci.config.constants import RLIMITS
-from pyoci.errors import ConfigError, Problem, PyociError
-from pyoci.linux import CAP_SETGID, SIGKILL
+from pyoci.errors import ConfigError, Problem
+from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from pyoci.cgroups.resources import Write
+    from pyoci.compiler.facts import Host, Options
+    from pyoci.compiler.mounts import CompiledMounts
+    from pyoci.compiler.namespaces import IdMapWriter, Namespaces
+    from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp, ParentOp
-    from pyoci.types import Config, Linux, Process, Resources
+    from pyoci.types import Config, Process
 
 
-class Host:
-    """Facts about this host that a plan depends on.
-
-    `arch` is uname -m; `cgroup_mount` the cgroup v2 mount point ("" if there is none); `capabilities` the mask of
-    what this process may grant; `uid` and `gid` its effective ids; `user_namespace` whether it runs in one, and
-    `setgroups` whether that lets processes set their groups; `apparmor` and `selinux` whether the LSM is enabled;
-    `open_files` the soft and hard limit on this process' descriptors; `user_manager` whether a unit is for the user's
-    systemd to make, not for the system's; `kernel` is the major and minor version of Linux; `owns_pids` whether its
-    user namespace owns its pid namespace, and so may mount a procfs.
-    """
-
-    __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "owns_pids", "selinux"),
-        *("setgroups", "uid", "user_manager", "user_namespace"),
-    )
-
-    def __init__(
-        self,
-        arch: str = "x86_64",
-        cgroup_mount: str = "/sys/fs/cgroup",
-        *,
-        capabilities: int = (1 << 41) - 1,
-        uid: int = 0,
-        gid: int = 0,
-        user_namespace: bool = False,
-        setgroups: bool = True,
-        apparmor: bool = False,
-        selinux: bool = False,
-        open_files: "tuple[int, int]" = (1024, 1 << 19),
-        user_manager: bool = False,
-        kernel: "tuple[int, int]" = (6, 18),
-        owns_pids: bool = True,
-    ) -> None:
-        self.arch = arch
-        self.cgroup_mount = cgroup_mount
-        self.capabilities = capabilities
-        self.uid = uid
-        self.gid = gid
-        self.user_namespace = user_namespace
-        self.setgroups = setgroups
-        self.apparmor = apparmor
-        self.selinux = selinux
-        self.open_files = open_files
-        self.user_manager = user_manager
-        self.kernel = kernel
-        self.owns_pids = owns_pids
-
-    @property
-    def may_mount(self) -> bool:
-        """Whether this process has power over its own mounts; who has not, needs a user namespace for a container."""
-        return bool(self.capabilities & process.CAP_SYS_ADMIN)
-
-    @property
-    def rootless(self) -> bool:
-        """Whether it has no power over the host: what the host refuses, such as a cgroup, it does without."""
-        return self.user_namespace or not self.may_mount
-
-    @property
-    def holds_groups(self) -> bool:
-        """Whether its supplementary groups are root's on the host, or such as it may choose there."""
-        return not self.user_namespace and (self.uid == 0 or bool(self.capabilities & 1 << CAP_SETGID))
-
-
-class Options:
-    """What the command line and the environment add to the config. `bundle` is absolute; `no_cgroup` says why
-    `cgroup_manager` had to be disabled, if it had; `notify` is where the container's socket for sd_notify will be on
-    the host, in a folder of its own, "" if nobody wants to hear from it."""
-
-    __slots__ = (
-        *("bundle", "cgroup_manager", "container_id", "new_keyring", "no_cgroup", "no_pivot", "notify"),
-        *("pidfd_socket", "preserve_fds"),
-    )
-
-    def __init__(
-        self,
-        bundle: str,
-        container_id: str = "",
-        *,
-        preserve_fds: int = 0,
-        no_pivot: bool = False,
-        new_keyring: bool = True,
-        cgroup_manager: str = "cgroupfs",
-        no_cgroup: str = "",
-        notify: str = "",
-        pidfd_socket: bool = False,
-    ) -> None:
-        self.bundle = bundle
-        self.container_id = container_id
-        self.preserve_fds = preserve_fds
-        self.no_pivot = no_pivot
-        self.new_keyring = new_keyring
-        self.cgroup_manager = cgroup_manager
-        self.no_cgroup = no_cgroup
-        self.notify = notify
-        self.pidfd_socket = pidfd_socket
-
-
-def compile_container(config: "Config", host: Host, options: Options) -> Plan:
-    """The plan for `create`. Raises PyociError with the JSON pointer of what can't be done on such a host."""
-    plan = Plan()
-    linux = config.get("linux", {})
-    own = namespaces.Namespaces(linux, host.kernel)
-    _ignore_handlers(plan, config.get("annotations", {}))
-    check_labels(process.of_config(config), linux.get("mountLabel", ""), host)
-    if not host.may_mount and not (own.own_user and own.has("mount")):
+def compile_container(config: "Config", host: "Host", options: "Options") -> Plan:
+    """Return the plan for `create`. Raises PyociError with the JSON pointer of what is not possible on this host."""
+    linux, program, slots = config.get("linux", {}), process.of_config(config), Slots()
+    namespaces = kinds.Namespaces(linux, host.kernel)
+    process.check_labels(program, linux.get("mountLabel", ""), host)
+    if not host.may_mount and not (namespaces.own_user and namespaces.has("mount")):
         raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
-    mapper = namespaces.Mapper(linux, own, host.uid, host.gid, host.capabilities)
-
-    rootfs.open_rootfs(plan, rootfs_path(config, options))
-    # files of a process that is not dumpable are root's: a runtime that is not has to write to them before
-    late = not host.may_mount and "user" in own.new
-    _begin(plan, own, process.early_keyring(process.of_config(config)) if options.new_keyring else (), dumpable=late)
-    namespaces.enter_namespaces(plan, own, mapper, dumpable=late, privileged=host.may_mount)
-    place = len(plan.init)
-    plan.init.extend(_init(plan, config, host, options, own, mapper))
-    if not host.may_mount:
-        plan.init[place:place] = _clone_mounts(plan)
-    hooks.later_hooks(plan, config)
-    if options.cgroup_manager == "systemd":
-        from pyoci.compiler import unit  # loaded by those who need it
-
-        unit.compile_unit(plan, config, host, options.container_id, _of_init(plan, own))
-    else:
-        _cgroup(plan, config, options, host)
-    if options.cgroup_manager != "disabled" and "cgroup" in own.new and mounts.has_writable_cgroup(config):
-        _own_cgroup(plan, process.of_config(config), mapped=own.own_user)
-    adjustment = process.of_config(config).get("oomScoreAdj")
-    if adjustment is not None:
-        early = plan.at[ID_MAPS] if late else _of_program(plan, own)
-        early.append(verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment))
-    if "intelRdt" in linux:
-        from pyoci.compiler import intel_rdt  # most containers have none
-
-        intel_rdt.compile_rdt(plan, linux["intelRdt"], options.container_id, _of_init(plan, own))
-    _make_room(plan, *host.open_files, options.preserve_fds)
-    if own.settles_first:
-        _settle_first(plan, own)
-    plan.before.append(verbs.ProtectStdio())
-    plan.alongside = [verbs.RecordProcess(), *plan.alongside, verbs.SaveExecSettings()]
-    if own.needs_bootstrap:
-        plan.at[INIT] = [verbs.RecordProcess(), *plan.at.get(INIT, ())]
+    writer = kinds.IdMapWriter(linux, namespaces, host.uid, host.gid, host.capabilities)
+    # Files of a process that is not dumpable belong to root. A runtime without root writes to them before.
+    dumpable = not host.may_mount and "user" in namespaces.new
+    begin = list(_begin(program, options, dumpable=dumpable))
+    entry = kinds.enter_namespaces(namespaces, writer, slots, begin, dumpable=dumpable, privileged=host.may_mount)
+    filter_, filtering = _seccomp(config, host, options, at_once=namespaces.settles_first)
+    mounted = mounts.compile_mounts(
+        config,
+        slots,
+        bundle=options.bundle,
+        cgroup_mount=host.cgroup_mount,
+        kernel=host.kernel,
+        joined_users=entry.joined_users,
+        notify=options.notify if program and namespaces.has("mount") else "",
+    )
+    setup = _setup(config, host, options, namespaces, mounted, slots)
+    start = _start(config, host, options, namespaces, writer, filter_)
+    asking, limits = _cgroup(config, host, options, namespaces, mounted)
+    raised = _raise_fd_limit(slots.count, host, options)
+    parts = [
+        raised,
+        _ignored_handlers(config.get("annotations", {})),
+        rootfs.open_rootfs(rootfs_path(config, options)),
+        entry.part,
+        _record(namespaces),
+        asking,
+        filtering,
+        *setup,
+        start.part,
+        limits,
+        _oom_score(program, namespaces, dumpable=dumpable),
+        _resource_group(config, options, namespaces),
+        _host_proc(namespaces),
+        Part(before=[verbs.ProtectStdio()], alongside=[verbs.SaveExecSettings()]),
+    ]
+    plan = Plan()
+    for part in parts:
+        plan.add(part)
+    clones = [] if host.may_mount else _clone_in_child(plan)
+    inside = [op for part in setup for op in part.child]
+    ops = [*entry.init, *clones, *inside, *start.part.child, *raised.child, *start.clone]
+    plan.bootstrap = [*entry.bootstrap, *ops] if namespaces.settles_first else entry.bootstrap
+    plan.init = start.program if namespaces.settles_first else [*ops, *start.program]
+    plan.clone_flags = entry.clone_flags
+    plan.poststart = hooks.host_hooks(config, "poststart")
+    plan.poststop = hooks.host_hooks(config, "poststop")
+    plan.filter = filter_
+    plan.no_cgroup = options.no_cgroup if options.cgroup_manager == "disabled" else ""
+    plan.slots = slots.count
     return plan
 
 
-def _begin(plan: Plan, own: "namespaces.Namespaces", keyring: "Iterable[ChildOp]", *, dumpable: bool) -> None:
-    """What the first process does before anything else, and a process that it clones does again."""
-    first = plan.bootstrap if own.needs_bootstrap else plan.init
-    first.append(verbs.HideCaller())
-    first.append(verbs.SetPdeathsig(signal=SIGKILL))
+# --- the container's process, in order
+
+
+def _begin(program: "Process", options: "Options", *, dumpable: bool) -> "Iterator[ChildOp]":
+    """Do what comes before anything else in the first process."""
+    yield verbs.HideCaller()
+    yield verbs.SetPdeathsig(signal=SIGKILL)
     if not dumpable:
-        first.append(verbs.SetDumpable(dumpable=0))
-    first.extend(keyring)
-    if own.settles_first:
-        return
-    if own.needs_bootstrap:
-        plan.init.extend((verbs.SetPdeathsig(signal=SIGKILL), verbs.SetDumpable(dumpable=0)))
-    plan.init.append(verbs.Setsid())
+        yield verbs.SetDumpable(dumpable=0)
+    if options.new_keyring:
+        yield from process.early_keyring(program)
 
 
-def _settle_first(plan: Plan, own: "namespaces.Namespaces") -> None:
-    """The bootstrap process does all that comes before the clone of the container's process."""
-    at = next(index for index, op in enumerate(plan.init) if isinstance(op, verbs.CloneInit)) + 1
-    plan.bootstrap.extend(plan.init[:at])
-    del plan.init[:at]
-    plan.before.append(verbs.OpenHostProc(own.where["pid"], path="/proc", tree=HOST_PROC))
+def _setup(
+    config: "Config",
+    host: "Host",
+    options: "Options",
+    namespaces: "Namespaces",
+    mounted: "CompiledMounts",
+    slots: Slots,
+) -> "list[Part]":
+    """Set up the container, from its namespaces to the container's user and program."""
+    linux, program = config.get("linux", {}), process.of_config(config)
+    own_mounts, by_systemd = namespaces.has("mount"), options.cgroup_manager == "systemd"
+    return [
+        Part(() if by_systemd else kinds.cgroup_namespace(namespaces)),
+        Part(rootfs.prepare_rootfs(rootfs_path(config, options)) if own_mounts else ()),
+        Part(hooks.open_bundle(config, options.bundle) if own_mounts else ()),
+        # only now: the user that container root is on the host may not be able to search the path to the rootfs
+        Part(_become_root(namespaces)),
+        # before the container's mounts, so that none of them can cover a file of this procfs
+        Part(_open_proc(config, namespaces, host)),
+        Part(process.labelled_keyring(program) if options.new_keyring else ()),
+        _mounts_in_unit(mounted, namespaces) if by_systemd else mounted.part,
+        devices.compile_devices(config, slots, _nodes_of(namespaces, host)),
+        _net_devices(config),
+        hooks.create_hooks(config, namespaces, slots),
+        Part(rootfs.pivot(options.no_pivot) if own_mounts else rootfs.enter()),
+        Part(process.console(program, taken_later=namespaces.settles_first)),
+        Part(mounted.finish),
+        Part([verbs.MakeDirectory("/process/cwd", path=program["cwd"])] if program.get("cwd") else ()),
+        Part(kinds.identity(config, namespaces)),
+        Part(kinds.sysctl(linux)),
+        Part(rootfs.finish_rootfs(config)),
+        rootfs.protect_paths(config),
+        Part([verbs.ResetAffinity()]),
+        Part(process.personality(linux)),
+    ]
+
+
+def _start(
+    config: "Config",
+    host: "Host",
+    options: "Options",
+    namespaces: "Namespaces",
+    writer: "IdMapWriter",
+    filter_: "Filter | None",
+) -> Start:
+    """Become the container's user, and go on to the program."""
+    program, settles_first = process.of_config(config), namespaces.settles_first
+    if not program:
+        return Start(Part(), *process.without_program(options.preserve_fds, settles_first=settles_first))
+    # a process that enters a user namespace has every capability there
+    grantable = process.ALL_CAPABILITIES if namespaces.own_user else host.capabilities
+    capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
+    notify = options.notify if namespaces.has("mount") else ""
+    env = process.environment(program, mounts.notify_variable(notify) if notify else ())
+    allowed = host.setgroups and not writer.denies_setgroups
+    groups = process.Groups(program, host, allowed=allowed, annotations=config.get("annotations", {}))
+    limits = process.limits_and_priorities(program, config.get("linux", {}), host)
+    start_hooks = hooks.start_hooks(config, env)
+    fds = options.preserve_fds
+    become = process.become_container_user(program, env, capabilities, groups, fds, outside_pids=settles_first)
+    rest = (program, env, start_hooks, filter_, capabilities, limits.child)
+    clone, own = process.settled_start(*rest) if settles_first else ([], list(process.start(*rest)))
+    ready: list[ParentOp] = [verbs.FillStartState("/hooks/startContainer")] if start_hooks else []
+    ready += process.hand_over(program, pidfd_socket=options.pidfd_socket)
+    part = Part(
+        [*process.security_labels(program), *become],
+        at={READY: [*ready, *limits.at[READY]], CREATED: [verbs.Commit()]},
+        warnings=[*capabilities.warnings, *groups.part.warnings],
+        ignored=groups.part.ignored,
+    )
+    return Start(part, clone, own)
+
+
+# --- the parts
+
+
+def _become_root(namespaces: "Namespaces") -> "Iterator[ChildOp]":
+    if namespaces.own_user and not namespaces.needs_bootstrap:
+        yield verbs.BecomeRoot(namespaces.where["user"])
+
+
+def _open_proc(config: "Config", namespaces: "Namespaces", host: "Host") -> "Iterator[ChildOp]":
+    """Open the procfs through which the child writes: a new one, or the one at /proc.
+
+    A process can't mount a procfs in a pid namespace of the runtime that another user namespace owns.
+    """
+    program = process.of_config(config)
+    if config.get("linux", {}).get("sysctl") or program.get("apparmorProfile") or program.get("selinuxLabel"):
+        visible = not namespaces.has("pid") and (namespaces.own_user or not host.owns_pids)
+        yield verbs.OpenProc("/linux", path="/proc" if visible else "", visible=visible)
+
+
+def _mounts_in_unit(mounted: "CompiledMounts", namespaces: "Namespaces") -> Part:
+    """Wait for systemd's cgroup as late as possible: before a filesystem that shows it."""
+    ops, at = mounted.part.child, mounted.cgroup_at
+    wait = [verbs.Sync("/linux/cgroupsPath", point=CGROUP), *kinds.cgroup_namespace(namespaces)]
+    return Part([*ops[:at], *wait, *ops[at:]], before=mounted.part.before)
+
+
+def _nodes_of(namespaces: "Namespaces", host: "Host") -> int:
+    """Decide who makes device nodes. The config does not have the id mappings of a joined user namespace."""
+    if not (namespaces.own_user or host.user_namespace):
+        return devices.CHILD
+    needed = process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
+    if host.user_namespace or host.capabilities & needed != needed:
+        return devices.HOST
+    return devices.RUNTIME if "user" in namespaces.new else devices.RUNTIME_ONCE_JOINED
+
+
+def _net_devices(config: "Config") -> Part:
+    linux = config.get("linux", {})
+    if not linux.get("netDevices"):
+        return Part()
+    from pyoci.compiler import net_devices  # most containers have none
+
+    return net_devices.move_net_devices(linux)
+
+
+def _seccomp(config: "Config", host: "Host", options: "Options", *, at_once: bool) -> "tuple[Filter | None, Part]":
+    """Compile the filter: `at_once` if the plan depends on what it admits, else beside the child's work."""
+    profile = config.get("linux", {}).get("seccomp")
+    if not profile:
+        return None, Part()
+    compiled = seccomp.compile_filter(profile, host.arch)
+    if at_once:
+        compiled.program  # noqa: B018 - compiles it
+    part = Part(warnings=compiled.warnings)
+    if not compiled.is_compiled:
+        part.alongside = [verbs.WriteFilter(seccomp.WHERE, filter=compiled)]
+    if compiled.notify:
+        path, metadata = join(options.bundle, profile["listenerPath"]), profile.get("listenerMetadata", "")
+        part.at = {LISTENER: [verbs.SendListener(f"{seccomp.WHERE}/listenerPath", path=path, metadata=metadata)]}
+    return compiled, part
+
+
+def _cgroup(
+    config: "Config", host: "Host", options: "Options", namespaces: "Namespaces", mounted: "CompiledMounts"
+) -> "tuple[Part, Part]":
+    """Return what asks for the container's cgroup, and what limits it and gives it away."""
+    if options.cgroup_manager == "disabled":
+        return Part(), cgroup.compile_disabled(config, options)
+    asking = Part()
+    if options.cgroup_manager == "systemd":
+        clones_more = namespaces.settles_first or hooks.run_in_container(config)
+        unit = cgroup.compile_unit(config, host, options, opens_devices=mounted.opens_devices, clones_more=clones_more)
+        asking, limits = _beside_init(namespaces, unit.asking), unit.part
+    else:
+        limits = cgroup.compile_cgroupfs(config, host, options, opens_devices=mounted.opens_devices)
+    if "cgroup" in namespaces.new and mounts.has_writable_cgroup(config):
+        given = cgroup.give_cgroup(config, mapped=namespaces.own_user)
+        limits.at = {**limits.at, READY: [*limits.at[READY], *given.at[READY]]}
+    return asking, limits
+
+
+def _beside_init(namespaces: "Namespaces", ops: "list[ParentOp]") -> Part:
+    """Do `ops` to init beside its work, but not before it exists. It inherits what its bootstrap process got."""
+    if namespaces.needs_bootstrap and not namespaces.settles_first:
+        return Part(at={INIT: ops})
+    return Part(alongside=ops)
+
+
+def _record(namespaces: "Namespaces") -> Part:
+    """Record the first child, and then the process that a bootstrap process clones."""
+    at: dict[int, list[ParentOp]] = {INIT: [verbs.RecordProcess()]} if namespaces.needs_bootstrap else {}
+    return Part(alongside=[verbs.RecordProcess()], at=at)
+
+
+def _oom_score(program: "Process", namespaces: "Namespaces", *, dumpable: bool) -> Part:
+    """Set the score of the program's process, which a bootstrap process has not passed on."""
+    adjustment = program.get("oomScoreAdj")
+    if adjustment is None:
+        return Part()
+    ops = [verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment)]
+    if dumpable:
+        return Part(at={ID_MAPS: ops})
+    return Part(at={INIT: ops}) if namespaces.needs_bootstrap else Part(alongside=ops)
+
+
+def _resource_group(config: "Config", options: "Options", namespaces: "Namespaces") -> Part:
+    linux = config.get("linux", {})
+    if "intelRdt" not in linux:
+        return Part()
+    from pyoci.compiler import intel_rdt  # most containers have none
+
+    made, join_group = intel_rdt.compile_rdt(linux["intelRdt"], options.container_id)
+    part = _beside_init(namespaces, [join_group])
+    part.before = made
+    return part
+
+
+def _host_proc(namespaces: "Namespaces") -> Part:
+    """Open the host's procfs for a process that settles outside the container's pid namespace."""
+    if not namespaces.settles_first:
+        return Part()
+    return Part(before=[verbs.OpenHostProc(namespaces.where["pid"], path="/proc", tree=HOST_PROC)])
 
 
 # crun's annotations that ask for another kind of container, with what this runtime makes instead.
@@ -196,29 +301,28 @@ _HANDLERS = {
 }
 
 
-def _ignore_handlers(plan: Plan, annotations: "dict[str, str]") -> None:
-    for name, why in _HANDLERS.items():
-        if annotations.get(name):
-            plan.ignore(name, annotations[name], why)
-
-
-def _make_room(plan: Plan, soft: int, hard: int, preserved: int) -> None:
-    """Each mount has a descriptor until it is attached, and longer. The soft limit is there to protect programs that
-    can't cope with large numbers: for very many the runtime takes what it needs of the hard one for as long as it makes
-    the container, and the container's program gets the soft limit of the caller.
-    """
-    needed = min(plan.slots + preserved + _OTHER_DESCRIPTORS, hard)
-    if needed <= soft:
-        return
-    name, limit = "RLIMIT_NOFILE", RLIMITS["RLIMIT_NOFILE"]
-    plan.before.insert(0, verbs.RaiseOwnRlimit(name=name, resource=limit, soft=needed, hard=hard))
-    ready = next(
-        index
-        for index, op in enumerate(plan.init)
-        if isinstance(op, verbs.SetUmask) or (isinstance(op, verbs.Sync) and op.point == READY)
+def _ignored_handlers(annotations: "dict[str, str]") -> Part:
+    found = [ignore(name, annotations[name], why) for name, why in _HANDLERS.items() if annotations.get(name)]
+    return Part(
+        warnings=[warning for part in found for warning in part.warnings],
+        ignored=[op for part in found for op in part.ignored],
     )
-    # by itself, which takes no privilege, and before the runtime sets the limits of the config
-    plan.init.insert(ready, verbs.SetRlimit(name=name, resource=limit, soft=soft, hard=hard))
+
+
+def _raise_fd_limit(slots: int, host: "Host", options: "Options") -> Part:
+    """Raise the runtime's limit on descriptors for very many mounts, each of which has one until it is attached.
+
+    The soft limit protects programs that can't cope with large numbers. The runtime exceeds it only while it creates
+    the container, and the program gets the caller's soft limit back. The child sets that itself, which takes no
+    privilege, before the runtime sets the limits of the config.
+    """
+    soft, hard = host.open_files
+    needed = min(slots + options.preserve_fds + _OTHER_DESCRIPTORS, hard)
+    if needed <= soft:
+        return Part()
+    name, resource = "RLIMIT_NOFILE", RLIMITS["RLIMIT_NOFILE"]
+    back = verbs.SetRlimit(name=name, resource=resource, soft=soft, hard=hard)
+    return Part([back], before=[verbs.RaiseOwnRlimit(name=name, resource=resource, soft=needed, hard=hard)])
 
 
 _OTHER_DESCRIPTORS = 64  # what the runtime has open besides those of the plan
@@ -229,280 +333,19 @@ _NEEDS_USER_NAMESPACE = (
 )
 
 
-def _clone_mounts(plan: Plan) -> "list[ChildOp]":
-    """What the runtime clones of the host's mounts if it may, to be cloned by the container's first process."""
-    cloned = []
-    for op in list(plan.before):
+def _clone_in_child(plan: Plan) -> "list[ChildOp]":
+    """Take the clones of the host's mounts out of the runtime's operations, for the child, which may mount."""
+    for op in plan.before:
         if isinstance(op, verbs.MakeUserNamespace | verbs.IdmapTree):
             raise ConfigError([Problem(op.where, "cannot map the ids of a mount: it takes CAP_SYS_ADMIN on the host")])
-        if type(op) in verbs.CLONES:
-            plan.before.remove(op)
-            cloned.append(verbs.by_child(op))
-    return cloned
+    clones = [verbs.by_child(op) for op in plan.before if type(op) in verbs.CLONES]
+    plan.before = [op for op in plan.before if type(op) not in verbs.CLONES]
+    return clones
 
 
-def _of_init(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
-    """Where the parent's operations on the container's init go: beside its work, but not before it is there."""
-    if own.settles_first:
-        return plan.alongside  # it inherits them of the bootstrap process
-    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.alongside
-
-
-def _of_program(plan: Plan, own: "namespaces.Namespaces") -> "list[ParentOp]":
-    """Where the parent's operations on the program's process go, which a bootstrap process may have cloned already."""
-    return plan.at.setdefault(INIT, []) if own.needs_bootstrap else plan.alongside
-
-
-def _init(
-    plan: Plan,
-    config: "Config",
-    host: Host,
-    options: Options,
-    own: "namespaces.Namespaces",
-    mapper: "namespaces.Mapper",
-) -> "Iterator[ChildOp]":
-    linux = config.get("linux", {})
-    program = process.of_config(config)
-    filter_ = _seccomp(plan, linux, host, options, at_once=own.settles_first)
-    early = options.cgroup_manager != "systemd"
-
-    if early:
-        yield from namespaces.cgroup_namespace(own)
-
-    if own.has("mount"):
-        yield from rootfs.prepare_rootfs(rootfs_path(config, options))
-        yield from hooks.open_bundle(config, options.bundle)
-    if own.own_user and not own.needs_bootstrap:
-        # only now: the path to the rootfs may be closed to the user that container root is on the host
-        yield verbs.BecomeRoot(own.where["user"])
-    if _needs_proc(config):
-        # before the container's mounts, so that nothing of theirs can cover a file of this procfs
-        yield open_proc("/linux", own_user=own.own_user, own_pids=own.has("pid"), host=host)
-    if options.new_keyring:
-        yield from process.labelled_keyring(program)
-    mount_ops = list(mounts.compile_mounts(plan, config, options.bundle, host.cgroup_mount, host.kernel))
-    notify = options.notify if program and own.has("mount") else ""
-    if notify:
-        mount_ops.append(mounts.mount_notify(plan, notify))
-    yield from mount_ops if early else _mounts_in_unit(mount_ops, own)
-    yield from devices.compile_devices(plan, config, _nodes_of(own, host))
-    if linux.get("netDevices"):
-        from pyoci.compiler import net_devices  # most containers have none
-
-        yield from net_devices.move_net_devices(plan, linux)
-    yield from hooks.create_hooks(plan, config, own)
-    yield from rootfs.pivot(options.no_pivot) if own.has("mount") else rootfs.enter()
-    yield from process.console(program, taken_later=own.settles_first)
-    yield from mounts.finish_mounts(mount_ops)
-    if program.get("cwd"):
-        yield verbs.MakeDirectory("/process/cwd", path=program["cwd"])
-    yield from namespaces.identity(config, own)
-    yield from namespaces.sysctl(linux)
-    yield from rootfs.finish_rootfs(config)
-    yield from rootfs.protect_paths(plan, config)
-    yield verbs.ResetAffinity()
-    yield from personality(linux)
-    if not program:
-        yield from _without_process(options, settles_first=own.settles_first)
-        return
-    # who enters a user namespace has every capability there
-    grantable = process.ALL_CAPABILITIES if own.own_user else host.capabilities
-    capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
-    plan.warnings.extend(capabilities.warnings)
-    env = process.environment(program, mounts.notify_variable(notify) if notify else ())
-    groups = process.Groups(
-        plan,
-        program,
-        host,
-        allowed=host.setgroups and not mapper.denies_setgroups,
-        annotations=config.get("annotations", {}),
-    )
-    yield from process.security_labels(program)
-    outside = own.settles_first
-    yield from process.settle(program, env, capabilities, groups, options.preserve_fds, outside_pids=outside)
-    ready = plan.at.setdefault(READY, [])
-    if config.get("hooks", {}).get("startContainer"):
-        ready.append(verbs.FillStartState("/hooks/startContainer"))
-    ready.extend(hand_over(program, pidfd_socket=options.pidfd_socket))
-    by_child = settings(plan, program, linux, host)
-    plan.at[CREATED] = [verbs.Commit()]
-    start = process.settled_start if own.settles_first else process.start
-    yield from start(program, env, hooks.start_hooks(config, env), filter_, capabilities, by_child)
-
-
-def _mounts_in_unit(mount_ops: "list[ChildOp]", own: "namespaces.Namespaces") -> "Iterator[ChildOp]":
-    """systemd makes the cgroup while the process mounts: it waits for that as late as it can, ahead of a file system
-    that shows the cgroup."""
-    shows = (n for n, op in enumerate(mount_ops) if isinstance(op, verbs.Mount) and op.type == "cgroup2")
-    first = next(shows, len(mount_ops))
-    yield from mount_ops[:first]
-    yield verbs.Sync("/linux/cgroupsPath", point=CGROUP)
-    yield from namespaces.cgroup_namespace(own)
-    yield from mount_ops[first:]
-
-
-def personality(linux: "Linux") -> "Iterator[ChildOp]":
-    """`linux.personality`, which every process of the container has."""
-    if linux.get("personality"):
-        domain = linux["personality"]["domain"]
-        yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=process.PERSONALITIES[domain])
-
-
-def hand_over(program: "Process", *, pidfd_socket: bool) -> "Iterator[ParentOp]":
-    """What the engine gets of a process that is ready."""
-    if program.get("terminal"):
-        yield verbs.SendConsole("/process/terminal")
-    if pidfd_socket:
-        yield verbs.SendPidfd()
-
-
-def settings(plan: Plan, program: "Process", linux: "Linux", host: Host) -> "list[ChildOp]":
-    """What is set of a process that is ready: the runtime's part goes into the plan, the process' own is returned."""
-    by_runtime, by_process = plan.at.setdefault(READY, []), list(_memory_policy(linux))
-    # Without these capabilities the runtime has no say over a process of another user, who may still lower what it has.
-    may = bool(host.capabilities & process.CAP_SYS_NICE) and not host.user_namespace
-    if may:
-        by_runtime.extend(map(verbs.by_runtime, process.priorities(program)))
-    else:
-        by_process.extend(process.priorities(program))
-    if host.capabilities & process.CAP_SYS_RESOURCE:
-        by_runtime.extend(map(verbs.by_runtime, process.rlimits(program)))
-    else:
-        by_process.extend(process.rlimits(program))
-    return by_process
-
-
-def _nodes_of(own: "namespaces.Namespaces", host: Host) -> int:
-    """Who makes device nodes. A user namespace that is joined has mappings that the config does not tell."""
-    if not (own.own_user or host.user_namespace):
-        return devices.CHILD
-    needed = process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
-    if host.user_namespace or host.capabilities & needed != needed:
-        return devices.HOST
-    return devices.RUNTIME if "user" in own.new else devices.RUNTIME_ONCE_JOINED
-
-
-def _without_process(options: Options, *, settles_first: bool) -> "Iterator[ChildOp]":
-    """A container may be created without `process`; it can't be started, and `start` says so."""
-    if settles_first:
-        yield verbs.DropBounding("/process", keep=0)
-        yield verbs.CloseFds(first=3 + options.preserve_fds)
-        yield verbs.SetCapabilities("/process")
-        yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
-        yield verbs.Setsid()
-    yield verbs.Sync(point=READY)
-    yield verbs.SetPdeathsig(signal=0)
-    if not settles_first:
-        yield verbs.CloseFds(first=3 + options.preserve_fds)
-    yield verbs.Sync(point=CREATED)
-    yield verbs.WaitStart()
-
-
-def rootfs_path(config: "Config", options: Options) -> str:
-    """`root.path`, relative to the bundle unless it is absolute."""
+def rootfs_path(config: "Config", options: "Options") -> str:
+    """Return `root.path`, relative to the bundle unless it is absolute."""
     return join(options.bundle, config["root"]["path"]).rstrip("/") or "/"
 
 
-def _needs_proc(config: "Config") -> bool:
-    program = process.of_config(config)
-    return bool(config.get("linux", {}).get("sysctl") or program.get("apparmorProfile") or program.get("selinuxLabel"))
-
-
-def open_proc(where: str, *, own_user: bool, own_pids: bool, host: Host) -> "ChildOp":
-    """The procfs through which the container's process writes: a new one, or the one at /proc where the process is in a
-    pid namespace of the runtime's that another user namespace owns, and so may not mount one."""
-    visible = not own_pids and (own_user or not host.owns_pids)
-    return verbs.OpenProc(where, path="/proc" if visible else "", visible=visible)
-
-
-def _memory_policy(linux: "Linux") -> "Iterator[ChildOp]":
-    if linux.get("memoryPolicy"):
-        from pyoci.compiler import memory_policy
-
-        yield memory_policy.set_memory_policy(linux["memoryPolicy"])
-
-
-def _seccomp(plan: Plan, linux: "Linux", host: Host, options: Options, *, at_once: bool) -> "seccomp.Filter | None":
-    if not linux.get("seccomp"):
-        return None
-    compiled = seccomp.compile_filter(linux["seccomp"], host.arch)
-    plan.warnings.extend(compiled.warnings)
-    plan.filter = compiled
-    if at_once:
-        compiled.program  # noqa: B018 - what the plan is depends on what it says
-    if not compiled.is_compiled:
-        plan.alongside.append(verbs.WriteFilter(seccomp.WHERE, filter=compiled))
-    if compiled.notify:
-        path = join(options.bundle, linux["seccomp"]["listenerPath"])
-        metadata = linux["seccomp"].get("listenerMetadata", "")
-        plan.at[LISTENER] = [verbs.SendListener(f"{seccomp.WHERE}/listenerPath", path=path, metadata=metadata)]
-    return compiled
-
-
-def _cgroup(plan: Plan, config: "Config", options: Options, host: Host) -> None:
-    """The cgroup before the clone, which goes straight into it; limits and device filter while the child sets up."""
-    linux = config.get("linux", {})
-    limits = resources.as_meant(linux.get("resources", {}), config.get("ociVersion", ""))
-    writes = resources.writes(limits)
-    if options.cgroup_manager == "disabled":
-        plan.no_cgroup = options.no_cgroup
-        if writes:
-            why = options.no_cgroup or "the cgroup manager is disabled"
-            plan.warnings.append(f"/linux/resources: ignored: the container gets no cgroup: {why}")
-        return
-    path = linux.get("cgroupsPath") or f"{options.container_id}, beside the runtime's own cgroup"
-    plan.before.append(verbs.MakeCgroup("/linux/cgroupsPath", path=path, writes=writes))
-    write_limits(plan, writes, plan.alongside)
-    filter_devices(plan, limits, plan.alongside, host)
-
-
-def write_limits(plan: Plan, writes: "list[Write]", early: "list[ParentOp]") -> None:
-    """The cgroup's limits, `early` but for that of processes."""
-    for write in writes:
-        op = verbs.WriteCgroup(write.where, write=write)
-        if write.controller == "pids":
-            plan.at.setdefault(READY, []).append(op)  # not before every process of the set-up was cloned
-        else:
-            early.append(op)
-
-
-def filter_devices(plan: Plan, limits: "Resources", early: "list[ParentOp]", host: Host) -> None:
-    """The device filter, `early` if it can be."""
-    if host.rootless:
-        return  # only the host's root may load a device filter; nobody else can make a device either
-    program = device_filter.compile_rules(limits.get("devices", []))
-    if program:
-        op = verbs.AttachDeviceFilter("/linux/resources/devices", program=program)
-        # the filter is for the container's programs: the device of a filesystem that the config mounts is opened before
-        late = any(
-            isinstance(other, verbs.Mount) and any("=/" in option for option in other.options) for other in plan.init
-        )
-        (plan.at.setdefault(READY, []) if late else early).append(op)
-
-
-def _own_cgroup(plan: Plan, program: "Process", *, mapped: bool) -> None:
-    """The container's user may use the cgroup that it sees: when its user namespace, if it has one, is complete."""
-    uid = program.get("user", {}).get("uid", 0)
-    plan.at.setdefault(READY, []).append(verbs.ChownCgroup("/process/user/uid", uid=uid, mapped=mapped))
-
-
-def check_labels(program: "Process", mount_label: str, host: Host) -> None:
-    """Raise ConfigError for a label that no security module would enforce."""
-    problems = []
-    if program.get("apparmorProfile") and not host.apparmor:
-        problems.append(
-            Problem(
-                "/process/apparmorProfile", "cannot apply an AppArmor profile: AppArmor is not enabled on this host"
-            )
-        )
-    if program.get("selinuxLabel") and not host.selinux:
-        problems.append(
-            Problem("/process/selinuxLabel", "cannot apply an SELinux label: SELinux is not enabled on this host")
-        )
-    if mount_label and not host.selinux:
-        problems.append(Problem("/linux/mountLabel", "cannot apply a mount label: SELinux is not enabled on this host"))
-    if problems:
-        raise ConfigError(problems)
-
-
-__all__ = ["Host", "Options", "PyociError", "compile_container", "rootfs_path"]
+__all__ = ["compile_container", "rootfs_path"]

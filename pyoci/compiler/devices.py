@@ -7,6 +7,7 @@ Otherwise the host's are bound, with the owner and mode that they have.
 """
 
 from pyoci.compiler import verbs
+from pyoci.compiler.operations import Part, Slots
 from pyoci.compiler.paths import clean
 from pyoci.compiler.verbs.numbers import INIT
 from pyoci.errors import ConfigError, Problem
@@ -16,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config, Device, IdMapping, Linux
 
@@ -40,28 +40,27 @@ PTMX = "/dev/ptmx"
 CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
 
 
-def compile_devices(plan: "Plan", config: "Config", nodes_of: int) -> "Iterator[ChildOp]":
-    """The nodes of the config, then the defaults that it does not name, then the links. Where the config mounts
-    something on a default one, there is no node.
+def compile_devices(config: "Config", slots: Slots, nodes_of: int) -> Part:
+    """Make the nodes of the config, then the default ones that it does not name, then the links.
 
-    A /dev that is a bind mount is the caller's: nothing is made there. Neither is the mode nor the owner of a node
-    changed that a bind mount brings along.
+    If the config mounts something on a default node, that node is skipped. A /dev that is a bind mount belongs to the
+    caller: nothing is made there. A node that a bind mount brings along keeps its mode and owner.
     """
     mounted = _mounted(config)
     if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
-        yield from _made_by_runtime(plan, config, mounted, at_once=nodes_of == RUNTIME)
+        part = _made_by_runtime(config, slots, mounted, at_once=nodes_of == RUNTIME)
+    elif nodes_of == HOST:
+        part = _bound(config, slots, mounted)
     else:
-        for device, path, where in _nodes(config, mounted):
-            yield from _node(plan, device, path, where, mounted, bind=nodes_of == HOST)
-    if _covering(mounted, "/dev")[1]:
-        return
-    yield verbs.Symlink(target="pts/ptmx", path=PTMX)
-    for target, link in LINKS:
-        yield verbs.Symlink(target=target, path=link, condition="/proc/self")
+        part = Part(_mknod(device, path, where, mounted) for device, path, where in _nodes(config, mounted))
+    if not _covering(mounted, "/dev")[1]:
+        part.child.append(verbs.Symlink(target="pts/ptmx", path=PTMX))
+        part.child += [verbs.Symlink(target=target, path=link, condition="/proc/self") for target, link in LINKS]
+    return part
 
 
 def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[Device, str, str]]":
-    """Each device with its path and where it came from: "" for a default one."""
+    """Return each device with its path and its pointer, which is "" for a default one."""
     devices = config.get("linux", {}).get("devices", ())
     dev_is_bound = _covering(mounted, "/dev")[1]
     defaults = {path for path, _, _ in DEFAULT_DEVICES}
@@ -83,7 +82,7 @@ def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tup
 
 
 def _mounted(config: "Config") -> "list[tuple[str, bool]]":
-    """The destination of each mount, in their order, and whether it is a bind mount."""
+    """Return the destination of each mount, in order, and whether it is a bind mount."""
     return [
         (clean(mount["destination"]), not {"bind", "rbind"}.isdisjoint(mount.get("options", ())))
         for mount in config.get("mounts", ())
@@ -92,57 +91,80 @@ def _mounted(config: "Config") -> "list[tuple[str, bool]]":
 
 
 def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]":
-    """The mount of the config that `path` is on in the end; with the destination "" if it is on the root."""
+    """Return the topmost mount that `path` is on, and whether it is a bind mount; "" if it is on the root."""
     for destination, bind in reversed(mounted):
         if path == destination or path.startswith(f"{destination}/"):
             return destination, bind
     return "", False
 
 
-def _made_by_runtime(
-    plan: "Plan", config: "Config", mounted: "list[tuple[str, bool]]", *, at_once: bool
-) -> "Iterator[ChildOp]":
-    """Nodes of the host's user namespace, with owners of the container's; a FIFO anyone can make."""
+def _made_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]", *, at_once: bool) -> Part:
+    """Make nodes in the host's user namespace, with owners of the container's. The child makes FIFOs itself."""
     nodes = list(_nodes(config, mounted))
     made = [node for node in nodes if node[0]["type"] != "p"]
+    if not made:
+        return Part(_mknod(device, path, where, mounted) for device, path, where in nodes)
     linux = config["linux"]
-    if made:
-        label = linux.get("mountLabel", "")
-        filesystem = plan.new_slot()
-        plan.before.append(
-            verbs.MakeDeviceFilesystem(
-                "/linux/mountLabel" if label else "/linux/devices", label=label, filesystem=filesystem
+    label = linux.get("mountLabel", "")
+    filesystem = slots.new()
+    first = verbs.MakeDeviceFilesystem(
+        "/linux/mountLabel" if label else "/linux/devices", label=label, filesystem=filesystem
+    )
+    making: list[ParentOp] = []
+    for name, (device, path, where) in enumerate(made):
+        uid, gid = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
+        making.append(
+            verbs.MakeDevice(
+                where,
+                path=path,
+                kind=device["type"],
+                name=str(name),
+                filesystem=filesystem,
+                major=device["major"],
+                minor=device["minor"],
+                mode=NODE_TYPES[device["type"]] | device.get("fileMode", 0o666),
+                uid=uid,
+                gid=gid,
+                owner_in_container=not at_once,
             )
         )
-        by: list[ParentOp] = plan.before if at_once else plan.at.setdefault(INIT, [])
-        for name, (device, path, where) in enumerate(made):
-            uid, gid = _host_owner(linux, device, where) if at_once else (device.get("uid", 0), device.get("gid", 0))
-            by.append(
-                verbs.MakeDevice(
-                    where,
-                    path=path,
-                    kind=device["type"],
-                    name=str(name),
-                    filesystem=filesystem,
-                    major=device["major"],
-                    minor=device["minor"],
-                    mode=NODE_TYPES[device["type"]] | device.get("fileMode", 0o666),
-                    uid=uid,
-                    gid=gid,
-                    owner_in_container=not at_once,
-                )
-            )
-        slots = [plan.new_slot() for _ in made]
-        yield verbs.OpenDevices("/linux/devices", filesystem=filesystem, first=slots[0], count=len(slots))
+    trees = [slots.new() for _ in made]
+    child: list[ChildOp] = [
+        verbs.OpenDevices("/linux/devices", filesystem=filesystem, first=trees[0], count=len(trees))
+    ]
     for device, path, where in nodes:
-        if device["type"] == "p":
-            yield from _node(plan, device, path, where, mounted, bind=False)
-        else:
-            yield verbs.BindDevice(where, path=path, tree=slots.pop(0))
+        is_fifo = device["type"] == "p"
+        child.append(
+            _mknod(device, path, where, mounted) if is_fifo else verbs.BindDevice(where, path=path, tree=trees.pop(0))
+        )
+    if at_once:
+        return Part(child, before=[first, *making])
+    return Part(child, before=[first], at={INIT: making})
+
+
+def _bound(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") -> Part:
+    """Bind the host's nodes, with the owner and mode that they have."""
+    part = Part()
+    for device, path, where in _nodes(config, mounted):
+        kind = device["type"]
+        if kind == "p":
+            part.child.append(_mknod(device, path, where, mounted))
+            continue
+        slot = slots.new()
+        part.warnings += [
+            f"{where}/{key}: ignored: the host's device is bound, since a user namespace can't make nodes"
+            for key in ("uid", "gid")
+            if device.get(key)
+        ]
+        major, minor = device.get("major", 0), device.get("minor", 0)
+        part.before.append(verbs.OpenDevice(where, path=path, kind=kind, tree=slot, major=major, minor=minor))
+        part.child.append(verbs.BindDevice(where, path=path, tree=slot))
+    return part
 
 
 def _host_owner(linux: "Linux", device: "Device", where: str) -> "tuple[int, int]":
-    """uid and gid on the host. Without container root to own the default devices there is no container: it says so."""
+    """Return uid and gid on the host. A default device without container root as owner is not an error here: the
+    container can't start without container root, and that is reported."""
     ids = []
     for name, inside, mappings in (
         ("uid", device.get("uid", 0), linux.get("uidMappings", ())),
@@ -157,35 +179,22 @@ def _host_owner(linux: "Linux", device: "Device", where: str) -> "tuple[int, int
 
 
 def _on_host(mappings: "Iterable[IdMapping]", id: int) -> int:
-    """The host's id for one of the container, -1 if it has none."""
+    """Return the host's id for one of the container, -1 if it is not mapped."""
     for mapping in mappings:
         if mapping["containerID"] <= id < mapping["containerID"] + mapping["size"]:
             return int(mapping["hostID"] + id - mapping["containerID"])
     return -1
 
 
-def _node(
-    plan: "Plan", device: "Device", path: str, where: str, mounted: "list[tuple[str, bool]]", *, bind: bool
-) -> "Iterator[ChildOp]":
+def _mknod(device: "Device", path: str, where: str, mounted: "list[tuple[str, bool]]") -> "ChildOp":
     kind = device["type"]
-    major, minor = device.get("major", 0), device.get("minor", 0)
-    if bind and kind != "p":
-        slot = plan.new_slot()
-        plan.warnings.extend(
-            f"{where}/{key}: ignored: the host's device is bound, since a user namespace can't make nodes"
-            for key in ("uid", "gid")
-            if device.get(key)
-        )
-        plan.before.append(verbs.OpenDevice(where, path=path, kind=kind, tree=slot, major=major, minor=minor))
-        yield verbs.BindDevice(where, path=path, tree=slot)
-        return
-    yield verbs.Mknod(
+    return verbs.Mknod(
         where,
         path=path,
         kind=kind,
         mode=NODE_TYPES[kind] | device.get("fileMode", 0o666),
-        major=major,
-        minor=minor,
+        major=device.get("major", 0),
+        minor=device.get("minor", 0),
         uid=device.get("uid", 0),
         gid=device.get("gid", 0),
         keep_existing=_covering(mounted, path)[1],

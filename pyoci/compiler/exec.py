@@ -7,21 +7,21 @@ child only; so the container can't see the bootstrap process, and does not see t
 container's credentials and nothing of the host's: one with CAP_SYS_PTRACE could make use of them.
 """
 
-from pyoci.compiler import create, verbs
 from pyoci.compiler import process as parts
+from pyoci.compiler import verbs
 from pyoci.compiler.namespaces import CLONE_FLAGS
-from pyoci.compiler.operations import Plan
+from pyoci.compiler.operations import Part, Plan, Slots, Start
 from pyoci.compiler.verbs.numbers import HELD, INIT, READY, ROOTFS
 from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from pyoci.compiler.create import Host
+    from pyoci.compiler.facts import Host
     from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp, ParentOp
-    from pyoci.types import ExecCPUAffinity, Linux, Process
+    from pyoci.types import Linux, Process
 
 
 class ExecTarget:
@@ -75,109 +75,136 @@ def compile_exec(
     foreground: bool = False,
     pidfd_socket: bool = False,
 ) -> Plan:
-    """The plan for `process` in `container`. Raises PyociError for what can't be done on such a host."""
+    """Return the plan for `process` in `container`. Raises PyociError for what is not possible on this host."""
+    parts.check_labels(process, "", host)
+    slots = Slots()
+    enter = _enter(process, container, preserve_fds, slots)
+    start = _start(process, container, host, preserve_fds)
+    ready = _ready(process, container, host, foreground=foreground, pidfd_socket=pidfd_socket)
     plan = Plan()
-    create.check_labels(process, "", host)
-    tail: list[ChildOp] = []
-    ready: list[ParentOp] = plan.at.setdefault(READY, [])
-    if host.may_mount:  # a process that is not dumpable is root's to look at; others have the kernel's word for it
+    for part in (
+        ready,
+        enter,
+        start.part,
+        _affinity(process),
+        _oom_score(process, host),
+        _resource_groups(container),
+        Part(before=[verbs.ProtectStdio()]),
+    ):
+        plan.add(part)
+    plan.bootstrap = [*enter.child, *start.part.child, *start.clone]
+    plan.init = start.program
+    plan.slots = slots.count
+    return plan
+
+
+def _ready(process: "Process", container: ExecTarget, host: "Host", *, foreground: bool, pidfd_socket: bool) -> Part:
+    """Check the process before it sees the program, and hand it to the engine."""
+    ready: list[ParentOp] = []
+    if host.may_mount:  # /proc/PID/ns of a process that is not dumpable is root's to read; others trust the kernel
         ready.append(verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces)))
     ready.append(verbs.CheckInit(id=container.id))
     if foreground:
         ready.append(verbs.TakeSignals())
-    ready.extend(create.hand_over(process, pidfd_socket=pidfd_socket))
-    if container.seccomp is not None and container.seccomp.notify and container.listener is not None:
-        path, metadata = container.listener
-        ready.append(verbs.TraceChild())
-        plan.after[READY] = [verbs.SendListener(path=path, metadata=metadata)]
-    plan.bootstrap.extend(_bootstrap(plan, process, container, host, preserve_fds, tail))
-    plan.init.extend(_init(process, tail))
-    plan.before.append(verbs.ProtectStdio())
-    if process.get("execCPUAffinity"):
-        plan.at[HELD] = list(_affinity(process["execCPUAffinity"]))
+    ready += parts.hand_over(process, pidfd_socket=pidfd_socket)
+    if container.seccomp is None or not container.seccomp.notify or container.listener is None:
+        return Part(at={READY: ready})
+    path, metadata = container.listener
+    return Part(
+        at={READY: [*ready, verbs.TraceChild()]}, after={READY: [verbs.SendListener(path=path, metadata=metadata)]}
+    )
+
+
+def _affinity(process: "Process") -> Part:
+    """Set the CPUs before and after the process enters the cgroup. It is then not cloned into the cgroup."""
+    affinity = process.get("execCPUAffinity")
+    if not affinity:
+        return Part()
+    where = "/process/execCPUAffinity"
+    held: list[ParentOp] = []
+    if affinity.get("initial"):
+        held.append(verbs.SetAffinity(f"{where}/initial", cpus=affinity["initial"]))
+    held.append(verbs.EnterCgroup())
+    if affinity.get("final"):
+        held.append(verbs.SetAffinity(f"{where}/final", cpus=affinity["final"]))
+    return Part(at={HELD: held})
+
+
+def _oom_score(process: "Process", host: "Host") -> Part:
+    """Set the OOM score. A runtime without root may write only to the files of a process that is still dumpable."""
     adjustment = process.get("oomScoreAdj")
-    if adjustment is not None:
-        if not host.may_mount and HELD not in plan.at:
-            plan.at[HELD] = [verbs.EnterCgroup()]
-        # whoever is not root may write only to the files of a process that is dumpable
-        point = INIT if host.may_mount else HELD
-        plan.at.setdefault(point, []).append(verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment))
-    if container.rdt:
-        plan.at.setdefault(INIT, []).append(
-            verbs.JoinRdtGroup(group=" and ".join(path or "/" for path in container.rdt))
-        )
-    return plan
+    if adjustment is None:
+        return Part()
+    op = verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment)
+    if host.may_mount:
+        return Part(at={INIT: [op]})
+    return Part(at={HELD: [op] if process.get("execCPUAffinity") else [verbs.EnterCgroup(), op]})
 
 
-def _affinity(affinity: "ExecCPUAffinity") -> "Iterator[ParentOp]":
-    """Before and after the process enters the cgroup, which it is then not born in."""
-    for name, cpus in (("initial", affinity.get("initial")), ("", ""), ("final", affinity.get("final"))):
-        if not name:
-            yield verbs.EnterCgroup()
-        elif cpus:
-            yield verbs.SetAffinity(f"/process/execCPUAffinity/{name}", cpus=cpus)
+def _resource_groups(container: ExecTarget) -> Part:
+    if not container.rdt:
+        return Part()
+    return Part(at={INIT: [verbs.JoinRdtGroup(group=" and ".join(path or "/" for path in container.rdt))]})
 
 
-def _bootstrap(
-    plan: Plan, process: "Process", container: ExecTarget, host: "Host", preserve_fds: int, tail: "list[ChildOp]"
-) -> "Iterator[ChildOp]":
-    """From the runtime to a process that has all that the program has, and nothing more, but for the pid namespace.
+def _enter(process: "Process", container: ExecTarget, preserve_fds: int, slots: Slots) -> Part:
+    """Enter the container's namespaces and root.
 
-    Here, where the container can't see this process, everything happens that takes a privilege, or shows one.
+    The container can't see this process. So everything that takes a privilege, or reveals one, happens here.
     """
-    yield verbs.HideCaller()
-    yield verbs.SetPdeathsig(signal=SIGKILL)
-    yield verbs.SetDumpable(dumpable=0)
-    # by the host's procfs, which shows this process
+    part = Part([verbs.HideCaller(), verbs.SetPdeathsig(signal=SIGKILL), verbs.SetDumpable(dumpable=0)])
+    # through the host's procfs, which shows this process
     if container.keyring:
-        yield from parts.early_keyring(process)
-        yield from parts.labelled_keyring(process)
-    yield from parts.security_labels(process)
+        part.child += parts.early_keyring(process)
+        part.child += parts.labelled_keyring(process)
+    part.child += parts.security_labels(process)
     if "mount" not in container.namespaces:
-        plan.before.append(verbs.OpenContainerRoot(id=container.id, root=ROOTFS))
-        yield verbs.EnterRoot()
+        part.before.append(verbs.OpenContainerRoot(id=container.id, root=ROOTFS))
+        part.child.append(verbs.EnterRoot())
     if container.namespaces:
-        slot = plan.new_slot()
-        names = ", ".join(container.namespaces)
-        plan.before.append(verbs.OpenContainer(id=container.id, namespaces=names, process=slot))
-        # nothing of the host is open in the container (CVE-2016-9962)
-        yield verbs.CloseFds(first=3 + preserve_fds, keep=slot)
+        slot, names = slots.new(), ", ".join(container.namespaces)
+        part.before.append(verbs.OpenContainer(id=container.id, namespaces=names, process=slot))
+        # no descriptor of the host is open in the container (CVE-2016-9962)
+        part.child.append(verbs.CloseFds(first=3 + preserve_fds, keep=slot))
         flags = 0
         for kind in container.namespaces:
             flags |= CLONE_FLAGS[kind]
-        yield verbs.JoinNamespace(kind=names, namespaces=slot, types=flags)
+        part.child.append(verbs.JoinNamespace(kind=names, namespaces=slot, types=flags))
     if "user" in container.namespaces:
-        yield verbs.BecomeRoot()
-    yield verbs.OpenRoot()
-    yield from parts.console(process, on_dev_console=False)
+        part.child.append(verbs.BecomeRoot())
+    part.child.append(verbs.OpenRoot())
+    part.child += parts.console(process, on_dev_console=False)
     if not process.get("execCPUAffinity"):
-        yield verbs.ResetAffinity()
-    yield from create.personality(container.linux)
+        part.child.append(verbs.ResetAffinity())
+    part.child += parts.personality(container.linux)
+    return part
+
+
+def _start(process: "Process", container: ExecTarget, host: "Host", preserve_fds: int) -> Start:
+    """Become the container's user, and clone the program's process, which then has nothing of the host's."""
     grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
-    plan.warnings.extend(capabilities.warnings)
     env = parts.environment(process)
-    groups = parts.Groups(plan, process, host, allowed=container.setgroups, annotations=container.annotations)
-    yield from parts.settle(process, env, capabilities, groups, preserve_fds, outside_pids=True)
-    settings = create.settings(plan, process, container.linux, host)
-    yield parts.set_umask(process)
-    yield verbs.ResetSignals()
-    if container.seccomp is not None and container.early_filter:
-        yield from settings
-        yield from parts.load_filter(container.seccomp, capabilities, quiet=True)
-    elif container.seccomp is not None:
-        tail.extend(settings)
-        tail.extend(parts.load_filter(container.seccomp, capabilities))
-    else:
-        tail.extend(settings)
-    tail.append(parts.exec_program(process, env))
-    yield verbs.CloneInit(signal=0)
-
-
-def _init(process: "Process", tail: "list[ChildOp]") -> "Iterator[ChildOp]":
-    """The program's process: what is its own, and can't be inherited."""
-    yield verbs.Setsid()
+    groups = parts.Groups(process, host, allowed=container.setgroups, annotations=container.annotations)
+    become = parts.become_container_user(process, env, capabilities, groups, preserve_fds, outside_pids=True)
+    limits = parts.limits_and_priorities(process, container.linux, host)
+    clone: list[ChildOp] = [parts.set_umask(process), verbs.ResetSignals()]
+    program: list[ChildOp] = [verbs.Setsid()]
     if process.get("terminal"):
-        yield verbs.TakeTerminal("/process/terminal")
-    yield verbs.Sync(point=READY)
-    yield from tail
+        program.append(verbs.TakeTerminal("/process/terminal"))
+    program.append(verbs.Sync(point=READY))
+    if container.seccomp is not None and container.early_filter:
+        clone += [*limits.child, *parts.load_filter(container.seccomp, capabilities, quiet=True)]
+    else:
+        program += limits.child
+        if container.seccomp is not None:
+            program += parts.load_filter(container.seccomp, capabilities)
+    clone.append(verbs.CloneInit(signal=0))
+    program.append(parts.exec_program(process, env))
+    part = Part(
+        become,
+        at=limits.at,
+        warnings=[*capabilities.warnings, *groups.part.warnings],
+        ignored=groups.part.ignored,
+    )
+    return Start(part, clone, program)

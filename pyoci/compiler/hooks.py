@@ -7,6 +7,7 @@ of the child. poststart and poststop are run by later commands, from the state; 
 
 from pyoci.compiler import verbs
 from pyoci.compiler.namespaces import outside_pids
+from pyoci.compiler.operations import Part, Slots
 from pyoci.compiler.verbs.numbers import CREATE_STATE, HOOKS, START_STATE
 
 TYPE_CHECKING = False
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pyoci.compiler.namespaces import Namespaces
-    from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config, Hook
 
@@ -77,14 +77,22 @@ def open_bundle(config: "Config", bundle: str) -> "Iterator[ChildOp]":
         yield verbs.OpenBundle("/hooks/createContainer", path=bundle)
 
 
-def create_hooks(plan: "Plan", config: "Config", own: "Namespaces") -> "Iterator[ChildOp]":
-    """prestart, createRuntime, createContainer: in this order, after the mounts and before the root is pivoted."""
+def create_hooks(config: "Config", namespaces: "Namespaces", slots: Slots) -> Part:
+    """Run prestart, createRuntime and createContainer hooks: after the mounts, and before the root is pivoted."""
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
-    if on_host or in_container:
-        plan.at[HOOKS] = [verbs.FillHookState("/hooks"), *on_host]
-        yield verbs.Sync("/hooks", point=HOOKS)
-        yield from outside_pids(plan, own, in_container)
+    if not on_host and not in_container:
+        return Part()
+    inner = outside_pids(namespaces, in_container, slots)
+    sync = verbs.Sync("/hooks", point=HOOKS)
+    at: list[ParentOp] = [verbs.FillHookState("/hooks"), *on_host]
+    return Part([sync, *inner.child], before=inner.before, at={HOOKS: at})
+
+
+def run_in_container(config: "Config") -> bool:
+    """Whether a hook runs in the container, as a process in its cgroup."""
+    hooks = config.get("hooks", {})
+    return bool(hooks.get("createContainer") or (hooks.get("startContainer") and config.get("process")))
 
 
 def start_hooks(config: "Config", env: "list[str]") -> "list[ChildOp]":
@@ -93,9 +101,3 @@ def start_hooks(config: "Config", env: "list[str]") -> "list[ChildOp]":
     The other hooks find their programs on the host: for them an environment of the image's making would be a way out.
     """
     return container_hooks(config, "startContainer", START_STATE, env)
-
-
-def later_hooks(plan: "Plan", config: "Config") -> None:
-    """poststart, when the program runs; poststop, when the container is gone."""
-    plan.poststart = host_hooks(config, "poststart")
-    plan.poststop = host_hooks(config, "poststop")

@@ -1,7 +1,7 @@
 """Idmapped mounts: `uidMappings`, `gidMappings`, `idmap` and `ridmap` of a mount → the user namespaces they take.
 
-Implements config.md "Mounts". The kernel reads the mapping of a mount from a user namespace. The container's own, where
-there is one to join, serves as it is; for any other mapping a namespace is made that no process stays in.
+Implements config.md "Mounts". The kernel reads the mapping of a mount from a user namespace. If the container joins
+one, that serves. For any other mapping the runtime makes a namespace in which no process stays.
 """
 
 from pyoci.compiler import verbs
@@ -9,35 +9,38 @@ from pyoci.compiler.namespaces import id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.operations import Plan
+    from pyoci.compiler.operations import Slots
+    from pyoci.compiler.verbs import ParentOp
     from pyoci.types import Linux, Mount
 
 OPTIONS = {"idmap": False, "ridmap": True}  # option: whether the mounts below get the mapping, too
 
 
-class Mappings:
-    """The user namespaces of a container's idmapped mounts, each mapping made once."""
+class MountIdMaps:
+    """The user namespaces of a container's idmapped mounts. Each mapping gets one.
 
-    def __init__(self, plan: "Plan", linux: "Linux") -> None:
-        self._plan = plan
+    `joined` is the slot of the user namespace that the container joins, 0 if it joins none.
+    """
+
+    def __init__(self, linux: "Linux", slots: "Slots", joined: int) -> None:
         self._linux = linux
+        self._slots = slots
+        self._joined = joined
         self._made: dict[tuple[str, str], int] = {}
 
-    def slot(self, entry: "Mount", where: str) -> int:
-        """The slot of a user namespace for one entry of `mounts`: its own mappings, or the container's."""
-        if entry.get("uidMappings"):
-            return self._make(entry, where)
-        for op in self._plan.before:
-            if isinstance(op, verbs.OpenNamespace) and op.kind == "user":
-                return op.namespace
-        return self._make(self._linux, where)
+    def find(self, entry: "Mount", where: str) -> "tuple[int, list[ParentOp]]":
+        """Return the slot for one entry of `mounts`, and the operation that makes its namespace, if it is the first.
 
-    def _make(self, mappings: "Linux | Mount", where: str) -> int:
-        maps = (id_map(mappings["uidMappings"]), id_map(mappings["gidMappings"]))
-        if maps not in self._made:
-            slot = self._made[maps] = self._plan.new_slot()
-            self._plan.before.append(verbs.MakeUserNamespace(where, uids=maps[0], gids=maps[1], namespace=slot))
-        return self._made[maps]
+        A mount takes its own mappings, or else the container's.
+        """
+        if not entry.get("uidMappings") and self._joined:
+            return self._joined, []
+        mappings: Linux | Mount = entry if entry.get("uidMappings") else self._linux
+        uids, gids = id_map(mappings["uidMappings"]), id_map(mappings["gidMappings"])
+        if (uids, gids) in self._made:
+            return self._made[uids, gids], []
+        slot = self._made[uids, gids] = self._slots.new()
+        return slot, [verbs.MakeUserNamespace(where, uids=uids, gids=gids, namespace=slot)]
 
 
-__all__ = ["OPTIONS", "Mappings"]
+__all__ = ["OPTIONS", "MountIdMaps"]

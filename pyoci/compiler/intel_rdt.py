@@ -12,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ParentOp
     from pyoci.types import IntelRdt
 
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 WHERE = "/linux/intelRdt"
 
 
-def compile_rdt(plan: "Plan", rdt: "IntelRdt", container_id: str, of_init: "list[ParentOp]") -> None:
-    """The group and its lines before the clone, the container's process into it as soon as that is there.
+def compile_rdt(rdt: "IntelRdt", container_id: str) -> "tuple[list[ParentOp], ParentOp]":
+    """Return what makes the group and its lines before the clone, and what moves the container's process into it.
 
-    write_schemata writes a line to a group that was made, and compares it with one that was there.
+    write_schemata writes a line to a group that the runtime made, and compares it with one that existed.
     """
     class_id = rdt.get("closID")
     lines = list(_lines(rdt))
@@ -34,11 +33,10 @@ def compile_rdt(plan: "Plan", rdt: "IntelRdt", container_id: str, of_init: "list
     else:
         required = FIND_OR_MAKE if lines else FIND
         group = verbs.MakeRdtGroup(f"{WHERE}/closID", group=class_id, monitoring=monitoring, required=required)
-    plan.before.append(group)
-    plan.before.extend(lines)
+    made: list[ParentOp] = [group, *lines]
     if monitoring:
-        plan.before.append(verbs.MakeMonitoringGroup(f"{WHERE}/enableMonitoring", group=monitoring))
-    of_init.append(verbs.JoinRdtGroup(WHERE, group=group.group, monitoring=monitoring))
+        made.append(verbs.MakeMonitoringGroup(f"{WHERE}/enableMonitoring", group=monitoring))
+    return made, verbs.JoinRdtGroup(WHERE, group=group.group, monitoring=monitoring)
 
 
 def _lines(rdt: "IntelRdt") -> "Iterator[ParentOp]":

@@ -7,6 +7,7 @@ missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
 
 from pyoci import linux
 from pyoci.compiler import idmap, verbs
+from pyoci.compiler.operations import Part, Slots
 from pyoci.compiler.paths import clean, join
 from pyoci.errors import ConfigError, Problem, PyociError
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyoci import types
-    from pyoci.compiler.operations import Plan
-    from pyoci.compiler.verbs import ChildOp
+    from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config
 
     Option = tuple[str, str]  # of a filesystem, and the JSON pointer of what asked for it
@@ -172,6 +172,11 @@ class Mount:
             self.data_where += [where] * len(parts)
 
     @property
+    def is_readonly(self) -> bool:
+        """Whether an option makes the mount read-only."""
+        return bool((self.attr_set | self.recursive_set) & RDONLY)
+
+    @property
     def target_proc(self) -> bool:
         """Whether only the root of a procfs may go to the destination."""
         return self.destination == "/proc"
@@ -224,55 +229,103 @@ def _unquoted(option: str) -> str:
 _LABELS = ("context=", "fscontext=", "defcontext=", "rootcontext=")  # of SELinux
 
 
-def compile_mounts(
-    plan: "Plan", config: "Config", bundle: str, cgroup_mount: str, kernel: "tuple[int, int]" = (0, 0)
-) -> "Iterator[ChildOp]":
-    """The child's operations for every entry, in the order listed; sources of binds go to `plan.before`.
+class CompiledMounts:
+    """What `mounts` adds to a plan.
 
-    Raises PyociError for an option that can't be applied.
+    `part`            the mounts in the order listed; the sources of bind mounts are opened before the clone
+    `cgroup_at`       the index of the first operation that shows a cgroup, or their number
+    `opens_devices`   whether a filesystem is on a device of the host, which the device filter may deny
+    `finish`          what waits until every mount point exists: a read-only tmpfs may hold those of later mounts
     """
-    label = config.get("linux", {}).get("mountLabel", "")
-    own = {entry["type"] for entry in config.get("linux", {}).get("namespaces", ())}
-    mappings = idmap.Mappings(plan, config.get("linux", {}))
-    made: dict[str, ChildOp] = {}
+
+    __slots__ = ("cgroup_at", "finish", "opens_devices", "part")
+
+    def __init__(self, part: Part, cgroup_at: int, finish: "list[ChildOp]", *, opens_devices: bool) -> None:
+        self.part = part
+        self.cgroup_at = cgroup_at
+        self.finish = finish
+        self.opens_devices = opens_devices
+
+
+def compile_mounts(
+    config: "Config",
+    slots: Slots,
+    *,
+    bundle: str = "",
+    cgroup_mount: str = "",
+    kernel: "tuple[int, int]" = (0, 0),
+    joined_users: int = 0,
+    notify: str = "",
+) -> CompiledMounts:
+    """Compile every entry of `mounts`, and the mount of the `notify` socket's directory unless that is "".
+
+    `joined_users` is the slot of the user namespace that the container joins, 0 if it joins none. Raises PyociError for
+    an option that can't be applied.
+    """
+    linux = config.get("linux", {})
+    label = linux.get("mountLabel", "")
+    namespaces = {entry["type"] for entry in linux.get("namespaces", ())}
+    id_maps = idmap.MountIdMaps(linux, slots, joined_users)
+    before: list[ParentOp] = []
+    child: list[ChildOp] = []
+    deferred: dict[int, ChildOp] = {}  # what makes a tmpfs read-only, by the slot of its mount
+    newest: dict[str, int] = {}  # the slot of the newest mount at each destination
+    cgroup_at, opens_devices = -1, False
     for index, entry in enumerate(config.get("mounts", ())):
         mount = Mount(entry, index)
         if mount.type in ("cgroup", "cgroup2") and not mount.bind:
-            _to_cgroup2(mount, "cgroup" in own, cgroup_mount)
+            _to_cgroup2(mount, "cgroup" in namespaces, cgroup_mount)
         _check(mount)
-        ops: list[ChildOp]
         if mount.remount:
-            ops = list(_remount(mount))
-            earlier = made.get(mount.destination)
-            if (mount.attr_clear | mount.recursive_clear) & RDONLY and isinstance(earlier, verbs.Mount):
-                earlier.readonly_deferred = False
-        else:
-            users = mappings.slot(entry, mount.idmap_where) if mount.idmap_where else 0
-            if mount.bind:
-                ops = list(_bind(plan, mount, bundle, users))
-            else:
-                # who makes a user namespace does not own the message queues in it, and only their owner may label them
-                given = "" if mount.type == "mqueue" and "user" in own else label
-                ops = list(_filesystem(plan, mount, given, users, kernel))
-            made[mount.destination] = ops[0]
-        yield from ops
-
-
-def mount_notify(plan: "Plan", socket: str) -> "ChildOp":
-    """The directory of the container's socket for sd_notify, over whatever the config mounts."""
-    directory = socket.rpartition("/")[0]
-    slot = plan.new_slot()
-    plan.before.append(
-        verbs.OpenTree(
-            NOTIFY,
-            path=directory,
-            tree=slot,
-            attr_set=RDONLY | NOSUID | NODEV | NOEXEC,
-            slave=True,
-            notify_directory=True,
-        )
+            child += _remount(mount)
+            if (mount.attr_clear | mount.recursive_clear) & RDONLY:
+                deferred.pop(newest.get(mount.destination, 0), None)
+            continue
+        users = 0
+        if mount.idmap_where:
+            users, made = id_maps.find(entry, mount.idmap_where)
+            before += made
+        slot = newest[mount.destination] = slots.new()
+        if mount.bind:
+            part = _bind(mount, slot, bundle, users)
+            before += part.before
+            child += part.child
+            continue
+        if mount.type == "cgroup2" and cgroup_at < 0:
+            cgroup_at = len(child)
+        # The runtime, which creates the user namespace, does not own the message queues in it. Only their owner may
+        # label them.
+        given = "" if mount.type == "mqueue" and "user" in namespaces else label
+        op = _filesystem(mount, slot, given, users, kernel)
+        opens_devices = opens_devices or any("=/" in option for option in op.options)
+        child += [op, *_label(mount, slot, given), *_propagation(mount, slot)]
+        if mount.type == "tmpfs" and mount.is_readonly:
+            deferred[slot] = verbs.SetMountAttributes(mount.where, tree=slot, attr_set=RDONLY)
+    if notify:
+        part = _mount_notify(slots.new(), notify)
+        before += part.before
+        child += part.child
+    return CompiledMounts(
+        Part(child, before=before),
+        cgroup_at if cgroup_at >= 0 else len(child),
+        list(deferred.values()),
+        opens_devices=opens_devices,
     )
-    return verbs.BindMount(NOTIFY, target=_NOTIFY_TARGET, source=directory, tree=slot)
+
+
+def _mount_notify(slot: int, socket: str) -> Part:
+    """Mount the directory of the container's socket for sd_notify, over whatever the config mounts."""
+    directory = socket.rpartition("/")[0]
+    source = verbs.OpenTree(
+        NOTIFY,
+        path=directory,
+        tree=slot,
+        attr_set=RDONLY | NOSUID | NODEV | NOEXEC,
+        slave=True,
+        notify_directory=True,
+    )
+    mount = verbs.BindMount(NOTIFY, target=_NOTIFY_TARGET, source=directory, tree=slot)
+    return Part([mount], before=[source])
 
 
 def notify_variable(socket: str) -> "list[str]":
@@ -288,13 +341,6 @@ def has_writable_cgroup(config: "Config") -> bool:
         and "ro" not in entry.get("options", ())
         for entry in config.get("mounts", ())
     )
-
-
-def finish_mounts(ops: "list[ChildOp]") -> "Iterator[ChildOp]":
-    """What has to wait until every mount point exists: a read-only tmpfs may hold the targets of later mounts."""
-    for op in ops:
-        if isinstance(op, verbs.Mount) and op.readonly_deferred:
-            yield verbs.SetMountAttributes(op.where, tree=op.tree, attr_set=RDONLY)
 
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
@@ -334,13 +380,12 @@ def _check(mount: Mount) -> None:
         raise ConfigError([problem])
 
 
-def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[ChildOp]":
-    slot = plan.new_slot()
+def _bind(mount: Mount, slot: int, bundle: str, users: int) -> Part:
     source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
-    # A copy of a mount of the host is a peer of the original. It becomes a slave, as the whole tree of the container
-    # does, unless the config asks for sharing: then what is mounted in either is to be seen in the other.
-    shared = any(flag == SHARED for flag, _, _ in mount.propagation)
-    plan.before.append(
+    # A copy of a mount of the host is a peer of the original. It becomes a slave, like the whole tree of the container,
+    # unless the config asks for sharing. Then mounts in either show in the other.
+    shared = any(kind == SHARED for kind, _, _ in mount.propagation)
+    before: list[ParentOp] = [
         verbs.OpenTree(
             f"{mount.where}/source",
             path=source,
@@ -353,14 +398,13 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Chil
             slave=not shared,
             no_follow=mount.copy_symlink,
         )
-    )
+    ]
     if users:
-        plan.before.append(
-            verbs.IdmapTree(
-                mount.idmap_where, source=source, tree=slot, namespace=users, recursive=mount.idmap_recursive
-            )
+        recursive = mount.idmap_recursive
+        before.append(
+            verbs.IdmapTree(mount.idmap_where, source=source, tree=slot, namespace=users, recursive=recursive)
         )
-    yield verbs.BindMount(
+    attach = verbs.BindMount(
         mount.where,
         target=mount.destination,
         source=source,
@@ -369,7 +413,7 @@ def _bind(plan: "Plan", mount: Mount, bundle: str, users: int) -> "Iterator[Chil
         target_proc=mount.target_proc,
         target_below_proc=mount.target_below_proc,
     )
-    yield from _propagation(mount, slot)
+    return Part([attach, *_propagation(mount, slot)], before=before)
 
 
 def _propagation(mount: Mount, tree: int) -> "Iterator[ChildOp]":
@@ -377,10 +421,8 @@ def _propagation(mount: Mount, tree: int) -> "Iterator[ChildOp]":
         yield verbs.SetPropagation(where, tree=tree, kind=kind, recursive=recursive)
 
 
-def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tuple[int, int]") -> "Iterator[ChildOp]":
-    slot = plan.new_slot()
+def _filesystem(mount: Mount, slot: int, label: str, users: int, kernel: "tuple[int, int]") -> verbs.Mount:
     attributes = mount.attr_set | mount.recursive_set
-    read_only = attributes & RDONLY
     data = list(zip(mount.data, mount.data_where, strict=True))
     if mount.source:
         data.insert(0, (f"source={mount.source}", mount.where))
@@ -388,8 +430,8 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tup
         data.append((f"context={label}", "/linux/mountLabel"))
     is_tmpfs = mount.type == "tmpfs"
     if is_tmpfs:
-        attributes &= ~RDONLY  # until everything on it is in place: finish_mounts
-    elif read_only and mount.type not in ("proc", "sysfs", "cgroup2"):
+        attributes &= ~RDONLY  # until every mount point on it exists: CompiledMounts.finish
+    elif mount.is_readonly and mount.type not in ("proc", "sysfs", "cgroup2"):
         data.append(("ro", mount.readonly_where))
     flags, one_string = 0, False
     if any(len(option) > _SURELY_SHORT for option, _ in data):
@@ -399,7 +441,7 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tup
             data, flags = _as_one_string(mount, data)
         else:
             data = by_layer
-    yield verbs.Mount(
+    return verbs.Mount(
         mount.where,
         type=mount.type,
         options=[option for option, _ in data],
@@ -415,14 +457,16 @@ def _filesystem(plan: "Plan", mount: Mount, label: str, users: int, kernel: "tup
         copy_up=mount.copy_up,
         inherit_mode=is_tmpfs and not any(option.startswith("mode=") for option, _ in data),
         one_string=one_string,
-        readonly_deferred=is_tmpfs and bool(read_only),
         idmap_where=mount.idmap_where,
     )
+
+
+def _label(mount: Mount, slot: int, label: str) -> "Iterator[ChildOp]":
+    """Label message queues once they are mounted."""
     if label and mount.type == "mqueue":
         yield verbs.LabelMount(
             "/linux/mountLabel", label=label, target=mount.destination, tree=slot, length=len(label.encode()) + 1
         )
-    yield from _propagation(mount, slot)
 
 
 # What the kernel takes of a filesystem's options: a key and a value of fsconfig(2), and all of them in mount(2).
@@ -545,4 +589,4 @@ def _remount(mount: Mount) -> "Iterator[ChildOp]":
         yield verbs.Remount(where, target=mount.destination, propagation=kind, recursive=below)
 
 
-__all__ = ["MOUNT_OPTIONS", "Mount", "compile_mounts", "finish_mounts"]
+__all__ = ["MOUNT_OPTIONS", "CompiledMounts", "Mount", "compile_mounts"]

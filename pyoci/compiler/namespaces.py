@@ -7,6 +7,7 @@ its maker stands, so it is made last.
 """
 
 from pyoci.compiler import verbs
+from pyoci.compiler.operations import Part, Slots
 from pyoci.compiler.verbs.numbers import ID_MAPS, JOINED_PIDS, TIME_OFFSETS
 from pyoci.config.constants import sysctl_namespace, sysctl_path
 from pyoci.linux import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Literal
 
-    from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config, IdMapping, Linux, TimeOffset
 
@@ -95,7 +95,7 @@ class Namespaces:
         return kind in self.where
 
 
-class Mapper:
+class IdMapWriter:
     """Who writes the id mappings of a new user namespace. `uid`, `gid` and `capabilities` are the runtime's.
 
     Without CAP_SETUID and CAP_SETGID the kernel takes one line only, that maps the user's own id; for others there are
@@ -132,32 +132,75 @@ class Mapper:
                 yield verbs.WriteIdMaps(where, name=f"{kind}_map", lines=lines)
 
 
-def enter_namespaces(plan: "Plan", namespaces: Namespaces, mapper: Mapper, *, dumpable: bool, privileged: bool) -> None:
-    """Decide what the first clone makes, what a bootstrap process does, and what the container's init does itself.
+class Entry:
+    """How the container's processes get into its namespaces.
 
-    `dumpable`: the first process still is, until its ids are mapped. `privileged`: it may join whatever the runtime
-    may, and does so before it enters a user namespace, which need not own the others; else it has the right from there.
+    `clone_flags`   namespaces that the first clone makes
+    `bootstrap`     operations of the intermediate process, if one is needed
+    `init`          operations with which init begins
+    `part`          the runtime's: what it opens before the clone, and does at the points on the way
+    `joined_users`  the slot of the user namespace that is joined, 0 without one
     """
-    joins = _joins(plan, namespaces)
+
+    __slots__ = ("bootstrap", "clone_flags", "init", "joined_users", "part")
+
+    def __init__(self) -> None:
+        self.clone_flags = 0
+        self.bootstrap: list[ChildOp] = []
+        self.init: list[ChildOp] = []
+        self.part = Part()
+        self.joined_users = 0
+
+
+def enter_namespaces(
+    namespaces: Namespaces,
+    writer: IdMapWriter,
+    slots: Slots,
+    begin: "list[ChildOp]",
+    *,
+    dumpable: bool,
+    privileged: bool,
+) -> Entry:
+    """Decide what the first clone makes, what a bootstrap process does, and what init does itself.
+
+    The first process does `begin` before anything else. It is still `dumpable` until its ids are mapped. A `privileged`
+    process joins all that the runtime may join before it enters a user namespace, which need not own the others.
+    Another process gets the right to join them from the user namespace.
+    """
+    entry = Entry()
+    joins = _joins(namespaces, slots)
+    opened = [op for op, _ in joins.values()]
+    left = {kind: join for kind, (_, join) in joins.items()}
+    if "user" in left:
+        entry.joined_users = left["user"].namespaces
     for kind in namespaces.made_by_clone():
-        plan.clone_flags |= CLONE_FLAGS[kind]
-    first = plan.bootstrap if namespaces.needs_bootstrap else plan.init
-    if namespaces.joins_first or (privileged and "user" in joins):
-        first.extend(joins.pop(kind) for kind in _JOIN_ORDER if kind in joins and kind not in ("user", "mount"))
-    if "user" in joins:
-        first.append(joins.pop("user"))
+        entry.clone_flags |= CLONE_FLAGS[kind]
+    at: dict[int, list[ParentOp]] = {}
+    first: list[ChildOp] = []
+    if namespaces.joins_first or (privileged and "user" in left):
+        first += [left.pop(kind) for kind in _JOIN_ORDER if kind in left and kind not in ("user", "mount")]
+    if "user" in left:
+        first.append(left.pop("user"))
     if namespaces.joins_first:
         first.append(verbs.Unshare(namespaces.where["user"], kinds="user", types=CLONE_FLAGS["user"]))
     if "user" in namespaces.new:
-        plan.at[ID_MAPS] = list(mapper.operations())
+        at[ID_MAPS] = list(writer.operations())
         first.append(verbs.Sync("/linux/uidMappings", point=ID_MAPS))
         if dumpable:
             first.append(verbs.SetDumpable(dumpable=0))
-    if namespaces.needs_bootstrap:
-        plan.bootstrap.extend(_bootstrap(plan, namespaces, joins))
-    for kind in _JOIN_ORDER:
-        if kind in joins:
-            plan.init.append(joins[kind])
+    session = [verbs.Setsid()]
+    if not namespaces.needs_bootstrap:
+        entry.init = [*begin, *session, *first]
+    else:
+        entry.bootstrap = [*begin, *first, *_bootstrap(namespaces, left)]
+        if namespaces.time_offsets:
+            at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
+        if not namespaces.settles_first:
+            entry.init = [verbs.SetPdeathsig(signal=SIGKILL), verbs.SetDumpable(dumpable=0), *session]
+    in_bootstrap = _IN_NEXT_CHILD if namespaces.needs_bootstrap else ()
+    entry.init += [left[kind] for kind in _JOIN_ORDER if kind in left and kind not in in_bootstrap]
+    entry.part = Part(before=opened, at=at)
+    return entry
 
 
 def cgroup_namespace(namespaces: Namespaces) -> "Iterator[ChildOp]":
@@ -166,45 +209,50 @@ def cgroup_namespace(namespaces: Namespaces) -> "Iterator[ChildOp]":
         yield verbs.Unshare(namespaces.where["cgroup"], kinds="cgroup", types=CLONE_FLAGS["cgroup"])
 
 
-def outside_pids(plan: "Plan", namespaces: Namespaces, hooks: "list[ChildOp]") -> "Iterator[ChildOp]":
-    """`hooks` of a process that has joined a pid namespace for its children, which others are in: they are not to see a
-    hook, which has the runtime's power."""
+def outside_pids(namespaces: Namespaces, hooks: "list[ChildOp]", slots: Slots) -> Part:
+    """Run `hooks` in the runtime's pid namespace, if their process has joined another one for its children.
+
+    Other programs are in that namespace. They must not see a hook, which has the runtime's power.
+    """
     if not (hooks and namespaces.settles_first):
-        yield from hooks
-        return
-    where, slot = namespaces.joined["pid"][1], plan.new_slot()
-    flag = CLONE_FLAGS["pid"]
-    plan.before.append(verbs.OpenNamespace(where, path="/proc/self/ns/pid", kind="pid", namespace=slot, flag=flag))
-    yield verbs.JoinNamespace(where, kind="pid, the runtime's", namespaces=slot, types=flag)
-    yield from hooks
-    yield verbs.JoinNamespace(where, kind="pid", namespaces=JOINED_PIDS, types=flag)
+        return Part(hooks)
+    where, slot, flag = namespaces.joined["pid"][1], slots.new(), CLONE_FLAGS["pid"]
+    own = verbs.OpenNamespace(where, path="/proc/self/ns/pid", kind="pid", namespace=slot, flag=flag)
+    leave = verbs.JoinNamespace(where, kind="pid, the runtime's", namespaces=slot, types=flag)
+    come_back = verbs.JoinNamespace(where, kind="pid", namespaces=JOINED_PIDS, types=flag)
+    return Part([leave, *hooks, come_back], before=[own])
 
 
-def _joins(plan: "Plan", namespaces: Namespaces) -> "dict[str, ChildOp]":
-    """One operation for each namespace to join; the runtime opens them all before anything is entered."""
+def _joins(namespaces: Namespaces, slots: Slots) -> "dict[str, tuple[verbs.OpenNamespace, verbs.JoinNamespace]]":
+    """Return how to open and how to join each namespace. The runtime opens all before the child enters any."""
     linux = namespaces.linux
-    joins: dict[str, ChildOp] = {}
-    # the namespaces that get kernel parameters or devices, which must not turn out to be the host's
+    # Namespaces that get kernel parameters or devices. They must not turn out to be the host's.
     changed = {sysctl_namespace(sysctl_path(key)): f"/linux/sysctl/{escape(key)}" for key in linux.get("sysctl", ())}
     if linux.get("netDevices"):
         changed["network"] = "/linux/netDevices"
+    joins = {}
     for kind in _JOIN_ORDER:
         if kind in namespaces.joined:
             path, where = namespaces.joined[kind]
-            slot = JOINED_PIDS if kind == "pid" and namespaces.settles_first else plan.new_slot()
+            slot = JOINED_PIDS if kind == "pid" and namespaces.settles_first else slots.new()
             flag = CLONE_FLAGS[kind]
-            plan.before.append(
+            joins[kind] = (
                 verbs.OpenNamespace(
                     where, path=path, kind=kind, must_differ=changed.get(kind, ""), namespace=slot, flag=flag
-                )
+                ),
+                verbs.JoinNamespace(where, kind=kind, namespaces=slot, types=flag),
             )
-            joins[kind] = verbs.JoinNamespace(where, kind=kind, namespaces=slot, types=flag)
     return joins
 
 
-def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, ChildOp]") -> "Iterator[ChildOp]":
-    """What takes effect in the next child only: pid namespaces, clock offsets, and all that a joined user namespace is
-    to own. Ends in the clone of the container's init, unless a pid namespace is joined."""
+_IN_NEXT_CHILD = ("pid", "time")  # a process that joins one of these moves only its children
+
+
+def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Iterator[ChildOp]":
+    """Do what takes effect in the next child only: pid namespaces, clock offsets, and what a user namespace owns.
+
+    Ends in the clone of init, unless a pid namespace is joined and the process settles first.
+    """
     if namespaces.own_user:
         yield verbs.BecomeRoot(namespaces.where["user"])
     made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
@@ -215,11 +263,10 @@ def _bootstrap(plan: "Plan", namespaces: Namespaces, joins: "dict[str, ChildOp]"
         where = namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces"
         yield verbs.Unshare(where, kinds=", ".join(made), types=flags)
     if namespaces.time_offsets:
-        plan.at[TIME_OFFSETS] = list(_time_offsets(namespaces.time_offsets))
         yield verbs.Sync("/linux/timeOffsets", point=TIME_OFFSETS)
-    for kind in ("pid", "time"):
+    for kind in _IN_NEXT_CHILD:
         if kind in joins:
-            yield joins.pop(kind)
+            yield joins[kind]
     if not namespaces.settles_first:
         yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
 

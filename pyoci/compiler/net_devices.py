@@ -6,23 +6,20 @@ since a move has to be undone when something fails after it.
 """
 
 from pyoci.compiler import verbs
+from pyoci.compiler.operations import Part
 from pyoci.compiler.verbs.numbers import NET_DEVICES
 from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyoci.compiler.operations import Plan
-    from pyoci.compiler.verbs import ChildOp
     from pyoci.types import Linux
 
 WHERE = "/linux/netDevices"
 
 
-def move_net_devices(plan: "Plan", linux: "Linux") -> "Iterator[ChildOp]":
-    """One operation of the runtime for each device."""
-    plan.at[NET_DEVICES] = [
+def move_net_devices(linux: "Linux") -> Part:
+    """Move each device at a point of its own, at which the container's network namespace exists."""
+    moves = [
         verbs.MoveNetDevice(
             where,
             device=name,
@@ -32,4 +29,4 @@ def move_net_devices(plan: "Plan", linux: "Linux") -> "Iterator[ChildOp]":
         for name, device in linux["netDevices"].items()
         for where in (f"{WHERE}/{escape(name)}",)
     ]
-    yield verbs.Sync(WHERE, point=NET_DEVICES)
+    return Part([verbs.Sync(WHERE, point=NET_DEVICES)], at={NET_DEVICES: moves})

@@ -11,14 +11,85 @@ stand in the plan where they happen: before the clone, beside the child's work, 
 from pyoci.compiler import verbs
 from pyoci.compiler.verbs.base import BLOB, ENVIRONMENT, HALF, NUMBER, OPTIONS, TEXT, VECTOR, signed
 from pyoci.compiler.verbs.numbers import FIRST_SLOT
+from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp, ParentOp
+
+
+class Part:
+    """What one part of a config adds to a plan.
+
+    `child` are operations of the child, which the compiler puts in their place. The others go to the plan's fields of
+    the same name.
+    """
+
+    __slots__ = ("after", "alongside", "at", "before", "child", "ignored", "warnings")
+
+    def __init__(
+        self,
+        child: "Iterable[ChildOp]" = (),
+        *,
+        before: "Iterable[ParentOp]" = (),
+        alongside: "Iterable[ParentOp]" = (),
+        at: "Mapping[int, Sequence[ParentOp]] | None" = None,
+        after: "Mapping[int, Sequence[ParentOp]] | None" = None,
+        warnings: "Iterable[str]" = (),
+        ignored: "Iterable[ParentOp]" = (),
+    ) -> None:
+        self.child = list(child)
+        self.before = list(before)
+        self.alongside = list(alongside)
+        self.at = at or {}
+        self.after = after or {}
+        self.warnings = list(warnings)
+        self.ignored = list(ignored)
+
+
+class Start:
+    """How the process becomes the program.
+
+    `part`     becoming the container's user, and what the runtime does to a process that is ready
+    `clone`    cloning the program's process, if other programs can see that one as soon as it exists
+    `program`  what the program's process does, up to its program
+    """
+
+    __slots__ = ("clone", "part", "program")
+
+    def __init__(self, part: Part, clone: "list[ChildOp]", program: "list[ChildOp]") -> None:
+        self.part = part
+        self.clone = clone
+        self.program = program
+
+
+def ignore(name: str, value: str, why: str) -> Part:
+    """Show in the plan that the annotation `name` has no effect, and warn about it."""
+    where = f"/annotations/{escape(name)}"
+    shown = value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}…"
+    op = verbs.IgnoreAnnotation(where, setting=f"{name} = {shown}", why=why)
+    return Part(ignored=[op], warnings=[f"{where}: ignored {name} = {shown}: {why}"])
+
+
+_MAX_VALUE = 64  # characters of an annotation that a message repeats
+
+
+class Slots:
+    """Numbers for descriptors that did not exist before."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = FIRST_SLOT
+
+    def new(self) -> int:
+        """Return the next number."""
+        self.count += 1
+        return self.count - 1
 
 
 class Plan:
@@ -62,17 +133,16 @@ class Plan:
         self.warnings: list[str] = []
         self.filter: Filter | None = None
 
-    def new_slot(self) -> int:
-        """The number of a descriptor that did not exist before."""
-        self.slots += 1
-        return self.slots - 1
-
-    def ignore(self, name: str, value: str, why: str) -> None:
-        """Show in the plan that the annotation `name` has no effect, and warn about it."""
-        where = f"/annotations/{name.replace('~', '~0').replace('/', '~1')}"
-        shown = value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}…"
-        self.ignored.append(verbs.IgnoreAnnotation(where, setting=f"{name} = {shown}", why=why))
-        self.warnings.append(f"{where}: ignored {name} = {shown}: {why}")
+    def add(self, part: Part) -> None:
+        """Add the runtime's operations of a part, and what it reports."""
+        self.before += part.before
+        self.alongside += part.alongside
+        for point, ops in part.at.items():
+            self.at.setdefault(point, []).extend(ops)
+        for point, ops in part.after.items():
+            self.after.setdefault(point, []).extend(ops)
+        self.warnings += part.warnings
+        self.ignored += part.ignored
 
     def child(self) -> "list[ChildOp]":
         """What the child runs, in order; a record's `op` is an index into this list."""
@@ -87,9 +157,6 @@ class Plan:
             yield from self.after.get(point, ())
         yield from self.poststart
         yield from self.poststop
-
-
-_MAX_VALUE = 64  # characters of an annotation that a message repeats
 
 
 def encode(ops: "Iterable[ChildOp]") -> tuple[bytes, bytes, list[int | None]]:

@@ -9,6 +9,7 @@ has no privilege and no descriptor of the runtime from the moment they can see i
 
 from pyoci import _native, linux
 from pyoci.compiler import verbs
+from pyoci.compiler.operations import Part, ignore
 from pyoci.compiler.verbs.numbers import CREATED, FILTER, READY
 from pyoci.compiler.verbs.program import IO_CLASS_SHIFT, SCHED_ATTR, SCHEDULER_FLAGS
 from pyoci.config.constants import CAPABILITIES, CAPABILITY_SETS, RLIMITS
@@ -19,11 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pyoci.compiler.create import Host
-    from pyoci.compiler.operations import Plan
+    from pyoci.compiler.facts import Host
     from pyoci.compiler.seccomp import Filter
-    from pyoci.compiler.verbs import ChildOp
-    from pyoci.types import Config, Process
+    from pyoci.compiler.verbs import ChildOp, ParentOp
+    from pyoci.types import Config, Linux, Process
 
 CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_MKNOD = (
     1 << number
@@ -212,29 +212,28 @@ class Capabilities:
 class Groups:
     """Supplementary groups: those of the config, or the runtime's own if `kept`.
 
-    The runtime keeps its own where the user namespace does not allow it to set any (user_namespaces(7)), and where
-    crun's annotation asks for it and `host` has no power over groups of the host. An annotation may come from an
-    image, and root's groups are not an image's to take.
+    The runtime keeps its own if the user namespace denies setgroups (user_namespaces(7)). It also does so if crun's
+    annotation asks for it and `host` has no power over groups of the host. An annotation may come from an image, and
+    an image must not get root's groups. `part` shows an annotation that is ignored.
 
     Raises ConfigError if the config asks for groups and the user namespace does not allow them.
     """
 
-    __slots__ = ("gids", "kept")
+    __slots__ = ("gids", "kept", "part")
 
-    def __init__(
-        self, plan: "Plan", process: "Process", host: "Host", *, allowed: bool, annotations: "dict[str, str]"
-    ) -> None:
+    def __init__(self, process: "Process", host: "Host", *, allowed: bool, annotations: "dict[str, str]") -> None:
         self.gids: list[int] = process.get("user", {}).get("additionalGids", [])
         wanted = annotations.get(KEEP_GROUPS) == "1"
+        self.part = Part()
         if wanted and host.holds_groups:
-            plan.ignore(KEEP_GROUPS, "1", "a runtime that runs as root does not pass on its groups")
+            self.part = ignore(KEEP_GROUPS, "1", "a runtime that runs as root does not pass on its groups")
         self.kept = not allowed or (wanted and not host.holds_groups)
         if self.gids and not allowed:
             text = "cannot set supplementary groups: the user namespace denies it (user_namespaces(7), setgroups)"
             raise ConfigError([Problem("/process/user/additionalGids", text)])
 
 
-def settle(
+def become_container_user(
     process: "Process",
     env: "list[str]",
     capabilities: Capabilities,
@@ -243,12 +242,12 @@ def settle(
     *,
     outside_pids: bool = False,
 ) -> "Iterator[ChildOp]":
-    """From the runtime to the container's user, with the program found: what create and exec have in common.
+    """Turn the process into the container's user, and find the program. create and exec both do this.
 
-    Bounding set, groups, working directory, ids, capability sets: the order in which each is still allowed. Working
-    directory and program are looked for when no directory of the host is open any more, so that no path leads out by
-    /proc/self/fd; that the program exists and is the user's to use is known in create, as engines need it.
-    `outside_pids`: a process settles that only clones the program's, and is not in the container's pid namespace.
+    The order is the one in which each step is still allowed: bounding set, groups, working directory, ids, capability
+    sets. The working directory is entered and the program is looked up when no directory of the host is open any more,
+    so no path leads out through /proc/self/fd. Engines need to know at create that the user may execute the program.
+    `outside_pids`: the process only clones the program's, and is not in the container's pid namespace.
     """
     user = process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
@@ -262,7 +261,7 @@ def settle(
     if not groups.kept:
         yield verbs.SetGroups("/process/user/additionalGids", gids=pack_groups(groups.gids), count=len(groups.gids))
     yield verbs.CloseFds(first=3 + preserve_fds)
-    # before the ids: who may not enter it may yet be meant to work there, as a user other than root in /root
+    # before the ids: a user may have a working directory that only root can enter, such as /root
     yield verbs.Chdir("/process/cwd", path=process["cwd"], uid=uid, gid=gid)
     yield verbs.SetIds("/process/user", uid=uid, gid=gid)
     yield capabilities.apply("/process/capabilities", permitted=capabilities.late)
@@ -310,15 +309,15 @@ def start(
     hooks: "list[ChildOp]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    settings: "list[ChildOp]",
+    limits: "list[ChildOp]",
 ) -> "Iterator[ChildOp]":
     """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter.
 
-    `settings` are what the child sets of itself once the runtime has done its part.
+    `limits` are what the child sets itself once the runtime has done its part.
     """
     yield verbs.Sync(point=READY)
     yield verbs.SetPdeathsig(signal=0)
-    yield from settings
+    yield from limits
     yield verbs.Sync(point=CREATED)
     yield verbs.WaitStart()
     yield from enter_program(process, env, hooks, seccomp, capabilities)
@@ -330,30 +329,100 @@ def settled_start(
     hooks: "list[ChildOp]",
     seccomp: "Filter | None",
     capabilities: Capabilities,
-    settings: "list[ChildOp]",
-) -> "Iterator[ChildOp]":
-    """`start` for a process that others may see as soon as it is there. The process that clones it loads the filter, if
-    that admits the rest of the set-up."""
+    limits: "list[ChildOp]",
+) -> "tuple[list[ChildOp], list[ChildOp]]":
+    """Do what `start` does for a process that other programs can see as soon as it exists.
+
+    Returns what the process that clones it does, and what it does itself. The first loads the seccomp filter, if that
+    admits the rest of the setup.
+    """
     early = seccomp is not None and _native.admits_setup(
-        seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(settings)
+        seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(limits)
     )
-    yield set_umask(process)
+    before: list[ChildOp] = [set_umask(process)]
     if early and seccomp is not None:
-        yield from load_filter(seccomp, capabilities, quiet=True)
-    yield verbs.CloneInit("/linux/namespaces", signal=0 if early else SIGKILL)
-    yield verbs.Setsid()
+        before += load_filter(seccomp, capabilities, quiet=True)
+    before.append(verbs.CloneInit("/linux/namespaces", signal=0 if early else SIGKILL))
+    own: list[ChildOp] = [verbs.Setsid()]
     if process.get("terminal"):
-        yield verbs.TakeTerminal("/process/terminal")
-    yield verbs.Sync(point=READY)
+        own.append(verbs.TakeTerminal("/process/terminal"))
+    own.append(verbs.Sync(point=READY))
     if not early:
-        yield verbs.SetPdeathsig(signal=0)
-    yield from settings
-    yield verbs.Sync(point=CREATED)
-    yield verbs.WaitStart()
+        own.append(verbs.SetPdeathsig(signal=0))
+    own += [*limits, verbs.Sync(point=CREATED), verbs.WaitStart()]
     if seccomp is not None and not early:
-        yield from load_filter(seccomp, capabilities)
-    yield from hooks
-    yield exec_program(process, env)
+        own += load_filter(seccomp, capabilities)
+    own += [*hooks, exec_program(process, env)]
+    return before, own
+
+
+def without_program(preserve_fds: int, *, settles_first: bool) -> "tuple[list[ChildOp], list[ChildOp]]":
+    """Do what `start` does for a container without `process`. It can't be started, and `start` reports that."""
+    close = verbs.CloseFds(first=3 + preserve_fds)
+    before: list[ChildOp] = []
+    own: list[ChildOp] = []
+    if settles_first:
+        before = [verbs.DropBounding("/process", keep=0), close, verbs.SetCapabilities("/process")]
+        before.append(verbs.CloneInit("/linux/namespaces", signal=SIGKILL))
+        own.append(verbs.Setsid())
+    own += [verbs.Sync(point=READY), verbs.SetPdeathsig(signal=0)]
+    if not settles_first:
+        own.append(close)
+    return before, [*own, verbs.Sync(point=CREATED), verbs.WaitStart()]
+
+
+def personality(linux: "Linux") -> "Iterator[ChildOp]":
+    """Set `linux.personality`, which every process of the container has."""
+    if linux.get("personality"):
+        domain = linux["personality"]["domain"]
+        yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=PERSONALITIES[domain])
+
+
+def hand_over(process: "Process", *, pidfd_socket: bool) -> "Iterator[ParentOp]":
+    """Send to the engine what it gets of a process that is ready."""
+    if process.get("terminal"):
+        yield verbs.SendConsole("/process/terminal")
+    if pidfd_socket:
+        yield verbs.SendPidfd()
+
+
+def limits_and_priorities(process: "Process", linux: "Linux", host: "Host") -> Part:
+    """Set memory policy, priorities and limits of a process that is ready: the runtime what it may, the child the rest.
+
+    Without these capabilities the runtime may not change a process of another user. That process can still lower what
+    it has.
+    """
+    child: list[ChildOp] = []
+    if linux.get("memoryPolicy"):
+        from pyoci.compiler import memory_policy  # most containers have none
+
+        child.append(memory_policy.set_memory_policy(linux["memoryPolicy"]))
+    by_runtime: list[ParentOp] = []
+    if host.capabilities & CAP_SYS_NICE and not host.user_namespace:
+        by_runtime += map(verbs.by_runtime, priorities(process))
+    else:
+        child += priorities(process)
+    if host.capabilities & CAP_SYS_RESOURCE:
+        by_runtime += map(verbs.by_runtime, rlimits(process))
+    else:
+        child += rlimits(process)
+    return Part(child, at={READY: by_runtime})
+
+
+def check_labels(process: "Process", mount_label: str, host: "Host") -> None:
+    """Raise ConfigError for a label that no security module would enforce."""
+    labels = (
+        (process.get("apparmorProfile"), host.apparmor, "/process/apparmorProfile", "an AppArmor profile", "AppArmor"),
+        (process.get("selinuxLabel"), host.selinux, "/process/selinuxLabel", "an SELinux label", "SELinux"),
+        (mount_label, host.selinux, "/linux/mountLabel", "a mount label", "SELinux"),
+    )
+    problems = [
+        Problem(where, f"cannot apply {what}: {module} is not enabled on this host")
+        for label, enabled, where, what, module in labels
+        if label and not enabled
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def enter_program(
@@ -405,19 +474,21 @@ def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = 
 __all__ = [
     "Capabilities",
     "Groups",
+    "become_container_user",
+    "check_labels",
     "console",
     "early_keyring",
     "enter_program",
     "environment",
     "exec_program",
     "labelled_keyring",
+    "limits_and_priorities",
     "load_filter",
     "mask",
     "priorities",
     "rlimits",
     "security_labels",
     "set_umask",
-    "settle",
     "settled_start",
     "start",
     "variable",

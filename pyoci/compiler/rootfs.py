@@ -7,6 +7,7 @@ been pivoted and before any program of the container runs.
 
 from pyoci.compiler import verbs
 from pyoci.compiler.mounts import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
+from pyoci.compiler.operations import Part
 from pyoci.compiler.paths import clean
 from pyoci.compiler.verbs.numbers import NULL, ROOTFS
 from pyoci.linux import PROC_SUPER_MAGIC, SYSFS_MAGIC
@@ -15,36 +16,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pyoci.compiler.operations import Plan
     from pyoci.compiler.verbs import ChildOp
     from pyoci.types import Config
 
 PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable": UNBINDABLE}
 
 
-def open_rootfs(plan: "Plan", rootfs: str) -> None:
-    """The runtime clones the root filesystem's mount tree before anything else."""
-    plan.before.append(verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS))
+def open_rootfs(rootfs: str) -> Part:
+    """Clone the mounts of the root filesystem before anything else."""
+    return Part(before=[verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS)])
 
 
 def prepare_rootfs(rootfs: str) -> "Iterator[ChildOp]":
-    """Nothing mounted from here on reaches the host; then the root filesystem is put in place."""
+    """Keep what is mounted from here on away from the host, and attach the root filesystem."""
     yield verbs.SetPropagation("/linux/rootfsPropagation", path="/", kind=SLAVE, recursive=True)
     yield verbs.AttachRootfs("/root/path", path=rootfs)
 
 
 def pivot(no_pivot: bool) -> "Iterator[ChildOp]":
-    """The root filesystem becomes `/`."""
+    """Make the root filesystem `/`."""
     yield verbs.MoveRoot("/root/path") if no_pivot else verbs.PivotRoot("/root/path")
 
 
 def enter() -> "Iterator[ChildOp]":
-    """The root filesystem becomes `/` of the container alone, whose mount namespace is the runtime's."""
+    """Make the root filesystem `/` of the container's processes only: its mount namespace is the runtime's."""
     yield verbs.EnterRoot("/root/path")
 
 
 def finish_rootfs(config: "Config") -> "Iterator[ChildOp]":
-    """Propagation and read-only of `/`, once nothing has to be made there any more."""
+    """Set the propagation of `/` and make it read-only, once every mount point exists."""
     propagation = config.get("linux", {}).get("rootfsPropagation")
     if propagation:
         yield verbs.SetPropagation(
@@ -54,32 +54,33 @@ def finish_rootfs(config: "Config") -> "Iterator[ChildOp]":
         yield verbs.SetMountAttributes("/root/readonly", tree=ROOTFS, attr_set=RDONLY)
 
 
-def protect_paths(plan: "Plan", config: "Config") -> "Iterator[ChildOp]":
-    """Read-only paths first, so that a masked path below one stays masked. A path that is listed again is skipped."""
+def protect_paths(config: "Config") -> Part:
+    """Make paths read-only first, so that a masked path below one stays masked. Skip a path that is listed again."""
     linux = config.get("linux", {})
     own = _kernels_own(config)
-    for index, path in _once(linux.get("readonlyPaths", ())):
-        yield _protect(verbs.ReadonlyPath, f"/linux/readonlyPaths/{index}", path, own)
+    ops = [
+        _protect(verbs.ReadonlyPath, f"/linux/readonlyPaths/{index}", path, own)
+        for index, path in _once(linux.get("readonlyPaths", ()))
+    ]
     masked = linux.get("maskedPaths", ())
-    if masked:
-        plan.before.append(
-            verbs.OpenNull("/linux/maskedPaths", path="/dev/null", kind="c", tree=NULL, major=1, minor=3)
-        )
-        if linux.get("mountLabel"):
-            yield verbs.MakeMaskDirectory("/linux/mountLabel", label=linux["mountLabel"])
-    for index, path in _once(masked):
-        yield _protect(verbs.MaskPath, f"/linux/maskedPaths/{index}", path, own)
+    if not masked:
+        return Part(ops)
+    if linux.get("mountLabel"):
+        ops.append(verbs.MakeMaskDirectory("/linux/mountLabel", label=linux["mountLabel"]))
+    ops += [_protect(verbs.MaskPath, f"/linux/maskedPaths/{index}", path, own) for index, path in _once(masked)]
+    null = verbs.OpenNull("/linux/maskedPaths", path="/dev/null", kind="c", tree=NULL, major=1, minor=3)
+    return Part(ops, before=[null])
 
 
 def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":
-    """Each path with its first index. Sorted, not hashed: what a config has may all have one hash."""
+    """Return each path with its first index. It sorts instead of hashing: all paths of a config may share one hash."""
     cleaned = sorted((clean(path), index) for index, path in enumerate(paths))
     first = [entry for n, entry in enumerate(cleaned) if n == 0 or cleaned[n - 1][0] != entry[0]]
     return sorted((index, path) for path, index in first)
 
 
 def _kernels_own(config: "Config") -> "dict[str, int]":
-    """The mounts of /proc and /sys that are certain to be a procfs and a sysfs, with their types as in statfs(2)."""
+    """Return the mounts of /proc and /sys that must be a procfs and a sysfs, with their types as in statfs(2)."""
     own: dict[str, int] = {}
     for mount in config.get("mounts", ()):
         destination, options = clean(mount["destination"]), mount.get("options", ())

@@ -38,7 +38,7 @@ PRELOADED = (
     "pyoci.cli.signals",
     "pyoci.exec",
     "pyoci.cgroups.systemd",
-    "pyoci.compiler.unit",
+    "pyoci.cgroups.units",
 )
 
 _GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000

@@ -5,7 +5,7 @@ import posix
 
 from pyoci import _native
 from pyoci.cgroups import hierarchy
-from pyoci.compiler.create import Host
+from pyoci.compiler.facts import Host
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.host import files

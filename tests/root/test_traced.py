@@ -17,6 +17,7 @@ import pytest
 from pyoci import _native
 from pyoci import config as configuration
 from pyoci.compiler import create as compiler
+from pyoci.compiler import facts as compiler_facts
 from pyoci.compiler import show, verbs
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.seccomp import compile_filter
@@ -128,10 +129,10 @@ def of_second_child(plan: dict[str, Any]) -> list[Step]:
     return [step(op, before + number) for number, op in enumerate((plan["bootstrap"][-1], *plan["init"]))]
 
 
-def compiled(runtime: Runtime, host: compiler.Host) -> Any:
+def compiled(runtime: Runtime, host: compiler_facts.Host) -> Any:
     """The plan of `create` on such a host."""
     config, _ = configuration.load((runtime.bundle.folder / "config.json").read_bytes(), "config.json")
-    return compiler.compile_container(config, host, compiler.Options(str(runtime.bundle.folder), runtime.id))
+    return compiler.compile_container(config, host, compiler_facts.Options(str(runtime.bundle.folder), runtime.id))
 
 
 def printed(runtime: Runtime) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def printed(runtime: Runtime) -> dict[str, Any]:
     return document
 
 
-def exec_plan(runtime: Runtime, process: dict[str, Any], host: compiler.Host) -> dict[str, Any]:
+def exec_plan(runtime: Runtime, process: dict[str, Any], host: compiler_facts.Host) -> dict[str, Any]:
     """The plan of `exec` in a container of the bundle."""
     linux = runtime.bundle.linux
     types = [entry["type"] for entry in linux["namespaces"]]

@@ -15,8 +15,9 @@ import pytest
 
 from pyoci import _native
 from pyoci.compiler import verbs
-from pyoci.compiler.create import Host, Options, compile_container
+from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
+from pyoci.compiler.facts import Host, Options
 from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
 from pyoci.errors import PyociError, SetupError

@@ -6,7 +6,7 @@ import posixpath
 
 import pytest
 
-from pyoci.compiler import intel_rdt, operations, verbs
+from pyoci.compiler import intel_rdt, verbs
 from pyoci.compiler.intel_rdt import differences, parse
 from pyoci.errors import SetupError, StateError
 from pyoci.host import resctrl
@@ -67,14 +67,12 @@ def test_differences(wanted, found, different):
 )
 def test_plan(rdt, how, lines):
     """The group first, then its lines in the specification's order (RDT-08), then the monitoring group."""
-    plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, rdt, "box", plan.alongside)
-    made, *rest = plan.before
+    (made, *rest), join_group = intel_rdt.compile_rdt(rdt, "box")
 
     assert how == (made.group, made.monitoring, made.required)
     assert lines == [op.line for op in rest if isinstance(op, verbs.WriteSchemata)]
     assert ["make_monitoring_group"] * bool(how[1]) == [op.verb for op in rest if op.verb != "write_schemata"]
-    assert ["join_rdt_group"] == [op.verb for op in plan.alongside]
+    assert isinstance(join_group, verbs.JoinRdtGroup)
 
 
 # The effects.
@@ -138,10 +136,9 @@ def model(monkeypatch):
 
 def prepare(rdt, id="box"):
     """A group whose operations before the clone are done."""
-    plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, rdt, id, plan.alongside)
-    group = resctrl.Group.planned(plan.before[0])
-    for op in plan.before:
+    ops, _ = intel_rdt.compile_rdt(rdt, id)
+    group = resctrl.Group.planned(ops[0])
+    for op in ops:
         group.run(op, -1)
     return group
 
@@ -206,18 +203,16 @@ def test_default_group_with_a_schema(model):
 
 def test_group_that_another_process_made_first(model):
     """A group that appears after the plan is not ours: compared if it may be another's, else an error, and it stays."""
-    plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {"closID": "gold", "memBwSchema": "MB:0=50"}, "box", plan.alongside)
-    group = resctrl.Group.planned(plan.before[0])
+    ops, _ = intel_rdt.compile_rdt({"closID": "gold", "memBwSchema": "MB:0=50"}, "box")
+    group = resctrl.Group.planned(ops[0])
     model.tree.mkdir("/gold")
     group.make()
     with pytest.raises(SetupError, match="it exists with another schema: MB:0=100"):
         group.write("MB:0=50", "/x")
     assert ([], []) == (group.made, group.undo())
 
-    plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {}, "box", plan.alongside)
-    group = resctrl.Group.planned(plan.before[0])
+    ops, _ = intel_rdt.compile_rdt({}, "box")
+    group = resctrl.Group.planned(ops[0])
     model.tree.mkdir("/box")
     with pytest.raises(SetupError, match=f"/linux/intelRdt: cannot make resource group {MOUNT}/box: it exists"):
         group.make()
@@ -249,9 +244,8 @@ def test_no_monitor_is_left(model):
     model.tree.mkdir("/gold")
     for name in "abcd":
         model.tree.mkdir(f"/gold/mon_groups/{name}")
-    plan = operations.Plan()
-    intel_rdt.compile_rdt(plan, {"enableMonitoring": True}, "box", plan.alongside)
-    group = resctrl.Group.planned(plan.before[0])
+    ops, _ = intel_rdt.compile_rdt({"enableMonitoring": True}, "box")
+    group = resctrl.Group.planned(ops[0])
     group.make()
     with pytest.raises(SetupError, match=r"no space left on device \(Out of RMIDs\) \(hint: every monitoring id"):
         group.monitor("/x")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyoci.compiler import create, mounts, show
-from pyoci.compiler.operations import Plan, encode
+from pyoci.compiler import facts, mounts, show
+from pyoci.compiler.operations import Slots, encode
 from pyoci.compiler.verbs import Mount
 from pyoci.errors import PyociError
 from pyoci.host.facts import kernel_version
@@ -16,7 +16,7 @@ def compiled(kind: str, *options: str, kernel: tuple[int, int] = NEW, source: st
     """The operation for one mount of this type with these options."""
     entry = {"destination": "/m", "type": kind, "source": source, "options": list(options)}
     config = {"mounts": [entry], "linux": {"mountLabel": label} if label else {}}
-    [op] = mounts.compile_mounts(Plan(), config, "/bundle", "/sys/fs/cgroup", kernel)
+    [op] = mounts.compile_mounts(config, Slots(), bundle="/bundle", kernel=kernel).part.child
     assert isinstance(op, Mount)
     return op
 
@@ -117,7 +117,7 @@ def test_a_layer_that_fails_has_the_place_of_lowerdir(number: int) -> None:
     """The kernel's reason about a layer goes with the option that names it."""
     entry = {"destination": "/m", "type": "overlay", "options": ["ro", f"index=on,lowerdir={LONG}:/b::/c"]}
     config = {"mounts": [entry]}
-    [op] = mounts.compile_mounts(Plan(), config, "/bundle", "", NEW)
+    [op] = mounts.compile_mounts(config, Slots(), bundle="/bundle", kernel=NEW).part.child
     assert op.options[number].startswith(("lowerdir+=", "datadir+="))
     assert "/mounts/0/options/1" == op.pointers[number]
 
@@ -133,4 +133,4 @@ def test_kernel_version(release: str, version: tuple[int, int]) -> None:
 
 def test_host_default_appends_layers() -> None:
     """Golden plans are for a new kernel."""
-    assert create.Host().kernel >= NEW
+    assert facts.Host().kernel >= NEW

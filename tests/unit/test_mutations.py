@@ -15,16 +15,16 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
-from pyoci.compiler import create, operations, show
+from pyoci.compiler import create, facts, operations, show
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.errors import PyociError
 
 ROUNDS = int(os.environ.get("PYOCI_MUTATIONS", "1600"))
 CONFIGS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parents[1] / "plans").glob("*.json"))]
 HOSTS = [
-    create.Host(apparmor=True, selinux=True),
-    create.Host(uid=1000, gid=1000, capabilities=0),
-    create.Host(cgroup_mount="", user_namespace=True, setgroups=False),
+    facts.Host(apparmor=True, selinux=True),
+    facts.Host(uid=1000, gid=1000, capabilities=0),
+    facts.Host(cgroup_mount="", user_namespace=True, setgroups=False),
 ]
 NUMBERS = [0, 1, -1, 255, 65536, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), 1.0, 1e300]
 TEXTS = [
@@ -73,16 +73,16 @@ def mutate(chance: random.Random, document: "dict[str, Any]") -> None:
         place[chance.choice([*place, *NAMES] if chance.random() < 0.7 else NAMES)] = value
 
 
-def compile_all(document: "dict[str, Any]", host: create.Host, manager: str) -> None:
+def compile_all(document: "dict[str, Any]", host: facts.Host, manager: str) -> None:
     """Whatever can be made of a document, as the commands make it."""
     loaded, _ = config.load(json.dumps(document).encode())
-    plan = create.compile_container(loaded, host, create.Options("/bundle", "box", cgroup_manager=manager))
+    plan = create.compile_container(loaded, host, facts.Options("/bundle", "box", cgroup_manager=manager))
     assert show.text(plan)
     assert show.as_json(plan)
     operations.encode(plan.child())
 
 
-def compile_process(document: "dict[str, Any]", host: create.Host) -> None:
+def compile_process(document: "dict[str, Any]", host: facts.Host) -> None:
     """The same for exec and update."""
     process, _ = config.load_process(json.dumps(document.get("process")).encode())
     operations.encode(compile_exec(process, ExecTarget("box", ["user", "mount"], {}), host).child())

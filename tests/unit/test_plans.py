@@ -8,7 +8,19 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
-from pyoci.compiler import create, devices, memory_policy, mounts, namespaces, operations, process, seccomp, show, verbs
+from pyoci.compiler import (
+    create,
+    devices,
+    facts,
+    memory_policy,
+    mounts,
+    namespaces,
+    operations,
+    process,
+    seccomp,
+    show,
+    verbs,
+)
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.operations import encode
 from pyoci.compiler.verbs.numbers import INIT, READY
@@ -19,7 +31,7 @@ NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
 
 
 EXEC = PLANS / "exec"
-PLAIN_USER = create.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
+PLAIN_USER = facts.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
 EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
 
 
@@ -33,15 +45,15 @@ def compiled_exec(name: str) -> operations.Plan:
         {"personality": {"domain": "LINUX32"}},
         seccomp.Filter(filter_.flags, program=filter_.program),  # as the container's state has it
     )
-    return compile_exec(process, container, create.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
+    return compile_exec(process, container, facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
 
 
 def test_clocks_that_there_are_not() -> None:
     """Of timeOffsets what the specification does not know is ignored, whatever it is."""
     document, _ = config.load((PLANS / "time.json").read_bytes())
-    expected = show.text(create.compile_container(document, create.Host(), create.Options("/bundle", "box")))
+    expected = show.text(create.compile_container(document, facts.Host(), facts.Options("/bundle", "box")))
     document["linux"]["timeOffsets"] |= {"tai": {"secs": 1}, "unified": "/"}
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle", "box"))
 
     assert expected == show.text(plan)
 
@@ -57,8 +69,8 @@ def test_plan_of_exec_is_the_golden_one(name: str) -> None:
     assert golden.read_text() == printed
 
 
-@pytest.mark.parametrize(("host", "verified"), [(create.Host(), True), (PLAIN_USER, False)])
-def test_namespaces_are_verified_by_who_may_look_at_them(host: create.Host, verified: bool) -> None:
+@pytest.mark.parametrize(("host", "verified"), [(facts.Host(), True), (PLAIN_USER, False)])
+def test_namespaces_are_verified_by_who_may_look_at_them(host: facts.Host, verified: bool) -> None:
     """The plan promises no comparison that a plain user could not make."""
     process_, _ = config.load_process((EXEC / "process.json").read_bytes())
     for label in ("apparmorProfile", "selinuxLabel"):
@@ -78,8 +90,8 @@ def compiled(name: str, **options: object) -> operations.Plan:
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
     return create.compile_container(
         document,
-        PLAIN_USER if name == "rootless" else create.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
-        create.Options("/bundle", "box", **options),
+        PLAIN_USER if name == "rootless" else facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
+        facts.Options("/bundle", "box", **options),
     )
 
 
@@ -97,19 +109,19 @@ def test_plan_is_the_golden_one(name: str) -> None:
 @pytest.mark.parametrize(
     ("host", "kept"),
     [
-        (create.Host(), False),
-        (create.Host(uid=1000), False),  # it has CAP_SETGID
-        (create.Host(capabilities=process.CAP_SYS_ADMIN), False),
-        (create.Host(user_namespace=True), True),
-        (create.Host(uid=1000, capabilities=process.CAP_SYS_ADMIN), True),
+        (facts.Host(), False),
+        (facts.Host(uid=1000), False),  # it has CAP_SETGID
+        (facts.Host(capabilities=process.CAP_SYS_ADMIN), False),
+        (facts.Host(user_namespace=True), True),
+        (facts.Host(uid=1000, capabilities=process.CAP_SYS_ADMIN), True),
     ],
 )
-def test_groups_are_kept_by_a_runtime_without_power_over_them(host: create.Host, kept: bool) -> None:
+def test_groups_are_kept_by_a_runtime_without_power_over_them(host: facts.Host, kept: bool) -> None:
     """The annotation is ignored, in the plan and with a warning, by one that holds groups of the host; so in exec."""
     annotations = {"run.oci.keep_original_groups": "1"}
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = annotations
-    created = create.compile_container(document, host, create.Options("/bundle", "box"))
+    created = create.compile_container(document, host, facts.Options("/bundle", "box"))
     added = compile_exec(document["process"], ExecTarget("box", ["mount"], {}, annotations=annotations), host)
 
     for plan in (created, added):
@@ -123,8 +135,8 @@ def test_groups_are_not_kept_for_other_values(value: str) -> None:
     """It is set to 1."""
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {"run.oci.keep_original_groups": value}
-    host = create.Host(user_namespace=True)
-    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
+    host = facts.Host(user_namespace=True)
+    plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
 
     assert "set_groups" in [op.verb for op in plan.child()]
     assert [] == plan.ignored
@@ -134,7 +146,7 @@ def test_annotation_without_effect_is_in_the_plan_for_programs() -> None:
     """By its pointer, with a value of at most 64 characters."""
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {"run.oci.handler": "k" * 65, "module.wasm.image/variant": ""}
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle", "box"))
     printed = json.loads(show.as_json(plan))
     why = "pyoci has no handlers and runs the program in a plain container"
 
@@ -173,8 +185,8 @@ def test_no_text_of_the_config_begins_a_line_of_the_plan() -> None:
     document, _ = config.load((PLANS / "annotations.json").read_bytes())
     document["annotations"] = {f"org.systemd.property.X{forged}": forged}
     document["process"]["args"] = ["sh", "-c", forged]
-    options = create.Options("/bundle", "box", cgroup_manager="systemd")
-    printed = show.text(create.compile_container(document, create.Host(), options))
+    options = facts.Options("/bundle", "box", cgroup_manager="systemd")
+    printed = show.text(create.compile_container(document, facts.Host(), options))
 
     assert 4 == printed.count(r"\n99")
     assert [] == [line for line in printed.split("\n") if line.startswith("99")]
@@ -189,13 +201,13 @@ def test_no_text_of_the_config_begins_a_line_of_the_plan() -> None:
 )  # fmt: skip
 def test_a_procfs_is_new_where_the_kernel_gives_one(namespaces_: list[str], owns_pids: bool, visible: bool) -> None:
     """Who does not own the pid namespace gets none: the one at /proc takes its place."""
-    host = create.Host(apparmor=True, owns_pids=owns_pids)
+    host = facts.Host(apparmor=True, owns_pids=owns_pids)
     document, _ = config.load((PLANS / "host-pids.json").read_bytes())
     document["linux"]["namespaces"] = [{"type": kind} for kind in (*namespaces_, "network", "ipc")]
     if "user" not in namespaces_:
         document["linux"].pop("uidMappings")
         document["linux"].pop("gidMappings")
-    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
+    plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
 
     [op] = [op for op in plan.init if op.verb == "open_proc"]
     assert ("the one at /proc" if visible else "") == show.phrase(op)
@@ -216,7 +228,7 @@ def test_exec_clones_when_all_is_settled(early: bool) -> None:
     document, _ = config.load_process((EXEC / "user.json").read_bytes())
     filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
     box = ExecTarget("box", ["pid", "mount"], {}, filter_, early_filter=early)
-    plan = compile_exec(document, box, create.Host(selinux=True))
+    plan = compile_exec(document, box, facts.Host(selinux=True))
 
     expected = ["setsid", "sync", *([] if early else ["load_seccomp"]), "exec"]
     assert expected == [op.verb for op in plan.init]
@@ -244,7 +256,7 @@ def test_a_value_cannot_forge_a_line() -> None:
     """Control characters of the config are shown as escapes."""
     document, _ = config.load((PLANS / "minimal.json").read_bytes())
     document["process"]["args"] = ["sh\n99  exec  /bin/true", "\x1b[2J"]
-    printed = show.text(create.compile_container(document, create.Host(), create.Options("/bundle", "box")))
+    printed = show.text(create.compile_container(document, facts.Host(), facts.Options("/bundle", "box")))
 
     assert "sh\\n99  exec  /bin/true \\x1b[2J" in printed
 
@@ -281,8 +293,8 @@ def test_no_notify_socket_if_the_program_could_not_use_it(without: str) -> None:
     if without == "process":
         document, _ = config.load((PLANS / "sd-notify.json").read_bytes())
         del document["process"]
-    options = create.Options("/bundle", "box", notify="/run/pyoci/box/notify/notify.sock")
-    plan = create.compile_container(document, create.Host(), options)
+    options = facts.Options("/bundle", "box", notify="/run/pyoci/box/notify/notify.sock")
+    plan = create.compile_container(document, facts.Host(), options)
 
     assert [] == [op for op in [*plan.child(), *plan.parent()] if op.where == mounts.NOTIFY]
     assert [] == [v for op in plan.init for v in getattr(op, "envp", ()) if v.startswith("NOTIFY_SOCKET=")]
@@ -294,7 +306,7 @@ def test_labels_need_their_lsm() -> None:
     document["process"]["apparmorProfile"] = "box"
     document["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0"
     with pytest.raises(ConfigError) as caught:
-        create.compile_container(document, create.Host(), create.Options("/bundle", "box"))
+        create.compile_container(document, facts.Host(), facts.Options("/bundle", "box"))
 
     assert ["/process/apparmorProfile", "/linux/mountLabel"] == [problem.where for problem in caught.value.problems]
 
@@ -305,8 +317,8 @@ def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
     device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
     pipe = {"path": "/dev/pipe", "type": "p", "uid": 5}
     document["linux"]["devices"] = [{**device, "uid": 0, "gid": 0}, {**device, "uid": 5, "gid": 6}, pipe]
-    host = create.Host(capabilities=~(1 << 27))  # CAP_MKNOD
-    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
+    host = facts.Host(capabilities=~(1 << 27))  # CAP_MKNOD
+    plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
     why = "ignored: the host's device is bound, since a user namespace can't make nodes"
 
     assert [f"/linux/devices/1/uid: {why}", f"/linux/devices/1/gid: {why}"] == plan.warnings
@@ -316,8 +328,8 @@ def test_mount_label_reaches_the_filesystems_that_take_one() -> None:
     """tmpfs gets context=…, proc does not; a context of the mount's own stays."""
     document, _ = config.load((PLANS / "mounts.json").read_bytes())
     document["linux"]["mountLabel"] = "label"
-    host = create.Host(selinux=True)
-    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
+    host = facts.Host(selinux=True)
+    plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
     labelled = {op.type for op in plan.init if isinstance(op, verbs.Mount) and "context=label" in op.options}
 
     assert {"tmpfs"} == labelled
@@ -327,8 +339,8 @@ def test_labels_are_written_to_the_process_own_attributes() -> None:
     """AppArmor and SELinux labels go through a private procfs, for the next execve; the keyring's label comes first."""
     document, _ = config.load((PLANS / "minimal.json").read_bytes())
     document["process"].update(apparmorProfile="box", selinuxLabel="label")
-    host = create.Host(apparmor=True, selinux=True)
-    plan = create.compile_container(document, host, create.Options("/bundle", "box"))
+    host = facts.Host(apparmor=True, selinux=True)
+    plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
 
     assert [
         ("open_proc", ""),
@@ -382,7 +394,7 @@ def test_labels_are_read_back(key: str, value: str, written: str, read: str) -> 
 def test_mounts_that_cannot_be(mount: dict[str, object], where: str, message: str) -> None:
     """A mount that can't be applied as written is an error with the pointer of its reason."""
     with pytest.raises(ConfigError, match=message) as caught:
-        list(mounts.compile_mounts(operations.Plan(), {"mounts": [mount]}, "/bundle", ""))
+        mounts.compile_mounts({"mounts": [mount]}, operations.Slots(), bundle="/bundle")
 
     assert where == caught.value.problems[0].where
 
@@ -439,12 +451,11 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
             {"type": kind, "path": f"/{kind}"} if joined >> n & 1 else {"type": kind} for n, kind in enumerate(kinds)
         ]
         linux = {"namespaces": entries, "timeOffsets": {"monotonic": {"secs": 1}} if not joined & 1 else {}}
-        plan = operations.Plan()
-        own = namespaces.Namespaces(linux, (6, 18))
-        mapper = namespaces.Mapper(linux, own, 0, 0, process.ALL_CAPABILITIES)
-        namespaces.enter_namespaces(plan, own, mapper, dumpable=False, privileged=True)
-        flags = [flag for flag in namespaces.CLONE_FLAGS.values() if plan.clone_flags & flag]
-        for op in (*plan.child(), *namespaces.cgroup_namespace(namespaces.Namespaces(linux, (6, 18)))):
+        kinds_ = namespaces.Namespaces(linux, (6, 18))
+        writer = namespaces.IdMapWriter(linux, kinds_, 0, 0, process.ALL_CAPABILITIES)
+        entry = namespaces.enter_namespaces(kinds_, writer, operations.Slots(), [], dumpable=False, privileged=True)
+        flags = [flag for flag in namespaces.CLONE_FLAGS.values() if entry.clone_flags & flag]
+        for op in (*entry.bootstrap, *entry.init, *namespaces.cgroup_namespace(kinds_)):
             if isinstance(op, verbs.JoinNamespace):
                 flags.append(op.types)
             elif isinstance(op, verbs.Unshare):
@@ -461,7 +472,7 @@ def test_joined_pid_namespace_sees_a_settled_process_where_procfs_can_be_asked(
     document = json.loads((PLANS / "minimal.json").read_text())
     document["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]
     document["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
-    plan = create.compile_container(document, create.Host(kernel=kernel), create.Options("/bundle", "box"))
+    plan = create.compile_container(document, facts.Host(kernel=kernel), facts.Options("/bundle", "box"))
     names = [op.verb for op in plan.child()]
 
     assert last == (names.index("clone_init") > max(names.index("mount"), names.index("set_capabilities")))
@@ -513,7 +524,7 @@ def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, rais
     document["mounts"] = [
         {"destination": f"/many/{n}", "type": "none", "source": "/srv", "options": ["bind"]} for n in range(200)
     ]
-    plan = create.compile_container(document, create.Host(open_files=limits), create.Options("/bundle", "box"))
+    plan = create.compile_container(document, facts.Host(open_files=limits), facts.Options("/bundle", "box"))
     own = [op for op in plan.parent() if isinstance(op, verbs.RaiseOwnRlimit)]
     back = [(op.soft, op.hard) for op in plan.init if isinstance(op, verbs.SetRlimit)]
     assert ([limits] if raised else []) == back
@@ -522,12 +533,12 @@ def test_more_descriptors_than_the_soft_limit(limits: "tuple[int, int]", *, rais
     assert ("raise_own_rlimit" in show.text(plan)) == raised
 
 
-@pytest.mark.parametrize("host", [create.Host(capabilities=~(1 << 23)), create.Host(user_namespace=True)])
-def test_priorities_where_the_runtime_may_not_set_them(host: create.Host) -> None:
+@pytest.mark.parametrize("host", [facts.Host(capabilities=~(1 << 23)), facts.Host(user_namespace=True)])
+def test_priorities_where_the_runtime_may_not_set_them(host: facts.Host) -> None:
     """Without CAP_SYS_NICE of the initial user namespace the process itself does what any process may, of itself."""
     document, _ = config.load((PLANS / "process.json").read_bytes())
     document["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
-    plan = create.compile_container(document, host, create.Options("/bundle"))
+    plan = create.compile_container(document, host, facts.Options("/bundle"))
     child = [op.verb for op in plan.child()]
     first = child.index("set_memory_policy")
 
@@ -581,7 +592,7 @@ def test_limits_where_the_runtime_may_not_set_them() -> None:
         "linux": {"namespaces": [{"type": "mount"}]},
     }
     for capabilities, by_runtime in ((-1, True), (~(1 << 24), False)):
-        plan = create.compile_container(document, create.Host(capabilities=capabilities), create.Options("/bundle"))
+        plan = create.compile_container(document, facts.Host(capabilities=capabilities), facts.Options("/bundle"))
         child = [op.verb for op in plan.child()]
         assert by_runtime == any(op.verb == "prlimit" for op in plan.parent())
         assert by_runtime != ("set_rlimit" in child)
@@ -607,8 +618,8 @@ def test_capabilities_that_cannot_be_granted() -> None:
         "process": {"args": ["true"], "cwd": "/", "capabilities": sets},
         "linux": {"namespaces": [{"type": "mount"}]},
     }
-    host = create.Host(capabilities=~(1 << 22 | 1 << 24))
-    plan = create.compile_container(document, host, create.Options("/bundle"))
+    host = facts.Host(capabilities=~(1 << 22 | 1 << 24))
+    plan = create.compile_container(document, host, facts.Options("/bundle"))
 
     assert plan.warnings == [
         "/process/capabilities: left out, since the runtime itself lacks them: CAP_SYS_BOOT, CAP_SYS_RESOURCE",
@@ -634,7 +645,7 @@ def test_devices_of_a_dev_that_is_mounted_twice(binds: tuple[int, int], made: bo
         "mounts": [kinds[kind] for kind in binds],
         "linux": {"namespaces": [{"type": "mount"}]},
     }
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
 
     assert made == any(op.verb in ("mknod", "symlink") for op in plan.init)
 
@@ -660,12 +671,12 @@ def with_device(**device: object) -> dict:
 def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple[int, int] | None") -> None:
     """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
     if owner:
-        plan = create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
+        plan = create.compile_container(with_device(**device), facts.Host(), facts.Options("/bundle"))
         (made,) = [op for op in plan.before if isinstance(op, verbs.MakeDevice) and op.where]
         assert owner == (made.uid, made.gid)
         return
     with pytest.raises(ConfigError) as caught:
-        create.compile_container(with_device(**device), create.Host(), create.Options("/bundle"))
+        create.compile_container(with_device(**device), facts.Host(), facts.Options("/bundle"))
     assert ["/linux/devices/0: cannot own the device: 0 is not in /linux/gidMappings"] == [
         str(problem) for problem in caught.value.problems
     ]
@@ -676,7 +687,7 @@ def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
     document = with_device(uid=5, gid=6)
     document["linux"]["namespaces"][1]["path"] = "/proc/1/ns/user"
     del document["linux"]["uidMappings"], document["linux"]["gidMappings"]
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
     made = [op for op in plan.at[INIT] if isinstance(op, verbs.MakeDevice)]
 
     assert ["make_device_filesystem"] == [op.verb for op in plan.before if "device" in op.verb]
@@ -688,7 +699,7 @@ def test_default_devices_without_container_root_cause_no_error() -> None:
     """No process could be that container's init; the error is about that, not about the devices."""
     document = with_device()
     del document["linux"]["devices"]
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
     assert {(1000, 0)} == {(op.uid, op.gid) for op in plan.before if isinstance(op, verbs.MakeDevice)}
 
 
@@ -697,11 +708,11 @@ CHOWN, FOWNER, MKNOD = 0, 3, 27
 
 @pytest.mark.parametrize(
     "host",
-    [create.Host(user_namespace=True), *(create.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))],
+    [facts.Host(user_namespace=True), *(facts.Host(capabilities=~(1 << n)) for n in (CHOWN, FOWNER, MKNOD))],
 )
-def test_devices_are_bound_where_the_runtime_can_make_none(host: create.Host) -> None:
+def test_devices_are_bound_where_the_runtime_can_make_none(host: facts.Host) -> None:
     """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
-    plan = create.compile_container(with_device(), host, create.Options("/bundle"))
+    plan = create.compile_container(with_device(), host, facts.Options("/bundle"))
     assert "/dev/x" in [op.path for op in plan.before if isinstance(op, verbs.OpenDevice)]
     assert "open_devices" not in [op.verb for op in plan.init]
 
@@ -720,7 +731,7 @@ def test_the_device_filter_waits_for_mounts_of_devices(kind: str, source: str, o
     document = with_device(gid=1)
     document["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     document["mounts"] = [{"destination": "/m", "type": kind, "source": source, "options": options}]
-    plan = create.compile_container(document, create.Host(), create.Options("/bundle"))
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
     places = {"meanwhile": plan.alongside, "ready": plan.at[READY]}
 
     assert ["ready" if waits else "meanwhile"] == [

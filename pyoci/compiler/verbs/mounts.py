@@ -134,9 +134,7 @@ class Mount(_MountPoint):
     """The JSON pointer of what asked for each of the options."""
     idmap_where: str = ""
     """The JSON pointer of what asked for the id mapping."""
-    readonly_deferred: bool = False
-    """Whether a later operation makes it read-only, once every mount point on it exists."""
-    unsent = ("pointers", "idmap_where", "readonly_deferred")
+    unsent = ("pointers", "idmap_where")
     fails = "mount {type} on {target}"
 
     def shown(self) -> str:
