@@ -31,8 +31,18 @@ on_qemu = needs("qemu-system-x86_64", "qemu-system-x86")
 
 def run(*command, **options):
     """Run to the end: (exit status, standard output, standard error)."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
-    return done.returncode, done.stdout, done.stderr
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, text=True, **options) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:  # Ctrl-C or a deadline
+            process.terminate()  # the machine ends with this script, which SIGKILL would not let clean up
+            try:
+                process.communicate(timeout=60)
+            finally:
+                process.kill()
+            raise
+    return process.returncode, out, err
 
 
 def environment(folder):

@@ -88,11 +88,12 @@ class Runner:
         return passed
 
     def stop(self) -> None:
-        """Interrupt what runs: pytest then cleans up."""
+        """Interrupt each pytest and the machines that it waits for, once: a second signal would end pytest's cleanup."""
         with self._lock:
             self._stopped = True
             for process in self._running:
-                process.send_signal(signal.SIGINT)
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
 
     def _lane(self, number: int) -> None:
         """Only the first lane takes the host's tests, and it runs them first."""
@@ -118,6 +119,7 @@ class Runner:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
+                    process_group=0,
                     env={**os.environ, "PYOCI_TIMES": str(times)},
                 )
                 self._running.add(process)
@@ -152,8 +154,9 @@ def main(words: Sequence[str]) -> int:
     def interrupted(_number: int, _frame: object) -> None:
         threading.Thread(target=runner.stop).start()  # the handler may hold the lock already
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupted)
     passed = runner.run()
     report(steps, [*HOST, *MACHINES], time.monotonic() - began)
     return 0 if passed else 1

@@ -1,9 +1,11 @@
-"""`./test` runs every test, in parts that run side by side, and tells what came of them."""
+"""`./test` runs every test, in parts that run side by side, and reports their results."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,38 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 GOOD = "tests/unit/test_files.py"
 BAD = "def test_bad():\n    '''Fail.'''\n    print('said on the way')\n    assert 1 == 2\n"
 
+SLOW = """
+import pathlib, subprocess, time, pytest
+
+@pytest.fixture
+def child():
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+        pathlib.Path("begun").touch()
+        yield
+        time.sleep(1)
+        child.kill()
+    pathlib.Path("clean").touch()
+
+def test_slow(child):
+    with subprocess.Popen(["sleep", "600"]):  # in pytest's group, as a machine is
+        time.sleep(600)
+"""
+
 Run = Callable[..., tuple[int, str]]
+
+
+def command(logs: Path, host: dict[str, list[str]], machines: dict[str, list[str]], *steps: str) -> list[str]:
+    """The command that runs these parts as `./test` does."""
+    script = f"""
+import sys
+from pathlib import Path
+from tests.support import parts
+parts.LOGS = Path({str(logs)!r})
+parts.HOST = [parts.Part(*part) for part in {list(host.items())!r}]
+parts.MACHINES = [parts.Part(*part) for part in {list(machines.items())!r}]
+sys.exit(parts.main({list(steps)!r}))
+"""
+    return [sys.executable, "-c", script]
 
 
 @pytest.fixture
@@ -23,19 +56,10 @@ def run(tmp_path: Path) -> Run:
     """Run parts as `./test` does: (exit status, output)."""
 
     def run(host: dict[str, list[str]], machines: dict[str, list[str]], *steps: str) -> tuple[int, str]:
-        script = f"""
-import sys
-from pathlib import Path
-from tests.support import parts
-parts.LOGS = Path({str(tmp_path / "logs")!r})
-parts.HOST = [parts.Part(*part) for part in {list(host.items())!r}]
-parts.MACHINES = [parts.Part(*part) for part in {list(machines.items())!r}]
-sys.exit(parts.main({list(steps)!r}))
-"""
-        command = [sys.executable, "-c", script]
         environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        words = command(tmp_path / "logs", host, machines, *steps)
         done = subprocess.run(
-            command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300, env=environment
+            words, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300, env=environment
         )
         assert "" == done.stderr
         return done.returncode, done.stdout
@@ -100,6 +124,52 @@ def test_part_that_does_not_begin_fails(run: Run) -> None:
 
     assert 1 == status
     assert "no-such-folder" in output
+
+
+def test_part_with_a_skip_fails_in_ci(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output names the skipped test."""
+    skips = tmp_path / "test_skips.py"
+    skips.write_text("import pytest\n\ndef test_skipped():\n    pytest.skip('no reason')\n")
+    # what ./test takes from tests/conftest.py
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+
+    monkeypatch.delenv("CI", raising=False)
+    here, _ = run({"skips": [str(skips)]}, {})
+    monkeypatch.setenv("CI", "true")
+    there, output = run({"skips": [str(skips)]}, {})
+
+    assert (0, 1) == (here, there)
+    assert "skipped, but must run here" in output
+    assert "test_skips.py::test_skipped" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_ends_all_parts(tmp_path: Path, number: signal.Signals) -> None:
+    """The running parts clean up, the others do not begin, and the status is 1; a terminal sends Ctrl-C to the group."""
+    slow = tmp_path / "test_slow.py"
+    slow.write_text(
+        SLOW.replace('"begun"', repr(str(tmp_path / "begun"))).replace('"clean"', repr(str(tmp_path / "clean")))
+    )
+    words = command(tmp_path / "logs", {"slow": [str(slow)], "after": [GOOD]}, {})
+
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, cwd=CHECKOUT, stdout=pipe, text=True, start_new_session=True, env=environment
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(process.pid, number)
+        output, _ = process.communicate(timeout=60)
+
+    assert 1 == process.returncode
+    assert "KeyboardInterrupt" in output
+    assert output.endswith("\nFAILED: slow, after\n")
+    assert (tmp_path / "clean").exists()
+    assert not (tmp_path / "logs/after.log").exists()
 
 
 def test_times_add_up_by_part(tmp_path: Path) -> None:
