@@ -39,8 +39,8 @@ def exec_process(call: "Call") -> int:
     """`pyoci exec ID [PROGRAM] [ARGUMENT]...`: the exit status is the program's, or 0 with --detach."""
     from pyoci.exec import execute
 
-    container = _load(call, call.id)
-    return execute(container, arguments.exec_request(call))
+    request = arguments.exec_request(call)
+    return execute(_load(call, call.id), request)
 
 
 def start(call: "Call") -> int:

@@ -529,6 +529,27 @@ def test_usage_errors(words, expected, pyoci, container):
     assert [] == container.calls
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("exec x", "exec: needs a program, or --process"),
+        ("exec --user bob x sh", "cannot use `bob` for --user"),
+        ("exec --additional-gids staff x sh", "cannot use `staff` for --additional-gids"),
+    ],
+)
+def test_exec_checks_its_options_before_the_container(words: str, expected: str, pyoci, monkeypatch) -> None:
+    """A faulty command line is reported as such, whether or not the container exists."""
+
+    def load(id: str, *, root: str) -> None:
+        raise ContainerNotFound(id)
+
+    monkeypatch.setattr("pyoci.container.Container.load", load)
+    status, out, err = pyoci(*words.split())
+
+    assert (255, "") == (status, out)
+    assert expected in err
+
+
 def test_an_error_goes_to_the_log_and_to_stderr(pyoci, container, tmp_path):
     """The same text on standard error and, as a JSON line, in the log."""
     container.error = PyociError("cannot do it", where="/process/cwd", hint="do that")
