@@ -307,7 +307,7 @@ class Cgroup:
             return False
         try:
             if not takeover.new_owner(self.dirfd, self.owner_mark):
-                freezer.signal_all(self.dirfd, self.path, signal)
+                freezer.signal_all(self.dirfd, self.path, signal, self.pids)
         except (OSError, CgroupError) as error:
             if errno_of(error) not in GONE:
                 raise

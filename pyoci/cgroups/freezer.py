@@ -9,9 +9,13 @@ import posix
 import select
 import time
 
-from pyoci.cgroups.directories import READ, failure, pids_below, read_at, write_at
+from pyoci.cgroups.directories import READ, failure, read_at, write_at
 from pyoci.errors import CgroupError
 from pyoci.linux import SIGKILL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT = 10.0  # seconds that processes get to freeze or to die
 
@@ -79,8 +83,11 @@ def wait_for(dirfd: int, deadline: float, *lines: bytes) -> bool:
         posix.close(fd)
 
 
-def signal_all(dirfd: int, path: str, signal: int) -> None:
-    """Send `signal` to every process, including processes that are just being forked."""
+def signal_all(dirfd: int, path: str, signal: int, list_pids: "Callable[[], list[int]]") -> None:
+    """Send `signal` to every process, including processes that are just being forked.
+
+    If the kernel can't do that by itself, this freezes the cgroup and signals the processes that `list_pids` returns.
+    """
     if signal == SIGKILL:
         try:
             write_at(dirfd, "cgroup.kill", b"1")
@@ -89,11 +96,14 @@ def signal_all(dirfd: int, path: str, signal: int) -> None:
             # Linux before 5.14 has no such file, and a threaded cgroup rejects the write.
             if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
                 raise
-    _signal_frozen(dirfd, path, signal)
+    _signal_frozen(dirfd, path, signal, list_pids)
 
 
-def _signal_frozen(dirfd: int, path: str, signal: int) -> None:
-    """Signal each process while the cgroup is frozen: then no process forks, and no pid changes its owner."""
+def _signal_frozen(dirfd: int, path: str, signal: int, list_pids: "Callable[[], list[int]]") -> None:
+    """Signal each process while the cgroup is frozen: then no process forks, and no pid changes its owner.
+
+    No container takes over a frozen cgroup either. So what `list_pids` finds out now stays true.
+    """
     was_frozen = is_frozen(dirfd, path)
     if not was_frozen:
         try:
@@ -103,7 +113,7 @@ def _signal_frozen(dirfd: int, path: str, signal: int) -> None:
             if signal != SIGKILL:
                 raise
     try:
-        for pid in pids_below(dirfd):
+        for pid in list_pids():
             try:
                 posix.kill(pid, signal)
             except ProcessLookupError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The owner mark: the container's id, a slash, and a random number. Another --root may have a container of the same id.
 OWNER_XATTR = "trusted.pyoci"
-# JSON: `values` and `owners` of a container that had the cgroup before its present owner and is deleted already.
+# JSON: the original values (`before`) and `owners`, left by an earlier container that was deleted first.
 ORIGINALS_XATTR = "trusted.pyoci.before"
 MAX_ORIGINALS = 4096  # bytes
 INVALID_UID = (1 << 32) - 1

@@ -563,6 +563,28 @@ def test_kill_sends_other_signals_to_all(cgroup):
     assert [-signal.SIGTERM] * 2 == [process.wait(PATIENCE) for process in inside]
 
 
+def test_kill_spares_a_container_that_takes_the_cgroup_over_meanwhile(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kill --all` of a stopped container may lose a race against the create of the cgroup's next container."""
+    host(path).mkdir(parents=True)
+    cgroup = Cgroup.create(path, "first", [])
+    others: list[subprocess.Popen[bytes]] = []
+    real = freezer.freeze
+
+    def freeze(dirfd: int, path: str, timeout: float) -> None:
+        Cgroup.create(path, "second", []).close()
+        others.append(spawn(host(path)))
+        real(dirfd, path, timeout)
+
+    monkeypatch.setattr(freezer, "freeze", freeze)
+
+    assert cgroup.kill(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        others[0].wait(timeout=0.2)
+    end(*others)
+
+
 def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
     """Who paused it decides when its handlers run."""
     program = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
