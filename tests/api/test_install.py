@@ -1,17 +1,15 @@
-"""The wheel: what `pip install .` installs."""
+"""What `pip install` installs: the source distribution, and the wheel that pip builds from it."""
 
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("pyoci", "specs", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-GENERATED = ("*.so", "*.c.o", "_native.c", "__pycache__", "_validator.py", "_platforms.py", "_schemas.py", "types.py")
 PROGRAM = """
 import pyoci
 runtime = pyoci.Runtime()
@@ -19,17 +17,32 @@ print(runtime.executable, runtime.name, pyoci.validate({})[0].message)
 """
 
 
+def source_distribution(directory: Path) -> Path:
+    """The archive that `python -m build --sdist` makes, in `directory`."""
+    command = ["setup.py", "--quiet", "egg_info", "--egg-base", directory, "sdist", "--dist-dir", directory]
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 0 == result.returncode, result.stderr
+    (archive,) = directory.glob("*.tar.gz")
+    return archive
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip("a source distribution can be tested, too")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository")
+def test_the_source_distribution_has_every_file_of_the_repository(tmp_path: Path) -> None:
+    """And none that the build makes, besides the metadata."""
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    with tarfile.open(source_distribution(tmp_path)) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+
+    assert set() == set(tracked) - files
+    assert {"PKG-INFO", "setup.cfg"} == {name for name in files - set(tracked) if ".egg-info/" not in name}
+
+
 @pytest.mark.slow
 def test_the_wheel_has_the_api_the_plugin_and_the_executable(tmp_path: Path) -> None:
-    """Built from the sources alone, and used from another directory."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*GENERATED))
-        else:
-            shutil.copy(ROOT / name, source)
-    shutil.copy(ROOT / "pyoci/client/types.py", source / "pyoci/client/types.py")
+    """pip builds it from the source distribution, and the program runs in another directory."""
+    source = source_distribution(tmp_path)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     result = subprocess.run([*build, tmp_path, source], capture_output=True, text=True, check=False, timeout=900)
     assert 0 == result.returncode, result.stderr
