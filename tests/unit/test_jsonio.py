@@ -21,10 +21,10 @@ VALUES = st.recursive(
 )
 
 
-@pytest.fixture(params=["native", "careful"])
+@pytest.fixture(params=["native", "reader"])
 def loads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`jsonio.loads` with each of its readers."""
-    if request.param == "careful":
+    if request.param == "reader":
         monkeypatch.setattr(jsonio, "_native_loads", None)
     elif jsonio._native_loads is None:
         assert "CI" not in os.environ, "the extension is not built"
@@ -32,7 +32,7 @@ def loads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
     return jsonio.loads
 
 
-def careful_loads(data: bytes) -> Any:
+def reader_loads(data: bytes) -> Any:
     value, problems, _ = reader.parse(jsonio.decode(data))
     if problems:
         raise jsonio.JsonError(problems)
@@ -54,7 +54,7 @@ def test_reads_what_the_standard_library_reads(value: Any, ascii_only: bool, ind
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
 
     assert json.loads(text) == jsonio.loads(text.encode())
-    assert json.loads(text) == careful_loads(text.encode())
+    assert json.loads(text) == reader_loads(text.encode())
 
 
 def reference(data: bytes) -> Any:
@@ -83,8 +83,8 @@ def reference(data: bytes) -> Any:
             for item in [*value, *value.values()] if isinstance(value, dict) else value:
                 check(item, depth + 1)
 
-    text = data.decode("utf-8")
-    value = json.loads(text, object_pairs_hook=members, parse_int=integer, parse_float=real, parse_constant=refuse)
+    document = data.decode("utf-8")
+    value = json.loads(document, object_pairs_hook=members, parse_int=integer, parse_float=real, parse_constant=refuse)
     check(value, 0)
     return without_nulls(value)
 
@@ -101,7 +101,7 @@ def test_both_readers_refuse_the_same(pieces: list[str]) -> None:
     """Random text from tempting pieces: the two readers and a model on json.loads agree on acceptance and value."""
     data = "".join(pieces).encode()
     outcomes = []
-    for read in (reference, jsonio.loads, careful_loads):
+    for read in (reference, jsonio.loads, reader_loads):
         try:
             outcomes.append(("value", read(data)))
         except ValueError:
@@ -141,7 +141,7 @@ def test_writes_as_the_standard_library_does(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_numbers_keep_their_spelling() -> None:
     """The careful reader keeps 1e3 as it stands, and it is written back like that."""
-    assert "[1e3,1.0,-0.50]" == jsonio.dumps(careful_loads(b"[1e3, 1.0, -0.50]"))
+    assert "[1e3,1.0,-0.50]" == jsonio.dumps(reader_loads(b"[1e3, 1.0, -0.50]"))
 
 
 def test_quote_escapes_what_a_terminal_acts_on() -> None:
