@@ -156,10 +156,11 @@ class Creation:
 
     __slots__ = ("_compiled", "_hooks_have_run", "directory", "launch", "record")
 
-    def __init__(self, compiled: Compiled, directory: StateDirectory, record: Record) -> None:
+    directory: StateDirectory
+
+    def __init__(self, compiled: Compiled, record: Record) -> None:
         self._compiled = compiled
         self._hooks_have_run = False
-        self.directory = directory
         self.record = record
         self.launch = Launch(
             compiled.plan,
@@ -175,8 +176,10 @@ class Creation:
     def begin(cls, compiled: Compiled) -> "Creation":
         """Claim the id. Raises ContainerExists, StateError."""
         fill_fd_holes(compiled.options.preserve_fds)
-        record = _new_record(compiled)  # before the claim: nothing after it may fail unless `run` undoes it
-        return cls(compiled, StateDirectory.claim(compiled.request.root, compiled.request.id), record)
+        creation = cls(compiled, _new_record(compiled))
+        # The claim comes last, because only `run` undoes it.
+        creation.directory = StateDirectory.claim(compiled.request.root, compiled.request.id)
+        return creation
 
     def run(self) -> None:
         """Run the plan, and commit the container. On any failure, undo everything and raise the reason."""

@@ -12,8 +12,11 @@ import time
 
 import pytest
 
+from pyoci import create as creation
+from pyoci.cli.log import Log
+from pyoci.request import CreateRequest
 from tests.support.moments import Moments
-from tests.support.runtime import PATIENCE, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -234,4 +237,17 @@ def test_create_that_was_killed_is_deleted(runtime, hold, words):
     hold.unlink()
     runtime.wait("stopped")
     runtime.delete(*words[1:])
+    runtime.assert_gone()
+
+
+def test_create_claims_the_id_last(runtime: Runtime, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a launch can undo the claim, so a lack of memory for the launch must leave no state."""
+
+    def launch(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    bundle.program("sleep", 100).write()
+    monkeypatch.setattr(creation, "Launch", launch)
+    with pytest.raises(MemoryError):
+        creation.create(CreateRequest(runtime.id, root=str(runtime.root), bundle=str(bundle.folder), log=Log()))
     runtime.assert_gone()
