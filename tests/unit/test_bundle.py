@@ -72,7 +72,7 @@ def test_a_bundle_that_is_a_file(tmp_path):
     """Engines take `not a directory` for a bad mount, so it isn't said."""
     (tmp_path / "file").write_text("")
 
-    assert f"cannot open bundle {tmp_path}/file: it is a file" == refusal(tmp_path / "file")
+    assert f"cannot open bundle {tmp_path}/file: expected a directory" == refusal(tmp_path / "file")
 
 
 def test_nul_in_a_path():
