@@ -88,7 +88,7 @@ class Runner:
         return passed
 
     def stop(self) -> None:
-        """Interrupt each pytest and the machines that it waits for, once: a second signal would end pytest's cleanup."""
+        """Interrupt each pytest and its machines, once: a second signal would end the cleanup of pytest."""
         with self._lock:
             self._stopped = True
             for process in self._running:

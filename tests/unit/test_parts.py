@@ -145,7 +145,7 @@ def test_part_with_a_skip_fails_in_ci(run: Run, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_ends_all_parts(tmp_path: Path, number: signal.Signals) -> None:
-    """The running parts clean up, the others do not begin, and the status is 1; a terminal sends Ctrl-C to the group."""
+    """The running parts clean up, the others do not begin, the status is 1. A terminal sends Ctrl-C to the group."""
     slow = tmp_path / "test_slow.py"
     slow.write_text(
         SLOW.replace('"begun"', repr(str(tmp_path / "begun"))).replace('"clean"', repr(str(tmp_path / "clean")))
