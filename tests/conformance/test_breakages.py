@@ -181,7 +181,7 @@ BREAKAGES = [
     ),
     (
         "masked paths are not masked",
-        *("compiler/rootfs.py", "for index, path in _once(masked):", "for index, path in _once(masked[:0]):"),
+        *("compiler/rootfs.py", "for index, path in _once(masked)]", "for index, path in _once(masked[:0])]"),
         ["MASK-01"],
     ),
     (
@@ -201,7 +201,7 @@ BREAKAGES = [
     ),
     (
         "kernel parameters are not written",
-        *("compiler/create.py", "    yield from namespaces.sysctl(linux)\n", ""),
+        *("compiler/create.py", "        Part(kinds.sysctl(linux)),\n", ""),
         ["SYS-01"],
     ),
     (
@@ -211,7 +211,7 @@ BREAKAGES = [
     ),
     (
         "read-only paths can be written",
-        *("compiler/rootfs.py", '_once(linux.get("readonlyPaths", ())):', "_once(()):"),
+        *("compiler/rootfs.py", '_once(linux.get("readonlyPaths", ()))\n', "_once(())\n"),
         ["MASK-02"],
     ),
     (
