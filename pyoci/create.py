@@ -156,11 +156,10 @@ class Creation:
 
     __slots__ = ("_compiled", "_hooks_have_run", "directory", "launch", "record")
 
-    directory: StateDirectory
-
     def __init__(self, compiled: Compiled, record: Record) -> None:
         self._compiled = compiled
         self._hooks_have_run = False
+        self.directory: StateDirectory  # of a claimed id
         self.record = record
         self.launch = Launch(
             compiled.plan,

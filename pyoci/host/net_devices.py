@@ -149,9 +149,9 @@ def _run(fds: "list[int]") -> int:
 
 def _command() -> "list[str]":
     """Return the command of the helper: the installed executable, or this Python with the absolute part of its path."""
-    launcher = sys.modules.get("_pyoci_executable")
-    if launcher is not None:
-        return [launcher.executable, HELPER]
+    program = sys.modules.get("_pyoci_executable")
+    if program is not None:
+        return [program.executable, HELPER]
     path = [directory for directory in sys.path if directory.startswith("/")]
     code = f"import sys; sys.path[:] = {path!r}; from pyoci import cli; sys.exit(cli.main([{HELPER!r}]))"
     return [sys.executable, "-I", "-S", "-c", code]

@@ -110,7 +110,7 @@ class Foreground:
     def keep_signal(self) -> bool:
         """Read a signal and keep it for the program. Returns whether it requests an end."""
         signal = self._take_signal()
-        if signal not in (SIGCHLD, SIGWINCH):
+        if signal not in _OWN_SIGNALS:
             self.kept.append(signal)
         return signal in _ENDING_SIGNALS
 

@@ -565,7 +565,7 @@ def test_only_the_helper_changes_a_namespace(runtime, bundle, host):
 
 
 def test_under_an_ordinary_python(runtime, bundle, host):
-    """Without the launcher the helper is this Python once more."""
+    """Without the executable the helper is this Python once more."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
     paths = [str(Path(__file__).parents[2]), str(site())]
