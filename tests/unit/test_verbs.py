@@ -198,3 +198,26 @@ def test_record_keeps_what_an_error_needs() -> None:
         assert type(verbs.from_record(verbs.to_record(sample(verb)))) is verb
     unknown = verbs.from_record({**kept, "verb": "of_another_version"})
     assert ("/hooks/startContainer/0", True) == (unknown.where, "version" in unknown.attempt())
+
+
+def test_steps_keep_their_numbers() -> None:
+    """`start` also reads what a child reports that version 0.1.0 created."""
+    known = {
+        "openat2": 1,
+        "unshare": 22,
+        "prctl": 24,
+        "capset": 36,
+        "close_range": 37,
+        "seccomp": 38,
+        "execve": 39,
+        "pipe2": 40,
+        "waitpid": 42,
+        "not-found": 58,
+        "interpreter": 61,
+        "unknown-verb": 64,
+        "caps-differ": 65,
+        "label-differs": 69,
+        "mount": 76,
+    }
+
+    assert known == {name: numbers.STEPS.index(name) for name in known}
