@@ -26,6 +26,11 @@ def source_distribution(directory: Path) -> Path:
     return archive
 
 
+def stubs(package: Path) -> set[str]:
+    """The stub files of the extensions in a package."""
+    return {str(path.relative_to(package)) for path in package.rglob("*.pyi")}
+
+
 @pytest.mark.slow
 @pytest.mark.may_skip("a source distribution can be tested, too")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository")
@@ -58,4 +63,5 @@ def test_the_wheel_has_the_api_the_plugin_and_the_executable(tmp_path: Path) -> 
     assert f'{script} pyoci missing the required property "ociVersion"\n' == output
     assert "[pytest11]\npyoci.testing.plugin = pyoci.testing.plugin\n" in (info / "entry_points.txt").read_text()
     assert (tmp_path / "site/pyoci/py.typed").exists()
+    assert stubs(ROOT / "pyoci") == stubs(tmp_path / "site/pyoci")
     assert (tmp_path / "site/pyoci/types.py").exists()
