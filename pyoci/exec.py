@@ -290,7 +290,7 @@ def _admits_setup(filter_: Filter, process: "Process") -> bool:
     A filter with a listener can't: the agent gets the listener first, and for a process whose pid is known.
     """
     privileged, terminal = not process.get("noNewPrivileges"), bool(process.get("terminal"))
-    return not filter_.notify and _native.admits_setup(filter_.program, privileged, terminal)
+    return not filter_.has_listener and _native.admits_setup(filter_.program, privileged, terminal)
 
 
 def _foreign_namespaces(pid: int) -> "list[str]":

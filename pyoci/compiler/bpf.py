@@ -1,8 +1,8 @@
 """Classic BPF for seccomp: from numbers and comparisons to instructions.
 
-A *target* says what is to happen: an action (a seccomp return value, 0 or more), or a node of a decision
-tree over the system call's arguments (less than 0). `Decisions` makes such trees; `Assembler` writes trees,
-and searches that end in targets.
+A *target* is the outcome of a search for a system call's number. It is an action (a seccomp return value, 0 or more)
+or a node of a decision tree over the call's arguments (less than 0). `Decisions` makes such trees. `Assembler` writes
+trees, and searches that end in targets.
 """
 
 import _struct
@@ -11,13 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    # The word of struct seccomp_data at an offset, under a mask, compared (an IF_* code) to a constant.
+    # (offset, mask, operation, constant): compare the masked word at an offset of struct seccomp_data to a constant.
     Test = tuple[int, int, int, int]
     Fact = tuple[Test, bool]
-    # (first number, target, [(number, target) of single numbers that differ]); the next range ends it.
+    # (first number, target, [(number, target) of single numbers that differ]). It ends where the next range begins.
     Range = tuple[int, int, list[tuple[int, int]]]
 
-# Instruction codes of linux/bpf_common.h, put together as a seccomp filter needs them.
+# Instruction codes, combined from the parts in linux/bpf_common.h.
 LOAD = 0x20
 AND = 0x54
 RETURN = 0x06
@@ -28,14 +28,14 @@ IF_GREATER_OR_EQUAL = 0x35
 IF_ANY_BIT = 0x45
 
 WORD = 0xFFFF_FFFF
-# A conditional jump goes at most 255 instructions ahead; one less leaves room for a stepping stone.
+# A conditional jump skips at most 255 instructions. One less leaves room for a stepping stone.
 REACH = 254
 
 _NODE = _struct.Struct("=IIIIqq")
 
 
 def outcome(test: "Test", facts: "Sequence[Fact]") -> bool | None:
-    """What the test yields where the facts hold; None if they don't tell."""
+    """Return the result of a test under these facts, or None if they don't decide it."""
     offset, mask, operation, constant = test
     for fact, held in facts:
         if fact == test:
@@ -59,20 +59,20 @@ def _holds(operation: int, word: int, constant: int) -> bool:
 
 
 class Decisions:
-    """Decision trees that share what they have in common.
+    """Decision trees that share equal nodes.
 
-    Node -1-i is `nodes[i]`: (test, target where it holds, target where it doesn't); those targets are older.
+    Node -1-i is `nodes[i]`: a test, the target if it holds, and the target if it fails. Both targets are older.
     """
 
     __slots__ = ("_known", "nodes")
 
     def __init__(self) -> None:
         self.nodes: list[tuple[Test, int, int]] = []
-        # By strings: the profile's author could choose numbers that collide (docs/decisions/0001-executable.md).
+        # By bytes: a profile's author could choose numbers whose hashes collide (docs/decisions/0001-executable.md).
         self._known: dict[bytes, int] = {}
 
     def node(self, test: "Test", yes: int, no: int) -> int:
-        """The target which does `yes` where the test holds, `no` where it doesn't."""
+        """Return a target that does `yes` if the test holds, and `no` if it fails."""
         if yes == no:
             return yes
         key = _NODE.pack(*test, yes, no)
@@ -83,7 +83,7 @@ class Decisions:
         return known
 
     def under(self, target: int, facts: "Sequence[Fact]") -> int:
-        """The target without the tests at its top that the facts decide."""
+        """Return the target below those tests at its top that the facts decide."""
         while target < 0:
             test, yes, no = self.nodes[-1 - target]
             held = outcome(test, facts)
@@ -94,10 +94,10 @@ class Decisions:
 
 
 class Assembler:
-    """A program written from its end to its start, so that what a jump goes to is always there already.
+    """A program that is written from its end to its start, so that the destination of every jump exists already.
 
-    A *position* counts instructions from the end. The supported machines are little-endian, so a
-    struct sock_filter (u16 code, u8 jt, u8 jf, u32 k) is kept as one 64-bit number.
+    A *position* counts instructions from the end. `code` keeps each struct sock_filter (u16 code, u8 jt, u8 jf, u32 k)
+    as one 64-bit number, because the supported architectures are little-endian.
     """
 
     __slots__ = ("_after_load", "_at", "_decisions", "_returns", "code")
@@ -106,16 +106,16 @@ class Assembler:
         self.code: list[int] = []
         self._decisions = decisions
         self._returns: dict[int, int] = {}
-        # Positions of a node: at the load of the word that it tests, and behind it.
+        # Two positions of a node: at the load of the word that it tests, and after that load.
         self._at: dict[int, int] = {}
         self._after_load: dict[int, int] = {}
 
     def bytes(self) -> bytes:
-        """The program as an array of struct sock_filter."""
+        """Return the program as an array of struct sock_filter."""
         return _struct.pack(f"<{len(self.code)}Q", *reversed(self.code))
 
     def at(self, target: int) -> int:
-        """The position to jump to for this target; `trees` must have written it if it is a node."""
+        """Return the position to jump to for this target. If it is a node, `trees` must have written it."""
         if target < 0:
             return self._at[target]
         here = len(self.code)
@@ -126,12 +126,12 @@ class Assembler:
         return position
 
     def load(self, offset: int) -> int:
-        """Load the word at this offset of struct seccomp_data; returns the position."""
+        """Load the word at this offset of struct seccomp_data. Return the position."""
         self.code.append(LOAD | offset << 32)
         return len(self.code) - 1
 
     def jump(self, operation: int, constant: int, yes: int, no: int) -> int:
-        """Jump to position `yes` if the loaded word compares so, else to `no`; returns the position."""
+        """Jump to position `yes` if the comparison of the loaded word holds, else to `no`. Return the position."""
         code = self.code
         if len(code) - no > REACH:
             no = self._step(no)
@@ -142,7 +142,7 @@ class Assembler:
         return here
 
     def _step(self, position: int) -> int:
-        # A stepping stone to a position out of reach.
+        # Write a stepping stone to a position out of reach.
         code = self.code
         there = code[position]
         code.append(there if there & 0xFFFF == RETURN else JUMP | len(code) - 1 - position << 32)
@@ -176,7 +176,7 @@ class Assembler:
         return self.at(target)
 
     def search(self, ranges: "Sequence[Range]", first: int, end: int) -> int:
-        """A binary search for the loaded word in `ranges[first:end]`; returns its position."""
+        """Write a binary search for the loaded word in `ranges[first:end]`. Return its position."""
         if end - first == 1:
             _, target, holes = ranges[first]
             position = self.at(target)

@@ -226,7 +226,7 @@ def _seccomp(config: "Config", host: "Host", options: "Options", *, at_once: boo
     part = Part(warnings=compiled.warnings)
     if not compiled.is_compiled:
         part.alongside = [verbs.WriteFilter(seccomp.WHERE, filter=compiled)]
-    if compiled.notify:
+    if compiled.has_listener:
         path, metadata = join(options.bundle, profile["listenerPath"]), profile.get("listenerMetadata", "")
         part.at = {LISTENER: [verbs.SendListener(f"{seccomp.WHERE}/listenerPath", path=path, metadata=metadata)]}
     return compiled, part

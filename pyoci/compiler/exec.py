@@ -107,7 +107,7 @@ def _ready(process: "Process", container: ExecTarget, host: "Host", *, foregroun
     if foreground:
         ready.append(verbs.TakeSignals())
     ready += parts.hand_over(process, pidfd_socket=pidfd_socket)
-    if container.seccomp is None or not container.seccomp.notify or container.listener is None:
+    if container.seccomp is None or not container.seccomp.has_listener or container.listener is None:
         return Part(at={READY: ready})
     path, metadata = container.listener
     return Part(

@@ -1,8 +1,12 @@
-"""linux.seccomp → classic BPF.
+"""`linux.seccomp` → classic BPF.
 
-The semantics are libseccomp's as runc drives it (docs/decisions/0002-seccomp-compiler.md): the machine's own
-ABI is always covered, one that isn't gets KILL, names that nobody knows are skipped, the first rule without
-`args` decides for its system calls, and numbers above all that the profile names get ENOSYS.
+The semantics are libseccomp's as runc uses it (docs/decisions/0002-seccomp-compiler.md):
+
+- The filter always covers the host's own ABI, and others if `architectures` lists them. A call through any other ABI
+  gets KILL.
+- The first rule without `args` decides about its system calls. Rules with `args` then have no effect on them.
+- System calls above the highest number in the profile get ENOSYS if the default action denies.
+- The compiler skips names that no architecture has, and warns about them.
 """
 
 from pyoci.compiler._syscalls import NAMES
@@ -32,12 +36,12 @@ ACTIONS = {
     "SCMP_ACT_LOG": 0x7FFC_0000,
     "SCMP_ACT_ALLOW": 0x7FFF_0000,
 }
-# What a call through an ABI that the filter does not cover gets.
+# For a call through an ABI that the filter does not cover.
 BAD_ABI = ACTIONS["SCMP_ACT_KILL"]
-# Actions with an errno, and the greatest: the kernel cuts the former at MAX_ERRNO, a tracer gets 16 bits.
-LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
+# The greatest errno of each action that has one. The kernel caps ERRNO at its MAX_ERRNO; a tracer gets 16 bits.
+MAX_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 EPERM = 1
-# With these as default, a system call that the profile does not know goes through, or another decides about it.
+# Default actions that allow an unlisted system call, or leave the decision to a tracer or an agent.
 PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
 
 FLAGS = {
@@ -53,24 +57,23 @@ TSYNC_ESRCH = 0x10
 # Offsets in struct seccomp_data.
 NR = 0
 ARCH = 4
-LARGEST_INDEX = 5
+MAX_ARGUMENT_INDEX = 5
 ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
-# BPF_MAXINSNS
-LARGEST_PROGRAM = 4096
+MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
 X86_64 = Abi("SCMP_ARCH_X86_64", 0xC000_003E, wide=True)
 X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, multiplexed=True)
 X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, first=0x4000_0000)
 AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, wide=True)
 ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028)
-# By uname -m, its own ABI first. Those of other machines never occur there and need no code.
+# The ABIs of each architecture (uname -m), its native one first. A host never sees those of other architectures.
 MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
 
 
 class Filter:
-    """A checked `linux.seccomp`. `flags` are for seccomp(2), `warnings` for the log, each with its JSON pointer.
+    """A checked `linux.seccomp`, which compiles its program on first use.
 
-    `program`, if it is not there yet, is compiled when it is first asked for.
+    `flags` are for seccomp(2), `warnings` for the log, each with its JSON pointer.
     """
 
     __slots__ = ("_compile", "_program", "flags", "warnings")
@@ -90,13 +93,14 @@ class Filter:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether asking for the program takes no time any more."""
+        """Whether `program` is ready, so that reading it costs no time."""
         return bool(self._program)
 
     @property
     def program(self) -> bytes:
-        """An array of struct sock_filter, which seccomp(2) loads. Raises PyociError if rules contradict each other, or
-        if there are too many for the kernel.
+        """An array of struct sock_filter for seccomp(2).
+
+        Raises PyociError if rules contradict each other, or if the program is too long for the kernel.
         """
         if not self._program and self._compile is not None:
             self._program = self._compile()
@@ -104,27 +108,26 @@ class Filter:
 
     @property
     def instructions(self) -> int:
-        """How many there are in `program`."""
+        """The number of instructions in `program`."""
         return len(self.program) // 8
 
     @property
-    def notify(self) -> bool:
-        """Whether somebody will be asked about some system call: seccomp(2) returns a listener."""
+    def has_listener(self) -> bool:
+        """Whether an agent decides about a system call. seccomp(2) then returns a listener."""
         return bool(self.flags & NEW_LISTENER)
 
 
 def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
-    """The filter that `linux.seccomp` asks for on a machine `arch` (uname -m: x86_64 or aarch64).
+    """Check `linux.seccomp` and return its filter for the architecture `arch` (uname -m: x86_64 or aarch64).
 
-    Everything is checked here but what compiling shows. That takes half a millisecond, so whoever is in a hurry asks
-    for the program when there is time. Only where a system call may be notified it is compiled at once: whether one
-    will be decides about the flags.
+    Compiling takes half a millisecond, so the filter puts it off until the caller reads `program`. A profile with
+    SCMP_ACT_NOTIFY is compiled here, because the flags depend on whether the program contains that action.
 
-    Raises PyociError, with its place, for what the schema can't tell: an errno with an action that has none, an
-    argument that does not exist.
+    Raises PyociError with a JSON pointer for mistakes that the schema does not cover, such as an errno for an action
+    that has none.
     """
     if arch not in MACHINES:
-        raise PyociError(f"cannot compile a seccomp filter: machine {arch} is not supported", where=WHERE)
+        raise PyociError(f"cannot compile a seccomp filter: architecture {arch} is not supported", where=WHERE)
     if "listenerMetadata" in seccomp and not seccomp.get("listenerPath"):
         where = f"{WHERE}/listenerMetadata"
         raise PyociError("cannot use listenerMetadata: there is no listenerPath", where=where)
@@ -142,8 +145,8 @@ def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     def code() -> bytes:
         return _code(abis, rules, default, stub=stub)
 
-    asks = "SCMP_ACT_NOTIFY"
-    if seccomp["defaultAction"] != asks and all(rule["action"] != asks for rule in syscalls):
+    notifies = "SCMP_ACT_NOTIFY"
+    if seccomp["defaultAction"] != notifies and all(rule["action"] != notifies for rule in syscalls):
         return Filter(_flags(seccomp.get("flags"), warnings, notify=False), warnings, code=code)
     program = code()
     notify = _RETURN_NOTIFY in memoryview(program).cast("Q")
@@ -162,23 +165,23 @@ def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> b
     for table in tables:
         searches.setdefault(table.abi.audit, []).extend(table.ranges())
     if own is X86_64 and X32 not in abis:
-        # Of the numbers that look like x32, -1 is left to the default: a tracer sets it to skip a call.
+        # The number -1 also has the x32 bit. It gets the default action, because a tracer sets it to skip a call.
         searches[X86_64.audit].append((X32.first, BAD_ABI, [(WORD, default)]))
     _dispatch(program, searches)
 
     instructions = len(program.code)
-    if instructions > LARGEST_PROGRAM:
-        reason = f"it has {instructions} instructions, the kernel takes {LARGEST_PROGRAM}"
+    if instructions > MAX_INSTRUCTIONS:
+        reason = f"it has {instructions} instructions, and the kernel accepts {MAX_INSTRUCTIONS}"
         raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
     return program.bytes()
 
 
 def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> None:
-    # Written from the end, so the machine's own ABI, the first, comes right behind the test for it.
+    # The assembler writes backwards. In reverse order, the host's own ABI follows right after the test for it.
     entries = []
     for audit, ranges in reversed(list(searches.items())):
         entry = program.search(ranges, 0, len(ranges))
-        # Without a test there is no code of its own for the ABI, and nothing to load for it.
+        # An ABI with one target for every number does not need the number loaded.
         entries.append((audit, entry if len(ranges) == 1 and not ranges[0][2] else program.load(NR)))
     position = program.at(BAD_ABI)
     for audit, entry in entries:
@@ -188,35 +191,34 @@ def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> 
 
 def _action(name: str, errno: int | None, key: str, errno_key: str, where: str) -> int:
     if name not in ACTIONS:
-        raise PyociError(f"cannot use seccomp action {name}: it is not known", where=f"{where}/{key}")
+        raise PyociError(f"cannot use seccomp action {name}: unknown action", where=f"{where}/{key}")
     where = f"{where}/{errno_key}"
-    if name not in LARGEST_ERRNO:
+    if name not in MAX_ERRNO:
         if errno is not None:
             raise PyociError(f"cannot use {errno_key}: {name} has no errno", where=where)
         return ACTIONS[name]
     if errno is None:
         errno = EPERM
-    largest = LARGEST_ERRNO[name]
-    if not 0 <= errno <= largest:
-        raise PyociError(f"cannot use errno {errno}: {name} takes 0 to {largest}", where=where)
+    if not 0 <= errno <= MAX_ERRNO[name]:
+        raise PyociError(f"cannot use errno {errno}: {name} takes 0 to {MAX_ERRNO[name]}", where=where)
     return ACTIONS[name] | errno
 
 
 def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) -> int:
     flags = NEW_LISTENER if notify else 0
-    # Without `flags` the peers set SPEC_ALLOW: no mitigations of speculation for the filter's sake.
+    # As runc and crun do. The kernel then adds no speculation mitigations because of the filter.
     if names is None:
         return flags | FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     for i, name in enumerate(names):
         where = f"{WHERE}/flags/{i}"
         if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not notify:
-            warnings.append(f"{where}: ignored: {name} is of a listener, and no rule has SCMP_ACT_NOTIFY")
+            warnings.append(f"{where}: ignored: {name} needs a listener, and no rule has SCMP_ACT_NOTIFY")
             continue
         if name not in FLAGS:
-            raise PyociError(f"cannot use seccomp flag {name}: it is not known", where=where)
+            raise PyociError(f"cannot use seccomp flag {name}: unknown flag", where=where)
         flags |= FLAGS[name]
     if notify and flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
-        flags |= TSYNC_ESRCH  # what seccomp(2) returns can't be both a listener and a thread
+        flags |= TSYNC_ESRCH  # seccomp(2) can't return both a listener and the id of a failing thread
     return flags
 
 
@@ -238,38 +240,38 @@ def _rules(syscalls: "Iterable[SyscallRule]", default: int, warnings: list[str])
             rules.add(i, names, action, alternatives)
     if unknown:
         listed = ", ".join(sorted(unknown))
-        warnings.append(f"{WHERE}/syscalls: skipped system calls that are not known: {listed}")
+        warnings.append(f"{WHERE}/syscalls: skipped unknown system calls: {listed}")
     return rules
 
 
 def _alternatives(
     args: "Sequence[ArgumentCondition] | None", where: str, warnings: list[str]
 ) -> "list[list[Condition]]":
-    # All conditions of a rule must hold; but if two are on the same argument, any of them is enough.
+    # All conditions of a rule must hold. If two of them test the same argument, any one is enough.
     if not args:
         return [[]]
     conditions = [_condition(arg, f"{where}/args/{i}", warnings) for i, arg in enumerate(args)]
     if len({condition[0] for condition in conditions}) < len(conditions):
-        return [_telling([condition]) for condition in conditions]
-    return [_telling(sorted(conditions))]
+        return [_drop_empty_masks([condition]) for condition in conditions]
+    return [_drop_empty_masks(sorted(conditions))]
 
 
-def _telling(conditions: "list[Condition]") -> "list[Condition]":
-    # A mask of 0 matches everything.
+def _drop_empty_masks(conditions: "list[Condition]") -> "list[Condition]":
+    # A mask of 0 matches every value.
     return [condition for condition in conditions if condition[3]]
 
 
 def _condition(arg: "ArgumentCondition", where: str, warnings: list[str]) -> "Condition":
     index, operator, value, value_two = arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)
-    if not 0 <= index <= LARGEST_INDEX:
-        reason = f"a system call has 0 to {LARGEST_INDEX}"
+    if not 0 <= index <= MAX_ARGUMENT_INDEX:
+        reason = f"a system call has 0 to {MAX_ARGUMENT_INDEX}"
         raise PyociError(f"cannot compare argument {index}: {reason}", where=f"{where}/index")
     if operator not in OPERATORS:
-        raise PyociError(f"cannot use seccomp operator {operator}: it is not known", where=f"{where}/op")
+        raise PyociError(f"cannot use seccomp operator {operator}: unknown operator", where=f"{where}/op")
     if operator == "SCMP_CMP_MASKED_EQ":
         if value_two & ~value:
-            warnings.append(f"{where}/valueTwo: ignored the bits that are not in the mask, value")
+            warnings.append(f"{where}/valueTwo: ignored the bits outside the mask in `value`")
         return index, operator, value_two & value, value
     if value_two:
-        warnings.append(f"{where}/valueTwo: ignored, {operator} takes one value")
+        warnings.append(f"{where}/valueTwo: ignored: {operator} takes one value")
     return index, operator, value, ALL_BITS

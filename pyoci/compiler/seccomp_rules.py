@@ -1,7 +1,6 @@
-"""The rules of a seccomp profile, and what they make of each system call of an ABI.
+"""Turn the rules of a seccomp profile into a target (`pyoci.compiler.bpf`) for each system call of an ABI.
 
-Rules become targets (`pyoci.compiler.bpf`) here. The semantics are libseccomp's, and runc's where it adds to
-them; docs/decisions/0002-seccomp-compiler.md tells which and why.
+The semantics are libseccomp's, with runc's additions. docs/decisions/0002-seccomp-compiler.md lists them.
 """
 
 from pyoci.compiler._syscalls import COLUMNS, MULTIPLEXED, NAMES
@@ -14,19 +13,19 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.bpf import Fact, Range, Test
 
-    # (index, operator, value, mask): an entry of `args`. The mask is of use to SCMP_CMP_MASKED_EQ alone.
+    # (index, operator, value, mask): an entry of `args`. Only SCMP_CMP_MASKED_EQ uses the mask.
     Condition = tuple[int, str, int, int]
-    # A rule with conditions: (its place in `syscalls`, action, conditions that must all hold).
+    # (index in `syscalls`, action, conditions that must all hold)
     Rule = tuple[int, int, list[Condition]]
-    # A test with what follows where it holds and where it doesn't; True and False are the ends.
+    # A test, what follows if it holds, and what follows if it fails. True and False end a comparison.
     Comparison = bool | tuple[Test, "Comparison", "Comparison"]
 
 WHERE = "/linux/seccomp/syscalls"
 
-# SECCOMP_RET_ERRNO with the errno for a system call that does not exist.
+# SECCOMP_RET_ERRNO with ENOSYS, the errno for a missing system call.
 RETURN_ENOSYS = 0x0005_0000 | 38
 
-# What an operator tests of a word, what the condition is where the test holds, and how close it fits.
+# Each operator's test of a word, the condition's value if that test holds, and its rank among competing rules.
 EQUALITY, BELOW, ABOVE = 3, 2, 1
 OPERATORS = {
     "SCMP_CMP_EQ": (IF_EQUAL, True, EQUALITY),
@@ -38,21 +37,23 @@ OPERATORS = {
     "SCMP_CMP_GT": (IF_GREATER, True, ABOVE),
 }
 
-# The kernel takes 4096 instructions; equal conditions of several calls may share theirs.
-MOST_RULES = 65536
+# More than the kernel's 4096 instructions, because calls with equal conditions share code.
+MAX_RULES = 65536
 
 # Offset of the arguments in struct seccomp_data, 64 bits each, the low word first.
 ARGS = 16
-# Single numbers are told apart within a range; from the fourth on a step of the binary search is cheaper.
-LARGEST_HOLES = 3
+# Numbers in a range that differ from it, each with a test. From the fourth on, the binary search is cheaper.
+MAX_HOLES = 3
 
 
 class Abi:
-    """A set of system call numbers that a machine accepts.
+    """A set of system call numbers that the kernel accepts.
 
-    `name` is its SCMP_ARCH_ name, `audit` its AUDIT_ARCH_ number (x32 has that of x86_64), `wide` whether
-    conditions see 64 bits of an argument or 32, `first` its lowest number, `multiplexed` whether it has
-    socketcall(2) and ipc(2).
+    `name`         its SCMP_ARCH_ name
+    `audit`        its AUDIT_ARCH_ number; x32 shares that of x86_64
+    `wide`         whether conditions compare 64 bits of an argument, instead of 32
+    `first`        its lowest number
+    `multiplexed`  whether it has socketcall(2) and ipc(2)
     """
 
     __slots__ = ("audit", "first", "multiplexed", "name", "wide")
@@ -68,8 +69,9 @@ class Abi:
 class Rules:
     """The rules of a profile by the name of the system call.
 
-    `always` has a call's first rule without conditions, `conditional` those with conditions from before that;
-    `idle` are names of rules that ask for the default action.
+    `always`       the first rule without conditions of each call
+    `conditional`  the rules with conditions that precede it
+    `idle`         names in rules whose action is the default
     """
 
     __slots__ = ("_count", "always", "conditional", "idle")
@@ -81,10 +83,10 @@ class Rules:
         self.idle: set[str] = set()
 
     def add(self, rule: int, names: "Sequence[str]", action: int, alternatives: "list[list[Condition]]") -> None:
-        """Rule number `rule`: an action for calls of these names for which all conditions of an alternative hold."""
+        """Add `rule`, an index in `syscalls`: it applies to these names if all conditions of an alternative hold."""
         if [] not in alternatives:
             rules = [(rule, action, conditions) for conditions in alternatives]
-            self._refuse_floods(rule, len(names) * len(rules))
+            self._count_rules(rule, len(names) * len(rules))
             for name in names:
                 if name not in self.always:
                     self.conditional.setdefault(name, []).extend(rules)
@@ -94,17 +96,17 @@ class Rules:
         else:
             self.always = {**dict.fromkeys(names, (rule, action, [])), **self.always}
 
-    def _refuse_floods(self, rule: int, more: int) -> None:
-        """Raise PyociError for too many rules: a few megabytes of names and conditions would make a trillion."""
+    def _count_rules(self, rule: int, more: int) -> None:
+        """Raise PyociError for too many rules. A few megabytes of names and conditions could make a trillion."""
         self._count += more
-        if self._count > MOST_RULES:
-            reason = f"there are more than {MOST_RULES} pairs of a system call and its conditions"
+        if self._count > MAX_RULES:
+            reason = f"there are more than {MAX_RULES} pairs of a system call and its conditions"
             raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/{rule}")
 
     def with_multiplexed(self) -> "dict[str, list[Rule]]":
-        """The rules with conditions, and on top of them those for operations of x86's socketcall(2) and ipc(2).
+        """Return the rules with conditions, plus rules for the operations of x86's socketcall(2) and ipc(2).
 
-        The operation is the first argument there, so a condition on the call's own first argument is dropped.
+        The first argument there is the operation, so those rules drop conditions on the call's own first argument.
         """
         conditional = self.conditional.copy()
         for name, (multiplexer, operation) in MULTIPLEXED.items():
@@ -121,9 +123,9 @@ class Rules:
 
 
 class Table:
-    """What a filter does with each system call of one ABI.
+    """The target of each system call of one ABI.
 
-    Where `stub` is set, numbers above the last one that the profile mentions get ENOSYS.
+    If `stub` is set, numbers above the highest one that the profile mentions get ENOSYS.
     """
 
     __slots__ = ("_default", "_last", "abi", "targets")
@@ -152,7 +154,7 @@ class Table:
             self.targets[number] = _tree(decisions, rules, self._default, wide=self.abi.wide)
 
     def ranges(self) -> "list[Range]":
-        """All numbers of this ABI, those between the targets and above them too."""
+        """Return ranges that cover every number of this ABI, including those without a rule."""
         default = self._default
         targets = self.targets
         edges = []
@@ -171,11 +173,11 @@ class Table:
             edges.append((expected, default))
         if self._last:
             edges.append((self._last + 1, RETURN_ENOSYS))
-        return _folded(edges)
+        return _fold(edges)
 
 
-def _folded(edges: "list[tuple[int, int]]") -> "list[Range]":
-    # From (number, target from there on) to ranges in which single numbers may differ.
+def _fold(edges: "list[tuple[int, int]]") -> "list[Range]":
+    """Turn edges, each a number and the target from there on, into ranges in which single numbers may differ."""
     ranges: list[Range] = []
     i = 0
     while i < len(edges):
@@ -183,8 +185,8 @@ def _folded(edges: "list[tuple[int, int]]") -> "list[Range]":
         holes: list[tuple[int, int]] = []
         i += 1
         while i + 1 < len(edges) and edges[i + 1] == (edges[i][0] + 1, target):
-            if len(holes) == LARGEST_HOLES:
-                # The next range begins behind the last hole.
+            if len(holes) == MAX_HOLES:
+                # The next range begins after the last hole.
                 i -= 1
                 break
             holes.append(edges[i])
@@ -194,24 +196,24 @@ def _folded(edges: "list[tuple[int, int]]") -> "list[Range]":
 
 
 def _low_words(conditions: "list[Condition]") -> "list[Condition]":
-    # What is left of a mask may match everything.
+    # Without its high word, a mask may be 0, which matches every value.
     return [(index, op, value & WORD, mask & WORD) for index, op, value, mask in conditions if mask & WORD]
 
 
 def _tree(decisions: Decisions, rules: "list[Rule]", default: int, *, wide: bool) -> int:
-    """The target which tries the rules of one system call; `default` if none matches."""
+    """Return a target that tries the rules of one system call in order, and ends in `default` if no rule matches."""
     if len({action for _, action, _ in rules}) > 1:
-        _refuse_contradictions(rules)
+        _reject_contradictions(rules)
         rules = sorted(rules, key=_closeness)
     target = default
     for _, action, conditions in reversed(rules):
         comparisons = [_comparison(condition, wide=wide) for condition in conditions]
-        target = _grafted(decisions, comparisons, action, target, ())
+        target = _graft(decisions, comparisons, action, target, ())
     return target
 
 
-def _refuse_contradictions(rules: "list[Rule]") -> None:
-    # By strings: the profile's author could choose numbers that collide (docs/decisions/0001-executable.md).
+def _reject_contradictions(rules: "list[Rule]") -> None:
+    # By strings: a profile's author could choose numbers whose hashes collide (docs/decisions/0001-executable.md).
     seen: dict[str, tuple[int, int]] = {}
     for rule, action, conditions in rules:
         earlier, earlier_action = seen.setdefault(str(conditions), (rule, action))
@@ -221,7 +223,7 @@ def _refuse_contradictions(rules: "list[Rule]") -> None:
 
 
 def _closeness(rule: "Rule") -> list[tuple[int, int, int]]:
-    # libseccomp's order: later arguments first, equality before ranges, and of two ranges the smaller.
+    # libseccomp's order: later arguments first, then equality before upper before lower bounds, then smaller ranges.
     key = []
     for index, operator, value, _ in rule[2]:
         fit = OPERATORS[operator][2]
@@ -230,7 +232,7 @@ def _closeness(rule: "Rule") -> list[tuple[int, int, int]]:
 
 
 def _comparison(condition: "Condition", *, wide: bool) -> "Comparison":
-    """A condition as tests of 32-bit words, the high one first."""
+    """Return a condition as tests of 32-bit words, the high word first."""
     index, operator, value, mask = condition
     low = ARGS + 8 * index
     high = low + 4
@@ -259,30 +261,30 @@ def _word_equals(offset: int, value: int, mask: int, yes: "Comparison", no: "Com
     return (offset, mask, IF_EQUAL, value), yes, no
 
 
-def _grafted(
+def _graft(
     decisions: Decisions,
     comparisons: "list[Comparison]",
     action: int,
     otherwise: int,
     facts: "tuple[Fact, ...]",
 ) -> int:
-    """The target which does `action` where all comparisons hold and `otherwise` where one doesn't.
+    """Return a target that does `action` if all comparisons hold, and `otherwise` if one fails.
 
-    The facts are the tests on the way here: what they decide is not tested again.
+    The facts are the results of the tests on the way here. The target does not repeat tests that they decide.
     """
     if not comparisons:
         return action
     comparison, *rest = comparisons
     if comparison is True:
-        return _grafted(decisions, rest, action, otherwise, facts)
+        return _graft(decisions, rest, action, otherwise, facts)
     if comparison is False:
         return decisions.under(otherwise, facts)
     test, yes, no = comparison
     held = outcome(test, facts)
     if held is not None:
-        return _grafted(decisions, [yes if held else no, *rest], action, otherwise, facts)
+        return _graft(decisions, [yes if held else no, *rest], action, otherwise, facts)
     return decisions.node(
         test,
-        _grafted(decisions, [yes, *rest], action, otherwise, (*facts, (test, True))),
-        _grafted(decisions, [no, *rest], action, otherwise, (*facts, (test, False))),
+        _graft(decisions, [yes, *rest], action, otherwise, (*facts, (test, True))),
+        _graft(decisions, [no, *rest], action, otherwise, (*facts, (test, False))),
     )
