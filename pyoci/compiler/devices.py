@@ -1,9 +1,9 @@
 """`linux.devices`, the default devices and the standard links → operations.
 
-Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". In a user namespace
-nodes can't be made. There the runtime makes them, if it may, in a tmpfs that only it and the container's first process
-ever see, and the container gets a mount of each one: they work, since the tmpfs belongs to the host's user namespace.
-Otherwise the host's are bound, with the owner and mode that they have.
+Implements config-linux.md "Devices", "Default Devices" and runtime-linux.md "Dev symbolic links". A process in a user
+namespace can't make device nodes. If the runtime may, it makes them in a tmpfs of the host's user namespace, where they
+work. Only the runtime and init see that tmpfs; the container gets a mount of each node. Otherwise the container gets
+mounts of the host's nodes, with the host's owner and mode.
 """
 
 from pyoci.compiler import verbs
@@ -27,8 +27,8 @@ DEFAULT_DEVICES = (
     ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0),
 )  # fmt: skip
 
-# A link is made only where there is a procfs once the mounts are done: no /proc, no links. Who makes them need not be
-# in the pid namespace, and then has no folder of its own there.
+# The child makes them only if the mounts brought a procfs. It looks for /proc/self instead of /proc/self/fd: if it is
+# not in the container's pid namespace, it has no directory there, and the link self leads nowhere.
 LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr"),
@@ -36,15 +36,15 @@ LINKS = (
 
 PTMX = "/dev/ptmx"
 
-# Who makes nodes, the runtime perhaps not before it can know to whom they belong; or whose are bound.
+# Where nodes come from. In a joined user namespace, the runtime knows their owners on the host only once init is there.
 CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
 
 
 def compile_devices(config: "Config", slots: Slots, nodes_of: int) -> Part:
     """Make the nodes of the config, then the default ones that it does not name, then the links.
 
-    If the config mounts something on a default node, that node is skipped. A /dev that is a bind mount belongs to the
-    caller: nothing is made there. A node that a bind mount brings along keeps its mode and owner.
+    Skips a default node if the config mounts something on it. Makes nothing in a /dev that is a bind mount, because it
+    belongs to the caller. A node that a bind mount brings along keeps its mode and owner.
     """
     mounted = _mounted(config)
     if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
@@ -67,11 +67,11 @@ def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tup
     for index, device in enumerate(devices):
         path = clean(device["path"])
         if path == PTMX and (device["type"], device["major"], device["minor"]) == ("c", 5, 2):
-            continue  # the host's multiplexer would open the host's terminals: the link below is the container's
+            continue  # the host's multiplexer would open the host's terminals; the container gets a link instead
         if dev_is_bound and path.startswith("/dev/"):
             continue
         if path in defaults and _covering(mounted, path)[0] == path:
-            continue  # it is named with all of the host's (docker run --privileged), the mount is asked for
+            continue  # docker run --privileged lists every node of the host; the mount is the user's choice
         yield device, path, f"/linux/devices/{index}"
     if dev_is_bound:
         return
@@ -99,7 +99,7 @@ def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]
 
 
 def _made_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]", *, at_once: bool) -> Part:
-    """Make nodes in the host's user namespace, with owners of the container's. The child makes FIFOs itself."""
+    """Make nodes in the host's user namespace, with owners of the container. The child makes FIFOs itself."""
     nodes = list(_nodes(config, mounted))
     made = [node for node in nodes if node[0]["type"] != "p"]
     if not made:
@@ -152,7 +152,7 @@ def _bound(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") ->
             continue
         slot = slots.new()
         part.warnings += [
-            f"{where}/{key}: ignored: the host's device is bound, since a user namespace can't make nodes"
+            f"{where}/{key}: ignored: the container gets the host's device, because a user namespace can't make nodes"
             for key in ("uid", "gid")
             if device.get(key)
         ]
@@ -163,23 +163,25 @@ def _bound(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") ->
 
 
 def _host_owner(linux: "Linux", device: "Device", where: str) -> "tuple[int, int]":
-    """Return uid and gid on the host. A default device without container root as owner is not an error here: the
-    container can't start without container root, and that is reported."""
+    """Return the owner's uid and gid on the host.
+
+    Ignores an unmapped owner of a default device, which is container root. Other checks report that root is missing.
+    """
     ids = []
     for name, inside, mappings in (
         ("uid", device.get("uid", 0), linux.get("uidMappings", ())),
         ("gid", device.get("gid", 0), linux.get("gidMappings", ())),
     ):
-        outside = _on_host(mappings, inside)
+        outside = _host_id(mappings, inside)
         if outside < 0 and where:
-            text = f"cannot own the device: {inside} is not in /linux/{name}Mappings"
+            text = f"cannot set the owner of the device: {inside} is not in /linux/{name}Mappings"
             raise ConfigError([Problem(f"{where}/{name}" if name in device else where, text)])
         ids.append(max(outside, 0))
     return ids[0], ids[1]
 
 
-def _on_host(mappings: "Iterable[IdMapping]", id: int) -> int:
-    """Return the host's id for one of the container, -1 if it is not mapped."""
+def _host_id(mappings: "Iterable[IdMapping]", id: int) -> int:
+    """Return the host's id for an id of the container, or -1 if it is not mapped."""
     for mapping in mappings:
         if mapping["containerID"] <= id < mapping["containerID"] + mapping["size"]:
             return int(mapping["hostID"] + id - mapping["containerID"])

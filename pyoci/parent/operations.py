@@ -133,7 +133,7 @@ def _owner_on_host(launch: "Launch", op: "verbs.MakeDevice", kind: str, inside: 
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        text = f"cannot own the device: {kind} {inside} is not mapped in the user namespace that is joined"
+        text = f"cannot set the owner of the device: {kind} {inside} is not mapped in the user namespace that is joined"
         raise SetupError(text, where=op.where) from error
 
 

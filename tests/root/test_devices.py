@@ -79,7 +79,7 @@ def test_an_owner_that_a_joined_user_namespace_lacks(joined, runtime, bundle, ki
     """It is known when the container is half made; nothing is left of it."""
     bundle.linux["devices"] = [{"path": "/dev/zero", **ZERO}, {"path": "/dev/own", kind: 10, **ZERO}]
     message = runtime.create_fails()
-    expected = f"cannot own the device: {kind} 10 is not mapped in the user namespace that is joined"
+    expected = f"cannot set the owner of the device: {kind} 10 is not mapped in the user namespace that is joined"
     assert f"/linux/devices/1: {expected}" in message
 
 

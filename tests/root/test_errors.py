@@ -412,7 +412,7 @@ ERRORS = [
     ),
     (
         device_of_an_unmapped_user,
-        "/linux/devices/0/uid: cannot own the device: 10 is not in /linux/uidMappings",
+        "/linux/devices/0/uid: cannot set the owner of the device: 10 is not in /linux/uidMappings",
     ),
     (
         unknown_sysctl,

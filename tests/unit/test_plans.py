@@ -319,7 +319,7 @@ def test_an_owner_that_a_bound_device_cannot_have_is_a_warning() -> None:
     document["linux"]["devices"] = [{**device, "uid": 0, "gid": 0}, {**device, "uid": 5, "gid": 6}, pipe]
     host = facts.Host(capabilities=~(1 << 27))  # CAP_MKNOD
     plan = create.compile_container(document, host, facts.Options("/bundle", "box"))
-    why = "ignored: the host's device is bound, since a user namespace can't make nodes"
+    why = "ignored: the container gets the host's device, because a user namespace can't make nodes"
 
     assert [f"/linux/devices/1/uid: {why}", f"/linux/devices/1/gid: {why}"] == plan.warnings
 
@@ -677,7 +677,7 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
         return
     with pytest.raises(ConfigError) as caught:
         create.compile_container(with_device(**device), facts.Host(), facts.Options("/bundle"))
-    assert ["/linux/devices/0: cannot own the device: 0 is not in /linux/gidMappings"] == [
+    assert ["/linux/devices/0: cannot set the owner of the device: 0 is not in /linux/gidMappings"] == [
         str(problem) for problem in caught.value.problems
     ]
 
