@@ -1,8 +1,10 @@
 """`hooks` → operations.
 
-Implements config.md "POSIX-platform Hooks". prestart and createRuntime run in the runtime's namespaces: parent
-operations at the synchronisation point `hooks`. createContainer and startContainer run in the container: operations
-of the child. poststart and poststop are run by later commands, from the state; the plan has them to be complete.
+Implements config.md "POSIX-platform Hooks":
+
+- prestart and createRuntime run in the runtime's namespaces. They are parent operations at the sync point `hooks`.
+- createContainer and startContainer run in the container. They are operations of the child.
+- `start` runs poststart, and `delete` runs poststop. Both find them in the container's record.
 """
 
 from pyoci.compiler import verbs
@@ -26,13 +28,13 @@ def _entries(config: "Config", kind: str) -> "Iterator[tuple[Hook, str]]":
         yield entry, f"/hooks/{kind}/{index}"
 
 
-LONGEST_TIMEOUT = 1_000_000_000
-"""Seconds, some 31 years; a longer timeout is as good as this one, and its milliseconds fit 64 bits."""
+MAX_TIMEOUT = 1_000_000_000
+"""Seconds, some 31 years. A longer timeout counts as this one, whose milliseconds fit 64 bits."""
 
 
 def timeout_ms(entry: "Hook") -> int:
-    """A hook's `timeout` in milliseconds, 0 for none."""
-    return int(min(entry.get("timeout", 0), LONGEST_TIMEOUT)) * 1000
+    """Return a hook's `timeout` in milliseconds, or 0 if it has none."""
+    return int(min(entry.get("timeout", 0), MAX_TIMEOUT)) * 1000
 
 
 def _argv(entry: "Hook") -> "list[str]":
@@ -40,7 +42,7 @@ def _argv(entry: "Hook") -> "list[str]":
 
 
 def host_hooks(config: "Config", *kinds: str) -> "list[ParentOp]":
-    """Hooks that the runtime runs itself."""
+    """Run these hooks in the runtime's namespaces."""
     return [
         verbs.RunHostHook(
             where,
@@ -55,7 +57,7 @@ def host_hooks(config: "Config", *kinds: str) -> "list[ParentOp]":
 
 
 def container_hooks(config: "Config", kind: str, slot: int, env: "Sequence[str]" = ()) -> "list[ChildOp]":
-    """Hooks that the child runs, with the state of `slot` on their stdin. One without `env` of its own gets `env`."""
+    """Run hooks in the child, with the state in `slot` as stdin. A hook without `env` of its own gets `env`."""
     return [
         verbs.RunHook(
             where,
@@ -71,14 +73,16 @@ def container_hooks(config: "Config", kind: str, slot: int, env: "Sequence[str]"
 
 
 def open_bundle(config: "Config", bundle: str) -> "Iterator[ChildOp]":
-    """Where createContainer hooks begin: the bundle as the container's mount namespace has it, once the root filesystem
-    is attached there."""
+    """Open the working directory of createContainer hooks: the bundle in the container's mount namespace.
+
+    This operation follows attach_rootfs.
+    """
     if config.get("hooks", {}).get("createContainer"):
         yield verbs.OpenBundle("/hooks/createContainer", path=bundle)
 
 
 def create_hooks(config: "Config", namespaces: "Namespaces", slots: Slots) -> Part:
-    """Run prestart, createRuntime and createContainer hooks: after the mounts, and before the root is pivoted."""
+    """Run prestart, createRuntime and createContainer hooks, after the mounts and before the child pivots the root."""
     on_host = host_hooks(config, "prestart", "createRuntime")
     in_container = container_hooks(config, "createContainer", CREATE_STATE)
     if not on_host and not in_container:
@@ -96,8 +100,9 @@ def run_in_container(config: "Config") -> bool:
 
 
 def start_hooks(config: "Config", env: "list[str]") -> "list[ChildOp]":
-    """startContainer: in the container, just before its program, whose environment these hooks share, as with runc.
+    """Run startContainer hooks in the container, just before its program. They get its environment, as with runc.
 
-    The other hooks find their programs on the host: for them an environment of the image's making would be a way out.
+    The other hooks find their programs on the host. The image must not choose their environment, because it could then
+    control programs of the host.
     """
     return container_hooks(config, "startContainer", START_STATE, env)

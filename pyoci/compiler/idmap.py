@@ -1,7 +1,8 @@
-"""Idmapped mounts: `uidMappings`, `gidMappings`, `idmap` and `ridmap` of a mount → the user namespaces they take.
+"""Idmapped mounts: `uidMappings`, `gidMappings`, `idmap` and `ridmap` of a mount → the user namespaces they need.
 
-Implements config.md "Mounts". The kernel reads the mapping of a mount from a user namespace. If the container joins
-one, that serves. For any other mapping the runtime makes a namespace in which no process stays.
+Implements config.md "Mounts". The kernel reads the mapping of a mount from a user namespace. If the mount has no
+mappings of its own and the container joins a user namespace, the runtime uses that one. For any other mapping it makes
+a namespace in which no process stays.
 """
 
 from pyoci.compiler import verbs
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.verbs import ParentOp
     from pyoci.types import Linux, Mount
 
-OPTIONS = {"idmap": False, "ridmap": True}  # option: whether the mounts below get the mapping, too
+OPTIONS = {"idmap": False, "ridmap": True}  # option: whether the mapping includes the mounts below
 
 
 class MountIdMaps:
@@ -29,9 +30,9 @@ class MountIdMaps:
         self._made: dict[tuple[str, str], int] = {}
 
     def find(self, entry: "Mount", where: str) -> "tuple[int, list[ParentOp]]":
-        """Return the slot for one entry of `mounts`, and the operation that makes its namespace, if it is the first.
+        """Return the slot of the namespace for one entry of `mounts`, and the operation that makes it, if it is new.
 
-        A mount takes its own mappings, or else the container's.
+        Uses the mount's own mappings if it has some, else the container's.
         """
         if not entry.get("uidMappings") and self._joined:
             return self._joined, []

@@ -1,8 +1,8 @@
-"""`linux.intelRdt` → operations, and what a schemata file says.
+"""`linux.intelRdt` → operations, and the parser of schemata files.
 
-Implements config-linux.md "Intel RDT". A resource group is a directory of the resctrl file system, a monitoring group
-one below its `mon_groups`. Whether a group is there already is found out by the operations; what is done in either case
-is decided here.
+Implements config-linux.md "Intel RDT". A resource group is a directory of the resctrl file system. A monitoring group
+is a directory below its `mon_groups`. The compiler decides whether a group must exist, must not, or may; the operations
+check which is the case.
 """
 
 from pyoci.compiler import verbs
@@ -21,9 +21,9 @@ WHERE = "/linux/intelRdt"
 
 
 def compile_rdt(rdt: "IntelRdt", container_id: str) -> "tuple[list[ParentOp], ParentOp]":
-    """Return what makes the group and its lines before the clone, and what moves the container's process into it.
+    """Return the operations that make the group before the clone, and the one that moves init into it.
 
-    write_schemata writes a line to a group that the runtime made, and compares it with one that existed.
+    write_schemata writes a line to a group that the runtime made. For a group that existed, it compares them.
     """
     class_id = rdt.get("closID")
     lines = list(_lines(rdt))
@@ -40,7 +40,7 @@ def compile_rdt(rdt: "IntelRdt", container_id: str) -> "tuple[list[ParentOp], Pa
 
 
 def _lines(rdt: "IntelRdt") -> "Iterator[ParentOp]":
-    """In the specification's order: the later line counts."""
+    """Yield lines in the specification's order. If two set the same domain, the kernel keeps the later one."""
     for name in ("l3CacheSchema", "memBwSchema"):
         if rdt.get(name):
             yield verbs.WriteSchemata(f"{WHERE}/{name}", line=rdt[name])
@@ -49,7 +49,7 @@ def _lines(rdt: "IntelRdt") -> "Iterator[ParentOp]":
 
 
 def parse(text: str) -> "Schemata":
-    """What lines such as ` L3:0=7ff;1=7ff` say, without what has no meaning: blanks, leading zeros, upper case."""
+    """Parse lines such as ` L3:0=7ff;1=7ff`. Drop insignificant blanks, leading zeros and upper case."""
     schemata: Schemata = {}
     for line in text.split("\n"):
         resource, colon, rest = line.partition(":")
@@ -68,20 +68,20 @@ def _number(text: str) -> str:
 
 
 def differences(wanted: "Schemata", found: "Schemata", granularity: "Mapping[str, int]") -> "list[str]":
-    """Where a group does not have what is wanted of it; nothing is wanted of the domains that are not named.
+    """Return what a group has, for each domain of `wanted` in which it differs. Ignore other domains.
 
-    `granularity` is that of memory bandwidth, by resource: the kernel keeps the next multiple.
+    `granularity` is the step of memory bandwidth, by resource. The kernel rounds a bandwidth up to a multiple.
     """
     return [
         f"{resource}:{domain}={found.get(resource, {}).get(domain, 'nothing')}"
         for resource, domains in wanted.items()
         for domain, value in domains.items()
-        if found.get(resource, {}).get(domain) not in (value, _kept(value, granularity.get(resource, 1)))
+        if found.get(resource, {}).get(domain) not in (value, _round_up(value, granularity.get(resource, 1)))
     ]
 
 
-def _kept(value: str, granularity: int) -> str:
-    """What the kernel makes of a bandwidth."""
+def _round_up(value: str, granularity: int) -> str:
+    """Round a bandwidth as the kernel does."""
     if not value.isdecimal() or granularity < 1:
         return value
     return str(-(-int(value) // granularity) * granularity)

@@ -1,7 +1,7 @@
 """`linux.memoryPolicy` → an operation.
 
-Implements config-linux.md "Memory policy". The policy is set when the cgroup has its limits: what comes after, a change
-of cpuset.mems, would have the kernel move the policy to other nodes.
+Implements config-linux.md "Memory policy". The child sets the policy once the cgroup has its limits. If cpuset.mems
+changed later, the kernel would move the policy to other nodes.
 """
 
 from pyoci import ranges
@@ -18,14 +18,14 @@ MODES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
     "MPOL_PREFERRED_MANY": 5, "MPOL_WEIGHTED_INTERLEAVE": 6,
 }  # fmt: skip
-# set_mempolicy(2): of several nodes the first that it may have is taken.
-TAKES_ONE = "MPOL_PREFERRED"
-# The same: the nodes need not be there, or not yet.
-NOT_YET = FLAGS["MPOL_F_RELATIVE_NODES"] | FLAGS["MPOL_F_STATIC_NODES"]
+# set_mempolicy(2): with this mode the kernel uses the first node that the process may use.
+USES_FIRST_NODE = "MPOL_PREFERRED"
+# set_mempolicy(2): with these flags the nodes may be missing, and appear later.
+NODES_MAY_BE_MISSING = FLAGS["MPOL_F_RELATIVE_NODES"] | FLAGS["MPOL_F_STATIC_NODES"]
 
 
 def set_memory_policy(policy: "MemoryPolicy") -> "ChildOp":
-    """The policy of the process, which its children inherit."""
+    """Set the policy of the process, which its children inherit."""
     mode = policy["mode"]
     flags = 0
     for name in policy.get("flags", ()):
@@ -40,7 +40,7 @@ def set_memory_policy(policy: "MemoryPolicy") -> "ChildOp":
         nodes=nodes,
         mode=MODES[mode] | flags,
         size=8 * len(mask),
-        exactly=bool(mask) and mode != TAKES_ONE and not flags & NOT_YET,
+        exactly=bool(mask) and mode != USES_FIRST_NODE and not flags & NODES_MAY_BE_MISSING,
     )
 
 

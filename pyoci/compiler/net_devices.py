@@ -1,8 +1,8 @@
 """`linux.netDevices` → operations.
 
-Implements config-linux.md "Network Devices". The runtime moves the devices when the container's network namespace is
-there, new or joined, and before any hook runs: prestart and createRuntime hooks find them inside. As late as that,
-since a move has to be undone when something fails after it.
+Implements config-linux.md "Network Devices". The runtime moves the devices once the container's network namespace
+exists, new or joined. It moves them before any hook runs, so that prestart and createRuntime hooks find them inside. It
+moves them no earlier, because it has to undo the move if something fails later.
 """
 
 from pyoci.compiler import verbs
@@ -18,7 +18,7 @@ WHERE = "/linux/netDevices"
 
 
 def move_net_devices(linux: "Linux") -> Part:
-    """Move each device at a point of its own, at which the container's network namespace exists."""
+    """Move the devices at their own sync point, at which the container's network namespace exists."""
     moves = [
         verbs.MoveNetDevice(
             where,

@@ -1,11 +1,11 @@
-"""Plans: the operations of a container in order, each with the place in config.json that asked for it.
+"""Plans: the operations of a container in order, each with the pointer into config.json that it comes from.
 
 An operation is an instance of a verb (`pyoci.compiler.verbs`), whose class states its contract. A plan is flat: it has
 no conditions, no loops and no variables. The compiler decides what depends on the config. What depends on the root
 filesystem is part of a verb's contract.
 
-The child's operations are encoded into one buffer, which native code runs after the clone. The runtime's operations
-stand in the plan where they happen: before the clone, beside the child's work, or at a synchronisation point.
+`encode` writes the child's operations into one buffer, which native code runs after the clone. The plan keeps the
+runtime's operations by the moment when they happen: before the clone, beside the child's work, or at a sync point.
 """
 
 from pyoci.compiler import verbs
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 
 class Part:
-    """What one part of a config adds to a plan.
+    """The operations and warnings that one part of a config adds to a plan.
 
-    `child` are operations of the child, which the compiler puts in their place. The others go to the plan's fields of
-    the same name.
+    The compiler decides where the operations of `child` go. `Plan.add` adds the other fields to the plan's own.
     """
 
     __slots__ = ("after", "alongside", "at", "before", "child", "ignored", "warnings")
@@ -52,11 +51,11 @@ class Part:
 
 
 class Start:
-    """How the process becomes the program.
+    """The steps by which the process becomes the program.
 
-    `part`     becoming the container's user, and what the runtime does to a process that is ready
-    `clone`    cloning the program's process, if other programs can see that one as soon as it exists
-    `program`  what the program's process does, up to its program
+    `part`     the child becomes the container's user; the runtime prepares the process once it is ready
+    `clone`    the child clones the program's process, if other programs can see that one as soon as it exists
+    `program`  the program's process sets itself up and executes the program
     """
 
     __slots__ = ("clone", "part", "program")
@@ -79,7 +78,7 @@ _MAX_VALUE = 64  # characters of an annotation that a message repeats
 
 
 class Slots:
-    """Numbers for descriptors that did not exist before."""
+    """Hands out numbers for descriptors that the plan's operations open."""
 
     __slots__ = ("count",)
 
@@ -93,23 +92,23 @@ class Slots:
 
 
 class Plan:
-    """Everything that create will do.
+    """The operations of create or exec, in order.
 
-    `before`     the runtime's operations ahead of the clone, in order
-    `clone_flags` namespaces that the first child is cloned into
-    `bootstrap`  operations of an intermediate process, if one is needed (to join a pid or user namespace, or for time
-                 offsets); ends in `clone_init`
-    `init`       operations of the container's first process; ends in `exec`
-    `alongside`  the runtime's operations beside the child's work, done before the runtime answers it for the first time
-    `at`         the runtime's operations by synchronisation point, before its answer
-    `after`      the same after its answer, beside the child's work
-    `poststart`  what `start` runs once the program runs; create keeps it in the record
-    `poststop`   what `delete` runs once the container is gone; kept likewise
-    `slots`      how many descriptors the plan numbers
-    `filter`     the seccomp filter, which `write_filter` may still have to compile
-    `ignored`    annotations that ask for something that does not happen; see `ignore`
-    `no_cgroup`  why this host lets the runtime create no cgroup; "" if it does
-    `warnings`   what the user should know; nothing depends on it
+    `before`       the runtime's operations before the clone
+    `clone_flags`  the namespaces of the first child
+    `bootstrap`    operations of an intermediate process, if the plan needs one (to join a pid or user namespace, or for
+                   time offsets); the last one is `clone_init`
+    `init`         operations of the container's first process; the last one is `exec`
+    `alongside`    the runtime's operations beside the child's work, before its first answer to the child
+    `at`           the runtime's operations at each sync point, before its answer
+    `after`        the runtime's operations after its answer at each sync point, beside the child's work
+    `poststart`    hooks that `start` runs once the program runs; create keeps them in the record
+    `poststop`     hooks that `delete` runs once the container is gone; create keeps them in the record
+    `slots`        the number of descriptors that the plan numbers
+    `filter`       the seccomp filter, which `write_filter` may still have to compile
+    `ignored`      annotations that have no effect; see `ignore`
+    `no_cgroup`    why the runtime can't create a cgroup on this host; "" if it can
+    `warnings`     messages for the user
     """
 
     __slots__ = (
@@ -134,7 +133,7 @@ class Plan:
         self.filter: Filter | None = None
 
     def add(self, part: Part) -> None:
-        """Add the runtime's operations of a part, and what it reports."""
+        """Add everything of a part but its operations of the child."""
         self.before += part.before
         self.alongside += part.alongside
         for point, ops in part.at.items():
@@ -145,11 +144,11 @@ class Plan:
         self.ignored += part.ignored
 
     def child(self) -> "list[ChildOp]":
-        """What the child runs, in order; a record's `op` is an index into this list."""
+        """Return the child's operations in order. Its failure reports name an operation by its index in this list."""
         return self.bootstrap + self.init
 
     def parent(self) -> "Iterator[ParentOp]":
-        """Every operation of the runtime."""
+        """Yield every operation of the runtime."""
         yield from self.before
         yield from self.alongside
         for point in sorted(self.at):
@@ -160,9 +159,9 @@ class Plan:
 
 
 def encode(ops: "Iterable[ChildOp]") -> tuple[bytes, bytes, list[int | None]]:
-    """(operations, string pool, vectors) for `_native.launch`.
+    """Return (operations, string pool, vectors) for `_native.launch`.
 
-    The pool starts with an empty string, so that offset 0 means "none". Binary strings are aligned to 8 bytes.
+    The pool starts with an empty string, so that offset 0 means "missing". Binary strings are aligned to 8 bytes.
     """
     pool = bytearray(8)
     vectors: list[int | None] = []

@@ -1,8 +1,8 @@
-"""Paths of the container, as text. The compiler cleans them, the child resolves them; none is joined and opened."""
+"""Paths as text. The compiler only cleans a path of the container. The child resolves it below the container's root."""
 
 
 def clean(path: str) -> str:
-    """`path` as an absolute path of the container without empty, `.` and `..` components."""
+    """Return `path` as an absolute path of the container without empty, `.` and `..` components."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -13,5 +13,5 @@ def clean(path: str) -> str:
 
 
 def join(directory: str, path: str) -> str:
-    """A host path that may be relative to `directory`. Absolute paths stay as they are."""
+    """Return a host path that may be relative to `directory`. Absolute paths stay unchanged."""
     return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"

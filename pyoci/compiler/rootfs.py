@@ -1,8 +1,8 @@
 """`root`, `linux.rootfsPropagation`, `maskedPaths` and `readonlyPaths` → operations.
 
-Implements config.md "Root" and config-linux.md "Rootfs Mount Propagation", "Masked Paths", "Readonly Paths". Masked
-and read-only paths are decided here, applied by `mask_path` and `readonly_path` in the child, after the root has
-been pivoted and before any program of the container runs.
+Implements config.md "Root" and config-linux.md "Rootfs Mount Propagation", "Masked Paths", "Readonly Paths". The child
+protects paths with `mask_path` and `readonly_path`, after it has pivoted the root and before any program of the
+container runs.
 """
 
 from pyoci.compiler import verbs
@@ -28,7 +28,7 @@ def open_rootfs(rootfs: str) -> Part:
 
 
 def prepare_rootfs(rootfs: str) -> "Iterator[ChildOp]":
-    """Keep what is mounted from here on away from the host, and attach the root filesystem."""
+    """Keep later mounts from propagating to the host, and attach the root filesystem."""
     yield verbs.SetPropagation("/linux/rootfsPropagation", path="/", kind=SLAVE, recursive=True)
     yield verbs.AttachRootfs("/root/path", path=rootfs)
 
@@ -39,7 +39,7 @@ def pivot(no_pivot: bool) -> "Iterator[ChildOp]":
 
 
 def enter() -> "Iterator[ChildOp]":
-    """Make the root filesystem `/` of the container's processes only: its mount namespace is the runtime's."""
+    """Make the root filesystem `/` of the container's processes only. They stay in the runtime's mount namespace."""
     yield verbs.EnterRoot("/root/path")
 
 
@@ -57,7 +57,7 @@ def finish_rootfs(config: "Config") -> "Iterator[ChildOp]":
 def protect_paths(config: "Config") -> Part:
     """Make paths read-only first, so that a masked path below one stays masked. Skip a path that is listed again."""
     linux = config.get("linux", {})
-    own = _kernels_own(config)
+    own = _procfs_and_sysfs(config)
     ops = [
         _protect(verbs.ReadonlyPath, f"/linux/readonlyPaths/{index}", path, own)
         for index, path in _once(linux.get("readonlyPaths", ()))
@@ -73,13 +73,13 @@ def protect_paths(config: "Config") -> Part:
 
 
 def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":
-    """Return each path with its first index. It sorts instead of hashing: all paths of a config may share one hash."""
+    """Return each path once, with its first index. Sort instead of hashing: a config may choose paths that collide."""
     cleaned = sorted((clean(path), index) for index, path in enumerate(paths))
     first = [entry for n, entry in enumerate(cleaned) if n == 0 or cleaned[n - 1][0] != entry[0]]
     return sorted((index, path) for path, index in first)
 
 
-def _kernels_own(config: "Config") -> "dict[str, int]":
+def _procfs_and_sysfs(config: "Config") -> "dict[str, int]":
     """Return the mounts of /proc and /sys that must be a procfs and a sysfs, with their types as in statfs(2)."""
     own: dict[str, int] = {}
     for mount in config.get("mounts", ()):

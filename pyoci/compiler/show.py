@@ -1,7 +1,7 @@
-"""Print a plan: one line an operation, numbered and aligned, with the JSON path it came from.
+"""Print a plan: one line for each operation, numbered and aligned, with the JSON pointer that it comes from.
 
-The numbers of the child's operations are the ones that errors name. Parent operations stand where they happen: before
-the clone, beside the child, or below the synchronisation point at which the child waits for them.
+Errors name the child's operations by these numbers. The runtime's operations appear where they happen: before the
+clone, beside the child, or below the sync point at which the child waits for them.
 """
 
 from pyoci.compiler import namespaces, verbs
@@ -21,7 +21,7 @@ _MAX_LINE = 64
 
 
 def text(plan: "Plan") -> str:
-    """The plan for people. No text of the config begins a line of its own."""
+    """Return the plan as text for a reader. Text of the config never begins a line."""
     rows = [row if isinstance(row, str) else _on_one_line(row) for row in rows_of(plan)]
     widths = [max(len(row[column]) for row in rows if not isinstance(row, str)) for column in range(3)]
     lines: list[str] = []
@@ -43,7 +43,7 @@ def _on_one_line(row: "Row") -> "Row":
 
 
 def _wrapped(what: str) -> "list[str]":
-    """Lines of at most _MAX_LINE characters, broken after a comma or a space; a longer word stays whole."""
+    """Break text into lines of at most _MAX_LINE characters, after a comma or a space. A longer word stays whole."""
     lines = [""]
     word = ""
     for character in what:
@@ -64,7 +64,7 @@ def _put(lines: "list[str]", word: str) -> None:
 
 
 def as_json(plan: "Plan") -> str:
-    """The plan for programs: every operation as an object, in the order of `text`."""
+    """Return the plan as JSON for a program, with each operation as an object."""
     document = {
         "ignored": [_object(op) for op in plan.ignored],
         "cloneFlags": _clone_flags(plan.clone_flags),
@@ -81,7 +81,7 @@ def as_json(plan: "Plan") -> str:
 
 
 def rows_of(plan: "Plan") -> "Iterator[Row | str]":
-    """Each operation of the plan as a row, and the titles between them, in the order of `text`."""
+    """Yield a row for each operation of the plan, and a string for each title between them."""
     yield from _ignored(plan)
     yield "runtime: before the clone"
     for op in plan.before:
@@ -134,7 +134,7 @@ def _child_rows(plan: "Plan", op: "ChildOp", index: int) -> "Iterator[Row]":
 
 
 def _point(op: "ChildOp") -> "int | None":
-    """The point at which the runtime acts when the child comes to this operation; None if it does not."""
+    """Return the sync point that the child reaches in this operation, or None."""
     if isinstance(op, verbs.Sync | verbs.OpenConsole):
         return op.point
     if isinstance(op, verbs.CloneInit):
@@ -147,11 +147,11 @@ def _object(op: "Op") -> "dict[str, object]":
 
 
 def phrase(op: "Op") -> str:
-    """What an operation acts on, with flags by their names."""
+    """Return the object that an operation acts on, with flags by their names."""
     return "".join(_ESCAPES.get(character, character) for character in op.shown())
 
 
-# A config's newline must not look like the plan's.
+# A control character of the config must not break a line or reach the terminal.
 _ESCAPES = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {"\n": "\\n", "\t": "\\t"}
 
 
