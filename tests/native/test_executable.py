@@ -38,7 +38,7 @@ def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     top = tmp_path_factory.mktemp("probe")
     package = top / "pyoci"
     (package / "executable").mkdir(parents=True)
-    for name in ("__init__.py", "executable/__init__.py"):
+    for name in ("__init__.py", "version.py", "executable/__init__.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
     (package / "part").mkdir()
