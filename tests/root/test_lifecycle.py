@@ -337,6 +337,14 @@ def test_create_without_process(runtime, bundle):
     runtime.assert_gone()
 
 
+def test_create_without_process_explains_a_failure(runtime, bundle) -> None:
+    """An operation that fails in the child is reported as in any other container."""
+    del bundle.config["process"]
+    bundle.mount("/data", "tmpfs", "nonsense=1")
+
+    assert "cannot mount tmpfs on /data: fsconfig: invalid argument" in runtime.create_fails()
+
+
 def test_run_without_process(runtime, bundle):
     """run can't go on, and leaves nothing behind."""
     del bundle.config["process"]
