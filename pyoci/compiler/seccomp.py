@@ -212,7 +212,7 @@ def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) 
     for i, name in enumerate(names):
         where = f"{WHERE}/flags/{i}"
         if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not notify:
-            warnings.append(f"{where}: ignored: {name} needs a listener, and no rule has SCMP_ACT_NOTIFY")
+            warnings.append(f"{where}: ignored: {name} needs a listener, and the filter has no SCMP_ACT_NOTIFY")
             continue
         if name not in FLAGS:
             raise PyociError(f"cannot use seccomp flag {name}: unknown flag", where=where)
