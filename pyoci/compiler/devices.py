@@ -40,17 +40,17 @@ PTMX = "/dev/ptmx"
 CHILD, RUNTIME, RUNTIME_ONCE_JOINED, HOST = range(4)
 
 
-def compile_devices(config: "Config", slots: Slots, nodes_of: int) -> Part:
+def compile_devices(config: "Config", slots: Slots, source: int) -> Part:
     """Make the nodes of the config, then the default ones that it does not name, then the links.
 
     Skips a default node if the config mounts something on it. Makes nothing in a /dev that is a bind mount, because it
     belongs to the caller. A node that a bind mount brings along keeps its mode and owner.
     """
     mounted = _mounted(config)
-    if nodes_of in (RUNTIME, RUNTIME_ONCE_JOINED):
-        part = _made_by_runtime(config, slots, mounted, at_once=nodes_of == RUNTIME)
-    elif nodes_of == HOST:
-        part = _bound(config, slots, mounted)
+    if source in (RUNTIME, RUNTIME_ONCE_JOINED):
+        part = _make_by_runtime(config, slots, mounted, at_once=source == RUNTIME)
+    elif source == HOST:
+        part = _bind_host_nodes(config, slots, mounted)
     else:
         part = Part(_mknod(device, path, where, mounted) for device, path, where in _nodes(config, mounted))
     if not _covering(mounted, "/dev")[1]:
@@ -60,7 +60,7 @@ def compile_devices(config: "Config", slots: Slots, nodes_of: int) -> Part:
 
 
 def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tuple[Device, str, str]]":
-    """Return each device with its path and its pointer, which is "" for a default one."""
+    """Yield each device with its path and its pointer, which is "" for a default device."""
     devices = config.get("linux", {}).get("devices", ())
     dev_is_bound = _covering(mounted, "/dev")[1]
     defaults = {path for path, _, _ in DEFAULT_DEVICES}
@@ -82,7 +82,7 @@ def _nodes(config: "Config", mounted: "list[tuple[str, bool]]") -> "Iterator[tup
 
 
 def _mounted(config: "Config") -> "list[tuple[str, bool]]":
-    """Return the destination of each mount, in order, and whether it is a bind mount."""
+    """Return the destination of each mount in order, and whether it is a bind mount."""
     return [
         (clean(mount["destination"]), not {"bind", "rbind"}.isdisjoint(mount.get("options", ())))
         for mount in config.get("mounts", ())
@@ -98,7 +98,7 @@ def _covering(mounted: "list[tuple[str, bool]]", path: str) -> "tuple[str, bool]
     return "", False
 
 
-def _made_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]", *, at_once: bool) -> Part:
+def _make_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]", *, at_once: bool) -> Part:
     """Make nodes in the host's user namespace, with owners of the container. The child makes FIFOs itself."""
     nodes = list(_nodes(config, mounted))
     made = [node for node in nodes if node[0]["type"] != "p"]
@@ -142,8 +142,8 @@ def _made_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, b
     return Part(child, before=[first], at={INIT: making})
 
 
-def _bound(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") -> Part:
-    """Bind the host's nodes, with the owner and mode that they have."""
+def _bind_host_nodes(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") -> Part:
+    """Bind the host's nodes, with the host's owner and mode."""
     part = Part()
     for device, path, where in _nodes(config, mounted):
         kind = device["type"]

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from pyoci.types import Config, Hook
 
 
+MAX_TIMEOUT = 1_000_000_000
+"""Seconds, some 31 years. A longer timeout counts as this one, whose milliseconds fit 64 bits."""
+
+
 def _entries(config: "Config", kind: str) -> "Iterator[tuple[Hook, str]]":
     hooks: Mapping[str, object] = config.get("hooks", {})
     entries = hooks.get(kind, ())
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         yield entry, f"/hooks/{kind}/{index}"
-
-
-MAX_TIMEOUT = 1_000_000_000
-"""Seconds, some 31 years. A longer timeout counts as this one, whose milliseconds fit 64 bits."""
 
 
 def timeout_ms(entry: "Hook") -> int:
