@@ -14,8 +14,7 @@ MAX_WORDS_PER_1000_LINES = 0.3
 
 # Words that are still to be rewritten, by directory. A number here may only fall; without it the bound covers all.
 REMAINING: dict[str, int] = {
-    "pyoci/compiler": 34,
-    "pyoci/parent": 9,
+    "pyoci/compiler": 15,
 }
 
 
