@@ -18,7 +18,7 @@ from tests.api.test_rootfs import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE | re.DOTALL)
-MAIN, *OTHERS = [example for example in EXAMPLES if "def test_" not in example]
+MAIN, BUNDLE, *OTHERS = [example for example in EXAMPLES if "def test_" not in example]
 TESTS = [example for example in EXAMPLES if "def test_" in example]
 
 pytestmark = pytest.mark.root
@@ -54,6 +54,17 @@ def test_the_main_example(place: Path, name: str, request: pytest.FixtureRequest
     exec(example, {})
 
     assert [] == api.Runtime(executable, root=f"state-{name}").list()
+
+
+def test_the_bundle_suits_the_main_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pyoci: str) -> None:
+    """A newcomer runs the second example and then the first, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    example = MAIN.replace("pyoci.Runtime(", f"pyoci.Runtime({pyoci!r}, ").replace('"box"', f'"first-{os.getpid()}"')
+
+    exec(BUNDLE, {})
+    exec(example, {})
+
+    assert [] == api.Runtime(pyoci, root="state").list()
 
 
 @pytest.mark.parametrize("example", OTHERS, ids=titles(OTHERS))
