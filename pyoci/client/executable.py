@@ -145,5 +145,8 @@ def _find(path: StrPath | None) -> str:
         path = installed if installed.exists() else "pyoci"
     found = shutil.which(path)
     if found is None:
-        raise PyociError(f"cannot run {os.fspath(path)}: there is no such executable")
+        raise PyociError(
+            f"cannot run {os.fspath(path)}: there is no such executable",
+            hint="install pyoci with pip, or pass Runtime the path of an executable",
+        )
     return os.path.abspath(found)

@@ -78,7 +78,8 @@ def _open_bundle(bundle: str) -> int:
     except FileNotFoundError as error:
         raise PyociError(f"cannot open bundle {bundle}: there is no such directory") from error
     except NotADirectoryError as error:
-        raise PyociError(f"cannot open bundle {bundle}: expected a directory") from error
+        hint = "pass the directory of config.json, or a file with --config"
+        raise PyociError(f"cannot open bundle {bundle}: expected a directory", hint=hint) from error
     except OSError as error:
         raise PyociError(f"cannot open bundle {bundle}: {reason(error.errno or 0)}") from error
     except ValueError as error:

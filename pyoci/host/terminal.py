@@ -35,6 +35,7 @@ def check_terminal(*, terminal: bool, socket: "str | None", detached: bool) -> N
         raise PyociError(
             "cannot allocate a terminal: process.terminal is true, but there is no --console-socket",
             where="/process/terminal",
+            hint="set process.terminal to false or pass --console-socket",
         )
     if socket and not terminal:
         raise PyociError("cannot use --console-socket: process.terminal is not true", where="/process/terminal")

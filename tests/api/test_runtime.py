@@ -368,8 +368,9 @@ def test_the_executable_is_found(pyoci: str, tmp_path: Path, monkeypatch: pytest
 
     for name in ("pyoci", "./pyoci", tmp_path / "pyoci"):
         assert str(tmp_path / "pyoci") == api.Runtime(name).executable
-    with pytest.raises(api.PyociError, match="cannot run none: there is no such executable"):
+    with pytest.raises(api.PyociError, match="cannot run none: there is no such executable") as caught:
         api.Runtime("none")
+    assert "Runtime" in caught.value.hint
 
 
 def test_runc(bundle: Bundle, tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def test_a_bundle_that_is_a_file(tmp_path):
     """Engines take `not a directory` for a bad mount, so it isn't said."""
     (tmp_path / "file").write_text("")
 
-    assert f"cannot open bundle {tmp_path}/file: expected a directory" == refusal(tmp_path / "file")
+    message = refusal(tmp_path / "file")
+
+    assert message.startswith(f"cannot open bundle {tmp_path}/file: expected a directory (hint: ")
+    assert "not a directory" not in message
 
 
 def test_nul_in_a_path():
