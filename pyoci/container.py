@@ -230,7 +230,7 @@ class Container:
     # --- pause, resume, update
 
     def pause(self) -> None:
-        """Freeze every process. Raises StatusError unless the container is running, CgroupError."""
+        """Freeze every process. Raises StatusError unless it is running, CgroupError if freezing fails."""
         self.lock("cannot pause a container that is still being created")
         try:
             status = self.status()

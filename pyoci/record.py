@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Listener:
     """The agent that gets the listener of the container's seccomp filter (SCMP_ACT_NOTIFY).
 
-    `path` is its socket, `metadata` is sent along. `filters` is how many filters the process has before it loads its
-    own; None in a record of an earlier version.
+    `path` is its socket. The runtime sends `metadata` with the listener. `filters` counts the filters that the process
+    has before it loads its own; None in a record of an earlier version.
     """
 
     __slots__ = ("filters", "metadata", "path")

@@ -108,7 +108,7 @@ class Watch:
         self.forget()
 
     def forget(self) -> None:
-        """Close every descriptor, whatever they say."""
+        """Close every descriptor, without reading the status."""
         with self._lock:
             self.release()
             for fd in (self._pidfd, self._reports):

@@ -35,7 +35,7 @@ _POLL_INTERVAL = 0.01  # seconds between attempts to connect
 
 
 class BusError(CgroupError):
-    """The error reply to a call. `name` is the error's, such as org.freedesktop.systemd1.UnitExists."""
+    """The error reply to a call. `name` is its D-Bus name, such as org.freedesktop.systemd1.UnitExists."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)

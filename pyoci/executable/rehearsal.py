@@ -153,7 +153,7 @@ def _touch(module: "ModuleType") -> None:
 
 
 def _unit(config: "Config") -> None:
-    """Compile for the systemd driver, and put its request into a message."""
+    """Compile for the systemd driver, and encode the request to systemd."""
     linux: Linux = {**config["linux"], "cgroupsPath": "system.slice:docker:id"}
     plan = compile_container({**config, "linux": linux}, _HOST, Options("/bundle", "id", cgroup_manager="systemd"))
     set_ = (op.property for op in plan.parent() if isinstance(op, verbs.SetProperty))

@@ -312,7 +312,7 @@ def _address(message: "Any") -> "Address":
 
 
 def _is_kept(address: "Address") -> bool:
-    """Whether the device gets the address in the container as well."""
+    """Whether the device keeps this address in the container."""
     return bool(address["flags"] & IFA_F_PERMANENT) and address["scope"] == RT_SCOPE_UNIVERSE
 
 

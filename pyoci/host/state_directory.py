@@ -410,7 +410,7 @@ class StateDirectory:
         posix.rmdir(self.id, dir_fd=self._root_fd)
 
     def _remove_directory(self, name: str) -> None:
-        """Remove the notify directory, or an empty one. Raises OSError for one with files, which are not ours."""
+        """Remove `notify` with its socket, or another directory that is empty. Raises OSError for other files."""
         if name == NOTIFY:
             try:
                 posix.unlink(f"{NOTIFY}/{NOTIFY_SOCKET}", dir_fd=self.fd)
