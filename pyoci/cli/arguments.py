@@ -159,11 +159,12 @@ def _bundle(call: "Call") -> str:
 def plan_options(call: "Call") -> "Options":
     """The options of `plan` as `create` would pass them to the compiler."""
     from pyoci.compiler.facts import Options
+    from pyoci.compiler.paths import clean
     from pyoci.host.state_directory import notify_socket, notify_socket_of_caller
 
     options = call.options
     return Options(
-        _bundle(call),
+        clean(_bundle(call)),
         "ID",
         preserve_fds=options.count("preserve-fds"),
         no_pivot=options.on("no-pivot"),

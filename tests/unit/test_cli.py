@@ -819,6 +819,15 @@ def test_plan_heeds_the_options_of_create(pyoci, tmp_path):
     assert re.search(r"close_fds +from 5$", other, re.MULTILINE)
 
 
+def test_plan_shows_the_bundle_path_of_create(pyoci, tmp_path, monkeypatch):
+    """Without `.` and `..`, which create removes before it compiles the config."""
+    pyoci("spec", "--bundle", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    for bundle in (".", f"../{tmp_path.name}"):
+        assert f" {tmp_path}/rootfs " in pyoci("plan", "--bundle", bundle)[1]
+
+
 def test_plan_of_a_config_with_faults(pyoci, bad_bundle):
     """An error like any other: the first fault, and how to see the rest."""
     status, out, err = pyoci("plan", bad_bundle)
