@@ -14,7 +14,7 @@ from pyoci.linux import S_IFMT, S_IFREG
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.compiler.verbs import ChildOp, Op, ParentOp
-    from pyoci.types import Config, Process
+    from pyoci.types import Process
 
 HOOK_TIMED_OUT = 1 << 30
 
@@ -42,13 +42,15 @@ _UNKNOWN_LABEL = {
 }
 
 
-def explain(config: "Config", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes) -> PyociError:
+def explain(
+    process: "Process | None", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes
+) -> PyociError:
     """The error for a failed operation of the child."""
     step = _native.STEPS[step_number]
     if isinstance(op, verbs.RunHook):
         return _hook(op, step, error, detail, payload)
-    if isinstance(op, verbs.FindProgram | verbs.Exec):
-        return _program(config["process"], op, step, error, detail, payload)
+    if process and isinstance(op, verbs.FindProgram | verbs.Exec):
+        return _program(process, op, step, error, detail, payload)
     if isinstance(op, verbs.Chdir):
         return SetupError(f"{op.attempt()}: {_CHECKS.get(step) or reason(error)}", where=op.where)  # contract
     where = _pointer(op, step, detail)

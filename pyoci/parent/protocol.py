@@ -328,7 +328,7 @@ class Launch:
             return lacking
         if isinstance(op, verbs.CloneInit):
             return explain.no_clone(op, self._process, step, error)
-        return explain.explain(self.config, op, step, error, detail, payload)
+        return explain.explain(self.config.get("process"), op, step, error, detail, payload)
 
     def _take_console(self, data: bytes, descriptors: "list[int]") -> None:
         """The master of the terminal, which comes at its point and once. Raises SetupError for any other descriptor."""

@@ -266,7 +266,7 @@ def test_every_failure_is_explained(name):
     for op in plan.child():
         for step in range(1, len(_native.STEPS)):
             for detail, payload in ((0, b""), (1, b"\xff\0"), (2**32 - 1, b"e x\n\n"), (1 << 30, b"x" * 3072)):
-                assert str(explain.explain(config, op, step, 22, detail, payload))
+                assert str(explain.explain(config["process"], op, step, 22, detail, payload))
 
 
 @pytest.mark.parametrize("process", ["the container's first process", "the process"])
