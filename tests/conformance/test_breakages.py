@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -252,13 +253,13 @@ BREAKAGES = [
 ]
 
 
-def test_there_is_one_for_each_area():
+def test_there_is_one_for_each_area() -> None:
     """Twenty or more, no two alike."""
     assert len(BREAKAGES) >= 20
     assert len(BREAKAGES) == len({name for name, *_ in BREAKAGES})
 
 
-def test_each_has_its_place():
+def test_each_has_its_place() -> None:
     """What it changes stands in the source, once."""
     lost = [name for name, module, text, *_ in BREAKAGES if 1 != (CHECKOUT / "pyoci" / module).read_text().count(text)]
     assert [] == lost
@@ -274,7 +275,7 @@ def compiled() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=[name.replace(" ", "-") for name, *_ in BREAKAGES])
-def test_a_breakage_is_caught(breakage, tmp_path):
+def test_a_breakage_is_caught(breakage: Any, tmp_path: Path) -> None:
     """By a row that names it."""
     _, module, text, replacement, rows = breakage
     runtime = broken(tmp_path, module, text, replacement)

@@ -94,7 +94,7 @@ def marked(machine):
 
 
 @pytest.mark.parametrize("machine", [marked(machine) for machine in MACHINES])
-def test_no_row_fails(results, machine):
+def test_no_row_fails(results: Callable[[str], list[dict[str, Any]]], machine: Any) -> None:
     """The message says which does, and how."""
     failed = [f"{c['name']}: {c['message']}" for c in results(machine) if c["outcome"] not in ("pass", "missing")]
 
@@ -102,7 +102,7 @@ def test_no_row_fails(results, machine):
 
 
 @pytest.mark.skipif(not MADE_HERE, reason="needs Debian's user-mode-linux and qemu-system-x86")
-def test_every_case_is_judged_somewhere(results):
+def test_every_case_is_judged_somewhere(results: Callable[[str], list[dict[str, Any]]]) -> None:
     """Or a known reason explains why not. A machine that lacks a feature would otherwise skip its rows unnoticed."""
     cases = [case for machine in MACHINES for case in results(machine)]
     judged = {case["name"] for case in cases if case["outcome"] != "missing"}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def conformance(*words, **environment):
+def conformance(*words: Any, **environment: Any):
     """Run the command line: (exit status, standard output, standard error)."""
     done = subprocess.run(
         [sys.executable, "-m", "conformance", "--jobs", "6", *map(str, words)],
@@ -37,7 +38,7 @@ def script(folder, text):
     return path
 
 
-def outcomes(runtime, *ids, **environment):
+def outcomes(runtime, *ids: Any, **environment: Any):
     """Outcome and message by case."""
     words = [word for name in ids for word in ("--id", name)]
     _, out, err = conformance("--runtime", runtime, "--format", "json", *words, **environment)
@@ -49,7 +50,7 @@ def outcomes(runtime, *ids, **environment):
 # --- that it is whole
 
 
-def test_every_row_has_a_case_or_a_reason_not_to():
+def test_every_row_has_a_case_or_a_reason_not_to() -> None:
     """And not both."""
     judged = {case.row for case in suite.collect()}
 
@@ -57,19 +58,19 @@ def test_every_row_has_a_case_or_a_reason_not_to():
     assert set(RELAXED) <= judged
 
 
-def test_what_is_newer_than_others_is_a_row_or_a_case():
+def test_what_is_newer_than_others_is_a_row_or_a_case() -> None:
     """A name that nothing has any more would say nothing."""
     assert set(SINCE) <= set(ROWS) | {case.name for case in suite.collect()}
 
 
-def test_every_case_says_what_it_requires():
+def test_every_case_says_what_it_requires() -> None:
     """In one sentence."""
     for case in suite.collect():
         assert case.sentence.endswith("."), case.name
         assert len(case.sentence) < 300, case.name
 
 
-def test_cases_are_found_by_area_row_and_name():
+def test_cases_are_found_by_area_row_and_name() -> None:
     """MNT-1 is not MNT-10."""
     assert {"MNT"} == {case.row.partition("-")[0] for case in suite.collect(["MNT"])}
     assert {"MNT-01"} == {case.row for case in suite.collect(["MNT-01"])}
@@ -78,7 +79,7 @@ def test_cases_are_found_by_area_row_and_name():
 
 
 @pytest.mark.parametrize("many", [1, 2, 3])
-def test_parts_are_the_whole(many):
+def test_parts_are_the_whole(many: int) -> None:
     """Each case is in one of them."""
     names = [
         line.split()[0]
@@ -91,7 +92,7 @@ def test_parts_are_the_whole(many):
 
 
 @pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "1/", "x/y", ""])
-def test_invalid_part_is_a_usage_error(wrong):
+def test_invalid_part_is_a_usage_error(wrong: str) -> None:
     """And nothing is run."""
     status, out, err = conformance("--part", wrong)
 
@@ -99,14 +100,14 @@ def test_invalid_part_is_a_usage_error(wrong):
     assert f"argument --part: invalid part value: {wrong!r}" in err
 
 
-def test_nothing_of_a_runtime_is_imported():
+def test_nothing_of_a_runtime_is_imported() -> None:
     """A checkout is all it needs."""
     program = "import conformance.__main__, sys; print([name for name in sys.modules if name.startswith('pyoci')])"
 
     assert "[]\n" == subprocess.check_output([sys.executable, "-c", program], cwd=CHECKOUT, text=True)
 
 
-def test_an_unknown_case_is_a_usage_error():
+def test_an_unknown_case_is_a_usage_error() -> None:
     """One line, status 2."""
     assert (2, "", "conformance: no case is named XYZ-01\n") == conformance("--id", "XYZ-01")
 
@@ -116,7 +117,7 @@ def test_an_unknown_case_is_a_usage_error():
 
 @needs_root
 @pytest.mark.slow
-def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
+def test_a_runtime_that_does_nothing_passes_no_row(tmp_path: Path) -> None:
     """It reports success for every command."""
     found = outcomes(script(tmp_path, "exit 0"), CONFORMANCE_SLOWNESS="0.1")
 
@@ -126,7 +127,7 @@ def test_a_runtime_that_does_nothing_passes_no_row(tmp_path):
 
 @needs_root
 @pytest.mark.slow
-def test_a_runtime_that_refuses_everything_is_found_out(tmp_path):
+def test_a_runtime_that_refuses_everything_is_found_out(tmp_path: Path) -> None:
     """It passes at most what has to be refused."""
     found = outcomes(script(tmp_path, "echo no >&2; exit 1"), CONFORMANCE_SLOWNESS="0.1")
 
@@ -166,7 +167,7 @@ exec RUNTIME "$@"
 @needs_root
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
-def test_what_a_runtime_writes_is_its_own_fault(lie, pyoci, tmp_path):
+def test_what_a_runtime_writes_is_its_own_fault(lie: Any, pyoci: str, tmp_path: Path) -> None:
     """A state or features document that no test can read fails rows; the suite itself does not fail."""
     text = LIAR.replace("PYTHON", sys.executable).replace("RUNTIME", str(pyoci)).replace("LIE", LIES[lie])
 
@@ -178,7 +179,7 @@ def test_what_a_runtime_writes_is_its_own_fault(lie, pyoci, tmp_path):
 
 
 @needs_root
-def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
+def test_what_a_crashed_runtime_leaves_is_removed(tmp_path: Path) -> None:
     """Processes and cgroups, and the suite reports them."""
     leaves = script(tmp_path, 'sleep 987 >/dev/null 2>&1 &\necho "container: no" >&2; exit 1')
 
@@ -192,7 +193,7 @@ def test_what_a_crashed_runtime_leaves_is_removed(tmp_path):
 
 
 @needs_root
-def test_a_runtime_that_hangs_is_given_up(tmp_path):
+def test_a_runtime_that_hangs_is_given_up(tmp_path: Path) -> None:
     """After the timeout."""
     found = outcomes(script(tmp_path, "exec sleep 60"), "EXT_01", CONFORMANCE_SLOWNESS="0.2")
 
@@ -212,7 +213,7 @@ def documents():
     return [good, bad]
 
 
-def test_the_table_shows_runtimes_beside_each_other(documents):
+def test_the_table_shows_runtimes_beside_each_other(documents) -> None:
     """Then what is wrong, then counts."""
     lines = report.as_table(documents).splitlines()
 
@@ -222,7 +223,7 @@ def test_the_table_shows_runtimes_beside_each_other(documents):
     assert "bad: 1 rows: 1 fail; 2 s" == lines[-1]
 
 
-def test_tap(documents):
+def test_tap(documents) -> None:
     """Version 13."""
     lines = report.as_tap(documents).splitlines()
 
@@ -230,7 +231,7 @@ def test_tap(documents):
     assert "not ok 2 - bad MNT_01: Mounts are made in order." == lines[3]
 
 
-def test_junit(documents):
+def test_junit(documents) -> None:
     """Well formed, with its counts."""
     good, bad = ET.fromstring(report.as_junit(documents))
 
@@ -239,7 +240,7 @@ def test_junit(documents):
     assert 'they "are" <not>' == bad.find("testcase/failure").get("message")
 
 
-def test_a_failure_anywhere_fails_the_row(documents):
+def test_a_failure_anywhere_fails_the_row(documents) -> None:
     """Runs of one runtime on several machines are merged."""
     again = json.loads(json.dumps(documents[1]))
     again["machine"] = "other"
@@ -251,7 +252,7 @@ def test_a_failure_anywhere_fails_the_row(documents):
     assert "| bad | 1 | host (Linux 6.1, 2 s), other (Linux 6.1, 2 s) |" in text
 
 
-def test_parts_of_a_run_are_one_machine(documents):
+def test_parts_of_a_run_are_one_machine(documents) -> None:
     """They ran at one time, so that the longest counts."""
     one, _ = documents
     parts = [one | {"part": [1, 2], "seconds": 2}, one | {"part": [2, 2], "seconds": 5}]
@@ -259,7 +260,7 @@ def test_parts_of_a_run_are_one_machine(documents):
     assert "| good | 1 | host (Linux 6.1, 2 at a time, 5 s) |" in report.as_markdown(parts)
 
 
-def test_unmet_recommendation_is_reported_separately(documents):
+def test_unmet_recommendation_is_reported_separately(documents) -> None:
     """It fails no row, and no run; each report has its own way to say so."""
     bad = documents[1]
     bad["cases"][0] |= {"outcome": "unmet", "level": "S"}
@@ -271,7 +272,7 @@ def test_unmet_recommendation_is_reported_separately(documents):
     assert "| MNT-01 | M | mounts are made in the order listed | ~ |" in report.as_markdown([bad])
 
 
-def test_findings_are_of_the_version_they_were_seen_in():
+def test_findings_are_of_the_version_they_were_seen_in() -> None:
     """Of another one nothing is said."""
     (known, rows), *_ = FINDINGS.items()
     row, sentence = next(iter(rows.items()))
@@ -283,7 +284,7 @@ def test_findings_are_of_the_version_they_were_seen_in():
     assert {row for rows in FINDINGS.values() for row in rows} <= set(ROWS)
 
 
-def test_earlier_runs_are_merged_by_the_command_line(documents, tmp_path):
+def test_earlier_runs_are_merged_by_the_command_line(documents, tmp_path: Path) -> None:
     """Status 1, since one failed."""
     (tmp_path / "a.json").write_text(report.as_json(documents[:1]))
     (tmp_path / "b.json").write_text(report.as_json(documents[1:]))
@@ -297,7 +298,7 @@ def test_earlier_runs_are_merged_by_the_command_line(documents, tmp_path):
 # --- words that cases are written in
 
 
-def test_a_case_asks_for_what_its_row_does_or_says_otherwise():
+def test_a_case_asks_for_what_its_row_does_or_says_otherwise() -> None:
     """MNT-06 is a row of what must be; of some options the specification's table says that they should."""
     levels = {case.name: case.level for case in suite.collect()}
 
@@ -306,7 +307,7 @@ def test_a_case_asks_for_what_its_row_does_or_says_otherwise():
     assert set(levels.values()) <= {"M", "M!", "S", "S!", "E", "W", "Y"}
 
 
-def test_only_cleaning_up_uses_what_the_specification_does_not_know():
+def test_only_cleaning_up_uses_what_the_specification_does_not_know() -> None:
     """`delete` has no options there."""
     found = [path.name for path in (CHECKOUT / "conformance").rglob("*.py") if '"--force"' in path.read_text()]
 

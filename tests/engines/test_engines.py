@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,13 +36,13 @@ def machine(script):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def debian():
+def debian() -> None:
     """Make the newest Debian, with progress on standard error."""
     packages = [*engines.COMMON, "procps", "iproute2"]
     subprocess.run([engines.CHECKOUT / "tools/debian", engines.NEWEST, *packages, "--", "true"], check=True)
 
 
-def test_machine():
+def test_machine() -> None:
     """It passes on a command's output and status, is apart, and leaves nothing."""
     script = "echo out; echo err >&2; pyoci --version; ls /sys/class/net; ps -A -o comm | grep -c -e python -e pytest; exit 7"
 
@@ -84,7 +85,7 @@ ls /run/mixed
 """
 
 
-def test_runtimes_under_one_root():
+def test_runtimes_under_one_root() -> None:
     """containerd gives all its handlers one root: each runtime passes over the others' containers, and none panics."""
     command = [engines.MACHINE, engines.NEWEST, "runc", "crun", "busybox-static", "--", "sh", "-c", MIXED]
 
@@ -109,7 +110,7 @@ def test_runtimes_under_one_root():
     ).splitlines()
 
 
-def test_machine_ends():
+def test_machine_ends() -> None:
     """With the one who asked for it."""
     process, cgroup = machine("echo begun; exec sleep 4321")
     assert process.stdout
@@ -123,7 +124,7 @@ def test_machine_ends():
     assert [] == list(Path("/sys/fs/cgroup").rglob(cgroup))
 
 
-def test_leaks():
+def test_leaks() -> None:
     """It reports a process, a mount, a cgroup, a state and a descriptor that are left."""
     status, out, err = run(
         engines.MACHINE, engines.NEWEST, *engines.COMMON, "--", "python3", "-c", LEAK, cwd=engines.CHECKOUT
@@ -137,13 +138,13 @@ def test_leaks():
 
 
 @pytest.fixture(scope="module")
-def server():
+def server() -> None:
     """The archive of a Debian with servers, which engines import."""
     rootfs.server()
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
-def test_engine(pyoci, server, engine):
+def test_engine(pyoci: str, server: None, engine: Any) -> None:
     """In one machine, with one start of its daemons."""
     run = engines.run(engine, timeout=TIME)
 
@@ -153,7 +154,7 @@ def test_engine(pyoci, server, engine):
 
 
 @pytest.mark.parametrize("engine", ["docker", "containerd", "podman"])
-def test_systemd_driver(pyoci, server, engine):
+def test_systemd_driver(pyoci: str, server: None, engine: str) -> None:
     """With systemd to make the cgroups, which is the engine's first choice there, or what its configuration says."""
     run = engines.run(engine, "-m", "cgroup or driver", machine="systemd", timeout=TIME)
 
@@ -163,7 +164,7 @@ def test_systemd_driver(pyoci, server, engine):
 
 
 @on_uml
-def test_limits_of_old_podman(pyoci):
+def test_limits_of_old_podman(pyoci: str) -> None:
     """What Debian 12's Podman asks of the controller pids."""
     run = engines.run("podman4", machine="uml", timeout=TIME)
 
@@ -173,7 +174,7 @@ def test_limits_of_old_podman(pyoci):
 
 @on_uml
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
-def test_limits(pyoci, engine):
+def test_limits(pyoci: str, engine: str) -> None:
     """What needs a controller that the host may lack."""
     run = engines.run(engine, machine="uml", timeout=TIME)
 
@@ -184,7 +185,7 @@ def test_limits(pyoci, engine):
 
 @on_uml
 @pytest.mark.parametrize("engine", ["docker", "containerd"])
-def test_limits_with_the_systemd_driver(pyoci, engine):
+def test_limits_with_the_systemd_driver(pyoci: str, engine: str) -> None:
     """Pods' and containers' limits, and what changes them."""
     run = engines.run(engine, "-m", "cgroup", machine="uml-systemd", timeout=TIME)
 
@@ -193,7 +194,7 @@ def test_limits_with_the_systemd_driver(pyoci, engine):
 
 
 @on_uml
-def test_the_newest_systemd(pyoci):
+def test_the_newest_systemd(pyoci: str) -> None:
     """What the kubelet changes of a scope of the newest systemd, on a machine with controllers."""
     run = engines.run("containerd", "-k", "resize or privileged", machine="uml-newest-systemd", timeout=TIME)
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ HARDENING = frozenset(("__stack_chk_fail",))  # the compiler calls it; it ends t
 
 
 @pytest.fixture(scope="module")
-def source():
+def source() -> Path:
     """The C code of the extension."""
     path = PACKAGE / "_native.c"
     assert path.exists(), "there is no pyoci/_native.c: run tools/build"
@@ -44,12 +45,12 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def calls(source, tmp_path_factory):
+def calls(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Each function with the names that it calls or whose address it takes, in object code without inlining."""
     return calls_in(compile_object(source, tmp_path_factory.mktemp("child")))
 
 
-def compile_object(source, directory):
+def compile_object(source: Path, directory: Path) -> Path:
     """Compile a C source without optimisation, which would move calls. Returns the object file."""
     made = directory / "native.o"
     include = sysconfig.get_path("include")
@@ -57,7 +58,7 @@ def compile_object(source, directory):
     return made
 
 
-def calls_in(made):
+def calls_in(made: Path) -> dict[str, Any]:
     """Each function with the names that its instructions refer to: by a relocation, or within the object."""
     listing = subprocess.check_output(["objdump", "-dr", "--no-show-raw-insn", made], text=True)
     found = {}
@@ -78,7 +79,7 @@ def calls_in(made):
     return found
 
 
-def reachable(calls):
+def reachable(calls: dict[str, Any]) -> tuple[set[str], dict[str, str]]:
     """Functions that the child can reach, and names outside of the object that they need, each with a caller.
 
     The child begins in run_ops. It calls the functions of verbs through a table.
@@ -98,7 +99,7 @@ def reachable(calls):
     return inside, outside
 
 
-def test_child_calls_only_the_kernel(calls):
+def test_child_calls_only_the_kernel(calls: dict[str, Any]) -> None:
     """The child can reach only system calls and pure functions: no Python, no malloc, no stdio."""
     inside, outside = reachable(calls)
     assert {} == {name: caller for name, caller in outside.items() if name not in ALLOWED | HARDENING}
@@ -109,7 +110,7 @@ def test_child_calls_only_the_kernel(calls):
     assert {"execve", "_exit", "syscall"} <= outside.keys()
 
 
-def test_table_holds_the_function_of_each_verb(calls, source):
+def test_table_holds_the_function_of_each_verb(calls: dict[str, Any], source: Path) -> None:
     """The code of a verb is the index of its function, and only the loop calls through a pointer."""
     entries = re.findall(rf"{VARIABLE}FUNCTIONS\[(\d+)\]\) = .*?{PREFIX}do_(\w+)\)", source.read_text())
     assert [(str(verb.code), verb.verb) for verb in verbs.CHILD] == entries
@@ -117,7 +118,7 @@ def test_table_holds_the_function_of_each_verb(calls, source):
     assert {f"{PREFIX}run_op"} == {name for name in inside if POINTER in calls[name]}
 
 
-def test_list_of_allowed_names_has_no_unused_ones(calls):
+def test_list_of_allowed_names_has_no_unused_ones(calls: dict[str, Any]) -> None:
     """The child needs every name that the list allows."""
     _, outside = reachable(calls)
     header_only = {"gnu_dev_makedev", "gnu_dev_major", "gnu_dev_minor", "fstat", "fstatat"}  # libc may inline them
@@ -125,7 +126,7 @@ def test_list_of_allowed_names_has_no_unused_ones(calls):
 
 
 @pytest.mark.parametrize("function", ["run_ops", "do_mask_path"])
-def test_audit_can_fail(source, tmp_path, function):
+def test_audit_can_fail(source: Path, tmp_path: Path, function: str) -> None:
     """It finds an allocation or a Python call in the loop or in a verb."""
     text = source.read_text()
     entry = re.search(rf"static \w+ {PREFIX}{function}\([^;{{]*\) \{{", text)
@@ -136,7 +137,7 @@ def test_audit_can_fail(source, tmp_path, function):
     assert {"malloc", "free", "PyErr_Clear", "printf"} <= outside.keys() - ALLOWED - HARDENING
 
 
-def test_no_python_runs_between_the_clone_and_the_loop(source):
+def test_no_python_runs_between_the_clone_and_the_loop(source: Path) -> None:
     """The child goes straight from clone3 to run_ops."""
     text = source.read_text()
     code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
@@ -155,7 +156,7 @@ def child_source() -> str:
     return "".join(path.read_text() for path in sorted((PACKAGE / "native/child").glob("*.pxi")))
 
 
-def enums():
+def enums() -> dict[str, list[tuple[str, int]]]:
     """Every enum of the child's source, by its first name: [(name, value), …]."""
     text = re.sub(r"#.*", "", child_source())
     found = {}
@@ -171,28 +172,28 @@ def enums():
     return found
 
 
-def test_steps_are_all_used():
+def test_steps_are_all_used() -> None:
     """Every step is reported somewhere, and its name says it."""
     names = {"STEP_" + re.sub(r"\W+", "_", name).strip("_").upper() for name in numbers.STEPS if name}
     assert numbers.STEPS == _native.STEPS
     assert names == set(re.findall(r"\bSTEP_\w+", re.sub(r"#.*", "", child_source())))
 
 
-def test_numbers_of_messages():
+def test_numbers_of_messages() -> None:
     """Both sides agree on the flag for a timeout, and on the size of a payload."""
     others = dict(enums()["UNIX98_PTY_FIRST"])
     assert others["HOOK_TIMED_OUT"] == explain.HOOK_TIMED_OUT
     assert others["MAX_PAYLOAD"] == conversation.LONGEST_PAYLOAD
 
 
-def test_kinds():
+def test_kinds() -> None:
     """Both sides agree on the kinds of records."""
     kinds = dict(enums()["RECORD_SYNC"])
     ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED)
     assert ours == tuple(kinds.values())
 
 
-def test_record_is_what_python_unpacks(source, tmp_path):
+def test_record_is_what_python_unpacks(source: Path, tmp_path: Path) -> None:
     """The C struct has the fields of the runtime's format at the same places. test_verbs.py compares the operations."""
     tag = "struct __pyx_t_5pyoci_7_native_Record"
     declaration = re.search(rf"{tag} {{.*?}};", source.read_text(), re.DOTALL)[0]
@@ -209,7 +210,7 @@ def test_record_is_what_python_unpacks(source, tmp_path):
     assert [struct.calcsize("=" + codes[:n]) for n in range(len(codes) + 1)] == theirs
 
 
-def test_encoding():
+def test_encoding() -> None:
     """Strings, blobs, option lists, vectors and masks arrive where the child looks for them."""
     ops = [
         verbs.Chdir("/process/cwd", path="/tmp", uid=-1, gid=(1 << 64) - 1),

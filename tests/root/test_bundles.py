@@ -11,7 +11,9 @@ import resource
 import select
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -54,7 +56,7 @@ SETS = {
 class Bundle:
     """An engine's config, on a root filesystem of its own: an overlay, as engines make it."""
 
-    def __init__(self, folder, lower, config_file, view):
+    def __init__(self, folder: Path, lower: Path, config_file: Path, view: str) -> None:
         self.name = config_file.stem
         self.prefix, self.mount = VIEWS[view]
         self.folder = folder / "bundle"
@@ -78,13 +80,13 @@ class Bundle:
         self.config["linux"]["cgroupsPath"] = f"/pyoci-test-bundles/{self.id}"
         self.save()
 
-    def save(self, *args):
+    def save(self, *args: str) -> None:
         """Write config.json, with another program if there are `args`."""
         if args:
             self.config["process"]["args"] = list(args)
         (self.folder / "config.json").write_text(json.dumps(self.config))
 
-    def missing(self):
+    def missing(self) -> str:
         """The line that says why this host can't run it; "" if it can."""
         controller, where = LIMITS.get(self.name, ("", ""))
         if not controller or controller in CONTROLLERS:
@@ -94,7 +96,7 @@ class Bundle:
         hint = f"on this host it serves cgroup v1, unless the kernel is booted with cgroup_no_v1={controller}"
         return f"{line} (hint: {hint})\n"
 
-    def warning(self):
+    def warning(self) -> str:
         """The warnings of `run` about capabilities that this host's root lacks; "" if it has them all."""
         own = int(re.search("CapEff:(.*)", Path("/proc/self/status").read_text())[1], 16)
         asked = {name for names in self.config["process"].get("capabilities", {}).values() for name in names}
@@ -102,7 +104,7 @@ class Bundle:
         line = "warning: /process/capabilities: left out, since the runtime itself lacks them: "
         return f"{line}{', '.join(lacking)}\n" if lacking else ""
 
-    def call(self, runtime, *words):
+    def call(self, runtime: str, *words: Path | str) -> tuple[int, str, str]:
         """Run a command: (exit status, standard output, standard error)."""
         command = [*self.prefix, runtime, "--root", self.root, *words]
         self.calls += 1
@@ -113,22 +115,22 @@ class Bundle:
             err.seek(0)
             return status, out.read(), err.read()
 
-    def output(self, call):
+    def output(self, call: int) -> Path:
         """The file that takes the standard output of the first, second, … call."""
         return self.folder / f"out{call}"
 
-    def run(self, runtime):
+    def run(self, runtime: str) -> tuple[int, str, str]:
         """`run` in the foreground."""
         return self.call(runtime, "run", "--bundle", self.folder, self.id)
 
-    def traces(self):
+    def traces(self) -> list[Any]:
         """Return what the container left on the host, which should be nothing."""
         cgroup = Path(MOUNT, "pyoci-test-bundles", self.id)
         state = list(self.root.iterdir()) if self.root.exists() else []
         mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.folder) in line]
         return [str(path) for path in [*state, cgroup] if path.exists()] + mounts[2:]  # two are our own
 
-    def remove(self, pyoci):
+    def remove(self, pyoci: str) -> None:
         """Whatever became of it."""
         self.call(pyoci, "delete", "--force", self.id)
         cgroup = Path(MOUNT, "pyoci-test-bundles", self.id)
@@ -138,7 +140,7 @@ class Bundle:
 
 
 @pytest.fixture(scope="session", params=["busybox", "debian"])
-def lower(request, tmp_path_factory):
+def lower(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root filesystem that many containers share, and none writes to."""
     if request.param == "debian":
         return rootfs.debian()
@@ -146,7 +148,7 @@ def lower(request, tmp_path_factory):
 
 
 @pytest.fixture
-def make(tmp_path, lower, pyoci):
+def make(tmp_path: Path, lower: Path, pyoci: str) -> Iterator[Callable[..., Any]]:
     """A function that makes a bundle."""
     made: list[Bundle] = []
 
@@ -164,7 +166,9 @@ def make(tmp_path, lower, pyoci):
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("config_file", CONFIGS, ids=ENGINES)
-def test_the_program_runs_or_one_line_names_the_controller(make, pyoci, config_file, view):
+def test_the_program_runs_or_one_line_names_the_controller(
+    make: Callable[..., Any], pyoci: str, config_file: Path, view: str
+) -> None:
     """Nothing but its own output, its own status; and nothing is left."""
     bundle = make(config_file, view)
 
@@ -176,7 +180,7 @@ def test_the_program_runs_or_one_line_names_the_controller(make, pyoci, config_f
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 42", 42), ("kill -9 $$", 137), ("nosuch 2>/dev/null", 127)])
-def test_the_status_is_the_programs(make, pyoci, script, status):
+def test_the_status_is_the_programs(make: Callable[..., Any], pyoci: str, script: str, status: int) -> None:
     """128 and more for a signal."""
     bundle = make(FOLDER / "docker-default.json")
     # within another shell: the first process of a pid namespace is immune to its own signals
@@ -188,7 +192,7 @@ def test_the_status_is_the_programs(make, pyoci, script, status):
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("name", ENGINES)
-def test_the_life_that_an_engine_gives_it(make, pyoci, name, view):
+def test_the_life_that_an_engine_gives_it(make: Callable[..., Any], pyoci: str, name: str, view: str) -> None:
     """create, state, start, state, delete: with the options that containerd's shim passes.
 
     Where a controller is missing, create says so, on stderr and in the log.
@@ -220,7 +224,7 @@ def test_the_life_that_an_engine_gives_it(make, pyoci, name, view):
     assert [] == bundle.traces()
 
 
-def test_a_limit_above_the_hosts_is_set_or_one_line_names_it(make, pyoci):
+def test_a_limit_above_the_hosts_is_set_or_one_line_names_it(make: Callable[..., Any], pyoci: str) -> None:
     """Podman asks for a million open files, whatever it has itself: only CAP_SYS_RESOURCE can give more than that."""
     bundle = make(FOLDER / "podman-default.json")
     bundle.config["linux"]["resources"] = {}
@@ -249,7 +253,9 @@ exit $status
 
 
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_no_mount_reaches_a_host_that_shares_its_mounts(make, pyoci, user_namespace):
+def test_no_mount_reaches_a_host_that_shares_its_mounts(
+    make: Callable[..., Any], pyoci: str, user_namespace: bool
+) -> None:
     """systemd makes them shared. A mask that hits another one, or a device, is a mount on a clone of the host's."""
     bundle = make(FOLDER / "docker-default.json")
     linux = bundle.config["linux"]
@@ -294,7 +300,7 @@ exit 42
 """
 
 
-def probe(bundle, runtime):
+def probe(bundle: Bundle, runtime: str) -> tuple[int, str, dict[str, Any]]:
     """Run PROBE in the container: (exit status, standard error, {section: lines})."""
     script = PROBE.replace("@MASKED@", " ".join(bundle.config["linux"].get("maskedPaths", ())))
     bundle.save("/bin/sh", "-c", script)
@@ -311,7 +317,7 @@ def probe(bundle, runtime):
     return status, err, sections
 
 
-def fit(bundle):
+def fit(bundle: Bundle) -> Bundle:
     """Leave out what this host can't give, as other tests see to."""
     if line := bundle.missing():
         bundle.config["linux"]["resources"].pop(line.split("/")[3])
@@ -321,7 +327,7 @@ def fit(bundle):
     return bundle
 
 
-def mounts(mountinfo):
+def mounts(mountinfo: list[str]) -> dict[str, tuple[str, str, set[str]]]:
     """{where: (type of the filesystem, its root, options)}, without what differs from boot to boot."""
     found = {}
     for line in mountinfo:
@@ -330,13 +336,13 @@ def mounts(mountinfo):
     return found
 
 
-def mask(names):
+def mask(names: list[str]) -> int:
     """Capabilities as the kernel shows them."""
     return sum(1 << CAPABILITIES.index(name.removeprefix("CAP_")) for name in names)
 
 
 @pytest.mark.parametrize("config_file", CONFIGS, ids=ENGINES)
-def test_the_container_is_what_the_config_says(make, pyoci, config_file):
+def test_the_container_is_what_the_config_says(make: Callable[..., Any], pyoci: str, config_file: Path) -> None:
     """As a program in it sees it."""
     bundle = fit(make(config_file, [*VIEWS][-1]))
     process, linux = bundle.config["process"], bundle.config["linux"]
@@ -387,7 +393,7 @@ def test_the_container_is_what_the_config_says(make, pyoci, config_file):
 @pytest.mark.parametrize("lower", ["busybox"], indirect=True)
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
 @pytest.mark.parametrize("name", ENGINES)
-def test_it_looks_like_in_other_runtimes(make, pyoci, name, runtime):
+def test_it_looks_like_in_other_runtimes(make: Callable[..., Any], pyoci: str, name: str, runtime: str) -> None:
     """What a program sees of its container is the same, but for a few things that they do on purpose, or wrongly."""
     if not shutil.which(runtime):
         pytest.skip(f"no {runtime}")
@@ -416,7 +422,7 @@ def test_it_looks_like_in_other_runtimes(make, pyoci, name, runtime):
         assert theirs_seen[section] == ours_seen[section], section
 
 
-def wait(pidfd):
+def wait(pidfd: int) -> bool:
     """Whether a process ends, within a minute."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)

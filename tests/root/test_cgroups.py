@@ -12,6 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,33 +31,33 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 NUMBERS = itertools.count()
 
 
-def unique():
+def unique() -> str:
     """A path that no other test uses."""
     return f"/pyoci-test-{os.getpid()}-{next(NUMBERS)}"
 
 
-def host(path):
+def host(path: str) -> Path:
     """The directory of a path from the mount."""
     return pathlib.Path(hierarchy.find_mount() + path)
 
 
-def controllers():
+def controllers() -> list[str]:
     """Those that this host has for cgroup v2."""
     return host("/cgroup.controllers").read_text().split()
 
 
-def spawn(directory, *command, stdout=None):
+def spawn(directory: Path, *command: str, stdout: int | None = None) -> subprocess.Popen[Any]:
     """A process in the cgroup `directory`."""
     procs = str(directory / "cgroup.procs")
 
-    def join():
+    def join() -> None:
         with open(procs, "w") as file:
             file.write("0")
 
     return subprocess.Popen(command or ("sleep", "1000"), preexec_fn=join, stdout=stdout)  # noqa: PLW1509
 
 
-def end(*processes):
+def end(*processes: subprocess.Popen[Any]) -> None:
     """Kill and reap."""
     for process in processes:
         process.kill()
@@ -62,7 +65,7 @@ def end(*processes):
 
 
 @pytest.fixture
-def path():
+def path() -> Iterator[str]:
     """A path; whatever a test leaves there is removed."""
     path = unique()
     yield path
@@ -79,14 +82,14 @@ def path():
 
 
 @pytest.fixture
-def cgroup(path):
+def cgroup(path: str) -> Iterator[Cgroup]:
     """A new cgroup."""
     cgroup = Cgroup.create(path, "id", [])
     yield cgroup
     cgroup.destroy(kill=True)
 
 
-def refusal(**arguments):
+def refusal(**arguments: Any) -> CgroupError:
     """The error of a create that must fail."""
     with pytest.raises(CgroupError) as caught:
         Cgroup.create(arguments.get("path", ""), arguments.get("id", "id"), arguments.get("writes", []))
@@ -96,7 +99,7 @@ def refusal(**arguments):
 # Directories
 
 
-def test_create_makes_what_is_missing_and_destroy_removes_just_that(path):
+def test_create_makes_what_is_missing_and_destroy_removes_just_that(path: str) -> None:
     """A parent that was there stays, one that was made goes with the container."""
     host(path).mkdir()
     cgroup = Cgroup.create(f"{path}/made/leaf", "id", [])
@@ -110,7 +113,7 @@ def test_create_makes_what_is_missing_and_destroy_removes_just_that(path):
     assert host(path).exists()
 
 
-def test_destroy_leaves_a_parent_that_others_use(path):
+def test_destroy_leaves_a_parent_that_others_use(path: str) -> None:
     """Made for the first container, shared with the second."""
     first = Cgroup.create(f"{path}/first", "id", [])
     second = Cgroup.create(f"{path}/second", "id", [])
@@ -120,7 +123,7 @@ def test_destroy_leaves_a_parent_that_others_use(path):
     second.destroy()
 
 
-def test_an_existing_cgroup_is_used_and_stays(path):
+def test_an_existing_cgroup_is_used_and_stays(path: str) -> None:
     """OP-12: the runtime keeps a cgroup that it did not make, and the cgroups inside."""
     host(path).mkdir()
     (host(path) / "inside").mkdir()
@@ -131,7 +134,7 @@ def test_an_existing_cgroup_is_used_and_stays(path):
     assert (host(path) / "inside").exists()
 
 
-def test_destroying_a_missing_cgroup_succeeds(path):
+def test_destroying_a_missing_cgroup_succeeds(path: str) -> None:
     """Delete has to work whatever happened to the directory."""
     cgroup = Cgroup.create(f"{path}/leaf", "id", [])
     host(f"{path}/leaf").rmdir()
@@ -141,7 +144,7 @@ def test_destroying_a_missing_cgroup_succeeds(path):
     cgroup.destroy()
 
 
-def test_a_new_cgroup_of_the_same_name_is_not_ours(path):
+def test_a_new_cgroup_of_the_same_name_is_not_ours(path: str) -> None:
     """Someone removed ours and made another: it and its processes are left alone."""
     record = Cgroup.create(path, "id", []).to_dict()
     host(path).rmdir()
@@ -159,7 +162,7 @@ def test_a_new_cgroup_of_the_same_name_is_not_ours(path):
         end(stranger)
 
 
-def test_the_record_survives_json(path):
+def test_the_record_survives_json(path: str) -> None:
     """State keeps driver, mount, path and what was made; a later command needs nothing else."""
     cgroup = Cgroup.create(path, "id", [])
     record = json.loads(json.dumps(cgroup.to_dict()))
@@ -172,13 +175,13 @@ def test_the_record_survives_json(path):
     assert not host(path).exists()
 
 
-def test_an_unknown_driver_is_an_error():
+def test_an_unknown_driver_is_an_error() -> None:
     """A state that a later version wrote."""
     with pytest.raises(CgroupError, match="cannot use cgroup manager other"):
         cgroups.from_dict({"driver": "other"})
 
 
-def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller():
+def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller() -> None:
     """Where the caller's own cgroup is, below its parent."""
     own = pathlib.Path("/proc/self/cgroup").read_text().split("0::")[1].strip()
     parent = own.rpartition("/")[0]
@@ -193,7 +196,7 @@ def test_a_relative_path_and_no_path_go_beside_the_cgroup_of_the_caller():
     "path",
     ["../x", "/../x", "/a/../../x", "/a/..", "a//b", "/a//b", "/", "//", "/a/.", ".", "/a\0b", "/a\nb"],
 )
-def test_a_path_that_could_leave_the_hierarchy_is_refused(path):
+def test_a_path_that_could_leave_the_hierarchy_is_refused(path: str) -> None:
     """Nothing is cleaned silently: a strange path is a mistake or an attack."""
     error = refusal(path=path)
 
@@ -201,14 +204,14 @@ def test_a_path_that_could_leave_the_hierarchy_is_refused(path):
     assert "cannot use cgroup path" in error.message
 
 
-def test_a_component_of_another_type_is_rejected():
+def test_a_component_of_another_type_is_rejected() -> None:
     """Interface files have names as well."""
     error = refusal(path="/cgroup.procs/x")
 
     assert "cannot create cgroup /cgroup.procs/x: not a directory" == error.message
 
 
-def test_a_directory_with_something_mounted_on_it_is_refused(path):
+def test_a_directory_with_something_mounted_on_it_is_refused(path: str) -> None:
     """Not a cgroup any more, whatever it holds."""
     host(path).mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(host(path))], check=True)
@@ -220,7 +223,7 @@ def test_a_directory_with_something_mounted_on_it_is_refused(path):
     assert "something is mounted over it" in error.message
 
 
-def test_a_read_only_mount_is_one_clear_error():
+def test_a_read_only_mount_is_one_clear_error() -> None:
     """As in most containers."""
     program = f"""
 import sys
@@ -241,11 +244,11 @@ except Exception as error:
     )
 
 
-def test_parallel_creates_and_deletes_under_one_parent(path):
+def test_parallel_creates_and_deletes_under_one_parent(path: str) -> None:
     """Each makes and removes the shared parent under the feet of the others: no one may fail for it."""
     failures = []
 
-    def live(name):
+    def live(name) -> None:
         try:
             for _ in range(60):
                 Cgroup.create(f"{path}/{name}", "id", []).destroy()
@@ -262,14 +265,14 @@ def test_parallel_creates_and_deletes_under_one_parent(path):
     assert not host(path).exists() or [] == [entry for entry in host(path).iterdir() if entry.is_dir()]
 
 
-def test_a_failing_create_leaves_no_directory(path):
+def test_a_failing_create_leaves_no_directory(path: str) -> None:
     """Neither the cgroup nor the parents that were made for it."""
     refusal(path=f"{path}/deep/er", writes=writes({"unified": {"nosuch.max": "1"}}))
 
     assert not host(path).exists()
 
 
-def test_no_descriptor_stays_open(path):
+def test_no_descriptor_stays_open(path: str) -> None:
     """Whether create succeeds or fails."""
     hierarchy.find_mount()
     gc.collect()  # what earlier tests have left to be closed
@@ -285,7 +288,7 @@ def test_no_descriptor_stays_open(path):
 # Fitness
 
 
-def test_a_cgroup_with_processes_is_refused(path):
+def test_a_cgroup_with_processes_is_refused(path: str) -> None:
     """CG-01: the container would share limits and the end with strangers."""
     host(path).mkdir()
     process = spawn(host(path))
@@ -298,7 +301,7 @@ def test_a_cgroup_with_processes_is_refused(path):
     assert host(path).exists()
 
 
-def test_processes_below_count_too(path):
+def test_processes_below_count_too(path: str) -> None:
     """A populated child makes the cgroup populated."""
     (host(path) / "child").mkdir(parents=True)
     process = spawn(host(path) / "child")
@@ -309,7 +312,7 @@ def test_processes_below_count_too(path):
 
 
 @pytest.mark.parametrize("below", ["", "/leaf"])
-def test_a_frozen_cgroup_is_refused(path, below):
+def test_a_frozen_cgroup_is_refused(path: str, below: str) -> None:
     """By itself or through its parent: the container's first process would never run."""
     host(path).mkdir()
     (host(path) / "cgroup.freeze").write_text("1")
@@ -320,7 +323,7 @@ def test_a_frozen_cgroup_is_refused(path, below):
 
 
 @pytest.mark.parametrize("below", ["", "/leaf"])
-def test_a_threaded_cgroup_is_refused(path, below):
+def test_a_threaded_cgroup_is_refused(path: str, below: str) -> None:
     """Processes can't be cloned into one, or into the invalid domain below it."""
     (host(path) / "threads").mkdir(parents=True)
     (host(path) / "threads/cgroup.type").write_text("threaded")
@@ -333,7 +336,7 @@ def test_a_threaded_cgroup_is_refused(path, below):
 # Controllers and limits
 
 
-def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
+def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path: str) -> None:
     """The host's hierarchy has no such controller: nothing else may be said."""
     resources = {"unified": {"nosuch.max": "1"}}
     error = refusal(path=path, writes=writes(resources))
@@ -343,7 +346,7 @@ def test_a_missing_controller_is_one_line_that_names_it_and_the_key(path):
     assert f"/linux/resources/unified/nosuch.max: cannot apply: {what} in {place}" == str(error)
 
 
-def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
+def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path: str) -> None:
     """The usual reason on a hybrid host. Nothing to see where v2 has everything."""
     v1 = [line.split() for line in pathlib.Path("/proc/cgroups").read_text().splitlines()[1:]]
     names = {name for name, hierarchy, *_ in v1 if hierarchy != "0"} & {"pids", "memory", "cpu"}
@@ -359,7 +362,7 @@ def test_a_limit_for_a_controller_on_v1_is_refused_with_a_hint(path):
             assert ") (hint: on this host it serves cgroup v1, unless " in str(error)
 
 
-def test_limits_that_say_nothing_need_no_controller(path):
+def test_limits_that_say_nothing_need_no_controller(path: str) -> None:
     """What engines send everywhere: empty objects, and limits that are lifted."""
     resources = {
         "blockIO": {},
@@ -374,7 +377,7 @@ def test_limits_that_say_nothing_need_no_controller(path):
 
 @pytest.mark.may_skip("user-mode Linux has no hugetlb controller")
 @pytest.mark.skipif("hugetlb" not in controllers(), reason="no hugetlb in cgroup v2")
-def test_hugepage_limits_are_written_through_enabled_ancestors(path):
+def test_hugepage_limits_are_written_through_enabled_ancestors(path: str) -> None:
     """Both accountings, in a cgroup three levels down."""
     limits = writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
     cgroup = Cgroup.create(f"{path}/a/b", "id", limits)
@@ -388,7 +391,7 @@ def test_hugepage_limits_are_written_through_enabled_ancestors(path):
 
 
 @pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
-def test_every_controller_is_enabled(path):
+def test_every_controller_is_enabled(path: str) -> None:
     """Also without limits: a container is measured by them, and gives them to cgroups of its own."""
     cgroup = Cgroup.create(f"{path}/a/b", "id", [])
 
@@ -397,7 +400,7 @@ def test_every_controller_is_enabled(path):
 
 
 @pytest.mark.skipif(not controllers(), reason="no controller in cgroup v2")
-def test_unavailable_controllers_are_skipped(path):
+def test_unavailable_controllers_are_skipped(path: str) -> None:
     """Below a cgroup with processes of its own there are only those that do not guard their domain: no limit asks for
     more.
     """
@@ -416,7 +419,7 @@ def test_unavailable_controllers_are_skipped(path):
 
 @pytest.mark.may_skip("user-mode Linux has no hugetlb controller")
 @pytest.mark.skipif("hugetlb" not in controllers(), reason="no hugetlb in cgroup v2")
-def test_an_unknown_page_size_is_an_error(path):
+def test_an_unknown_page_size_is_an_error(path: str) -> None:
     """CG-38: it has to name a file that is there."""
     limits = writes({"hugepageLimits": [{"pageSize": "3MB", "limit": 0}]})
     cgroup = Cgroup.create(path, "id", limits)
@@ -429,7 +432,7 @@ def test_an_unknown_page_size_is_an_error(path):
 
 
 @pytest.mark.skipif(not {"hugetlb", "memory"} & set(controllers()), reason="no controller that guards its domain")
-def test_an_ancestor_with_processes_is_named(path):
+def test_an_ancestor_with_processes_is_named(path: str) -> None:
     """The rule of v2 that surprises most: EBUSY alone would explain nothing."""
     limits = writes(
         {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}
@@ -449,7 +452,7 @@ def test_an_ancestor_with_processes_is_named(path):
     assert limits[0].where == error.where
 
 
-def test_a_value_that_the_kernel_refuses_names_key_file_and_value(cgroup):
+def test_a_value_that_the_kernel_refuses_names_key_file_and_value(cgroup: Cgroup) -> None:
     """CG-42, for a file that needs no controller."""
     with pytest.raises(CgroupError) as caught:
         cgroup.apply(writes({"unified": {"cgroup.max.depth": "deep"}}))
@@ -460,14 +463,14 @@ def test_a_value_that_the_kernel_refuses_names_key_file_and_value(cgroup):
     )
 
 
-def test_unified_is_written_as_it_is(cgroup):
+def test_unified_is_written_as_it_is(cgroup: Cgroup) -> None:
     """Core files included."""
     cgroup.apply(writes({"unified": {"cgroup.max.depth": "7", "cgroup.max.descendants": "max"}}))
 
     assert "7\n" == (host(cgroup.path) / "cgroup.max.depth").read_text()
 
 
-def test_limiting_a_cgroup_that_was_removed_says_so(path):
+def test_limiting_a_cgroup_that_was_removed_says_so(path: str) -> None:
     """Removed under our feet: not the fault of the limit."""
     cgroup = Cgroup.create(path, "id", [])
     host(path).rmdir()
@@ -479,7 +482,7 @@ def test_limiting_a_cgroup_that_was_removed_says_so(path):
 # Processes
 
 
-def test_pids_finds_processes_in_children_too(cgroup):
+def test_pids_finds_processes_in_children_too(cgroup: Cgroup) -> None:
     """`ps` shows the whole subtree."""
     (host(cgroup.path) / "a/b").mkdir(parents=True)
     (host(cgroup.path) / "c").mkdir()
@@ -491,7 +494,7 @@ def test_pids_finds_processes_in_children_too(cgroup):
         end(*inside)
 
 
-def test_freeze_stops_and_thaw_lets_go(cgroup):
+def test_freeze_stops_and_thaw_lets_go(cgroup: Cgroup) -> None:
     """Frozen when freeze returns, running when thaw does."""
     process = spawn(host(cgroup.path), "sh", "-c", "while :; do :; done")
 
@@ -511,7 +514,7 @@ def test_freeze_stops_and_thaw_lets_go(cgroup):
         end(process)
 
 
-def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatch):
+def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process stuck in the kernel delays it; no process may stay half frozen."""
     monkeypatch.setattr(freezer, "wait_for", lambda *_: False)
     with pytest.raises(CgroupError, match=r"cannot freeze cgroup .*: not done after 0.1 s"):
@@ -520,7 +523,7 @@ def test_freezing_what_can_not_freeze_times_out_and_is_undone(cgroup, monkeypatc
     assert "0\n" == (host(cgroup.path) / "cgroup.freeze").read_text()
 
 
-def test_thaw_under_a_frozen_parent_says_why(path):
+def test_thaw_under_a_frozen_parent_says_why(path: str) -> None:
     """It can't run before the parent is thawed."""
     cgroup = Cgroup.create(f"{path}/leaf", "id", [])
     process = spawn(host(cgroup.path))
@@ -537,12 +540,14 @@ def test_thaw_under_a_frozen_parent_says_why(path):
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("kernel_kills", [True, False])
-def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_kills):
+def test_kill_reaches_every_process_below(
+    cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch, frozen: bool, kernel_kills: bool
+) -> None:
     """Through cgroup.kill, or by freezing and signalling where Linux is older than 5.14."""
     if not kernel_kills:
         real = freezer.write_at
 
-        def write(dirfd, name, value):
+        def write(dirfd, name, value) -> None:
             real(dirfd, "no.such.file" if name == "cgroup.kill" else name, value)
 
         monkeypatch.setattr(freezer, "write_at", write)
@@ -555,7 +560,7 @@ def test_kill_reaches_every_process_below(cgroup, monkeypatch, frozen, kernel_ki
     assert [-signal.SIGKILL] * 3 == [process.wait(PATIENCE) for process in inside]
 
 
-def test_kill_sends_other_signals_to_all(cgroup):
+def test_kill_sends_other_signals_to_all(cgroup: Cgroup) -> None:
     """`kill --all`; those who wait for it get it, no one else does."""
     inside = [spawn(host(cgroup.path)) for _ in range(2)]
     cgroup.kill(signal.SIGTERM)
@@ -585,7 +590,7 @@ def test_kill_spares_a_container_that_takes_the_cgroup_over_meanwhile(
     end(*others)
 
 
-def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
+def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup: Cgroup) -> None:
     """Who paused it decides when its handlers run."""
     program = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
     process = spawn(host(cgroup.path), "sh", "-c", program, stdout=subprocess.PIPE)
@@ -601,13 +606,13 @@ def test_a_signal_to_a_frozen_cgroup_waits_for_the_thaw(cgroup):
     process.stdout.close()
 
 
-def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
+def test_what_has_ended_need_not_be_thawed(cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux may say for good that a cgroup is frozen whose processes were killed so, where there is another one
     below.
     """
     real = freezer.write_at
 
-    def write(dirfd, name, value):
+    def write(dirfd, name, value) -> None:
         if (name, value) != ("cgroup.freeze", b"0"):
             real(dirfd, name, value)
 
@@ -621,7 +626,7 @@ def test_what_has_ended_need_not_be_thawed(cgroup, monkeypatch):
 # The end
 
 
-def test_destroy_waits_for_the_last_process(path):
+def test_destroy_waits_for_the_last_process(path: str) -> None:
     """It waits until the kernel reports that the cgroup is empty, and not longer."""
     cgroup = Cgroup.create(path, "id", [])
     process = spawn(host(path), "sleep", "0.2")
@@ -633,7 +638,7 @@ def test_destroy_waits_for_the_last_process(path):
     process.wait()
 
 
-def test_destroy_gives_up_and_names_who_stays(path):
+def test_destroy_gives_up_and_names_who_stays(path: str) -> None:
     """It kills processes only with `force`."""
     cgroup = Cgroup.create(path, "id", [])
     process = spawn(host(path))
@@ -647,7 +652,7 @@ def test_destroy_gives_up_and_names_who_stays(path):
     cgroup.destroy()
 
 
-def test_destroy_of_a_planned_cgroup_waits_for_its_processes(path):
+def test_destroy_of_a_planned_cgroup_waits_for_its_processes(path: str) -> None:
     """A create that was killed as it had cloned the first process has recorded neither: that process is about
     to end.
     """
@@ -661,7 +666,7 @@ def test_destroy_of_a_planned_cgroup_waits_for_its_processes(path):
     assert 0 == process.wait()
 
 
-def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path):
+def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path: str) -> None:
     """They may belong to another container: none is killed, and the rest of the container can be removed."""
     planned = Cgroup.planned(path, "id", str(host("")))
     cgroup = Cgroup.create(path, "id", [])
@@ -676,7 +681,7 @@ def test_destroy_of_a_planned_cgroup_leaves_those_who_stay(path):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
+def test_destroy_kills_when_asked_and_removes_all_below(path: str, frozen: bool) -> None:
     """Frozen or not, with cgroups that the container made."""
     cgroup = Cgroup.create(path, "id", [])
     for n in range(30):
@@ -691,7 +696,7 @@ def test_destroy_kills_when_asked_and_removes_all_below(path, frozen):
         assert -signal.SIGKILL == process.wait(PATIENCE)
 
 
-def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path):
+def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path: str) -> None:
     """A container that may write cgroupfs can nest very deeply: path length and recursion must not stop the removal."""
     cgroup = Cgroup.create(path, "id", [])
     fd = os.dup(cgroup.dirfd)
@@ -712,7 +717,7 @@ def test_destroy_copes_with_cgroups_nested_deeper_than_a_path_is_long(path):
     assert not host(path).exists()
 
 
-def test_destroy_of_a_mounted_over_cgroup_ends_in_an_error(path):
+def test_destroy_of_a_mounted_over_cgroup_ends_in_an_error(path: str) -> None:
     """It can't be removed: said at once, not after turning round and round."""
     cgroup = Cgroup.create(path, "id", [])
     subprocess.run(["mount", "--bind", str(host(path)), str(host(path))], check=True)
@@ -724,7 +729,7 @@ def test_destroy_of_a_mounted_over_cgroup_ends_in_an_error(path):
     cgroup.destroy()
 
 
-def test_an_existing_cgroup_loses_its_processes_only_when_asked(path):
+def test_an_existing_cgroup_loses_its_processes_only_when_asked(path: str) -> None:
     """It stays, and what runs there without the container's doing goes on unless `kill`."""
     host(path).mkdir()
     cgroup = Cgroup.create(path, "id", [])
@@ -765,7 +770,7 @@ MOUNTINFO = """22 27 0:21 / /proc rw - proc proc rw
         ("41 31 0:38 / /b rw - cgroup2 none rw\n42 31 0:38 / /a rw - cgroup2 none rw\n", "/b"),
     ],
 )
-def test_mount_is_found_in_every_layout(monkeypatch, lines, expected):
+def test_mount_is_found_in_every_layout(monkeypatch: pytest.MonkeyPatch, lines: str, expected: str) -> None:
     """Unified, hybrid, elsewhere, several, and with characters that mountinfo escapes."""
     monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO + lines)
     monkeypatch.setattr(hierarchy, "is_mounted", lambda *_: True)
@@ -773,14 +778,14 @@ def test_mount_is_found_in_every_layout(monkeypatch, lines, expected):
     assert expected == hierarchy.find_mount()
 
 
-def test_no_mount_is_one_clear_error(monkeypatch):
+def test_no_mount_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pure v1 host."""
     monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO)
     with pytest.raises(CgroupError, match="no cgroup2 file system is mounted"):
         hierarchy.find_mount()
 
 
-def test_a_mount_that_is_covered_does_not_count(monkeypatch):
+def test_a_mount_that_is_covered_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else is mounted over it: what is seen there is no cgroup."""
     monkeypatch.setattr(hierarchy, "read_file", lambda _: "41 31 0:38 / /tmp rw - cgroup2 none rw\n")
     with pytest.raises(CgroupError):
@@ -790,7 +795,7 @@ def test_a_mount_that_is_covered_does_not_count(monkeypatch):
 # The disabled manager
 
 
-def test_disabled_manager_does_nothing_and_says_what_is_lost():
+def test_disabled_manager_does_nothing_and_says_what_is_lost() -> None:
     """Every limit and the device filter, but not what means nothing anyway."""
     resources = {"pids": {"limit": 5}, "cpu": {"shares": 1024, "quota": -1}, "memory": {"limit": 9}}
     cgroup = NoCgroup()
@@ -819,7 +824,7 @@ def test_disabled_manager_does_nothing_and_says_what_is_lost():
     cgroup.destroy(kill=True)
 
 
-def test_bpf_refuses_more_than_its_buffer_holds():
+def test_bpf_refuses_more_than_its_buffer_holds() -> None:
     """The wrapper's attr has 256 bytes."""
     with pytest.raises(ValueError, match="256"):
         _native.bpf(16, bytearray(257))

@@ -6,6 +6,8 @@ import pathlib
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,20 +45,20 @@ for what in sys.argv[2:]:
 
 
 @pytest.fixture
-def cgroup():
+def cgroup() -> Iterator[Cgroup]:
     """A new cgroup."""
     cgroup = Cgroup.create(f"/pyoci-test-devices-{os.getpid()}", "id", [])
     yield cgroup
     cgroup.destroy(kill=True)
 
 
-def probe(cgroup, *attempts):
+def probe(cgroup: Cgroup, *attempts: str) -> list[int]:
     """The errno of each attempt inside the cgroup."""
     command = [sys.executable, "-I", "-S", "-c", PROBE, cgroup.mount + cgroup.path, *attempts]
     return [int(n) for n in subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()]
 
 
-def attached(path):
+def attached(path: Path | str) -> int:
     """How many device programs a cgroup has, as the kernel tells."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     attr = bytearray(struct.pack("=8I", fd, 6, 0, 0, 0, 0, 0, 0))
@@ -67,7 +69,7 @@ def attached(path):
     return struct.unpack_from("=I", attr, 24)[0]
 
 
-def test_default_devices_open_and_others_do_not(cgroup, tmp_path):
+def test_default_devices_open_and_others_do_not(cgroup: Cgroup, tmp_path: Path) -> None:
     """CG-22 with deny-all, the one rule that containerd sends: making nodes is allowed, opening them is not."""
     os.mknod(tmp_path / "block", 0o60600, os.makedev(1, 1))
     os.mknod(tmp_path / "mem", 0o20600, os.makedev(1, 1))
@@ -90,7 +92,7 @@ def test_default_devices_open_and_others_do_not(cgroup, tmp_path):
     )
 
 
-def test_partly_denied_access_is_refused(cgroup, tmp_path):
+def test_partly_denied_access_is_refused(cgroup: Cgroup, tmp_path: Path) -> None:
     """A-34: after `deny r` opening for both is refused, and writing is not."""
     os.mknod(tmp_path / "mem", 0o20600, os.makedev(1, 1))
     rules = [DENY_ALL, {"allow": True, "access": "rw", **MEM}, {"allow": False, "access": "r", **MEM}]
@@ -102,14 +104,14 @@ def test_partly_denied_access_is_refused(cgroup, tmp_path):
     )
 
 
-def test_allowing_everything_attaches_nothing(cgroup):
+def test_allowing_everything_attaches_nothing(cgroup: Cgroup) -> None:
     """A privileged container has no program to be asked."""
     cgroup.attach_device_filter(compile_rules([DENY_ALL, {"allow": True, "access": "rwm"}]))
 
     assert 0 == attached(cgroup.mount + cgroup.path)
 
 
-def test_filter_of_the_parent_stays_in_force(cgroup, tmp_path):
+def test_filter_of_the_parent_stays_in_force(cgroup: Cgroup, tmp_path: Path) -> None:
     """What an ancestor denies no child can allow."""
     os.mknod(tmp_path / "mem", 0o20600, os.makedev(1, 1))
     child = Cgroup.create(f"{cgroup.path}/child", "id", [])
@@ -120,7 +122,7 @@ def test_filter_of_the_parent_stays_in_force(cgroup, tmp_path):
     child.destroy()
 
 
-def test_filter_leaves_a_cgroup_that_was_there_before():
+def test_filter_leaves_a_cgroup_that_was_there_before() -> None:
     """I3: the cgroup stays, the program must not."""
     directory = pathlib.Path(hierarchy.find_mount() + f"/pyoci-test-devices-kept-{os.getpid()}")
     directory.mkdir()
@@ -135,7 +137,7 @@ def test_filter_leaves_a_cgroup_that_was_there_before():
         directory.rmdir()
 
 
-def test_a_program_that_the_kernel_refuses_says_why(cgroup):
+def test_a_program_that_the_kernel_refuses_says_why(cgroup: Cgroup) -> None:
     """The last line of the verifier, asked for only then."""
     endless = struct.pack("<BBhi", 0xB4, 0, 0, 1)
     with pytest.raises(CgroupError, match=r"cannot load device filter: .*last insn is not an exit") as caught:
@@ -157,13 +159,13 @@ RULES = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RULES)
-def test_verifier_takes_every_program(rules):
+def test_verifier_takes_every_program(rules) -> None:
     """No dead code, no bad jump, whatever the rules."""
     if program := compile_rules(rules):
         os.close(_native.bpf_prog_load(15, program))
 
 
-def test_verifier_takes_as_many_rules_as_a_config_may_have():
+def test_verifier_takes_as_many_rules_as_a_config_may_have() -> None:
     """A thousand tests in a row, with every mix of letters, must not be too complex for it."""
     letters = ["r", "w", "rw", "m", "rwm"]
     rules = [

@@ -5,6 +5,9 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from pyoci.cgroups import hierarchy
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.resources import writes
 from pyoci.errors import CgroupError
-from tests.support.runtime import wait_for
+from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -20,7 +23,7 @@ NUMBERS = itertools.count()
 MIB = 1 << 20
 
 
-def host(path):
+def host(path: str) -> Path:
     """The directory of a path from the mount."""
     return pathlib.Path(hierarchy.find_mount() + path)
 
@@ -34,14 +37,14 @@ def skip_if(condition, reason):
     return mark
 
 
-def needs(*names):
+def needs(*names: Any):
     """Skip where the v2 hierarchy lacks one of these controllers."""
     have = host("/cgroup.controllers").read_text().split()
     return skip_if(not set(names) <= set(have), f"no {' '.join(names)} in cgroup v2")
 
 
 @pytest.fixture
-def limited():
+def limited() -> Iterator[Callable[..., Any]]:
     """A function that makes a cgroup with some resources, two levels below the root."""
     made = []
 
@@ -67,14 +70,14 @@ def numbers(cgroup, file):
     return {key: int(value) for key, value in map(str.split, content(cgroup, file).splitlines())}
 
 
-def run(cgroup, program):
+def run(cgroup: Cgroup, program: str) -> int:
     """Run a Python program inside; its exit status."""
     join = f"open({str(host(cgroup.path) / 'cgroup.procs')!r}, 'w').write('0')\n"
     return subprocess.run([sys.executable, "-I", "-S", "-c", join + program], check=False).returncode
 
 
 @needs("memory")
-def test_memory_limits_are_written(limited):
+def test_memory_limits_are_written(limited: Callable[..., Any]) -> None:
     """CG-31: hard limit, soft limit, and the swap share of the sum."""
     cgroup = limited({"memory": {"limit": 64 * MIB, "swap": 80 * MIB, "reservation": 32 * MIB}})
 
@@ -84,7 +87,7 @@ def test_memory_limits_are_written(limited):
 
 
 @needs("memory")
-def test_too_much_memory_is_killed(limited):
+def test_too_much_memory_is_killed(limited: Callable[..., Any]) -> None:
     """The limit is enforced, without swap as a way round."""
     cgroup = limited({"memory": {"limit": 32 * MIB, "swap": 32 * MIB}})
     status = run(cgroup, f"block = bytearray({96 * MIB})\nfor at in range(0, len(block), 4096): block[at] = 1")
@@ -94,7 +97,7 @@ def test_too_much_memory_is_killed(limited):
 
 
 @needs("memory")
-def test_check_before_update_refuses_less_than_is_in_use(limited):
+def test_check_before_update_refuses_less_than_is_in_use(limited: Callable[..., Any]) -> None:
     """CG-32: no process is killed, and nothing is written at all."""
     cgroup = limited({"memory": {"limit": 128 * MIB}})
     hold = f"import time; block = bytearray({24 * MIB})\nfor at in range(0, len(block), 4096): block[at] = 1\n"
@@ -126,7 +129,7 @@ def test_check_before_update_refuses_less_than_is_in_use(limited):
 
 
 @needs("pids")
-def test_pids_limit_holds(limited):
+def test_pids_limit_holds(limited: Callable[..., Any]) -> None:
     """Three processes and not a fourth."""
     cgroup = limited({"pids": {"limit": 3}})
     program = """
@@ -147,7 +150,7 @@ os._exit(99)
 
 
 @needs("pids")
-def test_a_limit_of_no_process_is_real(limited):
+def test_a_limit_of_no_process_is_real(limited: Callable[..., Any]) -> None:
     """CG-40: written when the first process is inside, it stops every other."""
     cgroup = limited({})
     limit = writes({"pids": {"limit": 0}})
@@ -174,7 +177,7 @@ def test_a_limit_of_no_process_is_real(limited):
         ({"idle": 0, "shares": 512}, {"cpu.idle": "0", "cpu.weight": "59"}),
     ],
 )
-def test_cpu_limits_are_written(limited, cpu, files):
+def test_cpu_limits_are_written(limited: Callable[..., Any], cpu: dict[str, Any], files: dict[str, Any]) -> None:
     """CG-45, CG-33, CG-34, in an order that the kernel takes."""
     cgroup = limited({"cpu": cpu})
 
@@ -182,7 +185,7 @@ def test_cpu_limits_are_written(limited, cpu, files):
 
 
 @needs("cpu")
-def test_cpu_limits_can_be_updated_in_both_directions(limited):
+def test_cpu_limits_can_be_updated_in_both_directions(limited: Callable[..., Any]) -> None:
     """Burst and quota limit each other, idle and weight exclude each other: each write must be legal by itself."""
     cgroup = limited({"cpu": {"quota": 50000, "period": 70000, "burst": 50000}})
     for quota, burst in ((20000, 20000), (60000, 60000), (30000, 1000), (90000, 0)):
@@ -197,7 +200,7 @@ def test_cpu_limits_can_be_updated_in_both_directions(limited):
 
 
 @needs("cpu")
-def test_cpu_quota_throttles(limited):
+def test_cpu_quota_throttles(limited: Callable[..., Any]) -> None:
     """A busy loop has to stop, again and again."""
     cgroup = limited({"cpu": {"quota": 10000, "period": 100000}})
     procs = str(host(cgroup.path) / "cgroup.procs")
@@ -213,7 +216,7 @@ def test_cpu_quota_throttles(limited):
 
 
 @needs("cpuset")
-def test_cpuset_is_written(limited):
+def test_cpuset_is_written(limited: Callable[..., Any]) -> None:
     """CG-35."""
     cgroup = limited({"cpu": {"cpus": "0", "mems": "0"}})
 
@@ -223,7 +226,7 @@ def test_cpuset_is_written(limited):
 
 
 @needs("cpuset")
-def test_a_processor_that_is_not_there_is_an_error(limited):
+def test_a_processor_that_is_not_there_is_an_error(limited: Callable[..., Any]) -> None:
     """The kernel's word, with the key."""
     with pytest.raises(CgroupError, match=r"/linux/resources/cpu/cpus: cannot write `4000-4001` to cpuset.cpus"):
         limited({"cpu": {"cpus": "4000-4001"}})
@@ -239,7 +242,7 @@ def block_device():
 
 @needs("io")
 @skip_if(block_device() is None, "no block device")
-def test_io_throttles_of_one_device_come_together(limited):
+def test_io_throttles_of_one_device_come_together(limited: Callable[..., Any]) -> None:
     """CG-37: four keys, one line of io.max."""
     major, minor = block_device()
     device = {"major": major, "minor": minor}
@@ -260,7 +263,7 @@ def test_io_throttles_of_one_device_come_together(limited):
 
 
 @needs("io")
-def test_a_device_that_is_not_there_is_an_error(limited):
+def test_a_device_that_is_not_there_is_an_error(limited: Callable[..., Any]) -> None:
     """Not taken for a removed cgroup, which has the same errno."""
     throttle = [{"major": 4000, "minor": 1, "rate": 1}]
     with pytest.raises(CgroupError, match=r"cannot write `4000:1 rbps=1` to io.max") as caught:
@@ -270,7 +273,7 @@ def test_a_device_that_is_not_there_is_an_error(limited):
 
 
 @needs("io")
-def test_block_io_weight_takes_the_file_that_is_there():
+def test_block_io_weight_takes_the_file_that_is_there() -> None:
     """CG-47: BFQ's, else the common one scaled, else an error that names the key."""
     limits = writes({"blockIO": {"weight": 500}})
     cgroup = Cgroup.create(f"/pyoci-test-limits-weight-{os.getpid()}", "id", limits)
@@ -293,7 +296,7 @@ def test_block_io_weight_takes_the_file_that_is_there():
 
 
 @needs("hugetlb")
-def test_huge_pages_beyond_the_limit_are_refused(limited):
+def test_huge_pages_beyond_the_limit_are_refused(limited: Callable[..., Any]) -> None:
     """CG-38: the limit counts when they are reserved, so mmap fails and no process is killed."""
     pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
     before = pool.read_text()
@@ -326,7 +329,7 @@ def rdma_devices():
 
 @needs("rdma")
 @pytest.mark.may_skip("no module rdma_rxe")
-def test_rdma_limits_are_written(limited, rdma_devices):
+def test_rdma_limits_are_written(limited: Callable[..., Any], rdma_devices) -> None:
     """CG-41: a line for each device; what a device has no limit for stays."""
     cgroup = limited({"rdma": {"pyoci0": {"hcaHandles": 3, "hcaObjects": 10000}, "pyoci1": {"hcaObjects": 7}}})
     expected = ["pyoci0 hca_handle=3 hca_object=10000", "pyoci1 hca_handle=max hca_object=7"]
@@ -334,7 +337,7 @@ def test_rdma_limits_are_written(limited, rdma_devices):
 
 
 @needs("rdma")
-def test_an_rdma_device_that_is_not_there_is_an_error(limited):
+def test_an_rdma_device_that_is_not_there_is_an_error(limited: Callable[..., Any]) -> None:
     """The kernel's word, with the key."""
     with pytest.raises(CgroupError, match=r"cannot write `nosuch hca_object=7` to rdma.max") as caught:
         limited({"rdma": {"nosuch": {"hcaObjects": 7}}})
@@ -342,7 +345,7 @@ def test_an_rdma_device_that_is_not_there_is_an_error(limited):
 
 
 @needs("misc")
-def test_a_misc_limit_is_unified_and_its_resource_must_be_there(limited):
+def test_a_misc_limit_is_unified_and_its_resource_must_be_there(limited: Callable[..., Any]) -> None:
     """CG-42: the controller is enabled for it; this host has none of its resources."""
     if pathlib.Path(host("/misc.capacity")).read_text():
         pytest.skip("this host has such a resource")
@@ -352,7 +355,7 @@ def test_a_misc_limit_is_unified_and_its_resource_must_be_there(limited):
 
 
 @needs("memory", "pids", "cpu")
-def test_every_controller_is_enabled_at_once_and_only_where_missing(limited):
+def test_every_controller_is_enabled_at_once_and_only_where_missing(limited: Callable[..., Any]) -> None:
     """A second container below the same parent finds all enabled."""
     resources = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 9}, "cpu": {"shares": 300}}
     first = limited(resources)
@@ -364,7 +367,7 @@ def test_every_controller_is_enabled_at_once_and_only_where_missing(limited):
 
 
 @needs("memory")
-def test_default_limits_do_not_disturb_an_ancestor_with_processes():
+def test_default_limits_do_not_disturb_an_ancestor_with_processes() -> None:
     """They don't need the controller: only a real limit makes this an error."""
     top = host(f"/pyoci-test-limits-busy-{os.getpid()}")
     top.mkdir()
@@ -384,7 +387,7 @@ def test_default_limits_do_not_disturb_an_ancestor_with_processes():
 
 
 @needs("memory")
-def test_unified_comes_last_and_overrides(limited):
+def test_unified_comes_last_and_overrides(limited: Callable[..., Any]) -> None:
     """CG-42."""
     cgroup = limited({"memory": {"limit": 64 * MIB}, "unified": {"memory.max": str(48 * MIB), "memory.oom.group": "1"}})
 
@@ -393,10 +396,10 @@ def test_unified_comes_last_and_overrides(limited):
 
 
 @pytest.fixture
-def running(runtime, bundle):
+def running(runtime: Runtime, bundle: Bundle):
     """A container that runs, and its cgroup."""
 
-    def start(**resources):
+    def start(**resources: Any):
         bundle.linux["resources"].update(resources)
         bundle.program("/bin/sleep", "1000")
         runtime.create()
@@ -409,7 +412,7 @@ def running(runtime, bundle):
 
 @needs("pids")
 @pytest.mark.parametrize(("limit", "call"), [(1, "clone3"), (2, "clone")], ids=["no process", "one process"])
-def test_exec_says_that_the_cgroup_is_full(running, runtime, limit, call):
+def test_exec_says_that_the_cgroup_is_full(running, runtime: Runtime, limit: int, call: str) -> None:
     """It is exec's process that can't be cloned, whichever clone it is; the hint names the limit."""
     running(pids={"limit": limit})
     hint = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
@@ -418,7 +421,7 @@ def test_exec_says_that_the_cgroup_is_full(running, runtime, limit, call):
 
 
 @needs("memory")
-def test_exec_says_that_memory_is_short(running, runtime):
+def test_exec_says_that_memory_is_short(running, runtime: Runtime) -> None:
     """It is exec's process that is killed, not the container's first one."""
     cgroup = running()
     (cgroup / "memory.oom.group").write_text("0")

@@ -3,31 +3,33 @@
 import os
 import subprocess
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyoci.cgroups import takeover
 from tests.root.test_cgroups_limits import block_device, needs, skip_if
-from tests.support.runtime import cgroup_mount
+from tests.support.runtime import Bundle, Runtime, cgroup_mount
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 MIB = 1 << 20
 
 
-def controllers():
+def controllers() -> list[str]:
     return Path(cgroup_mount(), "cgroup.controllers").read_text().split()
 
 
 @pytest.fixture
-def existing(runtime):
+def existing(runtime: Runtime) -> Iterator[Callable[..., Any]]:
     """A function: an existing cgroup with these values in its files, for a container to use. It is removed
     afterwards.
     """
     made = []
 
-    def make(**values):
+    def make(**values: Any):
         top = Path(cgroup_mount(), f"pyoci-test-{uuid.uuid4().hex[:8]}")
         folder = top / "leaf"
         folder.mkdir(parents=True)
@@ -45,7 +47,7 @@ def existing(runtime):
         folder.rmdir()
 
 
-def read(folder, *files):
+def read(folder: Path, *files: str) -> list[str]:
     return [(folder / file).read_text().strip() for file in files]
 
 
@@ -59,11 +61,13 @@ LIMITS = {  # a file that is there without any controller, for a host that has n
 }
 
 
-def limits_here():
+def limits_here() -> dict[str, tuple[str, str]]:
     return {file: pair for file, pair in LIMITS.items() if file.partition(".")[0] in ("cgroup", *controllers())}
 
 
-def test_limits_of_an_existing_cgroup_stay_without_resources(runtime, bundle, existing):
+def test_limits_of_an_existing_cgroup_stay_without_resources(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]
+) -> None:
     """CG-07: not set is not changed."""
     here = limits_here()
     folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
@@ -73,7 +77,7 @@ def test_limits_of_an_existing_cgroup_stay_without_resources(runtime, bundle, ex
     assert [before for before, _ in here.values()] == read(folder, *here)
 
 
-def test_limits_of_an_existing_cgroup_come_back(runtime, bundle, existing):
+def test_limits_of_an_existing_cgroup_come_back(runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]) -> None:
     """What create changes delete undoes (LIFE-12): the limits hold while the container is there."""
     here = limits_here()
     folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
@@ -86,7 +90,9 @@ def test_limits_of_an_existing_cgroup_come_back(runtime, bundle, existing):
     assert [before for before, _ in here.values()] == read(folder, *here)
 
 
-def test_limits_of_an_existing_cgroup_come_back_when_create_fails(runtime, bundle, existing):
+def test_limits_of_an_existing_cgroup_come_back_when_create_fails(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]
+) -> None:
     """Afterwards all is as if create had never been tried (ERR-01)."""
     here = limits_here()
     folder = existing(**{file.replace(".", "_"): before for file, (before, _) in here.items()})
@@ -96,7 +102,9 @@ def test_limits_of_an_existing_cgroup_come_back_when_create_fails(runtime, bundl
     assert [before for before, _ in here.values()] == read(folder, *here)
 
 
-def test_the_owner_of_an_existing_cgroup_comes_back(runtime, bundle, existing):
+def test_the_owner_of_an_existing_cgroup_comes_back(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]
+) -> None:
     """The same for the container's user, who owned it."""
     folder = existing()
     bundle.mount("/sys/fs/cgroup", "cgroup", "nosuid").process["user"] = {"uid": 1000, "gid": 7}
@@ -117,14 +125,16 @@ def test_the_owner_of_an_existing_cgroup_comes_back(runtime, bundle, existing):
         ("default 100\n8:0 300\n", "default 100\n8:0 300\n", []),
     ],
 )
-def test_what_lifts_the_limits_of_a_device(old, new, lifted):
+def test_what_lifts_the_limits_of_a_device(old: str, new: str, lifted: list[str]) -> None:
     """One that had no line before is given what stands for no limit: the kernel then drops its line."""
     assert lifted == list(takeover.lift_new_limits(old, new))
 
 
 @needs("io")
 @skip_if(block_device() is None, "no block device")
-def test_throttles_of_an_existing_cgroup_come_back(runtime, bundle, existing):
+def test_throttles_of_an_existing_cgroup_come_back(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]
+) -> None:
     """A device that had none has none again; one that had keeps its own."""
     major, minor = block_device()
     folder = existing(cgroup_max_depth=5)
@@ -144,7 +154,9 @@ def test_throttles_of_an_existing_cgroup_come_back(runtime, bundle, existing):
 
 
 @pytest.mark.parametrize("why", ["the container's cgroup unexpectedly frozen", "the container's cgroup is not empty"])
-def test_a_cgroup_that_is_not_fit_is_refused(runtime, bundle, existing, why):
+def test_a_cgroup_that_is_not_fit_is_refused(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any], why: str
+) -> None:
     """CG-01: by a create that leaves it alone."""
     folder = existing()
     if why == "the container's cgroup unexpectedly frozen":
@@ -163,12 +175,12 @@ def test_a_cgroup_that_is_not_fit_is_refused(runtime, bundle, existing, why):
     assert f"/linux/cgroupsPath: cannot use cgroup {bundle.linux['cgroupsPath']}: {why}" == message
 
 
-def with_clocks(bundle):
+def with_clocks(bundle) -> None:
     """An intermediate process clones the container's first one."""
     bundle.namespace("time").linux["timeOffsets"] = {"monotonic": {"secs": 5}}
 
 
-def in_a_user_namespace(bundle):
+def in_a_user_namespace(bundle) -> None:
     bundle.in_user_namespace()
 
 
@@ -180,7 +192,9 @@ needs_clocks = (
 
 
 @pytest.mark.parametrize("change", [None, pytest.param(with_clocks, marks=needs_clocks), in_a_user_namespace])
-def test_a_cgroup_that_was_killed_once(runtime, bundle, existing, change):
+def test_a_cgroup_that_was_killed_once(
+    runtime: Runtime, bundle: Bundle, existing: Callable[..., Any], change: Callable[..., Any] | None
+) -> None:
     """It can be used again: the kernel would kill whatever is cloned into it."""
     folder = existing()
     (folder / "cgroup.kill").write_text("1")
@@ -194,7 +208,7 @@ def test_a_cgroup_that_was_killed_once(runtime, bundle, existing, change):
         runtime.delete("--force")
 
 
-def test_the_runtimes_cgroup_was_killed_once(runtime, bundle, existing):
+def test_the_runtimes_cgroup_was_killed_once(runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]) -> None:
     """That does not concern a container either."""
     folder = existing()
     (folder / "cgroup.kill").write_text("1")
@@ -207,7 +221,7 @@ def test_the_runtimes_cgroup_was_killed_once(runtime, bundle, existing):
 
 
 @needs("pids")
-def test_no_process_but_the_first(runtime, bundle):
+def test_no_process_but_the_first(runtime: Runtime, bundle: Bundle) -> None:
     """pids.limit 0 is a limit from version 1.3 on (CG-40): the program runs, and can't make another."""
     bundle.config["ociVersion"] = "1.3.0"
     bundle.linux["resources"]["pids"] = {"limit": 0}
@@ -219,7 +233,7 @@ def test_no_process_but_the_first(runtime, bundle):
 
 @needs("pids")
 @pytest.mark.parametrize(("version", "limit"), [("1.2.1", "max"), ("1.3.0", "0")])
-def test_no_limit_of_processes_by_version(runtime, bundle, version, limit):
+def test_no_limit_of_processes_by_version(runtime: Runtime, bundle: Bundle, version: str, limit: str) -> None:
     """A limit of 0, from create and from update: Podman 4 says unlimited with it, in configs up to version 1.2."""
     bundle.config["ociVersion"] = version
     bundle.linux["resources"]["pids"] = {"limit": 0}
@@ -234,7 +248,7 @@ def test_no_limit_of_processes_by_version(runtime, bundle, version, limit):
 
 
 @needs("memory")
-def test_check_before_update_at_create(runtime, bundle, existing):
+def test_check_before_update_at_create(runtime: Runtime, bundle: Bundle, existing: Callable[..., Any]) -> None:
     """CG-32: what an existing cgroup still holds, such as a file on a tmpfs, is compared with the limit."""
     folder = existing(memory_max=256 * MIB)
     held = runtime.folder / "held"
@@ -257,7 +271,7 @@ def test_check_before_update_at_create(runtime, bundle, existing):
 
 
 @needs("memory", "pids", "cpu", "io")
-def test_everything_at_once(runtime, bundle):
+def test_everything_at_once(runtime: Runtime, bundle: Bundle) -> None:
     """One config with a property of each kind, in a container that runs: the table of v1 to v2."""
     bundle.linux["resources"] |= {
         "memory": {"limit": 128 * MIB, "reservation": 64 * MIB, "swap": 128 * MIB, "disableOOMKiller": False},
@@ -287,7 +301,7 @@ def test_everything_at_once(runtime, bundle):
     assert not swap.exists() or "0" == swap.read_text().strip()
 
 
-def test_device_rules_of_a_container(runtime, bundle):
+def test_device_rules_of_a_container(runtime: Runtime, bundle: Bundle) -> None:
     """A node alone opens nothing (DEV-10): the last rule for it decides (CG-20), the defaults stay usable (CG-22)."""
     memory = {"type": "c", "major": 1, "minor": 1}
     bundle.linux["devices"] = [{"path": "/dev/mem", **memory}]
@@ -323,7 +337,9 @@ def test_device_rules_of_a_container(runtime, bundle):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_has_no_equivalent_is_an_error(runtime, bundle, resources, where):
+def test_what_has_no_equivalent_is_an_error(
+    runtime: Runtime, bundle: Bundle, resources: dict[str, Any], where: str
+) -> None:
     """CG-30, in create: nothing of it is ignored silently."""
     bundle.linux["resources"] |= resources
     assert f"/linux/resources/{where}: cannot convert {where.rpartition('/')[2]} " in runtime.create_fails()

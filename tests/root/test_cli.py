@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ APPLETS = "sh cat echo sleep true false id ls tty stty"
 class Runtime:
     """The executable, a state root, a log and a bundle of its own."""
 
-    def __init__(self, executable, folder):
+    def __init__(self, executable: str, folder: Path) -> None:
         self.executable = executable
         self.folder = folder
         self.root = folder / "root"
@@ -36,7 +37,7 @@ class Runtime:
         self.ids = set()
         self.make_bundle()
 
-    def make_bundle(self):
+    def make_bundle(self) -> None:
         """A root filesystem with busybox, and the config that `spec` writes, without a terminal."""
         binaries = self.bundle / "rootfs/bin"
         binaries.mkdir(parents=True)
@@ -47,17 +48,17 @@ class Runtime:
         self.config = json.loads((self.bundle / "config.json").read_text())
         self.config["process"]["terminal"] = False
 
-    def write(self, *args, **process):
+    def write(self, *args: str, **process: Any) -> None:
         """Give the container a program."""
         self.config["process"] |= {"args": list(args), **process}
         (self.bundle / "config.json").write_text(json.dumps(self.config))
 
-    def command(self, *words):
+    def command(self, *words: Path | str) -> list[str]:
         """The whole command line."""
         options = ["--root", self.root, "--log", self.log, "--log-format", "json"]
         return [str(word) for word in (self.executable, *options, *words)]
 
-    def __call__(self, *words, **options):
+    def __call__(self, *words: Path | str, **options: Any) -> tuple[int, str, str]:
         """Run it: (exit status, standard output, standard error).
 
         Into files: the ends of pipes would be the container's, too, and we would wait for it.
@@ -71,26 +72,26 @@ class Runtime:
             err.seek(0)
             return result.returncode, out.read(), err.read()
 
-    def state(self, id):
+    def state(self, id: str) -> dict[str, Any]:
         """The state document."""
         status, out, err = self("state", id)
         assert (0, "") == (status, err)
         return json.loads(out)
 
-    def wait(self, id, status):
+    def wait(self, id: str, status: str) -> None:
         """Wait until the container has this status."""
         deadline = time.monotonic() + PATIENCE
         while self.state(id)["status"] != status:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def errors(self):
+    def errors(self) -> list[str]:
         """The messages in the log."""
         return [json.loads(line)["msg"] for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture
-def runtime(pyoci, tmp_path):
+def runtime(pyoci: str, tmp_path: Path) -> Iterator[Runtime]:
     """A runtime whose containers are gone afterwards."""
     made = Runtime(pyoci, tmp_path)
     yield made
@@ -100,19 +101,19 @@ def runtime(pyoci, tmp_path):
         )
 
 
-def cgroups(name):
+def cgroups(name: str) -> set[Any]:
     """Every cgroup of the host that has this name; others come and go."""
     mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
     return {path for path, _, _ in os.walk(mount) if os.path.basename(path) == name}
 
 
-def mounts(folder):
+def mounts(folder: Path) -> list[str]:
     """The host's mounts, but for where other programs may mount at any time, and not in the test's own directory."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if not line.split()[4].startswith(OTHERS) or str(folder) in line]
 
 
-def ended(pid):
+def ended(pid: int) -> bool:
     """Whether a process is gone, or is a zombie that its new parent has not waited for."""
     try:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
@@ -120,7 +121,7 @@ def ended(pid):
         return True
 
 
-def test_a_life(runtime):
+def test_a_life(runtime: Runtime) -> None:
     """create, start, kill, delete: statuses as the specification has them, and nothing is printed."""
     runtime.write("sleep", "100")
     assert (0, "", "") == runtime("create", "--bundle", runtime.bundle, "--pid-file", runtime.folder / "pid", "c1")
@@ -141,7 +142,7 @@ def test_a_life(runtime):
     assert "" == runtime.log.read_text()
 
 
-def test_texts_that_engines_look_for(runtime):
+def test_texts_that_engines_look_for(runtime: Runtime) -> None:
     """containerd, CRI-O, Docker and Podman decide by these, byte by byte."""
     runtime.write("true")
     runtime("create", "-b", runtime.bundle, "c1")
@@ -160,7 +161,7 @@ def test_texts_that_engines_look_for(runtime):
     assert (0, "", "") == runtime("delete", "--force", "c1")
 
 
-def test_delete_of_a_running_container(runtime):
+def test_delete_of_a_running_container(runtime: Runtime) -> None:
     """An error that names the status; --force kills it."""
     runtime.write("sleep", "100")
     runtime("run", "-d", "-b", runtime.bundle, "c1")
@@ -181,7 +182,9 @@ def test_delete_of_a_running_container(runtime):
         (["sh"], {"cwd": "/data"}, 'chdir to cwd ("/data") set in config.json failed: not a directory'),
     ],
 )
-def test_errors_that_must_appear_at_create(args, process, expected, runtime):
+def test_errors_that_must_appear_at_create(
+    args: list[str], process: dict[str, str], expected: str, runtime: Runtime
+) -> None:
     """Exit codes 126 and 127 of engines come from create's message; and nothing is left behind."""
     (runtime.bundle / "rootfs/data").write_text("text")
     runtime.write(*args, **process)
@@ -201,7 +204,7 @@ def test_errors_that_must_appear_at_create(args, process, expected, runtime):
 @pytest.mark.parametrize(
     ("script", "expected"), [("exit 0", 0), ("exit 42", 42), ("kill -TERM $$", 143), ("kill -9 $$", 137)]
 )
-def test_run_returns_the_programs_status(script, expected, runtime):
+def test_run_returns_the_programs_status(script: str, expected: int, runtime: Runtime) -> None:
     """128 + N for a signal. The container has a pid namespace, so a child's shell must end its init."""
     # init of a pid namespace ignores signals from inside it: the program is run without one
     runtime.config["linux"]["namespaces"] = [n for n in runtime.config["linux"]["namespaces"] if n["type"] != "pid"]
@@ -211,7 +214,7 @@ def test_run_returns_the_programs_status(script, expected, runtime):
     assert not (runtime.root / "c1").exists()
 
 
-def test_run_passes_standard_streams_through(runtime):
+def test_run_passes_standard_streams_through(runtime: Runtime) -> None:
     """Input, output and errors are the container's own, to the last byte."""
     runtime.write("sh", "-c", "cat; echo error >&2")
     text = "line\n" * 50_000
@@ -219,7 +222,7 @@ def test_run_passes_standard_streams_through(runtime):
     assert (0, text, "error\n") == runtime("run", "-b", runtime.bundle, "c1", input=text)
 
 
-def test_run_keep(runtime):
+def test_run_keep(runtime: Runtime) -> None:
     """BuildKit reads the cgroup of a stopped container; `delete` removes it."""
     runtime.write("true")
 
@@ -228,7 +231,7 @@ def test_run_keep(runtime):
     assert (0, "", "") == runtime("delete", "c1")
 
 
-def test_run_forwards_signals(runtime):
+def test_run_forwards_signals(runtime: Runtime) -> None:
     """What reaches the runtime reaches the program."""
     runtime.write("sh", "-c", "trap 'echo got it; exit 7' TERM; echo ready; while :; do sleep 0.05; done")
     with subprocess.Popen(
@@ -240,7 +243,7 @@ def test_run_forwards_signals(runtime):
         assert ("got it\n", 7) == (process.stdout.read(), process.wait(PATIENCE))
 
 
-def test_init_is_an_orphan_of_the_subreaper(runtime):
+def test_init_is_an_orphan_of_the_subreaper(runtime: Runtime) -> None:
     """Engines wait for the pid themselves, so the runtime must not stand between."""
     code = (
         "import ctypes, os, subprocess, sys\n"
@@ -263,7 +266,7 @@ def test_init_is_an_orphan_of_the_subreaper(runtime):
     assert "42\n" == result.stdout, result.stderr
 
 
-def test_console_socket(runtime):
+def test_console_socket(runtime: Runtime) -> None:
     """One message, some data, exactly one descriptor: the terminal's master. No answer is needed."""
     runtime.write("sh", "-c", "tty; stty size; echo done", terminal=True, consoleSize={"height": 33, "width": 77})
     path = runtime.folder / "console.sock"
@@ -291,7 +294,7 @@ def test_console_socket(runtime):
     assert b"not a tty" not in output
 
 
-def test_console_socket_with_a_long_path(runtime):
+def test_console_socket_with_a_long_path(runtime: Runtime) -> None:
     """buildah's socket lies in the bundle, whose path may be longer than a socket address."""
     folder = runtime.folder / ("d" * 100)
     folder.mkdir()
@@ -309,7 +312,9 @@ def test_console_socket_with_a_long_path(runtime):
     ("terminal", "options", "expected"),
     [(True, [], "there is no --console-socket"), (False, ["--console-socket", "/x"], "process.terminal is not true")],
 )
-def test_terminal_and_console_socket_go_together(terminal, options, expected, runtime):
+def test_terminal_and_console_socket_go_together(
+    terminal: bool, options: list[str], expected: str, runtime: Runtime
+) -> None:
     """One without the other is an error."""
     runtime.write("sh", terminal=terminal)
     status, _, err = runtime("create", "-b", runtime.bundle, *options, "c1")
@@ -318,7 +323,7 @@ def test_terminal_and_console_socket_go_together(terminal, options, expected, ru
     assert expected in err
 
 
-def test_foreground_terminal(runtime):
+def test_foreground_terminal(runtime: Runtime) -> None:
     """`run` on a terminal: what is typed arrives, and the outer terminal is as it was afterwards."""
     runtime.write("sh", "-c", "read line; echo got $line; exit 5", terminal=True)
     pid, master = pty.fork()
@@ -336,7 +341,7 @@ def test_foreground_terminal(runtime):
     assert 5 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_pidfd_socket(runtime):
+def test_pidfd_socket(runtime: Runtime) -> None:
     """runc's --pidfd-socket: a pidfd of the container's process."""
     runtime.write("sleep", "100")
     path = runtime.folder / "pidfd.sock"
@@ -363,7 +368,7 @@ echo $LISTEN_FDS-$LISTEN_PID
 """
 
 
-def descriptors(runtime, *options, opened="", environment=""):
+def descriptors(runtime: Runtime, *options: str, opened: str = "", environment: str = "") -> tuple[list[str], str]:
     """The descriptors beyond 2 that a program gets, and its LISTEN_FDS and LISTEN_PID.
 
     `opened` are redirections and `environment` assignments of the shell that becomes the runtime.
@@ -382,29 +387,29 @@ def descriptors(runtime, *options, opened="", environment=""):
 THREE = "3</dev/zero 4</dev/zero 5</dev/zero"
 
 
-def test_no_descriptor_leaks(runtime):
+def test_no_descriptor_leaks(runtime: Runtime) -> None:
     """Whatever the caller has left open stays outside."""
     assert ([], "-") == descriptors(runtime, opened=THREE + " 9</etc 30</proc/self/maps")
 
 
-def test_preserve_fds(runtime):
+def test_preserve_fds(runtime: Runtime) -> None:
     """3 and 4 are passed on at their numbers, 5 is not."""
     assert (["3", "4"], "-") == descriptors(runtime, "--preserve-fds", "2", opened=THREE)
 
 
-def test_preserve_fds_with_holes(runtime):
+def test_preserve_fds_with_holes(runtime: Runtime) -> None:
     """Podman's --preserve-fd 5 passes 3 with 3 and 4 closed: they stay closed, and no descriptor of the runtime
     gets there.
     """
     assert (["5"], "-") == descriptors(runtime, "--preserve-fds", "3", opened="5</dev/zero")
 
 
-def test_listen_fds_meant_for_another_process(runtime):
+def test_listen_fds_meant_for_another_process(runtime: Runtime) -> None:
     """LISTEN_PID names another process: nothing is passed, without a message."""
     assert ([], "-") == descriptors(runtime, opened=THREE, environment="LISTEN_FDS=1 LISTEN_PID=1")
 
 
-def test_listen_fds(runtime):
+def test_listen_fds(runtime: Runtime) -> None:
     """LISTEN_PID names us: they come first, those of --preserve-fds follow, and the program gets their number."""
     environment = "LISTEN_FDS=1 LISTEN_PID=$$"
 
@@ -412,7 +417,7 @@ def test_listen_fds(runtime):
     assert (["3", "4"], "1-1") == descriptors(runtime, "--preserve-fds", "1", opened=THREE, environment=environment)
 
 
-def test_too_many_descriptors_to_preserve(runtime):
+def test_too_many_descriptors_to_preserve(runtime: Runtime) -> None:
     """A clear error, at once."""
     runtime.write("true")
     status, _, err = runtime("create", "-b", runtime.bundle, "--preserve-fds", "999999999", "c1")
@@ -421,7 +426,7 @@ def test_too_many_descriptors_to_preserve(runtime):
     assert "internal error" not in err
 
 
-def test_list(runtime):
+def test_list(runtime: Runtime) -> None:
     """Ours, in order; what other runtimes keep in the same root, and rubbish, is passed over."""
     runtime.write("sleep", "100")
     a, b = f"list-a-{os.getpid()}", f"list-b-{os.getpid()}"
@@ -439,7 +444,7 @@ def test_list(runtime):
     assert (runtime.root / "runc1/state.json").exists()
 
 
-def test_regex(runtime):
+def test_regex(runtime: Runtime) -> None:
     """crun's --regex, with containers."""
     runtime.write("sleep", "100")
     for name in ("web-1", "web-2", "db"):
@@ -451,7 +456,7 @@ def test_regex(runtime):
 
 
 @pytest.mark.parametrize("id", ["", ".", "..", "../x", "a/b", "a\n", ".x", "x" * 256, "é"])
-def test_invalid_ids_are_rejected(id, runtime):
+def test_invalid_ids_are_rejected(id: str, runtime: Runtime) -> None:
     """Nothing is made, nothing outside the root is touched."""
     runtime.write("true")
     before = sorted(runtime.folder.iterdir())
@@ -463,7 +468,7 @@ def test_invalid_ids_are_rejected(id, runtime):
     assert sorted({*before, runtime.log}) == sorted(runtime.folder.iterdir())
 
 
-def test_config_edited_between_create_and_start(runtime):
+def test_config_edited_between_create_and_start(runtime: Runtime) -> None:
     """The container is what the config was at create."""
     runtime.write("echo", "first")
     with open(runtime.folder / "out", "w") as file:
@@ -477,7 +482,7 @@ def test_config_edited_between_create_and_start(runtime):
     assert "first\n" == (runtime.folder / "out").read_text()
 
 
-def test_warnings_do_not_stain_the_containers_streams(runtime):
+def test_warnings_do_not_stain_the_containers_streams(runtime: Runtime) -> None:
     """An unknown capability causes a warning: for a user, or in a log that asks for it."""
     capabilities = {"bounding": ["CAP_NO_SUCH"], "effective": ["CAP_NO_SUCH"], "permitted": ["CAP_NO_SUCH"]}
     runtime.write("true", capabilities=capabilities)
@@ -495,7 +500,7 @@ def test_warnings_do_not_stain_the_containers_streams(runtime):
     assert any("CAP_NO_SUCH" in message for message in runtime.errors())
 
 
-def test_debug_tells_how_far_it_has_come(runtime):
+def test_debug_tells_how_far_it_has_come(runtime: Runtime) -> None:
     """Each thing that the runtime does for a container, before it is done, and each point that the container
     reaches.
     """
@@ -526,7 +531,7 @@ def test_debug_tells_how_far_it_has_come(runtime):
     assert f"/linux/seccomp write_filter {instructions} instructions" == written
 
 
-def test_an_empty_environment(runtime):
+def test_an_empty_environment(runtime: Runtime) -> None:
     """Podman calls delete with XDG_RUNTIME_DIR alone, CRI-O with little more."""
     runtime.write("true")
     for words in (
@@ -538,7 +543,7 @@ def test_an_empty_environment(runtime):
         assert 0 == runtime(*words, env={})[0]
 
 
-def test_hostile_environment_and_directory(runtime):
+def test_hostile_environment_and_directory(runtime: Runtime) -> None:
     """Neither the working directory nor PYTHON* decides what runs."""
     hostile = runtime.folder / "hostile"
     (hostile / "pyoci").mkdir(parents=True)
@@ -555,7 +560,7 @@ def test_hostile_environment_and_directory(runtime):
         assert 0 == runtime(*words, env=environment, cwd=hostile)[0]
 
 
-def test_what_spec_writes_runs(runtime):
+def test_what_spec_writes_runs(runtime: Runtime) -> None:
     """The template, as it is, on a terminal."""
     pid, master = pty.fork()
     if pid == 0:
@@ -572,7 +577,7 @@ def test_what_spec_writes_runs(runtime):
     assert 6 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_poststop_hook_that_fails(runtime):
+def test_a_poststop_hook_that_fails(runtime: Runtime) -> None:
     """delete succeeds, the next hook runs, and a user gets a warning; an engine's streams and log stay clean."""
     hooks = [{"path": "/bin/false"}, {"path": "/bin/sh", "args": ["sh", "-c", f"cat >{runtime.folder}/state"]}]
     runtime.config["hooks"] = {"poststop": hooks}
@@ -598,7 +603,9 @@ def test_a_poststop_hook_that_fails(runtime):
     ],
     ids=["config", "missing", "hint"],
 )
-def test_json_log_names_the_value_at_fault(runtime, changes: dict[str, Any], pointer: str, hint: str | None) -> None:
+def test_json_log_names_the_value_at_fault(
+    runtime: Runtime, changes: dict[str, Any], pointer: str, hint: str | None
+) -> None:
     """A program that calls pyoci gets the JSON pointer without taking the message apart."""
     runtime.config["process"] |= changes
     (runtime.bundle / "config.json").write_text(json.dumps(runtime.config))
@@ -608,7 +615,7 @@ def test_json_log_names_the_value_at_fault(runtime, changes: dict[str, Any], poi
     assert (1, pointer, hint, err.rstrip("\n")) == (status, entry["pointer"], entry.get("hint"), entry["msg"])
 
 
-def test_json_log_has_the_hint(runtime) -> None:
+def test_json_log_has_the_hint(runtime: Runtime) -> None:
     """An error without a place in a document has no pointer."""
     status, _, err = runtime("state", "--bundel", "x")
     entry = json.loads(runtime.log.read_text().splitlines()[-1])

@@ -11,11 +11,13 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import AT_ONCE, PATIENCE, mount_points, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, Bundle, Result, Runtime, mount_points, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.root
 class ConsoleSocket:
     """A listening socket, and the terminal that came through it."""
 
-    def __init__(self, path, backlog=5):
+    def __init__(self, path: Path | str, backlog: int = 5) -> None:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
@@ -31,7 +33,7 @@ class ConsoleSocket:
         self.socket.listen(backlog)
         self.master = -1
 
-    def receive(self):
+    def receive(self) -> bytes:
         """The message that came with the descriptor."""
         connection, _ = self.socket.accept()
         with connection:
@@ -43,21 +45,21 @@ class ConsoleSocket:
         self.master = descriptors[0]
         return data
 
-    def until(self, text):
+    def until(self, text: str) -> str:
         """Read until `text` was written."""
         return read_until(self.master, text)
 
-    def read(self):
+    def read(self) -> str:
         """All that is written to the terminal until its last user closes it."""
         return read_to_end(self.master)
 
-    def close(self):
+    def close(self) -> None:
         self.socket.close()
         if self.master >= 0:
             os.close(self.master)
 
 
-def read_to_end(fd):
+def read_to_end(fd: int) -> str:
     parts = []
     while select.select([fd], [], [], PATIENCE)[0]:
         try:
@@ -70,7 +72,7 @@ def read_to_end(fd):
     return b"".join(parts).decode().replace("\r\n", "\n")
 
 
-def read_until(fd, text):
+def read_until(fd: int, text: str) -> str:
     """Return the output before `text`."""
     seen = b""
     while text.encode() not in seen:
@@ -80,7 +82,7 @@ def read_until(fd, text):
 
 
 @pytest.fixture
-def console(runtime, bundle):
+def console(runtime: Runtime, bundle: Bundle) -> Iterator[ConsoleSocket]:
     """A console socket for a container with a terminal."""
     bundle.process["terminal"] = True
     made = ConsoleSocket(runtime.folder / "console")
@@ -88,11 +90,11 @@ def console(runtime, bundle):
     made.close()
 
 
-def create(runtime, console, *options):
+def create(runtime: Runtime, console: ConsoleSocket, *options: Any) -> Result:
     return runtime.create("--console-socket", console.path, *options)
 
 
-def test_terminal(runtime, bundle, console):
+def test_terminal(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """Standard input, output and error, and /dev/console, are one terminal, the controlling one."""
     bundle.process["consoleSize"] = {"height": 40, "width": 91}
     bundle.shell(
@@ -113,7 +115,7 @@ def test_terminal(runtime, bundle, console):
     assert "0\nptmx\n" in text
 
 
-def test_owner(runtime, bundle, console):
+def test_owner(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """The terminal belongs to the container's user."""
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
     bundle.shell("stat -c %u /dev/pts/0 /dev/console; tty > /dev/tty")
@@ -123,7 +125,7 @@ def test_owner(runtime, bundle, console):
     assert "1000\n1000\n/dev/pts/0\n" == console.read()
 
 
-def test_in_a_user_namespace(runtime, bundle, console):
+def test_in_a_user_namespace(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """The same where container root is unmapped on the host."""
     bundle.in_user_namespace().shell("stat -c %u /dev/console; tty")
     create(runtime, console)
@@ -132,7 +134,7 @@ def test_in_a_user_namespace(runtime, bundle, console):
     assert "0\n/dev/pts/0\n" == console.read()
 
 
-def test_hangup(runtime, bundle, console):
+def test_hangup(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """When the master is closed the program's session gets SIGHUP."""
     bundle.shell("trap 'touch /hup; exit' HUP; touch /ready; while true; do sleep 0.05; done")
     create(runtime, console)
@@ -144,13 +146,13 @@ def test_hangup(runtime, bundle, console):
     wait_for((bundle.rootfs / "hup").exists)
 
 
-def test_size_without_terminal(runtime, bundle):
+def test_size_without_terminal(runtime: Runtime, bundle: Bundle) -> None:
     """consoleSize is ignored."""
     bundle.process["consoleSize"] = {"height": 40, "width": 91}
     assert "not a tty\n" == runtime.shell("tty; true")
 
 
-def test_listener_never_accepts(runtime, bundle, console):
+def test_listener_never_accepts(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """A listener that never accepts delays nothing: the message waits in its queue."""
     before = time.monotonic()
     create(runtime, console)
@@ -158,7 +160,7 @@ def test_listener_never_accepts(runtime, bundle, console):
     assert "created" == runtime.state()["status"]
 
 
-def test_queue_is_full(runtime, bundle):
+def test_queue_is_full(runtime: Runtime, bundle: Bundle) -> None:
     """A listener whose queue is full is an error, at once."""
     bundle.process["terminal"] = True
     console = ConsoleSocket(runtime.folder / "console", backlog=0)
@@ -180,14 +182,14 @@ def test_queue_is_full(runtime, bundle):
             client.close()
 
 
-def test_listener_is_gone(runtime, bundle, console):
+def test_listener_is_gone(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """A socket without a listener."""
     console.socket.close()
     message = runtime.create_fails("--console-socket", console.path)
     assert f"cannot connect to console socket {console.path}: connection refused" in message
 
 
-def test_no_socket(runtime, bundle):
+def test_no_socket(runtime: Runtime, bundle: Bundle) -> None:
     """A regular file, a directory, nothing."""
     bundle.process["terminal"] = True
     file = runtime.folder / "file"
@@ -198,7 +200,7 @@ def test_no_socket(runtime, bundle):
         assert message.endswith(f"cannot connect to console socket {path}: {why}")
 
 
-def test_long_path(runtime, bundle):
+def test_long_path(runtime: Runtime, bundle: Bundle) -> None:
     """Longer than the 108 bytes of a socket's address."""
     bundle.process["terminal"] = True
     folder = runtime.folder / ("x" * 150)
@@ -218,13 +220,13 @@ def test_long_path(runtime, bundle):
     console.close()
 
 
-def test_relative_path(runtime, bundle, console):
+def test_relative_path(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """From the current directory."""
     runtime.create("--console-socket", "console", cwd=runtime.folder)
     assert b"/dev/pts/0" == console.receive()
 
 
-def test_terminal_and_socket_belong_together(runtime, bundle):
+def test_terminal_and_socket_belong_together(runtime: Runtime, bundle: Bundle) -> None:
     """One without the other is an error that names process.terminal."""
     bundle.process["terminal"] = True
     assert runtime.create_fails().startswith("/process/terminal: cannot allocate a terminal")
@@ -234,14 +236,14 @@ def test_terminal_and_socket_belong_together(runtime, bundle):
     assert message.startswith("/process/terminal: cannot use --console-socket")
 
 
-def test_without_devpts(runtime, bundle, console):
+def test_without_devpts(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """A terminal needs the container's own /dev/pts."""
     bundle.without_mount("/dev/pts")
     message = runtime.create_fails("--console-socket", console.path)
     assert message.startswith("/process/terminal: cannot open a terminal: ")
 
 
-def test_pidfd_socket(runtime, bundle):
+def test_pidfd_socket(runtime: Runtime, bundle: Bundle) -> None:
     """--pidfd-socket is sent a pidfd of the container's process."""
     listener = ConsoleSocket(runtime.folder / "pidfd")
     runtime.create("--pidfd-socket", listener.path)
@@ -257,7 +259,7 @@ def test_pidfd_socket(runtime, bundle):
 class Terminal:
     """`run` in a terminal of its own, at which this test sits."""
 
-    def __init__(self, runtime, rows=24, columns=80):
+    def __init__(self, runtime: Runtime, rows: int = 24, columns: int = 80) -> None:
         self.master, slave = pty.openpty()
         self.size(rows, columns)
         self.before = termios.tcgetattr(slave)
@@ -267,23 +269,23 @@ class Terminal:
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
         self.slave = slave
 
-    def size(self, rows, columns):
+    def size(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def until(self, text):
+    def until(self, text: str) -> str:
         """Read until `text` was written; what came before it."""
         return read_until(self.master, text)
 
-    def type(self, text):
+    def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def wait(self):
+    def wait(self) -> int:
         """The exit status; the terminal's attributes are what they were."""
         status = self.process.wait(PATIENCE)
         assert self.before == termios.tcgetattr(self.slave)
         return status
 
-    def close(self):
+    def close(self) -> None:
         self.process.kill()
         self.process.wait()
         os.close(self.master)
@@ -291,12 +293,12 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(runtime, bundle):
+def terminal(runtime: Runtime, bundle: Bundle) -> Iterator[Callable[..., Any]]:
     """`run` in a terminal, once the test has said what."""
     bundle.process["terminal"] = True
     made = []
 
-    def start(script, **options):
+    def start(script, **options: Any):
         bundle.shell(script)
         made.append(Terminal(runtime, **options))
         return made[0]
@@ -306,7 +308,7 @@ def terminal(runtime, bundle):
         one.close()
 
 
-def test_foreground(runtime, terminal):
+def test_foreground(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """The program reads the typed input, its output is shown, its status returned, and the terminal restored."""
     sitting = terminal("stty size; tty; echo 'name?'; read name; echo \"<$name>\"; exit 7", rows=33, columns=99)
     assert "33 99\n/dev/pts/0\n" == sitting.until("name?")
@@ -316,7 +318,7 @@ def test_foreground(runtime, terminal):
     runtime.assert_gone()
 
 
-def test_interrupt_key(runtime, terminal):
+def test_interrupt_key(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """^C goes to the program through its own terminal, not to the runtime."""
     sitting = terminal("trap 'echo caught; exit 9' INT; echo ready; while true; do sleep 0.05; done")
     sitting.until("ready")
@@ -325,7 +327,7 @@ def test_interrupt_key(runtime, terminal):
     assert 9 == sitting.wait()
 
 
-def test_window_changes(runtime, terminal):
+def test_window_changes(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """A new size of the terminal is the container's, too."""
     sitting = terminal("trap 'stty size; exit 0' WINCH; echo ready; while true; do sleep 0.05; done")
     sitting.until("ready")
@@ -334,14 +336,14 @@ def test_window_changes(runtime, terminal):
     assert 0 == sitting.wait()
 
 
-def test_much_output(runtime, terminal):
+def test_much_output(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """All of it arrives before the exit."""
     sitting = terminal("seq 1 20000; echo end")
     assert 20000 == sitting.until("end").count("\n")
     assert 0 == sitting.wait()
 
 
-def test_much_input_that_is_echoed(runtime, terminal):
+def test_much_input_that_is_echoed(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """Input goes on while output does: neither waits for the other."""
     lines = 20000
     sitting = terminal("stty -echo; echo ready; cat; echo end")
@@ -360,7 +362,7 @@ def test_much_input_that_is_echoed(runtime, terminal):
     assert 0 == sitting.wait()
 
 
-def test_signal_while_output_is_not_read(runtime, bundle):
+def test_signal_while_output_is_not_read(runtime: Runtime, bundle: Bundle) -> None:
     """A signal gets to a program whose output is not taken, and what it wrote arrives once it is."""
     bundle.process["terminal"] = True
     bundle.shell("trap 'exit 9' TERM; while true; do echo 0123456789; done & wait")
@@ -378,7 +380,7 @@ def test_signal_while_output_is_not_read(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_second_signal_without_a_reader(runtime, bundle):
+def test_second_signal_without_a_reader(runtime: Runtime, bundle: Bundle) -> None:
     """The program has ended, and its last output has no reader: a signal ends the runtime."""
     bundle.process["terminal"] = True
     bundle.shell("i=0; while [ $i -lt 1000 ]; do echo 0123456789; i=$((i+1)); done; exit 9")
@@ -391,7 +393,7 @@ def test_second_signal_without_a_reader(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_reader_goes_away(runtime, bundle):
+def test_reader_goes_away(runtime: Runtime, bundle: Bundle) -> None:
     """To the program its terminal hangs up."""
     bundle.process["terminal"] = True
     bundle.shell("trap '' HUP; while echo 0123456789; do true; done; exit 7")
@@ -403,14 +405,14 @@ def test_reader_goes_away(runtime, bundle):
         assert 7 == process.wait(PATIENCE)
 
 
-def test_terminal_that_is_closed_and_opened_again(runtime, terminal):
+def test_terminal_that_is_closed_and_opened_again(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """As init systems do with /dev/console."""
     sitting = terminal("exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; sleep 0.3; exit 7")
     sitting.until("back")
     assert 7 == sitting.wait()
 
 
-def test_foreground_with_a_console_socket(runtime, bundle, console):
+def test_foreground_with_a_console_socket(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
     """The terminal is the socket's: `run` waits, and keeps its hands off."""
     bundle.shell('echo ready; read line; echo "<$line>"; exit 7')
     bundle.write()
@@ -427,7 +429,7 @@ def test_foreground_with_a_console_socket(runtime, bundle, console):
         assert b"" == process.stdout.read()
 
 
-def test_terminal_is_restored_when_killed(runtime, terminal):
+def test_terminal_is_restored_when_killed(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """Another process kills the program."""
     sitting = terminal("echo ready; sleep 100")
     sitting.until("ready")
@@ -435,7 +437,7 @@ def test_terminal_is_restored_when_killed(runtime, terminal):
     assert 128 + signal.SIGKILL == sitting.wait()
 
 
-def test_start_fails_in_a_terminal(runtime, bundle, terminal):
+def test_start_fails_in_a_terminal(runtime: Runtime, bundle: Bundle, terminal: Callable[..., Any]) -> None:
     """The error is readable: the terminal is not left raw."""
     bundle.hook("startContainer", "exit 3")
     sitting = terminal("true")
@@ -443,7 +445,7 @@ def test_start_fails_in_a_terminal(runtime, bundle, terminal):
     assert 1 == sitting.wait()
 
 
-def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
+def test_foreground_without_a_terminal_of_ones_own(runtime: Runtime, bundle: Bundle) -> None:
     """The caller has pipes: the container still has its terminal; scripts find no carriage returns in its
     output.
     """
@@ -453,7 +455,7 @@ def test_foreground_without_a_terminal_of_ones_own(runtime, bundle):
     assert (0, "/dev/pts/0\nx\n") == (result.status, result.out)
 
 
-def test_exec_foreground_without_a_terminal_of_ones_own(runtime, bundle):
+def test_exec_foreground_without_a_terminal_of_ones_own(runtime: Runtime, bundle: Bundle) -> None:
     """The same of one more process."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -462,7 +464,7 @@ def test_exec_foreground_without_a_terminal_of_ones_own(runtime, bundle):
     assert (0, "/dev/pts/0\nx\n") == (result.status, result.out)
 
 
-def test_lines_on_a_terminal(runtime, terminal):
+def test_lines_on_a_terminal(runtime: Runtime, terminal: Callable[..., Any]) -> None:
     """A terminal gets its carriage returns."""
     sitting = terminal("echo one; echo two; stty -a | grep -o ' onlcr'")
     seen = b""

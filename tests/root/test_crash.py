@@ -12,7 +12,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,19 +23,19 @@ from pyoci.delete import delete
 from pyoci.errors import StateError
 from pyoci.host import state_directory
 from tests.support.moments import Moments
-from tests.support.runtime import PATIENCE, status_of, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, status_of, wait_for
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def moments(runtime):
+def moments(runtime: Runtime) -> Moments:
     """The moments of this runtime's commands."""
     return Moments(runtime)
 
 
 @pytest.fixture
-def listener(runtime):
+def listener(runtime: Runtime) -> Iterator[Path]:
     """A console socket that takes every connection, and never reads."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(runtime.folder / "console"))
@@ -41,7 +43,7 @@ def listener(runtime):
         yield runtime.folder / "console"
 
 
-def settle(runtime):
+def settle(runtime: Runtime) -> str:
     """The container's status, once the processes that a killed runtime took with it are gone; "" if there is none."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -56,7 +58,7 @@ def settle(runtime):
             return str(status)
 
 
-def is_at_rest(pid):
+def is_at_rest(pid: int) -> bool:
     """Whether the process sleeps, and is not about to be killed."""
     try:
         status = status_of(pid)
@@ -66,18 +68,18 @@ def is_at_rest(pid):
     return status["State"].startswith("S") and not pending >> signal.SIGKILL - 1 & 1
 
 
-def assert_removable(runtime):
+def assert_removable(runtime: Runtime) -> None:
     """`delete --force` converges, and the host is clean."""
     for _ in range(2):
         runtime.delete("--force")
     runtime.host.assert_clean(runtime.root)
 
 
-def plain(bundle):
+def plain(bundle) -> None:
     """Limits, masks, devices: what every container has."""
 
 
-def elaborate(bundle):
+def elaborate(bundle) -> None:
     """Every synchronisation point: id maps, clock offsets, hooks, console."""
     bundle.in_user_namespace().namespace("time")
     bundle.linux["timeOffsets"] = {"monotonic": {"secs": 10}}
@@ -87,7 +89,9 @@ def elaborate(bundle):
 
 
 @pytest.mark.parametrize("config", [plain, elaborate], ids=lambda config: config.__name__)
-def test_create_is_killed(runtime, bundle, moments, listener, config):
+def test_create_is_killed(
+    runtime: Runtime, bundle: Bundle, moments: Moments, listener: Path, config: Callable[..., Any]
+) -> None:
     """Before the commit the container dies with the runtime; after it, it can be started."""
     config(bundle)
     bundle.shell("echo ran > /tmp/marker; exec sleep 100").write()
@@ -116,7 +120,7 @@ def test_create_is_killed(runtime, bundle, moments, listener, config):
     assert {"", "created", "stopped"} == set(seen)
 
 
-def test_start_is_killed(runtime, bundle, moments):
+def test_start_is_killed(runtime: Runtime, bundle: Bundle, moments: Moments) -> None:
     """The container is still created, or it runs; nothing in between."""
     bundle.shell("echo ran > /tmp/marker; exec sleep 100").hook("poststart", "true")
     marker = bundle.rootfs / "tmp/marker"
@@ -144,11 +148,11 @@ def test_start_is_killed(runtime, bundle, moments):
 
 
 @pytest.mark.parametrize("status", ["created", "running", "stopped"])
-def test_delete_is_killed(runtime, bundle, moments, status):
+def test_delete_is_killed(runtime: Runtime, bundle: Bundle, moments: Moments, status: str) -> None:
     """Whatever delete had done, the next one does the rest."""
     bundle.program("sleep", 100)
 
-    def prepare():
+    def prepare() -> None:
         runtime.create()
         if status != "created":
             runtime.start()
@@ -166,7 +170,7 @@ def test_delete_is_killed(runtime, bundle, moments, status):
         assert_removable(runtime)
 
 
-def test_foreground_run_is_killed(runtime, bundle):
+def test_foreground_run_is_killed(runtime: Runtime, bundle: Bundle) -> None:
     """The container goes on without the runtime, and can be deleted."""
     bundle.program("sleep", 100).write()
     process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
@@ -177,7 +181,7 @@ def test_foreground_run_is_killed(runtime, bundle):
     assert_removable(runtime)
 
 
-def test_init_is_killed_before_start(runtime, bundle):
+def test_init_is_killed_before_start(runtime: Runtime, bundle: Bundle) -> None:
     """state says stopped, start says so, delete needs no force."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -188,14 +192,14 @@ def test_init_is_killed_before_start(runtime, bundle):
     runtime.delete()
 
 
-def test_init_is_killed_while_it_is_set_up(runtime, bundle):
+def test_init_is_killed_while_it_is_set_up(runtime: Runtime, bundle: Bundle) -> None:
     """A hook kills the container's process: create says so, and takes everything back."""
     script = """kill -9 $(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/')"""
     bundle.hook("createRuntime", script)
     assert "was killed by signal 9" in runtime.create_fails()
 
 
-def test_init_is_killed_while_start_waits(runtime, bundle):
+def test_init_is_killed_while_start_waits(runtime: Runtime, bundle: Bundle) -> None:
     """A startContainer hook that hangs, and a kill: start fails, the container is gone."""
     bundle.hook("startContainer", "sleep 100")
     runtime.create()
@@ -210,13 +214,13 @@ def test_init_is_killed_while_start_waits(runtime, bundle):
     runtime.assert_gone()
 
 
-def _children(pid):
+def _children(pid: int) -> list[str]:
     """The pids of a process' children: of a container's first process, its hook's."""
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @pytest.fixture
-def held(runtime, bundle):
+def held(runtime: Runtime, bundle: Bundle) -> Iterator[int]:
     """The descriptor of a created container's directory, whose lock this test holds."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -227,7 +231,7 @@ def held(runtime, bundle):
 
 
 @pytest.mark.parametrize("command", ["start", "delete"])
-def test_a_lock_is_waited_for(runtime, held, command):
+def test_a_lock_is_waited_for(runtime: Runtime, held: int, command: str) -> None:
     """A command waits until another one has done with the container."""
     process = subprocess.Popen(runtime.command(command, runtime.id), stdin=subprocess.DEVNULL)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -237,7 +241,7 @@ def test_a_lock_is_waited_for(runtime, held, command):
     assert 0 == process.wait(PATIENCE)
 
 
-def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
+def test_a_lock_is_not_waited_for_for_ever(runtime: Runtime, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process that keeps the lock is the reason of the failure; the container has still ended."""
     monkeypatch.setattr(state_directory, "LOCK_TIMEOUT", 0.2)
     container = Container.load(runtime.id, root=str(runtime.root))
@@ -248,7 +252,7 @@ def test_a_lock_is_not_waited_for_for_ever(runtime, held, monkeypatch):
     fcntl.flock(held, fcntl.LOCK_UN)
 
 
-def test_several_starts(runtime, bundle):
+def test_several_starts(runtime: Runtime, bundle: Bundle) -> None:
     """Of several starts at once exactly one succeeds, and the program runs once."""
     bundle.shell("echo ran >> /tmp/marker; sleep 100")
     marker = bundle.rootfs / "tmp/marker"
@@ -263,7 +267,7 @@ def test_several_starts(runtime, bundle):
         assert_removable(runtime)
 
 
-def test_twenty_creates(runtime, bundle):
+def test_twenty_creates(runtime: Runtime, bundle: Bundle) -> None:
     """Of twenty creates of one id one wins, and the others do not disturb it."""
     bundle.program("sleep", 100).write()
     create = ["create", "--bundle", bundle.folder, "--pid-file", runtime.folder / "pid", runtime.id]
@@ -275,7 +279,7 @@ def test_twenty_creates(runtime, bundle):
     assert "running" == runtime.state()["status"]
 
 
-def test_everything_at_once(runtime, bundle):
+def test_everything_at_once(runtime: Runtime, bundle: Bundle) -> None:
     """start, kill, state and delete race: whatever comes first, each answers in a line, and nothing is left."""
     bundle.program("sleep", 100)
     name = runtime.id
@@ -299,7 +303,7 @@ def test_everything_at_once(runtime, bundle):
         assert_removable(runtime)
 
 
-def at_once(runtime, *commands):
+def at_once(runtime: Runtime, *commands: list[Path | str]) -> list[str]:
     """Run commands at the same time: what each wrote to standard error, "" for those that succeeded."""
     processes = []
     for n, words in enumerate(commands):

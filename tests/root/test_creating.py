@@ -9,6 +9,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +39,7 @@ OTHERS = (
 
 
 @pytest.fixture
-def hold(runtime, bundle):
+def hold(runtime: Runtime, bundle: Bundle) -> Iterator[Path]:
     """A createRuntime hook runs as long as this file exists."""
     hold = runtime.folder / "hold"
     hold.touch()
@@ -46,18 +49,18 @@ def hold(runtime, bundle):
     hold.unlink(missing_ok=True)
 
 
-def begin_create(runtime):
+def begin_create(runtime: Runtime) -> subprocess.Popen[Any]:
     """A create that runs beside the test."""
     command = runtime.command("create", "--bundle", runtime.bundle.folder, runtime.id)
     with (runtime.folder / "out").open("wb") as out:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
 
-def words_of(runtime, command):
+def words_of(runtime: Runtime, command: str) -> list[str]:
     return [runtime.id if word == "ID" else word for word in command.split()]
 
 
-def test_other_commands_are_refused(runtime, hold):
+def test_other_commands_are_refused(runtime: Runtime, hold: Path) -> None:
     """At once, and without a trace: create succeeds."""
     with begin_create(runtime) as create:
         try:
@@ -74,7 +77,7 @@ def test_other_commands_are_refused(runtime, hold):
     assert (0, "created") == (create.returncode, runtime.state()["status"])
 
 
-def test_every_moment_of_create(runtime, bundle):
+def test_every_moment_of_create(runtime: Runtime, bundle: Bundle) -> None:
     """From the record's first byte on it is being created; until then there is no such container."""
     bundle.program("sleep", 100)
     moments, words, points = moments_of_create(runtime)
@@ -103,13 +106,13 @@ def test_every_moment_of_create(runtime, bundle):
     assert {"", "creating", "created"} == seen
 
 
-def recorded_status(runtime):
+def recorded_status(runtime: Runtime) -> str:
     """What the record says; "" before there is one."""
     record = runtime.root / runtime.id / "record.json"
     return json.loads(record.read_text())["status"] if record.exists() else ""
 
 
-def moments_of_create(runtime):
+def moments_of_create(runtime: Runtime) -> tuple[Moments, list[Path | str], list[tuple[str, int, str]]]:
     """The moments of a create that is not the first one under its root: their numbers are those of every further
     one.
     """
@@ -122,19 +125,19 @@ def moments_of_create(runtime):
     return moments, words, points
 
 
-def status_and_error(runtime):
+def status_and_error(runtime: Runtime) -> tuple[str, str]:
     result = runtime("state", runtime.id)
     return (json.loads(result.out)["status"], "") if result.status == 0 else ("", result.err)
 
 
-def test_create_is_polled(runtime, bundle):
+def test_create_is_polled(runtime: Runtime, bundle: Bundle) -> None:
     """A poller that deletes what has stopped never deletes what a create makes."""
     bundle.program("sleep", 100).write()
     statuses = set()
     ended = threading.Event()
     at_work = 0  # the number of the create at work; 0 between them
 
-    def poll():
+    def poll() -> None:
         while not ended.is_set():
             number = at_work
             status, _ = status_and_error(runtime)
@@ -163,7 +166,7 @@ def test_create_is_polled(runtime, bundle):
 
 
 @pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
-def test_delete_between_claim_and_lock(runtime, bundle, words):
+def test_delete_between_claim_and_lock(runtime: Runtime, bundle: Bundle, words: list[str]) -> None:
     """The id is claimed before it is locked: a delete at this moment finds no container, and create claims it anew."""
     bundle.program("sleep", 100)
     moments, create, points = moments_of_create(runtime)
@@ -178,7 +181,7 @@ def test_delete_between_claim_and_lock(runtime, bundle, words):
         runtime.delete("--force")
 
 
-def test_forced_delete_ends_a_create(runtime, bundle):
+def test_forced_delete_ends_a_create(runtime: Runtime, bundle: Bundle) -> None:
     """At every moment: it kills what create has made so far, and create takes everything back."""
     bundle.program("sleep", 100)
     moments, words, points = moments_of_create(runtime)
@@ -201,7 +204,7 @@ def test_forced_delete_ends_a_create(runtime, bundle):
     assert killed
 
 
-def test_forced_delete_waits_for_a_hook(runtime, hold):
+def test_forced_delete_waits_for_a_hook(runtime: Runtime, hold: Path) -> None:
     """The container's process ends at once, and create with its hook."""
     with begin_create(runtime) as create:
         wait_for((runtime.folder / "running").exists)
@@ -218,7 +221,7 @@ def test_forced_delete_waits_for_a_hook(runtime, hold):
     runtime.assert_gone()
 
 
-def is_alive(pid):
+def is_alive(pid: int) -> bool:
     """Whether the process has not ended: one that waits to be reaped has."""
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -228,7 +231,7 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
-def test_create_that_was_killed_is_deleted(runtime, hold, words):
+def test_create_that_was_killed_is_deleted(runtime: Runtime, hold: Path, words: list[str]) -> None:
     """A killed create leaves a stopped container, which delete removes."""
     create = begin_create(runtime)
     wait_for((runtime.folder / "running").exists)

@@ -4,11 +4,12 @@ container's.
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import wait_for
+from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -16,7 +17,7 @@ ZERO = {"type": "c", "major": 1, "minor": 5}
 
 
 @pytest.fixture
-def joined(bundle):
+def joined(bundle: Bundle) -> Iterator[Path]:
     """The container joins a user namespace whose mappings are 0 → 200000 and, for nine more, 1 → 300000."""
     holder = subprocess.Popen(["unshare", "--user", "sleep", "100"])
     try:
@@ -33,14 +34,14 @@ def joined(bundle):
         holder.wait()
 
 
-def test_a_masked_device_stays_masked(runtime, bundle):
+def test_a_masked_device_stays_masked(runtime: Runtime, bundle: Bundle) -> None:
     """Nothing that is mounted on the node goes with what the runtime cleans up (SEC-21)."""
     bundle.in_user_namespace()
     bundle.linux |= {"devices": [{"path": "/dev/masked", **ZERO}], "maskedPaths": ["/dev/masked"]}
     assert ["1:3", "0"] == runtime.shell("stat -c %t:%T /dev/masked; head -c 3 /dev/masked | wc -c").splitlines()
 
 
-def test_the_container_gets_nothing_but_the_nodes(runtime, bundle):
+def test_the_container_gets_nothing_but_the_nodes(runtime: Runtime, bundle: Bundle) -> None:
     """Each one is a mount of a file; the filesystem that they are on is mounted nowhere, and no path of the host
     shows.
     """
@@ -53,14 +54,14 @@ def test_the_container_gets_nothing_but_the_nodes(runtime, bundle):
     assert [] == [fields for fields in table if "deleted" in fields[3] or str(runtime.root) in fields[3]]
 
 
-def test_default_devices_are_container_roots(runtime, bundle):
+def test_default_devices_are_container_roots(runtime: Runtime, bundle: Bundle) -> None:
     """Their mode is what it should be, whatever the host's nodes are."""
     bundle.in_user_namespace()
     out = runtime.shell("cd /dev; stat -c '%u:%g %a %h' null zero full random urandom tty", umask=0o77)
     assert ["0:0 666 1"] * 6 == out.splitlines()
 
 
-def test_owners_are_ids_of_a_joined_user_namespace(joined, runtime, bundle):
+def test_owners_are_ids_of_a_joined_user_namespace(joined: Path, runtime: Runtime, bundle: Bundle) -> None:
     """Its mappings count, which no config tells (DEV-07)."""
     bundle.linux["devices"] = [{"path": "/dev/own", "uid": 5, "gid": 9, "fileMode": 0o604, **ZERO}]
     bundle.shell(
@@ -75,7 +76,7 @@ def test_owners_are_ids_of_a_joined_user_namespace(joined, runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", ["uid", "gid"])
-def test_an_owner_that_a_joined_user_namespace_lacks(joined, runtime, bundle, kind):
+def test_an_owner_that_a_joined_user_namespace_lacks(joined: Path, runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """It is known when the container is half made; nothing is left of it."""
     bundle.linux["devices"] = [{"path": "/dev/zero", **ZERO}, {"path": "/dev/own", kind: 10, **ZERO}]
     message = runtime.create_fails()
@@ -83,7 +84,7 @@ def test_an_owner_that_a_joined_user_namespace_lacks(joined, runtime, bundle, ki
     assert f"/linux/devices/1: {expected}" in message
 
 
-def test_many_devices(runtime, bundle):
+def test_many_devices(runtime: Runtime, bundle: Bundle) -> None:
     """Each one is itself."""
     bundle.in_user_namespace()
     bundle.linux["devices"] = [
@@ -93,7 +94,7 @@ def test_many_devices(runtime, bundle):
     assert [f"{n} {n:x} {n}" for n in range(300)] == out.splitlines()
 
 
-def test_no_pivot(runtime, bundle):
+def test_no_pivot(runtime: Runtime, bundle: Bundle) -> None:
     """They are there without pivot_root, too."""
     bundle.in_user_namespace()
     bundle.linux["devices"] = [{"path": "/dev/own", "uid": 5, **ZERO}]
@@ -105,7 +106,9 @@ URANDOM = os.makedev(1, 9)
 
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("userns", [False, True])
-def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns, named):
+def test_a_mount_takes_the_place_of_a_default_device(
+    runtime: Runtime, bundle: Bundle, userns: bool, named: bool
+) -> None:
     """As in `docker run --volume /dev/urandom:/dev/random`, with --privileged, too, which names all devices of the
     host;
     the others are made as ever."""
@@ -121,7 +124,7 @@ def test_a_mount_takes_the_place_of_a_default_device(runtime, bundle, userns, na
     assert "1:9 1:5 0:0\n" == runtime.shell("cd /dev; echo $(stat -c %t:%T random zero full)")
 
 
-def test_a_mount_that_another_covers_takes_no_place(runtime, bundle):
+def test_a_mount_that_another_covers_takes_no_place(runtime: Runtime, bundle: Bundle) -> None:
     """Here /dev is mounted after it."""
     bundle.mount("/dev/random", "bind", "bind", source="/dev/urandom")
     bundle.config["mounts"].insert(0, bundle.config["mounts"].pop())
@@ -130,7 +133,9 @@ def test_a_mount_that_another_covers_takes_no_place(runtime, bundle):
 
 @pytest.mark.parametrize("options", [[], ["ro"]], ids=str)
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_bound_node_keeps_the_host_mode_and_owner(runtime, bundle, folder, options):
+def test_a_bound_node_keeps_the_host_mode_and_owner(
+    runtime: Runtime, bundle: Bundle, folder: bool, options: list[str]
+) -> None:
     """The config's mode and owner of a device don't change the host's node that is bound there."""
     host = runtime.folder / "host"
     host.mkdir()
@@ -147,7 +152,7 @@ def test_a_bound_node_keeps_the_host_mode_and_owner(runtime, bundle, folder, opt
     assert (0o020640, 7, 8) == (status.st_mode, status.st_uid, status.st_gid)
 
 
-def test_another_node_that_is_bound_is_an_error(runtime, bundle):
+def test_another_node_that_is_bound_is_an_error(runtime: Runtime, bundle: Bundle) -> None:
     """A device of the config has to be the one that it says (DEV-04)."""
     bundle.mount("/dev/some", "bind", "bind", source="/dev/zero")
     bundle.linux["devices"] = [{"path": "/dev/some", "type": "c", "major": 1, "minor": 9}]

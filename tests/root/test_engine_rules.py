@@ -1,79 +1,83 @@
 """Every text that an engine looks for, and what the engine then does: the exit status that its user sees."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.support import engine_rules
+from tests.support.runtime import Bundle, Runtime
 
 pytestmark = pytest.mark.root
 
 
-def not_in_path(bundle):
+def not_in_path(bundle) -> None:
     bundle.program("nosuch")
 
 
-def not_there(bundle):
+def not_there(bundle) -> None:
     bundle.program("/bin/nosuch")
 
 
-def empty_name(bundle):
+def empty_name(bundle) -> None:
     bundle.program("")
 
 
-def not_executable(bundle):
+def not_executable(bundle) -> None:
     bundle.program("/etc/passwd")
 
 
-def folder(bundle):
+def folder(bundle) -> None:
     bundle.program("/etc")
 
 
-def below_a_file(bundle):
+def below_a_file(bundle) -> None:
     bundle.program("/etc/passwd/x")
 
 
-def without_interpreter(bundle):
+def without_interpreter(bundle) -> None:
     (bundle.rootfs / "bin/script").write_text("#!/no/interpreter\n")
     (bundle.rootfs / "bin/script").chmod(0o755)
     bundle.program("/bin/script")
 
 
-def cwd_is_a_file(bundle):
+def cwd_is_a_file(bundle) -> None:
     bundle.process["cwd"] = "/etc/passwd"
 
 
-def no_source(bundle):
+def no_source(bundle) -> None:
     bundle.mount("/mnt", "bind", "rbind", source="/no/such")
 
 
-def directory_on_a_file(bundle):
+def directory_on_a_file(bundle) -> None:
     bundle.mount("/etc/passwd", "bind", "rbind", source="/etc")
 
 
-def file_on_a_directory(bundle):
+def file_on_a_directory(bundle) -> None:
     bundle.mount("/etc", "bind", "rbind", source="/etc/passwd")
 
 
-def no_device(bundle):
+def no_device(bundle) -> None:
     bundle.mount("/dev/nosuch", "bind", "bind", source="/dev/nosuch")
 
 
-def no_sysctl(bundle):
+def no_sysctl(bundle) -> None:
     bundle.linux["sysctl"] = {"net.nosuch": "1"}
 
 
-def no_namespace(bundle):
+def no_namespace(bundle) -> None:
     bundle.namespace("network", "/no/such/netns")
 
 
-def no_rootfs(bundle):
+def no_rootfs(bundle) -> None:
     bundle.config["root"]["path"] = "nosuch"
 
 
-def bad_config(bundle):
+def bad_config(bundle) -> None:
     bundle.process["cwd"] = 1
 
 
-def bad_hook(bundle):
+def bad_hook(bundle) -> None:
     bundle.hook("createRuntime", "echo it went wrong >&2; exit 3")
 
 
@@ -101,7 +105,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", *"dockerd docker podman".split()), FAULTS, ids=lambda v: getattr(v, "__name__", ""))
-def test_create(runtime, bundle, fault, dockerd, docker, podman):
+def test_create(
+    runtime: Runtime, bundle: Bundle, fault: Callable[..., Any], dockerd: int, docker: int, podman: int
+) -> None:
     """A create that fails: what the engines tell their users, who read the reason in the log or on stderr."""
     fault(bundle)
     message = runtime.create_fails()
@@ -114,7 +120,7 @@ def test_create(runtime, bundle, fault, dockerd, docker, podman):
 
 
 @pytest.mark.parametrize("fault", [directory_on_a_file, file_on_a_directory])
-def test_mounted_on_something_else(runtime, bundle, fault):
+def test_mounted_on_something_else(runtime: Runtime, bundle: Bundle, fault: Callable[..., Any]) -> None:
     """dockerd's own hint is about mounts, and must come for them."""
     fault(bundle)
     assert engine_rules.dockerd_suspects_mount(runtime.create_fails())
@@ -129,7 +135,7 @@ def test_mounted_on_something_else(runtime, bundle, fault):
         (["/etc"], 126, 126),
     ],
 )
-def test_exec(runtime, bundle, args, docker, podman):
+def test_exec(runtime: Runtime, bundle: Bundle, args: list[str], docker: int, podman: int) -> None:
     """An exec that fails; the log has create's lines and start's before it."""
     bundle.program("sleep", "100")
     runtime.create()
@@ -142,7 +148,7 @@ def test_exec(runtime, bundle, args, docker, podman):
 
 
 @pytest.mark.parametrize("signal", ["TERM", "9"])
-def test_kill_of_what_has_ended(runtime, bundle, signal):
+def test_kill_of_what_has_ended(runtime: Runtime, bundle: Bundle, signal: str) -> None:
     """`docker stop`, `docker rm -f` and a pod's deletion depend on it: stopped, never created, deleted."""
     bundle.program("true")
     runtime.create()
@@ -154,7 +160,7 @@ def test_kill_of_what_has_ended(runtime, bundle, signal):
     assert engine_rules.crio_takes_for_gone(runtime.fails("kill", runtime.id, signal))
 
 
-def test_delete_of_what_is_gone(runtime, bundle):
+def test_delete_of_what_is_gone(runtime: Runtime, bundle: Bundle) -> None:
     """The shim, and a clean-up after a crash, delete what may be gone."""
     assert engine_rules.shim_takes_for_deleted(runtime.fails("delete", runtime.id))
     assert (0, "", "") == tuple(runtime("delete", "--force", runtime.id))

@@ -7,136 +7,138 @@ import re
 import resource
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import PATIENCE, Bundle, cgroup_mount
+from tests.support.runtime import PATIENCE, Bundle, Runtime, cgroup_mount
 
 pytestmark = pytest.mark.root
 
 MACHINES_32 = {"x86_64": 3, "aarch64": 40}
 
 
-def executable(bundle, path, content, mode=0o755):
+def executable(bundle: Bundle, path: str, content: bytes, mode: int = 0o755) -> None:
     place = bundle.rootfs / path.lstrip("/")
     place.write_bytes(content)
     place.chmod(mode)
     bundle.program(path)
 
 
-def missing_source(bundle):
+def missing_source(bundle) -> None:
     bundle.mount("/x", "bind", "rbind", source="/no/such")
 
 
-def missing_relative_source(bundle):
+def missing_relative_source(bundle) -> None:
     bundle.mount("/x", "bind", "bind", source="no/such")
 
 
-def file_on_directory(bundle):
+def file_on_directory(bundle) -> None:
     bundle.mount("/tmp", "bind", "bind", source=bundle.rootfs / "etc/passwd")
 
 
-def directory_on_file(bundle):
+def directory_on_file(bundle) -> None:
     bundle.mount("/etc/passwd", "tmpfs")
 
 
-def unknown_filesystem(bundle):
+def unknown_filesystem(bundle) -> None:
     bundle.mount("/x", "nosuchfs")
 
 
-def unknown_option(bundle):
+def unknown_option(bundle) -> None:
     bundle.mount("/x", "tmpfs", "nosuid", "nosuchoption")
 
 
-def bad_option_value(bundle):
+def bad_option_value(bundle) -> None:
     bundle.mount("/x", "tmpfs", "nosuid", "size=much")
 
 
-def bad_option_of_a_silent_filesystem(bundle):
+def bad_option_of_a_silent_filesystem(bundle) -> None:
     bundle.mount("/x", "overlay", "lowerdir=/no/such", source="overlay")
 
 
-def target_below_a_file(bundle):
+def target_below_a_file(bundle) -> None:
     bundle.mount("/etc/passwd/x", "tmpfs")
 
 
-def target_on_a_readonly_filesystem(bundle):
+def target_on_a_readonly_filesystem(bundle) -> None:
     bundle.mount("/sys/nosuch", "tmpfs")
 
 
-def target_in_proc(bundle):
+def target_in_proc(bundle) -> None:
     bundle.mount("/proc/self/attr", "tmpfs")
 
 
-def target_is_the_root(bundle):
+def target_is_the_root(bundle) -> None:
     bundle.mount("/tmp/..", "tmpfs")
 
 
-def program_not_found(bundle):
+def program_not_found(bundle) -> None:
     bundle.program("nosuchprogram")
 
 
-def program_missing(bundle):
+def program_missing(bundle) -> None:
     bundle.program("/no/such")
 
 
-def program_is_a_directory(bundle):
+def program_is_a_directory(bundle) -> None:
     bundle.program("/etc")
 
 
-def program_is_not_executable(bundle):
+def program_is_not_executable(bundle) -> None:
     bundle.program("/etc/passwd")
 
 
-def program_is_anothers(bundle):
+def program_is_anothers(bundle) -> None:
     executable(bundle, "/bin/mine", b"#!/bin/sh\n", 0o700)
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
     bundle.process["capabilities"] = {}
 
 
-def program_is_not_executable_in_path(bundle):
+def program_is_not_executable_in_path(bundle) -> None:
     executable(bundle, "/bin/plain", b"#!/bin/sh\n", 0o644)
     bundle.program("plain")
 
 
-def program_of_another_type(bundle):
+def program_of_another_type(bundle) -> None:
     bundle.program("/dev/null")
 
 
-def program_on_a_noexec_mount(bundle):
+def program_on_a_noexec_mount(bundle) -> None:
     bundle.mount("/mnt", "bind", "bind", "noexec", source=bundle.rootfs / "bin").program("/mnt/true")
 
 
-def program_without_path(bundle):
+def program_without_path(bundle) -> None:
     bundle.process["env"] = ["A=b"]
     bundle.program("true")
 
 
-def interpreter_missing(bundle):
+def interpreter_missing(bundle) -> None:
     executable(bundle, "/bin/script", b"#!/usr/bin/nosuch -x\n")
 
 
-def interpreter_is_not_executable(bundle):
+def interpreter_is_not_executable(bundle) -> None:
     executable(bundle, "/bin/script", b"#! /etc/passwd\n")
 
 
-def interpreter_of_the_interpreter(bundle):
+def interpreter_of_the_interpreter(bundle) -> None:
     executable(bundle, "/bin/inner", b"#!/usr/bin/nosuch\n")
     executable(bundle, "/bin/script", b"#!/bin/inner\n")
 
 
-def interpreter_with_carriage_return(bundle):
+def interpreter_with_carriage_return(bundle) -> None:
     executable(bundle, "/bin/script", b"#!/bin/sh\r\necho hello\r\n")
     bundle.program("script")
 
 
-def loader_missing(bundle):
+def loader_missing(bundle) -> None:
     with open("/bin/true", "rb") as dynamic:
         executable(bundle, "/bin/dynamic", dynamic.read())
 
 
-def loader_of_32_bits_missing(bundle):
+def loader_of_32_bits_missing(bundle) -> None:
     """The header, one program header of type PT_INTERP, the name of a loader."""
     loader = b"/lib/nosuch.so.2\0"
     head = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 3, MACHINES_32[os.uname().machine], 1, 0, 52, 0, 0,
@@ -145,15 +147,15 @@ def loader_of_32_bits_missing(bundle):
     executable(bundle, "/bin/dynamic", head + entry + loader)
 
 
-def cwd_is_a_file(bundle):
+def cwd_is_a_file(bundle) -> None:
     bundle.process["cwd"] = "/etc/passwd"
 
 
-def cwd_below_a_file(bundle):
+def cwd_below_a_file(bundle) -> None:
     bundle.process["cwd"] = "/etc/passwd/x"
 
 
-def cwd_is_closed(bundle):
+def cwd_is_closed(bundle) -> None:
     bundle.in_user_namespace()
     (bundle.rootfs / "closed").mkdir(mode=0o700)  # the host root's: no user in the container owns it
     bundle.process["cwd"] = "/closed"
@@ -161,79 +163,79 @@ def cwd_is_closed(bundle):
     bundle.process["capabilities"] = {}
 
 
-def rootfs_missing(bundle):
+def rootfs_missing(bundle) -> None:
     bundle.config["root"]["path"] = "nosuch"
 
 
-def rootfs_is_a_file(bundle):
+def rootfs_is_a_file(bundle) -> None:
     bundle.config["root"]["path"] = "rootfs/etc/passwd"
 
 
-def device_is_something_else(bundle):
+def device_is_something_else(bundle) -> None:
     (bundle.rootfs / "node").write_text("")
     bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3}]
 
 
-def device_is_another(bundle):
+def device_is_another(bundle) -> None:
     os.mknod(bundle.rootfs / "node", 0o020666, os.makedev(1, 5))
     bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3}]
 
 
-def device_of_an_unmapped_user(bundle):
+def device_of_an_unmapped_user(bundle) -> None:
     bundle.in_user_namespace(size=10)
     bundle.linux["devices"] = [{"path": "/node", "type": "c", "major": 1, "minor": 3, "uid": 10}]
 
 
-def unknown_sysctl(bundle):
+def unknown_sysctl(bundle) -> None:
     bundle.linux["sysctl"] = {"net.ipv4.nosuch": "1"}
 
 
-def bad_sysctl_value(bundle):
+def bad_sysctl_value(bundle) -> None:
     bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "many"}
 
 
-def hard_limit_below_soft(bundle):
+def hard_limit_below_soft(bundle) -> None:
     bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 10}]
 
 
-def limit_above_the_kernels(bundle):
+def limit_above_the_kernels(bundle) -> None:
     bundle.process["rlimits"] = [
         {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
         {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 << 40},
     ]
 
 
-def namespace_missing(bundle):
+def namespace_missing(bundle) -> None:
     bundle.namespace("network", "/no/such")
 
 
-def namespace_is_a_file(bundle):
+def namespace_is_a_file(bundle) -> None:
     bundle.namespace("network", "/etc/passwd")
 
 
-def namespace_of_another_type(bundle):
+def namespace_of_another_type(bundle) -> None:
     bundle.namespace("network", "/proc/self/ns/uts")
 
 
-def cgroup_climbs(bundle):
+def cgroup_climbs(bundle) -> None:
     bundle.linux["cgroupsPath"] = "/../x"
 
 
-def cgroup_below_a_populated_one(bundle):
+def cgroup_below_a_populated_one(bundle) -> None:
     bundle.linux["cgroupsPath"] = "/"
 
 
-def unmapped_user(bundle):
+def unmapped_user(bundle) -> None:
     bundle.in_user_namespace(size=10)
     bundle.process["user"] |= {"uid": 10, "gid": 0}
 
 
-def unmapped_group(bundle):
+def unmapped_group(bundle) -> None:
     bundle.in_user_namespace(size=10)
     bundle.process["user"] |= {"additionalGids": [10]}
 
 
-def hook_is_relative(bundle):
+def hook_is_relative(bundle) -> None:
     bundle.hook("createRuntime", "true", path="bin/sh")
 
 
@@ -467,7 +469,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("fault", "expected"), ERRORS, ids=lambda value: getattr(value, "__name__", ""))
 @pytest.mark.parametrize("verb", ["create", "run"])
-def test_error(runtime, bundle, fault, expected, verb):
+def test_error(runtime: Runtime, bundle: Bundle, fault: Callable[..., Any], expected: str, verb: str) -> None:
     """What an operator reads, and finds in the log."""
     fault(bundle)
     last = {"mounts": len(bundle.config["mounts"]) - 1, "namespaces": len(bundle.linux["namespaces"]) - 1}
@@ -480,7 +482,7 @@ CONTROLLERS = {"memory": {"limit": 1 << 26}, "cpu": {"shares": 512}, "pids": {"l
 
 
 @pytest.mark.may_skip("a host that has the controller can't lack it")
-def test_cgroup_that_delegates(runtime, bundle):
+def test_cgroup_that_delegates(runtime: Runtime, bundle: Bundle) -> None:
     """A cgroup that hands controllers on may hold no process: the error is the path's, not the namespaces'."""
     cgroup = Path(cgroup_mount(), f"{runtime.id}-parent")
     bundle.linux["cgroupsPath"] = f"/{cgroup.name}"
@@ -498,7 +500,7 @@ def test_cgroup_that_delegates(runtime, bundle):
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)
-def test_controller_that_is_missing(runtime, bundle, controller):
+def test_controller_that_is_missing(runtime: Runtime, bundle: Bundle, controller: str) -> None:
     """A limit that this host's hierarchy can't enforce is an error which names the controller, and its place."""
     with open(f"{cgroup_mount()}/cgroup.controllers") as file:
         if controller in file.read().split():
@@ -512,7 +514,7 @@ def test_controller_that_is_missing(runtime, bundle, controller):
 # --- the file itself
 
 
-def processor_time():
+def processor_time() -> float:
     """Of the commands that have ended, in seconds: a busy machine does not change it much."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -532,7 +534,7 @@ def processor_time():
     ],
     ids=["empty", "array", "truncated", "bare", "duplicate", "UTF-16", "deep", "number"],
 )
-def test_content(runtime, bundle, content, expected):
+def test_content(runtime: Runtime, bundle: Bundle, content: bytes, expected: str) -> None:
     """An invalid config: the line, the column, the expected value, within a second of the processor's time."""
     bundle.write = lambda: (bundle.folder / "config.json").write_bytes(content)
     before = processor_time()
@@ -542,13 +544,13 @@ def test_content(runtime, bundle, content, expected):
     assert len(message) < 1000
 
 
-def with_memory(size):
+def with_memory(size: int) -> dict[str, Callable[..., Any]]:
     """Options for a command that may have so many bytes of address space."""
     return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size))}
 
 
 @pytest.mark.parametrize("verb", ["validate", "plan", "create"])
-def test_little_memory_is_reported_in_one_line(runtime, bundle, verb):
+def test_little_memory_is_reported_in_one_line(runtime: Runtime, bundle: Bundle, verb: str) -> None:
     """Whatever there is too little for: no internal error, and no traces."""
     words = ["create", "--bundle", bundle.folder, runtime.id] if verb == "create" else [verb, bundle.folder]
     bundle.config = {"ociVersion": "1.0.0"}
@@ -572,32 +574,32 @@ def test_little_memory_is_reported_in_one_line(runtime, bundle, verb):
     runtime.assert_gone()
 
 
-def no_file(path):
+def no_file(path) -> None:
     pass
 
 
-def fifo(path):
+def fifo(path) -> None:
     os.mkfifo(path)
 
 
-def folder(path):
+def folder(path) -> None:
     path.mkdir()
 
 
-def link(path):
+def link(path) -> None:
     path.symlink_to("/etc/passwd")
 
 
-def endless(path):
+def endless(path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def huge(path):
+def huge(path) -> None:
     with path.open("wb") as file:
         file.truncate(100 << 20)
 
 
-def huge_string(path):
+def huge_string(path) -> None:
     with path.open("wb") as file:
         file.write(b'{"ociVersion": "' + b"x" * (100 << 20) + b'"}')
 
@@ -605,7 +607,7 @@ def huge_string(path):
 @pytest.mark.parametrize(
     "kind", [no_file, fifo, folder, link, endless, huge, huge_string], ids=lambda kind: kind.__name__
 )
-def test_file(runtime, bundle, kind):
+def test_file(runtime: Runtime, bundle: Bundle, kind: Callable[..., Any]) -> None:
     """Files of other types or sizes are rejected at once."""
     bundle.write = lambda: None
     kind(bundle.folder / "config.json")
@@ -616,7 +618,7 @@ def test_file(runtime, bundle, kind):
     assert message.startswith("cannot ")
 
 
-def test_bundle_is_missing(runtime, bundle):
+def test_bundle_is_missing(runtime: Runtime, bundle: Bundle) -> None:
     """The bundle's path is in the message."""
     message = runtime.fails("create", "--bundle", "/no/such", runtime.id)
     assert "cannot " in message
@@ -624,13 +626,13 @@ def test_bundle_is_missing(runtime, bundle):
     assert "no such" in message
 
 
-def test_pid_file_cannot_be_written(runtime, bundle):
+def test_pid_file_cannot_be_written(runtime: Runtime, bundle: Bundle) -> None:
     """The container is taken back."""
     message = runtime.create_fails("--pid-file", "/no/such/pid")
     assert message == "cannot write pid file /no/such/pid: no such file or directory"
 
 
-def test_log_cannot_be_written(runtime, bundle):
+def test_log_cannot_be_written(runtime: Runtime, bundle: Bundle) -> None:
     """The error goes to standard error alone."""
     bundle.write()
     command = [
@@ -651,7 +653,7 @@ def test_log_cannot_be_written(runtime, bundle):
 
 
 @pytest.mark.parametrize("root", ["/proc/x", "/proc/x/y", "/dev/null/x"])
-def test_state_root_cannot_be_made(runtime, bundle, root):
+def test_state_root_cannot_be_made(runtime: Runtime, bundle: Bundle, root: str) -> None:
     """The reason is the kernel's, and the path is named."""
     bundle.write()
     words = [runtime.executable, "--root", root, "create", "-b", bundle.folder, runtime.id]
@@ -661,7 +663,7 @@ def test_state_root_cannot_be_made(runtime, bundle, root):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770])
-def test_state_root_is_open(runtime, bundle, mode):
+def test_state_root_is_open(runtime: Runtime, bundle: Bundle, mode: int) -> None:
     """A state root that others can write to is not used."""
     runtime.root.mkdir(mode=0o700)
     runtime.root.chmod(mode)
@@ -670,7 +672,7 @@ def test_state_root_is_open(runtime, bundle, mode):
     runtime.root.chmod(0o700)
 
 
-def test_state_root_is_readonly(runtime, bundle):
+def test_state_root_is_readonly(runtime: Runtime, bundle: Bundle) -> None:
     """EROFS, on the mkdir that would claim the id."""
     bundle.write()
     command = [
@@ -688,7 +690,7 @@ def test_state_root_is_readonly(runtime, bundle):
     runtime.root.rmdir()
 
 
-def test_state_root_is_full(runtime, bundle):
+def test_state_root_is_full(runtime: Runtime, bundle: Bundle) -> None:
     """ENOSPC while the state is written: one line, nothing is left."""
     bundle.write()
     fill = 'mkdir -p "$0"; mount -t tmpfs -o size=4k,mode=700 none "$0"; head -c 4096 /dev/zero > "$0/.full"'
@@ -705,7 +707,7 @@ def test_state_root_is_full(runtime, bundle):
 
 
 @pytest.mark.parametrize("limit", range(3, 32))
-def test_few_descriptors(runtime, bundle, limit):
+def test_few_descriptors(runtime: Runtime, bundle: Bundle, limit: int) -> None:
     """However many descriptors there are: the container is made, or an error and nothing is left."""
     bundle.write()
     command = [
@@ -727,7 +729,7 @@ def test_few_descriptors(runtime, bundle, limit):
     runtime.assert_gone()
 
 
-def test_error_is_one_json_line(runtime, bundle):
+def test_error_is_one_json_line(runtime: Runtime, bundle: Bundle) -> None:
     """A value with a line end and an escape sequence can forge neither a line nor a colour."""
     bundle.program("/bin/x\ny\x1b[31m")
     message = runtime.create_fails()
@@ -737,7 +739,7 @@ def test_error_is_one_json_line(runtime, bundle):
     assert {"level", "msg", "time", "error", "pointer"} == set(json.loads(line))
 
 
-def test_another_bundle_is_unharmed(runtime, bundle, tmp_path):
+def test_another_bundle_is_unharmed(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """A failing create of a second container leaves the first one running."""
     bundle.program("sleep", 100)
     runtime.create()

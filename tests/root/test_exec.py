@@ -10,58 +10,59 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyoci.cgroups import hierarchy
 from tests.support import keyrings
-from tests.support.runtime import PATIENCE, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Result, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def box(runtime, bundle):
+def box(runtime: Runtime, bundle: Bundle) -> "Box":
     """A container that runs, and a function that runs a shell script in it."""
     bundle.shell("exec sleep 1000")
     return Box(runtime, bundle)
 
 
 class Box:
-    def __init__(self, runtime, bundle):
+    def __init__(self, runtime: Runtime, bundle: Bundle) -> None:
         self.runtime = runtime
         self.bundle = bundle
         self.number = 0
 
-    def start(self):
+    def start(self) -> "Box":
         self.runtime.create()
         self.runtime.start()
         return self
 
-    def exec(self, *words, **options):
+    def exec(self, *words: Path | str, **options: bool) -> Result:
         """`exec OPTIONS ID PROGRAM…`: the words before `--` are options."""
         words = [str(word) for word in words]
         at = words.index("--") if "--" in words else 0
         return self.runtime("exec", *words[:at], self.runtime.id, *words[at + bool(at) :], **options)
 
-    def shell(self, script, *options):
+    def shell(self, script: str, *options: str) -> str:
         """What a script prints that ends well."""
         result = self.exec(*options, "--", "sh", "-c", script) if options else self.exec("sh", "-c", script)
         assert (0, "") == (result.status, result.err), result
         return result.out
 
-    def process(self, **changes):
+    def process(self, **changes: Any) -> Path:
         """A process.json: the container's own process with changes."""
         self.number += 1
         path = self.runtime.folder / f"process{self.number}.json"
         path.write_text(json.dumps({**self.bundle.process, **changes}))
         return path
 
-    def by_file(self, *options, **changes):
+    def by_file(self, *options: Any, **changes: Any) -> Result:
         """exec with --process."""
         return self.runtime("exec", *options, "--process", self.process(**changes), self.runtime.id)
 
-    def fails(self, *words):
+    def fails(self, *words: Path | str) -> str:
         """exec that fails with the contract's status: its message."""
         self.bundle.write()
         result = self.exec(*words)
@@ -78,7 +79,7 @@ class Box:
 
 @pytest.mark.skipif(not Path("/proc/keys").exists(), reason="a kernel without keyrings")
 @pytest.mark.parametrize("options", [(), ("--no-new-keyring",)], ids=" ".join)
-def test_session_keyring(box, options, probe):
+def test_session_keyring(box: Box, options: tuple[str, ...], probe: Path) -> None:
     """It has one of its own, as the container has, or that of the caller, as create was asked for."""
     shutil.copy(probe, box.bundle.rootfs / "bin/probe")
     box.runtime.create(*options)
@@ -87,7 +88,7 @@ def test_session_keyring(box, options, probe):
     assert told.startswith(f"session={keyrings.own()};") is bool(options)
 
 
-def test_it_is_where_the_first_process_is(box):
+def test_it_is_where_the_first_process_is(box: Box) -> None:
     """In every namespace, in the cgroup, and beneath the same root."""
     box.bundle.linux["namespaces"] = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
     box.start()
@@ -104,19 +105,19 @@ def test_it_is_where_the_first_process_is(box):
     assert 128 + 15 == inside.wait(PATIENCE)
 
 
-def command_line(pid):
+def command_line(pid: str) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:  # it has just ended
         return ""
 
 
-def members(box):
+def members(box: Box) -> list[str]:
     record = box.runtime.record()["cgroup"]
     return Path(record["mount"] + record["path"], "cgroup.procs").read_text().split()
 
 
-def test_a_user_namespace_is_joined(box):
+def test_a_user_namespace_is_joined(box: Box) -> None:
     """Root in it is the user that the container's root is."""
     box.bundle.in_user_namespace()
     box.start()
@@ -124,7 +125,7 @@ def test_a_user_namespace_is_joined(box):
     assert "0 0 100000" == box.shell("echo $(id -u) $(id -g) $(awk '{print $2}' /proc/self/uid_map)").strip()
 
 
-def test_the_hosts_namespaces_stay_the_hosts(box):
+def test_the_hosts_namespaces_stay_the_hosts(box: Box) -> None:
     """What the container shares with the host is not joined."""
     box.bundle.linux["namespaces"] = [{"type": "mount"}, {"type": "pid"}]
     box.bundle.config.pop("hostname", None)
@@ -135,7 +136,7 @@ def test_the_hosts_namespaces_stay_the_hosts(box):
     assert os.readlink("/proc/self/ns/net") == box.shell("readlink /proc/self/ns/net").strip()
 
 
-def test_a_created_container_takes_processes_too(box):
+def test_a_created_container_takes_processes_too(box: Box) -> None:
     """It has everything but its program."""
     box.runtime.create()
 
@@ -145,7 +146,7 @@ def test_a_created_container_takes_processes_too(box):
 # --- what it is
 
 
-def test_it_inherits_the_containers_process(box):
+def test_it_inherits_the_containers_process(box: Box) -> None:
     """User, groups, environment, working directory, capabilities, limits, umask."""
     box.bundle.process |= {
         "user": {"uid": 1000, "gid": 100, "additionalGids": [5, 6], "umask": 0o27},
@@ -167,7 +168,7 @@ def test_it_inherits_the_containers_process(box):
         assert line(name, first) == line(name, status), name
 
 
-def test_what_a_process_file_does_not_say_is_the_containers(box):
+def test_what_a_process_file_does_not_say_is_the_containers(box: Box) -> None:
     """Capabilities, limits, priorities; but what it says counts, be it that there is none."""
     box.bundle.process |= {
         "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
@@ -194,12 +195,12 @@ def test_what_a_process_file_does_not_say_is_the_containers(box):
     assert ["0" * 16] * 5 + ["100", "5", "best-effort: prio 3"] == [row.rpartition("\t")[2] for row in out]
 
 
-def line(name, text):
+def line(name: str, text: str) -> str:
     (found,) = [row for row in text.splitlines() if row.startswith(name + ":")]
     return found
 
 
-def test_the_seccomp_filter_is_the_containers(box):
+def test_the_seccomp_filter_is_the_containers(box: Box) -> None:
     """With and without noNewPrivileges; it stays though the bundle is gone."""
     box.bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -215,7 +216,7 @@ def test_the_seccomp_filter_is_the_containers(box):
         assert "No message of desired type" in result.err
 
 
-def test_options_change_the_process(box):
+def test_options_change_the_process(box: Box) -> None:
     """Missing settings are the container's."""
     box.bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [7]}
     box.bundle.process["capabilities"] = {
@@ -235,7 +236,7 @@ def test_options_change_the_process(box):
     assert (1 << 5 | 1 << 0 | 1 << 7) == int(caps, 16)
 
 
-def test_a_variable_replaces_the_containers(box):
+def test_a_variable_replaces_the_containers(box: Box) -> None:
     """It is there once: some programs would look at the first of two, others at the last."""
     box.bundle.process["env"] = ["PATH=/bin", "A=1", "HOME=/tmp"]
     box.start()
@@ -245,7 +246,7 @@ def test_a_variable_replaces_the_containers(box):
     assert ["A=2", "HOME=/root", "PATH=/bin"] == sorted(environment.strip("\0").split("\0"))
 
 
-def test_added_capabilities_that_may_be_inherited_are_ambient(box):
+def test_added_capabilities_that_may_be_inherited_are_ambient(box: Box) -> None:
     """A program of a user other than root has them, then."""
     box.bundle.process["user"] = {"uid": 1000, "gid": 1000}
     box.bundle.process["capabilities"] = {
@@ -263,14 +264,14 @@ def test_added_capabilities_that_may_be_inherited_are_ambient(box):
     ]
 
 
-def test_options_of_the_program_are_the_programs(box):
+def test_options_of_the_program_are_the_programs(box: Box) -> None:
     """Those of exec end at the id."""
     box.start()
 
     assert "-c --user\n" == box.exec("echo", "-c", "--user").out
 
 
-def test_a_process_by_a_pipe(box):
+def test_a_process_by_a_pipe(box: Box) -> None:
     """What a shell makes of `--process <(command)`."""
     box.start()
     reader, writer = os.pipe()
@@ -282,7 +283,7 @@ def test_a_process_by_a_pipe(box):
     assert (0, "hello\n", "") == tuple(result)
 
 
-def test_a_process_by_file(box):
+def test_a_process_by_file(box: Box) -> None:
     """All of it is the file's; what the file lacks, the process lacks."""
     box.start()
 
@@ -293,7 +294,7 @@ def test_a_process_by_file(box):
     assert (0, "5\n/tmp\ny\n", "") == tuple(result)
 
 
-def test_cpu_affinity(box):
+def test_cpu_affinity(box: Box) -> None:
     """execCPUAffinity is for processes that come later."""
     box.bundle.process["execCPUAffinity"] = {"initial": "0", "final": "1"}
     box.start()
@@ -307,7 +308,7 @@ def test_cpu_affinity(box):
     assert (255, "/execCPUAffinity/final: cannot run on CPUs 777: invalid argument\n") == (result.status, result.err)
 
 
-def test_no_descriptor_of_the_runtime_goes_along(box):
+def test_no_descriptor_of_the_runtime_goes_along(box: Box) -> None:
     """But those that are to be kept, at their numbers."""
     box.start()
     read, write = os.pipe()
@@ -323,7 +324,7 @@ def test_no_descriptor_of_the_runtime_goes_along(box):
     os.close(read)
 
 
-def test_holes_among_kept_descriptors_are_not_filled_by_ours(box):
+def test_holes_among_kept_descriptors_are_not_filled_by_ours(box: Box) -> None:
     """What the runtime has open by then has a number among those, which must not lead to a program (CVE-2024-21626)."""
     box.start()
 
@@ -332,7 +333,7 @@ def test_holes_among_kept_descriptors_are_not_filled_by_ours(box):
         assert "no such file or directory" in message, message
 
 
-def test_signals_are_default(box):
+def test_signals_are_default(box: Box) -> None:
     """Python ignores SIGPIPE; a program must not."""
     box.start()
 
@@ -342,7 +343,7 @@ def test_signals_are_default(box):
     assert 0 == int(line("SigBlk", status).split()[1], 16)
 
 
-def test_its_executable_is_not_the_hosts(box):
+def test_its_executable_is_not_the_hosts(box: Box) -> None:
     """CVE-2019-5736: /proc/self/exe as the program leads to a file that no process can write to."""
     box.start()
     executable = Path(os.path.realpath(box.runtime.executable))
@@ -359,7 +360,7 @@ def test_its_executable_is_not_the_hosts(box):
 # --- its end
 
 
-def test_the_exit_status_is_the_programs(box):
+def test_the_exit_status_is_the_programs(box: Box) -> None:
     """128 + n for a signal; nothing of it is left."""
     box.start()
 
@@ -368,7 +369,7 @@ def test_the_exit_status_is_the_programs(box):
     assert [str(box.runtime.pid())] == members(box)
 
 
-def test_signals_are_forwarded(box):
+def test_signals_are_forwarded(box: Box) -> None:
     """To the program, by a caller that waits for it."""
     box.start()
     script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
@@ -381,7 +382,7 @@ def test_signals_are_forwarded(box):
     assert 5 == process.returncode
 
 
-def test_detached(box):
+def test_detached(box: Box) -> None:
     """Returns when it runs; the pid file has its pid, without a newline; it is an orphan that ends by itself."""
     box.start()
     pid_file = box.runtime.folder / "exec.pid"
@@ -401,7 +402,7 @@ def test_detached(box):
     assert int(text) == os.waitpid(int(text), 0)[0]
 
 
-def test_the_pid_file_of_a_failure_is_not_made(box):
+def test_the_pid_file_of_a_failure_is_not_made(box: Box) -> None:
     """conmon tells a runtime's failure from a program's by it."""
     box.start()
     pid_file = box.runtime.folder / "exec.pid"
@@ -415,7 +416,7 @@ def test_the_pid_file_of_a_failure_is_not_made(box):
 # --- terminals
 
 
-def test_a_terminal_in_the_foreground(box):
+def test_a_terminal_in_the_foreground(box: Box) -> None:
     """The caller's is relayed."""
     box.start()
     master, slave = pty.openpty()
@@ -433,7 +434,7 @@ def test_a_terminal_in_the_foreground(box):
     assert "got hello" in out
 
 
-def read_all(fd):
+def read_all(fd: int) -> str:
     text = b""
     while True:
         try:
@@ -446,7 +447,7 @@ def read_all(fd):
         text += part
 
 
-def test_a_terminal_through_a_console_socket(box):
+def test_a_terminal_through_a_console_socket(box: Box) -> None:
     """One message with the master; the size is the process'."""
     box.start()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -470,7 +471,7 @@ def test_a_terminal_through_a_console_socket(box):
     os.waitpid(int((box.runtime.folder / "pid").read_text()), 0)
 
 
-def test_a_foreground_process_leaves_a_terminal_to_its_console_socket(box):
+def test_a_foreground_process_leaves_a_terminal_to_its_console_socket(box: Box) -> None:
     """Its output goes there and nowhere else; the status is still returned."""
     box.start()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -491,7 +492,7 @@ def test_a_foreground_process_leaves_a_terminal_to_its_console_socket(box):
             assert b"" == running.stdout.read()
 
 
-def test_a_terminal_needs_a_reader_at_its_other_end(box):
+def test_a_terminal_needs_a_reader_at_its_other_end(box: Box) -> None:
     """And a socket a terminal."""
     box.start()
 
@@ -502,7 +503,7 @@ def test_a_terminal_needs_a_reader_at_its_other_end(box):
 # --- what can't be
 
 
-def test_error_of_the_program_is_reported(box):
+def test_error_of_the_program_is_reported(box: Box) -> None:
     """With the contract's words; nothing is left."""
     (box.bundle.rootfs / "plain").write_text("#!/bin/sh\n")
     (box.bundle.rootfs / "script").write_text("#!/no/interpreter\n")
@@ -521,7 +522,7 @@ def test_error_of_the_program_is_reported(box):
 
 
 @pytest.mark.parametrize("number", range(3, 24))
-def test_no_descriptor_leads_out(box, number):
+def test_no_descriptor_leads_out(box: Box, number: int) -> None:
     """CVE-2024-21626: neither as working directory nor as a way to a program."""
     box.start()
 
@@ -530,7 +531,7 @@ def test_no_descriptor_leads_out(box, number):
         assert "no such file or directory" in message or "not a directory" in message, message
 
 
-def test_the_container_sees_nothing_of_the_runtime(box):
+def test_the_container_sees_nothing_of_the_runtime(box: Box) -> None:
     """A process of the container that may look at every newcomer finds none of the host's files and directories open,
     even with CAP_SYS_PTRACE. (Without it, it sees no more than that there is one.)
     """
@@ -560,7 +561,7 @@ def test_the_container_sees_nothing_of_the_runtime(box):
     }
 
 
-def test_a_container_that_takes_none(box):
+def test_a_container_that_takes_none(box: Box) -> None:
     """Stopped, paused, unknown."""
     box.start()
     assert (0, "", "") == tuple(box.runtime("pause", box.runtime.id))
@@ -573,7 +574,7 @@ def test_a_container_that_takes_none(box):
     assert (255, "container `nobody` does not exist\n") == (result.status, result.err)
 
 
-def test_a_paused_container_can_be_waited_for(box):
+def test_a_paused_container_can_be_waited_for(box: Box) -> None:
     """--ignore-paused: the process goes on when the container does."""
     box.start()
     assert (0, "", "") == tuple(box.runtime("pause", box.runtime.id))
@@ -599,7 +600,7 @@ def test_a_paused_container_can_be_waited_for(box):
         ('{"cwd": "/", "args": ["a"], "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}', "/rlimits/0/type"),
     ],
 )
-def test_a_bad_process_file(box, text, message):
+def test_a_bad_process_file(box: Box, text: str, message: str) -> None:
     """Its faults are named; nothing runs."""
     box.start()
     path = box.runtime.folder / "bad.json"
@@ -610,7 +611,7 @@ def test_a_bad_process_file(box, text, message):
 
 
 @pytest.mark.parametrize("user", ["root", "-1", "1:", "0x1", "4294967295", "１", "1:2:3", " 1"])
-def test_users_are_numbers(box, user):
+def test_users_are_numbers(box: Box, user: str) -> None:
     """Names are the caller's to look up, and nothing is guessed (CVE-2026-30892)."""
     box.start()
 
@@ -620,14 +621,14 @@ def test_users_are_numbers(box, user):
 @pytest.mark.parametrize(
     "words", [("true", "\udcff"), ("--env", "A=\udcff", "--", "true"), ("--cwd", "/\udcff", "--", "true")]
 )
-def test_words_that_are_not_utf8(box, words):
+def test_words_that_are_not_utf8(box: Box, words: tuple[str, ...]) -> None:
     """Bytes that are not UTF-8 have no place in a process. The error names the word, not a document."""
     box.start()
     word = next(word for word in words if "\udcff" in word).replace("\udcff", "\\udcff")
     assert f"exec: cannot use `{word}`: it is not UTF-8" == box.fails(*words)
 
 
-def test_an_unmapped_user(box):
+def test_an_unmapped_user(box: Box) -> None:
     """The kernel's word, with what it means."""
     box.bundle.in_user_namespace(size=1000)
     box.start()
@@ -635,7 +636,7 @@ def test_an_unmapped_user(box):
     assert "/user: cannot change user and group: setresuid: invalid argument" in box.fails("-u", "5000", "--", "id")
 
 
-def test_unknown_capabilities_are_a_warning(box):
+def test_unknown_capabilities_are_a_warning(box: Box) -> None:
     """As in create."""
     box.start()
 
@@ -644,7 +645,7 @@ def test_unknown_capabilities_are_a_warning(box):
     assert 0 == result.status
 
 
-def test_a_cgroup_below_the_containers(box):
+def test_a_cgroup_below_the_containers(box: Box) -> None:
     """Which exists, and lies below."""
     box.start()
     record = box.runtime.record()["cgroup"]
@@ -664,7 +665,7 @@ def test_a_cgroup_below_the_containers(box):
         below.rmdir()
 
 
-def test_a_container_that_manages_its_own_cgroups(box):
+def test_a_container_that_manages_its_own_cgroups(box: Box) -> None:
     """Where its cgroup can take no process, the new one goes to the first one's."""
     if not set(Path(hierarchy.find_mount(), "cgroup.controllers").read_text().split()):
         pytest.skip("no controller")
@@ -685,7 +686,7 @@ def test_a_container_that_manages_its_own_cgroups(box):
         assert "device or resource busy" in box.fails("--cgroup", "/", "--", "true")
 
 
-def test_many_at_a_time(box):
+def test_many_at_a_time(box: Box) -> None:
     """Twenty processes come and go, and nothing is left."""
     box.start()
     processes = [
@@ -696,7 +697,7 @@ def test_many_at_a_time(box):
     assert [str(box.runtime.pid())] == members(box)
 
 
-def test_the_end_of_the_container_ends_it(box):
+def test_the_end_of_the_container_ends_it(box: Box) -> None:
     """Its pid namespace goes."""
     box.start()
     script = "echo up; exec sleep 1000"

@@ -10,6 +10,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -21,7 +24,7 @@ from pyoci.errors import HookError, PyociError, SetupError, StatusError
 from pyoci.parent import protocol
 from pyoci.request import CreateRequest
 from pyoci.start import start
-from tests.support.runtime import PATIENCE
+from tests.support.runtime import PATIENCE, Bundle, Runtime
 
 pytestmark = pytest.mark.root
 
@@ -29,7 +32,7 @@ UNKNOWN_VERB = 0x7FFF
 OP_SIZE = 48  # of an encoded operation; the verb is its first 16 bits
 
 
-def docker(bundle):
+def docker(bundle: Bundle) -> None:
     """What Docker sends, with limits."""
     bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
     bundle.linux["seccomp"] = SECCOMP
@@ -37,31 +40,31 @@ def docker(bundle):
     bundle.process["oomScoreAdj"] = 100
 
 
-def hooks(bundle):
+def hooks(bundle) -> None:
     """Hooks of every kind."""
     for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
         bundle.hook(kind, "cat >/dev/null").hook(kind, "true")
 
 
-def terminal(bundle):
+def terminal(bundle) -> None:
     """A terminal."""
     bundle.process |= {"terminal": True, "consoleSize": {"height": 40, "width": 90}}
 
 
-def user_namespace(bundle):
+def user_namespace(bundle) -> None:
     """A user namespace, with devices that the runtime makes."""
     bundle.in_user_namespace()
     zero = {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}
     bundle.linux["devices"] = [{"path": "/dev/pipe", "type": "p"}, zero, {**zero, "path": "/dev/own", "uid": 5}]
 
 
-def bootstrap(bundle):
+def bootstrap(bundle) -> None:
     """An intermediate process: user and time namespaces, with offsets."""
     bundle.in_user_namespace().namespace("time")
     bundle.linux["timeOffsets"] = {"monotonic": {"secs": 10}, "boottime": {"secs": 20}}
 
 
-def properties(bundle):
+def properties(bundle) -> None:
     """Whatever else has an operation of its own."""
     source = bundle.folder / "source"
     source.mkdir()
@@ -85,7 +88,7 @@ def properties(bundle):
     bundle.process["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]}
 
 
-def notification(bundle):
+def notification(bundle) -> None:
     """A filter with a listener, which the sweep's socket takes."""
     listener = {"listenerPath": str(bundle.folder.parent / "console")}
     rules = [*SECCOMP["syscalls"], {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
@@ -114,7 +117,7 @@ while True:
 
 
 @pytest.fixture
-def sweep(runtime, bundle, monkeypatch):
+def sweep(runtime: Runtime, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Sweep]":
     """A sweep over the plan of this bundle."""
     with Sweep(runtime, bundle, monkeypatch) as made:
         yield made
@@ -123,7 +126,7 @@ def sweep(runtime, bundle, monkeypatch):
 class Sweep:
     """Creates and starts one container again and again, in this process: descriptors and children are seen, too."""
 
-    def __init__(self, runtime, bundle, monkeypatch):
+    def __init__(self, runtime: Runtime, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime = runtime
         self.bundle = bundle
         self.monkeypatch = monkeypatch
@@ -132,7 +135,7 @@ class Sweep:
         self.perform = protocol.Launch._perform
         self.socket = socket.socket(socket.AF_UNIX)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         path = str(self.runtime.folder / "console")
         self.socket.bind(path)
         self.socket.listen()
@@ -141,12 +144,12 @@ class Sweep:
         self.runtime.host.ours(self.listener.pid)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.listener.kill()
         self.listener.wait()
         self.socket.close()
 
-    def create(self):
+    def create(self) -> Container:
         self.bundle.write()
         has_terminal = self.bundle.process.get("terminal")
         request = CreateRequest(
@@ -158,7 +161,7 @@ class Sweep:
         )
         return create(request)
 
-    def break_child(self, index):
+    def break_child(self, index: int) -> None:
         """Give the child a verb that it does not know; -1 only counts the operations."""
 
         def encode(ops):
@@ -172,11 +175,11 @@ class Sweep:
 
         self.monkeypatch.setattr(protocol, "encode", encode)
 
-    def break_parent(self, index):
+    def break_parent(self, index: int) -> None:
         """Let the `index`th operation that the runtime itself does fail with EIO. `ops` has the operations that ran."""
         self.ops = []
 
-        def broken(launch, op):
+        def broken(launch, op) -> None:
             self.ops.append(op)
             if len(self.ops) - 1 == index:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -184,13 +187,13 @@ class Sweep:
 
         self.monkeypatch.setattr(protocol.Launch, "_perform", broken)
 
-    def assert_clean(self, fds):
+    def assert_clean(self, fds: dict[str, str]) -> None:
         """Nothing is left, in this process neither."""
         self.runtime.host.assert_clean(self.runtime.root)
         assert fds == open_descriptors()
 
 
-def open_descriptors():
+def open_descriptors() -> dict[str, str]:
     """What this process has open, as numbers and targets."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -200,7 +203,9 @@ def open_descriptors():
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
-def test_every_operation_of_the_child(sweep, runtime, bundle, config):
+def test_every_operation_of_the_child(
+    sweep: Sweep, runtime: Runtime, bundle: Bundle, config: Callable[..., Any]
+) -> None:
     """The child rejects the nth operation, for every n."""
     config(bundle)
     sweep.break_child(-1)
@@ -247,7 +252,9 @@ def test_every_operation_of_the_child(sweep, runtime, bundle, config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
-def test_every_operation_of_the_parent(sweep, runtime, bundle, config):
+def test_every_operation_of_the_parent(
+    sweep: Sweep, runtime: Runtime, bundle: Bundle, config: Callable[..., Any]
+) -> None:
     """The nth thing that the runtime does itself fails, for every n."""
     config(bundle)
     sweep.break_parent(-1)
@@ -289,7 +296,7 @@ OF_THE_CHILD = frozenset(
 )
 
 
-def system_calls(trace):
+def system_calls(trace: Path) -> list[tuple[str, int]]:
     """(name, n) for each call of a process in a trace, from its first change to the state root on."""
     counts = {}
     found = []
@@ -305,7 +312,7 @@ def system_calls(trace):
     return found
 
 
-def strace(runtime, *options):
+def strace(runtime: Runtime, *options: Path | str) -> tuple[int, str, str]:
     """`run` the container under strace: (status, out, err)."""
     command = ["strace", "-qq", *options, *runtime.command("run", "--bundle", runtime.bundle.folder, runtime.id)]
     done = subprocess.run(
@@ -316,7 +323,7 @@ def strace(runtime, *options):
 
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EINTR"])
 @pytest.mark.parametrize("whose", ["runtime", "child"])
-def test_every_system_call(runtime, bundle, whose, error):
+def test_every_system_call(runtime: Runtime, bundle: Bundle, whose: str, error: str) -> None:
     """One call fails: the container is made, and is not weaker; or an error in one line, and nothing is left."""
     docker(bundle)
     bundle.process["user"] |= {"uid": 1000, "gid": 1000, "umask": 0o27, "additionalGids": [5]}

@@ -6,11 +6,14 @@ import pytest
 
 from tests.support import deadline
 from tests.support.deadline import HeldOpen
+from tests.support.runtime import Bundle, Host, Runtime
 
 pytestmark = pytest.mark.root
 
 
-def test_a_container_that_should_not_be_there(runtime, bundle, host_clean, monkeypatch):
+def test_a_container_that_should_not_be_there(
+    runtime: Runtime, bundle: Bundle, host_clean: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A `create` that succeeds where it should fail fails the test in seconds; afterwards the container is deleted."""
     monkeypatch.setattr(deadline, "GRACE", 0.5)
     bundle.program("/bin/sleep", "1000")

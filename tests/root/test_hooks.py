@@ -6,10 +6,11 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import PATIENCE, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +20,7 @@ ON_HOST = ("prestart", "createRuntime", "poststart", "poststop")
 STATUSES = dict(zip(KINDS, ("creating", "creating", "creating", "created", "running", "stopped"), strict=True))
 
 
-def record_states(bundle, folder):
+def record_states(bundle: Bundle, folder: Path) -> dict[str, Path]:
     """Each hook keeps its state document; startContainer inside of the root filesystem. Returns where, by kind."""
     places = {kind: folder / f"{kind}.json" for kind in KINDS}
     places["startContainer"] = bundle.rootfs / "startContainer.json"
@@ -29,7 +30,7 @@ def record_states(bundle, folder):
     return places
 
 
-def test_order_and_states(runtime, bundle):
+def test_order_and_states(runtime: Runtime, bundle: Bundle) -> None:
     """Each hook runs at its time, and reads the container's state."""
     places = record_states(bundle, runtime.folder)
     bundle.shell("test -e /startContainer.json && touch /ran; sleep 100")
@@ -58,7 +59,7 @@ def test_order_and_states(runtime, bundle):
         assert "1.3.0" == state["ociVersion"]
 
 
-def test_several_of_a_kind(runtime, bundle):
+def test_several_of_a_kind(runtime: Runtime, bundle: Bundle) -> None:
     """In the order of the list, each with the whole state, whatever the one before did with it."""
     log = runtime.folder / "log"
     for kind in KINDS:
@@ -74,7 +75,7 @@ def test_several_of_a_kind(runtime, bundle):
     assert "startContainer 1\nstartContainer 2\nstartContainer 3 1\n1\n" == (bundle.rootfs / "log").read_text()
 
 
-def test_where_they_run(runtime, bundle):
+def test_where_they_run(runtime: Runtime, bundle: Bundle) -> None:
     """createContainer runs the host's program in the container's namespaces, startContainer the container's; the
     others, and all paths but startContainer's, are the host's.
     """
@@ -94,7 +95,7 @@ def test_where_they_run(runtime, bundle):
     assert inside == (runtime.folder / "createContainer.ns").read_text().split()
 
 
-def test_create_container_hook_sees_the_mounts(runtime, bundle):
+def test_create_container_hook_sees_the_mounts(runtime: Runtime, bundle: Bundle) -> None:
     """Before the root is pivoted: the mounts stand below the root filesystem, in the container only."""
     bundle.mount("/mnt", "tmpfs", "size=64k")
     bundle.hook(
@@ -104,7 +105,7 @@ def test_create_container_hook_sees_the_mounts(runtime, bundle):
     assert not (bundle.rootfs / "mnt/here").exists()
 
 
-def test_create_container_hook_can_mount(runtime, bundle):
+def test_create_container_hook_can_mount(runtime: Runtime, bundle: Bundle) -> None:
     """What it mounts below the root filesystem the program sees, as engines' hooks for devices need it."""
     source = runtime.folder / "source"
     source.write_text("bound by a hook\n")
@@ -117,7 +118,9 @@ def test_create_container_hook_can_mount(runtime, bundle):
 @pytest.mark.parametrize("how", [(), ("--no-pivot",)], ids=["pivot", "no pivot"])
 @pytest.mark.parametrize("namespace", ["host", "user"])
 @pytest.mark.parametrize("link", [False, True], ids=["folder", "link"])
-def test_create_container_hook_begins_in_the_bundle_of_the_container(runtime, bundle, namespace, link, how):
+def test_create_container_hook_begins_in_the_bundle_of_the_container(
+    runtime: Runtime, bundle: Bundle, namespace: str, link: bool, how: tuple[str, ...]
+) -> None:
     """Its working directory is the bundle in the container's mount namespace: the container's mounts are there, and
     what
     the hook mounts by a relative path the program sees."""
@@ -141,7 +144,7 @@ def test_create_container_hook_begins_in_the_bundle_of_the_container(runtime, bu
     assert "" == (bundle.rootfs / "target").read_text()
 
 
-def test_start_container_hook_begins_where_the_program_does(runtime, bundle):
+def test_start_container_hook_begins_where_the_program_does(runtime: Runtime, bundle: Bundle) -> None:
     """In the container, in the working directory of its process."""
     (bundle.rootfs / "work").mkdir()
     bundle.process["cwd"] = "/work"
@@ -149,7 +152,7 @@ def test_start_container_hook_begins_where_the_program_does(runtime, bundle):
     assert "/work\n" == runtime.shell("cat /said")
 
 
-def test_bundle_that_the_containers_mount_namespace_has_not(runtime, bundle):
+def test_bundle_that_the_containers_mount_namespace_has_not(runtime: Runtime, bundle: Bundle) -> None:
     """A joined mount namespace with another directory at the bundle's path: a hook that would begin there is
     refused.
     """
@@ -173,7 +176,7 @@ def test_bundle_that_the_containers_mount_namespace_has_not(runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_argv_and_environment(runtime, bundle, kind):
+def test_argv_and_environment(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """args is the whole argv; the environment is what the config says and nothing else."""
     inside = kind == "startContainer"
     where = "/seen" if inside else runtime.folder / "seen"
@@ -195,7 +198,7 @@ def test_argv_and_environment(runtime, bundle, kind):
     assert "A=1\nPATH=/bin:/usr/bin\nEMPTY=\nzero one two\n" == seen
 
 
-def test_environment_of_a_start_container_hook(runtime, bundle):
+def test_environment_of_a_start_container_hook(runtime: Runtime, bundle: Bundle) -> None:
     """Without `env` it is the program's, HOME included; with an empty one it is empty."""
     script = {"path": "/bin/busybox", "args": ["sh", "-c", "/bin/cat < /proc/self/environ > /seen; true"]}
     bundle.config["hooks"] = {"startContainer": [script]}
@@ -208,7 +211,7 @@ def test_environment_of_a_start_container_hook(runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_descriptors_and_signals(runtime, bundle, kind):
+def test_descriptors_and_signals(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """A hook has its state, its output, and no descriptor more; no signal is ignored or blocked."""
     where = "/seen" if kind == "startContainer" else runtime.folder / "seen"
     script = f"grep -E '^Sig(Blk|Ign)' /proc/self/status > {where}; ls /proc/self/fd >> {where}"
@@ -222,7 +225,7 @@ def test_descriptors_and_signals(runtime, bundle, kind):
     assert ["0", "1", "2", "3"] == descriptors  # 3 is the directory that ls reads
 
 
-def test_created_until_the_program_runs(runtime, bundle):
+def test_created_until_the_program_runs(runtime: Runtime, bundle: Bundle) -> None:
     """While a startContainer hook runs, the program does not yet (ST-03)."""
     bundle.hook("startContainer", "touch /began; while ! test -e /go; do sleep 0.02; done").program("sleep", 100)
     runtime.create()
@@ -234,7 +237,7 @@ def test_created_until_the_program_runs(runtime, bundle):
     assert "running" == runtime.state()["status"]
 
 
-def test_start_is_killed_while_its_hook_runs(runtime, bundle):
+def test_start_is_killed_while_its_hook_runs(runtime: Runtime, bundle: Bundle) -> None:
     """The next start goes on with it: it waits for the program, and runs the poststart hooks."""
     bundle.hook("startContainer", "touch /began; while ! test -e /go; do sleep 0.02; done").program("sleep", 100)
     bundle.hook("poststart", f"touch {runtime.folder}/poststart")
@@ -265,7 +268,7 @@ def test_start_is_killed_while_its_hook_runs(runtime, bundle):
     ],
     ids=["status", "signal", "missing", "not executable"],
 )
-def test_failure(runtime, bundle, kind, hook, why):
+def test_failure(runtime: Runtime, bundle: Bundle, kind: str, hook: dict[str, Any], why: str) -> None:
     """The operation fails, names the hook, runs no later one, and leaves nothing; poststop has run (LIFE-15)."""
     bundle.config["hooks"] = {kind: [{"path": "/bin/true"}, hook, {"path": "/bin/touch", "args": ["touch", "/later"]}]}
     bundle.hook("poststop", f"cat > {runtime.folder}/poststop")
@@ -288,7 +291,7 @@ def test_failure(runtime, bundle, kind, hook, why):
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
-def test_failure_of_run(runtime, bundle, kind):
+def test_failure_of_run(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """The same in the foreground."""
     bundle.hook(kind, "exit 3").hook("poststop", f"touch {runtime.folder}/poststop").shell("sleep 100")
     assert f"/hooks/{kind}/0: error running {kind} hook #0: /bin/sh exited with status 3" == runtime.create_fails(
@@ -297,7 +300,7 @@ def test_failure_of_run(runtime, bundle, kind):
     assert (runtime.folder / "poststop").exists()
 
 
-def test_hook_under_the_filter(runtime, bundle):
+def test_hook_under_the_filter(runtime: Runtime, bundle: Bundle) -> None:
     """A startContainer hook is the container's: the error says that the filter stopped it."""
     rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
@@ -307,14 +310,14 @@ def test_hook_under_the_filter(runtime, bundle):
     assert message == runtime.create_fails(verb="run")
 
 
-def test_bad_system_call_of_the_host(runtime, bundle):
+def test_bad_system_call_of_the_host(runtime: Runtime, bundle: Bundle) -> None:
     """No other hook runs under the container's filter: it is not to blame."""
     bundle.hook("createContainer", "kill -SYS $$").program("true")
     what = "/bin/sh was killed by signal 31, bad system call"
     assert runtime.create_fails() == f"/hooks/createContainer/0: error running createContainer hook #0: {what}"
 
 
-def test_create_that_fails_after_hooks(runtime, bundle):
+def test_create_that_fails_after_hooks(runtime: Runtime, bundle: Bundle) -> None:
     """What createRuntime hooks set up on the host is for poststop hooks to take down, whatever create fails for."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/network").hook("poststop", f"rm {runtime.folder}/network")
     bundle.hook("poststop", f"cat > {runtime.folder}/stopped").program("/no/such")
@@ -323,7 +326,7 @@ def test_create_that_fails_after_hooks(runtime, bundle):
     assert "stopped" == json.loads((runtime.folder / "stopped").read_text())["status"]
 
 
-def test_create_that_fails_before_hooks(runtime, bundle):
+def test_create_that_fails_before_hooks(runtime: Runtime, bundle: Bundle) -> None:
     """No hook has run, so there is nothing to take down."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/hook").hook("poststop", f"touch {runtime.folder}/hook")
     bundle.mount("/x", "nosuchfs")
@@ -332,7 +335,7 @@ def test_create_that_fails_before_hooks(runtime, bundle):
 
 
 @pytest.mark.parametrize("ending", ["program", "startContainer", "poststart"])
-def test_failing_poststop_of_run(runtime, bundle, ending):
+def test_failing_poststop_of_run(runtime: Runtime, bundle: Bundle, ending: str) -> None:
     """A warning there, too, also when the start has failed; the error comes last."""
     bundle.hook("poststop", "exit 3").program("/bin/true").write()
     if ending != "program":
@@ -346,7 +349,7 @@ def test_failing_poststop_of_run(runtime, bundle, ending):
     assert (ending != "program") == done.returncode
 
 
-def test_failing_poststop(runtime, bundle):
+def test_failing_poststop(runtime: Runtime, bundle: Bundle) -> None:
     """A warning; the hooks after it run, and delete succeeds (LIFE-13)."""
     bundle.hook("poststop", "exit 3").hook("poststop", f"touch {runtime.folder}/second").program("true")
     runtime.create()
@@ -367,7 +370,7 @@ def test_failing_poststop(runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_timeout(runtime, bundle, kind):
+def test_timeout(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """At its timeout a hook is killed with what it has started."""
     bundle.hook(kind, "sleep 104 & sleep 104", timeout=1).program("sleep", 100)
     before = time.monotonic()
@@ -386,7 +389,7 @@ def test_timeout(runtime, bundle, kind):
 
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
-def test_output(runtime, bundle, kind):
+def test_output(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """However much a failing hook writes, the message has its beginning, on one line that can't speak to a terminal."""
     bundle.hook(kind, "printf 'first\\n\\033[31m'; yes | head -c 3000000; exit 1").program("true")
     if kind == "startContainer":
@@ -400,7 +403,7 @@ def test_output(runtime, bundle, kind):
     assert len(message) < 8192
 
 
-def test_output_of_a_good_hook(runtime, bundle):
+def test_output_of_a_good_hook(runtime: Runtime, bundle: Bundle) -> None:
     """It is nobody's."""
     for kind in KINDS:
         bundle.hook(kind, "echo out; echo err >&2")
@@ -408,7 +411,7 @@ def test_output_of_a_good_hook(runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
-def test_daemon_of_a_hook(runtime, bundle, kind):
+def test_daemon_of_a_hook(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """A hook that leaves a process behind, with its output open, delays nothing."""
     daemon = runtime.folder / "daemon"
     script = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 1000' & until test -s {daemon}; do sleep 0.02; done"
@@ -419,7 +422,7 @@ def test_daemon_of_a_hook(runtime, bundle, kind):
 
 
 @pytest.mark.parametrize("words", [["KILL"], ["TERM"], ["--all", "KILL"]], ids=" ".join)
-def test_kill_while_a_hook_of_create_runs(runtime, bundle, words):
+def test_kill_while_a_hook_of_create_runs(runtime: Runtime, bundle: Bundle, words: list[str]) -> None:
     """A container that is neither created nor running is not signalled; create goes on as if nothing had been
     (OP-09).
     """
@@ -444,7 +447,7 @@ def test_kill_while_a_hook_of_create_runs(runtime, bundle, words):
     runtime.delete()
 
 
-def test_signalled_runtime(runtime, bundle):
+def test_signalled_runtime(runtime: Runtime, bundle: Bundle) -> None:
     """create is killed while a hook runs: the hook goes with it."""
     bundle.hook("createRuntime", f"touch {runtime.folder}/running; exec sleep 100").write()
     command = runtime.command("create", "--bundle", bundle.folder, runtime.id)

@@ -4,7 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,7 @@ def stopper() -> Path:
 
 
 @pytest.fixture
-def stopped_by(attack: Attack, stopper: Path):
+def stopped_by(attack: Attack, stopper: Path) -> Callable[..., Any]:
     """A container whose first process attacks what the runtime sets up in it."""
 
     def start(how: str, *capabilities: str) -> Attack:
@@ -42,7 +44,7 @@ def stopped_by(attack: Attack, stopper: Path):
     return start
 
 
-def test_exec_goes_on_after_a_stop(stopped_by) -> None:
+def test_exec_goes_on_after_a_stop(stopped_by: Callable[..., Any]) -> None:
     """Root of the container stops the process of exec once: the runtime notices it, and the program runs."""
     attack = stopped_by("once")
     hits = 0
@@ -64,7 +66,7 @@ def outcome(attack: Attack, *words: object) -> tuple[int, str]:
     return done.returncode, (attack.folder / "told").read_text()
 
 
-def test_exec_ends_under_endless_stops(stopped_by) -> None:
+def test_exec_ends_under_endless_stops(stopped_by: Callable[..., Any]) -> None:
     """Root of the container stops it again and again: the program runs, or the runtime gives it up in bounded time."""
     attack = stopped_by("stop")
     for attempt in range(200):
@@ -77,7 +79,7 @@ def test_exec_ends_under_endless_stops(stopped_by) -> None:
 @pytest.mark.parametrize(
     ("how", "message"), [("hold", HELD), ("keep", KILLED)], ids=["held by a tracer", "killed and not reaped"]
 )
-def test_exec_ends_under_a_tracer(stopped_by, how: str, message: str) -> None:
+def test_exec_ends_under_a_tracer(stopped_by: Callable[..., Any], how: str, message: str) -> None:
     """A tracer in the container holds the process of exec, or keeps its end to itself: the runtime gives it up."""
     attack = stopped_by(how, "CAP_SYS_PTRACE")
     for _ in range(1000):
@@ -111,7 +113,7 @@ def neighbour(attack: Attack) -> str:
 
 
 @pytest.mark.parametrize("how", ["once", "stop"])
-def test_create_in_a_joined_pid_namespace(stopped_by, how: str) -> None:
+def test_create_in_a_joined_pid_namespace(stopped_by: Callable[..., Any], how: str) -> None:
     """A container in the namespace stops the first process of another one while that is made, and before its start."""
     attack = stopped_by(how)
     name = neighbour(attack)

@@ -26,7 +26,7 @@ SHIFTED = {"uidMappings": [mapping(0, 100000)], "gidMappings": [mapping(0, 20000
 
 
 @pytest.fixture
-def data(runtime):
+def data(runtime: Runtime) -> Path:
     """A directory of the host: `root` is root's, `user` belongs to 5:6. Its filesystem must be one that can be
     idmapped.
     """
@@ -39,22 +39,22 @@ def data(runtime):
     return folder
 
 
-def add(bundle, destination, source, *options, **mappings):
+def add(bundle: Bundle, destination: str, source: Path | str, *options: str, **mappings: list[dict[str, int]]) -> None:
     """A bind mount with mappings of its own."""
     bundle.mount(destination, "none", *options, source=source)
     bundle.config["mounts"][-1] |= mappings
 
 
-def owners(*paths):
+def owners(*paths: str) -> str:
     """A script that tells them."""
     return f"stat -c %u:%g {' '.join(paths)}"
 
 
-def outside(*paths):
+def outside(*paths: Path) -> list[tuple[int, int]]:
     return [(path.stat().st_uid, path.stat().st_gid) for path in paths]
 
 
-def test_ids_are_shifted_inside_and_not_outside(runtime, bundle, data):
+def test_ids_are_shifted_inside_and_not_outside(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """The file's own ids are what the mapping calls the container's (MNT-09)."""
     add(bundle, "/plain", data, "bind")
     add(bundle, "/mapped", data, "bind", "idmap", **SHIFTED)
@@ -66,7 +66,7 @@ def test_ids_are_shifted_inside_and_not_outside(runtime, bundle, data):
     assert [(0, 0), (5, 6)] == outside(data / "root", data / "user")
 
 
-def test_what_is_made_inside_is_shifted_back(runtime, bundle, data):
+def test_what_is_made_inside_is_shifted_back(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """A file of the container's user belongs on the host to the mapped user."""
     add(bundle, "/mapped", data, "bind", "idmap", **SHIFTED)
     bundle.process["user"] = {"uid": 100005, "gid": 200006}
@@ -75,7 +75,7 @@ def test_what_is_made_inside_is_shifted_back(runtime, bundle, data):
     assert [(5, 6)] == outside(data / "new")
 
 
-def test_an_id_without_a_mapping_is_the_overflow_id(runtime, bundle, data):
+def test_an_id_without_a_mapping_is_the_overflow_id(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """And can't make a file there: the filesystem could not record its owner."""
     add(bundle, "/mapped", data, "bind", "idmap", uidMappings=[mapping(0, 7, 1)], gidMappings=[mapping(0, 7, 1)])
     out = runtime.shell(f"{owners('/mapped/root', '/mapped/user')}; touch /mapped/new 2>&1; true")
@@ -85,7 +85,7 @@ def test_an_id_without_a_mapping_is_the_overflow_id(runtime, bundle, data):
 
 
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])
-def test_the_mapping_of_a_new_user_namespace(runtime, bundle, data, option):
+def test_the_mapping_of_a_new_user_namespace(runtime: Runtime, bundle: Bundle, data: Path, option: str) -> None:
     """Without mappings of its own a mount takes the container's (MNT-10): what is root's stays root's."""
     bundle.in_user_namespace()
     add(bundle, "/plain", data, "bind")
@@ -95,7 +95,7 @@ def test_the_mapping_of_a_new_user_namespace(runtime, bundle, data, option):
     assert [(0, 0), (0, 0)] == outside(data / "root", data / "new")
 
 
-def test_other_mappings_than_the_user_namespaces(runtime, bundle, data):
+def test_other_mappings_than_the_user_namespaces(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """Both hold: from the disk to the host's ids, and from these to the container's."""
     bundle.in_user_namespace()
     shift = [mapping(5, 100000, 1), mapping(0, 100005, 1)]
@@ -103,7 +103,7 @@ def test_other_mappings_than_the_user_namespaces(runtime, bundle, data):
     assert ["5:0", "0:6"] == runtime.shell(owners("/mapped/root", "/mapped/user")).split()
 
 
-def test_the_mapping_of_a_joined_user_namespace(runtime, bundle, data, tmp_path):
+def test_the_mapping_of_a_joined_user_namespace(runtime: Runtime, bundle: Bundle, data: Path, tmp_path: Path) -> None:
     """It is read from the namespace itself, because the config does not have it."""
     other = Bundle(tmp_path / "other").in_user_namespace(host=300000).program("sleep", 100)
     others = Runtime(runtime.executable, runtime.folder, other, runtime.host)
@@ -117,7 +117,7 @@ def test_the_mapping_of_a_joined_user_namespace(runtime, bundle, data, tmp_path)
 
 @pytest.mark.may_skip("before Linux 6.3 a tmpfs, which is mounted below, can't be idmapped")
 @pytest.mark.skipif(KERNEL < TMPFS_SINCE, reason="a tmpfs, which is mounted below, can't be idmapped")
-def test_recursively_or_not(runtime, bundle, data):
+def test_recursively_or_not(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """ridmap reaches what is mounted below (MNT-11), idmap and mappings alone do not; the later option counts."""
     (data / "below").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "below", data / "below"], check=True)
@@ -135,7 +135,7 @@ def test_recursively_or_not(runtime, bundle, data):
     assert [shifted, plain, shifted, shifted, shifted, plain, shifted, plain] == out.split()
 
 
-def test_with_the_other_options(runtime, bundle, data):
+def test_with_the_other_options(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """Attributes and propagation hold beside the mapping."""
     add(bundle, "/mapped", data, "rbind", "ro", "nosuid", "rprivate", "idmap", "noexec", **SHIFTED)
     out = runtime.shell(f"grep ' /mapped ' /proc/self/mountinfo; {owners('/mapped/user')}; touch /mapped/x 2>&1; true")
@@ -143,7 +143,7 @@ def test_with_the_other_options(runtime, bundle, data):
     assert "\n100005:200006\ntouch: /mapped/x: Read-only file system\n" in out
 
 
-def test_a_new_tmpfs(runtime, bundle):
+def test_a_new_tmpfs(runtime: Runtime, bundle: Bundle) -> None:
     """Where the kernel has it, for a filesystem that the container makes; `idmap` is not passed to the filesystem."""
     bundle.mount("/m", "tmpfs", "idmap", "size=64k", "ro", "uid=5", "gid=6")
     bundle.config["mounts"][-1] |= SHIFTED
@@ -161,7 +161,7 @@ def test_a_new_tmpfs(runtime, bundle):
 
 @pytest.mark.may_skip("before Linux 6.3 a tmpfs can't be idmapped")
 @pytest.mark.skipif(KERNEL < TMPFS_SINCE, reason="a tmpfs can't be idmapped")
-def test_a_tmpfs_with_a_copy(runtime, bundle):
+def test_a_tmpfs_with_a_copy(runtime: Runtime, bundle: Bundle) -> None:
     """Copied files keep their ids, through the mapping."""
     (bundle.rootfs / "there").mkdir()
     (bundle.rootfs / "there/file").touch()
@@ -177,20 +177,20 @@ INVALID = "invalid argument (hint: its filesystem can't be idmapped: ext4, xfs a
 SECOND = "(hint: a mount gets one mapping only, not the host's, and of a filesystem that the runtime has power over)"
 
 
-def test_a_filesystem_that_has_no_mappings(runtime, bundle):
+def test_a_filesystem_that_has_no_mappings(runtime: Runtime, bundle: Bundle) -> None:
     """The kernel's refusal, with the pointer of what asked for it; nothing is left."""
     add(bundle, "/m", "/proc/sys", "bind", "ro", "idmap", **SHIFTED)
     assert f"/mounts/6/options/2: cannot map the ids of mount source /proc/sys: {INVALID}" == runtime.create_fails()
 
 
-def test_a_filesystem_of_the_container_that_has_no_mappings(runtime, bundle):
+def test_a_filesystem_of_the_container_that_has_no_mappings(runtime: Runtime, bundle: Bundle) -> None:
     """The same for one that is made in the container."""
     bundle.mount("/proc2", "proc")
     bundle.config["mounts"][-1] |= SHIFTED
     assert f"/mounts/6/uidMappings: cannot mount proc on /proc2: mount_setattr: {INVALID}" == runtime.create_fails()
 
 
-def test_a_tree_with_one_that_has_no_mappings(runtime, bundle, data):
+def test_a_tree_with_one_that_has_no_mappings(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """ridmap is for all of a tree or for none of it."""
     (data / "below").mkdir()
     subprocess.run(["mount", "-t", "proc", "below", data / "below"], check=True)
@@ -201,7 +201,7 @@ def test_a_tree_with_one_that_has_no_mappings(runtime, bundle, data):
         subprocess.run(["umount", data / "below"], check=True)
 
 
-def test_a_mount_that_is_mapped_already(runtime, bundle, data):
+def test_a_mount_that_is_mapped_already(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """The kernel gives a mount one mapping."""
     tree = _native.clone_host_tree(str(data), 0, 0, 0, 0, 0, -1)
     process = subprocess.Popen(["unshare", "--map-root-user", "--user", "cat"], stdin=subprocess.PIPE)
@@ -225,19 +225,19 @@ def test_a_mount_that_is_mapped_already(runtime, bundle, data):
     )
 
 
-def test_no_mapping_to_take(runtime, bundle, data):
+def test_no_mapping_to_take(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """`idmap` without mappings and without a user namespace is an error (MNT-10)."""
     add(bundle, "/m", data, "bind", "idmap")
     assert '/mounts/6/options/1: an idmapped mount needs "uidMappings" and "gidMappings"' in runtime.create_fails()
 
 
-def test_half_a_mapping(runtime, bundle, data):
+def test_half_a_mapping(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """They come as a pair (MNT-09)."""
     add(bundle, "/m", data, "bind", "idmap", uidMappings=[mapping(0, 1)])
     assert "come as a pair" in runtime.create_fails()
 
 
-def test_no_more_user_namespaces(runtime, bundle, data):
+def test_no_more_user_namespaces(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     """What the mapping needs can't be made: one line, and nothing is left. In a user namespace with a limit of
     its own.
     """

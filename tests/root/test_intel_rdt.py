@@ -6,11 +6,15 @@ what needs no more than files that are there already, is tested on a tmpfs.
 
 import json
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import resctrl as model
-from tests.support.runtime import Bundle, wait_for
+from tests.support.resctrl import Resctrl
+from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -21,7 +25,7 @@ def needs_fuse(test):
     return pytest.mark.skipif(not model.is_possible(), reason="needs FUSE")(test)
 
 
-def in_disguise(runtime, mountpoint):
+def in_disguise(runtime: Runtime, mountpoint: Path) -> None:
     """From now on the runtime takes this mount for resctrl."""
     words = model.disguise(mountpoint, runtime.folder / "mountinfo")
     wrapper = runtime.folder / "pyoci"
@@ -32,7 +36,7 @@ def in_disguise(runtime, mountpoint):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resctrl]:
     """The model, mounted: once, and before a test lists processes and mounts."""
     made = model.Resctrl(tmp_path_factory.mktemp("rdt"))
     yield made
@@ -40,7 +44,7 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture
-def resctrl(served, runtime, bundle):
+def resctrl(served: Resctrl, runtime: Runtime, bundle: Bundle) -> Iterator[Resctrl]:
     """The model, with no group but the default one, and none left when the containers are gone."""
     assert {"", "info"} == {path.rpartition("/")[0].partition("/")[0] for path in served.tree()}
     executable = runtime.executable
@@ -55,7 +59,7 @@ def resctrl(served, runtime, bundle):
 
 
 @pytest.fixture
-def files(runtime, bundle):
+def files(runtime: Runtime, bundle: Bundle) -> Iterator[Path]:
     """A tmpfs in place of resctrl, with a group `gold` in which nothing happens by itself."""
     folder = runtime.folder / "resctrl"
     folder.mkdir()
@@ -73,7 +77,7 @@ def files(runtime, bundle):
     subprocess.run(["umount", folder], check=True)
 
 
-def other(runtime, tmp_path, rdt):
+def other(runtime: Runtime, tmp_path: Path, rdt: dict[str, Any]) -> str:
     """A second container; its id."""
     first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
     runtime.bundle.linux["intelRdt"] = rdt
@@ -86,7 +90,7 @@ def other(runtime, tmp_path, rdt):
 # --- with files that are there already
 
 
-def test_no_resctrl(runtime, bundle):
+def test_no_resctrl(runtime: Runtime, bundle: Bundle) -> None:
     """An error that names the property (RDT-02)."""
     bundle.linux["intelRdt"] = {}
     message = runtime.create_fails()
@@ -94,7 +98,7 @@ def test_no_resctrl(runtime, bundle):
 
 
 @pytest.mark.parametrize(("class_id", "group"), [("gold", "gold/"), ("/", "")])
-def test_a_group_that_is_there(runtime, bundle, files, class_id, group):
+def test_a_group_that_is_there(runtime: Runtime, bundle: Bundle, files: Path, class_id: str, group: str) -> None:
     """The container's process is put into it; delete leaves it alone (RDT-02, RDT-03, RDT-10, RDT-11)."""
     bundle.linux["intelRdt"] = {"closID": class_id, "enableCMT": True, "enableMBM": True}
     before = (files / f"{group}schemata").read_text()
@@ -105,7 +109,7 @@ def test_a_group_that_is_there(runtime, bundle, files, class_id, group):
     assert before == (files / f"{group}schemata").read_text()
 
 
-def test_exec_joins_the_group(runtime, bundle, files):
+def test_exec_joins_the_group(runtime: Runtime, bundle: Bundle, files: Path) -> None:
     """One more process of the container is where its first one is."""
     bundle.linux["intelRdt"] = {"closID": "gold"}
     runtime.create()
@@ -120,7 +124,7 @@ def test_exec_joins_the_group(runtime, bundle, files):
     assert "/gold/tasks: no such file or directory" in message
 
 
-def test_without_the_property_nothing_is_touched(runtime, bundle, files):
+def test_without_the_property_nothing_is_touched(runtime: Runtime, bundle: Bundle, files: Path) -> None:
     """RDT-01."""
     runtime.create()
     assert "" == (files / "tasks").read_text()
@@ -136,7 +140,7 @@ def test_without_the_property_nothing_is_touched(runtime, bundle, files):
         {"memBwSchema": "MB:1=70", "schemata": [" L3 : 0 = 07f "]},
     ],
 )
-def test_a_schema_that_the_group_has(runtime, bundle, files, rdt):
+def test_a_schema_that_the_group_has(runtime: Runtime, bundle: Bundle, files: Path, rdt: dict[str, Any]) -> None:
     """Written otherwise, or of one domain only, it is the same (RDT-09)."""
     bundle.linux["intelRdt"] = {"closID": "gold", **rdt}
     runtime.create()
@@ -153,7 +157,9 @@ def test_a_schema_that_the_group_has(runtime, bundle, files, rdt):
         ({"schemata": ["nonsense"]}, "schemata/0: cannot compare 'nonsense' with "),
     ],
 )  # fmt: skip
-def test_a_schema_that_the_group_has_not(runtime, bundle, files, rdt, message):
+def test_a_schema_that_the_group_has_not(
+    runtime: Runtime, bundle: Bundle, files: Path, rdt: dict[str, Any], message: str
+) -> None:
     """An error, and the group is unchanged (RDT-09)."""
     before = (files / "gold/schemata").read_text()
     bundle.linux["intelRdt"] = {"closID": "gold", **rdt}
@@ -161,7 +167,7 @@ def test_a_schema_that_the_group_has_not(runtime, bundle, files, rdt, message):
     assert (before, "") == ((files / "gold/schemata").read_text(), (files / "gold/tasks").read_text())
 
 
-def test_a_group_that_is_missing(runtime, bundle, files):
+def test_a_group_that_is_missing(runtime: Runtime, bundle: Bundle, files: Path) -> None:
     """Without a schema it can't be made (RDT-10)."""
     bundle.linux["intelRdt"] = {"closID": "silver"}
     message = runtime.create_fails()
@@ -169,7 +175,7 @@ def test_a_group_that_is_missing(runtime, bundle, files):
     assert not (files / "silver").exists()
 
 
-def test_the_containers_id_is_taken(runtime, bundle, files):
+def test_the_containers_id_is_taken(runtime: Runtime, bundle: Bundle, files: Path) -> None:
     """Another's group, which stays (RDT-04, RDT-11)."""
     (files / runtime.id).mkdir()
     bundle.linux["intelRdt"] = {}
@@ -183,7 +189,9 @@ def test_the_containers_id_is_taken(runtime, bundle, files):
     "rdt",
     [{}, {"closID": "silver", "memBwSchema": "MB:0=20"}, {"closID": "gold", "enableMonitoring": True}],
 )
-def test_what_create_has_made_goes_when_it_fails(runtime, bundle, files, rdt):
+def test_what_create_has_made_goes_when_it_fails(
+    runtime: Runtime, bundle: Bundle, files: Path, rdt: dict[str, Any]
+) -> None:
     """No file of a group appears here, so that something fails after each directory."""
     bundle.linux["intelRdt"] = rdt
     assert "no such file or directory" in runtime.create_fails()
@@ -194,7 +202,7 @@ def test_what_create_has_made_goes_when_it_fails(runtime, bundle, files, rdt):
 
 
 @needs_fuse
-def test_a_group_of_its_own(runtime, bundle, resctrl):
+def test_a_group_of_its_own(runtime: Runtime, bundle: Bundle, resctrl: Resctrl) -> None:
     """Named as the container, with what the config says, in its order; gone with it (RDT-04, -08, -11, -12)."""
     (resctrl.path / "foreign").mkdir()
     before = resctrl.tree()
@@ -214,7 +222,7 @@ def test_a_group_of_its_own(runtime, bundle, resctrl):
 
 
 @needs_fuse
-def test_a_group_for_many(runtime, bundle, resctrl, tmp_path):
+def test_a_group_for_many(runtime: Runtime, bundle: Bundle, resctrl: Resctrl, tmp_path: Path) -> None:
     """The first one makes it, the next one finds it as it is, also where the kernel has rounded; it outlives both."""
     bundle.linux["intelRdt"] = {"closID": "shared", "memBwSchema": "MB:0=35", "enableMonitoring": True}
     second = other(runtime, tmp_path, bundle.linux["intelRdt"])
@@ -227,7 +235,7 @@ def test_a_group_for_many(runtime, bundle, resctrl, tmp_path):
 
 
 @needs_fuse
-def test_a_line_that_the_kernel_refuses(runtime, bundle, resctrl):
+def test_a_line_that_the_kernel_refuses(runtime: Runtime, bundle: Bundle, resctrl: Resctrl) -> None:
     """The error has its reason, and the group is gone."""
     before = resctrl.tree()
     for class_id in ({}, {"closID": "new"}):
@@ -239,7 +247,7 @@ def test_a_line_that_the_kernel_refuses(runtime, bundle, resctrl):
 
 
 @needs_fuse
-def test_no_class_is_left(runtime, bundle, resctrl):
+def test_no_class_is_left(runtime: Runtime, bundle: Bundle, resctrl: Resctrl) -> None:
     """The processor has only so many."""
     for name in "abc":
         (resctrl.path / name).mkdir()
@@ -250,7 +258,9 @@ def test_no_class_is_left(runtime, bundle, resctrl):
 
 @needs_fuse
 @pytest.mark.parametrize("class_id", [{}, {"closID": "new", "memBwSchema": "MB:0=20"}], ids=["own", "shared"])
-def test_a_create_that_fails_or_is_killed(runtime, bundle, resctrl, class_id):
+def test_a_create_that_fails_or_is_killed(
+    runtime: Runtime, bundle: Bundle, resctrl: Resctrl, class_id: dict[str, str]
+) -> None:
     """Nothing is left; if it was killed, by `delete --force`."""
     before = resctrl.tree()
     bundle.linux["intelRdt"] = {**class_id, "enableMonitoring": True}
@@ -275,7 +285,7 @@ def test_a_create_that_fails_or_is_killed(runtime, bundle, resctrl, class_id):
 
 
 @needs_fuse
-def test_behind_a_process_in_between(runtime, bundle, resctrl, tmp_path):
+def test_behind_a_process_in_between(runtime: Runtime, bundle: Bundle, resctrl: Resctrl, tmp_path: Path) -> None:
     """With a pid namespace that is joined, the group gets init, not the process that the runtime cloned."""
     second = other(runtime, tmp_path, {"closID": "/"})
     assert f"{runtime.pid(second)}\n" == resctrl.read("tasks")
@@ -289,7 +299,7 @@ def test_behind_a_process_in_between(runtime, bundle, resctrl, tmp_path):
 
 
 @needs_fuse
-def test_update(runtime, bundle, resctrl):
+def test_update(runtime: Runtime, bundle: Bundle, resctrl: Resctrl) -> None:
     """The lines are written to the container's group: all of them and the limits, or nothing."""
     bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=7f", "memBwSchema": "MB:0=20"}
     runtime.create()
@@ -308,7 +318,7 @@ def test_update(runtime, bundle, resctrl):
     assert changed == resctrl.read(schemata)
 
 
-def test_update_without_a_group(runtime, bundle):
+def test_update_without_a_group(runtime: Runtime, bundle: Bundle) -> None:
     """There is nothing to change."""
     bundle.program("sleep", 100)
     runtime.create()

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tests.support.kernels import FEATURES, KERNEL
+from tests.support.kernels import FEATURES, KERNEL, Feature
+from tests.support.runtime import Bundle, Runtime
 
 pytestmark = pytest.mark.root
 
@@ -14,7 +15,7 @@ LINKS = {"user": "user", "time": "time", "network": "net", "ipc": "ipc", "uts": 
 
 @pytest.mark.parametrize("kind", LINKS)
 @pytest.mark.parametrize("joined", ["", "pid"])
-def test_a_namespace_is_new_or_the_kernel_has_none(runtime, bundle, kind, joined):
+def test_a_namespace_is_new_or_the_kernel_has_none(runtime: Runtime, bundle: Bundle, kind: str, joined: str) -> None:
     """The error names the entry; user-mode Linux has no time namespaces.
 
     Where another one is joined, a process of its own makes the namespaces.
@@ -41,7 +42,7 @@ def test_a_namespace_is_new_or_the_kernel_has_none(runtime, bundle, kind, joined
 
 @pytest.mark.may_skip("no controller, or no NUMA")
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: "{}.{}".format(*feature.since))
-def test_what_a_newer_kernel_brings(runtime, bundle, feature):
+def test_what_a_newer_kernel_brings(runtime: Runtime, bundle: Bundle, feature: Feature) -> None:
     """An older kernel's error has the place in the config and the reason, and nothing is left."""
     if reason := feature.missing():
         pytest.skip(reason)

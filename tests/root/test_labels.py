@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runtime import Bundle, Runtime
+
 pytestmark = pytest.mark.root
 
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
@@ -56,7 +58,9 @@ def label_of(path):
         ("selinux", "linux", "mountLabel", "a mount label: SELinux is not enabled on this host"),
     ],
 )
-def test_a_label_that_nothing_enforces(runtime, bundle, module, place, key, message):
+def test_a_label_that_nothing_enforces(
+    runtime: Runtime, bundle: Bundle, module: str, place: str, key: str, message: str
+) -> None:
     """It is an error, never a container without the label (CVE-2019-16884, A-43)."""
     bundle.config[place][key] = "unconfined"
     if ENABLED[module]:
@@ -81,7 +85,7 @@ def loaded(name, rules):
 
 
 @pytest.fixture
-def profile(runtime):
+def profile(runtime: Runtime):
     """The name of a profile that forbids the file /secret."""
     if not ENABLED["apparmor"] or not shutil.which("apparmor_parser"):
         pytest.skip("needs AppArmor, and apparmor_parser")
@@ -95,7 +99,7 @@ CONFINED = "{} (enforce)\npublic\ncat: can't open '/secret': Permission denied\n
 
 
 @pytest.fixture
-def files(bundle):
+def files(bundle: Bundle) -> None:
     """Two files, of which the profile forbids one."""
     for name in ("public", "secret"):
         (bundle.rootfs / name).write_text(f"{name}\n")
@@ -104,7 +108,9 @@ def files(bundle):
 @with_apparmor
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 @pytest.mark.parametrize("user", [0, 1000])
-def test_apparmor_profile(runtime, bundle, profile, files, no_new_privileges, user):
+def test_apparmor_profile(
+    runtime: Runtime, bundle: Bundle, profile, files: None, no_new_privileges: bool, user: int
+) -> None:
     """The program runs confined, with any user and other restrictions."""
     bundle.process["apparmorProfile"] = profile
     bundle.process["noNewPrivileges"] = no_new_privileges
@@ -114,7 +120,7 @@ def test_apparmor_profile(runtime, bundle, profile, files, no_new_privileges, us
 
 
 @with_apparmor
-def test_apparmor_profile_in_a_user_namespace(runtime, bundle, profile, files):
+def test_apparmor_profile_in_a_user_namespace(runtime: Runtime, bundle: Bundle, profile, files: None) -> None:
     """The profile is the host's, whatever id container root has there."""
     bundle.in_user_namespace()
     bundle.process["apparmorProfile"] = profile
@@ -122,7 +128,7 @@ def test_apparmor_profile_in_a_user_namespace(runtime, bundle, profile, files):
 
 
 @with_apparmor
-def test_apparmor_profile_without_a_pid_namespace(runtime, bundle, profile, files):
+def test_apparmor_profile_without_a_pid_namespace(runtime: Runtime, bundle: Bundle, profile, files: None) -> None:
     """A user namespace can't mount a procfs of the host's processes: create and exec use the one at /proc."""
     bundle.in_user_namespace()
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
@@ -136,7 +142,7 @@ def test_apparmor_profile_without_a_pid_namespace(runtime, bundle, profile, file
 
 
 @with_apparmor
-def test_apparmor_profile_takes_effect_with_the_program(runtime, bundle, profile):
+def test_apparmor_profile_takes_effect_with_the_program(runtime: Runtime, bundle: Bundle, profile) -> None:
     """Not before: the set-up is the runtime's. Hooks that run in the container after that run under it, too."""
     bundle.process["apparmorProfile"] = profile
     bundle.hook("startContainer", "cat /proc/self/attr/current > /label").program("sleep", 100)
@@ -150,7 +156,7 @@ def test_apparmor_profile_takes_effect_with_the_program(runtime, bundle, profile
 
 
 @with_apparmor
-def test_apparmor_profile_that_is_not_loaded(runtime, bundle, profile):
+def test_apparmor_profile_that_is_not_loaded(runtime: Runtime, bundle: Bundle, profile) -> None:
     """Nothing is left of the container, and the message names the profile."""
     bundle.process["apparmorProfile"] = "no-such-profile"
     expected = (
@@ -160,7 +166,7 @@ def test_apparmor_profile_that_is_not_loaded(runtime, bundle, profile):
 
 
 @with_apparmor
-def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime, bundle, profile):
+def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime: Runtime, bundle: Bundle, profile) -> None:
     """CVE-2019-16884: the label is written where the kernel reads it, not to what the image shows as /proc."""
     bundle.without_mount("/proc").program("sleep", 100)
     bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
@@ -178,7 +184,7 @@ def test_apparmor_profile_where_the_image_has_a_proc_of_its_own(runtime, bundle,
 
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_apparmor_profile_of_exec(runtime, bundle, profile, files, user_namespace):
+def test_apparmor_profile_of_exec(runtime: Runtime, bundle: Bundle, profile, files: None, user_namespace: bool) -> None:
     """One more process has the container's profile, or the one that it is given. /proc of a user namespace, of which
     files
     are masked, is the only procfs that may be mounted there."""
@@ -198,7 +204,7 @@ def test_apparmor_profile_of_exec(runtime, bundle, profile, files, user_namespac
 
 
 @pytest.fixture
-def confined(runtime):
+def confined(runtime: Runtime):
     """The runtime itself is confined, as in a container of LXC: it may not write below /sys."""
     if not ENABLED["apparmor"] or not shutil.which("apparmor_parser") or not shutil.which("aa-exec"):
         pytest.skip("needs AppArmor, apparmor_parser and aa-exec")
@@ -212,7 +218,9 @@ def confined(runtime):
 
 @with_apparmor
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_apparmor_confines_the_runtime_itself(runtime, bundle, profile, confined, files, user_namespace):
+def test_apparmor_confines_the_runtime_itself(
+    runtime: Runtime, bundle: Bundle, profile, confined, files: None, user_namespace: bool
+) -> None:
     """The files of a procfs that is mounted nowhere look like /sys/net/… to AppArmor: a rule for sysfs forbids
     them.
     """
@@ -242,7 +250,7 @@ def enforcing():
 @with_selinux
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 @pytest.mark.parametrize("user", [0, 1000])
-def test_selinux_label(runtime, bundle, enforcing, no_new_privileges, user):
+def test_selinux_label(runtime: Runtime, bundle: Bundle, enforcing, no_new_privileges: bool, user: int) -> None:
     """The program has the label, and with it what the policy grants: files of its own categories only."""
     bundle.process["selinuxLabel"] = LABEL
     bundle.process["noNewPrivileges"] = no_new_privileges
@@ -260,7 +268,7 @@ def test_selinux_label(runtime, bundle, enforcing, no_new_privileges, user):
 
 
 @with_selinux
-def test_selinux_label_in_a_user_namespace(runtime, bundle, enforcing):
+def test_selinux_label_in_a_user_namespace(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """The label is the host's, whatever id container root has there."""
     bundle.in_user_namespace()
     bundle.process["selinuxLabel"] = LABEL
@@ -268,7 +276,7 @@ def test_selinux_label_in_a_user_namespace(runtime, bundle, enforcing):
 
 
 @with_selinux
-def test_selinux_label_of_the_session_keyring(runtime, bundle, enforcing, probe):
+def test_selinux_label_of_the_session_keyring(runtime: Runtime, bundle: Bundle, enforcing, probe: Path) -> None:
     """The keyring is the container's to use, so it has its label."""
     shutil.copy(probe, bundle.rootfs / "bin/probe")
     bundle.process["selinuxLabel"] = LABEL
@@ -278,7 +286,7 @@ def test_selinux_label_of_the_session_keyring(runtime, bundle, enforcing, probe)
 
 
 @with_selinux
-def test_selinux_label_that_the_policy_does_not_know(runtime, bundle, enforcing):
+def test_selinux_label_that_the_policy_does_not_know(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """It is refused in create, and named."""
     bundle.process["selinuxLabel"] = UNKNOWN
     message = runtime.create_fails()
@@ -289,7 +297,7 @@ def test_selinux_label_that_the_policy_does_not_know(runtime, bundle, enforcing)
 
 
 @with_selinux
-def test_selinux_label_under_which_the_program_must_not_start(runtime, bundle, enforcing):
+def test_selinux_label_under_which_the_program_must_not_start(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """The policy has its say at execve: start tells, and the container is gone."""
     os.setxattr(bundle.rootfs / "bin/busybox", "security.selinux", b"system_u:object_r:sealed_t:s0\0")
     bundle.process["selinuxLabel"] = LABEL
@@ -300,7 +308,7 @@ def test_selinux_label_under_which_the_program_must_not_start(runtime, bundle, e
 
 
 @with_selinux
-def test_mount_label(runtime, bundle, enforcing):
+def test_mount_label(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """Every mount that is made for the container has it, but for the kernel's own files; binds are what they were."""
     (bundle.folder / "data").mkdir()
     bundle.mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev").program("sleep", 100)
@@ -321,7 +329,7 @@ def test_mount_label(runtime, bundle, enforcing):
 
 
 @with_selinux
-def test_mount_label_in_a_user_namespace(runtime, bundle, enforcing):
+def test_mount_label_in_a_user_namespace(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """There only tmpfs and devpts take labels; the others are mounted without. The devices are on a tmpfs."""
     bundle.mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev").in_user_namespace().program("sleep", 100)
     bundle.linux["mountLabel"] = FILES
@@ -332,7 +340,7 @@ def test_mount_label_in_a_user_namespace(runtime, bundle, enforcing):
 
 
 @with_selinux
-def test_mount_label_that_the_policy_does_not_know(runtime, bundle, enforcing):
+def test_mount_label_that_the_policy_does_not_know(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """It is refused, and the message names the property."""
     bundle.linux["mountLabel"] = UNKNOWN
     message = runtime.create_fails()
@@ -342,7 +350,7 @@ def test_mount_label_that_the_policy_does_not_know(runtime, bundle, enforcing):
 
 
 @with_selinux
-def test_mount_label_of_devices_that_the_policy_does_not_know(runtime, bundle, enforcing):
+def test_mount_label_of_devices_that_the_policy_does_not_know(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """In a user namespace their filesystem is the first one to be made."""
     bundle.in_user_namespace()
     bundle.linux["mountLabel"] = UNKNOWN
@@ -353,7 +361,7 @@ def test_mount_label_of_devices_that_the_policy_does_not_know(runtime, bundle, e
 
 
 @with_selinux
-def test_categories_in_another_order(runtime, bundle, enforcing):
+def test_categories_in_another_order(runtime: Runtime, bundle: Bundle, enforcing) -> None:
     """The kernel writes them in its own way: it is still the same label."""
     bundle.process["selinuxLabel"] = "system_u:system_r:container_t:s0:c2,c1"
     assert LABEL == runtime.shell("cat /proc/self/attr/current").rstrip("\0\n")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,12 @@ from pyoci.container import Container
 from pyoci.delete import delete
 from pyoci.host import files
 from pyoci.host.state_directory import StateDirectory
-from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, cgroup_mount, wait_for
 
 pytestmark = pytest.mark.root
 
 
-def test_whole_life(runtime, bundle):
+def test_whole_life(runtime: Runtime, bundle: Bundle) -> None:
     """created, running, stopped, gone; the program runs at start and not before."""
     bundle.shell("echo started; exec sleep 100")
     bundle.config["annotations"] = {"org.example.a": "b", "org.opencontainers.foo": ""}
@@ -53,19 +54,19 @@ def test_whole_life(runtime, bundle):
     assert {} == runtime.state()
 
 
-def test_relative_bundle(runtime, bundle):
+def test_relative_bundle(runtime: Runtime, bundle: Bundle) -> None:
     """state has the absolute path of the bundle, wherever create was called from."""
     runtime.detached("create", "--bundle", "bundle", runtime.id, cwd=runtime.folder)
     assert str(bundle.folder) == runtime.state()["bundle"]
 
 
-def test_current_directory_is_the_bundle(runtime, bundle):
+def test_current_directory_is_the_bundle(runtime: Runtime, bundle: Bundle) -> None:
     """Without --bundle."""
     runtime.detached("create", runtime.id, cwd=bundle.folder)
     assert str(bundle.folder) == runtime.state()["bundle"]
 
 
-def test_config_is_read_once(runtime, bundle):
+def test_config_is_read_once(runtime: Runtime, bundle: Bundle) -> None:
     """Changes of config.json after create have no effect (LIFE-02)."""
     bundle.program("echo", "first").hook("poststop", f"echo first >> {runtime.folder}/log")
     runtime.create()
@@ -78,7 +79,7 @@ def test_config_is_read_once(runtime, bundle):
     assert "first\n" == (runtime.folder / "log").read_text()
 
 
-def test_what_each_status_allows(runtime, bundle):
+def test_what_each_status_allows(runtime: Runtime, bundle: Bundle) -> None:
     """start needs created; kill a live process; delete one that does not run. A refusal changes nothing."""
     bundle.shell("trap 'echo got usr1' USR1; echo ready; while true; do sleep 0.05; done")
     runtime.create()
@@ -102,7 +103,7 @@ def test_what_each_status_allows(runtime, bundle):
     runtime.delete("--force")
 
 
-def test_delete_of_a_created_container(runtime, bundle):
+def test_delete_of_a_created_container(runtime: Runtime, bundle: Bundle) -> None:
     """As other runtimes do, and engines expect: it is killed and deleted."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -110,7 +111,7 @@ def test_delete_of_a_created_container(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_forced_delete_of_a_running_container(runtime, bundle):
+def test_forced_delete_of_a_running_container(runtime: Runtime, bundle: Bundle) -> None:
     """With everything that runs in it."""
     bundle.shell("sleep 101 & sleep 102 & wait")
     runtime.create()
@@ -119,7 +120,7 @@ def test_forced_delete_of_a_running_container(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_paused(runtime, bundle):
+def test_paused(runtime: Runtime, bundle: Bundle) -> None:
     """A frozen cgroup is the status paused; delete --force still works."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -132,7 +133,7 @@ def test_paused(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_id_can_be_used_again(runtime, bundle):
+def test_id_can_be_used_again(runtime: Runtime, bundle: Bundle) -> None:
     """After delete, with another bundle's config."""
     for word in ("one", "two"):
         bundle.program("echo", word)
@@ -143,7 +144,7 @@ def test_id_can_be_used_again(runtime, bundle):
         runtime.delete()
 
 
-def test_duplicate_id(runtime, bundle):
+def test_duplicate_id(runtime: Runtime, bundle: Bundle) -> None:
     """The second create fails, and the first container does not notice."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -156,14 +157,14 @@ def test_duplicate_id(runtime, bundle):
 
 
 @pytest.mark.parametrize("id", ["", ".", "..", "../x", "a/b", "/x", "a\nb", "a b", "é", "x" * 1025], ids=repr)
-def test_invalid_id(runtime, bundle, id):
+def test_invalid_id(runtime: Runtime, bundle: Bundle, id: str) -> None:
     """Refused before anything is made."""
     message = runtime.fails("create", "--bundle", bundle.folder, id)
     assert "id" in message.lower()
     assert not runtime.root.exists() or [] == list(runtime.root.iterdir())
 
 
-def test_another_cgroup_makes_no_difference_to_the_id(runtime, bundle):
+def test_another_cgroup_makes_no_difference_to_the_id(runtime: Runtime, bundle: Bundle) -> None:
     """Two containers side by side; list shows both."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -175,7 +176,7 @@ def test_another_cgroup_makes_no_difference_to_the_id(runtime, bundle):
     assert [runtime.pid(), runtime.pid(second)] == [entry["pid"] for entry in listed]
 
 
-def test_list_of_a_thousand(runtime, bundle):
+def test_list_of_a_thousand(runtime: Runtime, bundle: Bundle) -> None:
     """list needs no more descriptors for many containers than for one."""
     bundle.program("true")
     runtime.create()
@@ -196,7 +197,7 @@ def test_list_of_a_thousand(runtime, bundle):
 
 
 @pytest.mark.parametrize("words", [["kill"], ["kill", "--all"]], ids=" ".join)
-def test_killed_is_stopped(runtime, bundle, words):
+def test_killed_is_stopped(runtime: Runtime, bundle: Bundle, words: list[str]) -> None:
     """From the moment at which kill returns, though the process may take its time: it has memory to give back."""
     source = runtime.folder / "hold.c"
     source.write_text(
@@ -214,7 +215,7 @@ def test_killed_is_stopped(runtime, bundle, words):
         runtime.delete()
 
 
-def test_start_against_kill(runtime, bundle):
+def test_start_against_kill(runtime: Runtime, bundle: Bundle) -> None:
     """Whichever comes first, the container has stopped afterwards."""
     bundle.program("sleep", 100)
     for _ in range(30):
@@ -228,7 +229,7 @@ def test_start_against_kill(runtime, bundle):
         runtime.delete("--force")
 
 
-def test_delete_closes_every_descriptor(runtime, bundle):
+def test_delete_closes_every_descriptor(runtime: Runtime, bundle: Bundle) -> None:
     """A program that uses the package deletes many containers: each gives back what it opened."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -241,7 +242,7 @@ def test_delete_closes_every_descriptor(runtime, bundle):
 
 
 @pytest.fixture
-def old(runtime, bundle):
+def old(runtime: Runtime, bundle: Bundle) -> Path:
     """A container that runs, with such a record."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -250,7 +251,7 @@ def old(runtime, bundle):
     return place
 
 
-def test_old_record(runtime, old):
+def test_old_record(runtime: Runtime, old: Path) -> None:
     """Every command reads it, and one that writes gives it its new name."""
     assert "created" == runtime.state()["status"]
     assert f"{runtime.id}\n" == runtime("list", "--quiet").out
@@ -263,11 +264,11 @@ def test_old_record(runtime, old):
     runtime.delete("--force")
 
 
-def test_old_record_renamed_meanwhile(runtime, old, monkeypatch):
+def test_old_record_renamed_meanwhile(runtime: Runtime, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader finds the record, even if another command renames it between the reader's two attempts."""
     read = files.read
 
-    def rename_first(name, *rest):
+    def rename_first(name, *rest: Any):
         if name == "state.json" and (old / name).exists():
             (old / name).rename(old / "record.json")
         return read(name, *rest)
@@ -280,7 +281,7 @@ def test_old_record_renamed_meanwhile(runtime, old, monkeypatch):
         directory.close()
 
 
-def stdin_of(text):
+def stdin_of(text: str) -> int:
     """A pipe with a text in it."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as file:
@@ -288,7 +289,7 @@ def stdin_of(text):
     return reader
 
 
-def test_delete_of_an_old_record(runtime, old):
+def test_delete_of_an_old_record(runtime: Runtime, old: Path) -> None:
     """Nothing of it is left."""
     runtime.delete("--force")
     runtime.assert_gone()
@@ -298,7 +299,7 @@ def test_delete_of_an_old_record(runtime, old):
 
 
 @pytest.mark.parametrize("name", ["runc", "crun", "youki"])
-def test_containers_of_another_runtime(runtime, name):
+def test_containers_of_another_runtime(runtime: Runtime, name: str) -> None:
     """They don't exist for pyoci, which says whose they are and what to use; and leaves them alone, also by force."""
     place = runtime.root / "theirs"
     place.mkdir(parents=True, mode=0o700)
@@ -316,7 +317,7 @@ def test_containers_of_another_runtime(runtime, name):
     shutil.rmtree(place)
 
 
-def test_list_of_a_root_that_is_not_there(runtime):
+def test_list_of_a_root_that_is_not_there(runtime: Runtime) -> None:
     """As runc: a root that was asked for has to be there, while the default is made with the first container."""
     message = runtime.fails("list")
     assert f"cannot use state directory {runtime.root}: no such file or directory" == message
@@ -325,7 +326,7 @@ def test_list_of_a_root_that_is_not_there(runtime):
 # --- without a process
 
 
-def test_create_without_process(runtime, bundle):
+def test_create_without_process(runtime: Runtime, bundle: Bundle) -> None:
     """create succeeds; start fails, and changes nothing (PROC-01)."""
     del bundle.config["process"]
     runtime.create()
@@ -337,7 +338,7 @@ def test_create_without_process(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_create_without_process_explains_a_failure(runtime, bundle) -> None:
+def test_create_without_process_explains_a_failure(runtime: Runtime, bundle: Bundle) -> None:
     """An operation that fails in the child is reported as in any other container."""
     del bundle.config["process"]
     bundle.mount("/data", "tmpfs", "nonsense=1")
@@ -345,7 +346,7 @@ def test_create_without_process_explains_a_failure(runtime, bundle) -> None:
     assert "cannot mount tmpfs on /data: fsconfig: invalid argument" in runtime.create_fails()
 
 
-def test_run_without_process(runtime, bundle):
+def test_run_without_process(runtime: Runtime, bundle: Bundle) -> None:
     """run can't go on, and leaves nothing behind."""
     del bundle.config["process"]
     assert "config.json has no process" in runtime.create_fails(verb="run")
@@ -365,7 +366,7 @@ def test_run_without_process(runtime, bundle):
         ("kill -SEGV $$", 139),
     ],
 )
-def test_exit_status(runtime, bundle, script, status):
+def test_exit_status(runtime: Runtime, bundle: Bundle, script: str, status: int) -> None:
     """run returns the program's status, 128 + n for signal n. A shell of its own, since init has no default actions."""
     bundle.shell(f"sh -c '{script}'; s=$?; exit $s")
     assert status == runtime.run().status
@@ -373,7 +374,7 @@ def test_exit_status(runtime, bundle, script, status):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2])
-def test_exit_status_of_a_killed_init(runtime, bundle, number):
+def test_exit_status_of_a_killed_init(runtime: Runtime, bundle: Bundle, number: Any) -> None:
     """128 + n, when the container's own process was ended by a signal; it shares the host's pid namespace here."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
     bundle.shell(f"kill -{int(number)} $$; sleep 100")
@@ -382,7 +383,7 @@ def test_exit_status_of_a_killed_init(runtime, bundle, number):
 
 @pytest.mark.parametrize("own_pids", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_created_container_is_asked_to_end(runtime, bundle, number, own_pids):
+def test_a_created_container_is_asked_to_end(runtime: Runtime, bundle: Bundle, number: Any, own_pids: bool) -> None:
     """It does, though the first process of a pid namespace need not: no other process handles the signal. Others it
     ignores; once started the program decides.
     """
@@ -406,7 +407,7 @@ def test_a_created_container_is_asked_to_end(runtime, bundle, number, own_pids):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH + 6])
-def test_signals_are_forwarded(runtime, bundle, number):
+def test_signals_are_forwarded(runtime: Runtime, bundle: Bundle, number: Any) -> None:
     """What run receives the program receives."""
     bundle.shell(f"trap 'exit 42' {int(number)}; touch /ready; while true; do sleep 0.05; done").write()
     process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
@@ -416,7 +417,7 @@ def test_signals_are_forwarded(runtime, bundle, number):
     runtime.assert_gone()
 
 
-def test_run_is_killed_with_its_program(runtime, bundle):
+def test_run_is_killed_with_its_program(runtime: Runtime, bundle: Bundle) -> None:
     """kill from another command ends a foreground run with 137."""
     bundle.program("sleep", 100).write()
     process = subprocess.Popen(runtime.command("run", "--bundle", bundle.folder, runtime.id), stdin=subprocess.DEVNULL)
@@ -426,7 +427,7 @@ def test_run_is_killed_with_its_program(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_run_with_input(runtime, bundle):
+def test_run_with_input(runtime: Runtime, bundle: Bundle) -> None:
     """The program reads what run is given."""
     bundle.program("cat").write()
     command = runtime.command("run", "--bundle", bundle.folder, runtime.id)
@@ -434,7 +435,7 @@ def test_run_with_input(runtime, bundle):
     assert b"x" * 300000 == done.stdout
 
 
-def test_detached_run(runtime, bundle):
+def test_detached_run(runtime: Runtime, bundle: Bundle) -> None:
     """run --detach returns when the program runs."""
     bundle.program("sleep", 100)
     pid_file = runtime.folder / "pid"
@@ -444,7 +445,7 @@ def test_detached_run(runtime, bundle):
     assert str(runtime.pid()) == pid_file.read_text()
 
 
-def test_kept_after_run(runtime, bundle):
+def test_kept_after_run(runtime: Runtime, bundle: Bundle) -> None:
     """run --keep leaves the stopped container and its cgroup."""
     bundle.shell("exit 5")
     assert 5 == runtime.run("--keep").status
@@ -453,7 +454,7 @@ def test_kept_after_run(runtime, bundle):
     runtime.delete()
 
 
-def test_orphans_of_the_container_end_with_it(runtime, bundle):
+def test_orphans_of_the_container_end_with_it(runtime: Runtime, bundle: Bundle) -> None:
     """What the program leaves running ends with the pid namespace; without one, with the cgroup."""
     bundle.shell("sleep 103 & true")
     assert 0 == runtime.run().status
@@ -466,7 +467,7 @@ def test_orphans_of_the_container_end_with_it(runtime, bundle):
 # --- the program can't be run after all
 
 
-def test_program_disappears_before_start(runtime, bundle):
+def test_program_disappears_before_start(runtime: Runtime, bundle: Bundle) -> None:
     """start reports that execve failed; the container is gone, its poststop hooks have run (A-06)."""
     (bundle.rootfs / "prog").write_text("#!/bin/sh\n")
     (bundle.rootfs / "prog").chmod(0o755)
@@ -489,7 +490,7 @@ def test_program_disappears_before_start(runtime, bundle):
     ],
     ids=["text", "empty", "no interpreter", "other machine", "unknown machine"],
 )
-def test_program_in_an_unknown_format(runtime, bundle, content, hint):
+def test_program_in_an_unknown_format(runtime: Runtime, bundle: Bundle, content: bytes, hint: str) -> None:
     """The kernel's own word, at start, with what is wrong with the file."""
     (bundle.rootfs / "prog").write_bytes(content)
     (bundle.rootfs / "prog").chmod(0o755)
@@ -500,7 +501,7 @@ def test_program_in_an_unknown_format(runtime, bundle, content, hint):
     runtime.assert_gone()
 
 
-def test_run_of_no_program(runtime, bundle):
+def test_run_of_no_program(runtime: Runtime, bundle: Bundle) -> None:
     """The same in the foreground."""
     (bundle.rootfs / "prog").write_text("echo hi\n")
     (bundle.rootfs / "prog").chmod(0o755)
@@ -511,7 +512,7 @@ def test_run_of_no_program(runtime, bundle):
 # --- the process of the state
 
 
-def test_main_thread_may_end(runtime, bundle):
+def test_main_thread_may_end(runtime: Runtime, bundle: Bundle) -> None:
     """A program whose first thread has ended runs on in the others: it is not stopped."""
     source = runtime.folder / "threads.c"
     source.write_text(
@@ -530,7 +531,7 @@ def test_main_thread_may_end(runtime, bundle):
     runtime.wait("stopped")
 
 
-def test_pid_of_another_process(runtime, bundle, bystander):
+def test_pid_of_another_process(runtime: Runtime, bundle: Bundle, bystander: subprocess.Popen[Any]) -> None:
     """A pid that the kernel has given to another process is not the container's: stopped, and never signalled."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -544,7 +545,7 @@ def test_pid_of_another_process(runtime, bundle, bystander):
     assert bystander.poll() is None
 
 
-def test_cgroup_of_the_config(runtime, bundle):
+def test_cgroup_of_the_config(runtime: Runtime, bundle: Bundle) -> None:
     """An absolute cgroupsPath counts from the mount; the container's process is there."""
     path = f"/{runtime.host.token}/a/b"
     bundle.linux["cgroupsPath"] = path
@@ -556,7 +557,7 @@ def test_cgroup_of_the_config(runtime, bundle):
     assert [] == runtime.host.cgroups()
 
 
-def test_times(runtime, bundle):
+def test_times(runtime: Runtime, bundle: Bundle) -> None:
     """`created` is the time of creation, in UTC."""
     before = time.time()
     runtime.create()

@@ -2,12 +2,15 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.root.test_mounts import mounted
 from tests.support.kernels import KERNEL
 from tests.support.rootless import Plain
+from tests.support.runtime import Bundle, Host, MountPoint, Runtime
 
 pytestmark = pytest.mark.root
 
@@ -16,14 +19,14 @@ LONG = "long" * 50  # a directory's name
 
 
 @pytest.fixture
-def plain(pyoci, tmp_path, bundle, host_clean):
+def plain(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Iterator[Plain]:
     """The runtime of a plain user, whose containers are deleted afterwards."""
     made = Plain(pyoci, tmp_path, bundle, host_clean)
     yield made
     made.clean_up()
 
 
-def folders(folder, *names):
+def folders(folder: Path, *names: str) -> list[str]:
     """Directories, each with a file of its own name, as long as that is a plain one."""
     made = []
     for n, name in enumerate(names):
@@ -35,13 +38,13 @@ def folders(folder, *names):
     return made
 
 
-def layers_of(points, destination):
+def layers_of(points: dict[str, MountPoint], destination: str) -> list[str]:
     """The layers of an overlay as mountinfo has them."""
     options = points[destination].super_options
     return [option for option in options if option.startswith(("lowerdir", "datadir"))]
 
 
-def upper(folder):
+def upper(folder: Path) -> list[str]:
     """An upper and a work directory with long paths, as options of an overlay."""
     made = []
     for name in ("upper", "work"):
@@ -51,7 +54,7 @@ def upper(folder):
     return made
 
 
-def test_an_overlay_of_many_layers(runtime, bundle):
+def test_an_overlay_of_many_layers(runtime: Runtime, bundle: Bundle) -> None:
     """Each layer goes to the kernel by itself if it accepts that, else all of them at once."""
     layers = folders(runtime.folder, *(f"layer-{n}" for n in range(30)))
     bundle.mount("/m", "overlay", "nosuid", f"lowerdir={':'.join(layers)}")
@@ -61,7 +64,7 @@ def test_an_overlay_of_many_layers(runtime, bundle):
     assert {f"lowerdir+={layer}" for layer in layers} == set(layers_of(points, "/m")) or not APPENDS_LAYERS
 
 
-def test_more_layers_than_mount_2_takes(runtime, bundle):
+def test_more_layers_than_mount_2_takes(runtime: Runtime, bundle: Bundle) -> None:
     """Where the kernel takes one layer at a time there may be more than a page of them; else the length is named."""
     layers = folders(runtime.folder, *(f"layer-{n}" for n in range(120)))
     option = f"lowerdir={':'.join(layers)}"
@@ -77,7 +80,7 @@ def test_more_layers_than_mount_2_takes(runtime, bundle):
 
 
 @pytest.mark.parametrize("how", [(), ("--no-pivot",)], ids=["pivot", "no pivot"])
-def test_an_overlay_with_a_long_path(runtime, bundle, how):
+def test_an_overlay_with_a_long_path(runtime: Runtime, bundle: Bundle, how: tuple[str, ...]) -> None:
     """A layer, an upper and a work directory of more than 255 bytes each. Of the way there nothing is left."""
     lower = folders(runtime.folder, f"lower/{LONG}")
     bundle.mount("/m", "overlay", f"lowerdir={lower[0]}", *upper(runtime.folder), "noatime")
@@ -90,14 +93,14 @@ def test_an_overlay_with_a_long_path(runtime, bundle, how):
     assert all(path in expected or path.startswith(("/proc/", "/sys/")) for path in points)
 
 
-def test_layers_in_the_root_filesystem(runtime, bundle):
+def test_layers_in_the_root_filesystem(runtime: Runtime, bundle: Bundle) -> None:
     """A long path may lead into the container's own root filesystem, as a short one may."""
     lower = folders(bundle.rootfs, "lower")
     bundle.mount("/m", "overlay", f"lowerdir={lower[0]}", *upper(bundle.rootfs))
     assert "from-0\n" == runtime.shell("ls /m")
 
 
-def test_names_with_colons_commas_and_backslashes(runtime, bundle):
+def test_names_with_colons_commas_and_backslashes(runtime: Runtime, bundle: Bundle) -> None:
     """A backslash keeps them apart from what separates layers and options, whichever way the layers take."""
     names = ("a:b", "c,d", "e\\f", "long" * 30)
     layers = folders(runtime.folder, *names)
@@ -109,7 +112,7 @@ def test_names_with_colons_commas_and_backslashes(runtime, bundle):
 
 
 @pytest.mark.may_skip("data-only layers came with Linux 6.5")
-def test_layers_of_data_alone(runtime, bundle):
+def test_layers_of_data_alone(runtime: Runtime, bundle: Bundle) -> None:
     """What stands behind `::` holds data and shows no names of its own."""
     if KERNEL < (6, 5):
         pytest.skip("no layers of data alone")
@@ -123,14 +126,14 @@ def test_layers_of_data_alone(runtime, bundle):
 
 
 @pytest.mark.parametrize("lower", ["/a::/b:/c", ":/a", "/a:::/b", "/a:"])
-def test_layers_that_overlayfs_refuses(runtime, bundle, lower):
+def test_layers_that_overlayfs_refuses(runtime: Runtime, bundle: Bundle, lower: str) -> None:
     """The kernel says so, as it does of a short string."""
     folders(runtime.folder, LONG)
     bundle.mount("/m", "overlay", f"lowerdir={lower.replace('/', f'{runtime.folder}/{LONG}/')}")
     assert "cannot mount overlay on /m: mount: " in runtime.create_fails()
 
 
-def test_a_layer_that_is_missing_among_many(runtime, bundle):
+def test_a_layer_that_is_missing_among_many(runtime: Runtime, bundle: Bundle) -> None:
     """The error has the place of the option, and names the layer where the kernel takes them one at a time."""
     layers = [*folders(runtime.folder, *(f"layer-{n}" for n in range(30))), "/no/such"]
     bundle.mount("/m", "overlay", "ro", f"lowerdir={':'.join(layers)}")
@@ -143,7 +146,7 @@ def test_a_layer_that_is_missing_among_many(runtime, bundle):
 
 
 @pytest.mark.parametrize("namespace", ["host", "user"])
-def test_any_filesystem(runtime, bundle, namespace):
+def test_any_filesystem(runtime: Runtime, bundle: Bundle, namespace: str) -> None:
     """A tmpfs with a long source and a long size is what it would be with short ones: read-only at last, with the
     target's mode and, for tmpcopyup, its content."""
     for name, mode in (("kept", 0o1751), ("copied", 0o700)):
@@ -166,7 +169,7 @@ def test_any_filesystem(runtime, bundle, namespace):
 
 
 @pytest.mark.may_skip("a tmpfs can be idmapped since Linux 6.3")
-def test_an_idmapped_filesystem(runtime, bundle):
+def test_an_idmapped_filesystem(runtime: Runtime, bundle: Bundle) -> None:
     """A mount with a long option can have its ids mapped, like any other."""
     if KERNEL < (6, 3):
         pytest.skip("no idmapped tmpfs")
@@ -176,7 +179,7 @@ def test_an_idmapped_filesystem(runtime, bundle):
     assert "1000:1000\n" == runtime.shell("stat -c %u:%g /m")
 
 
-def test_flags_of_the_filesystem(runtime, bundle):
+def test_flags_of_the_filesystem(runtime: Runtime, bundle: Bundle) -> None:
     """What fsconfig takes as an option is a flag of mount(2)."""
     lower = folders(runtime.folder, "lower")
     bundle.mount("/m", "overlay", "ro", f"lowerdir={lower[0]}", *upper(runtime.folder))
@@ -186,7 +189,7 @@ def test_flags_of_the_filesystem(runtime, bundle):
     assert {"rw", "sync", "dirsync", "lazytime"} <= points["/t"].super_options
 
 
-def test_an_option_that_is_too_long_for_all(runtime, bundle):
+def test_an_option_that_is_too_long_for_all(runtime: Runtime, bundle: Bundle) -> None:
     """The error names the option and its length, and says what to do."""
     bundle.mount("/m", "tmpfs", "mode=700", f"size={'0' * 5000}100k")
     assert runtime.create_fails() == (
@@ -195,7 +198,7 @@ def test_an_option_that_is_too_long_for_all(runtime, bundle):
     )
 
 
-def test_a_long_option_of_a_remount(runtime, bundle):
+def test_a_long_option_of_a_remount(runtime: Runtime, bundle: Bundle) -> None:
     """A remount has one way only, and says so."""
     bundle.mount("/m", "tmpfs")
     bundle.config["mounts"].append({"destination": "/m", "options": ["remount", f"size={'0' * 300}100k"]})
@@ -205,7 +208,7 @@ def test_a_long_option_of_a_remount(runtime, bundle):
     )
 
 
-def test_overlays_of_a_plain_user(plain, bundle):
+def test_overlays_of_a_plain_user(plain: Plain, bundle: Bundle) -> None:
     """In a user namespace the same: many layers, and long paths."""
     layers = folders(plain.folder, *(f"layer-{n}" for n in range(10)))
     long = folders(plain.folder, f"{LONG}/lower")

@@ -3,16 +3,17 @@
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import mount_points, wait_for
+from tests.support.runtime import Bundle, MountPoint, Runtime, mount_points, wait_for
 
 pytestmark = pytest.mark.root
 
 
-def mounted(runtime, script="true", *options):
+def mounted(runtime: Runtime, script: str = "true", *options: str) -> tuple[dict[str, MountPoint], str]:
     """The container's mount points, and what a script writes that runs there."""
     text = runtime.shell(f"cat /proc/self/mountinfo; echo END; {script}", *options)
     table, _, rest = text.partition("END\n")
@@ -54,7 +55,7 @@ PER_MOUNT = [  # options → what a mount has of these
 NAMES = [",".join(options) or "none" for options, _ in PER_MOUNT]
 
 
-def test_options_of_a_filesystem(runtime, bundle):
+def test_options_of_a_filesystem(runtime: Runtime, bundle: Bundle) -> None:
     """Each option of the specification's table on a new tmpfs."""
     for n, (options, _) in enumerate(PER_MOUNT):
         bundle.mount(f"/m{n}", "tmpfs", *options)
@@ -64,7 +65,7 @@ def test_options_of_a_filesystem(runtime, bundle):
     }
 
 
-def test_options_of_a_bind(runtime, bundle):
+def test_options_of_a_bind(runtime: Runtime, bundle: Bundle) -> None:
     """The same on a bind mount, whose source does not notice."""
     source = runtime.folder / "source"
     source.mkdir()
@@ -86,7 +87,7 @@ def test_options_of_a_bind(runtime, bundle):
     ],
     ids=str,
 )  # fmt: skip
-def test_options_of_the_superblock(runtime, bundle, options, there):
+def test_options_of_the_superblock(runtime: Runtime, bundle: Bundle, options: list[str], there: set[str]) -> None:
     """What belongs to the filesystem as a whole, and its own options."""
     bundle.mount("/m", "tmpfs", *options)
     points, _ = mounted(runtime)
@@ -94,7 +95,7 @@ def test_options_of_the_superblock(runtime, bundle, options, there):
     assert there == points["/m"].super_options & watched
 
 
-def test_an_unknown_option_among_several_in_one(runtime, bundle):
+def test_an_unknown_option_among_several_in_one(runtime: Runtime, bundle: Bundle) -> None:
     """The error has the pointer of the string that has it."""
     bundle.mount("/m", "tmpfs", "nosuid", "size=64k,bogus=1")
     where = f"/mounts/{len(bundle.config['mounts']) - 1}/options/1"
@@ -103,7 +104,7 @@ def test_an_unknown_option_among_several_in_one(runtime, bundle):
     assert "'bogus'" in failed
 
 
-def test_an_overlay_of_directories_with_commas(runtime, bundle):
+def test_an_overlay_of_directories_with_commas(runtime: Runtime, bundle: Bundle) -> None:
     """A backslash before a comma makes it the name's own, as for mount(2)."""
     lower, others = runtime.folder / "a,b", ("upper", "work")
     lower.mkdir()
@@ -115,7 +116,7 @@ def test_an_overlay_of_directories_with_commas(runtime, bundle):
     assert "file\n" == runtime.shell("ls /m")
 
 
-def test_superblock_options_of_a_bind(runtime, bundle):
+def test_superblock_options_of_a_bind(runtime: Runtime, bundle: Bundle) -> None:
     """They are accepted, and the source's filesystem stays as it is."""
     source = runtime.folder / "source"
     source.mkdir()
@@ -125,7 +126,7 @@ def test_superblock_options_of_a_bind(runtime, bundle):
 
 
 @pytest.fixture
-def tree(runtime):
+def tree(runtime: Runtime) -> Iterator[Path]:
     """A directory of the host with a tmpfs mounted below, both shared mounts. They are gone afterwards."""
     top = runtime.folder / "tree"
     top.mkdir()
@@ -152,7 +153,7 @@ RECURSIVE = [
 ]  # fmt: skip
 
 
-def test_recursive_options(runtime, bundle, tree):
+def test_recursive_options(runtime: Runtime, bundle: Bundle, tree: Path) -> None:
     """They hold for the mounts below, too; `ro` alone does not. Of a contradicting pair the recursive one wins."""
     for n, (options, _) in enumerate(RECURSIVE):
         bundle.mount(f"/m{n}", "none", "rbind", *options, source=tree)
@@ -169,7 +170,7 @@ def test_recursive_options(runtime, bundle, tree):
     assert ["/ro/sub", "/both-rw", "/both-rw/sub"] == out.split()
 
 
-def test_recursive_options_of_a_new_filesystem(runtime, bundle):
+def test_recursive_options_of_a_new_filesystem(runtime: Runtime, bundle: Bundle) -> None:
     """On a mount with nothing below they do what the plain ones do, and win over these."""
     for n, (options, _) in enumerate(RECURSIVE):
         bundle.mount(f"/m{n}", "tmpfs", *options)
@@ -180,7 +181,7 @@ def test_recursive_options_of_a_new_filesystem(runtime, bundle):
     assert {"rw", "relatime"} == points["/both"].options
 
 
-def test_bind_is_not_recursive(runtime, bundle, tree):
+def test_bind_is_not_recursive(runtime: Runtime, bundle: Bundle, tree: Path) -> None:
     """`bind` leaves the mounts below behind, `rbind` takes them along."""
     (tree / "sub/file").touch()
     bundle.mount("/bind", "none", "bind", source=tree).mount("/rbind", "none", "rbind", source=tree)
@@ -200,7 +201,7 @@ def test_bind_is_not_recursive(runtime, bundle, tree):
         ("rw", {"master"}, {"master"}),
     ],
 )  # fmt: skip
-def test_propagation(runtime, bundle, tree, option, top, sub):
+def test_propagation(runtime: Runtime, bundle: Bundle, tree: Path, option: str, top: set[str], sub: set[str]) -> None:
     """Each propagation option, of the mount and below it. Unless it was asked for nothing is shared with the host."""
     bundle.mount("/m", "none", "rbind", option, source=tree)
     points, _ = mounted(runtime)
@@ -215,7 +216,7 @@ def test_propagation(runtime, bundle, tree, option, top, sub):
 
 
 @pytest.mark.parametrize(("option", "seen"), [("rslave", "yes"), ("rshared", "yes"), ("rprivate", "no")])
-def test_propagation_works(runtime, bundle, tree, option, seen):
+def test_propagation_works(runtime: Runtime, bundle: Bundle, tree: Path, option: str, seen: str) -> None:
     """A mount that the host makes later appears in the container, or does not."""
     (tree / "late").mkdir()
     bundle.mount("/m", "none", "rbind", option, source=tree)
@@ -230,7 +231,7 @@ def test_propagation_works(runtime, bundle, tree, option, seen):
 
 
 @pytest.mark.parametrize(("option", "seen"), [("rshared", True), ("rslave", False)])
-def test_mounts_of_the_container(runtime, bundle, tree, option, seen):
+def test_mounts_of_the_container(runtime: Runtime, bundle: Bundle, tree: Path, option: str, seen: bool) -> None:
     """A mount that the container makes reaches the host only where that was asked for."""
     (tree / "late").mkdir()
     for name in ("bounding", "effective", "permitted"):
@@ -253,7 +254,7 @@ def test_mounts_of_the_container(runtime, bundle, tree, option, seen):
         ("rslave", {"master"}),
     ],
 )
-def test_root_propagation(runtime, bundle, tree, value, fields):
+def test_root_propagation(runtime: Runtime, bundle: Bundle, tree: Path, value: str, fields: set[str]) -> None:
     """linux.rootfsPropagation, of a root filesystem that is a shared mount of the host."""
     subprocess.run(["cp", "-a", f"{bundle.rootfs}/.", tree], check=True)
     bundle.config["root"]["path"] = str(tree)
@@ -265,7 +266,7 @@ def test_root_propagation(runtime, bundle, tree, value, fields):
 # --- sources and destinations
 
 
-def test_order_and_nesting(runtime, bundle):
+def test_order_and_nesting(runtime: Runtime, bundle: Bundle) -> None:
     """Mounts are made in the order of the list; later ones may lie in earlier ones, or cover them."""
     bundle.mount("/a", "tmpfs").mount("/a/b", "tmpfs", "size=64k").mount("/a/b/c", "tmpfs", "ro")
     bundle.config["mounts"].append({"destination": "/a/b", "type": "tmpfs", "source": "covers", "options": []})
@@ -274,7 +275,7 @@ def test_order_and_nesting(runtime, bundle):
     assert "covers" == points["/a/b"].source
 
 
-def test_destinations(runtime, bundle):
+def test_destinations(runtime: Runtime, bundle: Bundle) -> None:
     """Relative to `/`, with a slash too many, through a link, missing: all inside of the root filesystem."""
     (bundle.rootfs / "link").symlink_to("/real")
     (bundle.rootfs / "real").mkdir()
@@ -286,7 +287,7 @@ def test_destinations(runtime, bundle):
     assert {"/relative", "/doubled/slash", "/real/below", "/real2"} <= points.keys()
 
 
-def test_destination_is_a_link_to_nothing(runtime, bundle):
+def test_destination_is_a_link_to_nothing(runtime: Runtime, bundle: Bundle) -> None:
     """What an image's link leads to is made where it leads: /etc/resolv.conf of a Debian with systemd-resolved."""
     rootfs = bundle.rootfs
     (rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
@@ -302,7 +303,7 @@ def test_destination_is_a_link_to_nothing(runtime, bundle):
     assert {"/run/systemd/resolve/stub-resolv.conf", "/tmp/foo/bar/baz/hosts", "/srv/data/below"} <= points.keys()
 
 
-def test_destination_is_a_link_in_a_circle(runtime, bundle):
+def test_destination_is_a_link_in_a_circle(runtime: Runtime, bundle: Bundle) -> None:
     """Links that lead to each other are an error; one that climbs out of what is made stays inside."""
     (bundle.rootfs / "one").symlink_to("two")
     (bundle.rootfs / "two").symlink_to("one")
@@ -316,7 +317,7 @@ def test_destination_is_a_link_in_a_circle(runtime, bundle):
     assert "/four" in points
 
 
-def test_sources(runtime, bundle):
+def test_sources(runtime: Runtime, bundle: Bundle) -> None:
     """Relative to the bundle; a file on a file that is made; whatever `type` says, bind makes a bind mount."""
     (bundle.folder / "dir").mkdir()
     (bundle.folder / "dir/file").write_text("content\n")
@@ -330,7 +331,7 @@ def test_sources(runtime, bundle):
 
 
 @pytest.mark.parametrize("options", [[], ["ro", "nosuid", "rprivate"], ["noexec", "rnodev", "private"]])
-def test_copy_symlink(runtime, bundle, options):
+def test_copy_symlink(runtime: Runtime, bundle: Bundle, options: list[str]) -> None:
     """crun's option, which Podman's `no-dereference` becomes: a source that is a link is made a link of the same
     text.
     """
@@ -357,7 +358,9 @@ def test_copy_symlink(runtime, bundle, options):
     ("options", "reason"),
     [(["copy-symlink"], "symlinkat: file exists"), (["bind"], "no such file or directory")],
 )
-def test_copy_symlink_where_something_else_is(runtime, bundle, options, reason):
+def test_copy_symlink_where_something_else_is(
+    runtime: Runtime, bundle: Bundle, options: list[str], reason: str
+) -> None:
     """Neither a file of the image nor a link that leads elsewhere is replaced. Without the option a link is
     followed.
     """
@@ -376,7 +379,7 @@ def test_copy_symlink_where_something_else_is(runtime, bundle, options, reason):
 
 
 @pytest.mark.parametrize("destination", ["/proc", "/sys"])
-def test_copy_symlink_does_not_lead_to_another_proc(runtime, bundle, destination):
+def test_copy_symlink_does_not_lead_to_another_proc(runtime: Runtime, bundle: Bundle, destination: str) -> None:
     """The container's masks and the runtime's own writes would go where a link leads."""
     source = runtime.folder / "source"
     source.symlink_to("/tmp")
@@ -389,7 +392,7 @@ def test_copy_symlink_does_not_lead_to_another_proc(runtime, bundle, destination
     assert not (bundle.rootfs / destination[1:]).is_symlink()
 
 
-def test_many(runtime, bundle):
+def test_many(runtime: Runtime, bundle: Bundle) -> None:
     """A few hundred mounts."""
     source = runtime.folder / "source"
     source.mkdir()
@@ -399,7 +402,7 @@ def test_many(runtime, bundle):
     assert 300 == len([target for target in points if target.startswith("/many/")])
 
 
-def test_mode_of_a_tmpfs(runtime, bundle):
+def test_mode_of_a_tmpfs(runtime: Runtime, bundle: Bundle) -> None:
     """A tmpfs takes the mode of the directory it covers, unless the config says which."""
     (bundle.rootfs / "there").mkdir()
     (bundle.rootfs / "there").chmod(0o1711)
@@ -408,7 +411,7 @@ def test_mode_of_a_tmpfs(runtime, bundle):
     assert ["1711", "700", "1777"] == out.split()
 
 
-def test_tmpcopyup(runtime, bundle):
+def test_tmpcopyup(runtime: Runtime, bundle: Bundle) -> None:
     """The new tmpfs holds what its target held: contents, owners, modes, links, nodes. The target stays as it was."""
     there = bundle.rootfs / "there"
     (there / "dir").mkdir(parents=True)
@@ -433,7 +436,7 @@ def test_tmpcopyup(runtime, bundle):
     assert ["dir", "empty", "fifo", "link"] == sorted(os.listdir(there))
 
 
-def test_readonly_tmpfs_holds_later_mounts(runtime, bundle):
+def test_readonly_tmpfs_holds_later_mounts(runtime: Runtime, bundle: Bundle) -> None:
     """Targets are made before it becomes read-only."""
     bundle.mount("/ro", "tmpfs", "ro").mount("/ro/inner", "tmpfs").mount("/dev", "tmpfs", "ro", "mode=755")
     bundle.config["mounts"].sort(key=lambda entry: entry["destination"].count("/"))
@@ -442,7 +445,7 @@ def test_readonly_tmpfs_holds_later_mounts(runtime, bundle):
     assert "inner\ntouch: /ro/x: Read-only file system\n/dev/null\n\n/ro:\ninner\n" == out
 
 
-def test_remount(runtime, bundle):
+def test_remount(runtime: Runtime, bundle: Bundle) -> None:
     """`remount` changes a mount that is there; with `bind` only the mount, else its filesystem, too."""
     bundle.mount("/m", "tmpfs", "size=64k", "nosuid")
     again = {"destination": "/m", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "size=128k", "ro"]}
@@ -468,7 +471,7 @@ REMOUNTS = [  # options of the mount, then of the remount → what it has of bot
 
 
 @pytest.mark.parametrize("bind", [[], ["bind"]], ids=["filesystem", "bind"])
-def test_options_of_a_remount(runtime, bundle, bind):
+def test_options_of_a_remount(runtime: Runtime, bundle: Bundle, bind: list[str]) -> None:
     """It changes what it names, and leaves the rest as it is; an access-time mode too."""
     source = runtime.folder / "source"
     source.mkdir()
@@ -488,7 +491,9 @@ def test_options_of_a_remount(runtime, bundle, bind):
     ],
     ids=str,
 )  # fmt: skip
-def test_superblock_options_of_a_remount(runtime, bundle, first, second, there):
+def test_superblock_options_of_a_remount(
+    runtime: Runtime, bundle: Bundle, first: list[str], second: list[str], there: set[str]
+) -> None:
     """Those of the filesystem, too."""
     bundle.mount("/m", "tmpfs", *first)
     bundle.config["mounts"].append({"destination": "/m", "type": "tmpfs", "options": ["remount", *second]})
@@ -497,7 +502,7 @@ def test_superblock_options_of_a_remount(runtime, bundle, first, second, there):
 
 
 @pytest.mark.parametrize(("option", "sub"), [("private", {"master"}), ("rprivate", set()), ("rshared", {"shared"})])
-def test_propagation_of_a_remount(runtime, bundle, tree, option, sub):
+def test_propagation_of_a_remount(runtime: Runtime, bundle: Bundle, tree: Path, option: str, sub: set[str]) -> None:
     """The propagation of a mount that is there can be changed, too."""
     bundle.mount("/m", "none", "rbind", source=tree)
     bundle.config["mounts"].append({"destination": "/m", "options": ["remount", "bind", option]})
@@ -507,7 +512,7 @@ def test_propagation_of_a_remount(runtime, bundle, tree, option, sub):
     assert "private" not in option or set() == points["/m"].fields
 
 
-def test_remount_below(runtime, bundle, tree):
+def test_remount_below(runtime: Runtime, bundle: Bundle, tree: Path) -> None:
     """A recursive attribute reaches the mounts below, another does not."""
     bundle.mount("/m", "none", "rbind", source=tree)
     again = {"destination": "/m", "options": ["remount", "bind", "rnoexec", "rnosuid"]}
@@ -517,7 +522,7 @@ def test_remount_below(runtime, bundle, tree):
 
 
 @pytest.mark.parametrize("options", [["ro", "rnoexec"], ["rnoexec", "ro"]], ids=",".join)
-def test_remount_of_a_tree_and_of_its_top(runtime, bundle, tree, options):
+def test_remount_of_a_tree_and_of_its_top(runtime: Runtime, bundle: Bundle, tree: Path, options: list[str]) -> None:
     """Both kinds in one entry: each reaches what it is for."""
     bundle.mount("/m", "none", "rbind", source=tree)
     bundle.config["mounts"].append({"destination": "/m", "options": ["remount", "bind", *options]})
@@ -526,7 +531,7 @@ def test_remount_of_a_tree_and_of_its_top(runtime, bundle, tree, options):
     assert {"rw", "relatime", "noexec"} == points["/m/sub"].options
 
 
-def test_symlinks_are_not_followed(runtime, bundle):
+def test_symlinks_are_not_followed(runtime: Runtime, bundle: Bundle) -> None:
     """nosymfollow, where it matters."""
     source = runtime.folder / "source"
     source.mkdir()
@@ -539,7 +544,7 @@ def test_symlinks_are_not_followed(runtime, bundle):
 
 
 @pytest.mark.may_skip("a machine may have no loop devices, or forbid them")
-def test_a_block_device(runtime, bundle):
+def test_a_block_device(runtime: Runtime, bundle: Bundle) -> None:
     """The source of a filesystem is a device, its other options are the filesystem's own (MNT-03, MNT-07)."""
     image = runtime.folder / "image"
     with image.open("wb") as file:
@@ -560,14 +565,14 @@ def test_a_block_device(runtime, bundle):
     assert "lost+found\ntouch: /m/x: Read-only file system\n" == out
 
 
-def test_covered_file_of_proc(runtime, bundle):
+def test_covered_file_of_proc(runtime: Runtime, bundle: Bundle) -> None:
     """What lxcfs serves may cover its file below /proc."""
     (bundle.folder / "cpuinfo").write_text("one processor\n")
     bundle.mount("/proc/cpuinfo", "bind", "bind", source="cpuinfo")
     assert "one processor\n" == runtime.shell("cat /proc/cpuinfo")
 
 
-def test_host_does_not_see_them(runtime, bundle):
+def test_host_does_not_see_them(runtime: Runtime, bundle: Bundle) -> None:
     """None of the container's mounts is in the host's table, while it runs."""
     bundle.mount("/m", "tmpfs").program("sleep", 100)
     runtime.create()
@@ -575,7 +580,7 @@ def test_host_does_not_see_them(runtime, bundle):
     assert str(bundle.rootfs) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_no_old_root(runtime, bundle):
+def test_no_old_root(runtime: Runtime, bundle: Bundle) -> None:
     """The host's tree is gone: nothing but the config's mounts, and the root has no parent."""
     points, out = mounted(runtime, "ls -a / | head -3; cd /..; ls -d /work /home 2>/dev/null; pwd")
     ours = {entry["destination"] for entry in bundle.config["mounts"]} | {
@@ -587,7 +592,7 @@ def test_no_old_root(runtime, bundle):
     assert out.endswith("/\n")
 
 
-def test_no_pivot(runtime, bundle):
+def test_no_pivot(runtime: Runtime, bundle: Bundle) -> None:
     """--no-pivot: the same container, entered by chroot."""
     points, out = mounted(runtime, "ls /; cd ..; pwd; touch /x", "--no-pivot")
     assert {"/proc", "/dev", "/sys"} <= points.keys()
@@ -599,7 +604,7 @@ def test_no_pivot(runtime, bundle):
 
 
 @pytest.mark.parametrize("readonly", [True, False])
-def test_readonly_root(runtime, bundle, readonly):
+def test_readonly_root(runtime: Runtime, bundle: Bundle, readonly: bool) -> None:
     """root.readonly makes `/` read-only, and not the mounts on it; missing mount points are still made."""
     bundle.config["root"]["readonly"] = readonly
     bundle.mount("/made/for/it", "tmpfs")
@@ -609,13 +614,13 @@ def test_readonly_root(runtime, bundle, readonly):
     assert readonly != (bundle.rootfs / "x").exists()
 
 
-def test_root_is_an_absolute_path(runtime, bundle):
+def test_root_is_an_absolute_path(runtime: Runtime, bundle: Bundle) -> None:
     """Also with a slash too many."""
     bundle.config["root"]["path"] = f"{bundle.folder}//rootfs/"
     assert "x\n" == runtime.shell("echo x")
 
 
-def test_mounts_below_the_root(runtime, bundle):
+def test_mounts_below_the_root(runtime: Runtime, bundle: Bundle) -> None:
     """The host's mounts below the root filesystem are in the container."""
     (bundle.rootfs / "below").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "below", bundle.rootfs / "below"], check=True)
@@ -632,7 +637,7 @@ DEFAULT_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1,
 
 
 @pytest.mark.parametrize("userns", [False, True])
-def test_default_devices(runtime, bundle, userns):
+def test_default_devices(runtime: Runtime, bundle: Bundle, userns: bool) -> None:
     """They are there and can be used, in a user namespace too; the links as well."""
     if userns:
         bundle.in_user_namespace()
@@ -646,7 +651,7 @@ def test_default_devices(runtime, bundle, userns):
     assert ["3", "3", "ok", "full"] == out[11:]
 
 
-def test_no_links_without_proc(runtime, bundle):
+def test_no_links_without_proc(runtime: Runtime, bundle: Bundle) -> None:
     """A link is made only where its target exists (FD-02)."""
     bundle.without_mount("/proc", "/sys/fs/cgroup", "/sys")
     bundle.linux |= {"maskedPaths": [], "readonlyPaths": []}
@@ -656,7 +661,7 @@ def test_no_links_without_proc(runtime, bundle):
 
 
 @pytest.mark.parametrize("userns", [False, True])
-def test_listed_devices(runtime, bundle, userns):
+def test_listed_devices(runtime: Runtime, bundle: Bundle, userns: bool) -> None:
     """All types, anywhere, with mode and owner whatever the umask; a second entry of one device is accepted.
 
     In a user namespace too, where owners are those of the container (DEV-07).
@@ -688,7 +693,7 @@ def test_listed_devices(runtime, bundle, userns):
     ] == out.splitlines()
 
 
-def test_a_listed_device_works_in_a_user_namespace(runtime, bundle):
+def test_a_listed_device_works_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """Also where the runtime keeps its state on a filesystem without devices; nothing of the node is left there."""
     bundle.in_user_namespace()
     bundle.linux["devices"] = [{"path": "/dev/nul", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622}]
@@ -705,7 +710,7 @@ def test_a_listed_device_works_in_a_user_namespace(runtime, bundle):
         subprocess.run(["umount", runtime.root], check=True)
 
 
-def test_bound_dev_is_the_callers(runtime, bundle):
+def test_bound_dev_is_the_callers(runtime: Runtime, bundle: Bundle) -> None:
     """Where /dev is a bind mount nothing is made in it (A-32)."""
     source = runtime.folder / "dev"
     source.mkdir()
@@ -715,7 +720,7 @@ def test_bound_dev_is_the_callers(runtime, bundle):
     assert "null\n" == runtime.shell("ls -1 /dev")
 
 
-def test_dev_without_a_mount(runtime, bundle):
+def test_dev_without_a_mount(runtime: Runtime, bundle: Bundle) -> None:
     """The nodes are made in the root filesystem itself."""
     bundle.without_mount("/dev", "/dev/pts", "/dev/shm")
     runtime.shell("true")
@@ -724,7 +729,7 @@ def test_dev_without_a_mount(runtime, bundle):
     assert os.makedev(1, 3) == status.st_rdev
 
 
-def test_a_device_of_the_config_replaces_a_default(runtime, bundle):
+def test_a_device_of_the_config_replaces_a_default(runtime: Runtime, bundle: Bundle) -> None:
     """Its mode and owner are the config's."""
     bundle.linux["devices"] = [{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 3}]
     assert "600 3\n" == runtime.shell("stat -c '%a %u' /dev/null")
@@ -733,7 +738,7 @@ def test_a_device_of_the_config_replaces_a_default(runtime, bundle):
 # --- masked and read-only paths
 
 
-def test_masked_paths(runtime, bundle):
+def test_masked_paths(runtime: Runtime, bundle: Bundle) -> None:
     """A directory is empty, a file is /dev/null, a missing path is skipped; all of it read-only."""
     (bundle.rootfs / "secret").mkdir()
     (bundle.rootfs / "secret/file").write_text("x")
@@ -749,7 +754,7 @@ def test_masked_paths(runtime, bundle):
     assert "x" == (bundle.rootfs / "key").read_text()
 
 
-def test_readonly_paths(runtime, bundle):
+def test_readonly_paths(runtime: Runtime, bundle: Bundle) -> None:
     """A path and what is mounted below it; a missing path is skipped."""
     bundle.mount("/data", "tmpfs").mount("/data/below", "tmpfs")
     (bundle.rootfs / "file").write_text("x")
@@ -759,7 +764,7 @@ def test_readonly_paths(runtime, bundle):
     assert "no /data/x\nno /data/below/x\nno /file\nno sysctl\nx" == runtime.shell(script)
 
 
-def test_paths_that_are_listed_twice(runtime, bundle):
+def test_paths_that_are_listed_twice(runtime: Runtime, bundle: Bundle) -> None:
     """They are protected once, however they are spelt."""
     for name in ("masked", "readonly"):
         (bundle.rootfs / name).mkdir()
@@ -770,7 +775,7 @@ def test_paths_that_are_listed_twice(runtime, bundle):
     assert expected == sorted(line.split()[4] for line in lines if line.split()[4] in expected)
 
 
-def test_mask_below_a_readonly_path(runtime, bundle):
+def test_mask_below_a_readonly_path(runtime: Runtime, bundle: Bundle) -> None:
     """It stays masked."""
     (bundle.rootfs / "data").mkdir()
     (bundle.rootfs / "data/key").write_text("x")
@@ -779,7 +784,7 @@ def test_mask_below_a_readonly_path(runtime, bundle):
     assert "" == runtime.shell("cat /data/key")
 
 
-def test_cgroup_mount(runtime, bundle):
+def test_cgroup_mount(runtime: Runtime, bundle: Bundle) -> None:
     """The container sees its own cgroup as the root, read-only."""
     points, out = mounted(
         runtime, "cat /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/x 2>&1; true"
@@ -793,7 +798,9 @@ def test_cgroup_mount(runtime, bundle):
 
 @pytest.mark.parametrize("namespace", [False, True])
 @pytest.mark.parametrize("options", [["ro", "bogus"], ["none", "name=systemd"]], ids=",".join)
-def test_cgroup_mount_with_an_option_that_cgroup2_has_not(runtime, bundle, namespace, options):
+def test_cgroup_mount_with_an_option_that_cgroup2_has_not(
+    runtime: Runtime, bundle: Bundle, namespace: bool, options: list[str]
+) -> None:
     """Such as one of cgroup v1: it is an error, not replaced by another type."""
     if not namespace:
         bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
@@ -804,7 +811,7 @@ def test_cgroup_mount_with_an_option_that_cgroup2_has_not(runtime, bundle, names
     assert f"/mounts/{len(bundle.config['mounts']) - 1}/options/{first}: {what}" in failed
 
 
-def test_cgroup_mount_without_a_namespace(runtime, bundle):
+def test_cgroup_mount_without_a_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """Without a cgroup namespace the host's mount is bound; its options stay as they were."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "cgroup"]
     points, out = mounted(runtime, "grep 0:: /proc/self/cgroup; mkdir /sys/fs/cgroup/x 2>&1; true")
@@ -817,7 +824,7 @@ PRIVILEGED_POD = ("nosuid", "noexec", "nodev", "relatime", "rw", "nsdelegate", "
 
 
 @pytest.mark.parametrize("type", ["cgroup", "cgroup2"])
-def test_cgroup_mount_of_a_privileged_pod(runtime, bundle, type):
+def test_cgroup_mount_of_a_privileged_pod(runtime: Runtime, bundle: Bundle, type: str) -> None:
     """containerd copies the host's cgroup2 options into the mount of a privileged pod, which has no cgroup
     namespace.
     """
@@ -834,7 +841,7 @@ def test_cgroup_mount_of_a_privileged_pod(runtime, bundle, type):
 
 
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_cgroup_mount_with_options_of_cgroup2(runtime, bundle, user_namespace):
+def test_cgroup_mount_with_options_of_cgroup2(runtime: Runtime, bundle: Bundle, user_namespace: bool) -> None:
     """In a cgroup namespace of its own the kernel takes them, and leaves the host's as they are."""
     before = mount_points(Path("/proc/self/mountinfo").read_text())
     if user_namespace:

@@ -8,11 +8,12 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import PATIENCE, cgroup_mount, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, cgroup_mount, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +28,7 @@ while :; do sleep 0.05; done
 class Moved:
     """A container that runs, and the cgroup its processes are in."""
 
-    def __init__(self, runtime, bundle, beside):
+    def __init__(self, runtime: Runtime, bundle: Bundle, beside: Path) -> None:
         self.runtime = runtime
         self.beside = beside
         self.told = bundle.rootfs / "tmp/told"
@@ -39,18 +40,18 @@ class Moved:
         record = runtime.record()["cgroup"]
         self.first = Path(record["mount"] + record["path"])
 
-    def move(self):
+    def move(self) -> None:
         """Every process goes, as the engine's scripts have it, and the first cgroup with the last."""
         self.move_processes()
         self.first.rmdir()
 
-    def move_processes(self):
+    def move_processes(self) -> None:
         while pids := (self.first / "cgroup.procs").read_text().split():
             for pid in pids:
                 move(pid, self.beside)
 
 
-def move(pid, cgroup):
+def move(pid: int | str, cgroup: Path) -> None:
     try:
         (cgroup / "cgroup.procs").write_text(str(pid))
     except ProcessLookupError:
@@ -58,7 +59,7 @@ def move(pid, cgroup):
 
 
 @pytest.fixture
-def beside(runtime):
+def beside(runtime: Runtime) -> Iterator[Path]:
     """A cgroup with a process of the host's in it, which no command may touch."""
     path = Path(cgroup_mount(), f"{runtime.host.token}-beside")
     path.mkdir()
@@ -78,7 +79,7 @@ def beside(runtime):
 
 
 @pytest.fixture(params=[False, True], ids=["host's cgroup namespace", "its own cgroup namespace"])
-def moved(request, runtime, bundle, beside):
+def moved(request: pytest.FixtureRequest, runtime: Runtime, bundle: Bundle, beside: Path) -> Moved:
     """Its cgroup is gone."""
     if request.param:
         bundle.namespace("cgroup")
@@ -87,7 +88,7 @@ def moved(request, runtime, bundle, beside):
     return made
 
 
-def cgroup_of(pid):
+def cgroup_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cgroup").read_text().splitlines()[-1].partition("::")[2]
 
 
@@ -109,7 +110,7 @@ def executed(runtime):
         os.waitpid(pid, 0)
 
 
-def test_exec(moved, runtime):
+def test_exec(moved: Moved, runtime: Runtime) -> None:
     """The process belongs where the container's first one is."""
     with executed(runtime) as pid:
         assert f"/{moved.beside.name}" == cgroup_of(pid)
@@ -117,13 +118,13 @@ def test_exec(moved, runtime):
     assert ["running"] == [state["status"] for state in json.loads(runtime("list", "--format", "json").out)]
 
 
-def test_exec_below_a_cgroup_that_is_gone(moved, runtime):
+def test_exec_below_a_cgroup_that_is_gone(moved: Moved, runtime: Runtime) -> None:
     """The path is one below the container's."""
     message = runtime.fails("exec", "--cgroup", "sub", runtime.id, "true")
     assert "no such file or directory" in message
 
 
-def test_exec_while_the_first_cgroup_is_there(runtime, bundle, beside):
+def test_exec_while_the_first_cgroup_is_there(runtime: Runtime, bundle: Bundle, beside: Path) -> None:
     """The container's cgroup goes before that of its first process."""
     made = Moved(runtime, bundle, beside)
     made.move_processes()
@@ -131,7 +132,7 @@ def test_exec_while_the_first_cgroup_is_there(runtime, bundle, beside):
         assert f"/{made.first.name}" == cgroup_of(pid)
 
 
-def test_exec_where_the_first_cgroup_takes_no_process(runtime, bundle, beside):
+def test_exec_where_the_first_cgroup_takes_no_process(runtime: Runtime, bundle: Bundle, beside: Path) -> None:
     """It has given a controller to its children, and the first process is elsewhere."""
     made = Moved(runtime, bundle, beside)
     made.move_processes()
@@ -143,7 +144,7 @@ def test_exec_where_the_first_cgroup_takes_no_process(runtime, bundle, beside):
         assert f"/{beside.name}" == cgroup_of(pid)
 
 
-def test_exec_in_the_root_cgroup(runtime, bundle, beside):
+def test_exec_in_the_root_cgroup(runtime: Runtime, bundle: Bundle, beside: Path) -> None:
     """Which has no name below the mount."""
     made = Moved(runtime, bundle, beside)
     made.beside = Path(cgroup_mount())
@@ -152,7 +153,7 @@ def test_exec_in_the_root_cgroup(runtime, bundle, beside):
         assert "/" == cgroup_of(pid)
 
 
-def test_ps(moved, runtime):
+def test_ps(moved: Moved, runtime: Runtime) -> None:
     """Lists what is in the cgroup and of the container, by its pid namespace."""
     pids = json.loads(runtime("ps", "--format", "json", runtime.id).out)
     here = [int(pid) for pid in (moved.beside / "cgroup.procs").read_text().split()]
@@ -162,7 +163,7 @@ def test_ps(moved, runtime):
         assert pid in json.loads(runtime("ps", "--format", "json", runtime.id).out)
 
 
-def test_kill_all(moved, runtime):
+def test_kill_all(moved: Moved, runtime: Runtime) -> None:
     """Each process of the container gets the signal, and no other one of the cgroup."""
     assert (0, "", "") == tuple(runtime("kill", "--all", runtime.id, "TERM"))
     wait_for(lambda: moved.told.exists() and {"first", "second"} == set(moved.told.read_text().split()))
@@ -171,7 +172,7 @@ def test_kill_all(moved, runtime):
     runtime.delete()
 
 
-def test_kill_all_while_the_first_cgroup_is_there(runtime, bundle, beside):
+def test_kill_all_while_the_first_cgroup_is_there(runtime: Runtime, bundle: Bundle, beside: Path) -> None:
     """It reaches both those in it and those that have left it with the first process."""
     made = Moved(runtime, bundle, beside)
     made.move_processes()
@@ -181,7 +182,7 @@ def test_kill_all_while_the_first_cgroup_is_there(runtime, bundle, beside):
         wait_for(lambda: f"{pid} (sleep) Z" in Path(f"/proc/{pid}/stat").read_text())
 
 
-def test_kill_all_in_the_hosts_pid_namespace(runtime, bundle, beside):
+def test_kill_all_in_the_hosts_pid_namespace(runtime: Runtime, bundle: Bundle, beside: Path) -> None:
     """Nothing tells the container's processes from others: the first one alone is signalled."""
     bundle.linux["namespaces"] = [each for each in bundle.linux["namespaces"] if each["type"] != "pid"]
     made = Moved(runtime, bundle, beside)
@@ -192,7 +193,7 @@ def test_kill_all_in_the_hosts_pid_namespace(runtime, bundle, beside):
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_pause(runtime, bundle, beside, gone):
+def test_pause(runtime: Runtime, bundle: Bundle, beside: Path, gone: bool) -> None:
     """It can't be stopped as a whole, and pause says so. Others in its cgroup are left alone."""
     made = Moved(runtime, bundle, beside)
     (made.move if gone else made.move_processes)()
@@ -203,13 +204,13 @@ def test_pause(runtime, bundle, beside, gone):
 
 
 @pytest.mark.parametrize("words", ["update --pids-limit 9 ID", "events --stats ID"])
-def test_limits_and_statistics(moved, runtime, words):
+def test_limits_and_statistics(moved: Moved, runtime: Runtime, words: str) -> None:
     """There is nothing to limit or to read; others' limits stay."""
     message = runtime.fails(*[runtime.id if word == "ID" else word for word in words.split()])
     assert f"{moved.first.name}: no such file or directory" in message
 
 
-def test_delete(moved, runtime):
+def test_delete(moved: Moved, runtime: Runtime) -> None:
     """All of it goes, and the cgroup that it has moved to stays."""
     runtime.delete("--force")
     assert 1 == len((moved.beside / "cgroup.procs").read_text().split())

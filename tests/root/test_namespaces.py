@@ -6,10 +6,11 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import Bundle, wait_for
+from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -20,12 +21,12 @@ LINKS = {
 SHOW = "for n in mnt net uts pid ipc cgroup user time; do readlink /proc/self/ns/$n; done"
 
 
-def namespaces_of(pid):
+def namespaces_of(pid: int | str) -> dict[str, str]:
     """Type → identity of the namespaces of a process."""
     return {kind: os.readlink(f"/proc/{pid}/ns/{link}") for kind, link in LINKS.items()}
 
 
-def inside(runtime, *options):
+def inside(runtime: Runtime, *options: Any) -> dict[str, str]:
     """The same of the container's program."""
     return dict(zip(LINKS, runtime.shell(SHOW, *options).split(), strict=True))
 
@@ -33,7 +34,7 @@ def inside(runtime, *options):
 @pytest.mark.parametrize(
     "kinds", [["mount"], list(LINKS), *[["mount", kind] for kind in LINKS if kind != "mount"]], ids=str
 )
-def test_new_namespaces(runtime, bundle, kinds):
+def test_new_namespaces(runtime: Runtime, bundle: Bundle, kinds: list[str]) -> None:
     """Listed namespaces are new, the others are the runtime's (NS-02, NS-05)."""
     bundle.linux["namespaces"] = [{"type": kind} for kind in kinds]
     if "user" in kinds:
@@ -52,7 +53,7 @@ def test_new_namespaces(runtime, bundle, kinds):
 
 
 @pytest.fixture
-def other(runtime, bundle, tmp_path):
+def other(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> int:
     """A container whose namespaces can be joined: all of them new, a user namespace too. Its pid."""
     made = Bundle(tmp_path / "other").in_user_namespace().namespace("time")
     made.program("sleep", 100)
@@ -63,13 +64,13 @@ def other(runtime, bundle, tmp_path):
     return runtime.pid(f"{runtime.host.token}-other")
 
 
-def join(bundle, pid, *kinds):
+def join(bundle: Bundle, pid: int | str, *kinds: str) -> None:
     for kind in kinds:
         bundle.namespace(kind, f"/proc/{pid}/ns/{LINKS[kind]}")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["pid", "user", "network"])), ids="-".join)
-def test_joined_in_any_order(runtime, bundle, other, order):
+def test_joined_in_any_order(runtime: Runtime, bundle: Bundle, other: int, order: tuple[str, str, str]) -> None:
     """pid, user and network of another container, listed in any order (NS-07)."""
     bundle.in_user_namespace()
     del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
@@ -83,7 +84,7 @@ def test_joined_in_any_order(runtime, bundle, other, order):
         assert found[kind] not in (theirs[kind], host[kind])
 
 
-def test_an_empty_path_counts_as_missing(runtime, bundle):
+def test_an_empty_path_counts_as_missing(runtime: Runtime, bundle: Bundle) -> None:
     """The namespace is new, as without a path."""
     for entry in bundle.linux["namespaces"]:
         entry["path"] = ""
@@ -93,7 +94,7 @@ def test_an_empty_path_counts_as_missing(runtime, bundle):
     }
 
 
-def create_another(runtime, folder):
+def create_another(runtime: Runtime, folder: Path) -> str:
     """Create a container in the host's user namespace whose namespaces can be joined. Returns its id."""
     first, runtime.bundle = runtime.bundle, Bundle(folder / "other").program("sleep", 100)
     second = f"{runtime.host.token}-other"
@@ -103,7 +104,7 @@ def create_another(runtime, folder):
 
 
 @pytest.mark.parametrize("kind", ["network", "uts", "ipc", "pid", "cgroup"])
-def test_joined_alone(runtime, bundle, tmp_path, kind):
+def test_joined_alone(runtime: Runtime, bundle: Bundle, tmp_path: Path, kind: str) -> None:
     """Each type, from a container in the host's user namespace."""
     second = create_another(runtime, tmp_path)
     join(bundle, runtime.pid(second), kind)
@@ -117,13 +118,13 @@ def test_joined_alone(runtime, bundle, tmp_path, kind):
     assert "created" == runtime.state(second)["status"]
 
 
-def test_joined_time_namespace(runtime, bundle, other):
+def test_joined_time_namespace(runtime: Runtime, bundle: Bundle, other: int) -> None:
     """Its clocks, too."""
     join(bundle, other, "time")
     assert namespaces_of(other)["time"] == inside(runtime)["time"]
 
 
-def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
+def test_processes_of_a_joined_pid_namespace(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """The container ends with its program, what it left running is killed, and the other container goes on."""
     second = create_another(runtime, tmp_path)
     runtime.start(second)
@@ -134,7 +135,7 @@ def test_processes_of_a_joined_pid_namespace(runtime, bundle, tmp_path):
     assert not [path for path in inner.glob("[0-9]*") if b"105" in (path / "cmdline").read_bytes()]
 
 
-def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
+def test_procfs_shows_the_joined_pid_namespace(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """A process that is outside of it mounts /proc: the container sees the processes of that namespace, not the
     host's.
     """
@@ -148,7 +149,7 @@ def test_procfs_shows_the_joined_pid_namespace(runtime, bundle, tmp_path):
     assert 2 == len(processes.split())  # the other's program, and this shell
 
 
-def test_oom_score_of_a_process_that_another_one_cloned(runtime, bundle, tmp_path):
+def test_oom_score_of_a_process_that_another_one_cloned(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """oomScoreAdj is the container's, not that of the process in between which joins a pid namespace for it."""
     second = create_another(runtime, tmp_path)
     join(bundle, runtime.pid(second), "pid")
@@ -156,7 +157,7 @@ def test_oom_score_of_a_process_that_another_one_cloned(runtime, bundle, tmp_pat
     assert ["345"] * 10 == [runtime.shell("cat /proc/self/oom_score_adj").strip() for _ in range(10)]
 
 
-def test_a_bound_namespace_file(runtime, bundle):
+def test_a_bound_namespace_file(runtime: Runtime, bundle: Bundle) -> None:
     """A path that is a bind mount, as engines keep network namespaces; it stays after the delete (OP-12)."""
     file = runtime.folder / "netns"
     file.touch()
@@ -171,7 +172,7 @@ def test_a_bound_namespace_file(runtime, bundle):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LINKS if kind not in ("mount", "user", "time")])
-def test_path_of_the_runtimes_own(runtime, bundle, kind):
+def test_path_of_the_runtimes_own(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """A path may lead to the runtime's own namespace."""
     join(bundle, "self", kind)
     if kind == "uts":
@@ -181,7 +182,7 @@ def test_path_of_the_runtimes_own(runtime, bundle, kind):
     assert namespaces_of("self")[kind] == inside(runtime)[kind]
 
 
-def test_loopback(runtime, bundle):
+def test_loopback(runtime: Runtime, bundle: Bundle) -> None:
     """The loopback of a new network namespace is up; of a joined one it is as it was."""
     assert "LOOPBACK,UP" in runtime.shell("ip link show lo")
     file = runtime.folder / "netns"
@@ -197,7 +198,7 @@ def test_loopback(runtime, bundle):
 # --- names
 
 
-def test_names(runtime, bundle):
+def test_names(runtime: Runtime, bundle: Bundle) -> None:
     """hostname and domainname inside; the host's stay."""
     before = (os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text())
     bundle.config |= {"hostname": "box", "domainname": "example.org"}
@@ -205,7 +206,7 @@ def test_names(runtime, bundle):
     assert before == (os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text())
 
 
-def test_longest_name(runtime, bundle):
+def test_longest_name(runtime: Runtime, bundle: Bundle) -> None:
     """64 bytes; one more is an error."""
     bundle.config["hostname"] = "x" * 64
     assert "x" * 64 + "\n" == runtime.shell("cat /proc/sys/kernel/hostname")
@@ -213,7 +214,7 @@ def test_longest_name(runtime, bundle):
     assert "/hostname: " in runtime.create_fails()
 
 
-def test_name_without_a_namespace(runtime, bundle):
+def test_name_without_a_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """A host name without a UTS namespace would be the host's: an error (A-13)."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "uts"]
     before = os.uname().nodename
@@ -224,7 +225,7 @@ def test_name_without_a_namespace(runtime, bundle):
 # --- user namespaces
 
 
-def test_id_mappings(runtime, bundle):
+def test_id_mappings(runtime: Runtime, bundle: Bundle) -> None:
     """As the config lists them, several too; nothing of the root filesystem changes its owner (UM-02)."""
     bundle.in_user_namespace()
     bundle.linux["uidMappings"] = [
@@ -246,7 +247,7 @@ def test_id_mappings(runtime, bundle):
     assert before == {path: uid for path, uid in after.items() if path in before}
 
 
-def test_user_in_a_user_namespace(runtime, bundle):
+def test_user_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """process.user is of the container's user namespace (PROC-50)."""
     bundle.in_user_namespace()
     bundle.process["user"] = {"uid": 1000, "gid": 7, "additionalGids": [8]}
@@ -263,7 +264,7 @@ def test_user_in_a_user_namespace(runtime, bundle):
     assert "Groups:\t100008 \n" in status
 
 
-def test_capabilities_in_a_user_namespace(runtime, bundle):
+def test_capabilities_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """They count there and not on the host, whose clock stays."""
     bundle.in_user_namespace()
     for name in ("bounding", "effective", "permitted"):
@@ -272,7 +273,7 @@ def test_capabilities_in_a_user_namespace(runtime, bundle):
     assert time.gmtime().tm_year > 2020
 
 
-def test_user_namespace_with_offsets_and_hooks(runtime, bundle):
+def test_user_namespace_with_offsets_and_hooks(runtime: Runtime, bundle: Bundle) -> None:
     """Everything that needs an intermediate process, together; the state names the container's own process."""
     bundle.in_user_namespace().namespace("time")
     bundle.linux["timeOffsets"] = {"boottime": {"secs": 5000}}
@@ -288,7 +289,7 @@ def test_user_namespace_with_offsets_and_hooks(runtime, bundle):
 # --- kernel parameters
 
 
-def test_sysctl(runtime, bundle):
+def test_sysctl(runtime: Runtime, bundle: Bundle) -> None:
     """Dots or slashes; values with spaces; in the container's namespaces only."""
     bundle.linux["sysctl"] = {
         "net.ipv4.ip_forward": "1",
@@ -306,7 +307,7 @@ def test_sysctl(runtime, bundle):
 
 
 @pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max"])
-def test_sysctl_of_the_host(runtime, bundle, key):
+def test_sysctl_of_the_host(runtime: Runtime, bundle: Bundle, key: str) -> None:
     """One that would change the host, for lack of a namespace, is an error."""
     kind = "network" if key.startswith("net") else "ipc"
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != kind]
@@ -320,7 +321,7 @@ def test_sysctl_of_the_host(runtime, bundle, key):
 @pytest.mark.parametrize(
     "key", ["kernel.core_pattern", "vm.swappiness", "kernel/../vm/swappiness", "net.ipv4/../../vm/swappiness"]
 )
-def test_sysctl_of_no_namespace(runtime, bundle, key):
+def test_sysctl_of_no_namespace(runtime: Runtime, bundle: Bundle, key: str) -> None:
     """One that belongs to no namespace is an error, and is not changed."""
     bundle.linux["sysctl"] = {key: "1"}
     watched = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/vm/swappiness")]
@@ -332,7 +333,9 @@ def test_sysctl_of_no_namespace(runtime, bundle, key):
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "pid"])
 @pytest.mark.parametrize("user", ["new", "joined"])
-def test_joined_beside_a_user_namespace(runtime, bundle, request, kind, user):
+def test_joined_beside_a_user_namespace(
+    runtime: Runtime, bundle: Bundle, request: pytest.FixtureRequest, kind: str, user: str
+) -> None:
     """It belongs to the runtime's user namespace: with the rights of the other one, joining it would fail (NS-07)."""
     other = request.getfixturevalue("other") if user == "joined" else 0
     options = {"network": "--net", "pid": "--pid"}
@@ -363,7 +366,7 @@ def test_joined_beside_a_user_namespace(runtime, bundle, request, kind, user):
         holder.wait()
 
 
-def test_without_a_mount_namespace(runtime, bundle):
+def test_without_a_mount_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """The root filesystem is the container's alone: nothing is mounted on the host, and no way leads out."""
     bundle.linux = {"namespaces": [{"type": "pid"}, {"type": "network"}]}
     bundle.config = {key: bundle.config[key] for key in ("ociVersion", "process", "root", "linux")}
@@ -385,7 +388,7 @@ def test_without_a_mount_namespace(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_what_would_be_mounted_on_the_host_is_refused(runtime, bundle):
+def test_what_would_be_mounted_on_the_host_is_refused(runtime: Runtime, bundle: Bundle) -> None:
     """With every place that asks for it."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "mount"]
 

@@ -8,21 +8,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import Bundle, wait_for
+from tests.support.runtime import Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 
-def site():
+def site() -> Path:
     """The directory that pyroute2 is installed in."""
     return next(Path(path) for path in sys.path if (Path(path) / "pyroute2").is_dir())
 
 
-def run(*words, check=True):
+def run(*words: Path | str, check: bool = True) -> str:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not check, (words, done.stderr)
     return done.stdout
@@ -31,7 +33,7 @@ def run(*words, check=True):
 class Net:
     """A network namespace, as a file."""
 
-    def __init__(self, file):
+    def __init__(self, file: Path | str) -> None:
         self.file = Path(file)
 
     @classmethod
@@ -40,22 +42,22 @@ class Net:
         run("unshare", f"--net={file}", "true")
         return cls(file)
 
-    def remove(self):
+    def remove(self) -> None:
         run("umount", self.file)
         self.file.unlink()
 
-    def __call__(self, *words, check=True):
+    def __call__(self, *words: str, check: bool = True) -> str:
         return run("nsenter", f"--net={self.file}", *words, check=check)
 
-    def ip(self, line):
+    def ip(self, line: str) -> str:
         return self("ip", *line.split())
 
-    def links(self):
+    def links(self) -> dict[str, dict[str, Any]]:
         """The devices by name, without loopback."""
         found = json.loads(self("ip", "-json", "-details", "link", "show"))
         return {link["ifname"]: link for link in found if link["ifname"] != "lo"}
 
-    def addresses(self, name):
+    def addresses(self, name: str) -> list[dict[str, Any]]:
         """The global permanent addresses of a device, in the kernel's order, without what time changes."""
         (found,) = json.loads(self("ip", "-json", "addr", "show", "dev", name))
         transient = ("tentative", "valid_life_time", "preferred_life_time")
@@ -65,7 +67,7 @@ class Net:
             if address["scope"] == "global" and "dynamic" not in address
         ]
 
-    def device(self, name, *addresses, up=True):
+    def device(self, name: str, *addresses: str, up: bool = True) -> None:
         """A new device with these addresses; its other end is called like it, with a p in front."""
         self.ip(f"link add {name} type veth peer name p{name}")
         self.ip(f"link set p{name} up")
@@ -74,7 +76,7 @@ class Net:
         if up:
             self.ip(f"link set {name} up")
 
-    def facts(self, name):
+    def facts(self, name: str) -> tuple[dict[str, Any], bool, list[dict[str, Any]]]:
         """The properties of a device that must be the same if it did not move, or was moved back."""
         link = self.links()[name]
         keep = ("ifindex", "mtu", "address", "txqlen", "ifalias", "master", "group")
@@ -83,7 +85,7 @@ class Net:
 
 
 @pytest.fixture
-def host(runtime):
+def host(runtime: Runtime) -> Iterator[Net]:
     """The namespace that the runtime runs in."""
     net = Net.make(runtime.folder / "host-net")
     wrapper = runtime.folder / "pyoci"
@@ -96,7 +98,7 @@ def host(runtime):
 
 
 @pytest.fixture
-def joined(runtime, bundle):
+def joined(runtime: Runtime, bundle: Bundle) -> Iterator[Net]:
     """A namespace that the container joins."""
     net = Net.make(runtime.folder / "joined-net")
     bundle.namespace("network", net.file)
@@ -104,7 +106,7 @@ def joined(runtime, bundle):
     net.remove()
 
 
-def container(runtime, id=""):
+def container(runtime: Runtime, id="") -> Net:
     return Net(f"/proc/{runtime.pid(id)}/ns/net")
 
 
@@ -121,7 +123,7 @@ ADDRESSES = (
 )
 
 
-def test_a_device_moves_with_all_that_is_its_own(runtime, bundle, host):
+def test_a_device_moves_with_all_that_is_its_own(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """MAC, MTU, alias and every global permanent address; it is up, and gone from the host (NET-01, -05, -06)."""
     host.device("dev0", *ADDRESSES)
     host.ip("link set dev0 mtu 1345 address 02:00:00:00:00:07 txqueuelen 77 alias something")
@@ -141,7 +143,7 @@ def test_a_device_moves_with_all_that_is_its_own(runtime, bundle, host):
     assert expected == there_addresses
 
 
-def test_addresses_that_stay_behind(runtime, bundle, host):
+def test_addresses_that_stay_behind(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Those that are not global, or not permanent, are not carried."""
     host.device("dev0", "10.0.0.1/24 scope link", "10.0.1.1/24 valid_lft 1000 preferred_lft 1000", "10.0.2.1/24")
     host.ip("addr add fd00::1/64 dev dev0 valid_lft 1000 preferred_lft 1000")
@@ -152,14 +154,14 @@ def test_addresses_that_stay_behind(runtime, bundle, host):
     assert ["10.0.2.1"] == [address["local"] for address in device["addr_info"] if address["local"][:4] != "fe80"]
 
 
-def test_the_host_name_is_the_default(runtime, bundle, host):
+def test_the_host_name_is_the_default(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """An empty object; a device without addresses that was down (NET-02, NET-06)."""
     host.device("dev0", up=False)
     bundle.linux["netDevices"] = {"dev0": {}}
     assert "UP" in runtime.shell("ip link show dev0")
 
 
-def test_several_devices(runtime, bundle, host):
+def test_several_devices(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Each under its name, be it another's name on the host."""
     for name in ("dev0", "dev1", "dev2"):
         host.device(name, f"10.0.{name[-1]}.1/24")
@@ -173,7 +175,7 @@ def test_several_devices(runtime, bundle, host):
     assert {"pdev0", "pdev1", "pdev2"} == set(host.links())
 
 
-def test_kinds_of_device(runtime, bundle, host):
+def test_kinds_of_device(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """All those that this kernel has."""
     host.device("base")
     wanted = {
@@ -195,7 +197,7 @@ def test_kinds_of_device(runtime, bundle, host):
     assert all("UP" in link["flags"] for link in inside.values())
 
 
-def test_an_empty_object_moves_nothing(runtime, bundle, host):
+def test_an_empty_object_moves_nothing(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """And needs no network namespace."""
     host.device("dev0")
     bundle.linux["netDevices"] = {}
@@ -204,7 +206,7 @@ def test_an_empty_object_moves_nothing(runtime, bundle, host):
     assert "dev0" in runtime.shell("cat /proc/net/dev")
 
 
-def test_hooks_find_the_devices(runtime, bundle, host):
+def test_hooks_find_the_devices(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """On the host, prestart and createRuntime in the namespace of the state's pid; createContainer in its own."""
     host.device("dev0", "10.0.0.1/24")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
@@ -218,7 +220,7 @@ def test_hooks_find_the_devices(runtime, bundle, host):
         assert "10.0.0.1/24" in (runtime.folder / kind).read_text(), kind
 
 
-def test_kernel_parameters_of_a_device(runtime, bundle, host):
+def test_kernel_parameters_of_a_device(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """It is there when they are written."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
@@ -226,7 +228,7 @@ def test_kernel_parameters_of_a_device(runtime, bundle, host):
     assert "1\n" == runtime.shell("cat /proc/sys/net/ipv4/conf/eth0/forwarding")
 
 
-def test_user_namespace(runtime, bundle, host):
+def test_user_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """The device belongs to the container's root."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.in_user_namespace()
@@ -239,7 +241,7 @@ def test_user_namespace(runtime, bundle, host):
     assert out.endswith("\n1280\n")
 
 
-def test_behind_a_process_in_between(runtime, bundle, host, tmp_path):
+def test_behind_a_process_in_between(runtime: Runtime, bundle: Bundle, host: Net, tmp_path: Path) -> None:
     """With a pid namespace that is joined, init is not the process that the runtime cloned."""
     first, runtime.bundle = runtime.bundle, Bundle(tmp_path / "other").program("sleep", 100)
     second = f"{runtime.host.token}-other"
@@ -251,7 +253,7 @@ def test_behind_a_process_in_between(runtime, bundle, host, tmp_path):
     assert "dev0" in runtime.shell("ip link")
 
 
-def test_delete_leaves_the_device_to_the_kernel(runtime, bundle, host, joined):
+def test_delete_leaves_the_device_to_the_kernel(runtime: Runtime, bundle: Bundle, host: Net, joined: Net) -> None:
     """It is not moved back: in a namespace that outlives the container it stays (NET-07)."""
     host.device("dev0", "10.0.0.1/24")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
@@ -260,7 +262,7 @@ def test_delete_leaves_the_device_to_the_kernel(runtime, bundle, host, joined):
     assert {"pdev0"} == set(host.links())
 
 
-def test_a_namespace_that_ends_with_the_container(runtime, bundle, host):
+def test_a_namespace_that_ends_with_the_container(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """The kernel destroys a virtual device with it."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
@@ -268,7 +270,7 @@ def test_a_namespace_that_ends_with_the_container(runtime, bundle, host):
     wait_for(lambda: {} == host.links())
 
 
-def test_the_machines_own_namespace(runtime, bundle):
+def test_the_machines_own_namespace(runtime: Runtime, bundle: Bundle) -> None:
     """The same from the namespace that everything else runs in."""
     name = f"py{os.getpid()}"
     run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
@@ -284,7 +286,7 @@ def test_the_machines_own_namespace(runtime, bundle):
 # --- names
 
 
-def test_a_name_that_is_taken(runtime, bundle, host, joined):
+def test_a_name_that_is_taken(runtime: Runtime, bundle: Bundle, host: Net, joined: Net) -> None:
     """An error, and the device was not touched (NET-04)."""
     host.device("dev0", *ADDRESSES)
     joined.device("eth0")
@@ -296,7 +298,9 @@ def test_a_name_that_is_taken(runtime, bundle, host, joined):
 
 
 @pytest.mark.parametrize("config", [{}, {"name": "lo"}])
-def test_the_default_name_may_be_taken_too(runtime, bundle, host, joined, config):
+def test_the_default_name_may_be_taken_too(
+    runtime: Runtime, bundle: Bundle, host: Net, joined: Net, config: dict[str, str]
+) -> None:
     """Loopback is a device like others."""
     host.device("dev0")
     joined.device("dev0")
@@ -305,7 +309,7 @@ def test_the_default_name_may_be_taken_too(runtime, bundle, host, joined, config
     assert f"{where}: cannot move network device dev0: " in runtime.create_fails()
 
 
-def test_a_name_that_the_kernel_completes(runtime, bundle, host, joined):
+def test_a_name_that_the_kernel_completes(runtime: Runtime, bundle: Bundle, host: Net, joined: Net) -> None:
     """%d is the lowest number that is free, also where the device's old name is taken (NET-04)."""
     joined.device("eth0")
     joined.device("dev0")
@@ -316,7 +320,7 @@ def test_a_name_that_the_kernel_completes(runtime, bundle, host, joined):
     assert ("10.0.0.1", "eth1:a") == (address["local"], address["label"])
 
 
-def test_a_name_that_only_the_kernel_knows_is_taken(runtime, bundle, host, joined):
+def test_a_name_that_only_the_kernel_knows_is_taken(runtime: Runtime, bundle: Bundle, host: Net, joined: Net) -> None:
     """The second name of another device: the kernel refuses it when the device has moved, and it is brought back."""
     host.device("dev0", *ADDRESSES)
     joined.device("other")
@@ -332,7 +336,7 @@ def test_a_name_that_only_the_kernel_knows_is_taken(runtime, bundle, host, joine
     assert {"other", "pother"} == set(joined.links())
 
 
-def test_long_labels(runtime, bundle, host):
+def test_long_labels(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """A label has 15 characters: what follows the colon stays, as in the kernel."""
     host.device("dev0", "10.0.0.1/24 label dev0:longlabel")
     bundle.linux["netDevices"] = {"dev0": {"name": "eighteenletter"}}
@@ -343,7 +347,7 @@ def test_long_labels(runtime, bundle, host):
 # --- what can't be done
 
 
-def test_a_device_that_is_missing(runtime, bundle, host):
+def test_a_device_that_is_missing(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """The error names it; a second one was not touched (NET-03)."""
     host.device("dev0", "10.0.0.1/24")
     before = host.facts("dev0")
@@ -353,7 +357,7 @@ def test_a_device_that_is_missing(runtime, bundle, host):
     assert before == host.facts("dev0")
 
 
-def test_a_second_name_is_not_the_devices_name(runtime, bundle, host):
+def test_a_second_name_is_not_the_devices_name(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """The kernel would find it."""
     host.device("dev0")
     host.ip("link property add dev dev0 altname nickname")
@@ -362,7 +366,7 @@ def test_a_second_name_is_not_the_devices_name(runtime, bundle, host):
 
 
 @pytest.mark.parametrize("kind", ["lo", "bridge"])
-def test_a_device_that_cannot_leave(runtime, bundle, host, kind):
+def test_a_device_that_cannot_leave(runtime: Runtime, bundle: Bundle, host: Net, kind: str) -> None:
     """Loopback and bridges; the one that went before is back as it was."""
     host.device("dev0", *ADDRESSES)
     name = "lo" if kind == "lo" else "br0"
@@ -375,7 +379,7 @@ def test_a_device_that_cannot_leave(runtime, bundle, host, kind):
     assert before == host.facts("dev0")
 
 
-def test_no_network_namespace(runtime, bundle, host):
+def test_no_network_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Neither a new one nor another's: an error of the config (NET-03)."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
@@ -385,7 +389,7 @@ def test_no_network_namespace(runtime, bundle, host):
     assert "/linux/netDevices: network devices need a namespace of type network in /linux/namespaces" in message
 
 
-def test_the_hosts_namespace(runtime, bundle, host):
+def test_the_hosts_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """A path that leads to the namespace in which the device is."""
     host.device("dev0")
     bundle.namespace("network", host.file).without_mount("/sys", "/sys/fs/cgroup")
@@ -409,7 +413,7 @@ def test_the_hosts_namespace(runtime, bundle, host):
         ({"dev0": {"name": "dev1"}, "dev1": {}}, "/linux/netDevices/dev1"),
     ],
 )
-def test_bad_names(runtime, bundle, host, devices, where):
+def test_bad_names(runtime: Runtime, bundle: Bundle, host: Net, devices: dict[str, Any], where: str) -> None:
     """Errors of the config, before anything is done (NET-03)."""
     host.device("dev0")
     before = host.facts("dev0")
@@ -423,7 +427,9 @@ def test_bad_names(runtime, bundle, host, devices, where):
 
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
 @pytest.mark.parametrize("namespace", ["new", "joined"])
-def test_a_create_that_fails_brings_the_device_back(runtime, bundle, host, request, up, namespace):
+def test_a_create_that_fails_brings_the_device_back(
+    runtime: Runtime, bundle: Bundle, host: Net, request: pytest.FixtureRequest, up: bool, namespace: str
+) -> None:
     """Name, index, addresses, link and bridge are what they were (ERR-01)."""
     if namespace == "joined":
         request.getfixturevalue("joined")
@@ -441,7 +447,7 @@ def test_a_create_that_fails_brings_the_device_back(runtime, bundle, host, reque
         assert {} == request.getfixturevalue("joined").links()
 
 
-def test_addresses_that_run_out_come_back_too(runtime, bundle, host):
+def test_addresses_that_run_out_come_back_too(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """With what was left of their time."""
     host.device("dev0", "10.0.0.1/24 valid_lft 1000 preferred_lft 500")
     host.ip("addr add fd00::1/64 dev dev0 valid_lft 2000 preferred_lft 0")
@@ -456,7 +462,7 @@ def test_addresses_that_run_out_come_back_too(runtime, bundle, host):
     assert 0 == times["fd00::1"][1]
 
 
-def test_a_device_that_a_hook_has_renamed_is_found(runtime, bundle, host):
+def test_a_device_that_a_hook_has_renamed_is_found(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """By its number."""
     host.device("dev0", *ADDRESSES)
     before = host.facts("dev0")
@@ -467,7 +473,7 @@ def test_a_device_that_a_hook_has_renamed_is_found(runtime, bundle, host):
     assert before == host.facts("dev0")
 
 
-def test_a_device_that_cannot_come_back_is_reported(runtime, bundle, host):
+def test_a_device_that_cannot_come_back_is_reported(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """The error of create stays the error; it also names the device and the kernel's reason."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
@@ -477,7 +483,7 @@ def test_a_device_that_cannot_come_back_is_reported(runtime, bundle, host):
     assert message.endswith("exited with status 3; cannot move network device dev0 back: no such device")
 
 
-def test_a_killed_create_is_cleaned_up(runtime, bundle, host):
+def test_a_killed_create_is_cleaned_up(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """kill -9 in a hook after the move: `delete --force` removes what is left."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
@@ -497,7 +503,7 @@ def test_a_killed_create_is_cleaned_up(runtime, bundle, host):
 # --- the helper
 
 
-def shadowed(runtime, folder):
+def shadowed(runtime: Runtime, folder: Path) -> list[str]:
     """The runtime with `folder` where pyroute2's site directory was."""
     script = f'mount --bind {folder} {site()} && exec "$@"'
     return [
@@ -511,7 +517,7 @@ def shadowed(runtime, folder):
     ]
 
 
-def test_without_pyroute2(runtime, bundle, host, tmp_path):
+def test_without_pyroute2(runtime: Runtime, bundle: Bundle, host: Net, tmp_path: Path) -> None:
     """One line that names the property and the package; the device was not touched."""
     (tmp_path / "empty").mkdir()
     host.device("dev0", "10.0.0.1/24")
@@ -531,7 +537,7 @@ def test_without_pyroute2(runtime, bundle, host, tmp_path):
     assert before == host.facts("dev0")
 
 
-def test_a_pyroute2_that_breaks(runtime, bundle, host, tmp_path):
+def test_a_pyroute2_that_breaks(runtime: Runtime, bundle: Bundle, host: Net, tmp_path: Path) -> None:
     """What the helper dies of is in the error."""
     (tmp_path / "site/pyroute2").mkdir(parents=True)
     (tmp_path / "site/pyroute2/__init__.py").write_text("raise RuntimeError('broken to pieces')\n")
@@ -547,7 +553,7 @@ def test_a_pyroute2_that_breaks(runtime, bundle, host, tmp_path):
     runtime.assert_gone()
 
 
-def test_only_the_helper_changes_a_namespace(runtime, bundle, host):
+def test_only_the_helper_changes_a_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Of what runs on the host, one process enters the container's network namespace, and it starts no thread."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
@@ -564,7 +570,7 @@ def test_only_the_helper_changes_a_namespace(runtime, bundle, host):
     assert [] == [line for line in its if "CLONE_THREAD" in line or line.startswith("unshare")]
 
 
-def test_under_an_ordinary_python(runtime, bundle, host):
+def test_under_an_ordinary_python(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Without the executable the helper is this Python once more."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ from pyoci.host import sockets
 from pyoci.start import start
 from tests.root.test_crash import Moments, assert_removable, settle
 from tests.support.agent import ARCHITECTURE, CONTINUE, IOCTL_RECV, IOCTL_SEND, NOTIF, RESPONSE, Agent
-from tests.support.runtime import AT_ONCE, PATIENCE, status_of, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, Bundle, Runtime, status_of, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -43,13 +45,13 @@ SETS = {
 
 
 @pytest.fixture
-def agent(runtime):
+def agent(runtime: Runtime) -> Iterator[Agent]:
     """An agent that lets everything continue, until the test says otherwise."""
     with Agent(runtime.folder / "agent") as made:
         yield made
 
 
-def notify(bundle, path, *names, **more):
+def notify(bundle: Bundle, path: Path | str, *names: str, **more: Any) -> Bundle:
     """The agent is asked about these system calls, everything else is allowed."""
     known = [name for name in names if COLUMNS[ARCHITECTURE][NAMES.index(name)] >= 0]
     rules = [{"names": known, "action": "SCMP_ACT_NOTIFY"}]
@@ -62,7 +64,7 @@ def notify(bundle, path, *names, **more):
 # --- what the agent gets, and what it can do with it
 
 
-def test_answers_of_an_agent(runtime, bundle, agent):
+def test_answers_of_an_agent(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """It lets one call continue, and decides the errno of another."""
     answers = [None, errno.EDQUOT]
     agent.answer = lambda _: answers.pop(0)
@@ -76,7 +78,9 @@ def test_answers_of_an_agent(runtime, bundle, agent):
 
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 @pytest.mark.parametrize("user_namespace", [False, True], ids=["", "userns"])
-def test_process_state(runtime, bundle, agent, no_new_privileges, user_namespace):
+def test_process_state(
+    runtime: Runtime, bundle: Bundle, agent: Agent, no_new_privileges: bool, user_namespace: bool
+) -> None:
     """The message is what the specification says; it comes when the filter is loaded, in start (SEC-21 to SEC-24)."""
     bundle.config["annotations"] = {"k": "v"}
     bundle.process["noNewPrivileges"] = no_new_privileges
@@ -104,7 +108,7 @@ def test_process_state(runtime, bundle, agent, no_new_privileges, user_namespace
     assert ["0", "1", "2"] == sorted(os.listdir(f"/proc/{state['pid']}/fd"))
 
 
-def test_no_metadata(runtime, bundle, agent):
+def test_no_metadata(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """What there is none of is not in the message."""
     notify(bundle, agent.path, *MKDIR).program("true")
     assert 0 == runtime.run().status
@@ -112,7 +116,7 @@ def test_no_metadata(runtime, bundle, agent):
     assert {"ociVersion", "fds", "pid", "state"} == agent.states[0].keys()
 
 
-def test_large_message(runtime, bundle, agent):
+def test_large_message(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """More than a socket holds at once."""
     notify(bundle, agent.path, *MKDIR, listenerMetadata="x" * 2_000_000).program("true")
     assert 0 == runtime.run().status
@@ -120,7 +124,7 @@ def test_large_message(runtime, bundle, agent):
     assert "x" * 2_000_000 == agent.states[0]["metadata"]
 
 
-def test_path_in_the_bundle(runtime, bundle, monkeypatch):
+def test_path_in_the_bundle(runtime: Runtime, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path counts from the bundle, wherever start is called; it may be longer than a socket's address."""
     folder = bundle.folder / ("long" * 30)
     folder.mkdir()
@@ -134,7 +138,7 @@ def test_path_in_the_bundle(runtime, bundle, monkeypatch):
         wait_for(lambda: agent.states)
 
 
-def test_bundle_is_not_read_again(runtime, bundle, agent):
+def test_bundle_is_not_read_again(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """What the config says after create is of no account."""
     notify(bundle, agent.path, *MKDIR, listenerMetadata="before").program("true")
     runtime.create()
@@ -145,14 +149,14 @@ def test_bundle_is_not_read_again(runtime, bundle, agent):
 
 
 @pytest.mark.parametrize("flags", [[], ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]], ids=["", "killable"])
-def test_wait_killable(runtime, bundle, agent, flags):
+def test_wait_killable(runtime: Runtime, bundle: Bundle, agent: Agent, flags: list[str]) -> None:
     """A signal breaks a call off that the agent works on; not with this flag."""
     notify(bundle, agent.path, "chdir", flags=flags)
     bundle.shell("trap 'signalled=1' USR1; cd /tmp; cd /tmp; echo $signalled; exec sleep 100")
     runtime.create()
     pid = runtime.pid()
 
-    def answer(_):
+    def answer(_) -> None:
         if len(agent.calls) == 1:
             os.kill(pid, signal.SIGUSR1)
             if flags:
@@ -167,7 +171,7 @@ def test_wait_killable(runtime, bundle, agent, flags):
     assert bool(flags) != ("Interrupted system call" in (runtime.folder / "err").read_text())
 
 
-def test_listener_is_ignored_without_notify(runtime, bundle):
+def test_listener_is_ignored_without_notify(runtime: Runtime, bundle: Bundle) -> None:
     """Even a dead path (SEC-20)."""
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere", "listenerMetadata": "x",
@@ -176,7 +180,7 @@ def test_listener_is_ignored_without_notify(runtime, bundle):
     assert "ran\n" == runtime.shell("echo ran")
 
 
-def test_path_is_needed(runtime, bundle):
+def test_path_is_needed(runtime: Runtime, bundle: Bundle) -> None:
     """NOTIFY without an agent."""
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_NOTIFY"}
     assert '/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY needs "listenerPath"' in runtime.create_fails()
@@ -185,7 +189,7 @@ def test_path_is_needed(runtime, bundle):
 # --- exec
 
 
-def test_exec(runtime, bundle, agent):
+def test_exec(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """Each process loads the filter, and the agent gets a listener for each, with the pid of that process."""
     notify(bundle, agent.path, *MKDIR, listenerMetadata="m").program("sleep", 100)
     runtime.create()
@@ -202,7 +206,7 @@ def test_exec(runtime, bundle, agent):
 
 @pytest.mark.parametrize("kind", SETS)
 @pytest.mark.parametrize("options", [[], ["--detach"]], ids=["", "detached"])
-def test_exec_is_notified(runtime, bundle, agent, kind, options):
+def test_exec_is_notified(runtime: Runtime, bundle: Bundle, agent: Agent, kind: str, options: list[str]) -> None:
     """Whatever call of the process' set-up the agent has to answer, it gets there."""
     notify(bundle, agent.path, *SETS[kind]).program("sleep", 100)
     runtime.create()
@@ -217,7 +221,7 @@ def test_exec_is_notified(runtime, bundle, agent, kind, options):
     assert "" == (runtime.folder / "exec").read_text()
 
 
-def test_exec_without_an_agent(runtime, bundle):
+def test_exec_without_an_agent(runtime: Runtime, bundle: Bundle) -> None:
     """exec fails, and nothing is left of the process; the container goes on."""
     with Agent(runtime.folder / "agent") as agent:
         notify(bundle, agent.path, *MKDIR).program("sleep", 100)
@@ -231,7 +235,7 @@ def test_exec_without_an_agent(runtime, bundle):
     assert "running" == runtime.state()["status"]
 
 
-def test_exec_is_refused_by_the_agent(runtime, bundle, agent):
+def test_exec_is_refused_by_the_agent(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """execve fails as the agent says, and so does exec."""
     notify(bundle, agent.path, "execve").program("sleep", 100)
     runtime.create()
@@ -247,7 +251,9 @@ def test_exec_is_refused_by_the_agent(runtime, bundle, agent):
 
 @pytest.mark.parametrize("kind", SETS)
 @pytest.mark.parametrize("no_new_privileges", [False, True])
-def test_own_calls_are_notified(runtime, bundle, agent, kind, no_new_privileges):
+def test_own_calls_are_notified(
+    runtime: Runtime, bundle: Bundle, agent: Agent, kind: str, no_new_privileges: bool
+) -> None:
     """Whatever call of the container's own set-up the agent has to answer, it gets there."""
     bundle.process["noNewPrivileges"] = no_new_privileges
     bundle.hook("startContainer", "mkdir /hook").hook("startContainer", "mkdir /another")
@@ -258,7 +264,7 @@ def test_own_calls_are_notified(runtime, bundle, agent, kind, no_new_privileges)
     assert ("capset" in agent.calls) == (kind == "credentials" and not no_new_privileges)
 
 
-def test_everything_is_notified(runtime, bundle, agent):
+def test_everything_is_notified(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """NOTIFY as the default action."""
     bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": str(agent.path)}
     bundle.hook("startContainer", "mkdir /hook")
@@ -266,7 +272,7 @@ def test_everything_is_notified(runtime, bundle, agent):
     assert {"capset", "clone", "execve", "close", "write", "exit_group"} <= set(agent.calls)
 
 
-def test_hooks_are_notified(runtime, bundle, agent):
+def test_hooks_are_notified(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """startContainer hooks run under the filter, and the agent has it by then."""
     bundle.hook("startContainer", "mkdir /hook")
     notify(bundle, agent.path, *MKDIR)
@@ -279,7 +285,7 @@ def test_hooks_are_notified(runtime, bundle, agent):
     runtime.assert_gone()
 
 
-def test_agent_refuses_the_program(runtime, bundle, agent):
+def test_agent_refuses_the_program(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """execve fails as the agent says, and so does start."""
     notify(bundle, agent.path, "execve").program("/bin/true")
     agent.answer = lambda _: errno.EACCES
@@ -288,7 +294,7 @@ def test_agent_refuses_the_program(runtime, bundle, agent):
     runtime.assert_gone()
 
 
-def test_agent_that_ends(runtime, bundle):
+def test_agent_that_ends(runtime: Runtime, bundle: Bundle) -> None:
     """When no listener is left, the call that waits and those that come get ENOSYS from the kernel."""
     with Agent(runtime.folder / "agent") as agent:
         notify(bundle, agent.path, *MKDIR)
@@ -305,7 +311,7 @@ def test_agent_that_ends(runtime, bundle):
 class Leaving:
     """An agent that closes its listener while a system call waits for it, after an answer to another call or none."""
 
-    def __init__(self, path, *, answers):
+    def __init__(self, path: Path, *, answers: bool) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
         self.socket.listen()
@@ -313,7 +319,7 @@ class Leaving:
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
-    def serve(self):
+    def serve(self) -> None:
         connection, _ = self.socket.accept()
         data, (listener,), _, _ = socket.recv_fds(connection, 1 << 16, 4)
         while data:
@@ -327,14 +333,14 @@ class Leaving:
                 fcntl.ioctl(listener, IOCTL_SEND, RESPONSE.pack(number + 1, 0, 0, CONTINUE))
         os.close(listener)
 
-    def close(self):
+    def close(self) -> None:
         self.thread.join()
         self.socket.close()
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["closes", "answers another call"])
 @pytest.mark.parametrize("way", ["start", "run", "run --detach", "exec", "exec --detach", "hook"])
-def test_agent_that_leaves(runtime, bundle, way, answers):
+def test_agent_that_leaves(runtime: Runtime, bundle: Bundle, way: str, answers: bool) -> None:
     """execve waits for an agent that closes its listener: it fails as without an agent, and nothing hangs. No copy of
     the
     listener is left in the process itself."""
@@ -369,7 +375,7 @@ def test_agent_that_leaves(runtime, bundle, way, answers):
 
 
 @pytest.mark.parametrize("way", ["run", "exec"])
-def test_signal_while_execve_waits(runtime, bundle, agent, way):
+def test_signal_while_execve_waits(runtime: Runtime, bundle: Bundle, agent: Agent, way: str) -> None:
     """An agent that never answers holds up the foreground, which a signal ends: nothing is left of the process."""
     notify(bundle, agent.path, "execve").program("sleep", 100)
     words = ["run", "--bundle", bundle.folder, runtime.id]
@@ -399,7 +405,7 @@ def test_signal_while_execve_waits(runtime, bundle, agent, way):
         runtime.assert_gone()
 
 
-def test_signal_reaches_a_program_that_was_not_there_yet(runtime, bundle, agent):
+def test_signal_reaches_a_program_that_was_not_there_yet(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """A signal that comes before execve is the program's, if that runs soon."""
     notify(bundle, agent.path, "execve").program("/bin/sleep", 100)
     # the signal ends it; the first process of a pid namespace would ignore it
@@ -415,7 +421,7 @@ def test_signal_reaches_a_program_that_was_not_there_yet(runtime, bundle, agent)
         assert 128 + signal.SIGUSR1 == process.wait(PATIENCE)
 
 
-def test_delete_beside_a_start_that_waits(runtime, bundle, agent):
+def test_delete_beside_a_start_that_waits(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """An agent that never answers holds up start; `delete --force` ends both."""
     go = threading.Event()
     agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
@@ -434,24 +440,24 @@ def test_delete_beside_a_start_that_waits(runtime, bundle, agent):
 # --- agents that are not there
 
 
-def no_socket(path, _):
+def no_socket(path, _) -> None:
     pass
 
 
-def no_listener(path, _):
+def no_listener(path, _) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
 
 
-def a_file(path, _):
+def a_file(path, _) -> None:
     path.touch()
 
 
-def another_type(path, stack):
+def another_type(path, stack) -> None:
     stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(str(path))
 
 
-def full(path, stack):
+def full(path, stack) -> None:
     """Its queue of connections is full."""
     made = stack.enter_context(socket.socket(socket.AF_UNIX))
     made.bind(str(path))
@@ -469,7 +475,7 @@ NOBODY = {
 
 
 @pytest.mark.parametrize("nobody", NOBODY, ids=lambda nobody: nobody.__name__)
-def test_agent_is_missing(runtime, bundle, nobody):
+def test_agent_is_missing(runtime: Runtime, bundle: Bundle, nobody: Callable[..., Any]) -> None:
     """start fails at once, nothing has run under the filter, the container is destroyed."""
     path = runtime.folder / "agent"
     bundle.hook("startContainer", "touch /ran").hook("poststart", f"touch {bundle.rootfs}/ran")
@@ -486,7 +492,7 @@ def test_agent_is_missing(runtime, bundle, nobody):
 
 
 @pytest.mark.parametrize("options", [[], ["--detach"]])
-def test_agent_of_run_is_missing(runtime, bundle, options):
+def test_agent_of_run_is_missing(runtime: Runtime, bundle: Bundle, options: list[str]) -> None:
     """`run`, whose child the process is, leaves nothing either."""
     notify(bundle, "/nowhere", *MKDIR).shell("touch /ran")
     message = runtime.create_fails(*options, verb="run")
@@ -494,7 +500,7 @@ def test_agent_of_run_is_missing(runtime, bundle, options):
     assert not (bundle.rootfs / "ran").exists()
 
 
-def test_agent_does_not_read(tmp_path, monkeypatch):
+def test_agent_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One who takes the connection and reads nothing is not waited for for ever."""
     monkeypatch.setattr(sockets, "TIMEOUT", 0.2)
     with socket.socket(socket.AF_UNIX) as made:
@@ -504,13 +510,13 @@ def test_agent_does_not_read(tmp_path, monkeypatch):
             sockets.send(str(tmp_path / "agent"), 0, b"x" * 1_000_000, "seccomp agent", WHERE)
 
 
-def test_agent_closes_the_connection(tmp_path):
+def test_agent_closes_the_connection(tmp_path: Path) -> None:
     """Before it has read everything."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(tmp_path / "agent"))
         made.listen()
 
-        def close():
+        def close() -> None:
             made.accept()[0].close()
 
         closer = threading.Thread(target=close)
@@ -522,7 +528,7 @@ def test_agent_closes_the_connection(tmp_path):
         closer.join()
 
 
-def test_without_the_capability(runtime, bundle, agent):
+def test_without_the_capability(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """The listener is another process', which takes CAP_SYS_PTRACE: the error says so."""
     notify(bundle, agent.path, *MKDIR).shell("touch /ran")
     runtime.create()
@@ -538,7 +544,7 @@ def test_without_the_capability(runtime, bundle, agent):
 # --- the process while start holds it
 
 
-def test_start_is_killed(runtime, bundle, agent):
+def test_start_is_killed(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """The container is still created, or stopped, or the agent has the listener: it never runs without one."""
     moments = Moments(runtime)
     notify(bundle, agent.path, "chdir").shell("cd /tmp; echo ran > marker; exec sleep 100")
@@ -577,7 +583,7 @@ def test_start_is_killed(runtime, bundle, agent):
     assert {"created", "stopped", "running"} == seen
 
 
-def test_start_has_no_descriptor_left(runtime, bundle, agent):
+def test_start_has_no_descriptor_left(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """Nothing has begun: the container waits for another start."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     runtime.create()
@@ -598,7 +604,7 @@ def test_start_has_no_descriptor_left(runtime, bundle, agent):
         assert "running" == runtime.state()["status"]
 
 
-def test_start_is_taken_up(runtime, bundle, agent):
+def test_start_is_taken_up(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """One that is killed when the agent has the listener: the next waits for the program, and sends nothing."""
     go = threading.Event()
     agent.answer = lambda _: None if go.wait(PATIENCE) else errno.ETIMEDOUT
@@ -619,7 +625,7 @@ def test_start_is_taken_up(runtime, bundle, agent):
     assert (runtime.folder / "poststart").exists()
 
 
-def test_stopped_process(runtime, bundle, agent):
+def test_stopped_process(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """start continues a stopped process, which is not the program yet."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     runtime.create()
@@ -631,7 +637,7 @@ def test_stopped_process(runtime, bundle, agent):
     wait_for(lambda: agent.states)
 
 
-def test_process_that_is_stopped_again_and_again(runtime, bundle, agent):
+def test_process_that_is_stopped_again_and_again(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """Stops while start traces the process delay start or make it fail; they do not hang it."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     again = f"{WHERE}: cannot set up the container's process: another process stops it again and again\n"
@@ -647,7 +653,7 @@ def test_process_that_is_stopped_again_and_again(runtime, bundle, agent):
         runtime.delete("--force")
 
 
-def test_signals_meanwhile(runtime, bundle, agent):
+def test_signals_meanwhile(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     """A signal that the process gets while it is held is its own affair."""
     notify(bundle, agent.path, *MKDIR).program("sleep", 100)
     for _ in range(5):
@@ -662,7 +668,7 @@ def test_signals_meanwhile(runtime, bundle, agent):
         runtime.delete("--force")
 
 
-def test_process_is_killed_meanwhile(runtime, bundle):
+def test_process_is_killed_meanwhile(runtime: Runtime, bundle: Bundle) -> None:
     """start says so, and nothing is left."""
     path = runtime.folder / "agent"
     notify(bundle, path, *MKDIR, listenerMetadata="x" * 2_000_000).program("sleep", 100)
@@ -684,7 +690,7 @@ def test_process_is_killed_meanwhile(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_its_parent_hears_of_its_end(runtime, bundle):
+def test_its_parent_hears_of_its_end(runtime: Runtime, bundle: Bundle) -> None:
     """The library kills a process which is not its own, and goes on living: the parent still gets a report."""
     notify(bundle, "/nowhere", *MKDIR).program("sleep", 100).write()
     script = (

@@ -9,11 +9,12 @@ import signal
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.kernels import KERNEL
-from tests.support.runtime import PATIENCE, cgroup_mount
+from tests.support.runtime import PATIENCE, Bundle, Runtime, cgroup_mount
 
 pytestmark = pytest.mark.root
 
@@ -29,27 +30,27 @@ NICE = os.nice(0)  # of the runtime, and so of what the config does not say othe
 DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 2 * MS, "deadline": 20 * MS, "period": 100 * MS}
 
 
-def attributes(pid):
+def attributes(pid: int) -> tuple[int, ...]:
     """sched_getattr(2): policy, flags, nice, priority, runtime, deadline, period."""
     buffer = ctypes.create_string_buffer(56)
     assert 0 == LIBC.syscall(NUMBERS["sched_getattr"], pid, buffer, 56, 0), os.strerror(ctypes.get_errno())
     return struct.unpack_from("=IQiIQQQ", buffer, 4)
 
 
-def io_priority(pid):
+def io_priority(pid: int) -> tuple[int, int]:
     """ioprio_get(2): class, priority."""
     value = LIBC.syscall(NUMBERS["ioprio_get"], IOPRIO_WHO_PROCESS, pid)
     assert value >= 0, os.strerror(ctypes.get_errno())
     return value >> 13, value & 0x1FFF
 
 
-def has_memory_policy(pid, policy):
+def has_memory_policy(pid: int, policy: str) -> bool:
     """Whether all of a process' memory has the policy with this name of the kernel's: numa(7), /proc/PID/numa_maps."""
     lines = Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
     return len(lines) > 3 and all(f" {policy} " in f"{line} " for line in lines)
 
 
-def started(runtime, bundle):
+def started(runtime: Runtime, bundle: Bundle) -> int:
     """The pid of a container that has been started and sleeps."""
     bundle.program("sleep", 100)
     runtime.create()
@@ -57,12 +58,12 @@ def started(runtime, bundle):
     return runtime.pid()
 
 
-def has_numa():
+def has_numa() -> bool:
     """Whether the kernel knows NUMA policies at all."""
     return LIBC.syscall(NUMBERS["set_mempolicy"], 0, None, 0) == 0
 
 
-def realtime_reaches_cgroups():
+def realtime_reaches_cgroups() -> bool:
     """Whether a process in a cgroup may be SCHED_FIFO. Where the kernel shares realtime out among cgroups
     (CONFIG_RT_GROUP_SCHED) and the cpu controller is of version 2, which has no file for that, it may not.
     """
@@ -99,7 +100,13 @@ needs_numa = pytest.mark.skipif(not has_numa(), reason="this kernel was built wi
     ],
 )
 @pytest.mark.parametrize("user_namespace", [False, True], ids=["", "userns"])
-def test_scheduler(runtime, bundle, scheduler, expected, user_namespace):
+def test_scheduler(
+    runtime: Runtime,
+    bundle: Bundle,
+    scheduler: dict[str, Any],
+    expected: tuple[int, int, int, int],
+    user_namespace: bool,
+) -> None:
     """The created process has it, and the program that it becomes; also one without any capability."""
     bundle.process["scheduler"] = scheduler
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
@@ -123,19 +130,19 @@ def test_scheduler(runtime, bundle, scheduler, expected, user_namespace):
 @pytest.mark.parametrize(
     ("flags", "value"), [([], 0), (["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RESET_ON_FORK"], 7)]
 )
-def test_deadline(runtime, bundle, flags, value):
+def test_deadline(runtime: Runtime, bundle: Bundle, flags: list[str], value: int) -> None:
     """Its three times, in nanoseconds, and the flags that belong to it."""
     bundle.process["scheduler"] = {**DEADLINE, "flags": flags}
     assert (6, value, 0, 0, 2 * MS, 20 * MS, 100 * MS) == attributes(started(runtime, bundle))
 
 
-def test_deadline_is_the_period_if_none_is_given(runtime, bundle):
+def test_deadline_is_the_period_if_none_is_given(runtime: Runtime, bundle: Bundle) -> None:
     """The kernel's rule."""
     bundle.process["scheduler"] = {"policy": "SCHED_DEADLINE", "runtime": 2 * MS, "deadline": 20 * MS}
     assert (2 * MS, 20 * MS, 20 * MS) == attributes(started(runtime, bundle))[4:]
 
 
-def test_deadline_with_hooks(runtime, bundle):
+def test_deadline_with_hooks(runtime: Runtime, bundle: Bundle) -> None:
     """A hook that init forks: only where the children are to have another policy."""
     bundle.process["scheduler"] = DEADLINE
     bundle.hook("createContainer", "true").hook("startContainer", "exec cat /proc/self/stat > /stat")
@@ -146,7 +153,7 @@ def test_deadline_with_hooks(runtime, bundle):
     assert 0 == int((bundle.rootfs / "stat").read_text().rpartition(")")[2].split()[38])  # its policy: proc_pid_stat(5)
 
 
-def test_too_much_for_deadline(runtime, bundle):
+def test_too_much_for_deadline(runtime: Runtime, bundle: Bundle) -> None:
     """A whole processor for each of as many containers as there are processors: the kernel keeps some for the
     others.
     """
@@ -162,7 +169,7 @@ def test_too_much_for_deadline(runtime, bundle):
 
 
 @pytest.mark.parametrize("flag", ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"])
-def test_utilization_clamps(runtime, bundle, flag):
+def test_utilization_clamps(runtime: Runtime, bundle: Bundle, flag: str) -> None:
     """Clamped to 0, as the specification has no value for it; or, where the kernel can't, an error that says so."""
     bundle.process["scheduler"] = {"policy": "SCHED_OTHER", "flags": [flag]}
     buffer = ctypes.create_string_buffer(struct.pack("=IIQiIQQQII", 56, 0, 0x20, 0, 0, 0, 0, 0, 0, 1024), 56)
@@ -176,7 +183,7 @@ def test_utilization_clamps(runtime, bundle, flag):
 
 
 @pytest.mark.parametrize("program", ["scheduler", "ioPriority"])
-def test_without_the_capability(runtime, bundle, program):
+def test_without_the_capability(runtime: Runtime, bundle: Bundle, program: str) -> None:
     """A runtime without CAP_SYS_NICE: what any process may do of itself is done, the rest is an error."""
     lowered = ["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice"]
     run = runtime.command
@@ -201,7 +208,7 @@ def test_without_the_capability(runtime, bundle, program):
 # --- exec
 
 
-def test_exec(runtime, bundle):
+def test_exec(runtime: Runtime, bundle: Bundle) -> None:
     """A process that is executed in the container has a scheduler and an I/O priority of its own, or the first
     one's.
     """
@@ -220,7 +227,7 @@ def test_exec(runtime, bundle):
 
 
 @contextlib.contextmanager
-def executed(runtime, *words, process=None):
+def executed(runtime, *words: Any, process=None):
     """The pid of a process that exec leaves in the container."""
     options = ["--detach", "--pid-file", runtime.folder / "pid", *(["--process", process] if process else [])]
     with (runtime.folder / "exec").open("wb") as out:
@@ -240,7 +247,9 @@ def executed(runtime, *words, process=None):
 @pytest.mark.parametrize("user_namespace", [False, True], ids=["", "userns"])
 @pytest.mark.parametrize(("name", "number"), [("RT", 1), ("BE", 2), ("IDLE", 3)])
 @pytest.mark.parametrize("priority", [0, 7])
-def test_io_priority(runtime, bundle, name, number, priority, user_namespace):
+def test_io_priority(
+    runtime: Runtime, bundle: Bundle, name: str, number: int, priority: int, user_namespace: bool
+) -> None:
     """Class and priority; the children have it, too."""
     bundle.process["ioPriority"] = {"class": f"IOPRIO_CLASS_{name}", "priority": priority}
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
@@ -287,7 +296,7 @@ def test_io_priority(runtime, bundle, name, number, priority, user_namespace):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_memory_policy(runtime, bundle, policy, expected):
+def test_memory_policy(runtime: Runtime, bundle: Bundle, policy: dict[str, Any], expected: str) -> None:
     """Each mode and flag, for the program and its children."""
     bundle.linux["memoryPolicy"] = policy
     assert has_memory_policy(started(runtime, bundle), expected)
@@ -303,7 +312,7 @@ def test_memory_policy(runtime, bundle, policy, expected):
         {"mode": "MPOL_PREFERRED", "nodes": "1023"},
     ],
 )
-def test_memory_policy_of_nodes_that_are_not_there(runtime, bundle, policy):
+def test_memory_policy_of_nodes_that_are_not_there(runtime: Runtime, bundle: Bundle, policy: dict[str, str]) -> None:
     """The kernel would silently use others, or none."""
     bundle.linux["memoryPolicy"] = policy
     message = runtime.create_fails()
@@ -313,7 +322,7 @@ def test_memory_policy_of_nodes_that_are_not_there(runtime, bundle, policy):
 
 @pytest.mark.skipif(has_numa(), reason="this kernel has NUMA")
 @pytest.mark.may_skip("most kernels have NUMA")
-def test_memory_policy_without_numa(runtime, bundle):
+def test_memory_policy_without_numa(runtime: Runtime, bundle: Bundle) -> None:
     """An error that says so."""
     bundle.linux["memoryPolicy"] = {"mode": "MPOL_LOCAL"}
     assert "function not implemented (hint: this kernel was built without NUMA)" in runtime.create_fails()

@@ -4,11 +4,13 @@ one.
 
 import ctypes
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime import mount_points, wait_for
+from tests.support.runtime import Bundle, MountPoint, Runtime, mount_points, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -17,7 +19,7 @@ CLONE_NEWNS = 0x20000
 
 
 @pytest.fixture
-def root(runtime, bundle):
+def root(runtime: Runtime, bundle: Bundle) -> Iterator[Path]:
     """A shared mount of the host as the root filesystem, with mount points in it."""
     tree = runtime.folder / "tree"
     tree.mkdir()
@@ -35,7 +37,7 @@ def root(runtime, bundle):
 
 
 @pytest.fixture
-def started(runtime, bundle, root):
+def started(runtime: Runtime, bundle: Bundle, root: Path) -> Iterator[Callable[..., Any]]:
     """Start a container with a propagation of its root; make a mount of each kind. Its root as the host reaches it."""
     processes = []
 
@@ -58,10 +60,10 @@ def started(runtime, bundle, root):
         process.wait()
 
 
-def nested(pid):
+def nested(pid: int) -> subprocess.Popen[Any]:
     """A nested container as far as mounts go: a process with a copy of the container's mounts and one more."""
 
-    def enter():
+    def enter() -> None:
         with open(f"/proc/{pid}/ns/mnt") as namespace:
             assert 0 == LIBC.setns(namespace.fileno(), CLONE_NEWNS)
         assert 0 == LIBC.unshare(CLONE_NEWNS)
@@ -72,16 +74,16 @@ def nested(pid):
     return subprocess.Popen(["/bin/sleep", "100"], preexec_fn=enter)  # noqa: PLW1509
 
 
-def mount_of_root(pid):
+def mount_of_root(pid: int) -> MountPoint:
     return mount_points(Path(f"/proc/{pid}/mountinfo").read_text())["/"]
 
 
-def has_nested(runtime):
+def has_nested(runtime: Runtime) -> bool:
     """Whether the container sees what the nested one has mounted."""
     return Path(f"/proc/{runtime.pid()}/root/nested/file").exists()
 
 
-def test_shared(runtime, root, started):
+def test_shared(runtime: Runtime, root: Path, started: Callable[..., Any]) -> None:
     """A peer group of its own: what nested containers mount is seen, the host sees nothing (PROP-02)."""
     started("shared")
     assert "shared" in mount_of_root(runtime.pid()).fields
@@ -89,7 +91,7 @@ def test_shared(runtime, root, started):
     assert [] == [name for name in ("inside", "nested") if (root / name / "file").exists()]
 
 
-def test_slave(runtime, root, started):
+def test_slave(runtime: Runtime, root: Path, started: Callable[..., Any]) -> None:
     """What the host mounts is seen, and the host sees nothing (PROP-03)."""
     inside = started("slave")
     assert (inside / "host/file").exists()
@@ -98,7 +100,7 @@ def test_slave(runtime, root, started):
 
 
 @pytest.mark.parametrize("value", ["private", "unbindable"])
-def test_private(runtime, root, started, value):
+def test_private(runtime: Runtime, root: Path, started: Callable[..., Any], value: str) -> None:
     """Neither direction, and nested containers are by themselves, too (PROP-04)."""
     inside = started(value)
     assert not (inside / "host/file").exists()
@@ -108,13 +110,13 @@ def test_private(runtime, root, started, value):
 
 
 @pytest.mark.parametrize(("value", "answer"), [("private", "bound"), ("unbindable", "Invalid argument")])
-def test_unbindable(runtime, bundle, root, value, answer):
+def test_unbindable(runtime: Runtime, bundle: Bundle, root: Path, value: str, answer: str) -> None:
     """It is private and can't be bound (PROP-05)."""
     bundle.linux["rootfsPropagation"] = value
     assert answer in runtime.shell("mount --bind / /bound 2>&1 && echo bound; true")
 
 
-def test_unset(root, started):
+def test_unset(root: Path, started: Callable[..., Any]) -> None:
     """The specification leaves it open: as a slave, so that an unmount on the host is not held up by a container."""
     inside = started(None)
     assert (inside / "host/file").exists()

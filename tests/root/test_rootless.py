@@ -5,19 +5,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.root.test_console import ConsoleSocket
 from tests.support.rootless import FIRST, UID, Inside, Plain
-from tests.support.runtime import cgroup_mount, mount_points, parse_status, wait_for
+from tests.support.runtime import Bundle, Host, cgroup_mount, mount_points, parse_status, wait_for
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def plain(pyoci, tmp_path, bundle, host_clean):
+def plain(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Iterator[Plain]:
     """The runtime of a plain user, whose containers are deleted afterwards."""
     made = Plain(pyoci, tmp_path, bundle, host_clean)
     yield made
@@ -25,7 +26,7 @@ def plain(pyoci, tmp_path, bundle, host_clean):
 
 
 @pytest.fixture
-def host_mount(tmp_path):
+def host_mount(tmp_path: Path) -> Iterator[Path]:
     """A mount of the host that a user namespace made later gets locked."""
     path = tmp_path / "locked"
     path.mkdir()
@@ -35,7 +36,9 @@ def host_mount(tmp_path):
 
 
 @pytest.fixture(params=["ranges", "one id"])
-def engine(request, pyoci, tmp_path, bundle, host_mount, host_clean):
+def engine(
+    request: pytest.FixtureRequest, pyoci: str, tmp_path: Path, bundle: Bundle, host_mount: Path, host_clean: Host
+) -> Iterator[Inside]:
     """The runtime as root of a user namespace: one with many ids, and one with a single one, which denies setgroups."""
     made = Inside(pyoci, tmp_path, bundle, host_clean, denies_setgroups=request.param == "one id")
     yield made
@@ -44,7 +47,7 @@ def engine(request, pyoci, tmp_path, bundle, host_mount, host_clean):
 
 
 @pytest.fixture
-def cgroup(host_clean):
+def cgroup(host_clean: Host) -> Iterator[Path]:
     """A cgroup that was delegated to the user, and one in it for what the user runs."""
     top = Path(cgroup_mount()) / f"{host_clean.token}-user"
     (top / "session").mkdir(parents=True)
@@ -60,7 +63,7 @@ def cgroup(host_clean):
 # --- a plain user
 
 
-def test_config_that_spec_writes(plain):
+def test_config_that_spec_writes(plain: Plain) -> None:
     """`spec --rootless` writes a config that this user can run; container root is the user."""
     (plain.bundle.folder / "config.json").unlink(missing_ok=True)
     subprocess.run(plain.as_user(plain.executable, "spec", "--rootless"), cwd=plain.bundle.folder, check=True)
@@ -71,7 +74,7 @@ def test_config_that_spec_writes(plain):
     assert f"0 {UID} 1" == " ".join(plain.shell("cat /proc/self/uid_map").split())
 
 
-def test_life_of_a_container(plain):
+def test_life_of_a_container(plain: Plain) -> None:
     """create, state, start, exec, kill, delete; the state lies in the user's runtime directory."""
     plain.bundle.shell("trap 'exit 3' TERM; while :; do sleep 0.05; done")
     plain.create()
@@ -90,7 +93,7 @@ def test_life_of_a_container(plain):
     plain.delete()
 
 
-def test_ranges_are_mapped_by_newuidmap(plain):
+def test_ranges_are_mapped_by_newuidmap(plain: Plain) -> None:
     """Several ranges: the programs of the package uidmap write them, and groups can be set."""
     plain.map_ranges()
     plain.bundle.process["user"] = {"uid": 5, "gid": 6, "additionalGids": [7, 8]}
@@ -100,7 +103,7 @@ def test_ranges_are_mapped_by_newuidmap(plain):
     assert "7 8" == status["Groups"]
 
 
-def test_exec_into_a_container_with_ranges(plain):
+def test_exec_into_a_container_with_ranges(plain: Plain) -> None:
     """Another user than container root; oomScoreAdj goes for this process, too."""
     plain.map_ranges()
     plain.bundle.process["oomScoreAdj"] = 300
@@ -113,7 +116,7 @@ def test_exec_into_a_container_with_ranges(plain):
     plain.delete("--force")
 
 
-def test_container_root_is_another_than_the_user(plain):
+def test_container_root_is_another_than_the_user(plain: Plain) -> None:
     """Nothing of the user's is mapped: container root is the first of the assigned ids."""
     plain.map_ranges((0, FIRST, 1000))
     for path in (plain.bundle.rootfs, *plain.bundle.rootfs.rglob("*")):
@@ -122,7 +125,7 @@ def test_container_root_is_another_than_the_user(plain):
     assert "0\n200\n" == plain.shell("id -u; cat /proc/self/oom_score_adj")
 
 
-def test_container_root_cannot_change_the_mode_of_a_bound_device(plain):
+def test_container_root_cannot_change_the_mode_of_a_bound_device(plain: Plain) -> None:
     """A device that belongs to the user: container root uses the host's node, and may read it, but not change it."""
     plain.before = f"mount -t tmpfs tmpfs /dev/shm; mknod /dev/shm/own c 1 5; chown {UID}:{UID} /dev/shm/own"
     plain.bundle.linux["devices"] = [{"path": "/dev/shm/own", "type": "c", "major": 1, "minor": 5}]
@@ -133,12 +136,12 @@ def test_container_root_cannot_change_the_mode_of_a_bound_device(plain):
     assert ["3", "chmod: /dev/shm/own: Read-only file system", "0 644"] == out.splitlines()
 
 
-def test_bound_devices_are_read_only_mounts(plain):
+def test_bound_devices_are_read_only_mounts(plain: Plain) -> None:
     """The child clones the default devices of a plain user's container."""
     assert {"ro"} == {options.split(",")[0] for options in options_of_devices(plain)}
 
 
-def options_of_devices(runtime):
+def options_of_devices(runtime: Inside | Plain) -> list[str]:
     """Mount options of the devices that a container has by default."""
     lines = runtime.shell("cat /proc/self/mountinfo").splitlines()
     found = [line.split()[5] for line in lines if line.split()[4] in ("/dev/null", "/dev/zero", "/dev/tty")]
@@ -146,7 +149,7 @@ def options_of_devices(runtime):
     return found
 
 
-def test_range_that_is_not_the_users(plain):
+def test_range_that_is_not_the_users(plain: Plain) -> None:
     """newuidmap refuses: its words, and the key that asked for it."""
     plain.map_ranges((0, UID, 1), (1, 1000, 10))
     message = plain.create_fails()
@@ -157,7 +160,7 @@ def test_range_that_is_not_the_users(plain):
     assert "/etc/subuid" in message
 
 
-def test_no_newuidmap(plain, tmp_path):
+def test_no_newuidmap(plain: Plain, tmp_path: Path) -> None:
     """Where the programs are missing, the message says what they are and where they were looked for."""
     (tmp_path / "empty").mkdir()
     layer = tmp_path / "empty"
@@ -173,7 +176,7 @@ def test_no_newuidmap(plain, tmp_path):
     assert "package uidmap" in message
 
 
-def test_groups_that_can_not_be_set(plain):
+def test_groups_that_can_not_be_set(plain: Plain) -> None:
     """With its own group alone a user may not set others: the key that asks for them is named."""
     plain.bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [0]}
     message = plain.create_fails()
@@ -182,7 +185,7 @@ def test_groups_that_can_not_be_set(plain):
     )
 
 
-def test_no_user_namespace(plain):
+def test_no_user_namespace(plain: Plain) -> None:
     """What can't work is said before anything is made, and what to do."""
     plain.bundle.linux["namespaces"] = [n for n in plain.bundle.linux["namespaces"] if n["type"] != "user"]
     for kind in ("uidMappings", "gidMappings"):
@@ -192,7 +195,7 @@ def test_no_user_namespace(plain):
     assert "pyoci spec --rootless" in message
 
 
-def test_terminal(plain, tmp_path):
+def test_terminal(plain: Plain, tmp_path: Path) -> None:
     """Through a console socket, of the first process and of another one."""
     plain.map_ranges()
     plain.bundle.process["terminal"] = True
@@ -216,7 +219,7 @@ def test_terminal(plain, tmp_path):
     plain.delete("--force")
 
 
-def test_binds(plain, tmp_path):
+def test_binds(plain: Plain, tmp_path: Path) -> None:
     """Sources are the user's to bind: a directory, a file whose mount point is missing, a link; their attributes
     hold.
     """
@@ -233,7 +236,7 @@ def test_binds(plain, tmp_path):
     assert {"ro", "nosuid"} <= mounts["/folder"].options
 
 
-def test_source_that_is_missing(plain, tmp_path):
+def test_source_that_is_missing(plain: Plain, tmp_path: Path) -> None:
     """The message is the one that root gets."""
     plain.bundle.mount("/folder", "bind", "rbind", source=tmp_path / "nothing")
     message = plain.create_fails()
@@ -243,7 +246,7 @@ def test_source_that_is_missing(plain, tmp_path):
     )
 
 
-def test_limits_without_a_cgroup(plain):
+def test_limits_without_a_cgroup(plain: Plain) -> None:
     """The user has none to put limits on: the container runs, and the log says what is lost and why."""
     plain.bundle.linux["resources"]["pids"] = {"limit": 10}
     plain.bundle.linux["cgroupsPath"] = f"/{plain.host.token}"
@@ -254,7 +257,7 @@ def test_limits_without_a_cgroup(plain):
     assert any("/linux/resources: ignored: the container gets no cgroup:" in text for text in warnings), warnings
 
 
-def test_no_limits_and_no_cgroup(plain):
+def test_no_limits_and_no_cgroup(plain: Plain) -> None:
     """Nothing is lost, so nothing is said. The container can be killed, but not paused or limited: why, and what
     to do.
     """
@@ -274,7 +277,7 @@ def test_no_limits_and_no_cgroup(plain):
     plain.wait("stopped")
 
 
-def test_delegated_cgroup(plain, cgroup):
+def test_delegated_cgroup(plain: Plain, cgroup: Path) -> None:
     """A cgroup of its own beside the user's: it can be paused, and goes with the container."""
     plain.cgroup = str(cgroup / "session")
     plain.bundle.program("sleep", 1000)
@@ -294,7 +297,7 @@ def test_delegated_cgroup(plain, cgroup):
     assert not (cgroup / plain.id).exists()
 
 
-def test_controller_that_was_not_delegated(plain, cgroup):
+def test_controller_that_was_not_delegated(plain: Plain, cgroup: Path) -> None:
     """The cgroup exists without the controller: the limit is an error, as for root, and nothing is left."""
     plain.cgroup = str(cgroup / "session")
     os.chown(cgroup / "cgroup.subtree_control", 0, 0)
@@ -304,7 +307,7 @@ def test_controller_that_was_not_delegated(plain, cgroup):
     assert "it is not delegated to this user" in message
 
 
-def test_killed_while_it_creates(plain):
+def test_killed_while_it_creates(plain: Plain) -> None:
     """Whenever the runtime is killed, `delete --force` removes what is left."""
     plain.map_ranges()
     plain.bundle.program("sleep", 1000)
@@ -314,7 +317,7 @@ def test_killed_while_it_creates(plain):
         plain.assert_gone()
 
 
-def test_default_root_without_a_runtime_directory(plain):
+def test_default_root_without_a_runtime_directory(plain: Plain) -> None:
     """Without XDG_RUNTIME_DIR the state would go to /run, which is not the user's: the message says what to set."""
     words = plain.as_user(
         plain.executable, "create", "--bundle", plain.bundle.folder, plain.id, environment=["XDG_RUNTIME_DIR="]
@@ -329,7 +332,7 @@ def test_default_root_without_a_runtime_directory(plain):
 # --- an engine
 
 
-def test_life_in_an_engine(engine):
+def test_life_in_an_engine(engine: Inside) -> None:
     """create, start, exec, kill, delete by root of a user namespace, with devices, masks and a terminal's place."""
     engine.bundle.shell("echo x > /dev/null; ls /dev; exec sleep 1000")
     engine.create()
@@ -343,7 +346,7 @@ def test_life_in_an_engine(engine):
     engine.delete()
 
 
-def test_limits_in_an_engine(engine):
+def test_limits_in_an_engine(engine: Inside) -> None:
     """The engine's limits are lost if it was given no cgroup."""
     engine.bundle.linux["resources"]["memory"] = {"limit": 1 << 28}
     engine.bundle.linux["cgroupsPath"] = f"/{engine.host.token}"
@@ -353,7 +356,7 @@ def test_limits_in_an_engine(engine):
     assert "/linux/resources: ignored: the container gets no cgroup" in engine.log.read_text()
 
 
-def test_attributes_that_are_locked(engine, host_mount):
+def test_attributes_that_are_locked(engine: Inside, host_mount: Path) -> None:
     """What the host has mounted without devices or set-user-ID programs stays so, whatever else is changed of it."""
     locked = host_mount
     engine.bundle.mount("/one", "bind", "rbind", "ro", source=locked)
@@ -366,7 +369,7 @@ def test_attributes_that_are_locked(engine, host_mount):
     assert {"rw"} == {"ro", "rw"} & mounts["/two"].options
 
 
-def test_remount_of_what_is_locked(engine, host_mount):
+def test_remount_of_what_is_locked(engine: Inside, host_mount: Path) -> None:
     """A remount changes what it names, and nothing else."""
     engine.bundle.mount("/one", "bind", "bind", source=host_mount)
     engine.bundle.config["mounts"].append({"destination": "/one", "options": ["bind", "remount", "ro"]})
@@ -374,7 +377,7 @@ def test_remount_of_what_is_locked(engine, host_mount):
     assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= mounts["/one"].options
 
 
-def test_locked_attribute_is_an_error(engine, host_mount):
+def test_locked_attribute_is_an_error(engine: Inside, host_mount: Path) -> None:
     """A mount that needs a locked attribute gets the kernel's error, not other attributes."""
     engine.bundle.mount("/one", "bind", "bind", "exec", source=host_mount)
     message = engine.create_fails()
@@ -382,7 +385,7 @@ def test_locked_attribute_is_an_error(engine, host_mount):
     assert "is locked in a user namespace" in message
 
 
-def test_user_namespace_in_an_engines(engine):
+def test_user_namespace_in_an_engines(engine: Inside) -> None:
     """Podman's --userns: mappings are relative to the engine's, and only the runtime writes them."""
     if engine.denies_setgroups:
         maps = [{"containerID": 0, "hostID": 0, "size": 1}]
@@ -404,7 +407,7 @@ def test_user_namespace_in_an_engines(engine):
     engine.delete("--force")
 
 
-def test_state_root_of_an_engine(engine, tmp_path):
+def test_state_root_of_an_engine(engine: Inside, tmp_path: Path) -> None:
     """The user's runtime directory if there is one; rootful Podman passes an empty one, and then it is /run/pyoci."""
     directory = tmp_path / "xdg"
     directory.mkdir(mode=0o700)
@@ -428,7 +431,7 @@ def test_state_root_of_an_engine(engine, tmp_path):
     )
 
 
-def test_groups_that_are_kept(engine):
+def test_groups_that_are_kept(engine: Inside) -> None:
     """Podman's --group-add keep-groups: a runtime without power over the host's groups keeps its own, for exec too."""
     engine.bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
     engine.bundle.shell("exec sleep 1000")
@@ -454,7 +457,7 @@ def test_groups_that_are_kept(engine):
 # --- kernel parameters without a pid namespace
 
 
-def without_pid_namespace(bundle):
+def without_pid_namespace(bundle: Bundle) -> None:
     """As `podman run --pid=host` asks for it: the host's processes, the host's /proc, and a kernel parameter."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
     bundle.without_mount("/proc").mount("/proc", "none", "rbind", "nosuid", "noexec", "nodev", source="/proc")
@@ -465,12 +468,12 @@ def without_pid_namespace(bundle):
 SHOW_PARAMETERS = "cat /proc/sys/net/ipv4/ping_group_range /proc/sys/kernel/shmmax; readlink /proc/self/ns/pid"
 
 
-def parameters():
+def parameters() -> list[str]:
     """The host's, which containers are not to change."""
     return [Path(f"/proc/sys/{name}").read_text() for name in ("net/ipv4/ping_group_range", "kernel/shmmax")]
 
 
-def test_kernel_parameters_without_a_pid_namespace(plain):
+def test_kernel_parameters_without_a_pid_namespace(plain: Plain) -> None:
     """A user namespace gets no procfs of the host's processes: the parameters go through the one at /proc, to the
     namespaces of the container."""
     before = parameters()
@@ -482,7 +485,7 @@ def test_kernel_parameters_without_a_pid_namespace(plain):
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["engine's user namespace", "own user namespace"])
-def test_kernel_parameters_in_an_engine_without_a_pid_namespace(engine, own):
+def test_kernel_parameters_in_an_engine_without_a_pid_namespace(engine: Inside, own: bool) -> None:
     """The same for root of an engine's user namespace, which does not own the host's pid namespace either."""
     before = parameters()
     without_pid_namespace(engine.bundle)
@@ -494,7 +497,7 @@ def test_kernel_parameters_in_an_engine_without_a_pid_namespace(engine, own):
     assert before == parameters()
 
 
-def test_kernel_parameters_where_proc_is_covered(plain):
+def test_kernel_parameters_where_proc_is_covered(plain: Plain) -> None:
     """What lies over a part of /proc is not followed, and nothing is written elsewhere."""
     without_pid_namespace(plain.bundle)
     fake = plain.folder / "fake"
@@ -510,14 +513,14 @@ def test_kernel_parameters_where_proc_is_covered(plain):
 
 
 @pytest.mark.parametrize(("pids", "owns"), [([], "False"), (["--pid", "--fork"], "True")], ids=["host's", "own"])
-def test_whether_the_runtime_owns_its_pid_namespace(pids, owns):
+def test_whether_the_runtime_owns_its_pid_namespace(pids: list[str], owns: str) -> None:
     """A user namespace that was made together with a pid namespace, or for the host's."""
     script = "from pyoci.host.facts import probe; print(probe().owns_pids)"
     command = ["unshare", "--user", "--map-root-user", "--mount", *pids, sys.executable, "-c", script]
     assert f"{owns}\n" == subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
 
 
-def test_notify_socket_of_a_plain_user(plain):
+def test_notify_socket_of_a_plain_user(plain: Plain) -> None:
     """The container's first process clones the directory of its socket by itself, and only that one."""
     plain.bundle.shell("ls -a /run/notify; echo $NOTIFY_SOCKET").write()
     command = plain.as_user(
@@ -527,6 +530,6 @@ def test_notify_socket_of_a_plain_user(plain):
     assert "/run/notify/notify.sock" in done.stdout.split(), done
 
 
-def test_devices_that_the_runtime_binds_are_read_only_mounts(engine):
+def test_devices_that_the_runtime_binds_are_read_only_mounts(engine: Inside) -> None:
     """The runtime clones them itself where it may mount."""
     assert {"ro"} == {options.split(",")[0] for options in options_of_devices(engine)}

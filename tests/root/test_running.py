@@ -6,17 +6,18 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyoci.cgroups import hierarchy
-from tests.support.runtime import PATIENCE, wait_for
+from tests.support.runtime import PATIENCE, Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
 
 
-def needs(*names):
+def needs(*names: Any):
     """Skip where the v2 hierarchy lacks one of these controllers: machines of tests/vm have them."""
     have = Path(hierarchy.find_mount(), "cgroup.controllers").read_text().split() if os.geteuid() == 0 else []
     reason = f"no {' '.join(names)} in cgroup v2"
@@ -27,27 +28,27 @@ def needs(*names):
     return mark
 
 
-def running(runtime, bundle, script="exec sleep 100"):
+def running(runtime: Runtime, bundle: Bundle, script: str = "exec sleep 100") -> None:
     """A container that runs this script."""
     bundle.shell(script)
     runtime.create()
     runtime.start()
 
 
-def cgroup(runtime):
+def cgroup(runtime: Runtime) -> Path:
     """The directory of the container's cgroup."""
     record = runtime.record()["cgroup"]
     return Path(record["mount"] + record["path"])
 
 
-def content(runtime, name):
+def content(runtime: Runtime, name: str) -> str:
     return (cgroup(runtime) / name).read_text().strip()
 
 
 # --- pause and resume
 
 
-def test_a_paused_container_stands_still(runtime, bundle):
+def test_a_paused_container_stands_still(runtime: Runtime, bundle: Bundle) -> None:
     """Its status is paused; it can't be started, paused or deleted, only resumed, or deleted by force."""
     running(runtime, bundle, "while :; do echo x; done")
     wait_for(runtime.output)
@@ -68,7 +69,7 @@ def test_a_paused_container_stands_still(runtime, bundle):
     assert "container not paused" == runtime.fails("resume", runtime.id)
 
 
-def test_a_paused_container_is_killed_and_deleted(runtime, bundle):
+def test_a_paused_container_is_killed_and_deleted(runtime: Runtime, bundle: Bundle) -> None:
     """A frozen process dies of SIGKILL."""
     running(runtime, bundle)
     assert (0, "", "") == tuple(runtime("pause", runtime.id))
@@ -78,7 +79,7 @@ def test_a_paused_container_is_killed_and_deleted(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_only_what_runs_is_paused(runtime, bundle):
+def test_only_what_runs_is_paused(runtime: Runtime, bundle: Bundle) -> None:
     """Not a created container, whose start would hang, nor a stopped one."""
     bundle.shell("true")
     runtime.create()
@@ -94,7 +95,7 @@ def test_only_what_runs_is_paused(runtime, bundle):
 # --- ps
 
 
-def test_ps_lists_every_process(runtime, bundle):
+def test_ps_lists_every_process(runtime: Runtime, bundle: Bundle) -> None:
     """As JSON for engines, the first process ahead; as the table of ps(1)."""
     running(runtime, bundle, "sleep 100 & sleep 100 & wait")
     wait_for(lambda: content(runtime, "cgroup.procs").count("\n") == 2)
@@ -107,7 +108,7 @@ def test_ps_lists_every_process(runtime, bundle):
     assert sorted(map(int, content(runtime, "cgroup.procs").split())) == sorted(pids)
 
 
-def test_ps_of_a_container_that_has_stopped(runtime, bundle):
+def test_ps_of_a_container_that_has_stopped(runtime: Runtime, bundle: Bundle) -> None:
     """It lists no process, without an error; or those left if no pid namespace has ended with init."""
     running(runtime, bundle, "sleep 100")
     runtime("kill", runtime.id, "KILL")
@@ -120,7 +121,7 @@ def test_ps_of_a_container_that_has_stopped(runtime, bundle):
     assert str(pid) == content(runtime, "cgroup.procs")
 
 
-def left_alone(runtime, bundle):
+def left_alone(runtime: Runtime, bundle: Bundle) -> None:
     """A container in the host's pid namespace whose first process has ended, and another one has not."""
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "pid"]
     running(runtime, bundle, "sleep 100 & wait")
@@ -129,7 +130,7 @@ def left_alone(runtime, bundle):
     runtime.wait("stopped")
 
 
-def test_kill_of_what_a_container_has_left(runtime, bundle):
+def test_kill_of_what_a_container_has_left(runtime: Runtime, bundle: Bundle) -> None:
     """SIGKILL is for all of it, whether or not the first process is there; no other signal is, and a second one finds
     no process.
     """
@@ -143,7 +144,7 @@ def test_kill_of_what_a_container_has_left(runtime, bundle):
 
 
 @pytest.mark.may_skip("ps -ef needs the time of boot, which user-mode Linux does not tell")
-def test_ps_as_a_table(runtime, bundle):
+def test_ps_as_a_table(runtime: Runtime, bundle: Bundle) -> None:
     """The lines of ps(1), whatever its options, as long as there is a column PID."""
     if subprocess.run(["ps", "-ef"], capture_output=True).returncode:
         pytest.skip("ps -ef does not work here")
@@ -158,7 +159,7 @@ def test_ps_as_a_table(runtime, bundle):
     assert set(content(runtime, "cgroup.procs").split()) == {line.split()[1] for line in lines}
 
 
-def test_ps_needs_the_column_pid(runtime, bundle):
+def test_ps_needs_the_column_pid(runtime: Runtime, bundle: Bundle) -> None:
     """Nothing else tells which lines are the container's."""
     running(runtime, bundle)
 
@@ -170,12 +171,12 @@ def test_ps_needs_the_column_pid(runtime, bundle):
 
 
 @needs("memory", "cpu", "pids")
-def test_update_by_options(runtime, bundle):
+def test_update_by_options(runtime: Runtime, bundle: Bundle) -> None:
     """Every option ends in its file; what is not given stays."""
     bundle.linux["resources"] = {"cpu": {"quota": 20000, "period": 50000}, "memory": {"limit": 64 * MIB}}
     running(runtime, bundle)
 
-    def update(*words):
+    def update(*words: Any) -> None:
         assert (0, "", "") == tuple(runtime("update", *words, runtime.id))
 
     update("--memory", "128m", "--pids-limit", "17", "--cpu-share", "1024", "--memory-reservation=1048576")
@@ -194,7 +195,7 @@ def test_update_by_options(runtime, bundle):
 
 
 @needs("memory", "pids")
-def test_update_by_json(runtime, bundle):
+def test_update_by_json(runtime: Runtime, bundle: Bundle) -> None:
     """From a file or standard input; engines send the container's whole resources, device rules among them."""
     running(runtime, bundle)
     resources = {
@@ -219,7 +220,7 @@ def test_update_by_json(runtime, bundle):
 
 
 @needs("pids")
-def test_exec_where_there_is_no_room(runtime, bundle):
+def test_exec_where_there_is_no_room(runtime: Runtime, bundle: Bundle) -> None:
     """The container may not have one more process: the message says so, and an update makes room."""
     bundle.linux["resources"] = {"pids": {"limit": 1}}
     running(runtime, bundle)
@@ -246,7 +247,14 @@ def test_exec_where_there_is_no_room(runtime, bundle):
         ((64, 128), {"limit": 200}, (200, 64)),
     ],
 )
-def test_update_of_memory_or_swap_keeps_the_other(runtime, bundle, by, created, updated, limits):
+def test_update_of_memory_or_swap_keeps_the_other(
+    runtime: Runtime,
+    bundle: Bundle,
+    by: str,
+    created: tuple[int, int],
+    updated: dict[str, Any],
+    limits: tuple[int, int],
+) -> None:
     """As Docker sends it: what `docker update` does not name is absent."""
     limit, total = (number * MIB for number in created)
     bundle.linux["resources"] = {"memory": {"limit": limit, "swap": total}}
@@ -265,7 +273,7 @@ def test_update_of_memory_or_swap_keeps_the_other(runtime, bundle, by, created, 
 
 
 @needs("memory")
-def test_update_of_swap_where_memory_is_unlimited(runtime, bundle):
+def test_update_of_swap_where_memory_is_unlimited(runtime: Runtime, bundle: Bundle) -> None:
     """It is memory plus swap: there is nothing that could be left of it for swap."""
     running(runtime, bundle)
     done = runtime("update", f"--memory-swap={MIB}", runtime.id)
@@ -279,7 +287,9 @@ def test_update_of_swap_where_memory_is_unlimited(runtime, bundle):
         (("--blkio-weight", "9"), "--blkio-weight: cannot convert weight 9: must be from 10 to 1000"),
     ],
 )
-def test_update_names_what_the_user_asked_for(runtime, bundle, words, where):
+def test_update_names_what_the_user_asked_for(
+    runtime: Runtime, bundle: Bundle, words: tuple[str, ...], where: str
+) -> None:
     """The option, or the pointer into the document of --resources."""
     running(runtime, bundle)
     resources = json.dumps({"blockIO": {"weight": 9}}).encode()
@@ -289,7 +299,7 @@ def test_update_names_what_the_user_asked_for(runtime, bundle, words, where):
 
 
 @needs("memory", "pids")
-def test_an_update_that_is_refused_half_way_is_taken_back(runtime, bundle):
+def test_an_update_that_is_refused_half_way_is_taken_back(runtime: Runtime, bundle: Bundle) -> None:
     """The limits are restored, and the message names the one that failed."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
     running(runtime, bundle)
@@ -303,7 +313,7 @@ def test_an_update_that_is_refused_half_way_is_taken_back(runtime, bundle):
 
 
 @needs("memory")
-def test_update_checks_usage_if_asked(runtime, bundle):
+def test_update_checks_usage_if_asked(runtime: Runtime, bundle: Bundle) -> None:
     """A limit below what is in use would kill: with checkBeforeUpdate it is refused."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}}
     running(runtime, bundle, "dd if=/dev/zero of=/dev/shm/x bs=1M count=20 2>/dev/null; exec sleep 100")
@@ -326,14 +336,14 @@ def test_update_checks_usage_if_asked(runtime, bundle):
         ("[]", "/: expected an object, found an empty array"),
     ],
 )
-def test_update_by_an_invalid_document(runtime, bundle, document, message):
+def test_update_by_an_invalid_document(runtime: Runtime, bundle: Bundle, document: str, message: str) -> None:
     """The text has no file that could be named, and no member."""
     running(runtime, bundle)
     result = runtime("update", "--resources", "-", runtime.id, stdin=None, input=document.encode())
     assert (1, f"{message}\n") == (result.status, result.err)
 
 
-def test_update_says_what_is_wrong(runtime, bundle):
+def test_update_says_what_is_wrong(runtime: Runtime, bundle: Bundle) -> None:
     """Each in one line, and nothing changes."""
     running(runtime, bundle)
 
@@ -356,7 +366,7 @@ def test_update_says_what_is_wrong(runtime, bundle):
     assert "container `nobody` does not exist" == runtime.fails("update", "--pids-limit", "5", "nobody")
 
 
-def test_update_of_a_stopped_container(runtime, bundle):
+def test_update_of_a_stopped_container(runtime: Runtime, bundle: Bundle) -> None:
     """There is nothing to limit."""
     running(runtime, bundle, "true")
     runtime.wait("stopped")
@@ -369,13 +379,13 @@ def test_update_of_a_stopped_container(runtime, bundle):
 UNTIL_GO = "while [ ! -e /go ]; do sleep 0.01; done"  # another process decides when the container goes on
 
 
-def watch(runtime, interval):
+def watch(runtime: Runtime, interval: str) -> subprocess.Popen[Any]:
     """`events`, beside the test."""
     command = runtime.command("events", "--interval", interval, runtime.id)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_statistics_once(runtime, bundle):
+def test_statistics_once(runtime: Runtime, bundle: Bundle) -> None:
     """One line of JSON, with every key that engines read, and CPU time that was used."""
     running(runtime, bundle, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; exec sleep 100")
     wait_for(runtime.output)
@@ -394,7 +404,7 @@ def test_statistics_once(runtime, bundle):
 
 
 @needs("memory", "pids")
-def test_statistics_of_limits(runtime, bundle):
+def test_statistics_of_limits(runtime: Runtime, bundle: Bundle) -> None:
     """Use and limit."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
     running(runtime, bundle)
@@ -407,7 +417,7 @@ def test_statistics_of_limits(runtime, bundle):
     assert data["memory"]["raw"]["anon"] > 0
 
 
-def test_events_end_with_the_container(runtime, bundle):
+def test_events_end_with_the_container(runtime: Runtime, bundle: Bundle) -> None:
     """A line at once and one at every interval."""
     running(runtime, bundle, UNTIL_GO)
 
@@ -422,7 +432,7 @@ def test_events_end_with_the_container(runtime, bundle):
 
 
 @needs("memory")
-def test_a_kill_for_want_of_memory_is_an_event(runtime, bundle):
+def test_a_kill_for_want_of_memory_is_an_event(runtime: Runtime, bundle: Bundle) -> None:
     """Type oom."""
     bundle.linux["resources"] = {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}
     eats = "(x=$(dd if=/dev/zero bs=1M count=40 2>/dev/null | tr '\\0' x)); sleep 100"
@@ -440,7 +450,7 @@ def test_a_kill_for_want_of_memory_is_an_event(runtime, bundle):
 
 
 @pytest.mark.parametrize("interval", ["1000h", "9" * 400 + "s"])
-def test_interval_is_longer_than_the_kernel_counts(runtime, bundle, interval):
+def test_interval_is_longer_than_the_kernel_counts(runtime: Runtime, bundle: Bundle, interval: str) -> None:
     """The first line comes at once, and the end with the container."""
     running(runtime, bundle, UNTIL_GO)
 
@@ -453,7 +463,7 @@ def test_interval_is_longer_than_the_kernel_counts(runtime, bundle, interval):
 
 
 @pytest.mark.parametrize("interval", ["x", "-1s", "5y", "0s", "1s1"])
-def test_invalid_intervals_are_rejected(runtime, bundle, interval):
+def test_invalid_intervals_are_rejected(runtime: Runtime, bundle: Bundle, interval: str) -> None:
     """A duration as Go writes it."""
     running(runtime, bundle)
     assert f"cannot use `{interval}` for --interval: expected a duration such as 5s or 500ms" == runtime.fails(

@@ -10,18 +10,20 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.probe import build
-from tests.support.runtime import AT_ONCE, PATIENCE, wait_for
+from tests.support.runtime import AT_ONCE, PATIENCE, Bundle, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="session")
-def notifier():
+def notifier() -> Path:
     """A static program that speaks to $NOTIFY_SOCKET."""
     return build("notifier")
 
@@ -29,7 +31,7 @@ def notifier():
 class Manager:
     """A service manager's socket, and all messages it has received; it closes descriptors of a message."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self.address = "\0" + path[1:] if isinstance(path, str) else str(path)  # an abstract name begins with @
         self.path = path
         self.heard = []
@@ -40,7 +42,7 @@ class Manager:
         self.thread = threading.Thread(target=self._listen, daemon=True)
         self.thread.start()
 
-    def _listen(self):
+    def _listen(self) -> None:
         while True:
             message, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 4)
             if message == b"end":
@@ -49,7 +51,7 @@ class Manager:
             for fd in descriptors:
                 os.close(fd)
 
-    def end(self):
+    def end(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"end", self.address)
         self.thread.join()
@@ -57,29 +59,29 @@ class Manager:
 
 
 @pytest.fixture
-def manager(tmp_path):
+def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path / "manager")
     yield made
     made.end()
 
 
 @pytest.fixture
-def says(runtime, bundle, notifier):
+def says(runtime: Runtime, bundle: Bundle, notifier: Path) -> Callable[..., Any]:
     """A container whose program says these messages; it is created."""
     shutil.copy(notifier, bundle.rootfs / "bin/notifier")
 
-    def create(*messages, **options):
+    def create(*messages: Any, **options: Any) -> None:
         bundle.program("/bin/notifier", *messages)
         runtime.create(**options)
 
     return create
 
 
-def environment(manager):
+def environment(manager: "Manager | Stuck") -> dict[str, str]:
     return {**os.environ, "NOTIFY_SOCKET": str(manager.path)}
 
 
-def test_start_waits_until_it_is_ready(runtime, says, manager):
+def test_start_waits_until_it_is_ready(runtime: Runtime, says: Callable[..., Any], manager: Manager) -> None:
     """Of all that it says READY goes on, once; its pid on the host follows, and `start` has waited for it."""
     says("STATUS=nearly", "WATCHDOG=1\nREADY=1\nSTATUS=done", env=environment(manager))
     assert (0, "", "") == tuple(runtime("start", runtime.id, env=environment(manager)))
@@ -87,7 +89,7 @@ def test_start_waits_until_it_is_ready(runtime, says, manager):
     runtime.delete("--force")
 
 
-def test_start_does_not_return_before(runtime, says, manager):
+def test_start_does_not_return_before(runtime: Runtime, says: Callable[..., Any], manager: Manager) -> None:
     """A program that is not ready yet: `start` waits, and others may use the container meanwhile."""
     says("STATUS=never", env=environment(manager))
     start = subprocess.Popen(runtime.command("start", runtime.id), env=environment(manager))
@@ -101,7 +103,9 @@ def test_start_does_not_return_before(runtime, says, manager):
     assert [] == manager.heard
 
 
-def test_container_in_a_user_namespace(runtime, bundle, says, manager):
+def test_container_in_a_user_namespace(
+    runtime: Runtime, bundle: Bundle, says: Callable[..., Any], manager: Manager
+) -> None:
     """With any user, it may write to the socket, and to nothing else there."""
     bundle.in_user_namespace()
     bundle.process["user"] = {"uid": 7, "gid": 7}
@@ -111,7 +115,7 @@ def test_container_in_a_user_namespace(runtime, bundle, says, manager):
     runtime.delete("--force")
 
 
-def test_run_in_the_foreground(runtime, bundle, notifier, manager):
+def test_run_in_the_foreground(runtime: Runtime, bundle: Bundle, notifier: Path, manager: Manager) -> None:
     """READY goes on while it runs; the main process is the runtime itself."""
     shutil.copy(notifier, bundle.rootfs / "bin/notifier")
     bundle.shell("exec /bin/notifier READY=1")
@@ -123,7 +127,7 @@ def test_run_in_the_foreground(runtime, bundle, notifier, manager):
     assert 128 + 9 == run.wait(PATIENCE)
 
 
-def test_run_detached(runtime, bundle, notifier, manager):
+def test_run_detached(runtime: Runtime, bundle: Bundle, notifier: Path, manager: Manager) -> None:
     """It comes back when the program is ready."""
     shutil.copy(notifier, bundle.rootfs / "bin/notifier")
     bundle.program("/bin/notifier", "READY=1")
@@ -144,7 +148,7 @@ UNREACHABLE = {
 
 @pytest.mark.parametrize("way", ["start", "run --detach", "run"])
 @pytest.mark.parametrize("kind", UNREACHABLE)
-def test_dead_service_manager(runtime, says, bundle, kind, way):
+def test_dead_service_manager(runtime: Runtime, says: Callable[..., Any], bundle: Bundle, kind: str, way: str) -> None:
     """A service manager that is not there is a warning: the program still runs, and `start` does not wait."""
     upstream, reason = UNREACHABLE[kind]
     env = {**os.environ, "NOTIFY_SOCKET": upstream}
@@ -169,7 +173,7 @@ def test_dead_service_manager(runtime, says, bundle, kind, way):
 
 
 @pytest.mark.parametrize("length", [5, 64, 107], ids=lambda length: f"{length} bytes")
-def test_abstract_socket(runtime, says, length):
+def test_abstract_socket(runtime: Runtime, says: Callable[..., Any], length: int) -> None:
     """A service manager may listen on an abstract name of any length that a socket address holds."""
     name = f"@{runtime.id}".ljust(length + 1, "x")[: length + 1]
     manager = Manager(name)
@@ -181,7 +185,7 @@ def test_abstract_socket(runtime, says, length):
     manager.end()
 
 
-def test_socket_with_a_long_path(runtime, says, tmp_path):
+def test_socket_with_a_long_path(runtime: Runtime, says: Callable[..., Any], tmp_path: Path) -> None:
     """A path may be longer than a socket address: in its directories, in its own name, or both."""
     folder = tmp_path / ("d" * 120)
     folder.mkdir()
@@ -200,7 +204,7 @@ def test_socket_with_a_long_path(runtime, says, tmp_path):
 class Stuck:
     """A service manager that reads nothing, and whose queue is full."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
@@ -209,7 +213,7 @@ class Stuck:
             while True:
                 filler.sendto(b"full", str(path))
 
-    def drain(self):
+    def drain(self) -> list[str]:
         """Read what has come so far, and then go on to read: the messages but for those that filled the queue."""
         heard = []
         self.socket.settimeout(PATIENCE)
@@ -219,14 +223,14 @@ class Stuck:
 
 
 @pytest.fixture
-def stuck(tmp_path):
+def stuck(tmp_path: Path) -> Iterator[Stuck]:
     made = Stuck(tmp_path / "stuck")
     yield made
     made.socket.close()
 
 
 @pytest.mark.parametrize("way", ["start", "run --detach"])
-def test_full_queue(runtime, says, bundle, stuck, way):
+def test_full_queue(runtime: Runtime, says: Callable[..., Any], bundle: Bundle, stuck: Stuck, way: str) -> None:
     """`start` waits for a service manager that reads nothing until a timeout, and then warns."""
     says("READY=1", env=environment(stuck))
     words = ["start", runtime.id]
@@ -244,7 +248,7 @@ def test_full_queue(runtime, says, bundle, stuck, way):
     runtime.delete("--force")
 
 
-def test_full_queue_that_drains(runtime, says, stuck):
+def test_full_queue_that_drains(runtime: Runtime, says: Callable[..., Any], stuck: Stuck) -> None:
     """A service manager that reads again gets everything."""
     says("READY=1", env=environment(stuck))
     with subprocess.Popen(runtime.command("start", runtime.id), env=environment(stuck)) as start:
@@ -258,7 +262,9 @@ def test_full_queue_that_drains(runtime, says, stuck):
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["program runs", "program has ended"])
-def test_run_heeds_signals_while_the_queue_is_full(runtime, bundle, notifier, stuck, ends):
+def test_run_heeds_signals_while_the_queue_is_full(
+    runtime: Runtime, bundle: Bundle, notifier: Path, stuck: Stuck, ends: bool
+) -> None:
     """In the foreground `run` passes signals on, and notices the program's end, whatever the service manager does."""
     shutil.copy(notifier, bundle.rootfs / "bin/notifier")
     bundle.shell("/bin/notifier READY=1 & trap 'exit 7' TERM; sleep 1; echo ready; " + ("exit 7" if ends else "wait"))
@@ -275,7 +281,7 @@ def test_run_heeds_signals_while_the_queue_is_full(runtime, bundle, notifier, st
     assert (7, "warning: cannot write to NOTIFY_SOCKET: its queue is full\n") == (run.returncode, err)
 
 
-def test_signal_ends_a_start_that_waits_for_the_queue(runtime, says, stuck):
+def test_signal_ends_a_start_that_waits_for_the_queue(runtime: Runtime, says: Callable[..., Any], stuck: Stuck) -> None:
     """TERM ends `start` at once; the container goes on."""
     says("READY=1", env=environment(stuck))
     with subprocess.Popen(runtime.command("start", runtime.id), env=environment(stuck)) as start:
@@ -286,7 +292,7 @@ def test_signal_ends_a_start_that_waits_for_the_queue(runtime, says, stuck):
     runtime.delete("--force")
 
 
-def test_start_without_a_service_manager(runtime, says, manager):
+def test_start_without_a_service_manager(runtime: Runtime, says: Callable[..., Any], manager: Manager) -> None:
     """A caller without a service manager does not wait."""
     says("READY=1", env=environment(manager))
     runtime.start()
@@ -294,7 +300,7 @@ def test_start_without_a_service_manager(runtime, says, manager):
     assert [] == manager.heard
 
 
-def test_create_without_a_service_manager(runtime, bundle, manager):
+def test_create_without_a_service_manager(runtime: Runtime, bundle: Bundle, manager: Manager) -> None:
     """The container has no such socket, then, whatever `start` has in its environment."""
     bundle.shell("echo $NOTIFY_SOCKET; ls /run")
     runtime.create()
@@ -303,7 +309,7 @@ def test_create_without_a_service_manager(runtime, bundle, manager):
     assert "\n" == runtime.output()
 
 
-def test_error_of_its_mount(runtime, bundle, manager):
+def test_error_of_its_mount(runtime: Runtime, bundle: Bundle, manager: Manager) -> None:
     """It is nothing of the config's, so the message names the variable."""
     (bundle.rootfs / "run").mkdir(exist_ok=True)
     (bundle.rootfs / "run/notify").write_text("")
@@ -313,7 +319,7 @@ def test_error_of_its_mount(runtime, bundle, manager):
     assert re.fullmatch(r"NOTIFY_SOCKET: cannot bind \S+/notify on /run/notify: .*not a directory.*", message)
 
 
-def test_without_a_mount_namespace(runtime, bundle, manager):
+def test_without_a_mount_namespace(runtime: Runtime, bundle: Bundle, manager: Manager) -> None:
     """The mount would be the host's: there is none, and `start` does not wait."""
     bundle.config["mounts"] = []
     bundle.linux["namespaces"] = [entry for entry in bundle.linux["namespaces"] if entry["type"] != "mount"]
@@ -328,7 +334,7 @@ def test_without_a_mount_namespace(runtime, bundle, manager):
     assert not os.path.exists(bundle.rootfs / "run/notify")
 
 
-def test_plan_shows_it(runtime, bundle, manager):
+def test_plan_shows_it(runtime: Runtime, bundle: Bundle, manager: Manager) -> None:
     """What create would do with it."""
     bundle.shell("true")
     bundle.write()

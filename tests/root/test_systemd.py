@@ -9,12 +9,13 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyoci.cgroups import units
 from pyoci.cgroups.resources import Write
-from tests.support.runtime import Runtime, wait_for
+from tests.support.runtime import Bundle, Host, Runtime, wait_for
 
 HERE = os.path.exists("/run/systemd/system") and os.access("/run/dbus/system_bus_socket", os.W_OK)
 pytestmark = [
@@ -26,7 +27,7 @@ MIB = 1 << 20
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split() if HERE else []
 
 
-def needs(*names):
+def needs(*names: Any):
     reason = f"needs {' '.join(names)} in cgroup v2"
     return pytest.mark.skipif(not set(names) <= set(CONTROLLERS), reason=reason)
 
@@ -34,17 +35,17 @@ def needs(*names):
 class Systemd(Runtime):
     """Create and run get --systemd-cgroup, other commands don't: as engines do it."""
 
-    def command(self, *words):
+    def command(self, *words: Any):
         driver = ["--systemd-cgroup"] if words[0] in ("create", "run") else []
         return [*super().command()[:1], *driver, *super().command(*words)[1:]]
 
-    def assert_gone(self, id=""):
+    def assert_gone(self, id="") -> None:
         super().assert_gone(id)
         assert {} == show(f"docker-{id or self.id}.scope")
 
 
 @pytest.fixture
-def runtime(pyoci, tmp_path, bundle, host_clean):
+def runtime(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host):
     made = Systemd(pyoci, tmp_path, bundle, host_clean)
     bundle.linux["cgroupsPath"] = f"system.slice:docker:{made.id}"
     yield made
@@ -53,7 +54,7 @@ def runtime(pyoci, tmp_path, bundle, host_clean):
     wait_for(lambda: "" == systemctl(*left), "units are left")  # systemd forgets them when it has nothing else to do
 
 
-def systemctl(*words):
+def systemctl(*words: Any):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout
 
 
@@ -63,7 +64,7 @@ def show(unit):
     return {} if properties["LoadState"] == "not-found" else properties
 
 
-def running(runtime, bundle, script="exec sleep 100"):
+def running(runtime, bundle, script="exec sleep 100") -> None:
     bundle.shell(script)
     runtime.create()
     runtime.start()
@@ -81,7 +82,7 @@ def scope(runtime):
 # --- a life
 
 
-def test_a_life(runtime, bundle):
+def test_a_life(runtime: Runtime, bundle: Bundle) -> None:
     """Its first process is in the scope when create returns; the later commands need no --systemd-cgroup."""
     bundle.shell("cat /proc/self/cgroup; exec sleep 100")
     runtime.create()
@@ -111,14 +112,14 @@ def test_a_life(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_a_program_that_ends_takes_its_scope_along(runtime, bundle):
+def test_a_program_that_ends_takes_its_scope_along(runtime: Runtime, bundle: Bundle) -> None:
     """`run` in the foreground, again and again with one name."""
     for _ in range(5):
         assert "hello\n" == runtime.shell("echo hello")
         runtime.assert_gone()
 
 
-def test_the_cgroup_mount_shows_the_scope_alone(runtime, bundle):
+def test_the_cgroup_mount_shows_the_scope_alone(runtime: Runtime, bundle: Bundle) -> None:
     """The cgroup namespace is rooted in the final cgroup."""
     out = runtime.shell("grep ' /sys/fs/cgroup ' /proc/self/mountinfo; cat /sys/fs/cgroup/cgroup.procs")
 
@@ -127,7 +128,7 @@ def test_the_cgroup_mount_shows_the_scope_alone(runtime, bundle):
     assert "1" in pids
 
 
-def test_without_a_path(runtime, bundle):
+def test_without_a_path(runtime: Runtime, bundle: Bundle) -> None:
     """A scope in system.slice, named after the runtime and the container."""
     del bundle.linux["cgroupsPath"]
     running(runtime, bundle)
@@ -136,7 +137,7 @@ def test_without_a_path(runtime, bundle):
     assert "active" == show(f"pyoci-{runtime.id}.scope")["ActiveState"]
 
 
-def test_a_slice_in_a_slice(runtime, bundle):
+def test_a_slice_in_a_slice(runtime: Runtime, bundle: Bundle) -> None:
     """As Kubernetes nests pods: dashes are levels."""
     top = f"t{runtime.host.token[1:]}"
     bundle.linux["cgroupsPath"] = f"{top}-pod1.slice:cri-containerd:{runtime.id}"
@@ -147,7 +148,7 @@ def test_a_slice_in_a_slice(runtime, bundle):
     systemctl("stop", f"{top}.slice")
 
 
-def test_a_name_that_is_a_slice(runtime, bundle):
+def test_a_name_that_is_a_slice(runtime: Runtime, bundle: Bundle) -> None:
     """The unit is the slice itself; the process is moved in."""
     top = f"t{runtime.host.token[1:]}"
     bundle.linux["cgroupsPath"] = f"system.slice:docker:{top}.slice"
@@ -175,7 +176,7 @@ def test_a_name_that_is_a_slice(runtime, bundle):
         ),
     ],
 )
-def test_with_a_bootstrap_process_and_user_namespaces(runtime, bundle, kind):
+def test_with_a_bootstrap_process_and_user_namespaces(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     """However the first process comes about, it ends up in the scope."""
     if kind == "user":
         bundle.in_user_namespace()
@@ -191,7 +192,7 @@ def test_with_a_bootstrap_process_and_user_namespaces(runtime, bundle, kind):
     runtime.assert_gone()
 
 
-def test_hooks_see_the_final_cgroup(runtime, bundle):
+def test_hooks_see_the_final_cgroup(runtime: Runtime, bundle: Bundle) -> None:
     """createRuntime hooks come when the process is where it will stay."""
     out = runtime.folder / "seen"
     script = f"""pid=$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/'); cat /proc/$pid/cgroup >{out}"""
@@ -208,7 +209,7 @@ USER, GROUP = 5, 60  # games, of every Debian
 
 
 @pytest.fixture
-def session(runtime, host_clean):
+def session(runtime: Runtime, host_clean: Host):
     """How to run as a user whose systemd runs, from outside of what is delegated to it; `runtime` is the user's
     then.
     """
@@ -241,7 +242,7 @@ def session(runtime, host_clean):
     shutil.rmtree(folder)
 
 
-def test_a_users_container_is_a_unit_of_the_users_systemd(runtime, session, bundle):
+def test_a_users_container_is_a_unit_of_the_users_systemd(runtime: Runtime, session, bundle: Bundle) -> None:
     """A whole life, with no more of the environment than engines leave."""
     bundle.in_user_namespace(USER, 1)
     bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": GROUP, "size": 1}]
@@ -274,7 +275,7 @@ def test_a_users_container_is_a_unit_of_the_users_systemd(runtime, session, bund
 
 
 @needs("memory", "cpu", "pids")
-def test_limits_are_properties_and_files(runtime, bundle):
+def test_limits_are_properties_and_files(runtime: Runtime, bundle: Bundle) -> None:
     """What the config limits is in both, and a reload of systemd leaves it."""
     bundle.linux["resources"] |= {
         "memory": {"limit": 64 * MIB, "swap": 64 * MIB, "reservation": 32 * MIB},
@@ -283,7 +284,7 @@ def test_limits_are_properties_and_files(runtime, bundle):
     }
     running(runtime, bundle)
 
-    def check():
+    def check() -> None:
         unit = show(scope(runtime))
         assert [str(64 * MIB), "0", str(32 * MIB)] == [unit[f"Memory{name}"] for name in ("Max", "SwapMax", "Low")]
         assert ("59", "340ms", "50") == (unit["CPUWeight"], unit["CPUQuotaPerSecUSec"], unit["TasksMax"])
@@ -296,7 +297,7 @@ def test_limits_are_properties_and_files(runtime, bundle):
     check()
 
 
-def test_exec_after_the_first_process_has_moved_and_the_scope_is_gone(runtime, bundle):
+def test_exec_after_the_first_process_has_moved_and_the_scope_is_gone(runtime: Runtime, bundle: Bundle) -> None:
     """It goes where that process is."""
     running(runtime, bundle, "while :; do sleep 0.05; done")
     first, beside = cgroup(runtime), Path("/sys/fs/cgroup", f"{runtime.host.token}-beside")
@@ -316,7 +317,7 @@ def test_exec_after_the_first_process_has_moved_and_the_scope_is_gone(runtime, b
 
 
 @needs("memory", "cpu", "pids")
-def test_update_sets_properties_and_files(runtime, bundle):
+def test_update_sets_properties_and_files(runtime: Runtime, bundle: Bundle) -> None:
     """A quota alone keeps the period, as everywhere; a reload leaves it."""
     bundle.linux["resources"] |= {"cpu": {"quota": 20000, "period": 50000}}
     running(runtime, bundle)
@@ -334,7 +335,7 @@ def test_update_sets_properties_and_files(runtime, bundle):
 
 @needs("memory")
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_update_as_the_kubelet_sends_it(runtime, bundle, value):
+def test_update_as_the_kubelet_sends_it(runtime: Runtime, bundle: Bundle, value: str) -> None:
     """A resize in place carries memory.oom.group, for which a running scope has no property: the file has it."""
     running(runtime, bundle)
     before = show(scope(runtime))
@@ -349,7 +350,7 @@ def test_update_as_the_kubelet_sends_it(runtime, bundle, value):
 
 
 @needs("memory")
-def test_a_slice_has_no_policy_for_lack_of_memory(runtime, bundle):
+def test_a_slice_has_no_policy_for_lack_of_memory(runtime: Runtime, bundle: Bundle) -> None:
     """The file alone says it."""
     bundle.linux["cgroupsPath"] = f"system.slice:docker:t{runtime.host.token[1:]}.slice"
     bundle.linux["resources"]["unified"] = {"memory.oom.group": "1"}
@@ -371,7 +372,7 @@ TOLD = {
 }
 
 
-def test_what_a_running_scope_changes(runtime, bundle):
+def test_what_a_running_scope_changes(runtime: Runtime, bundle: Bundle) -> None:
     """systemd changes every property that update sets, and refuses those that only a new unit takes."""
     running(runtime, bundle)
     version = int(re.match(r"systemd (\d+)", systemctl("--version"))[1])
@@ -394,7 +395,7 @@ def is_changed(unit, each):
 
 
 @needs("pids")
-def test_a_limit_of_processes_does_not_hinder_hooks(runtime, bundle):
+def test_a_limit_of_processes_does_not_hinder_hooks(runtime: Runtime, bundle: Bundle) -> None:
     """createContainer hooks fork in the cgroup before the limit holds."""
     bundle.linux["resources"]["pids"] = {"limit": 1}
     bundle.hook("createContainer", "(:); (:)")
@@ -404,7 +405,7 @@ def test_a_limit_of_processes_does_not_hinder_hooks(runtime, bundle):
     assert "1" == (cgroup(runtime) / "pids.max").read_text().strip()
 
 
-def test_devices_stay_filtered_after_a_reload(runtime, bundle):
+def test_devices_stay_filtered_after_a_reload(runtime: Runtime, bundle: Bundle) -> None:
     """The program is ours alone: systemd has no policy to replace it by."""
     bundle.linux["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
     script = "mknod /dev/disk b 254 0; while :; do head -c1 /dev/disk >/new 2>&1; mv /new /seen; sleep 0.1; done"
@@ -421,7 +422,7 @@ def test_devices_stay_filtered_after_a_reload(runtime, bundle):
     assert "auto" == show(scope(runtime))["DevicePolicy"]
 
 
-def test_annotations_are_properties(runtime, bundle):
+def test_annotations_are_properties(runtime: Runtime, bundle: Bundle) -> None:
     """As CRI-O and Podman send them."""
     bundle.config["annotations"] = {
         "org.systemd.property.TimeoutStopUSec": "uint64 10000000",
@@ -442,7 +443,7 @@ def test_annotations_are_properties(runtime, bundle):
 
 
 @needs("memory", "pids", "cpu")
-def test_limits_of_the_config_come_before_annotations(runtime, bundle):
+def test_limits_of_the_config_come_before_annotations(runtime: Runtime, bundle: Bundle) -> None:
     """What the unit has is what config.json says."""
     bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}, "cpu": {"shares": 512}}
     bundle.config["annotations"] = {
@@ -457,7 +458,7 @@ def test_limits_of_the_config_come_before_annotations(runtime, bundle):
     assert "99" != shares
 
 
-def test_annotations_do_not_reach_other_units(runtime, bundle):
+def test_annotations_do_not_reach_other_units(runtime: Runtime, bundle: Bundle) -> None:
     """Each is ignored with a warning, and shown in the plan: an image may bring them."""
     asked = {
         "CPUWeight": "uint64 10000",
@@ -508,7 +509,7 @@ def test_annotations_do_not_reach_other_units(runtime, bundle):
         ("system.slice:docker:../x", "docker-../x.scope is not the name of a unit"),
     ],
 )
-def test_invalid_paths_are_rejected(runtime, bundle, path, why):
+def test_invalid_paths_are_rejected(runtime: Runtime, bundle: Bundle, path: str, why: str) -> None:
     bundle.linux["cgroupsPath"] = path
 
     assert f"/linux/cgroupsPath: cannot use cgroup path {path!r}: {why}" == runtime.create_fails()
@@ -522,7 +523,7 @@ def test_invalid_paths_are_rejected(runtime, bundle, path, why):
         ("CollectMode", "'x'", "cannot start unit UNIT: Invalid CollectMode setting: x"),
     ],
 )
-def test_invalid_properties_are_rejected(runtime, bundle, name, text, why):
+def test_invalid_properties_are_rejected(runtime: Runtime, bundle: Bundle, name: str, text: str, why: str) -> None:
     """The annotation is named."""
     bundle.config["annotations"] = {f"org.systemd.property.{name}": text}
 
@@ -531,7 +532,7 @@ def test_invalid_properties_are_rejected(runtime, bundle, name, text, why):
     assert f"/annotations/org.systemd.property.{name}: {why.replace('UNIT', scope(runtime))}" == message
 
 
-def test_an_annotation_moves_no_process_into_the_container(runtime, bundle):
+def test_an_annotation_moves_no_process_into_the_container(runtime: Runtime, bundle: Bundle) -> None:
     """Where a create that fails would kill them."""
     other = subprocess.Popen(["sleep", "100"])
     before = Path(f"/proc/{other.pid}/cgroup").read_text()
@@ -549,7 +550,7 @@ def test_an_annotation_moves_no_process_into_the_container(runtime, bundle):
         other.wait()
 
 
-def test_a_failed_unit_of_the_name_is_forgotten(runtime, bundle):
+def test_a_failed_unit_of_the_name_is_forgotten(runtime: Runtime, bundle: Bundle) -> None:
     """It stays known to systemd until it is reset."""
     subprocess.run(
         ["systemd-run", "--scope", "--quiet", f"--unit={scope(runtime)}", "-p", "RuntimeMaxSec=1", "sleep", "30"],
@@ -562,7 +563,7 @@ def test_a_failed_unit_of_the_name_is_forgotten(runtime, bundle):
     assert "active" == show(scope(runtime))["ActiveState"]
 
 
-def test_a_unit_that_is_in_use_is_left_alone(runtime, bundle):
+def test_a_unit_that_is_in_use_is_left_alone(runtime: Runtime, bundle: Bundle) -> None:
     """It belongs to another owner: nothing of it is stopped or removed."""
     other = subprocess.Popen(["systemd-run", "--scope", "--quiet", f"--unit={scope(runtime)}", "sleep", "100"])
     try:
@@ -582,7 +583,7 @@ def test_a_unit_that_is_in_use_is_left_alone(runtime, bundle):
         wait_for(lambda: not show(scope(runtime)))
 
 
-def test_a_unit_that_is_stopped_by_hand(runtime, bundle):
+def test_a_unit_that_is_stopped_by_hand(runtime: Runtime, bundle: Bundle) -> None:
     """`systemctl stop` ends the container, which can be deleted then."""
     running(runtime, bundle, "trap 'exit 0' TERM; sleep 100 & wait")
 
@@ -593,7 +594,7 @@ def test_a_unit_that_is_stopped_by_hand(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_a_paused_container_is_deleted_by_force(runtime, bundle):
+def test_a_paused_container_is_deleted_by_force(runtime: Runtime, bundle: Bundle) -> None:
     running(runtime, bundle)
     assert (0, "", "") == tuple(runtime("pause", runtime.id))
 
@@ -602,14 +603,14 @@ def test_a_paused_container_is_deleted_by_force(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_create_fails_late(runtime, bundle):
+def test_create_fails_late(runtime: Runtime, bundle: Bundle) -> None:
     """The scope is gone with everything else."""
     bundle.program("/bin/nothing-of-the-kind")
 
     assert "no such file or directory" in runtime.create_fails()
 
 
-def test_end_of_the_first_process_is_reported(runtime, bundle):
+def test_end_of_the_first_process_is_reported(runtime: Runtime, bundle: Bundle) -> None:
     """Not that its scope has ended with it, while the limits were written: by a runtime that is slow here."""
     bundle.mount("/bin/sh", "bind", "rbind", source=bundle.folder)
     bundle.linux["resources"]["unified"] = {"cgroup.max.depth": "9"}
@@ -624,7 +625,7 @@ def test_end_of_the_first_process_is_reported(runtime, bundle):
     runtime.assert_gone()
 
 
-def test_create_is_killed_at_any_time(runtime, bundle):
+def test_create_is_killed_at_any_time(runtime: Runtime, bundle: Bundle) -> None:
     """`delete --force` removes what is there, and systemd removes what has no process."""
     bundle.write()
     for _ in runtime.creates_killed():
@@ -633,7 +634,7 @@ def test_create_is_killed_at_any_time(runtime, bundle):
         wait_for(lambda: not runtime.host.cgroups(runtime.id), "the cgroup stays")
 
 
-def test_many_at_once(runtime, bundle):
+def test_many_at_once(runtime: Runtime, bundle: Bundle) -> None:
     """Thirty containers, in ten threads."""
     bundle.shell("exit 7")
     folders = []
@@ -649,7 +650,7 @@ def test_many_at_once(runtime, bundle):
         folders.append(folder)
     found = {}
 
-    def work(first):
+    def work(first) -> None:
         for number in range(first, 30, 10):
             found[number] = runtime("run", "--bundle", folders[number], f"{runtime.id}-{number}", timeout=120)
 
@@ -663,7 +664,7 @@ def test_many_at_once(runtime, bundle):
     assert {""} == {result.err for result in found.values()}
 
 
-def test_a_systemd_that_is_busy_is_waited_for(runtime, bundle):
+def test_a_systemd_that_is_busy_is_waited_for(runtime: Runtime, bundle: Bundle) -> None:
     """A stopped bus goes on after two seconds: so does create."""
     bus = int(show("dbus.service")["MainPID"])
     assert bus > 0  # 0 would be this process' own group

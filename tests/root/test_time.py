@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runtime import Bundle, Runtime
+
 pytestmark = [pytest.mark.root, pytest.mark.may_skip("user-mode Linux has no time namespaces")]
 
 SHOW = "cat /proc/self/timens_offsets; cat /proc/uptime"
@@ -14,12 +16,12 @@ LINES = [["monotonic", "100000", "500"], ["boottime", "-2", "999999999"]]
 
 
 @pytest.fixture(autouse=True)
-def _time_namespaces():
+def _time_namespaces() -> None:
     if not os.path.lexists("/proc/self/ns/time"):
         pytest.skip("this kernel has no time namespaces")
 
 
-def clocks(out, before):
+def clocks(out: str, before: float) -> tuple[list[list[str]], float]:
     """What SHOW printed after `before` on the host's clock: the offsets' lines, and how far the container's clock is
     off.
     """
@@ -29,7 +31,7 @@ def clocks(out, before):
 
 
 @pytest.mark.parametrize("user_namespace", [False, True])
-def test_offsets(runtime, bundle, user_namespace):
+def test_offsets(runtime: Runtime, bundle: Bundle, user_namespace: bool) -> None:
     """monotonic and boottime run ahead, or behind; nanoseconds too."""
     if user_namespace:
         bundle.in_user_namespace()
@@ -40,7 +42,7 @@ def test_offsets(runtime, bundle, user_namespace):
     assert -2 <= off < 19
 
 
-def test_clocks_are_set_before_anything_runs_in_the_container(runtime, bundle):
+def test_clocks_are_set_before_anything_runs_in_the_container(runtime: Runtime, bundle: Bundle) -> None:
     """The kernel takes offsets only then; its first process has them, so do hooks in the container."""
     bundle.namespace("time").linux["timeOffsets"] = {"boottime": {"secs": 10**6}}
     bundle.hook("startContainer", "cat /proc/uptime > /hook").program("sleep", 100)
@@ -52,7 +54,7 @@ def test_clocks_are_set_before_anything_runs_in_the_container(runtime, bundle):
     assert float(result.out.split()[0]) > 10**6
 
 
-def test_no_offsets(runtime, bundle):
+def test_no_offsets(runtime: Runtime, bundle: Bundle) -> None:
     """A new namespace whose clocks are the host's."""
     bundle.namespace("time")
     out = runtime.shell("readlink /proc/self/ns/time; cat /proc/self/timens_offsets")
@@ -61,7 +63,7 @@ def test_no_offsets(runtime, bundle):
     assert [["monotonic", "0", "0"], ["boottime", "0", "0"]] == [line.split() for line in lines]
 
 
-def test_clocks_of_another_container(runtime, bundle):
+def test_clocks_of_another_container(runtime: Runtime, bundle: Bundle) -> None:
     """A joined namespace comes with its clocks."""
     bundle.namespace("time").program("sleep", 100).linux["timeOffsets"] = OFFSETS
     other = f"{runtime.host.token}-other"
@@ -77,7 +79,7 @@ def test_clocks_of_another_container(runtime, bundle):
 
 
 @pytest.mark.parametrize("path", ["", "/proc/self/ns/time"])
-def test_offsets_that_nothing_can_have(runtime, bundle, path):
+def test_offsets_that_nothing_can_have(runtime: Runtime, bundle: Bundle, path: str) -> None:
     """Without a namespace of the container's own there is no clock to set: an error, whatever other namespace it has
     (A-40).
     """
@@ -88,7 +90,7 @@ def test_offsets_that_nothing_can_have(runtime, bundle, path):
     assert runtime.create_fails().endswith(expected)
 
 
-def test_a_clock_that_would_run_before_boot(runtime, bundle):
+def test_a_clock_that_would_run_before_boot(runtime: Runtime, bundle: Bundle) -> None:
     """The kernel refuses it; the message names the clock, and nothing is left."""
     bundle.namespace("time").linux["timeOffsets"] = {"boottime": {"secs": -(10**9)}}
     expected = "/linux/timeOffsets/boottime: cannot set clock offsets: numerical result out of range"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ on_uml = needs("linux.uml", "user-mode-linux")
 on_qemu = needs("qemu-system-x86_64", "qemu-system-x86")
 
 
-def run(*command, **options):
+def run(*command: Any, **options: Any):
     """Run to the end: (exit status, standard output, standard error)."""
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, text=True, **options) as process:

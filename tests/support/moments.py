@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.support.runtime import PATIENCE, wait_for
 
@@ -23,12 +24,12 @@ HARMLESS = frozenset(
 class Moments:
     """The moments at which a command can be killed."""
 
-    def __init__(self, runtime):
+    def __init__(self, runtime) -> None:
         self.runtime = runtime
         self.strace = shutil.which("strace")
         assert self.strace, "there is no strace"
 
-    def of(self, *words, first, prepare=None, **options):
+    def of(self, *words: Any, first, prepare=None, **options: Any):
         """Run the command once; every call from the first one that matches `first`, as (name, n, the call)."""
         trace = self.runtime.folder / "trace"
         self._run(["-o", trace], words, options)
@@ -45,7 +46,7 @@ class Moments:
         assert len(found) > 5
         return found
 
-    def kill(self, moment, *words, **options):
+    def kill(self, moment, *words: Any, **options: Any):
         """Run the command and kill it at this moment. False if it ended before."""
         name, n, _ = moment
         injection = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}"]
@@ -58,7 +59,7 @@ class Moments:
             return subprocess.run(command, timeout=PATIENCE, check=False, **options).returncode
 
     @contextlib.contextmanager
-    def stopped(self, moment, *words, statuses=(0,)):
+    def stopped(self, moment, *words: Any, statuses=(0,)):
         """Run the command, stop it at this moment, and let it go on in the end, to one of the exit statuses. Yields
         whether it was stopped: it may end before.
         """

@@ -29,7 +29,7 @@ STEP = 10
 class Refused(Exception):
     """An operation fails with this errno; the text is for last_cmd_status."""
 
-    def __init__(self, number, status="ok"):
+    def __init__(self, number, status="ok") -> None:
         super().__init__(number)
         self.number = number
         self.status = status
@@ -38,7 +38,7 @@ class Refused(Exception):
 class Group:
     """A control group, or with a parent a monitoring group of it."""
 
-    def __init__(self, parent=None):
+    def __init__(self, parent=None) -> None:
         self.parent = parent
         self.tasks = []
         self.monitors = {}
@@ -51,7 +51,7 @@ class Group:
             lines.append(f"{resource:>6}:" + ";".join(form.format(*domain) for domain in domains.items()) + "\n")
         return "".join(lines)
 
-    def write_schemata(self, text):
+    def write_schemata(self, text) -> None:
         if not text.endswith("\n"):
             raise Refused(errno.EINVAL, "Missing newline\n")
         new = {resource: dict(domains) for resource, domains in self.schemata.items()}
@@ -90,7 +90,7 @@ def _bandwidth(text):
 class Tree:
     """The file system: paths → what they are. Directories of groups are the only ones that come and go."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.default = Group()
         self.groups = {"": self.default}
         self.status = "ok\n"
@@ -129,7 +129,7 @@ class Tree:
             return lambda: f"{STEP}\n", None
         return {(): {"last_cmd_status": False, "MB": True}, ("MB",): {"bandwidth_gran": False}}.get(tuple(parts))
 
-    def _join(self, group, text):
+    def _join(self, group, text) -> None:
         pid = int(text)
         if not _lives(pid):
             raise Refused(errno.ESRCH, f"No task {pid}\n")
@@ -143,7 +143,7 @@ class Tree:
                 other.tasks.remove(pid)
         group.tasks.append(pid)
 
-    def mkdir(self, path):
+    def mkdir(self, path) -> None:
         parent, _, name = path.rpartition("/")
         if parent == "":
             if len(self.groups) == GROUPS:
@@ -158,7 +158,7 @@ class Tree:
             raise Refused(errno.ENOSPC, "Out of RMIDs\n")
         group.monitors[name] = Group(parent=group)
 
-    def rmdir(self, path):
+    def rmdir(self, path) -> None:
         parent, _, name = path.rpartition("/")
         if parent == "" and name in self.groups:
             self.default.tasks += self.groups.pop(name).tasks
@@ -198,13 +198,13 @@ DIRECT_IO = 1  # a file has no size, as in the kernel
 class Server:
     """Answers the kernel's requests about a Tree, one after the other."""
 
-    def __init__(self, fd, tree):
+    def __init__(self, fd, tree) -> None:
         self.fd = fd
         self.tree = tree
         self.paths = {1: ""}
         self.numbers = {"": 1}
 
-    def serve(self):
+    def serve(self) -> None:
         while True:
             try:
                 request = os.read(self.fd, 1 << 17)
@@ -285,7 +285,7 @@ class Server:
         return ATTRIBUTES.pack(self.numbers[path], 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 
 
-def main(mountpoint):
+def main(mountpoint) -> None:
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other"
@@ -322,7 +322,7 @@ def disguise(mountpoint, fake):
 class Resctrl:
     """The file system, mounted."""
 
-    def __init__(self, folder):
+    def __init__(self, folder) -> None:
         self.path = folder / "resctrl"
         self.path.mkdir()
         self._server = subprocess.Popen([sys.executable, __file__, self.path])
@@ -340,7 +340,7 @@ class Resctrl:
         files = [path for path in sorted(self.path.rglob("*")) if path.is_file() and path.name != "last_cmd_status"]
         return {str(path.relative_to(self.path)): path.read_text() for path in files if path != self.path / "tasks"}
 
-    def close(self):
+    def close(self) -> None:
         subprocess.run(["umount", self.path], check=True)
         assert self._server.wait(30) == 0
 

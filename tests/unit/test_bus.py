@@ -7,7 +7,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from pyoci.cgroups.systemd import Unit
 from pyoci.container import Container
 from pyoci.dbus import connection, wire
 from pyoci.dbus.connection import Bus
+from pyoci.dbus.wire import Variant
 from pyoci.errors import CgroupError
 from pyoci.host import processes
 from pyoci.kill import kill
@@ -115,20 +118,20 @@ def signal(sender: str, signature: str, *body: object, **others: str) -> bytes:
 
 
 @pytest.fixture
-def fake(tmp_path):
+def fake(tmp_path: Path) -> Iterator[Systemd]:
     made = Systemd(tmp_path / "bus")
     yield made
     made.close()
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a systemd that hangs."""
     monkeypatch.setattr(systemd, "JOB_TIMEOUT", 0.5)
 
 
 @pytest.fixture
-def unit(fake, monkeypatch):
+def unit(fake: Systemd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unit]:
     """A unit before its first request, without the parts of the kernel."""
     monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
     for name in ("_claim", "enable"):
@@ -143,7 +146,7 @@ def start(unit: Unit) -> None:
     unit.await_unit(42, [])
 
 
-def test_a_unit_is_started(fake, unit):
+def test_a_unit_is_started(fake: Systemd, unit: Unit) -> None:
     """With the process in it; everything that needs no answer goes ahead of it."""
     fake.answers["StartTransientUnit"] = [(JOB,), removed()]
 
@@ -155,7 +158,7 @@ def test_a_unit_is_started(fake, unit):
     assert {"PIDs": [42], "Slice": "a.slice", "Delegate": True}.items() <= {n: v.value for n, v in properties}.items()
 
 
-def test_a_job_may_be_done_before_the_answer(fake, unit):
+def test_a_job_may_be_done_before_the_answer(fake: Systemd, unit: Unit) -> None:
     fake.answers["StartTransientUnit"] = [removed(), (JOB,)]
 
     start(unit)
@@ -173,7 +176,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
-def test_only_systemd_ends_a_job(fake, unit, impatient, lie):
+def test_only_systemd_ends_a_job(fake: Systemd, unit: Unit, impatient: None, lie: bytes) -> None:
     """Every client on the bus may send signals."""
     fake.answers["StartTransientUnit"] = [(JOB,), lie]
 
@@ -182,7 +185,7 @@ def test_only_systemd_ends_a_job(fake, unit, impatient, lie):
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
-def test_what_others_say_changes_nothing(fake, unit, lie):
+def test_what_others_say_changes_nothing(fake: Systemd, unit: Unit, lie: bytes) -> None:
     """Neither ahead of systemd's word nor after it, nor when the unit is stopped."""
     fake.answers["StartTransientUnit"] = [lie, removed(), lie, removed("failed", sender=":1.66"), (JOB,)]
     fake.answers["StopUnit"] = [lie, (f"{JOB}1",), lie, removed(job=f"{JOB}1"), lie]
@@ -194,7 +197,7 @@ def test_what_others_say_changes_nothing(fake, unit, lie):
     assert "StopUnit" == fake.names()[-1]
 
 
-def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
+def test_a_flood_of_signals_does_not_hide_systemds(fake: Systemd, unit: Unit) -> None:
     """It is kept, whatever other messages came before; of those only a number is kept."""
     flood = b"".join(removed(job=f"/j{n}", sender=":1.66") for n in range(2000))
     fake.answers["StartTransientUnit"] = [
@@ -206,7 +209,9 @@ def test_a_flood_of_signals_does_not_hide_systemds(fake, unit):
     assert len(unit._results) <= 1024
 
 
-def test_bodies_of_unrequested_messages_are_not_read(fake, unit, monkeypatch):
+def test_bodies_of_unrequested_messages_are_not_read(
+    fake: Systemd, unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They may be large, and of many small values; and come in pieces."""
     read = []
     value = wire._Reader.value
@@ -224,7 +229,7 @@ def test_bodies_of_unrequested_messages_are_not_read(fake, unit, monkeypatch):
     assert [(":1.0", JOB)] == list(unit._results)
 
 
-def test_a_flood_without_an_end_ends_at_the_deadline(fake, unit, impatient):
+def test_a_flood_without_an_end_ends_at_the_deadline(fake: Systemd, unit: Unit, impatient: None) -> None:
     flood = removed(job="/other", sender=":1.66") * 500
     stop = time.monotonic() + 60
 
@@ -243,7 +248,7 @@ def test_a_flood_without_an_end_ends_at_the_deadline(fake, unit, impatient):
     assert time.monotonic() - before < 20
 
 
-def test_the_deadline_holds_while_messages_are_taken(fake):
+def test_the_deadline_holds_while_messages_are_taken(fake: Systemd) -> None:
     """However many have come at once."""
     made = Bus(fake.address, "", "systemd", time.monotonic() + 10)
     made.wait(lambda: made._authenticated)
@@ -256,12 +261,14 @@ def test_the_deadline_holds_while_messages_are_taken(fake):
 
 @pytest.mark.parametrize("answer", [(), ("x",), (JOB, "x"), lambda call: answered(call, "as", [JOB])])
 @pytest.mark.parametrize("method", ["StartTransientUnit", "StopUnit", "GetUnit"])
-def test_answers_of_other_types_are_errors(fake, unit, method, answer):
+def test_answers_of_other_types_are_errors(
+    fake: Systemd, unit: Unit, method: str, answer: Callable[..., Any] | tuple[str, ...]
+) -> None:
     fake.answers["StartTransientUnit"] = [(JOB,), removed()]
     fake.answers[method] = [answer]
     odd = "cannot talk to systemd: its reply has an unexpected type"
 
-    def everything():
+    def everything() -> None:
         start(unit)
         unit.destroy(kill=True)
         assert [f"unit x-y.scope may be left behind: {odd}"] == unit.warnings
@@ -279,7 +286,9 @@ def test_answers_of_other_types_are_errors(fake, unit, method, answer):
 @pytest.mark.parametrize(
     ("signature", "value"), [("", None), ("s", "252"), ("v", wire.Variant("u", 252)), ("v", wire.Variant("as", []))]
 )
-def test_properties_of_other_types_are_errors(fake, unit, signature, value):
+def test_properties_of_other_types_are_errors(
+    fake: Systemd, unit: Unit, signature: str, value: Variant | str | None
+) -> None:
     fake.answers["Get"] = [lambda call: answered(call, signature, *([] if value is None else [value]))]
 
     with pytest.raises(CgroupError, match="its reply has an unexpected type"):
@@ -291,7 +300,9 @@ def answered(call: wire.Message, signature: str, *body: object) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["Hello", "StartTransientUnit", "JobRemoved"])
-def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, impatient, method):
+def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(
+    fake: Systemd, unit: Unit, impatient: None, method: str
+) -> None:
     """At every step. It does not wait a second time for the unit."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     if method == "Hello":
@@ -306,7 +317,9 @@ def test_a_systemd_that_hangs_is_waited_for_no_longer_than_it_may(fake, unit, im
 
 
 @pytest.mark.parametrize("method", ["StartTransientUnit", "JobRemoved"])
-def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypatch, method):
+def test_a_unit_that_is_made_too_late_is_stopped(
+    fake: Systemd, unit: Unit, impatient: None, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """systemd handles requests in order, so the runtime does not wait again."""
     fake.answers["StartTransientUnit"] = [(JOB,)] if method == "JobRemoved" else []
     with pytest.raises(CgroupError, match="no answer in"):
@@ -322,7 +335,9 @@ def test_a_unit_that_is_made_too_late_is_stopped(fake, unit, impatient, monkeypa
     assert [f"unit x-y.scope may be left behind: {why}"] == unit.warnings
 
 
-def test_a_unit_of_another_is_not_stopped_when_systemd_says_nothing(fake, unit, impatient, tmp_path):
+def test_a_unit_of_another_is_not_stopped_when_systemd_says_nothing(
+    fake: Systemd, unit: Unit, impatient: None, tmp_path: Path
+) -> None:
     """The process was killed. A process with its pid is another one, and systemd would have rejected the request."""
     (tmp_path / "a.slice/x-y.scope").mkdir(parents=True)
     (tmp_path / "a.slice/x-y.scope/cgroup.events").write_text("populated 1\nfrozen 0\n")
@@ -336,7 +351,7 @@ def test_a_unit_of_another_is_not_stopped_when_systemd_says_nothing(fake, unit, 
     assert "StopUnit" not in fake.names()
 
 
-def test_a_job_that_fails(fake, unit):
+def test_a_job_that_fails(fake: Systemd, unit: Unit) -> None:
     fake.answers["StartTransientUnit"] = [(JOB,), removed("failed")]
 
     with pytest.raises(CgroupError) as caught:
@@ -346,7 +361,7 @@ def test_a_job_that_fails(fake, unit):
     assert "see `journalctl -u x-y.scope`" == caught.value.hint
 
 
-def test_a_failed_unit_of_the_name_is_reset_once(fake, unit):
+def test_a_failed_unit_of_the_name_is_reset_once(fake: Systemd, unit: Unit) -> None:
     answers = iter((systemd.UNIT_EXISTS, (JOB,)))
     fake.answers["StartTransientUnit"] = [lambda _: next(answers), removed()]
     fake.answers["ResetFailedUnit"] = [()]
@@ -356,7 +371,7 @@ def test_a_failed_unit_of_the_name_is_reset_once(fake, unit):
     assert ["StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"] == fake.names()[2:]
 
 
-def test_a_unit_of_another_is_not_stopped(fake, unit):
+def test_a_unit_of_another_is_not_stopped(fake: Systemd, unit: Unit) -> None:
     """It is there still after it was reset: it is in use."""
     fake.answers["StartTransientUnit"] = [systemd.UNIT_EXISTS]
     fake.answers["ResetFailedUnit"] = [systemd.NO_SUCH_UNIT]
@@ -370,7 +385,7 @@ def test_a_unit_of_another_is_not_stopped(fake, unit):
 
 
 @pytest.fixture
-def in_cgroup(fake, tmp_path, monkeypatch):
+def in_cgroup(fake: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """A unit of a slice or a scope whose cgroup, a directory, has processes."""
     killed = []
     monkeypatch.setattr(systemd, "path_of", lambda _: "/a.slice/x-y.scope")
@@ -380,7 +395,7 @@ def in_cgroup(fake, tmp_path, monkeypatch):
     fake.answers["GetUnit"] = [(JOB,)]
     fake.answers["Get"] = [lambda call: answered(call, "v", wire.Variant("s", "/a.slice/x-y.scope"))]
 
-    def make(name, *pids, below=()):
+    def make(name, *pids: Any, below=()):
         fake.answers["StartTransientUnit"] = [(JOB,), removed(unit=name)]
         folder = tmp_path / "cgroup/a.slice/x-y.scope"
         for each, inside in ((folder, pids), (folder / "below", below)):
@@ -395,7 +410,9 @@ def in_cgroup(fake, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "pids", "below"), [("x-y.scope", [42, 43], []), ("x-y.scope", [42], [43]), ("x-y.slice", [], [43])]
 )
-def test_a_cgroup_with_strangers_in_it_is_not_taken(fake, in_cgroup, name, pids, below):
+def test_a_cgroup_with_strangers_in_it_is_not_taken(
+    fake: Systemd, in_cgroup: Callable[..., Any], name: str, pids: list[int], below: list[int]
+) -> None:
     """When create fails, neither pyoci nor systemd kills them."""
     unit = in_cgroup(name, *pids, below=below)
 
@@ -410,7 +427,7 @@ def test_a_cgroup_with_strangers_in_it_is_not_taken(fake, in_cgroup, name, pids,
     assert "StopUnit" not in fake.names()
 
 
-def test_a_cgroup_of_ones_own_is_taken(in_cgroup):
+def test_a_cgroup_of_ones_own_is_taken(in_cgroup: Callable[..., Any]) -> None:
     unit = in_cgroup("x-y.scope", 42)
 
     start(unit)
@@ -429,7 +446,9 @@ def test_a_cgroup_of_ones_own_is_taken(in_cgroup):
         ("", "populated 0\nfrozen 0\n", False),
     ],
 )
-def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(fake, tmp_path, path, events, stopped):
+def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(
+    fake: Systemd, tmp_path: Path, path: str, events: str, stopped: bool
+) -> None:
     """Whether or not a cgroup exists at the guessed path: the unit of that name may belong to another container."""
     for name, content in (("real.scope", events), ("guess.scope", "populated 0\n")):
         (tmp_path / name).mkdir()
@@ -445,7 +464,7 @@ def test_a_unit_left_by_a_killed_runtime_is_stopped_if_its_own_cgroup_is_empty(f
     assert (2 if stopped else 0) == fake.names().count("StopUnit")
 
 
-def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake, unit):
+def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake: Systemd, unit: Unit) -> None:
     """The answer has not been read yet."""
     fake.answers["StartTransientUnit"] = [(JOB,)]
     fake.answers["StopUnit"] = [(JOB,), removed()]
@@ -458,7 +477,7 @@ def test_a_create_that_fails_elsewhere_stops_the_unit_that_it_has_asked_for(fake
     assert [] == unit.warnings
 
 
-def test_properties_of_a_later_systemd_are_left_out(fake, unit):
+def test_properties_of_a_later_systemd_are_left_out(fake: Systemd, unit: Unit) -> None:
     """It would refuse the unit as a whole."""
     fake.answers["Get"] = [lambda call: version(call, "252.38-1~deb12u1")]
     fake.answers["StartTransientUnit"] = [(JOB,), removed()]
@@ -471,7 +490,9 @@ def test_properties_of_a_later_systemd_are_left_out(fake, unit):
     assert ["PIDs", "CPUWeight"] == [name for name, _ in fake.calls[-1].body[2]]
 
 
-def test_properties_of_a_new_unit_are_not_sent_again(fake, unit, monkeypatch):
+def test_properties_of_a_new_unit_are_not_sent_again(
+    fake: Systemd, unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """systemd would refuse all the others with it: the file is written, after systemd has written what it knows."""
     applied = []
     monkeypatch.setattr(Unit, "apply", lambda _, writes: applied.append([fake.names()[-1], *(w.file for w in writes)]))
@@ -486,7 +507,7 @@ def test_properties_of_a_new_unit_are_not_sent_again(fake, unit, monkeypatch):
     assert [["Get", "memory.oom.group"]] == applied
 
 
-def test_nothing_to_tell(fake, unit):
+def test_nothing_to_tell(fake: Systemd, unit: Unit) -> None:
     """systemd is not even asked."""
     unit.notify_manager([Write("memory.oom.group", "1", "")])
     assert "SetUnitProperties" not in fake.names()
@@ -496,7 +517,7 @@ def version(call: wire.Message, text: str) -> bytes:
     return answered(call, "v", wire.Variant("s", text))
 
 
-def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
+def test_the_error_of_a_property_leads_to_what_asked_for_it(fake: Systemd, unit: Unit) -> None:
     fields = {wire.ERROR_NAME: "org.freedesktop.DBus.Error.PropertyReadOnly", wire.SENDER: ":1.0"}
     text = "Cannot set property ExecStart, or unknown property."
     fake.answers["StartTransientUnit"] = [
@@ -520,26 +541,28 @@ def test_the_error_of_a_property_leads_to_what_asked_for_it(fake, unit):
         (b"OK x\r\n" + b"z" * 64, "malformed message: unknown endianness or version"),
     ],
 )
-def test_invalid_bus_is_rejected(fake, unit, greeting, why):
+def test_invalid_bus_is_rejected(fake: Systemd, unit: Unit, greeting: bytes, why: str) -> None:
     fake.greeting = greeting
 
     with pytest.raises(CgroupError, match=f"cannot talk to systemd: {why}"):
         start(unit)
 
 
-def test_a_bus_that_hangs_up(fake, unit):
+def test_a_bus_that_hangs_up(fake: Systemd, unit: Unit) -> None:
     fake.answers["StartTransientUnit"] = [lambda _: fake._connections[-1].shutdown(socket.SHUT_RDWR)]
 
     with pytest.raises(CgroupError, match="cannot talk to systemd: connection reset by peer"):
         start(unit)
 
 
-def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, monkeypatch):
+def test_systemd_moves_processes_below_where_this_user_may_not(
+    fake: Systemd, in_cgroup: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a container that manages its own cgroups, in which the processes are then."""
     unit = in_cgroup("x-y.scope", 42, below=[])
     fake.answers["AttachProcessesToUnit"] = [()]
 
-    def refuse(*_):
+    def refuse(*_: Any) -> None:
         raise PermissionError
 
     monkeypatch.setattr(cgroupfs.Cgroup, "add", refuse)
@@ -555,7 +578,7 @@ def test_systemd_moves_processes_below_where_this_user_may_not(fake, in_cgroup, 
 
 
 @pytest.mark.parametrize("everyone", [True, False])
-def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone):
+def test_kill_reaches_the_process_before_it_is_in_its_cgroup(everyone: bool) -> None:
     """Of a create that was killed while it waited for systemd, the record has nothing but a plan of the cgroup."""
     planned = Unit("/sys/fs/cgroup", "/a.slice/x-y.scope", 0, "x-y.scope", "unix:path=/none", user=False)
     child = subprocess.Popen(["sleep", "100"])
@@ -581,7 +604,7 @@ def connected(address: str) -> Bus:
     return made
 
 
-def test_addresses(tmp_path):
+def test_addresses(tmp_path: Path) -> None:
     """The first that takes us; escapes; paths too long for a socket's address."""
     folder = tmp_path / ("long" * 40)
     folder.mkdir()
@@ -612,12 +635,12 @@ def test_addresses(tmp_path):
         ("", "protocol not supported"),
     ],
 )
-def test_addresses_that_lead_nowhere(address, why):
+def test_addresses_that_lead_nowhere(address: str, why: str) -> None:
     with pytest.raises(CgroupError, match=f"cannot connect to systemd at .*: {why}"):
         connected(address)
 
 
-def test_where_the_user_bus_is(monkeypatch):
+def test_where_the_user_bus_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the environment says, or beside the user's other sockets: later commands have nothing but XDG_RUNTIME_DIR."""
     environment = {b"DBUS_SESSION_BUS_ADDRESS": b"unix:path=/x", b"XDG_RUNTIME_DIR": b"/run/user/1 2"}
     monkeypatch.setattr("posix.environ", environment)

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +43,7 @@ class FakeContainer:
     calls: list[tuple[object, ...]]
     error: BaseException | None
 
-    def __init__(self, id):
+    def __init__(self, id: str) -> None:
         self.id = id
         self.warnings = (
             ["/hooks/poststop/0: error running poststop hook #0: cannot run /x: no such file or directory"]
@@ -49,7 +52,7 @@ class FakeContainer:
         )
 
     @classmethod
-    def _record(cls, *call):
+    def _record(cls, *call: Any) -> None:
         cls.calls.append(call)
         if cls.error:
             raise cls.error
@@ -59,7 +62,7 @@ class FakeContainer:
         cls._record("load", id, root)
         return cls(id)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return STATES[0] | {"annotations": {}}
 
 
@@ -69,14 +72,14 @@ def options_of(request: CreateRequest) -> dict[str, object]:
 
 
 @pytest.fixture(autouse=True)
-def container(monkeypatch):
+def container(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     """Stand-ins for what commands call."""
     fake = type("Container", (FakeContainer,), {"calls": [], "error": None})
 
-    def create(request):
+    def create(request) -> None:
         fake._record("create", request.id, options_of(request))
 
-    def run(request, **options):
+    def run(request, **options: Any):
         fake._record("run", request.id, options_of(request) | options)
         return 128 + 15
 
@@ -93,10 +96,10 @@ def container(monkeypatch):
 
 
 @pytest.fixture
-def pyoci(capfd):
+def pyoci(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs a command line: (exit status, standard output, standard error)."""
 
-    def run(*argv):
+    def run(*argv: Any):
         status = cli.main([str(word) for word in argv])
         out, err = capfd.readouterr()
         return status, out, err
@@ -107,7 +110,7 @@ def pyoci(capfd):
 # Creating
 
 
-def test_create_as_containerd_calls_it(pyoci, container):
+def test_create_as_containerd_calls_it(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """The shim's command line, to the letter."""
     result = pyoci(
         *"--root /run/containerd/runc/k8s.io --log /dev/null --log-format json create".split(),
@@ -134,7 +137,7 @@ def test_create_as_containerd_calls_it(pyoci, container):
     } == options
 
 
-def test_create_as_conmon_calls_it(pyoci, container):
+def test_create_as_conmon_calls_it(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """conmon puts --systemd-cgroup first, and the engine's own arguments after it."""
     assert (0, "", "") == pyoci(
         *"--systemd-cgroup --log-format=json --log /dev/null create -b /b --pid-file /p --preserve-fds 3 x".split()
@@ -144,13 +147,15 @@ def test_create_as_conmon_calls_it(pyoci, container):
     assert ("systemd", 3) == (options["cgroup_manager"], options["preserve_fds"])
 
 
-def test_create_as_conmon_rs_calls_it(pyoci, container):
+def test_create_as_conmon_rs_calls_it(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """conmon-rs passes global options twice."""
     assert 0 == pyoci(*"--root=/r --systemd-cgroup --root=/r --systemd-cgroup create --bundle /b x".split())[0]
     assert "/r" == container.calls[0][2]["root"]
 
 
-def test_paths_are_made_absolute(pyoci, container, tmp_path, monkeypatch):
+def test_paths_are_made_absolute(
+    pyoci: Callable[..., Any], container: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Later readers of the state have another working directory."""
     monkeypatch.chdir(tmp_path)
     pyoci("--root", "r", "create", "-b", "b", "--pid-file", "p", "--console-socket", "s", "--config", "c", "x")
@@ -161,7 +166,9 @@ def test_paths_are_made_absolute(pyoci, container, tmp_path, monkeypatch):
     ]
 
 
-def test_the_bundle_defaults_to_the_current_directory(pyoci, container, tmp_path, monkeypatch):
+def test_the_bundle_defaults_to_the_current_directory(
+    pyoci: Callable[..., Any], container: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As with runc and crun."""
     monkeypatch.chdir(tmp_path)
     pyoci("create", "x")
@@ -169,7 +176,7 @@ def test_the_bundle_defaults_to_the_current_directory(pyoci, container, tmp_path
     assert str(tmp_path) == container.calls[0][2]["bundle"]
 
 
-def test_config_json_is_the_bundles(pyoci, container):
+def test_config_json_is_the_bundles(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """crun's --config is relative to the current directory, except for the usual name."""
     pyoci("create", "-f", "config.json", "-b", "/b", "x")
 
@@ -186,14 +193,14 @@ def test_config_json_is_the_bundles(pyoci, container):
         ("--systemd-cgroup --cgroup-manager cgroupfs", "cgroupfs"),
     ],
 )
-def test_cgroup_manager(words, expected, pyoci, container):
+def test_cgroup_manager(words: str, expected: str, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Podman appends --cgroup-manager to what conmon passes."""
     pyoci(*words.split(), "create", "x")
 
     assert expected == container.calls[0][2]["cgroup_manager"]
 
 
-def test_run_returns_the_programs_status(pyoci, container):
+def test_run_returns_the_programs_status(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Foreground: whatever the program's status is."""
     assert (143, "", "") == pyoci("run", "--bundle", "/b", "--keep", "x")
     options = container.calls[0][2]
@@ -201,7 +208,7 @@ def test_run_returns_the_programs_status(pyoci, container):
     assert (False, True, False) == (options["detach"], options["keep"], options["no_subreaper"])
 
 
-def test_run_detached(pyoci, container):
+def test_run_detached(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """-d and --no-subreaper reach the container."""
     pyoci("run", "-d", "-no-subreaper", "x")
     options = container.calls[0][2]
@@ -212,7 +219,7 @@ def test_run_detached(pyoci, container):
 @pytest.mark.parametrize(
     "words", ["--rootless=true", "--rootless auto", "--criu /usr/sbin/criu", "--debug", "--log-level debug"]
 )
-def test_what_go_runc_may_pass(words, pyoci, container):
+def test_what_go_runc_may_pass(words: str, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Global options of runc and crun that need nothing from us are accepted."""
     assert (0, "", "") == pyoci(*words.split(), "start", "x")
 
@@ -220,7 +227,7 @@ def test_what_go_runc_may_pass(words, pyoci, container):
 # The other commands of the lifecycle
 
 
-def test_start(pyoci, container):
+def test_start(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Nothing is printed on success: Podman's own output would be spoilt."""
     assert (0, "", "") == pyoci("--root", "/r", "start", "x")
     assert [("load", "x", "/r"), ("start", "x")] == container.calls
@@ -236,13 +243,15 @@ def test_start(pyoci, container):
         ("-a x 37", ("kill", "x", 37, True)),
     ],
 )
-def test_kill(words, expected, pyoci, container):
+def test_kill(
+    words: str, expected: tuple[str, str, int, bool], pyoci: Callable[..., Any], container: type[Any]
+) -> None:
     """As the shim, CRI-O and buildah call it."""
     assert (0, "", "") == pyoci("kill", *words.split())
     assert expected == container.calls[-1]
 
 
-def test_kill_takes_no_options_after_the_id(pyoci, container):
+def test_kill_takes_no_options_after_the_id(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Options are parsed before the id only."""
     status, out, err = pyoci("kill", "x", "--all")
 
@@ -254,24 +263,24 @@ def test_kill_takes_no_options_after_the_id(pyoci, container):
     ("words", "force"),
     [("x", False), ("--force x", True), ("-f x", True), ("x --force", True), ("--force=true x", True)],
 )
-def test_delete(words, force, pyoci, container):
+def test_delete(words: str, force: bool, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """--force may stand anywhere."""
     assert (0, "", "") == pyoci("delete", *words.split())
     assert ("delete", "x", force) == container.calls[-1]
 
 
 @pytest.mark.parametrize("verb", ["start", "delete"])
-def test_warnings_are_printed(verb, pyoci, container):
+def test_warnings_are_printed(verb: str, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """A failing poststop hook is a warning."""
     expected = "warning: /hooks/poststop/0: error running poststop hook #0: cannot run /x: no such file or directory\n"
 
     assert (0, "", expected) == pyoci(verb, "warns")
 
 
-def test_warnings_come_before_the_error(pyoci, monkeypatch):
+def test_warnings_come_before_the_error(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The error stays the last line."""
 
-    def fail(container):
+    def fail(container) -> None:
         raise StatusError("cannot start")
 
     monkeypatch.setattr("pyoci.start.start", fail)
@@ -279,7 +288,7 @@ def test_warnings_come_before_the_error(pyoci, monkeypatch):
     assert ["warning: /hooks", "cannot start"] == [line[:15] for line in pyoci("start", "warns")[2].splitlines()]
 
 
-def test_delete_of_an_unknown_id(pyoci, container):
+def test_delete_of_an_unknown_id(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Engines repeat `delete --force`; without --force they look for `does not exist`."""
     container.error = ContainerNotFound("cannot load container x: it does not exist")
 
@@ -287,20 +296,20 @@ def test_delete_of_an_unknown_id(pyoci, container):
     assert (1, "", "cannot load container x: it does not exist\n") == pyoci("delete", "x")
 
 
-def test_delete_force_hides_no_other_error(pyoci, container):
+def test_delete_force_hides_no_other_error(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Only an unknown container is not an error."""
     container.error = StatusError("cannot delete container x: it is running")
 
     assert 1 == pyoci("delete", "--force", "x")[0]
 
 
-def test_regex(pyoci, container):
+def test_regex(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """crun's --regex: every container whose id matches, anywhere in it."""
     assert (0, "", "") == pyoci("kill", "--regex", "^web-[0-9]|b$", "KILL")
     assert [("kill", "web-1", 9, False), ("kill", "db", 9, False)] == [c for c in container.calls if c[0] == "kill"]
 
 
-def test_regex_goes_on_after_a_failure(pyoci, container):
+def test_regex_goes_on_after_a_failure(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """It tries every container, and reports every failure."""
     container.error = StatusError("cannot delete: it is running")
 
@@ -311,7 +320,7 @@ def test_regex_goes_on_after_a_failure(pyoci, container):
     ) == pyoci("delete", "-r", ".")
 
 
-def test_a_bad_regex_is_a_usage_error(pyoci):
+def test_a_bad_regex_is_a_usage_error(pyoci: Callable[..., Any]) -> None:
     """Not an internal one."""
     assert "cannot use regular expression `(`" in pyoci("kill", "--regex", "(")[2]
 
@@ -319,7 +328,7 @@ def test_a_bad_regex_is_a_usage_error(pyoci):
 # What is printed
 
 
-def test_state(pyoci):
+def test_state(pyoci: Callable[..., Any]) -> None:
     """Indented JSON, nothing else, on both streams together."""
     status, out, err = pyoci("state", "web-1")
 
@@ -329,7 +338,7 @@ def test_state(pyoci):
     assert out.endswith("\n}\n")
 
 
-def test_state_is_quiet(pyoci, container, monkeypatch):
+def test_state_is_quiet(pyoci: Callable[..., Any], container: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even --debug mixes anything into the document."""
     seen = []
     monkeypatch.setattr(call, "Log", lambda *args, **options: seen.append(options) or FakeLog())
@@ -341,11 +350,11 @@ def test_state_is_quiet(pyoci, container, monkeypatch):
 class FakeLog:
     """A log that swallows everything."""
 
-    def close(self):
+    def close(self) -> None:
         """Nothing to close."""
 
 
-def test_list_as_a_table(pyoci):
+def test_list_as_a_table(pyoci: Callable[..., Any]) -> None:
     """runc's columns; a hostile bundle path can't speak to the terminal."""
     assert (
         0,
@@ -359,17 +368,17 @@ def test_list_as_a_table(pyoci):
 
 
 @pytest.mark.parametrize("words", ["--format json", "-f json", "--format=json"])
-def test_list_as_json(words, pyoci):
+def test_list_as_json(words: str, pyoci: Callable[..., Any]) -> None:
     """The whole of each state, as one array."""
     assert STATES == json.loads(pyoci("list", *words.split())[1])
 
 
-def test_list_of_ids(pyoci):
+def test_list_of_ids(pyoci: Callable[..., Any]) -> None:
     """-q prints ids alone."""
     assert (0, "web-1\ndb\n", "") == pyoci("list", "-q")
 
 
-def test_list_of_nothing(pyoci, monkeypatch):
+def test_list_of_nothing(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A table has its header, JSON is an empty array."""
     monkeypatch.setattr("pyoci.container.list_all", lambda root, must_exist: ([], []))
 
@@ -378,7 +387,7 @@ def test_list_of_nothing(pyoci, monkeypatch):
     assert "" == pyoci("list", "-q")[1]
 
 
-def test_version(pyoci):
+def test_version(pyoci: Callable[..., Any]) -> None:
     """dockerd takes the last line with `version` in it, and what starts with `commit:`."""
     status, out, err = pyoci("--version")
     lines = out.splitlines()
@@ -390,13 +399,13 @@ def test_version(pyoci):
 
 
 @pytest.mark.parametrize("words", ["-v", "-V", "--version", "--root /r --version", "--version create"])
-def test_spellings_of_version(words, pyoci):
+def test_spellings_of_version(words: str, pyoci: Callable[..., Any]) -> None:
     """Those of runc and of crun."""
     assert pyoci("--version") == pyoci(*words.split())
 
 
 @pytest.mark.parametrize("words", ["", "--help", "-h", "-?", "help", "-help"])
-def test_help(words, pyoci):
+def test_help(words: str, pyoci: Callable[..., Any]) -> None:
     """It names every command and every option that is not hidden, on standard output."""
     status, out, err = pyoci(*words.split())
 
@@ -406,7 +415,7 @@ def test_help(words, pyoci):
         assert option.hidden == (f"--{option.names[0]}" not in out)
 
 
-def test_helpers_are_not_listed_as_commands(pyoci, monkeypatch):
+def test_helpers_are_not_listed_as_commands(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What pyoci runs of itself is in no help, and says to a person what it is for."""
     monkeypatch.setattr("pyoci.host.netlink._read_all", lambda fd: b"")
     for name in table.HELPERS:
@@ -418,7 +427,7 @@ def test_helpers_are_not_listed_as_commands(pyoci, monkeypatch):
 
 @pytest.mark.parametrize("verb", list(table.COMMANDS))
 @pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
-def test_help_of_a_command(verb, flag, pyoci):
+def test_help_of_a_command(verb: str, flag: str, pyoci: Callable[..., Any]) -> None:
     """Engines probe for a command with --help; it needs no operands and does nothing."""
     status, out, err = pyoci(verb, flag)
 
@@ -430,17 +439,17 @@ def test_help_of_a_command(verb, flag, pyoci):
 
 
 @pytest.mark.parametrize("verb", list(table.COMMANDS))
-def test_usage_of_a_command(verb, pyoci):
+def test_usage_of_a_command(verb: str, pyoci: Callable[..., Any]) -> None:
     """crun's --usage is the first line of the help."""
     assert pyoci(verb, "--help")[1].splitlines()[:1] == pyoci(verb, "--usage")[1].splitlines()
 
 
-def test_every_command_is_explained():
+def test_every_command_is_explained() -> None:
     """The explanations are those of the commands, no more and no fewer."""
     assert set(table.COMMANDS) == set(ABOUT)
 
 
-def test_help_fits_a_terminal(pyoci):
+def test_help_fits_a_terminal(pyoci: Callable[..., Any]) -> None:
     """No line of any help is longer than 112 characters."""
     texts = [pyoci("--help")[1], *(pyoci(verb, "--help")[1] for verb in table.COMMANDS)]
 
@@ -462,7 +471,15 @@ def test_help_fits_a_terminal(pyoci):
         ({}, 5, False, "/run/pyoci"),
     ],
 )
-def test_default_root(environment, euid, user_namespace, expected, pyoci, container, monkeypatch):
+def test_default_root(
+    environment: dict[bytes, bytes],
+    euid: int,
+    user_namespace: bool,
+    expected: str,
+    pyoci: Callable[..., Any],
+    container: type[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """XDG_RUNTIME_DIR counts when it is not empty and we are not the real root."""
     monkeypatch.setattr(cli.posix, "environ", environment)
     monkeypatch.setattr(cli.posix, "geteuid", lambda: euid)
@@ -472,7 +489,7 @@ def test_default_root(environment, euid, user_namespace, expected, pyoci, contai
     assert expected == container.calls[0][2]
 
 
-def test_given_root_wins(pyoci, container, monkeypatch):
+def test_given_root_wins(pyoci: Callable[..., Any], container: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the environment says."""
     monkeypatch.setattr(cli.posix, "environ", {b"XDG_RUNTIME_DIR": b"/x"})
     pyoci("--root=/r", "start", "x")
@@ -523,7 +540,7 @@ def test_given_root_wins(pyoci, container, monkeypatch):
         ("--bundle /b create x", "flag provided but not defined: --bundle (hint: write it after the command)"),
     ],
 )
-def test_usage_errors(words, expected, pyoci, container):
+def test_usage_errors(words: str, expected: str, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """One line on standard error, status 1, and nothing done."""
     assert (1, "", expected + "\n") == pyoci(*words.split())
     assert [] == container.calls
@@ -537,7 +554,9 @@ def test_usage_errors(words, expected, pyoci, container):
         ("exec --additional-gids staff x sh", "cannot use `staff` for --additional-gids"),
     ],
 )
-def test_exec_checks_its_options_before_the_container(words: str, expected: str, pyoci, monkeypatch) -> None:
+def test_exec_checks_its_options_before_the_container(
+    words: str, expected: str, pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A faulty command line is reported as such, whether or not the container exists."""
 
     def load(id: str, *, root: str) -> None:
@@ -550,7 +569,9 @@ def test_exec_checks_its_options_before_the_container(words: str, expected: str,
     assert expected in err
 
 
-def test_an_error_goes_to_the_log_and_to_stderr(pyoci, container, tmp_path):
+def test_an_error_goes_to_the_log_and_to_stderr(
+    pyoci: Callable[..., Any], container: type[Any], tmp_path: Path
+) -> None:
     """The same text on standard error and, as a JSON line, in the log."""
     container.error = PyociError("cannot do it", where="/process/cwd", hint="do that")
     log = tmp_path / "log.json"
@@ -560,7 +581,7 @@ def test_an_error_goes_to_the_log_and_to_stderr(pyoci, container, tmp_path):
     assert "/process/cwd: cannot do it (hint: do that)" == json.loads(log.read_text())["msg"]
 
 
-def test_a_usage_error_reaches_the_log(pyoci, tmp_path):
+def test_a_usage_error_reaches_the_log(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """Also when it comes after the log on the command line."""
     log = tmp_path / "log.json"
     pyoci("--log", log, "--log-format", "json", "create", "--bogus", "x")
@@ -570,7 +591,7 @@ def test_a_usage_error_reaches_the_log(pyoci, tmp_path):
     assert "flag provided but not defined: --bogus" == json.loads(log.read_text().splitlines()[1])["msg"]
 
 
-def test_podman_finds_exactly_one_line(pyoci, container, tmp_path):
+def test_podman_finds_exactly_one_line(pyoci: Callable[..., Any], container: type[Any], tmp_path: Path) -> None:
     """Podman decodes the whole log as one object, unless --debug was given."""
     container.error = PyociError("cannot do it")
     log = tmp_path / "log.json"
@@ -579,7 +600,7 @@ def test_podman_finds_exactly_one_line(pyoci, container, tmp_path):
     assert 1 == log.read_text().count("\n")
 
 
-def test_many_problems_are_one_line(pyoci, container):
+def test_many_problems_are_one_line(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """The first problem, and how many more there are."""
     container.error = ConfigError([Problem("/a", "expected a string", 3, 4), Problem("/b", "x"), Problem("/c", "y")])
 
@@ -588,7 +609,7 @@ def test_many_problems_are_one_line(pyoci, container):
     )
 
 
-def test_a_log_that_cannot_be_opened(pyoci, container, tmp_path):
+def test_a_log_that_cannot_be_opened(pyoci: Callable[..., Any], container: type[Any], tmp_path: Path) -> None:
     """It is an error before anything is done."""
     expected = f"cannot open log {tmp_path}/none/log: no such file or directory\n"
 
@@ -596,7 +617,7 @@ def test_a_log_that_cannot_be_opened(pyoci, container, tmp_path):
     assert [] == container.calls
 
 
-def test_a_log_that_is_a_link(pyoci, container, tmp_path):
+def test_a_log_that_is_a_link(pyoci: Callable[..., Any], container: type[Any], tmp_path: Path) -> None:
     """The link's target stays as it is."""
     (tmp_path / "log").symlink_to(tmp_path / "victim")
     status, _, err = pyoci("--log", tmp_path / "log", "start", "x")
@@ -609,7 +630,7 @@ def test_a_log_that_is_a_link(pyoci, container, tmp_path):
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("division by zero"), SystemExit(7), SystemError("bad call"), RecursionError("deep")]
 )
-def test_an_internal_error_is_one_line(error, pyoci, container):
+def test_an_internal_error_is_one_line(error: Any, pyoci: Callable[..., Any], container: type[Any]) -> None:
     """No traceback, status 1, whatever went wrong."""
     container.error = error
     status, out, err = pyoci("start", "x")
@@ -621,7 +642,13 @@ def test_an_internal_error_is_one_line(error, pyoci, container):
 @pytest.mark.parametrize(
     ("words", "expected"), [("start x", (1, "", "cannot start: out of memory\n")), ("state x", (1, "", "cannot state: out of memory\n"))]
 )  # fmt: skip
-def test_lack_of_memory_fails_with_one_line(words, expected, pyoci, container, monkeypatch):
+def test_lack_of_memory_fails_with_one_line(
+    words: str,
+    expected: tuple[int, str, str],
+    pyoci: Callable[..., Any],
+    container: type[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The line names the command, which ends with its own status."""
     container.error = MemoryError()
     assert expected == pyoci(*words.split())
@@ -636,10 +663,12 @@ def test_lack_of_memory_fails_with_one_line(words, expected, pyoci, container, m
 
 
 @pytest.mark.parametrize("name", ["_dispatch", "_fail"])
-def test_lack_of_memory_anywhere_else_fails_with_one_line(name, pyoci, monkeypatch, capfd):
+def test_lack_of_memory_anywhere_else_fails_with_one_line(
+    name: str, pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Before the command, and while pyoci writes its error."""
 
-    def lack(*_):
+    def lack(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(cli, name, lack)
@@ -648,14 +677,16 @@ def test_lack_of_memory_anywhere_else_fails_with_one_line(name, pyoci, monkeypat
     assert ("", "cannot run the command: out of memory\n") == capfd.readouterr()
 
 
-def test_an_operating_system_error_reads_like_the_kernels(pyoci, container):
+def test_an_operating_system_error_reads_like_the_kernels(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """No [Errno 13], and the reason in lower case."""
     container.error = PermissionError(13, "Permission denied", "/x")
 
     assert (1, "", "cannot start: /x: permission denied\n") == pyoci("start", "x")
 
 
-def test_debug_tells_where_an_internal_error_came_from(pyoci, container, tmp_path):
+def test_debug_tells_where_an_internal_error_came_from(
+    pyoci: Callable[..., Any], container: type[Any], tmp_path: Path
+) -> None:
     """In the log, before the error, which stays the last line."""
     container.error = ZeroDivisionError("division by zero")
     log = tmp_path / "log.json"
@@ -668,14 +699,14 @@ def test_debug_tells_where_an_internal_error_came_from(pyoci, container, tmp_pat
     assert (1, "internal error: ZeroDivisionError: division by zero\n") == (status, err)
 
 
-def test_interrupted(pyoci, container):
+def test_interrupted(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """^C is the status that a shell expects, and no traceback."""
     container.error = KeyboardInterrupt()
 
     assert (130, "", "") == pyoci("start", "x")
 
 
-def test_a_hostile_error_is_one_line(pyoci, container, tmp_path):
+def test_a_hostile_error_is_one_line(pyoci: Callable[..., Any], container: type[Any], tmp_path: Path) -> None:
     """Names and hook output with newlines and escapes can't forge log lines."""
     container.error = PyociError('hook said: \x1b[2J\n{"level":"error","msg":"forged"}')
     log = tmp_path / "log.json"
@@ -685,7 +716,7 @@ def test_a_hostile_error_is_one_line(pyoci, container, tmp_path):
     assert "\x1b" not in err + log.read_text()
 
 
-def test_no_descriptor_is_left_open(pyoci, container, tmp_path):
+def test_no_descriptor_is_left_open(pyoci: Callable[..., Any], container: type[Any], tmp_path: Path) -> None:
     """For those who call main() as a function."""
     before = len(os.listdir("/proc/self/fd"))
     container.error = PyociError("x")
@@ -697,7 +728,7 @@ def test_no_descriptor_is_left_open(pyoci, container, tmp_path):
     assert before == len(os.listdir("/proc/self/fd"))
 
 
-def test_closed_standard_output(pyoci, monkeypatch):
+def test_closed_standard_output(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who went away is an error, not a traceback."""
     real = os.write
 
@@ -715,7 +746,7 @@ def test_closed_standard_output(pyoci, monkeypatch):
 
 
 @pytest.fixture
-def bad_bundle(tmp_path):
+def bad_bundle(tmp_path: Path) -> Path:
     """A bundle with two faults."""
     (tmp_path / "config.json").write_text(
         '{\n  "ociVersion": "1.3.0",\n  "root": {"path": 5},\n  "hostname": true\n}\n'
@@ -724,7 +755,9 @@ def bad_bundle(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["BUNDLE"], ["--bundle", "BUNDLE"], ["--config", "BUNDLE/config.json"], []])
-def test_validate_reports_every_fault(arguments, pyoci, bad_bundle, monkeypatch):
+def test_validate_reports_every_fault(
+    arguments: list[str], pyoci: Callable[..., Any], bad_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line for each, with its place, on standard output; status 1."""
     monkeypatch.chdir(bad_bundle)
     status, out, err = pyoci("validate", *(word.replace("BUNDLE", str(bad_bundle)) for word in arguments))
@@ -735,7 +768,7 @@ def test_validate_reports_every_fault(arguments, pyoci, bad_bundle, monkeypatch)
     ]
 
 
-def test_validate_as_json(pyoci, bad_bundle):
+def test_validate_as_json(pyoci: Callable[..., Any], bad_bundle: Path) -> None:
     """The same for programs."""
     status, out, err = pyoci("validate", "--json", bad_bundle)
     problems = json.loads(out)
@@ -745,7 +778,7 @@ def test_validate_as_json(pyoci, bad_bundle):
     assert all(problem["message"] for problem in problems)
 
 
-def test_validate_accepts_what_spec_writes(pyoci, tmp_path):
+def test_validate_accepts_what_spec_writes(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """No fault, nothing printed, status 0."""
     assert (0, "", "") == pyoci("spec", "--bundle", tmp_path)
     assert (0, "", "") == pyoci("validate", tmp_path)
@@ -756,7 +789,7 @@ def test_validate_accepts_what_spec_writes(pyoci, tmp_path):
     "data",
     [b"", b"[]", b'{"ociVersion": ', b"\xef\xbb\xbf{}", '{"ociVersion": "1.0.0"}'.encode("utf-16"), b"[" * 100_000],
 )
-def test_validate_explains_why_a_file_is_not_a_config(data, pyoci, tmp_path):
+def test_validate_explains_why_a_file_is_not_a_config(data: bytes, pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """Empty, truncated, in another encoding, absurdly nested: a report, never a crash."""
     (tmp_path / "config.json").write_bytes(data)
     status, out, err = pyoci("validate", tmp_path)
@@ -765,7 +798,7 @@ def test_validate_explains_why_a_file_is_not_a_config(data, pyoci, tmp_path):
     assert out.startswith("config.json:")
 
 
-def test_validate_of_a_missing_file(pyoci, tmp_path):
+def test_validate_of_a_missing_file(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """An error like any other."""
     status, out, err = pyoci("validate", tmp_path)
 
@@ -773,7 +806,7 @@ def test_validate_of_a_missing_file(pyoci, tmp_path):
     assert "there is no such file" in err
 
 
-def test_a_hostile_config_cannot_speak_to_the_terminal(pyoci, tmp_path):
+def test_a_hostile_config_cannot_speak_to_the_terminal(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """Values are shown with their control characters escaped."""
     (tmp_path / "config.json").write_text(json.dumps({"ociVersion": "\x1b[2J\n", "\x1b]0;x": 1, "hostname": ["\x1b"]}))
     _, out, err = pyoci("validate", tmp_path)
@@ -784,7 +817,7 @@ def test_a_hostile_config_cannot_speak_to_the_terminal(pyoci, tmp_path):
 # plan
 
 
-def test_plan_prints_what_create_would_do(pyoci, tmp_path):
+def test_plan_prints_what_create_would_do(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """The operations for what `spec` writes, with their places; nothing is made."""
     pyoci("spec", "--bundle", tmp_path)
     status, out, err = pyoci("plan", tmp_path)
@@ -795,7 +828,7 @@ def test_plan_prints_what_create_would_do(pyoci, tmp_path):
     assert ["config.json"] == [path.name for path in tmp_path.iterdir()]
 
 
-def test_plan_as_json(pyoci, tmp_path):
+def test_plan_as_json(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """The same for programs."""
     pyoci("spec", "--bundle", tmp_path)
     status, out, err = pyoci("plan", "--json", "--bundle", tmp_path)
@@ -806,7 +839,7 @@ def test_plan_as_json(pyoci, tmp_path):
     assert {"/mounts/0", "/process/args", "/root/path"} <= set(places)
 
 
-def test_plan_heeds_the_options_of_create(pyoci, tmp_path):
+def test_plan_heeds_the_options_of_create(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """--no-pivot, --no-new-keyring, --preserve-fds, --cgroup-manager change the plan."""
     pyoci("spec", "--bundle", tmp_path)
     usual = pyoci("plan", tmp_path)[1]
@@ -819,7 +852,9 @@ def test_plan_heeds_the_options_of_create(pyoci, tmp_path):
     assert re.search(r"close_fds +from 5$", other, re.MULTILINE)
 
 
-def test_plan_shows_the_bundle_path_of_create(pyoci, tmp_path, monkeypatch):
+def test_plan_shows_the_bundle_path_of_create(
+    pyoci: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without `.` and `..`, which create removes before it compiles the config."""
     pyoci("spec", "--bundle", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -828,7 +863,7 @@ def test_plan_shows_the_bundle_path_of_create(pyoci, tmp_path, monkeypatch):
         assert f" {tmp_path}/rootfs " in pyoci("plan", "--bundle", bundle)[1]
 
 
-def test_plan_of_a_config_with_faults(pyoci, bad_bundle):
+def test_plan_of_a_config_with_faults(pyoci: Callable[..., Any], bad_bundle: Path) -> None:
     """An error like any other: the first fault, and how to see the rest."""
     status, out, err = pyoci("plan", bad_bundle)
 
@@ -836,7 +871,7 @@ def test_plan_of_a_config_with_faults(pyoci, bad_bundle):
     assert "and 1 more: see `pyoci validate`" in err
 
 
-def test_a_hostile_plan_cannot_speak_to_the_terminal(pyoci, tmp_path):
+def test_a_hostile_plan_cannot_speak_to_the_terminal(pyoci: Callable[..., Any], tmp_path: Path) -> None:
     """What the config says is shown with its control characters escaped."""
     pyoci("spec", "--bundle", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

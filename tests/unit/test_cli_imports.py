@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ sys.exit(main(ARGV))
 """
 
 
-def run(*argv):
+def run(*argv: Path | str) -> subprocess.CompletedProcess[Any]:
     """Run a command line in the harness."""
     code = HARNESS.replace("ROOT", repr(str(ROOT))).replace("ARGV", repr([str(word) for word in argv]))
     return subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
@@ -42,7 +43,7 @@ def run(*argv):
     "words",
     ["--version", "--help", "create --help", "features", "list", "list --format json"],
 )
-def test_commands_that_need_nothing(words, tmp_path):
+def test_commands_that_need_nothing(words: str, tmp_path: Path) -> None:
     """They run on the core alone."""
     (tmp_path / "root").mkdir(0o700)
     result = run("--root", tmp_path / "root", *words.split())
@@ -50,14 +51,14 @@ def test_commands_that_need_nothing(words, tmp_path):
     assert (0, "") == (result.returncode, result.stderr)
 
 
-def test_spec_needs_nothing(tmp_path):
+def test_spec_needs_nothing(tmp_path: Path) -> None:
     """Writing a config is plain output."""
     assert 0 == run("spec", "--bundle", tmp_path).returncode
     assert (tmp_path / "config.json").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("words", ["start x", "state x", "kill x KILL", "delete x", "create x", "run x"])
-def test_errors_of_the_hot_path_need_nothing(words, tmp_path):
+def test_errors_of_the_hot_path_need_nothing(words: str, tmp_path: Path) -> None:
     """An unknown id, or a bundle without config.json, is reported without the standard library."""
     log = tmp_path / "log.json"
     result = run("--root", tmp_path / "root", "--log", log, "--log-format", "json", *words.split())
@@ -68,6 +69,6 @@ def test_errors_of_the_hot_path_need_nothing(words, tmp_path):
     assert result.stderr.count("\n") == log.read_text().count("\n") == 1
 
 
-def test_the_harness_refuses_what_it_should():
+def test_the_harness_refuses_what_it_should() -> None:
     """kill --regex compiles a regular expression: here that fails, so the tests above can fail."""
     assert "re must not be imported here" in run("kill", "--regex", "x").stderr

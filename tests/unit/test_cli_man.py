@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import types
 from pathlib import Path
 
 from pyoci.cli.table import COMMANDS
@@ -9,7 +10,7 @@ from pyoci.cli.table import COMMANDS
 ROOT = Path(__file__).parents[2]
 
 
-def generator():
+def generator() -> types.ModuleType:
     """tools/gen_man.py as a module."""
     specification = importlib.util.spec_from_file_location("gen_man", ROOT / "tools/gen_man.py")
     module = importlib.util.module_from_spec(specification)
@@ -17,12 +18,12 @@ def generator():
     return module
 
 
-def test_the_pages_are_up_to_date():
+def test_the_pages_are_up_to_date() -> None:
     """Who changes the table runs tools/gen_man.py."""
     assert [] == generator().outdated()
 
 
-def test_every_option_is_on_its_page():
+def test_every_option_is_on_its_page() -> None:
     """Hidden ones, too: they are accepted."""
     missing = [
         (verb, option.names[0])
@@ -34,7 +35,7 @@ def test_every_option_is_on_its_page():
     assert [] == missing
 
 
-def test_every_example_is_a_valid_command_line():
+def test_every_example_is_a_valid_command_line() -> None:
     """Examples use commands and options that exist."""
     for text in generator().EXAMPLES.values():
         for line in text.splitlines():

@@ -12,7 +12,7 @@ from pyoci.errors import PyociError, UsageError
 
 
 @pytest.mark.parametrize("id", ["a", "0", "_x", "+x", "-x", "a.b", "a..b", "A-Z_0+9.", "x" * 64, "x" * 223])
-def test_good_ids(id):
+def test_good_ids(id: str) -> None:
     """What runc and the engines use."""
     check_id(id)
 
@@ -24,7 +24,7 @@ def test_good_ids(id):
         "１", "a\u0300", "x" * 224, "x" * 256, "\udcff",
     ],
 )  # fmt: skip
-def test_bad_ids(id):
+def test_bad_ids(id: str) -> None:
     """Nothing that is a path, nothing that a terminal or a file system could read in another way."""
     with pytest.raises(PyociError, match=r"^cannot use container ID `") as caught:
         check_id(id)
@@ -40,7 +40,7 @@ def test_bad_ids(id):
         ("..", "invalid character `.` at the start of the ID"),
     ],
 )
-def test_the_character_that_is_wrong_is_named(id, what):
+def test_the_character_that_is_wrong_is_named(id: str, what: str) -> None:
     """In the words of crun, for those who look for them."""
     with pytest.raises(PyociError, match=r"^cannot use container ID `") as caught:
         check_id(id)
@@ -48,7 +48,7 @@ def test_the_character_that_is_wrong_is_named(id, what):
 
 
 @given(st.text(max_size=20))
-def test_an_id_is_a_plain_name(id):
+def test_an_id_is_a_plain_name(id) -> None:
     """Whatever is accepted is a file name of its own, which is not hidden."""
     try:
         check_id(id)
@@ -61,7 +61,7 @@ def test_an_id_is_a_plain_name(id):
     assert not id.startswith(".")
 
 
-def test_signal_names_are_the_systems():
+def test_signal_names_are_the_systems() -> None:
     """Every name has the number that the C library gives it, and none is missing."""
     expected = {item.name.removeprefix("SIG"): item.value for item in signal.Signals if item.value < 32}
     aliases = {name: number for name, number in SIGNALS.items() if name not in expected}
@@ -78,7 +78,7 @@ def test_signal_names_are_the_systems():
         ("RTMIN", 34), ("SIGRTMIN+1", 35), ("rtmin+30", 64), ("RTMAX", 64), ("SIGRTMAX-2", 62), ("09", 9),
     ],
 )  # fmt: skip
-def test_signals(text, expected):
+def test_signals(text: str, expected: int) -> None:
     """Numbers up to 64, names in any case, realtime signals by offset."""
     assert expected == parse_signal(text)
 
@@ -90,7 +90,7 @@ def test_signals(text, expected):
         "RTMIN+", "KILL+1", "９", "²", "1" * 9999,
     ],
 )  # fmt: skip
-def test_invalid_signal_is_rejected(text):
+def test_invalid_signal_is_rejected(text: str) -> None:
     """Anything else is refused, and named."""
     with pytest.raises(UsageError, match="unknown signal"):
         parse_signal(text)

@@ -8,7 +8,7 @@ from conformance.rows import ROWS
 PAGE = Path(__file__).resolve().parents[2] / "docs/conformance.md"
 
 
-def test_the_legend_is_what_a_report_writes():
+def test_the_legend_is_what_a_report_writes() -> None:
     """A page that was measured before its signs changed their meaning would be read wrong."""
     text = PAGE.read_text()
 
@@ -17,7 +17,7 @@ def test_the_legend_is_what_a_report_writes():
     )
 
 
-def test_the_rows_are_those_that_are_judged():
+def test_the_rows_are_those_that_are_judged() -> None:
     """With their levels and their words."""
     missing = [
         row

@@ -9,7 +9,9 @@ import signal
 import socket
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,13 @@ from pyoci.compiler import verbs
 from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.facts import Host, Options
-from pyoci.compiler.operations import encode
+from pyoci.compiler.operations import Plan, encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
-from pyoci.errors import PyociError, SetupError
+from pyoci.errors import HookError, PyociError, SetupError
 from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
+from pyoci.parent.protocol import Launch
 from pyoci.record import Record, StartOperation
 from pyoci.start import reports_success
 
@@ -58,11 +61,13 @@ OPERATIONS = dict.fromkeys(verbs.PARENT, lambda launch, op: None)
 EXEC_OP = verbs.Exec(argv=["sh"], envp=[])
 
 
-def record(kind, index, step=0, error=0, detail=0, payload=b"", length=None):
+def record(
+    kind: int, index: int, step: int = 0, error: int = 0, detail: int = 0, payload: bytes = b"", length=None
+) -> bytes:
     return RECORD.pack(kind, index, step, error, len(payload) if length is None else length, detail) + payload
 
 
-def honest(plan, cloned):
+def honest(plan: Plan, cloned: int) -> list[tuple[bytes, int]]:
     """Messages that the child sends for a plan: (message, number of descriptors), …"""
     said = []
     for index, op in enumerate(plan.child()):
@@ -80,10 +85,10 @@ def honest(plan, cloned):
 class Forger:
     """Changes the child's messages in every way that the kernel lets through."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int | str) -> None:
         self.random = random.Random(seed)
 
-    def sequence(self, said, operations):
+    def sequence(self, said: list[tuple[bytes, int]], operations: int) -> list[tuple[bytes, int]]:
         said = list(said)
         for _ in range(self.random.randint(0, 3)):
             at = self.random.randrange(len(said) + 1)
@@ -107,7 +112,7 @@ class Forger:
                     said[at] = (message, self.random.randint(0, 20))
         return said
 
-    def any_record(self, operations):
+    def any_record(self, operations: int) -> bytes:
         numbers = (0, 1, 2, 3, 4, 5, 7, 12, -1, -2, operations - 1, operations, 9999, 2**31 - 1, -(2**31))
         fields = [self.random.choice(numbers) for _ in range(6)]
         payload = self.random.randbytes(self.random.choice((0, 0, 1, 30, 3072, 3073, 9000)))
@@ -118,7 +123,7 @@ class Forger:
             + payload
         )
 
-    def failure(self, operations):
+    def failure(self, operations: int) -> bytes:
         payload = self.random.choice((b"", b"\xff\0\x1b", b"e x: y\n", self.random.randbytes(100)))
         return record(
             FAILED,
@@ -129,7 +134,7 @@ class Forger:
             payload,
         )
 
-    def damaged(self, message):
+    def damaged(self, message: bytes) -> bytes:
         data = bytearray(message)
         if data:
             data[self.random.randrange(len(data))] = self.random.randrange(256)
@@ -137,14 +142,21 @@ class Forger:
 
 
 @pytest.fixture
-def child():
+def child() -> Iterator[int]:
     process = subprocess.Popen(["/bin/sleep", "1000"])
     yield process.pid
     process.kill()
     process.wait()
 
 
-def converse(plan, config, said, pid, monkeypatch, **options):
+def converse(
+    plan: Plan,
+    config: dict[str, Any],
+    said: list[tuple[bytes, int]],
+    pid: int,
+    monkeypatch: pytest.MonkeyPatch,
+    **options: str,
+) -> HookError | SetupError | None:
     """Have the runtime hear these messages: None, or what it raises. It leaves no descriptor open."""
     made = protocol.Launch(plan, OPERATIONS, config, "id", **options)
     plan.at, plan.after = {}, {}
@@ -170,7 +182,7 @@ def converse(plan, config, said, pid, monkeypatch, **options):
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_honest_conversation(name, child, monkeypatch):
+def test_honest_conversation(name: str, child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runtime accepts the child's messages, from the first point to the last."""
     config, plan = MADE[name]
     assert converse(plan, config, honest(plan, child), os.getpid(), monkeypatch) is None
@@ -178,7 +190,7 @@ def test_honest_conversation(name, child, monkeypatch):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", MADE)
-def test_forged_conversation(name, seed, child, monkeypatch):
+def test_forged_conversation(name: str, seed: int, child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever comes, the runtime goes on or ends with one clear error, and keeps no descriptor that came with it."""
     config, plan = MADE[name]
     forger = Forger(f"{name}{seed}")
@@ -216,7 +228,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("name", NONSENSE)
-def test_nonsense(name):
+def test_nonsense(name: str) -> None:
     """Each field of a record is checked against the plan."""
     said, why = NONSENSE[name]
     mount = verbs.OpenRoot()
@@ -228,7 +240,7 @@ def test_nonsense(name):
     assert f"the container's process sent a record that makes no sense: {why}" == caught.value.message
 
 
-def test_order():
+def test_order() -> None:
     """Each point comes once and in the plan's order; after the word that only execve remains, only a failure comes."""
     hook = verbs.RunHook(path="/h", argv=["h"], envp=[], timeout_ms=0, state=5, add_home=False)
     filter_ = verbs.LoadSeccomp(seccomp_flags=0, quiet=False, filter=None)
@@ -247,7 +259,7 @@ def test_order():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_forged_results(seed):
+def test_forged_results(seed: int) -> None:
     """`start` reads records from a FIFO: whatever is in it, that is a result or one clear error."""
     forger = Forger(seed)
     verbs = {50: "wait_start", 51: "run_hook", 52: "load_seccomp", 53: "exec"}
@@ -260,7 +272,7 @@ def test_forged_results(seed):
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_every_failure_is_explained(name):
+def test_every_failure_is_explained(name: str) -> None:
     """Whatever numbers and bytes come with a failure, it becomes a sentence."""
     config, plan = MADE[name]
     for op in plan.child():
@@ -270,7 +282,7 @@ def test_every_failure_is_explained(name):
 
 
 @pytest.mark.parametrize("process", ["the container's first process", "the process"])
-def test_no_room_for_the_process(process, child, monkeypatch):
+def test_no_room_for_the_process(process: str, child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the process that can't be cloned, and the limits that forbid it."""
     config, plan = MADE["exec"]
     index = [op.verb for op in plan.child()].index("clone_init")
@@ -281,7 +293,7 @@ def test_no_room_for_the_process(process, child, monkeypatch):
     assert "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC" == error.hint
 
 
-def begun(*command, **options):
+def begun(*command: str, **options: str) -> tuple[Launch, int]:
     """A launch whose process is this program, and the process' end of the channel."""
     config, plan = MADE["container"]
     made = protocol.Launch(plan, OPERATIONS, config, "id", **options)
@@ -293,7 +305,7 @@ def begun(*command, **options):
     return made, theirs
 
 
-def test_process_that_is_killed():
+def test_process_that_is_killed() -> None:
     """The message names exec's process, and guesses at memory."""
     made, theirs = begun("/bin/sleep", "1000", process="the process")
     os.kill(made.pid, signal.SIGKILL)
@@ -304,7 +316,7 @@ def test_process_that_is_killed():
     assert [] == made.abort()
 
 
-def test_abort_tells_everything_that_stays(monkeypatch):
+def test_abort_tells_everything_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that its tracer keeps, and a network device: one does not hide the other."""
     made, theirs = begun("/bin/sleep", "1000")
     os.close(theirs)
@@ -315,7 +327,7 @@ def test_abort_tells_everything_that_stays(monkeypatch):
     os.waitpid(made.pid, 0)
 
 
-def test_process_that_hangs_up(monkeypatch):
+def test_process_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that closes its end of the channel and lives on is killed."""
     monkeypatch.setattr(protocol, "_EXIT_TIMEOUT", 0.1)
     made, theirs = begun("/bin/sleep", "1000")
@@ -327,7 +339,7 @@ def test_process_that_hangs_up(monkeypatch):
         os.waitpid(made.pid, 0)
 
 
-def test_forged_answers():
+def test_forged_answers() -> None:
     """The child goes on only after the runtime's own answer; any other message ends it."""
     generator = random.Random(1)
     ops, pool, vectors = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
@@ -349,7 +361,7 @@ def test_forged_answers():
         peer.close()
 
 
-def test_records_are_bounded():
+def test_records_are_bounded() -> None:
     """The largest record fits into what the runtime receives at once."""
     assert RECORD.size + conversation.LONGEST_PAYLOAD < 8192
 
@@ -361,7 +373,9 @@ def test_records_are_bounded():
         {"error": {"message": 1, "where": "", "hint": ""}}, {"warnings": []},
     ],
 )  # fmt: skip
-def test_answer_of_the_helper_for_network_devices(answer, monkeypatch):
+def test_answer_of_the_helper_for_network_devices(
+    answer: dict[str, Any] | list[Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer without its parts is an error, not an accident."""
     monkeypatch.setattr(net_devices, "_run", lambda fds: os.write(fds[1], json.dumps(answer).encode()) * 0)
     with pytest.raises(SetupError, match="the helper process gave no answer"):

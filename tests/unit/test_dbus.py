@@ -1,6 +1,7 @@
 """D-Bus messages, compared with jeepney's."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ VALUES = st.lists(st.recursive(st.one_of(BASIC), containers, max_leaves=6), max_
 FIELDS = {wire.PATH: "/a/b", wire.INTERFACE: "x.y", wire.MEMBER: "Z", wire.DESTINATION: "x.y"}
 
 
-def for_jeepney(value):
+def for_jeepney(value: Any) -> Any:
     """The same as jeepney writes it: a variant is a pair."""
     if isinstance(value, Variant):
         return (value.signature, for_jeepney(value.value))
@@ -55,7 +56,7 @@ def for_jeepney(value):
 
 
 @given(VALUES)
-def test_messages_are_jeepneys(values):
+def test_messages_are_jeepneys(values) -> None:
     """Byte for byte, and it reads ours."""
     signature, body = "".join(s for s, _ in values), [v for _, v in values]
     fields = {HeaderFields(code): value for code, value in FIELDS.items()}
@@ -71,7 +72,7 @@ def test_messages_are_jeepneys(values):
 
 
 @given(VALUES)
-def test_what_is_written_is_read(values):
+def test_what_is_written_is_read(values) -> None:
     """With whatever comes after it left alone, and nothing of a part of it."""
     signature, body = "".join(s for s, _ in values), [v for _, v in values]
     data = wire.encode(wire.SIGNAL, 9, FIELDS, signature, *body)
@@ -84,7 +85,7 @@ def test_what_is_written_is_read(values):
 
 
 @given(st.binary(max_size=64), VALUES, st.data())
-def test_broken_messages_raise_value_error(noise, values, data):
+def test_broken_messages_raise_value_error(noise, values, data) -> None:
     """A message with bytes of another is read, incomplete or malformed; nothing else."""
     whole = wire.encode(wire.SIGNAL, 9, FIELDS, "".join(s for s, _ in values), *(v for _, v in values))
     at = data.draw(st.integers(0, len(whole)))
@@ -95,7 +96,7 @@ def test_broken_messages_raise_value_error(noise, values, data):
 
 
 @pytest.mark.parametrize(("key", "name"), [("t", 1 << 40), ("d", 0.5), ("b", True), ("y", 7)])
-def test_dictionary_whose_keys_are_numbers_is_read_as_pairs(key, name):
+def test_dictionary_whose_keys_are_numbers_is_read_as_pairs(key: str, name: float) -> None:
     """The sender could choose numbers that collide."""
     data = wire.encode(wire.SIGNAL, 9, FIELDS, f"a{{{key}s}}", {name: "x"})
 
@@ -103,7 +104,7 @@ def test_dictionary_whose_keys_are_numbers_is_read_as_pairs(key, name):
     assert data == wire.encode(wire.SIGNAL, 9, FIELDS, f"a{{{key}s}}", [(name, "x")])
 
 
-def test_a_big_endian_message_is_read():
+def test_a_big_endian_message_is_read() -> None:
     body = b"\0\0\0\x01A\0"
     header = b"B\x02\0\x01" + len(body).to_bytes(4, "big") + (5).to_bytes(4, "big")
     fields = b"\x05\x01u\0" + (3).to_bytes(4, "big") + b"\x08\x01g\0\x01s\0"
@@ -117,7 +118,7 @@ def test_a_big_endian_message_is_read():
 @pytest.mark.parametrize(
     "signature", ["a", "(", "()", "{ss}", "a{vs}", "a{s}", "z", "a" * 100 + "s", "(" * 80 + ")" * 80]
 )
-def test_invalid_signatures_are_rejected(signature):
+def test_invalid_signatures_are_rejected(signature: str) -> None:
     with pytest.raises(ValueError, match="is not a signature"):
         list(wire.types(signature))
 
@@ -126,12 +127,12 @@ def test_invalid_signatures_are_rejected(signature):
     ("signature", "value"),
     [("y", 256), ("u", -1), ("n", 1 << 15), ("s", "a\0b"), ("g", "s" * 256), ("u", "x"), ("(ss)", ("a",))],
 )
-def test_values_of_another_type(signature, value):
+def test_values_of_another_type(signature: str, value: int | str | tuple[str]) -> None:
     with pytest.raises(ValueError):
         wire.encode(wire.CALL, 1, FIELDS, signature, value)
 
 
-def test_infinity_is_a_double():
+def test_infinity_is_a_double() -> None:
     message, _ = wire.decode(wire.encode(wire.CALL, 1, FIELDS, "d", math.inf))
 
     assert [math.inf] == message.body

@@ -3,6 +3,7 @@
 import itertools
 import json
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,12 +22,12 @@ class RefusedProgram(Exception):
     """The kernel's verifier would refuse it."""
 
 
-def instructions(program):
+def instructions(program: bytes) -> list[tuple[int, int, int, int, int]]:
     """(opcode, destination, source, offset, immediate) of each instruction."""
     return [(op, regs & 15, regs >> 4, off, imm) for op, regs, off, imm in struct.iter_unpack("<BBhi", program)]
 
 
-def run(program, type_, major, minor, letters):
+def run(program: bytes, type_: str, major: int, minor: int, letters: str) -> bool:
     """What the kernel does: b"" was never attached, so nothing is denied."""
     if not program:
         return True
@@ -64,12 +65,12 @@ def run(program, type_, major, minor, letters):
     raise RefusedProgram
 
 
-def allowed_by_rules(rules, type_, major, minor, letters):
+def allowed_by_rules(rules: list[dict[str, Any]], type_: str, major: int, minor: int, letters: str) -> bool:
     """The model: for each letter the last rule that covers it decides, and all have to be allowed."""
     return all(letter_allowed(rules, type_, major, minor, letter) for letter in letters)
 
 
-def letter_allowed(rules, type_, major, minor, letter):
+def letter_allowed(rules: list[dict[str, Any]], type_: str, major: int, minor: int, letter: str) -> bool:
     """Whether the defaults or the last rule that matches allow it."""
     if letter == "m" or (type_ == "c" and ((major, minor) in DEFAULT_NUMBERS or major == 136)):
         return True
@@ -101,7 +102,7 @@ RULES = st.lists(
 
 
 @given(RULES, st.sampled_from("bc"), NUMBERS, NUMBERS)
-def test_program_does_what_the_rules_mean(rules, type_, major, minor):
+def test_program_does_what_the_rules_mean(rules, type_, major, minor) -> None:
     """For every set of letters on any device."""
     program = compile_rules(rules)
 
@@ -111,7 +112,7 @@ def test_program_does_what_the_rules_mean(rules, type_, major, minor):
 
 
 @given(RULES)
-def test_every_instruction_can_be_reached_and_all_jumps_go_forward(rules):
+def test_every_instruction_can_be_reached_and_all_jumps_go_forward(rules) -> None:
     """The verifier refuses programs with dead code; old ones also refuse loops."""
     code = instructions(compile_rules(rules))
     reached = {0} if code else set()
@@ -129,7 +130,7 @@ def test_every_instruction_can_be_reached_and_all_jumps_go_forward(rules):
 
 
 @pytest.mark.parametrize("rules", [[], [DENY_ALL], [ALLOW_ALL, DENY_ALL], [{"allow": False, "access": "r"}]])
-def test_no_rules_and_deny_all_leave_the_default_devices(rules):
+def test_no_rules_and_deny_all_leave_the_default_devices(rules: list[dict[str, Any]]) -> None:
     """Default deny, but null, zero, ptys, making nodes and the rest of the defaults stay."""
     program = compile_rules(rules)
 
@@ -142,7 +143,7 @@ def test_no_rules_and_deny_all_leave_the_default_devices(rules):
     assert not run(program, "b", 8, 0, "rm")
 
 
-def test_partly_denied_access_is_denied():
+def test_partly_denied_access_is_denied() -> None:
     """`deny r` after `allow rw`: writing goes, reading and both do not."""
     rules = [
         {"allow": True, "type": "b", "major": 8, "minor": 0, "access": "rw"},
@@ -155,7 +156,7 @@ def test_partly_denied_access_is_denied():
     assert not run(program, "b", 8, 0, "rw")
 
 
-def test_access_may_be_allowed_by_several_rules():
+def test_access_may_be_allowed_by_several_rules() -> None:
     """One rule for r and another for w make rw, as sets do."""
     rules = [
         {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"},
@@ -166,7 +167,7 @@ def test_access_may_be_allowed_by_several_rules():
     assert not run(compile_rules(rules), "c", 10, 228, "rw")
 
 
-def test_later_rules_override_earlier_ones():
+def test_later_rules_override_earlier_ones() -> None:
     """In both directions."""
     fuse = {"type": "c", "major": 10, "minor": 229, "access": "rwm"}
 
@@ -185,12 +186,12 @@ def test_later_rules_override_earlier_ones():
         [ALLOW_ALL, {"allow": False, "access": "m"}],
     ],
 )
-def test_program_that_allows_everything_is_empty(rules):
+def test_program_that_allows_everything_is_empty(rules: list[dict[str, Any]]) -> None:
     """Privileged containers need no filter: attached, it would only cost."""
     assert b"" == compile_rules(rules)
 
 
-def test_denying_what_nothing_allows_makes_no_code():
+def test_denying_what_nothing_allows_makes_no_code() -> None:
     """Docker denies fuse after denying all."""
     fuse = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"}
     console = {"allow": True, "type": "c", "major": 5, "minor": 1, "access": "rwm"}
@@ -200,14 +201,14 @@ def test_denying_what_nothing_allows_makes_no_code():
     assert compile_rules([misc, console]) != compile_rules([misc, console, fuse])
 
 
-def test_rules_that_later_ones_decide_make_no_code():
+def test_rules_that_later_ones_decide_make_no_code() -> None:
     """Docker sends its list twice, and most of it is in the defaults anyway."""
     docker = [DENY_ALL] + [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}] * 1000
 
     assert compile_rules([]) == compile_rules(docker)
 
 
-def load_rules(rules):
+def load_rules(rules: list[dict[str, Any] | dict[str, bool]]) -> list[dict[str, Any] | dict[str, bool]]:
     """The device rules of a config.json."""
     config = {"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "linux": {"resources": {"devices": rules}}}
     loaded, _ = load(json.dumps(config).encode())
@@ -227,7 +228,7 @@ def load_rules(rules):
         ({"allow": True, "access": "r", "minor": 2**63 - 1}, "minor", "from -1 to 1048575"),
     ],
 )
-def test_invalid_rules_are_rejected_before_they_are_compiled(rule, where, reason):
+def test_invalid_rules_are_rejected_before_they_are_compiled(rule: dict[str, Any], where: str, reason: str) -> None:
     """The compiler trusts a config that was loaded."""
     with pytest.raises(ConfigError, match=reason) as caught:
         load_rules([DENY_ALL, rule])
@@ -235,7 +236,7 @@ def test_invalid_rules_are_rejected_before_they_are_compiled(rule, where, reason
     assert [f"/linux/resources/devices/1/{where}"] == [problem.where for problem in caught.value.problems]
 
 
-def test_compiler_rejects_a_rule_without_access():
+def test_compiler_rejects_a_rule_without_access() -> None:
     """The specification does not say whether that means none of the letters or all of them."""
     with pytest.raises(CgroupError, match="it has no access") as caught:
         compile_rules(load_rules([DENY_ALL, {"allow": False}]))
@@ -243,7 +244,7 @@ def test_compiler_rejects_a_rule_without_access():
     assert "/linux/resources/devices/1/access" == caught.value.where
 
 
-def test_more_rules_than_a_program_holds_are_an_error():
+def test_more_rules_than_a_program_holds_are_an_error() -> None:
     """Jumps reach 32767 instructions: one that wrapped around would decide something else."""
     most = [
         {"allow": True, "type": "bc"[n % 2], "major": n % 4000, "minor": n, "access": "rw"[n % 2]} for n in range(4096)
@@ -254,7 +255,7 @@ def test_more_rules_than_a_program_holds_are_an_error():
         compile_rules([*most, DENY_ALL])
 
 
-def test_a_thousand_rules_still_mean_what_they_say():
+def test_a_thousand_rules_still_mean_what_they_say() -> None:
     """The most that a config may have."""
     rules = [
         {"allow": bool(minor % 3), "type": "b", "major": 9, "minor": minor, "access": "rw"} for minor in range(1024)

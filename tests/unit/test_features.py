@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -20,7 +22,12 @@ ROOT = Path(__file__).parents[2]
 OURS = {path.name: json.loads(path.read_text()) for path in (ROOT / "specs").glob("*.json")}
 
 
-def faults(document, name, schemas=OURS, kind=jsonschema.Draft202012Validator):
+def faults(
+    document: dict[str, Any],
+    name: str,
+    schemas: dict[str, Any] = OURS,
+    kind: type[Any] = jsonschema.Draft202012Validator,
+) -> list[Any]:
     """What a schema says against a document."""
 
     def retrieve(uri):
@@ -30,13 +37,13 @@ def faults(document, name, schemas=OURS, kind=jsonschema.Draft202012Validator):
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
 
-def official_faults(document, name):
+def official_faults(document: dict[str, Any], name: str) -> list[Any]:
     """What the specification's own schema says."""
     return faults(document, name, specification.schemas(), jsonschema.Draft4Validator)
 
 
 @pytest.fixture
-def document(capfd):
+def document(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """What `pyoci features` prints."""
     assert 0 == cli.main(["features"])
     out, err = capfd.readouterr()
@@ -44,34 +51,36 @@ def document(capfd):
     return json.loads(out)
 
 
-def nodes(value):
+def nodes(value: Any) -> Iterator[Any]:
     """Every value in a document."""
     yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from nodes(item)
 
 
-def test_the_document_is_valid(document):
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
     """It satisfies the specification's schema as we have written it."""
     assert [] == faults(document, "features.schema.json")
 
 
-def test_the_specifications_schema_agrees(document):
+def test_the_specifications_schema_agrees(document: dict[str, Any]) -> None:
     """So does the specification's own."""
     assert [] == official_faults(document, "features-schema.json")
 
 
-def test_nothing_is_null(document):
+def test_nothing_is_null(document: dict[str, Any]) -> None:
     """Null means unknown; what is unknown is left out."""
     assert None not in list(nodes(document))
 
 
-def test_versions(document):
+def test_versions(document: dict[str, Any]) -> None:
     """CRI-O drops the document without both, and both must be accepted in a config."""
     assert ("1.0.0", "1.3.0") == (document["ociVersionMin"], document["ociVersionMax"])
 
 
-def test_it_is_the_same_without_root(document, monkeypatch, capfd):
+def test_it_is_the_same_without_root(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """It describes the build, whatever the host and the caller are."""
     for name in ("geteuid", "uname", "stat", "open", "listdir"):
         monkeypatch.setattr(f"posix.{name}", lambda *args, name=name, **options: pytest.fail(f"{name} was called"))
@@ -81,12 +90,12 @@ def test_it_is_the_same_without_root(document, monkeypatch, capfd):
     assert document == described
 
 
-def test_containerd_and_docker_find_recursive_read_only(document):
+def test_containerd_and_docker_find_recursive_read_only(document: dict[str, Any]) -> None:
     """`rro` in mountOptions switches their recursive read-only mounts on."""
     assert "rro" in document["mountOptions"]
 
 
-def test_lists_are_the_tables_of_the_code(document):
+def test_lists_are_the_tables_of_the_code(document: dict[str, Any]) -> None:
     """No list is kept twice."""
     assert set(mounts.MOUNT_OPTIONS) == set(document["mountOptions"])
     assert set(seccomp.ACTIONS) == set(document["linux"]["seccomp"]["actions"])
@@ -97,21 +106,21 @@ def test_lists_are_the_tables_of_the_code(document):
     assert 41 == len(document["linux"]["capabilities"])
 
 
-def test_no_list_repeats_an_entry(document):
+def test_no_list_repeats_an_entry(document: dict[str, Any]) -> None:
     """Every list is a set, in a stable order."""
     lists = [value for value in nodes(document) if isinstance(value, list)]
 
     assert [] == [value for value in lists if len(value) != len(set(value))]
 
 
-def test_supported_flags_are_known(document):
+def test_supported_flags_are_known(document: dict[str, Any]) -> None:
     """supportedFlags is a subset of knownFlags."""
     listed = document["linux"]["seccomp"]
 
     assert set(listed["supportedFlags"]) <= set(listed["knownFlags"])
 
 
-def test_all_that_the_specification_names_is_listed(document):
+def test_all_that_the_specification_names_is_listed(document: dict[str, Any]) -> None:
     """Every action and flag of seccomp, every mode and flag of a memory policy."""
     schema = json.loads((ROOT / "specs/config.schema.json").read_text())["$defs"]
     policy = schema["linux"]["properties"]["memoryPolicy"]["properties"]
@@ -123,20 +132,20 @@ def test_all_that_the_specification_names_is_listed(document):
     assert set(policy["flags"]["items"]["enum"]) == set(listed["memoryPolicy"]["flags"])
 
 
-def test_what_is_not_there_is_not_claimed(document):
+def test_what_is_not_there_is_not_claimed(document: dict[str, Any]) -> None:
     """Engines act on these: containerd refuses nothing that they promise."""
     linux = document["linux"]
 
     assert {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True} == linux["cgroup"]
 
 
-def test_idmapped_mounts_are_claimed(document):
+def test_idmapped_mounts_are_claimed(document: dict[str, Any]) -> None:
     """By the flag and by the options, which must agree."""
     assert {"idmap": {"enabled": True}} == document["linux"]["mountExtensions"]
     assert {"idmap", "ridmap"} <= set(document["mountOptions"])
 
 
-def test_specification_mandatory_mount_options(document):
+def test_specification_mandatory_mount_options(document: dict[str, Any]) -> None:
     """Those that the specification says must be supported."""
     mandatory = (
         "async atime bind defaults dev diratime dirsync exec iversion lazytime loud noatime nodev nodiratime noexec "
@@ -151,13 +160,13 @@ def test_specification_mandatory_mount_options(document):
 
 
 @pytest.fixture
-def in_directory(tmp_path, monkeypatch):
+def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_spec_writes_a_valid_config(in_directory, capfd):
+def test_spec_writes_a_valid_config(in_directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It satisfies the schema, and nothing is printed."""
     assert 0 == cli.main(["spec"])
     assert ("", "") == capfd.readouterr()
@@ -165,7 +174,7 @@ def test_spec_writes_a_valid_config(in_directory, capfd):
     assert [] == faults(json.loads((in_directory / "config.json").read_text()), "config.schema.json")
 
 
-def test_rootless_spec_is_valid(in_directory):
+def test_rootless_spec_is_valid(in_directory: Path) -> None:
     """The same for --rootless, which maps the caller to root and asks for nothing that he may not have."""
     assert 0 == cli.main(["spec", "--rootless"])
     config = json.loads((in_directory / "config.json").read_text())
@@ -179,7 +188,7 @@ def test_rootless_spec_is_valid(in_directory):
     assert not any(option.startswith("gid=") for m in config["mounts"] for option in m["options"])
 
 
-def test_our_own_checks_accept_both():
+def test_our_own_checks_accept_both() -> None:
     """What we write we run: our strict reader finds no fault and warns of nothing."""
     from pyoci import config
 
@@ -189,13 +198,13 @@ def test_our_own_checks_accept_both():
         assert [] == warnings
 
 
-def test_the_specifications_schema_accepts_both():
+def test_the_specifications_schema_accepts_both() -> None:
     """So does the specification's own schema."""
     for document in (template.default(), template.rootless(template.default(), 1000, 1000)):
         assert [] == official_faults(document, "config-schema.json")
 
 
-def test_rootless_leaves_the_original_alone():
+def test_rootless_leaves_the_original_alone() -> None:
     """A new config is made; the old one is not changed."""
     original = template.default()
     template.rootless(original, 5, 6)
@@ -203,14 +212,14 @@ def test_rootless_leaves_the_original_alone():
     assert template.default() == original
 
 
-def test_masked_paths_cover_what_leaks():
+def test_masked_paths_cover_what_leaks() -> None:
     """The side channels and host facts that other engines mask."""
     masked = set(template.default()["linux"]["maskedPaths"])
 
     assert {"/proc/kcore", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/keys"} <= masked
 
 
-def test_spec_never_overwrites(in_directory, capfd):
+def test_spec_never_overwrites(in_directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The person's config stays as it is."""
     (in_directory / "config.json").write_text("mine")
 
@@ -219,7 +228,7 @@ def test_spec_never_overwrites(in_directory, capfd):
     assert "mine" == (in_directory / "config.json").read_text()
 
 
-def test_spec_does_not_follow_a_link(in_directory):
+def test_spec_does_not_follow_a_link(in_directory: Path) -> None:
     """Not even a dangling one."""
     (in_directory / "config.json").symlink_to(in_directory / "victim")
 
@@ -227,7 +236,7 @@ def test_spec_does_not_follow_a_link(in_directory):
     assert not (in_directory / "victim").exists()
 
 
-def test_spec_bundle_and_file(in_directory):
+def test_spec_bundle_and_file(in_directory: Path) -> None:
     """--bundle is a directory, --file a name in it, or an absolute path."""
     (in_directory / "b").mkdir()
     assert 0 == cli.main(["spec", "--bundle", "b"])
@@ -239,7 +248,7 @@ def test_spec_bundle_and_file(in_directory):
     }
 
 
-def test_spec_into_a_missing_directory(in_directory):
+def test_spec_into_a_missing_directory(in_directory: Path) -> None:
     """The kernel's reason."""
     with pytest.raises(PyociError, match=r"cannot write .*/none/config.json: no such file or directory"):
         write_new(str(in_directory / "none/config.json"), "")

@@ -3,6 +3,8 @@
 import errno
 import os
 import posixpath
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from pyoci.compiler import intel_rdt, verbs
 from pyoci.compiler.intel_rdt import differences, parse
 from pyoci.errors import SetupError, StateError
 from pyoci.host import resctrl
+from pyoci.host.resctrl import Group
 from tests.support.resctrl import Refused, Tree
 
 # What a line says.
@@ -26,7 +29,7 @@ from tests.support.resctrl import Refused, Tree
         ("L3:0=1;0=2", {"L3": {"0": "2"}}),
     ],
 )
-def test_parse(text, schemata):
+def test_parse(text: str, schemata: dict[str, dict[str, str]]) -> None:
     """Blanks, leading zeros and upper case mean nothing; the last assignment counts."""
     assert schemata == parse(text)
 
@@ -42,7 +45,7 @@ def test_parse(text, schemata):
         ("L3:0=5", "L3:0=a", ["L3:0=a"]),
     ],
 )
-def test_differences(wanted, found, different):
+def test_differences(wanted: str, found: str, different: list[str]) -> None:
     """Only the config's domains are compared, and bandwidth as the kernel rounds it."""
     assert different == differences(parse(wanted), parse(found), {"MB": 10})
 
@@ -65,7 +68,7 @@ def test_differences(wanted, found, different):
         ({"schemata": [], "memBwSchema": "", "l3CacheSchema": ""}, ("box", "", intel_rdt.MAKE), []),
     ],
 )
-def test_plan(rdt, how, lines):
+def test_plan(rdt: dict[str, Any], how: tuple[str, str, int], lines: list[str]) -> None:
     """The group first, then its lines in the specification's order (RDT-08), then the monitoring group."""
     (made, *rest), join_group = intel_rdt.compile_rdt(rdt, "box")
 
@@ -83,15 +86,15 @@ MOUNT = "/sys/fs/resctrl"
 class Model:
     """The model in place of `files` and `posix`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tree = Tree()
 
-    def _inside(self, path):
+    def _inside(self, path: str) -> str:
         assert path == MOUNT or path.startswith(f"{MOUNT}/")
         assert path == posixpath.normpath(path)
         return path.removeprefix(MOUNT)
 
-    def _do(self, act, path, *more):
+    def _do(self, act: Callable[..., Any], path: str, *more: str) -> None:
         try:
             result = act(self._inside(path), *more)
         except Refused as refused:
@@ -99,34 +102,34 @@ class Model:
             raise OSError(refused.number, os.strerror(refused.number)) from None
         return result
 
-    def _find(self, path):
+    def _find(self, path: str) -> dict[str, bool] | tuple[Callable[..., Any], Callable[..., Any] | None]:
         what = self.tree.find(self._inside(path))
         if what is None:
             raise FileNotFoundError(errno.ENOENT, path)
         return what
 
-    def stat(self, path):
+    def stat(self, path: str) -> None:
         self._find(path)
 
-    def mkdir(self, path):
+    def mkdir(self, path: str) -> None:
         if self.tree.find(self._inside(path)) is not None:
             raise FileExistsError(errno.EEXIST, path)
         self._do(self.tree.mkdir, path)
 
-    def rmdir(self, path):
+    def rmdir(self, path: str) -> None:
         self._find(path)
         self._do(self.tree.rmdir, path)
 
-    def read(self, path):
+    def read(self, path: str) -> bytes:
         return self._find(path)[0]().encode()
 
-    def write(self, path, data):
+    def write(self, path: str, data: bytes) -> None:
         write = self._find(path)[1]
         self._do(lambda _, text: write(text), path, data.decode())
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     made = Model()
     monkeypatch.setattr(resctrl, "posix", made)
     monkeypatch.setattr(resctrl, "files", made)
@@ -134,7 +137,7 @@ def model(monkeypatch):
     return made
 
 
-def prepare(rdt, id="box"):
+def prepare(rdt: dict[str, Any], id: str = "box") -> Group:
     """A group whose operations before the clone are done."""
     ops, _ = intel_rdt.compile_rdt(rdt, id)
     group = resctrl.Group.planned(ops[0])
@@ -143,11 +146,11 @@ def prepare(rdt, id="box"):
     return group
 
 
-def join(group, pid):
+def join(group: Group, pid: int) -> None:
     group.run(verbs.JoinRdtGroup(group=""), pid)
 
 
-def test_own_group(model):
+def test_own_group(model: Model) -> None:
     """Made, written, joined, monitored; removed, with its monitoring group, from what the state keeps."""
     before = model.tree.find("/")
     group = prepare({"l3CacheSchema": "L3:0=f\nMB:1=20", "memBwSchema": "MB:0=35", "enableMonitoring": True})
@@ -168,7 +171,7 @@ def test_own_group(model):
         assert before == model.tree.find("/")
 
 
-def test_shared_group(model):
+def test_shared_group(model: Model) -> None:
     """The first container makes it, the next compares; the container's end takes the monitoring groups alone."""
     rdt = {"closID": "gold", "memBwSchema": "MB:0=35", "enableMonitoring": True}
     first, second = prepare(rdt, "one"), prepare(rdt, "two")
@@ -180,7 +183,7 @@ def test_shared_group(model):
     assert {} == model.tree.groups["gold"].monitors
 
 
-def test_a_shared_group_is_undone_unless_it_is_used(model):
+def test_a_shared_group_is_undone_unless_it_is_used(model: Model) -> None:
     """A create that fails takes it back, unless another container has joined it meanwhile."""
     group = prepare({"closID": "gold", "memBwSchema": "MB:0=35"})
     assert [] == group.undo()
@@ -192,7 +195,7 @@ def test_a_shared_group_is_undone_unless_it_is_used(model):
     assert "gold" in model.tree.groups
 
 
-def test_default_group_with_a_schema(model):
+def test_default_group_with_a_schema(model: Model) -> None:
     """It exists: its schema is compared, never written."""
     prepare({"closID": "/", "l3CacheSchema": "L3:0=7ff"})
     with pytest.raises(SetupError, match="cannot use resource group /: it exists with another schema: L3:0=7ff"):
@@ -201,7 +204,7 @@ def test_default_group_with_a_schema(model):
     assert 0x7FF == model.tree.default.schemata["L3"][0]
 
 
-def test_group_that_another_process_made_first(model):
+def test_group_that_another_process_made_first(model: Model) -> None:
     """A group that appears after the plan is not ours: compared if it may be another's, else an error, and it stays."""
     ops, _ = intel_rdt.compile_rdt({"closID": "gold", "memBwSchema": "MB:0=50"}, "box")
     group = resctrl.Group.planned(ops[0])
@@ -221,13 +224,13 @@ def test_group_that_another_process_made_first(model):
 
 
 @pytest.mark.parametrize("id", ["info", "mon_groups", "schemata", "tasks"])
-def test_names_of_the_file_system(model, id):
+def test_names_of_the_file_system(model: Model, id: str) -> None:
     """The existing directory is not a group of pyoci's."""
     with pytest.raises(SetupError, match="it exists"):
         prepare({}, id)
 
 
-def test_monitoring_group_that_is_there(model):
+def test_monitoring_group_that_is_there(model: Model) -> None:
     """Another's; nothing is made and nothing removed."""
     model.tree.mkdir("/gold")
     model.tree.mkdir("/gold/mon_groups/box")
@@ -239,7 +242,7 @@ def test_monitoring_group_that_is_there(model):
     assert ["box"] == list(model.tree.groups["gold"].monitors)
 
 
-def test_no_monitor_is_left(model):
+def test_no_monitor_is_left(model: Model) -> None:
     """The error says so, and what was made before is undone (RDT-12)."""
     model.tree.mkdir("/gold")
     for name in "abcd":
@@ -254,7 +257,7 @@ def test_no_monitor_is_left(model):
     assert {"", "gold"} == set(model.tree.groups)
 
 
-def test_group_that_cannot_be_removed_is_reported(model, monkeypatch):
+def test_group_that_cannot_be_removed_is_reported(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `undo` as text, by `remove` as an error."""
     group = prepare({})
     monkeypatch.setattr(
@@ -267,7 +270,7 @@ def test_group_that_cannot_be_removed_is_reported(model, monkeypatch):
 
 
 @pytest.mark.parametrize("record", [{"mount": "/x"}, {"mount": "/x", "made": 5, "shared": ""}])
-def test_invalid_record_is_ignored(record):
+def test_invalid_record_is_ignored(record: dict[str, Any]) -> None:
     """Of another version, or damaged."""
     with pytest.raises(StateError, match="not of this version"):
         resctrl.remove(record)

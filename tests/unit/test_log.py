@@ -8,6 +8,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +22,17 @@ from pyoci.host import files
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     """Where a log file goes."""
     return tmp_path / "log.json"
 
 
-def read_json(path):
+def read_json(path: Path) -> list[dict[str, str]]:
     """The entries of a JSON log: every line must be one whole entry."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_error_reaches_log_and_standard_error(path, capfd):
+def test_error_reaches_log_and_standard_error(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The error is one JSON line in the log, and the same text on standard error."""
     Log(str(path), format="json").error("cannot do it: permission denied")
 
@@ -39,7 +40,7 @@ def test_error_reaches_log_and_standard_error(path, capfd):
     assert ("", "cannot do it: permission denied\n") == capfd.readouterr()
 
 
-def test_json_line_has_exactly_the_three_members_in_rfc_3339(path):
+def test_json_line_has_exactly_the_three_members_in_rfc_3339(path: Path) -> None:
     """containerd decodes level, msg and time; one bad time makes every later error unreadable."""
     Log(str(path), format="json").error("x")
     (entry,) = read_json(path)
@@ -83,7 +84,7 @@ def test_text_log_has_no_pointer_and_hint(path: Path) -> None:
     assert path.read_text().endswith(' level=error msg="x"\n')
 
 
-def test_time_is_utc(path, monkeypatch):
+def test_time_is_utc(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The moment itself is right, whatever the time zone."""
     monkeypatch.setattr(log_module.time, "time_ns", lambda: 1_767_323_045_000_456_789)
     Log(str(path), format="json").error("x")
@@ -91,14 +92,14 @@ def test_time_is_utc(path, monkeypatch):
     assert "2026-01-02T03:04:05.000456Z" == read_json(path)[0]["time"]
 
 
-def test_text_line_is_logfmt(path):
+def test_text_line_is_logfmt(path: Path) -> None:
     """The text format is that of runc."""
     Log(str(path), format="text").error('a "quoted" \\ word')
 
     assert re.fullmatch(r'time="[-:.T\dZ]+" level=error msg="a \\"quoted\\" \\\\ word"\n', path.read_text(), re.ASCII)
 
 
-def test_log_is_appended_to(path):
+def test_log_is_appended_to(path: Path) -> None:
     """Every command of a container appends to the same file."""
     for message in ("first", "second"):
         Log(str(path), format="json").error(message)
@@ -106,7 +107,7 @@ def test_log_is_appended_to(path):
     assert ["first", "second"] == [entry["msg"] for entry in read_json(path)]
 
 
-def test_log_file_mode_is_0644(path):
+def test_log_file_mode_is_0644(path: Path) -> None:
     """Others may read the log and not write it, whatever the umask of the test."""
     mask = os.umask(0)
     try:
@@ -117,7 +118,7 @@ def test_log_file_mode_is_0644(path):
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
 
 
-def test_log_is_not_inherited(path):
+def test_log_is_not_inherited(path: Path) -> None:
     """The descriptor of the log does not survive execve."""
     log = Log(str(path))
     held = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
@@ -129,7 +130,7 @@ def test_log_is_not_inherited(path):
         os.fstat(fd)
 
 
-def test_symbolic_link_is_refused(path, tmp_path):
+def test_symbolic_link_is_refused(path: Path, tmp_path: Path) -> None:
     """Another user can't make the log write to a file of their choice."""
     target = tmp_path / "target"
     path.symlink_to(target)
@@ -139,7 +140,7 @@ def test_symbolic_link_is_refused(path, tmp_path):
     assert not target.exists()
 
 
-def test_fifo_without_reader_is_refused_at_once(path):
+def test_fifo_without_reader_is_refused_at_once(path: Path) -> None:
     """A FIFO in the log's place can't hang us."""
     os.mkfifo(path)
 
@@ -148,28 +149,28 @@ def test_fifo_without_reader_is_refused_at_once(path):
 
 
 @pytest.mark.parametrize("name", ["/dev/stderr", "/proc/self/fd/2", "file:/dev/stderr", ""])
-def test_standard_error_as_log_gets_the_error_once(name, capfd):
+def test_standard_error_as_log_gets_the_error_once(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """When the log is standard error itself, the error is printed once."""
     Log(name).error("once")
 
     assert "once\n" == capfd.readouterr().err
 
 
-def test_json_on_standard_error(capfd):
+def test_json_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     """--log-format json without --log: standard error is the log."""
     Log(format="json").error("x")
 
     assert "x" == json.loads(capfd.readouterr().err)["msg"]
 
 
-def test_file_prefix(path):
+def test_file_prefix(path: Path) -> None:
     """crun writes the destination as file:PATH."""
     Log(f"file:{path}", format="json").error("x")
 
     assert "x" == read_json(path)[0]["msg"]
 
 
-def test_forged_lines_and_escape_sequences_stay_text(path, capfd):
+def test_forged_lines_and_escape_sequences_stay_text(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A hostile name or hook output is one line without control characters, on both ways."""
     hostile = 'a\n{"level":"error","msg":"forged"}\r\x1b]0;pwned\x07\x9b31m\u2028\u202e\x00\udcff"'
     Log(str(path), format="json").error(hostile)
@@ -181,14 +182,14 @@ def test_forged_lines_and_escape_sequences_stay_text(path, capfd):
     assert r'a\n{"level":"error","msg":"forged"}\x0d\x1b]0;pwned\x07\x9b31m\u2028\u202e\x00\udcff"' == entry["msg"]
 
 
-def test_readable_text_stays_as_it_is():
+def test_readable_text_stays_as_it_is() -> None:
     """Only bytes that are not text are escaped."""
     assert "café 容器 `x`" == printable("café 容器 `x`")
 
 
 @pytest.mark.parametrize("message", ["a" * 100_000, "\x1b" * 20_000, '"' * 9_000, "é" * 9_000, "𝄞" * 9000, "a" * 8191])
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_long_message_is_cut(message, form, path, capfd):
+def test_long_message_is_cut(message: str, form: str, path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No line is longer than what conmon reads, and a cut is visible."""
     Log(str(path), format=form).error(message)
     data = path.read_bytes()
@@ -200,14 +201,14 @@ def test_long_message_is_cut(message, form, path, capfd):
     assert b"[truncated]" in data
 
 
-def test_longest_whole_message_is_not_cut(capfd):
+def test_longest_whole_message_is_not_cut(capfd: pytest.CaptureFixture[str]) -> None:
     """8190 characters and the newline fit."""
     Log().error("a" * 8190)
 
     assert "a" * 8190 + "\n" == capfd.readouterr().err
 
 
-def test_one_message_is_one_write(path, monkeypatch):
+def test_one_message_is_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Concurrent commands of a container can't mix their lines."""
     writes = []
     monkeypatch.setattr(log_module.posix, "write", lambda fd, data: writes.append((fd, data)) or len(data))
@@ -218,7 +219,7 @@ def test_one_message_is_one_write(path, monkeypatch):
     assert writes[0][1].endswith(b"\n")
 
 
-def test_concurrent_writers_do_not_mix(path):
+def test_concurrent_writers_do_not_mix(path: Path) -> None:
     """The file is opened for appending: lines of several writers are whole."""
     logs = [Log(str(path), format="json") for _ in range(4)]
     threads = [
@@ -232,7 +233,7 @@ def test_concurrent_writers_do_not_mix(path):
     assert 200 == len(read_json(path))
 
 
-def test_warnings_stay_out_of_the_log_by_default(path, capfd):
+def test_warnings_stay_out_of_the_log_by_default(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Podman takes a lone warning in the log for the error; standard error may be the container's own."""
     Log(str(path), format="json").warning("careful")
 
@@ -244,7 +245,7 @@ def test_warnings_stay_out_of_the_log_by_default(path, capfd):
     ("level", "expected"),
     [("error", []), ("warning", ["warning"]), ("info", ["warning"]), ("debug", ["warning", "debug"])],
 )
-def test_log_level(level, expected, path):
+def test_log_level(level: str, expected: list[str], path: Path) -> None:
     """--log-level says what the log gets beside the error."""
     log = Log(str(path), format="json", level=level)
     log.warning("w")
@@ -253,7 +254,7 @@ def test_log_level(level, expected, path):
     assert expected == [entry["level"] for entry in read_json(path)]
 
 
-def test_warnings_without_a_log_go_to_standard_error(capfd):
+def test_warnings_without_a_log_go_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     """A person at the terminal sees warnings, marked as such, and no debug messages."""
     log = Log()
     log.warning("careful")
@@ -263,7 +264,7 @@ def test_warnings_without_a_log_go_to_standard_error(capfd):
 
 
 @pytest.mark.parametrize("text", ["careful", "\n" * 60, "x" * 100_000])
-def test_many_warnings_leave_room_for_the_error(text, capfd):
+def test_many_warnings_leave_room_for_the_error(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     """conmon reads 8191 bytes of standard error once, and takes them for the reason of a failure."""
     log = Log()
     for _ in range(10_000):
@@ -277,7 +278,7 @@ def test_many_warnings_leave_room_for_the_error(text, capfd):
     assert sum(len(line) + 1 for line in lines) < 8191 // 2 + 200
 
 
-def test_all_warnings_are_there_for_the_asking(capfd):
+def test_all_warnings_are_there_for_the_asking(capfd: pytest.CaptureFixture[str]) -> None:
     """The level asks for them."""
     log = Log(level="warning")
     for n in range(10_000):
@@ -286,7 +287,7 @@ def test_all_warnings_are_there_for_the_asking(capfd):
     assert [f"warning: careful {n}" for n in range(10_000)] == capfd.readouterr().err.splitlines()
 
 
-def test_quiet_log_tells_the_error_alone(capfd):
+def test_quiet_log_tells_the_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
     """`state` is parsed together with its standard error."""
     log = Log(level="debug", quiet=True)
     log.warning("careful")
@@ -296,7 +297,7 @@ def test_quiet_log_tells_the_error_alone(capfd):
     assert "failed\n" == capfd.readouterr().err
 
 
-def test_unwritable_log_does_not_hide_the_error(capfd):
+def test_unwritable_log_does_not_hide_the_error(capfd: pytest.CaptureFixture[str]) -> None:
     """When the log's disk is full, standard error still tells."""
     Log("/dev/full").error("failed")
 
@@ -304,7 +305,7 @@ def test_unwritable_log_does_not_hide_the_error(capfd):
 
 
 @pytest.mark.parametrize(("option", "value"), [("format", "xml"), ("level", "loud")])
-def test_unknown_words_are_refused(option, value):
+def test_unknown_words_are_refused(option: str, value: str) -> None:
     """An unknown format or level is a usage error that names the possible ones."""
     with pytest.raises(UsageError, match=rf"cannot use log {option} `{value}`: expected one of .*"):
         Log(**{option: value})
@@ -317,7 +318,9 @@ def test_unknown_words_are_refused(option, value):
         ("syslog", "<27>abc: failed\\nPRIORITY=0"),
     ],
 )
-def test_services_get_a_datagram(service, expected, tmp_path, monkeypatch, capfd):
+def test_services_get_a_datagram(
+    service: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """journald:ID and syslog:ID, as crun has them; a message can't add fields."""
     address = str(tmp_path / "socket")
     template = log_module._SERVICES[service][1]
@@ -332,7 +335,7 @@ def test_services_get_a_datagram(service, expected, tmp_path, monkeypatch, capfd
     assert "failed\\nPRIORITY=0\n" == capfd.readouterr().err
 
 
-def test_absent_service_is_an_error(tmp_path, monkeypatch):
+def test_absent_service_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log without a reader is reported, not ignored."""
     monkeypatch.setitem(log_module._SERVICES, "syslog", (str(tmp_path / "none"), ""))
 
@@ -340,7 +343,7 @@ def test_absent_service_is_an_error(tmp_path, monkeypatch):
         Log("syslog:x")
 
 
-def test_print_data_finishes_partial_writes(monkeypatch):
+def test_print_data_finishes_partial_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe may take less than was given."""
     written = []
     monkeypatch.setattr(files.posix, "write", lambda _fd, data: written.append(bytes(data[:3])) or len(data[:3]))
@@ -349,7 +352,7 @@ def test_print_data_finishes_partial_writes(monkeypatch):
     assert b"12345678" == b"".join(written)
 
 
-def test_log_with_several_names_is_refused(path):
+def test_log_with_several_names_is_refused(path: Path) -> None:
     """A user may have linked a file there that only the runtime may write to."""
     target = path.parent / "target"
     target.write_text("untouched")
@@ -361,7 +364,7 @@ def test_log_with_several_names_is_refused(path):
 
 
 @pytest.fixture
-def full_syslog(tmp_path, monkeypatch):
+def full_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A system log that reads nothing, and whose queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "log"))
@@ -373,7 +376,7 @@ def full_syslog(tmp_path, monkeypatch):
         yield listener
 
 
-def test_log_without_room(full_syslog, monkeypatch):
+def test_log_without_room(full_syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for once, and not for ever."""
     monkeypatch.setattr(log_module, "_TIMEOUT", 0.2)
     log = Log("syslog:x", level="warning")
@@ -385,7 +388,7 @@ def test_log_without_room(full_syslog, monkeypatch):
     log.close()
 
 
-def test_log_that_gets_room(full_syslog):
+def test_log_that_gets_room(full_syslog: socket.socket) -> None:
     """A message waits until the log reads again."""
     log = Log("syslog:x", level="warning")
     reader = threading.Timer(0.1, lambda: full_syslog.recv(100))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from pyoci.errors import CgroupError, ConfigError
 MAX_U64 = 2**64 - 1
 
 
-def values(resources):
+def values(resources: dict[str, Any]) -> list[tuple[str, str]]:
     """(file, value) of each write."""
     return [(write.file, write.value) for write in writes(resources)]
 
@@ -122,12 +123,12 @@ def values(resources):
         ),
     ],
 )
-def test_conversion(resources, expected):
+def test_conversion(resources: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     """Each property becomes the v2 file and value of the same meaning; unset ones nothing."""
     assert expected == values(resources)
 
 
-def document(resources):
+def document(resources: dict[str, Any]) -> bytes:
     """A config.json with these resources."""
     return json.dumps({"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "linux": {"resources": resources}}).encode()
 
@@ -167,7 +168,7 @@ def convert(resources):
         ({"unified": {"cgroup.freeze": "1"}}, "/unified/cgroup.freeze", "only the runtime"),
     ],
 )
-def test_conversion_rejects_what_cgroup_v2_can_not_express(resources, where, reason):
+def test_conversion_rejects_what_cgroup_v2_can_not_express(resources: dict[str, Any], where: str, reason: str) -> None:
     """The error names the property, and a valid config gets so far."""
     with pytest.raises(CgroupError, match=reason) as caught:
         convert(resources)
@@ -201,7 +202,9 @@ def test_conversion_rejects_what_cgroup_v2_can_not_express(resources, where, rea
         ({"unified": {"": "1"}}, "/unified/", "has not the form"),
     ],
 )
-def test_invalid_resources_are_rejected_before_the_conversion(resources, where, reason):
+def test_invalid_resources_are_rejected_before_the_conversion(
+    resources: dict[str, Any], where: str, reason: str
+) -> None:
     """`create` and `update --resources` check them by the same code, and the conversion trusts them."""
     for check, text, top in (
         (config.load, document(resources), "/linux/resources"),
@@ -214,7 +217,7 @@ def test_invalid_resources_are_rejected_before_the_conversion(resources, where, 
 
 
 @pytest.mark.parametrize("limit", [None, 0])
-def test_create_needs_a_memory_limit_beside_the_one_of_memory_plus_swap(limit):
+def test_create_needs_a_memory_limit_beside_the_one_of_memory_plus_swap(limit: int | None) -> None:
     """An update may leave it out: the container has one."""
     memory = {"swap": 5} | ({} if limit is None else {"limit": limit})
     with pytest.raises(ConfigError, match='needs "limit", the limit of memory') as caught:
@@ -224,7 +227,7 @@ def test_create_needs_a_memory_limit_beside_the_one_of_memory_plus_swap(limit):
     assert {"memory": memory} == config.load_resources(json.dumps({"memory": memory}).encode())
 
 
-def values_of(words):
+def values_of(words: dict[str, str]) -> Values:
     """Options of the command line."""
     options = Values()
     for name, text in words.items():
@@ -242,7 +245,7 @@ def values_of(words):
         ({"cpuset-cpus": "a"}, '--cpuset-cpus: expected a list of CPUs such as 0-3,7, found the string "a"'),
     ],
 )  # fmt: skip
-def test_the_options_of_update_are_checked_like_a_document(words, message):
+def test_the_options_of_update_are_checked_like_a_document(words: dict[str, str], message: str) -> None:
     """The error names the option."""
     with pytest.raises(ConfigError) as caught:
         from_options(values_of(words))
@@ -255,7 +258,7 @@ class Limits(NoCgroup):
 
     memory, swap = "100", "50"
 
-    def read(self, name):
+    def read(self, name: str) -> str:
         """The content of a file."""
         return {"memory.max": self.memory, "memory.swap.max": self.swap}.get(name, "")
 
@@ -264,7 +267,7 @@ class Limits(NoCgroup):
     ("memory", "reason"),
     [("100", "the container's limit of memory is 100"), ("max", "the container has no limit of memory")],
 )
-def test_update_compares_a_limit_of_memory_plus_swap_with_the_container(memory, reason):
+def test_update_compares_a_limit_of_memory_plus_swap_with_the_container(memory: str, reason: str) -> None:
     """It names no limit of memory, so the container's own counts."""
     cgroup = Limits()
     cgroup.memory = memory
@@ -284,12 +287,12 @@ def test_update_compares_a_limit_of_memory_plus_swap_with_the_container(memory, 
         {"network": {"classID": 0, "priorities": []}},
     ],
 )
-def test_a_property_of_v1_that_asks_for_nothing_is_accepted(resources):
+def test_a_property_of_v1_that_asks_for_nothing_is_accepted(resources: dict[str, Any]) -> None:
     """Engines fill in zeros and defaults: those are what v2 does anyway."""
     assert [] == values(resources)
 
 
-def test_every_write_names_its_property():
+def test_every_write_names_its_property() -> None:
     """The pointer leads to the key which the limit comes from."""
     resources = {
         "memory": {"limit": 5, "swap": 6, "reservation": 1},
@@ -327,12 +330,12 @@ def test_every_write_names_its_property():
     ] == [write.where.removeprefix("/linux/resources") for write in writes(resources)]
 
 
-def test_the_pointer_can_start_elsewhere():
+def test_the_pointer_can_start_elsewhere() -> None:
     """`update` reads a bare resources document."""
     assert ["/pids/limit"] == [write.where for write in writes({"pids": {"limit": 1}}, "")]
 
 
-def test_controllers_of_limits_are_needed_and_those_of_lifted_limits_are_not():
+def test_controllers_of_limits_are_needed_and_those_of_lifted_limits_are_not() -> None:
     """A share is a limit even where it is the kernel's own, 1024; without its controller it would mean nothing."""
     assert (["cpu", "pids"], []) == controllers(writes({"cpu": {"shares": 1024}, "pids": {"limit": 3}}))
     assert (["cpu"], []) == controllers(writes({"cpu": {"shares": 1025, "quota": -1}}))
@@ -341,12 +344,12 @@ def test_controllers_of_limits_are_needed_and_those_of_lifted_limits_are_not():
     assert (["hugetlb"], []) == controllers(writes({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}))
 
 
-def test_unified_needs_the_controller_of_its_prefix_and_core_files_need_none():
+def test_unified_needs_the_controller_of_its_prefix_and_core_files_need_none() -> None:
     """`nosuch.max` needs a controller nosuch; cgroup.max.depth is the core's."""
     assert (["nosuch"], []) == controllers(writes({"unified": {"nosuch.max": "1", "cgroup.max.depth": "1"}}))
 
 
-def test_check_before_update_compares_with_the_usage():
+def test_check_before_update_compares_with_the_usage() -> None:
     """Only when asked for, and only for real limits."""
     checked = writes({"memory": {"limit": 5, "swap": 6, "checkBeforeUpdate": True}})
     assert ["memory.current", "memory.swap.current"] == [write.usage for write in checked]
@@ -358,7 +361,7 @@ def test_check_before_update_compares_with_the_usage():
     assert ["", ""] == [write.usage for write in unchecked]
 
 
-def test_no_process_at_all_is_a_limit_for_after_the_clone():
+def test_no_process_at_all_is_a_limit_for_after_the_clone() -> None:
     """Written before, it would refuse the container's first process."""
     assert [True] == [write.after_clone for write in writes({"pids": {"limit": 0}})]
     assert [False] == [write.after_clone for write in writes({"pids": {"limit": 1}})]
@@ -366,7 +369,7 @@ def test_no_process_at_all_is_a_limit_for_after_the_clone():
 
 
 @pytest.mark.parametrize(("weight", "scaled"), [(10, 1), (11, 11), (100, 910), (500, 4950), (1000, 10000)])
-def test_io_weight_is_scaled_where_there_is_no_bfq(weight, scaled):
+def test_io_weight_is_scaled_where_there_is_no_bfq(weight: int, scaled: int) -> None:
     """10 to 1000 becomes 1 to 10000, by default and for a device."""
     device = {"major": 8, "minor": 0, "weight": weight}
     group, single = writes({"blockIO": {"weight": weight, "weightDevice": [device]}})
@@ -376,7 +379,7 @@ def test_io_weight_is_scaled_where_there_is_no_bfq(weight, scaled):
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_weight_grows_with_shares(one, other):
+def test_weight_grows_with_shares(one, other) -> None:
     """Within its range, through its fixed points, and never the other way round."""
     low, high = sorted((one, other))
 
@@ -385,7 +388,7 @@ def test_weight_grows_with_shares(one, other):
 
 
 @given(st.integers(3, 262143))
-def test_weight_follows_the_formula_of_runc_and_crun(shares):
+def test_weight_follows_the_formula_of_runc_and_crun(shares) -> None:
     """ceil(10^((l²+125l)/612 − 7/34)), where l is the binary logarithm."""
     exact = 10 ** ((math.log2(shares) ** 2 + 125 * math.log2(shares)) / 612 - 7 / 34)
 
@@ -396,11 +399,11 @@ def test_weight_follows_the_formula_of_runc_and_crun(shares):
     ("version", "limit"),
     [("1.0.0", -1), ("1.0.2-dev", -1), ("1.2.1", -1), ("1.2.1+dev", -1), ("", -1), ("1.3.0", 0), ("1.3.0-rc.1", 0), ("1.10.0", 0)],
 )  # fmt: skip
-def test_no_processes_is_unlimited_before_version_1_3(version, limit):
+def test_no_processes_is_unlimited_before_version_1_3(version: str, limit: int) -> None:
     """From then on the specification says that 0 is a limit."""
     assert {"pids": {"limit": limit}, "cpu": {}} == as_meant({"pids": {"limit": 0}, "cpu": {}}, version)
 
 
 @pytest.mark.parametrize("resources", [{}, {"pids": {}}, {"pids": {"limit": 1}}, {"pids": {"limit": -1}}])
-def test_other_limits_mean_the_same_in_every_version(resources):
+def test_other_limits_mean_the_same_in_every_version(resources: dict[str, dict[str, int]]) -> None:
     assert resources == as_meant(resources, "1.0.0") == as_meant(resources, "1.3.0")

@@ -25,7 +25,7 @@ FILES = {
 }
 
 
-def test_every_number_has_its_place():
+def test_every_number_has_its_place() -> None:
     """Microseconds become nanoseconds; swap counts memory and swap together, as cgroup v1 did."""
     data = statistics(lambda name: FILES.get(name, ""), ["2MB"])
 
@@ -49,7 +49,7 @@ def test_every_number_has_its_place():
     assert {"2MB": {"usage": 2097152, "failcnt": 5}} == data["hugetlb"]
 
 
-def test_a_cgroup_without_files_has_zeros():
+def test_a_cgroup_without_files_has_zeros() -> None:
     """Engines read every key."""
     data = statistics(lambda _: "", [])
 
@@ -59,14 +59,14 @@ def test_a_cgroup_without_files_has_zeros():
     assert "psi" not in data["cpu"]
 
 
-def options(**given):
+def options(**given: str) -> Values:
     values = Values()
     for name, value in given.items():
         values.put(name.replace("_", "-"), value)
     return values
 
 
-def test_options_of_update_are_resources():
+def test_options_of_update_are_resources() -> None:
     """Sizes may have units; -1 lifts a limit."""
     found = resources.from_options(
         options(memory="512m", memory_swap="-1", cpu_quota="-1", cpuset_cpus="0-1", pids_limit="0", cpu_share="10")
@@ -82,19 +82,19 @@ def test_options_of_update_are_resources():
 @pytest.mark.parametrize(
     ("text", "size"), [("1", 1), ("1b", 1), ("2k", 2048), ("2K", 2048), ("3MB", 3 << 20), ("1GiB", 1 << 30)]
 )
-def test_sizes(text, size):
+def test_sizes(text: str, size: int) -> None:
     """As Docker and runc write them."""
     assert {"memory": {"limit": size}} == resources.from_options(options(memory=text))
 
 
 @pytest.mark.parametrize("text", ["x", "1x", "1.5g", "--1", "1_0", "²", "m", " 1"])
-def test_invalid_sizes_are_rejected(text):
+def test_invalid_sizes_are_rejected(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(UsageError, match="for --memory: expected a number of bytes"):
         resources.from_options(options(memory=text))
 
 
-def test_counts_are_not_negative():
+def test_counts_are_not_negative() -> None:
     """A weight of -1 lifts nothing."""
     with pytest.raises(UsageError, match="cannot use `-1` for --cpu-share: expected a number"):
         resources.from_options(options(cpu_share="-1"))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from pyoci.cgroups import gvariant, resources, units
 from pyoci.cgroups.resources import Write
+from pyoci.cgroups.units import Property
 from pyoci.dbus import wire
 from pyoci.dbus.wire import Variant
 from pyoci.errors import CgroupError
@@ -33,14 +35,14 @@ INFINITY = (1 << 64) - 1
          "/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-x@y.scope"),
     ],
 )  # fmt: skip
-def test_paths(path, unit, slice_, cgroup):
+def test_paths(path: str, unit: str, slice_: str, cgroup: str) -> None:
     """As runc and systemd have it."""
     name = units.parse_path(path, "box", user=False)
 
     assert (unit, slice_, cgroup) == (name.unit, name.slice, name.path)
 
 
-def test_the_users_slice():
+def test_the_users_slice() -> None:
     assert "/user.slice/libpod-x.scope" == units.parse_path(":libpod:x", "x", user=True).path
 
 
@@ -49,7 +51,7 @@ def test_the_users_slice():
              "a.slice:b:c/d", "a.slice:b:c d", "a.slice:b:\n", "a.slice/b.slice:c:d", "system.slice:b:" + "x" * 250,
              "../x.slice:b:c", "système.slice:b:c", "system.slice:b:-.slice-.slice", "system.slice:b:x-.slice"]
 )  # fmt: skip
-def test_invalid_paths_are_rejected(path):
+def test_invalid_paths_are_rejected(path: str) -> None:
     """The error names linux.cgroupsPath and says what it is."""
     with pytest.raises(CgroupError) as caught:
         units.parse_path(path, "box", user=False)
@@ -61,7 +63,7 @@ def test_invalid_paths_are_rejected(path):
 # --- properties
 
 
-def properties(limits):
+def properties(limits: dict[str, Any]) -> dict[str, Any]:
     """name: value of the properties for a linux.resources, which are written in the same way."""
     writes = units.rounded(resources.writes(limits))
     return {each.name: each.value.value for each in units.properties(writes)}
@@ -94,12 +96,12 @@ def properties(limits):
         ({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}, {}),
     ],
 )  # fmt: skip
-def test_limits(limits, expected):
+def test_limits(limits: dict[str, Any], expected: dict[str, Any]) -> None:
     assert expected == properties(limits)
 
 
 @given(st.integers(1000, 10**9), st.integers(1000, 10**6))
-def test_the_quota_that_is_written_is_systemds_own(quota, period):
+def test_the_quota_that_is_written_is_systemds_own(quota, period) -> None:
     """It is rounded up by at most 10 ms of a second; rounding again changes nothing."""
     (write,) = units.rounded([Write("cpu.max", f"{quota} {period}", "")])
     written = int(write.value.split()[0])
@@ -115,7 +117,7 @@ def test_the_quota_that_is_written_is_systemds_own(quota, period):
     "file", ["memory.max = x", "memory.max = -1", "memory.high = 99999999999999999999", "cpu.max = 1 2 3", "cpu.max = -5",
              "cpuset.cpus = 3-1", "cpuset.cpus = a", "cpuset.mems = 99999999", "cpu.max = 1 0"]
 )  # fmt: skip
-def test_values_that_systemd_has_no_property_for(file):
+def test_values_that_systemd_has_no_property_for(file: str) -> None:
     name, _, value = file.partition(" = ")
     with pytest.raises(CgroupError) as caught:
         list(units.properties([Write(name, value, "/linux/resources/unified/x")]))
@@ -124,7 +126,7 @@ def test_values_that_systemd_has_no_property_for(file):
     assert f"`{value}`: " in caught.value.message
 
 
-def test_a_slice_is_wanted_and_not_delegated():
+def test_a_slice_is_wanted_and_not_delegated() -> None:
     """It can't be in a slice other than its name says, and has no processes to delegate to."""
     slice_ = {each.name for each in units.base(units.parse_path("a.slice:x:b.slice", "x", user=False), "x")}
     scope = {each.name for each in units.base(units.parse_path("a.slice:x:y", "x", user=False), "x")}
@@ -136,7 +138,7 @@ def test_a_slice_is_wanted_and_not_delegated():
 # --- annotations
 
 
-def annotated(annotations, **resources_):
+def annotated(annotations: dict[str, str], **resources_: Any) -> tuple[list[Property], list[tuple[str, str, str]]]:
     """The properties that `org.systemd.property.*` annotations become beside the limits of a config; and what is
     ignored.
     """
@@ -167,7 +169,9 @@ def annotated(annotations, **resources_):
         ("IOWeight", "uint64 10", ("IOWeight", "t", 10)),
     ],
 )
-def test_annotation_sets_a_property_of_the_unit_alone(name, text, expected):
+def test_annotation_sets_a_property_of_the_unit_alone(
+    name: str, text: str, expected: tuple[str, str, int | list[str] | str]
+) -> None:
     """What engines set, and limits."""
     (found,), ignored = annotated({name: text})
 
@@ -177,7 +181,7 @@ def test_annotation_sets_a_property_of_the_unit_alone(name, text, expected):
 
 
 @pytest.mark.parametrize(("page", "quote"), [("SECURITY.md", "`"), ("docs/man/pyoci.8.md", "*")])
-def test_documents_list_the_properties_that_annotations_set(page, quote):
+def test_documents_list_the_properties_that_annotations_set(page: str, quote: str) -> None:
     """Those and no others."""
     text = (Path(__file__).resolve().parents[2] / page).read_text()
     prefixes = "After|Allowed|CPU[QW]|Collect|Default|IO|Kill|Memory|Runtime|Tasks|Timeout"
@@ -187,7 +191,7 @@ def test_documents_list_the_properties_that_annotations_set(page, quote):
 
 
 @pytest.mark.parametrize("names", [("TimeoutStopSec", "TimeoutStopUSec"), ("TimeoutStopUSec", "TimeoutStopSec")])
-def test_annotation_in_seconds_gives_way_to_the_other_spelling(names):
+def test_annotation_in_seconds_gives_way_to_the_other_spelling(names: tuple[str, str]) -> None:
     """Podman sets TimeoutStopUSec, and an image does not change it by TimeoutStopSec."""
     found, ignored = annotated(dict.fromkeys(names, "uint64 5"))
 
@@ -196,7 +200,7 @@ def test_annotation_in_seconds_gives_way_to_the_other_spelling(names):
     assert [("org.systemd.property.TimeoutStopSec", "uint64 5", why)] == ignored
 
 
-def test_other_annotations_set_no_properties():
+def test_other_annotations_set_no_properties() -> None:
     """The prefix alone names none."""
     assert [] == units.annotated({"other": "x", units.ANNOTATION: "y", "org.systemd.propertyx": "1"}, [], None)
 
@@ -206,7 +210,7 @@ def test_other_annotations_set_no_properties():
     [("KillSignal", ""), ("KillSignal", "15 x"), ("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"),
      ("TimeoutStopSec", "true"), ("TimeoutStopSec", "uint64 18446744073709551615"), ("TimeoutStopSec", "inf")],
 )  # fmt: skip
-def test_annotation_with_a_wrong_value_is_an_error(name, text):
+def test_annotation_with_a_wrong_value_is_an_error(name: str, text: str) -> None:
     """The error names the annotation."""
     with pytest.raises(CgroupError) as caught:
         annotated({name: text})
@@ -227,7 +231,7 @@ def test_annotation_with_a_wrong_value_is_an_error(name, text):
      "MemoryLow", "StartupCPUWeight", "StartupMemoryMax", "MemoryMaxScale", "TasksMaxScale", "CPUShares", "MemoryLimit",
      "RefuseManualStop", "StopWhenUnneeded", "IgnoreOnIsolate", "Description", "kill", "A b", "A/b", "SomethingOfALaterSystemd"],
 )  # fmt: skip
-def test_annotation_does_not_set_any_other_property(name):
+def test_annotation_does_not_set_any_other_property(name: str) -> None:
     """pyoci ignores its value, valid or not."""
     for text in ("[uint32 1]", "'x'", "true", "no value"):
         ignored = (f"org.systemd.property.{name}", text, "an annotation may not set this property")
@@ -246,7 +250,7 @@ def test_annotation_does_not_set_any_other_property(name):
         ("IOWeight", "'x'", "it may only lower the weight below the default, 100"),
     ],
 )  # fmt: skip
-def test_annotation_sets_harmless_values_alone(name, text, why):
+def test_annotation_sets_harmless_values_alone(name: str, text: str, why: str) -> None:
     """Neither an order that could be a circle, nor more than other containers have."""
     assert ([], [(f"org.systemd.property.{name}", text, why)]) == annotated({name: text})
 
@@ -272,7 +276,7 @@ def test_annotation_sets_harmless_values_alone(name, text, why):
         ("IOWeight", {"unified": {"io.bfq.weight": "50"}}, "/linux/resources/unified/io.bfq.weight"),
     ],
 )  # fmt: skip
-def test_limit_of_the_config_comes_before_an_annotation(name, limits, where):
+def test_limit_of_the_config_comes_before_an_annotation(name: str, limits: dict[str, Any], where: str) -> None:
     """Whatever the annotation says, and of whatever file of the cgroup the config speaks."""
     assert ([], [(f"org.systemd.property.{name}", "uint64 1", f"{where} comes first")]) == annotated(
         {name: "uint64 1"}, **limits
@@ -293,7 +297,7 @@ def test_limit_of_the_config_comes_before_an_annotation(name, limits, where):
         ("{1: 'a', 2: 'b'}", "a{is}", [(1, "a"), (2, "b")]), ("[@a{sv} { }, {'a': <1>}]", "aa{sv}", [{}, {"a": Variant("i", 1)}]),
     ],
 )  # fmt: skip
-def test_values_in_text(text, signature, value):
+def test_values_in_text(text: str, signature: str, value: Any) -> None:
     assert Variant(signature, value) == gvariant.parse(text)
 
 
@@ -301,7 +305,7 @@ def test_values_in_text(text, signature, value):
     "text", ["", "'", "'a", "x", "1x", "[1, 'a']", "byte 256", "uint32 -1", "[1", "(1", "()", "{}", "{'a' 1}", "@zz 1", "@s 1",
              "uint64", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]", r"'\u00g0'", "99999999999", "<", "09", "objectpath 'a'", "signature 'z'", r"'\ud800'", r"'\u0000'", "just 1", "nothing"]
 )  # fmt: skip
-def test_invalid_values_are_rejected(text):
+def test_invalid_values_are_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         gvariant.parse(text)
 
@@ -322,7 +326,7 @@ def test_invalid_values_are_rejected(text):
         ("@" + "(" * 33 + "s" + ")" * 33 + " 1", "is not a signature"),
     ],
 )
-def test_values_that_d_bus_does_not_have(text, why):
+def test_values_that_d_bus_does_not_have(text: str, why: str) -> None:
     """The error is clear, and of the annotation."""
     with pytest.raises(CgroupError) as caught:
         annotated({"CollectMode": text})
@@ -336,7 +340,7 @@ def test_values_that_d_bus_does_not_have(text, why):
 @example("{[1]: 2}")
 @example("double 1" + "0" * 400)
 @example("(" + "1," * 300 + ")")
-def test_any_text_is_a_value_or_is_refused(text):
+def test_any_text_is_a_value_or_is_refused(text) -> None:
     """No accident, whatever an annotation holds: what is a value can be sent."""
     try:
         found = gvariant.parse(text)

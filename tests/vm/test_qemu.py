@@ -5,6 +5,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,7 @@ ONLY = {
 
 
 @on_qemu
-def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
+def test_the_machine_runs_a_command_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It passes on directory, output, status and some of the environment. Its changes are lost, and nothing is left."""
     monkeypatch.setenv("PYOCI_TEST", "it's so")
     monkeypatch.setenv("UNSAID", "x")
@@ -72,7 +73,7 @@ def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
 
 
 @on_qemu
-def test_a_machine_that_does_not_boot_is_tried_again(tmp_path):
+def test_a_machine_that_does_not_boot_is_tried_again(tmp_path: Path) -> None:
     """It tries three times, and prints the kernel's last message each time."""
     status, out, err = run(QEMU, "--append", "rdinit=/no/such/init", "true", env=environment(tmp_path))
 
@@ -83,7 +84,7 @@ def test_a_machine_that_does_not_boot_is_tried_again(tmp_path):
 
 
 @on_qemu
-def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
+def test_the_tests_as_root_pass_in_machines(pyoci: str, tmp_path: Path) -> None:
     """On the oldest kernel and on a newer one, each with its security module."""
     assert os.access(pyoci, os.X_OK)
     probe.build()  # here, where it does not take half a minute

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 
-def test_the_machine_runs_a_command_as_a_service(tmp_path):
+def test_the_machine_runs_a_command_as_a_service(tmp_path: Path) -> None:
     """It passes on directory, output and status. Nothing is left on the host, whose mounts and cgroups stay the
     same.
     """
@@ -43,7 +44,7 @@ def test_the_machine_runs_a_command_as_a_service(tmp_path):
     assert not Path(mount, job).exists()
 
 
-def test_the_machine_ends_after_its_time(tmp_path):
+def test_the_machine_ends_after_its_time(tmp_path: Path) -> None:
     status, out, err = run(
         SYSTEMD, "--timeout", "1", "sh", "-c", "echo begun; exec sleep 99", env=environment(tmp_path)
     )
@@ -52,7 +53,7 @@ def test_the_machine_ends_after_its_time(tmp_path):
     assert [] == list(tmp_path.iterdir())
 
 
-def test_kernel_parameters_are_not_the_machines(tmp_path):
+def test_kernel_parameters_are_not_the_machines(tmp_path: Path) -> None:
     """But for the network's, which is its own."""
     script = "echo 1 >/proc/sys/vm/overcommit_memory; echo 1 >/proc/sys/net/ipv4/ip_forward && echo written"
 
@@ -62,7 +63,7 @@ def test_kernel_parameters_are_not_the_machines(tmp_path):
     assert "Read-only file system" in err
 
 
-def assert_the_driver_works(tmp_path, *machine):
+def assert_the_driver_works(tmp_path, *machine: Any):
     """The output of its tests in a machine."""
     command = [*machine, "--timeout", "900", *pytest_command(["test_systemd.py"])]
 
@@ -73,12 +74,12 @@ def assert_the_driver_works(tmp_path, *machine):
     return out
 
 
-def test_the_systemd_driver(pyoci, tmp_path):
+def test_the_systemd_driver(pyoci: str, tmp_path: Path) -> None:
     assert_the_driver_works(tmp_path, SYSTEMD)
 
 
 @on_uml
-def test_the_systemd_driver_with_every_controller(pyoci, tmp_path):
+def test_the_systemd_driver_with_every_controller(pyoci: str, tmp_path: Path) -> None:
     """This machine has what the host may have no controllers for."""
     out = assert_the_driver_works(tmp_path, UML, "--systemd")
 

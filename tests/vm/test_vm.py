@@ -8,6 +8,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ KEYWORDS = "not as-sent"
 
 
 @on_uml
-def test_the_machine_runs_a_command_as_here(tmp_path, monkeypatch):
+def test_the_machine_runs_a_command_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It passes on directory, output, status and some of the environment. Its changes are lost."""
     monkeypatch.setenv("PYOCI_TEST", "it's so")
     script = """
@@ -71,7 +72,7 @@ NEEDED = {
     ("script", "program", "package"),
     [(script, program, package) for script, needed in NEEDED.items() for program, package in needed.items()],
 )
-def test_a_program_that_is_missing_is_named(tmp_path, script, program, package):
+def test_a_program_that_is_missing_is_named(tmp_path: Path, script: Any, program: Any, package: Any) -> None:
     """Before anything starts, with the package that has it."""
     # `command -v` of the script is ours, and knows all programs but one
     (tmp_path / "env").write_text(f'command() {{ [ "$2" != {program} ]; }}\n')
@@ -85,7 +86,7 @@ def test_a_program_that_is_missing_is_named(tmp_path, script, program, package):
 
 
 @on_uml
-def test_the_machine_ends_after_its_time(tmp_path):
+def test_the_machine_ends_after_its_time(tmp_path: Path) -> None:
     """With all its processes, and its output until then."""
     started = time.monotonic()
 
@@ -97,7 +98,7 @@ def test_the_machine_ends_after_its_time(tmp_path):
     wait_for(lambda: "" == run("pgrep", "--full", f"job={tmp_path}")[1], "processes of it are left")
 
 
-def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
+def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is() -> None:
     """At /sys/fs/cgroup, with the options that it has."""
     before = Path("/proc/self/mountinfo").read_text()
     (options,) = {line.rpartition(" ")[2] for line in before.splitlines() if " - cgroup2 " in line}
@@ -112,7 +113,7 @@ def test_unified_shows_cgroup_v2_alone_and_leaves_the_host_as_it_is():
 
 
 @on_uml
-def test_the_tests_as_root_pass_in_machines(pyoci, tmp_path):
+def test_the_tests_as_root_pass_in_machines(pyoci: str, tmp_path: Path) -> None:
     """What the host has no controllers for runs there."""
     assert os.access(pyoci, os.X_OK)
     rootfs.debian()  # a machine has no network

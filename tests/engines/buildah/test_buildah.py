@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from tests.support.podman import Buildah
+
 ISOLATION = ["--isolation", "oci"]
 
 
-def test_run(buildah, box):
+def test_run(buildah: Buildah, box: str) -> None:
     """from, run: output on both streams, the exit status."""
     done = buildah.run("run", *ISOLATION, box, "sh", "-c", "echo out; echo err >&2; exit 7")
 
@@ -15,12 +17,12 @@ def test_run(buildah, box):
     assert done.stderr.startswith("err\n")
 
 
-def test_run_input(buildah, box):
+def test_run_input(buildah: Buildah, box: str) -> None:
     """run: input until its end."""
     assert "HELLO" == buildah("run", *ISOLATION, box, "tr", "a-z", "A-Z", input="hello")
 
 
-def test_run_terminal(buildah, box):
+def test_run_terminal(buildah: Buildah, box: str) -> None:
     """run --terminal: a terminal; the exit status."""
     terminal = buildah.terminal("run", "--terminal", *ISOLATION, box, "sh")
     try:
@@ -38,12 +40,12 @@ def test_run_terminal(buildah, box):
     ("/etc", "is a directory"),
     ("/etc/passwd", "permission denied"),
 ])  # fmt: skip
-def test_run_what_can_not_be_run(buildah, box, program, message):
+def test_run_what_can_not_be_run(buildah: Buildah, box: str, program: str, message: str) -> None:
     """run: a program that does not exist, is a directory, or is not executable."""
     assert message in buildah("run", *ISOLATION, box, program, status=1)
 
 
-def test_options(buildah, box):
+def test_options(buildah: Buildah, box: str) -> None:
     """run --user, --workingdir, --env, --hostname, --cap-drop, --volume."""
     folder = buildah.folder / "shared"
     folder.mkdir(exist_ok=True)
@@ -57,12 +59,12 @@ def test_options(buildah, box):
 
 
 @pytest.mark.parametrize("network", ["host", "none"])
-def test_network(buildah, box, network):
+def test_network(buildah: Buildah, box: str, network: str) -> None:
     """run --network."""
     assert "lo" in buildah("run", *ISOLATION, "--network", network, box, "ls", "/sys/class/net")
 
 
-def test_mounts(buildah, box):
+def test_mounts(buildah: Buildah, box: str) -> None:
     """run --mount: a tmpfs; what is written to the container stays."""
     script = "echo x >/etc/new; touch /scratch/x; grep -o '^tmpfs /scratch tmpfs' /proc/mounts"
     out = buildah("run", *ISOLATION, "--mount", "type=tmpfs,dst=/scratch", box, "sh", "-c", script)
@@ -70,12 +72,12 @@ def test_mounts(buildah, box):
     assert "x" == buildah("run", *ISOLATION, box, "cat", "/etc/new")
 
 
-def test_isolation_rootless(buildah, box):
+def test_isolation_rootless(buildah: Buildah, box: str) -> None:
     """run --isolation rootless."""
     assert "0" == buildah("run", "--isolation", "rootless", "--network", "none", box, "id", "-u")
 
 
-def test_commit(buildah, box):
+def test_commit(buildah: Buildah, box: str) -> None:
     """config, commit, inspect: an image of what was made."""
     buildah("run", *ISOLATION, box, "sh", "-c", "echo made >/etc/made")
     buildah("config", "--user", "joan", box)
@@ -89,7 +91,7 @@ def test_commit(buildah, box):
         buildah("rmi", "--force", "made")
 
 
-def test_build(buildah):
+def test_build(buildah: Buildah) -> None:
     """bud: RUN as root and as another user, with an argument, a mount, a working directory."""
     folder = buildah.folder / "context"
     folder.mkdir(exist_ok=True)
@@ -110,7 +112,7 @@ def test_build(buildah):
         buildah("rmi", "--force", "made")
 
 
-def test_build_that_fails(buildah):
+def test_build_that_fails(buildah: Buildah) -> None:
     """bud: the status of a RUN that fails."""
     folder = buildah.folder / "context"
     folder.mkdir(exist_ok=True)

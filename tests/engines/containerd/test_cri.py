@@ -1,16 +1,18 @@
 """The CRI plugin, by the calls that the kubelet makes."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.support.containerd import CONTAINER, CREATED, EXITED, NODE, POD, RUNNING, CriError
+from tests.support.containerd import CONTAINER, CREATED, EXITED, NODE, POD, RUNNING, Containerd, Cri, CriError, Pod
 from tests.support.daemon import until
 
 pytestmark = pytest.mark.needs("cpu")  # each pod has a share of the processor
 
 
-def test_status(daemon, interface, runtime):
+def test_status(daemon: Containerd, interface: Cri, runtime: str) -> None:
     """Status: the runtime is ready, and what it can do."""
     status = interface("Status", verbose=True)
 
@@ -23,7 +25,7 @@ def test_status(daemon, interface, runtime):
         assert (True, True) == (handler.features.recursive_read_only_mounts, handler.features.user_namespaces)
 
 
-def test_default(make, daemon):
+def test_default(make: Callable[..., Pod], daemon: Containerd) -> None:
     """RunPodSandbox without a handler: the default runtime."""
     if daemon.runtime == "runc":
         pytest.skip("the configuration names pyoci")
@@ -32,7 +34,7 @@ def test_default(make, daemon):
     assert (0, "pod\n", "") == pod.exec(pod.run("sleep", "99"), "hostname")
 
 
-def test_pod(pod, interface):
+def test_pod(pod: Pod, interface: Cri) -> None:
     """RunPodSandbox: a network, an address."""
     status = interface("PodSandboxStatus", pod_sandbox_id=pod.id).status
 
@@ -40,7 +42,7 @@ def test_pod(pod, interface):
     assert status.network.ip in pod.exec(pod.run("sleep", "99"), "ip", "addr")[1]
 
 
-def test_container(pod):
+def test_container(pod: Pod) -> None:
     """CreateContainer, StartContainer: environment, working directory; its log and its exit code."""
     config = {"working_dir": "/etc", "envs": [{"key": "A", "value": b"b"}]}
     container = pod.create("sh", "-c", "sleep 0.2; pwd; echo $A; exit 3", **config)
@@ -55,7 +57,7 @@ def test_container(pod):
 
 
 @pytest.mark.cgroup
-def test_exec_sync(pod):
+def test_exec_sync(pod: Pod) -> None:
     """ExecSync: both streams, the exit code."""
     container = pod.run("sleep", "99")
 
@@ -63,7 +65,7 @@ def test_exec_sync(pod):
     assert 127 == pod.exec(container, "sh", "-c", "none")[0]
 
 
-def test_exec_sync_program_is_missing(pod):
+def test_exec_sync_program_is_missing(pod: Pod) -> None:
     """ExecSync of a program that is not there."""
     container = pod.run("sleep", "99")
 
@@ -71,7 +73,7 @@ def test_exec_sync_program_is_missing(pod):
         pod.exec(container, "none")
 
 
-def test_stop(pod):
+def test_stop(pod: Pod) -> None:
     """StopContainer, with a handler of SIGTERM and with the timeout; RemoveContainer."""
     polite = pod.run("sh", "-c", "trap 'exit 9' TERM; touch /ready; while :; do sleep .1; done", name="polite")
     rude = pod.run("sh", "-c", "trap '' TERM; while :; do sleep .1; done", name="rude")
@@ -84,12 +86,12 @@ def test_stop(pod):
     pod.cri("RemoveContainer", container_id=rude)
 
 
-def test_remove_while_it_runs(pod):
+def test_remove_while_it_runs(pod: Pod) -> None:
     """RemoveContainer of one that runs."""
     pod.cri("RemoveContainer", container_id=pod.run("sleep", "99"))
 
 
-def test_namespaces(make):
+def test_namespaces(make: Callable[..., Pod]) -> None:
     """A pod's containers share its network, IPC and UTS namespaces, and have a PID namespace each."""
     options = {"pid": CONTAINER}
     pod = make(security_context={"namespace_options": options})
@@ -105,7 +107,7 @@ def test_namespaces(make):
     assert [True, True] == [a != b for a, b in zip(one[3:], other[3:], strict=True)]
 
 
-def test_shared_pid(make):
+def test_shared_pid(make: Callable[..., Pod]) -> None:
     """A pod whose containers share its PID namespace."""
     options = {"pid": POD}
     pod = make(security_context={"namespace_options": options})
@@ -117,7 +119,7 @@ def test_shared_pid(make):
     assert RUNNING == pod.status(second).state
 
 
-def test_host_network(make):
+def test_host_network(make: Callable[..., Pod]) -> None:
     """A pod on the host's network."""
     pod = make(hostname="", security_context={"namespace_options": {"network": NODE}})
     container = pod.run("sleep", "99", linux={"security_context": {"namespace_options": {"network": NODE}}})
@@ -125,7 +127,7 @@ def test_host_network(make):
     assert "cni0" in pod.exec(container, "ls", "/sys/class/net")[1]
 
 
-def test_security_context(pod):
+def test_security_context(pod: Pod) -> None:
     """User, group, capabilities, read-only root, no_new_privs."""
     context = {
         "run_as_user": {"value": 1000},
@@ -142,7 +144,7 @@ def test_security_context(pod):
     assert ["CapBnd:", "0000000000000000", "NoNewPrivs:", "1"] == status
 
 
-def test_mounts(pod, tmp_path):
+def test_mounts(pod: Pod, tmp_path: Path) -> None:
     """Mounts of the host, read-write and recursively read-only."""
     (tmp_path / "file").write_text("host\n")
     mounts = [
@@ -156,7 +158,7 @@ def test_mounts(pod, tmp_path):
     assert "Read-only file system" in pod.exec(container, "touch", "/ro/new")[2]
 
 
-def test_program_is_missing(pod):
+def test_program_is_missing(pod: Pod) -> None:
     """StartContainer of a program that is not there."""
     container = pod.create("none")
 
@@ -170,7 +172,7 @@ def test_program_is_missing(pod):
 
 
 @pytest.mark.needs("cpu", "memory", "pids")
-def test_stats(pod):
+def test_stats(pod: Pod) -> None:
     """ContainerStats: processor time, memory."""
     container = pod.run("sh", "-c", "while :; do :; done")
 
@@ -183,7 +185,7 @@ def test_stats(pod):
 
 @pytest.mark.cgroup
 @pytest.mark.needs("cpu", "memory")
-def test_limits(pod):
+def test_limits(pod: Pod) -> None:
     """Limits, and UpdateContainerResources."""
     limits = {"cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512, "memory_limit_in_bytes": 64 << 20}
     container = pod.run("sleep", "99", linux={"resources": limits})

@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ ID = "c" * 64
 class Crio:
     """One container, as CRI-O has it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder) -> None:
         self.folder = folder
         self.slice = "podcrio.slice" if SYSTEMD else ""
         bundle = folder / "bundle"
@@ -41,7 +44,7 @@ class Crio:
         self.config = config
         self.bundle = bundle
 
-    def call(self, *arguments, root=True, systemd=False, status=0, **options):
+    def call(self, *arguments: Any, root=True, systemd=False, status=0, **options: Any):
         """Call the runtime."""
         own = [f"--root={self.root}", *(["--systemd-cgroup"] if systemd and SYSTEMD else [])] if root else []
         command = [self.binary, *own, *map(str, arguments)]
@@ -74,7 +77,7 @@ class Crio:
 
 
 @pytest.fixture
-def crio(runtime, tmp_path):
+def crio(runtime: str, tmp_path: Path):
     """A container that is not there yet; at the end, nothing is left of it."""
     if runtime != "pyoci":
         pytest.skip("the drop-in names pyoci")
@@ -87,7 +90,7 @@ def crio(runtime, tmp_path):
     leaks.assert_none()
 
 
-def test_life(crio, record_property):
+def test_life(crio, record_property: Callable[[str, object], None]) -> None:
     """CRI-O: create through conmon, start, exec, update, kill, delete."""
     version = subprocess.check_output([HANDLER["monitor_path"], "--version"], text=True).split()[2]
     record_property("version", f"conmon {version}")

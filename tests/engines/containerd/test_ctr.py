@@ -3,10 +3,11 @@
 import os
 import re
 import signal
+from typing import Any
 
 import pytest
 
-from tests.support.containerd import BUSYBOX
+from tests.support.containerd import BUSYBOX, Containerd
 from tests.support.daemon import until
 from tests.support.docker import LATE
 from tests.support.leaks import children, processes
@@ -15,12 +16,12 @@ pytestmark = pytest.mark.cgroup
 
 
 @pytest.fixture
-def run(ctr):
+def run(ctr: Containerd):
     """ctr run, with the runtime's options. A program that ctr waits for starts a moment later: like Docker, ctr misses
     a
     container that ends before ctr attaches to it."""
 
-    def call(name, *command, status=0, options=()):
+    def call(name, *command: Any, status=0, options=()):
         delayed = command if "--detach" in options or command == ("none",) else (*LATE, *command)
         return ctr("run", *ctr.options(), *options, BUSYBOX, name, *delayed, status=status)
 
@@ -28,7 +29,7 @@ def run(ctr):
 
 
 @pytest.fixture
-def box(ctr, run):
+def box(ctr: Containerd, run):
     """The name of a container that runs."""
     run("box", "sleep", "99", options=["--detach"])
     return "box"
@@ -39,13 +40,13 @@ def status(ctr, name):
     return re.search(rf"^{name}\s+\d+\s+(\w+)", ctr("tasks", "ls"), re.M)[1]
 
 
-def test_run(run):
+def test_run(run) -> None:
     """ctr run: output and exit status."""
     assert "out" == run("box", "echo", "out", options=["--rm"])
     run("box", "sh", "-c", "exit 7", options=["--rm"], status=7)
 
 
-def test_run_terminal(ctr):
+def test_run_terminal(ctr: Containerd) -> None:
     """ctr run --tty."""
     terminal = ctr.terminal("run", *ctr.options(), "--rm", "--tty", BUSYBOX, "box", "sh")
     try:
@@ -57,7 +58,7 @@ def test_run_terminal(ctr):
         terminal.end()
 
 
-def test_exec(ctr, box):
+def test_exec(ctr: Containerd, box) -> None:
     """ctr tasks exec: output, exit status, user, working directory."""
     assert "out" == ctr("tasks", "exec", "--exec-id", "e", box, "echo", "out")
     assert "uid=1000 gid=1000" in ctr("tasks", "exec", "--exec-id", "e", "--user", "1000:1000", box, "id")
@@ -65,7 +66,7 @@ def test_exec(ctr, box):
     ctr("tasks", "exec", "--exec-id", "e", box, "sh", "-c", "exit 5", status=5)
 
 
-def test_pause(ctr, box):
+def test_pause(ctr: Containerd, box) -> None:
     """ctr tasks pause and resume."""
     ctr("tasks", "pause", box)
     assert "PAUSED" == status(ctr, box)
@@ -74,7 +75,7 @@ def test_pause(ctr, box):
     assert "RUNNING" == status(ctr, box)
 
 
-def test_kill(ctr, box):
+def test_kill(ctr: Containerd, box) -> None:
     """ctr tasks kill and delete."""
     ctr("tasks", "kill", "--signal", "SIGKILL", box)
     until(lambda: status(ctr, box) == "STOPPED", "it ends")
@@ -83,7 +84,7 @@ def test_kill(ctr, box):
     ctr("containers", "delete", box)
 
 
-def test_kill_all(ctr, box):
+def test_kill_all(ctr: Containerd, box) -> None:
     """ctr tasks kill --all."""
     ctr("tasks", "exec", "--detach", "--exec-id", "e", box, "sleep", "98")
 
@@ -92,19 +93,19 @@ def test_kill_all(ctr, box):
     until(lambda: status(ctr, box) == "STOPPED", "all of it ends")
 
 
-def test_delete_force(ctr, box):
+def test_delete_force(ctr: Containerd, box) -> None:
     """ctr tasks delete --force of one that runs."""
     ctr("tasks", "delete", "--force", box)
 
 
-def test_ps(ctr, box):
+def test_ps(ctr: Containerd, box) -> None:
     """ctr tasks ps: the processes."""
     ctr("tasks", "exec", "--detach", "--exec-id", "e", box, "sleep", "98")
 
     until(lambda: len(ctr("tasks", "ps", box).splitlines()) == 3, "there are two, below a heading")
 
 
-def test_metrics(ctr, box):
+def test_metrics(ctr: Containerd, box) -> None:
     """ctr tasks metrics."""
     assert box in ctr("tasks", "metrics", box)
 
@@ -134,20 +135,20 @@ def test_metrics(ctr, box):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_options(run, options, script, expected):
+def test_options(run, options: Any, script: Any, expected: Any) -> None:
     """ctr run, with options."""
     assert expected in run("box", "sh", "-c", f"{script}; true", options=["--rm", *options])
 
 
 @pytest.mark.may_skip("it is not about pyoci then")
-def test_no_pivot(ctr, run):
+def test_no_pivot(ctr: Containerd, run) -> None:
     """ctr run --no-pivot."""
     if ctr.version().startswith("1."):
         pytest.skip("containerd 2: with --no-pivot, ctr forgets --runc-binary")
     assert "here" == run("box", "echo", "here", options=["--rm", "--no-pivot"])
 
 
-def test_program_is_missing(run):
+def test_program_is_missing(run) -> None:
     """ctr run of a program that is not there."""
     out = run("box", "none", options=["--rm"], status=1)
 
@@ -155,7 +156,7 @@ def test_program_is_missing(run):
     assert "OCI runtime create failed" in out
 
 
-def test_shim_is_killed(ctr, box):
+def test_shim_is_killed(ctr: Containerd, box) -> None:
     """kill -9 of the shim: the task is gone, and so are its processes."""
     pid = int(re.search(rf"^{box}\s+(\d+)", ctr("tasks", "ls"), re.M)[1])
     (shim,) = (each for each, _, _ in processes() if pid in children(each))

@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.containerd import CONTAINER, KUBERNETES, NODE, POD, CriError
+from tests.support.containerd import CONTAINER, KUBERNETES, NODE, POD, Containerd, Cri, CriError, Pod
 from tests.support.daemon import until
 from tests.support.engines import SYSTEMD
 
@@ -20,7 +21,7 @@ PRIVILEGED = {"privileged": True, "namespace_options": {"pid": CONTAINER}}
 
 
 @pytest.fixture
-def privileged(make):
+def privileged(make: Callable[..., Pod]):
     """A pod that may have privileged containers."""
     return make(security_context=PRIVILEGED)
 
@@ -33,7 +34,7 @@ def options_of_cgroup2():
 
 
 @pytest.mark.cgroup
-def test_privileged(privileged):
+def test_privileged(privileged) -> None:
     """A privileged container, on a cgroup2 mounted as systemd mounts it: with nsdelegate and memory_recursiveprot."""
     assert {"nsdelegate", "memory_recursiveprot"} <= options_of_cgroup2()
 
@@ -61,7 +62,7 @@ exec sleep 99
 
 @pytest.mark.driver("cgroupfs")  # systemd ends a scope without processes
 @pytest.mark.differs("`exec` of runc fails after the container's init process has moved to another cgroup.")
-def test_exec_after_init_has_moved(privileged):
+def test_exec_after_init_has_moved(privileged) -> None:
     """ExecSync in a privileged container that has moved to another cgroup and removed its first, as buildkitd does."""
     new = Path("/sys/fs/cgroup/moved")
     box = privileged.run("sh", "-c", MOVE.format(new=new), linux={"security_context": PRIVILEGED})
@@ -77,7 +78,7 @@ def test_exec_after_init_has_moved(privileged):
 
 @pytest.mark.cgroup
 @pytest.mark.needs("cpu", "memory")
-def test_resize(pod):
+def test_resize(pod: Pod) -> None:
     """UpdateContainerResources as for a resize in place: new limits, and memory.oom.group as it was."""
     resources = {**RESOURCES, "cpu_quota": 50000, "memory_limit_in_bytes": 64 << 20}
     box = pod.run("sleep", "99", linux={"resources": resources})
@@ -107,7 +108,7 @@ def user_namespace(mode):
     return {"namespace_options": {"pid": CONTAINER, "userns_options": {"mode": mode, **maps}}}
 
 
-def test_user_namespace(make, daemon):
+def test_user_namespace(make: Callable[..., Pod], daemon: Containerd) -> None:
     """hostUsers: false: the image and a volume are idmapped; root inside is another user outside."""
     volume = daemon.folder / "volume"
     volume.mkdir()
@@ -126,7 +127,7 @@ def test_user_namespace(make, daemon):
     assert 200000 == os.stat(f"/proc/{pod.process(box)}").st_uid
 
 
-def test_user_namespace_of_the_node(make):
+def test_user_namespace_of_the_node(make: Callable[..., Pod]) -> None:
     """hostUsers: true, which the kubelet sends as the mode NODE: the host's."""
     context = user_namespace(NODE)
     pod = make(security_context=context)
@@ -136,7 +137,7 @@ def test_user_namespace_of_the_node(make):
 
 
 @pytest.mark.parametrize(("recursive", "below"), [(False, True), (True, False)], ids=["Disabled", "Enabled"])
-def test_recursive_read_only(pod, tmp_path, recursive, below):
+def test_recursive_read_only(pod: Pod, tmp_path: Path, recursive: bool, below: bool) -> None:
     """recursiveReadOnly: what is mounted below a read-only volume."""
     (tmp_path / "below").mkdir()
     subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "below"])
@@ -156,7 +157,7 @@ def test_recursive_read_only(pod, tmp_path, recursive, below):
         subprocess.check_call(["umount", tmp_path / "below"])
 
 
-def test_sysctls(make):
+def test_sysctls(make: Callable[..., Pod]) -> None:
     """securityContext.sysctls of a pod."""
     pod = make(sysctls={"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shm_rmid_forced": "1"})
     box = pod.run("sleep", "99")
@@ -176,7 +177,7 @@ echo done
 
 
 @pytest.fixture
-def device(tmp_path):
+def device(tmp_path: Path):
     """A CDI device whose createContainer hook mounts into the root, by paths relative to the bundle."""
     folder = tmp_path / "device"
     (folder / "given").mkdir(parents=True)
@@ -198,7 +199,7 @@ def device(tmp_path):
 
 
 @pytest.mark.differs("runc starts createContainer hooks in the root filesystem instead of the bundle.")
-def test_device_with_a_hook(pod, device, runtime):
+def test_device_with_a_hook(pod: Pod, device, runtime: str) -> None:
     """A CDI device, as device plugins give it: its createContainer hook mounts into rootfs."""
     if runtime == "runc":
         pytest.skip("a hook that knows where it is")
@@ -213,7 +214,7 @@ STATES = "/run/containerd/runc/k8s.io"
 
 
 @pytest.mark.compares
-def test_runtime_class(make):
+def test_runtime_class(make: Callable[..., Pod]) -> None:
     """runtimeClassName: pods of pyoci and of runc on one node, whose states are in one directory."""
     pods = {name: make(handler=name) for name in ("pyoci", "runc")}
     boxes = {name: pod.run("sleep", "99") for name, pod in pods.items()}
@@ -232,13 +233,13 @@ def test_runtime_class(make):
         assert "panic" not in foreign.stderr
 
 
-def test_unknown_runtime_class(make):
+def test_unknown_runtime_class(make: Callable[..., Pod]) -> None:
     """runtimeClassName: a handler that containerd does not have."""
     with pytest.raises(CriError, match='no runtime for "none" is configured'):
         make(handler="none")
 
 
-def test_manifests(interface, make, daemon):
+def test_manifests(interface: Cri, make: Callable[..., Pod], daemon: Containerd) -> None:
     """A RuntimeClass, and a pod with hostUsers: false and a recursively read-only volume: contrib/kubernetes."""
     handler = yaml.safe_load((KUBERNETES / "runtimeclass.yaml").read_text())["handler"]
     specification = yaml.safe_load((KUBERNETES / "pod.yaml").read_text())["spec"]

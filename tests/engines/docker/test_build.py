@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import until
+from tests.support.docker import Docker
 
 
 @pytest.fixture
-def image(docker):
+def image(docker: Docker):
     """The name of an image to build."""
     yield "built"
     docker("rmi", "--force", "built")
@@ -25,7 +26,7 @@ def dockerfile(folder: Path, *lines: str) -> Path:
     return folder
 
 
-def test_build(docker, folder, image):
+def test_build(docker: Docker, folder: Path, image) -> None:
     """build: RUN with the environment, the working directory and the user."""
     context = dockerfile(
         folder,
@@ -40,7 +41,7 @@ def test_build(docker, folder, image):
     assert ["1000", "/work", "b"] == docker("run", "--rm", image, "cat", "/tmp/file").split()
 
 
-def test_build_runtime(docker, folder, image):
+def test_build_runtime(docker: Docker, folder: Path, image) -> None:
     """build: DOCKER_BUILDKIT_RUNC_COMMAND names what runs the steps."""
     command = [*docker.client, "build", "--tag", image, dockerfile(folder, "RUN sleep 1.234")]
     build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -54,7 +55,7 @@ def test_build_runtime(docker, folder, image):
     assert 0 == build.wait(60)
 
 
-def test_build_fails(docker, folder, image):
+def test_build_fails(docker: Docker, folder: Path, image) -> None:
     """build: a step that fails, with its exit status and its output; the daemon goes on."""
     out = docker(
         "build", "--progress", "plain", "--tag", image, dockerfile(folder, "RUN echo so far; exit 7"), status=1
@@ -65,7 +66,7 @@ def test_build_fails(docker, folder, image):
     docker("build", "--tag", image, dockerfile(folder, "RUN true"))
 
 
-def test_build_program_is_missing(docker, folder, image):
+def test_build_program_is_missing(docker: Docker, folder: Path, image) -> None:
     """build: a program that is not there."""
     out = docker("build", "--progress", "plain", "--tag", image, dockerfile(folder, 'RUN ["/none"]'), status=1)
 
@@ -73,7 +74,7 @@ def test_build_program_is_missing(docker, folder, image):
     assert "no such file or directory" in out
 
 
-def test_build_mounts(docker, folder, image):
+def test_build_mounts(docker: Docker, folder: Path, image) -> None:
     """build: RUN --mount of types bind, cache, tmpfs and secret, --network none."""
     (folder / "file").write_text("context\n")
     (folder / "secret").write_text("hidden\n")
@@ -91,7 +92,7 @@ def test_build_mounts(docker, folder, image):
     assert ["context", "cached", "scratch", "hidden", "lo"] == docker("run", "--rm", image, "cat", "/result").split()
 
 
-def test_build_parallel(docker, folder, image):
+def test_build_parallel(docker: Docker, folder: Path, image) -> None:
     """build: stages at the same time."""
     stages = [f"FROM busybox AS s{number}\nRUN sleep .3; echo {number} >/out" for number in range(6)]
     copies = [f"COPY --from=s{number} /out /out{number}" for number in range(6)]
@@ -125,7 +126,7 @@ volumes:
 """
 
 
-def test_compose(docker, folder):
+def test_compose(docker: Docker, folder: Path) -> None:
     """compose up and down: two services, depends_on with a health check, a shared volume, names on the network."""
     (folder / "compose.yaml").write_text(COMPOSE)
     compose = ["compose", "--progress", "quiet", "--project-name", "project", "--file", folder / "compose.yaml"]
@@ -142,7 +143,7 @@ def test_compose(docker, folder):
 
 
 @pytest.fixture
-def swarm(docker):
+def swarm(docker: Docker):
     """A swarm of one."""
     docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     yield docker
@@ -152,7 +153,7 @@ def swarm(docker):
     docker("swarm", "leave", "--force")
 
 
-def test_swarm(swarm):
+def test_swarm(swarm) -> None:
     """swarm: service create --replicas 5, scale, a rolling update."""
 
     def tasks():
@@ -190,7 +191,7 @@ def test_swarm(swarm):
     assert not first & set(swarm("ps", "--quiet").split())
 
 
-def test_swarm_replaces(swarm):
+def test_swarm_replaces(swarm) -> None:
     """swarm: a task that is killed is replaced."""
     swarm(
         "service",

@@ -2,9 +2,11 @@
 
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from tests.support.docker import Docker
 from tests.support.leaks import Leaks
 
 COMPOSE = """
@@ -16,7 +18,7 @@ volumes: {shared: }
 
 
 @pytest.fixture
-def level(docker, endurance):
+def level(docker: Docker, endurance: bool):
     """After the test, the daemons hold as many descriptors as after one container, or fewer than one more for each."""
     docker("run", "--rm", "busybox", "true")
     leaks = Leaks(states=(docker.states,), daemons=docker.daemons(), slack=40 if endurance else 15)
@@ -35,20 +37,20 @@ def at_once(docker, commands):
     return Counter(client.returncode for client in clients), "".join(texts)
 
 
-def test_in_a_row(docker, level, endurance):
+def test_in_a_row(docker: Docker, level, endurance: bool) -> None:
     """run --rm, many times in a row: nothing is left."""
     for number in range(200 if endurance else 20):
         assert str(number) == docker("run", "--rm", "busybox", "echo", number)
 
 
-def test_at_once(docker, level, endurance):
+def test_at_once(docker: Docker, level, endurance: bool) -> None:
     """run --rm, many at once: nothing is left."""
     count = 50 if endurance else 20
 
     assert (Counter({0: count}), "") == at_once(docker, [["run", "--rm", "busybox", "true"]] * count)
 
 
-def test_at_once_with_runc(docker, level, endurance):
+def test_at_once_with_runc(docker: Docker, level, endurance: bool) -> None:
     """run --rm, many at once, half of them with runc."""
     count = 25 if endurance else 10
     commands = [["run", "--rm", "--runtime", runtime, "busybox", "true"] for runtime in ("pyoci", "runc")]
@@ -56,7 +58,7 @@ def test_at_once_with_runc(docker, level, endurance):
     assert (Counter({0: 2 * count}), "") == at_once(docker, commands * count)
 
 
-def test_many_run(docker, level, endurance):
+def test_many_run(docker: Docker, level, endurance: bool) -> None:
     """Many containers at the same time, and each is found."""
     names = [f"box{number}" for number in range(30 if endurance else 10)]
     assert (Counter({0: len(names)}), "") == at_once(
@@ -67,7 +69,7 @@ def test_many_run(docker, level, endurance):
     assert (Counter({0: len(names)}), "") == at_once(docker, [["rm", "-f", name] for name in names])
 
 
-def test_exec_in_a_row(docker, level, endurance):
+def test_exec_in_a_row(docker: Docker, level, endurance: bool) -> None:
     """exec, many times in a row: nothing is left."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "1000")
     docker("exec", "box", "true")
@@ -78,7 +80,7 @@ def test_exec_in_a_row(docker, level, endurance):
     docker("rm", "-f", "box")
 
 
-def test_compose(docker, level, endurance, folder):
+def test_compose(docker: Docker, level, endurance: bool, folder: Path) -> None:
     """compose up and down, again and again: nothing is left."""
     (folder / "compose.yaml").write_text(COMPOSE)
     compose = ["compose", "--progress", "quiet", "--project-name", "project", "--file", folder / "compose.yaml"]

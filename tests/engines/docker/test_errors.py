@@ -1,8 +1,12 @@
 """Mistakes on the command line of docker: the exit status is the same as with runc, and the message names the cause."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from tests.support.docker import Docker
 
 pytestmark = pytest.mark.compares
 
@@ -12,7 +16,7 @@ LATE = "With pyoci, `docker start` fails for a program in an unknown format; wit
 EXEC = "With pyoci, `docker exec` fails for a program in an unknown format; with runc the output has the error."
 
 
-def case(what, status, message, *options, command=("true",), differs=""):
+def case(what, status, message, *options: Any, command=("true",), differs=""):
     """A mistake: its title, docker's exit status, a pattern of the message, options and command."""
     return pytest.param(
         options, command, status, message, id=what, marks=[pytest.mark.differs(differs)] if differs else []
@@ -20,7 +24,7 @@ def case(what, status, message, *options, command=("true",), differs=""):
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory):
+def bad(tmp_path_factory: pytest.TempPathFactory):
     """A directory with programs that cannot be executed."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "script").write_text("#!/none\n")
@@ -74,7 +78,16 @@ def said(done):
         case("an unknown runtime", 125, "unknown or invalid runtime name: none", "--runtime", "none"),
     ],
 )
-def test_run(request, docker, bad, record_property, options, command, status, message):
+def test_run(
+    request: pytest.FixtureRequest,
+    docker: Docker,
+    bad,
+    record_property: Callable[[str, object], None],
+    options: Any,
+    command: Any,
+    status: Any,
+    message: Any,
+) -> None:
     """run with a mistake: exit status and message."""
     docker("create", "--name", "used", "busybox")
     for terminal in ["-t"], []:
@@ -106,7 +119,17 @@ def test_run(request, docker, bad, record_property, options, command, status, me
     ],
 )
 @pytest.mark.parametrize("terminal", ["", "-t"])
-def test_exec(request, docker, bad, record_property, terminal, options, command, status, message):
+def test_exec(
+    request: pytest.FixtureRequest,
+    docker: Docker,
+    bad,
+    record_property: Callable[[str, object], None],
+    terminal: str,
+    options: Any,
+    command: Any,
+    status: Any,
+    message: Any,
+) -> None:
     """exec with a mistake: exit status and message."""
     for name in "pyoci", "runc":
         docker("run", "-d", "--name", name, "--runtime", name, "-v", f"{bad}:/bad", "busybox", "sleep", "99")

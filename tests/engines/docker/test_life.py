@@ -2,27 +2,28 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import until
-from tests.support.docker import late
+from tests.support.docker import Docker, late
 
 
 @pytest.mark.cgroup
-def test_run(docker):
+def test_run(docker: Docker) -> None:
     """run: output on both streams, the exit status."""
     done = docker.run(*late("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"))
 
     assert (3, "out\n", "err\n") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_run_input(docker):
+def test_run_input(docker: Docker) -> None:
     """run -i: input until its end."""
     assert "HELLO" == docker("run", "--rm", "-i", "busybox", "tr", "a-z", "A-Z", input="hello")
 
 
-def test_run_terminal(docker):
+def test_run_terminal(docker: Docker) -> None:
     """run -it: a terminal with its size, which can be resized; Ctrl-C; the exit status."""
     terminal = docker.terminal("run", "--rm", "-it", "busybox", rows=33, columns=99)
     try:
@@ -42,7 +43,7 @@ def test_run_terminal(docker):
         terminal.end()
 
 
-def test_logs(docker):
+def test_logs(docker: Docker) -> None:
     """logs, with --tail and --follow."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep .1; done")
 
@@ -50,7 +51,7 @@ def test_logs(docker):
     assert "3" == docker("logs", "--tail", "1", "box")
 
 
-def test_wait(docker):
+def test_wait(docker: Docker) -> None:
     """wait: the exit status of a container that runs."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep .3; exit 9")
 
@@ -58,7 +59,7 @@ def test_wait(docker):
 
 
 @pytest.mark.cgroup
-def test_stop(docker):
+def test_stop(docker: Docker) -> None:
     """stop: SIGTERM, which the program may handle."""
     docker.run_with_trap("box", "exit 7", "TERM")
 
@@ -67,7 +68,7 @@ def test_stop(docker):
     assert 7 == docker.inspect("box")["State"]["ExitCode"]
 
 
-def test_stop_timeout(docker):
+def test_stop_timeout(docker: Docker) -> None:
     """stop --time: SIGKILL for a program that does not mind SIGTERM."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep .1; done")
     docker.await_logs("box", "ready")
@@ -77,7 +78,7 @@ def test_stop_timeout(docker):
     assert 137 == docker.inspect("box")["State"]["ExitCode"]
 
 
-def test_stop_signal(docker):
+def test_stop_signal(docker: Docker) -> None:
     """run --stop-signal."""
     docker.run_with_trap("box", "exit 8", "USR1", "--stop-signal", "USR1")
 
@@ -87,7 +88,7 @@ def test_stop_signal(docker):
 
 
 @pytest.mark.parametrize(("signal", "status"), [("HUP", 129), ("9", 137), ("SIGRTMIN+3", 165)])
-def test_kill(docker, signal, status):
+def test_kill(docker: Docker, signal: str, status: int) -> None:
     """kill --signal."""
     docker("run", "-d", "--init", "--name", "box", "busybox", "sleep", "99")
     # the init is there, and listens
@@ -98,7 +99,7 @@ def test_kill(docker, signal, status):
     assert str(status) == docker("wait", "box")
 
 
-def test_kill_stopped(docker):
+def test_kill_stopped(docker: Docker) -> None:
     """kill, stop and rm of a container that has ended."""
     docker("run", "--name", "box", "busybox", "true")
 
@@ -107,7 +108,7 @@ def test_kill_stopped(docker):
     docker("rm", "box")
 
 
-def test_restart_policy(docker):
+def test_restart_policy(docker: Docker) -> None:
     """run --restart on-failure:2."""
     docker(
         "run", "-d", "--name", "box", "--restart", "on-failure:2", "busybox", "sh", "-c", "sleep .2; echo life; exit 4"
@@ -120,7 +121,7 @@ def test_restart_policy(docker):
 
 
 @pytest.mark.cgroup
-def test_restart(docker):
+def test_restart(docker: Docker) -> None:
     """restart: another process in the same root filesystem."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo x >>/tmp/lives; exec sleep 99")
     first = docker.inspect("box")["State"]["Pid"]
@@ -132,7 +133,7 @@ def test_restart(docker):
     until(lambda: docker("exec", "box", "cat", "/tmp/lives") == "x\nx", "its second life has begun")
 
 
-def test_create_start(docker):
+def test_create_start(docker: Docker) -> None:
     """create, start, and start once more."""
     docker("create", "--name", "box", "busybox", "sh", "-c", "sleep .2; echo life")
 
@@ -141,7 +142,7 @@ def test_create_start(docker):
 
 
 @pytest.mark.cgroup
-def test_pause(docker):
+def test_pause(docker: Docker) -> None:
     """pause and unpause: nothing runs in between."""
     script = "while :; do echo $((i += 1)) >/tmp/next; mv /tmp/next /tmp/count; sleep .01; done"
     docker("run", "-d", "--name", "box", "-v", "shared:/tmp", "busybox", "sh", "-c", script)
@@ -160,7 +161,7 @@ def test_pause(docker):
 
 
 @pytest.mark.cgroup
-def test_stop_paused(docker):
+def test_stop_paused(docker: Docker) -> None:
     """stop of a paused container."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
     docker("pause", "box")
@@ -171,7 +172,7 @@ def test_stop_paused(docker):
 
 
 @pytest.mark.cgroup
-def test_top(docker):
+def test_top(docker: Docker) -> None:
     """top: the processes, as the host numbers them."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 99 & exec sleep 98")
 
@@ -183,7 +184,7 @@ def test_top(docker):
 
 
 @pytest.mark.needs("cpu", "memory", "pids")
-def test_stats(docker):
+def test_stats(docker: Docker) -> None:
     """stats: processor time, memory, processes."""
     docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 99 & while :; do :; done")
 
@@ -195,7 +196,7 @@ def test_stats(docker):
     assert not stats()["MemUsage"].startswith("0B")
 
 
-def test_stats_network(docker):
+def test_stats_network(docker: Docker) -> None:
     """stats: the network."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -205,7 +206,7 @@ def test_stats_network(docker):
     until(lambda: not sent().endswith(" 0B"), "its interface has said something")
 
 
-def test_attach(docker):
+def test_attach(docker: Docker) -> None:
     """attach: input, output, the exit status."""
     docker("run", "-dit", "--name", "box", "busybox", "sh", "-c", "read line; echo got $line; exit 6")
     terminal = docker.terminal("attach", "box")
@@ -217,7 +218,7 @@ def test_attach(docker):
         terminal.end()
 
 
-def test_detach(docker):
+def test_detach(docker: Docker) -> None:
     """run -it, and detach by Ctrl-P Ctrl-Q: it goes on."""
     terminal = docker.terminal("run", "-it", "--name", "box", "busybox")
     try:
@@ -229,7 +230,7 @@ def test_detach(docker):
         terminal.end()
 
 
-def test_copy(docker, folder):
+def test_copy(docker: Docker, folder: Path) -> None:
     """cp: into a container that runs, and out of one that does not."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
     (folder / "in").write_text("content\n")
@@ -242,7 +243,7 @@ def test_copy(docker, folder):
     assert "content\n" == (folder / "out").read_text()
 
 
-def test_commit_and_diff(docker):
+def test_commit_and_diff(docker: Docker) -> None:
     """diff and commit."""
     docker("run", "--name", "box", "busybox", "sh", "-c", "echo new >/root/new")
 
@@ -255,7 +256,7 @@ def test_commit_and_diff(docker):
 
 
 @pytest.mark.cgroup
-def test_health(docker):
+def test_health(docker: Docker) -> None:
     """run --health-cmd: starting, healthy, unhealthy."""
     options = ["--health-cmd", "test -e /tmp/well", "--health-interval", "200ms", "--health-retries", "2"]
     docker("run", "-d", "--name", "box", *options, "busybox", "sh", "-c", "touch /tmp/well; exec sleep 99")

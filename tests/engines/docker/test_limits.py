@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.daemon import until
+from tests.support.docker import Docker
 from tests.support.engines import SYSTEMD
 
 
@@ -14,7 +15,7 @@ def cgroup(docker, name, file):
 
 
 @pytest.mark.needs("memory")
-def test_memory(docker):
+def test_memory(docker: Docker) -> None:
     """run --memory, --memory-reservation, --memory-swap."""
     options = ["--memory", "64m", "--memory-reservation", "32m", "--memory-swap", "64m"]
     docker("run", "-d", "--name", "box", *options, "busybox", "sleep", "99")
@@ -23,7 +24,7 @@ def test_memory(docker):
 
 
 @pytest.mark.needs("memory")
-def test_out_of_memory(docker):
+def test_out_of_memory(docker: Docker) -> None:
     """run --memory: what is over the limit is killed, and docker knows why."""
     script = "x=x; while :; do x=$x$x; done"
     docker("run", "--name", "box", "--memory", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", script, status=137)
@@ -34,7 +35,7 @@ def test_out_of_memory(docker):
 
 
 @pytest.mark.needs("cpu")
-def test_cpus(docker):
+def test_cpus(docker: Docker) -> None:
     """run --cpus, --cpu-shares."""
     docker("run", "-d", "--name", "box", "--cpus", "0.5", "--cpu-shares", "512", "busybox", "sleep", "99")
 
@@ -43,7 +44,7 @@ def test_cpus(docker):
 
 
 @pytest.mark.needs("cpuset")
-def test_cpuset(docker):
+def test_cpuset(docker: Docker) -> None:
     """run --cpuset-cpus."""
     docker("run", "-d", "--name", "box", "--cpuset-cpus", "0", "busybox", "sleep", "99")
 
@@ -52,7 +53,7 @@ def test_cpuset(docker):
 
 @pytest.mark.cgroup
 @pytest.mark.needs("pids")
-def test_pids(docker):
+def test_pids(docker: Docker) -> None:
     """run --pids-limit."""
     docker("run", "-d", "--name", "box", "--pids-limit", "10", "busybox", "sleep", "99")
 
@@ -63,7 +64,7 @@ def test_pids(docker):
 
 @pytest.mark.cgroup
 @pytest.mark.needs("cpu", "memory", "pids")
-def test_update(docker):
+def test_update(docker: Docker) -> None:
     """update, while it runs: --memory, --cpus, --pids-limit."""
     docker("run", "-d", "--name", "box", "--memory", "64m", "busybox", "sleep", "99")
 
@@ -74,7 +75,7 @@ def test_update(docker):
 
 
 @pytest.mark.needs("cpu", "memory", "pids")
-def test_stats_of_limits(docker):
+def test_stats_of_limits(docker: Docker) -> None:
     """stats: the limit of memory."""
     docker("run", "-d", "--name", "box", "--memory", "64m", "busybox", "sleep", "99")
 
@@ -84,7 +85,7 @@ def test_stats_of_limits(docker):
     )
 
 
-def test_update_restart_policy(docker):
+def test_update_restart_policy(docker: Docker) -> None:
     """update --restart: what needs no controller."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
 

@@ -5,23 +5,24 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.docker import capabilities, late
+from tests.support.docker import Docker, capabilities, late
 from tests.support.engines import SYSTEMD
 
 
-def test_read_only(docker):
+def test_read_only(docker: Docker) -> None:
     """run --read-only."""
     assert "Read-only file system" in docker("run", "--rm", "--read-only", "busybox", "touch", "/new", status=1)
 
 
-def test_capabilities(docker):
+def test_capabilities(docker: Docker) -> None:
     """run --cap-drop, --cap-add."""
     chown, net_raw, sys_admin = 1 << 0, 1 << 13, 1 << 21
 
-    def of(*options):
+    def of(*options: Any):
         return capabilities(docker("run", "--rm", *options, "busybox", "cat", "/proc/self/status"))
 
     assert of() & chown
@@ -35,7 +36,7 @@ def test_capabilities(docker):
     )
 
 
-def test_privileged(docker):
+def test_privileged(docker: Docker) -> None:
     """run --privileged: all capabilities, the host's devices, no seccomp filter, nothing masked."""
     device = next(path for path in ("/dev/kmsg", "/dev/fuse") if os.path.exists(path))
     script = f"cat /proc/self/status; ls {device}; mount -t tmpfs none /mnt; sysctl -w kernel.domainname=d"
@@ -46,7 +47,7 @@ def test_privileged(docker):
     assert [device, "kernel.domainname = d"] == out.splitlines()[-2:]
 
 
-def test_user(docker):
+def test_user(docker: Docker) -> None:
     """run --user, --group-add: names of the image, and numbers; HOME."""
     assert "uid=1000(joan) gid=1001(joan) groups=1001(joan),100(users),2000(wheel)" in (
         docker("run", "--rm", "--user", "joan", "busybox", "id"),
@@ -62,7 +63,7 @@ def test_user(docker):
     )
 
 
-def test_user_may_write_to_its_streams(docker):
+def test_user_may_write_to_its_streams(docker: Docker) -> None:
     """run --user: /dev/stdout and /dev/stderr can be opened."""
     script = "echo out >/dev/stdout; echo err >/dev/stderr"
     done = docker.run(*late("run", "--rm", "--user", "joan", "busybox", "sh", "-c", script))
@@ -70,7 +71,7 @@ def test_user_may_write_to_its_streams(docker):
     assert (0, "out\n", "err\n") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_tmpfs(docker):
+def test_tmpfs(docker: Docker) -> None:
     """run --tmpfs, with options."""
     mount = docker(
         "run",
@@ -86,12 +87,12 @@ def test_tmpfs(docker):
     assert re.fullmatch(r"tmpfs /mnt tmpfs \S*\bnoexec\b\S*\bsize=3072k\S* 0 0\n1750", mount)
 
 
-def test_shm_size(docker):
+def test_shm_size(docker: Docker) -> None:
     """run --shm-size."""
     assert "size=7168k" in docker("run", "--rm", "--shm-size", "7m", "busybox", "grep", " /dev/shm ", "/proc/mounts")
 
 
-def test_ulimit(docker):
+def test_ulimit(docker: Docker) -> None:
     """run --ulimit."""
     out = docker(
         "run",
@@ -109,7 +110,7 @@ def test_ulimit(docker):
     assert ["100", "200", "0"] == out.split()
 
 
-def test_sysctl(docker):
+def test_sysctl(docker: Docker) -> None:
     """run --sysctl."""
     out = docker(
         "run",
@@ -127,7 +128,7 @@ def test_sysctl(docker):
     assert ["1", "9999"] == out.split()
 
 
-def test_seccomp_default(docker):
+def test_seccomp_default(docker: Docker) -> None:
     """run: the default seccomp profile."""
     out = docker("run", "--rm", "busybox", "sh", "-c", "grep Seccomp: /proc/self/status; unshare -U true", status=1)
 
@@ -135,7 +136,7 @@ def test_seccomp_default(docker):
     assert "Operation not permitted" in out
 
 
-def test_seccomp_file(docker, folder):
+def test_seccomp_file(docker: Docker, folder: Path) -> None:
     """run --security-opt seccomp=FILE."""
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -151,7 +152,7 @@ def test_seccomp_file(docker, folder):
     assert "No space left on device" in out
 
 
-def test_seccomp_unconfined(docker):
+def test_seccomp_unconfined(docker: Docker) -> None:
     """run --security-opt seccomp=unconfined."""
     out = docker(
         "run",
@@ -167,17 +168,17 @@ def test_seccomp_unconfined(docker):
     assert ["Seccomp:", "0", "65534"] == out.split()
 
 
-def test_no_new_privileges(docker):
+def test_no_new_privileges(docker: Docker) -> None:
     """run --security-opt no-new-privileges."""
 
-    def of(*options):
+    def of(*options: Any):
         return docker("run", "--rm", *options, "busybox", "grep", "NoNewPrivs", "/proc/self/status").split()[1]
 
     assert "0" == of()
     assert "1" == of("--security-opt", "no-new-privileges")
 
 
-def test_masked_paths(docker):
+def test_masked_paths(docker: Docker) -> None:
     """run, and --security-opt systempaths=unconfined: what is masked in /proc and /sys."""
     script = "wc -c </proc/keys; touch /proc/sys/kernel/hostname; ls /sys/firmware | wc -l"
 
@@ -185,7 +186,7 @@ def test_masked_paths(docker):
     docker("run", "--rm", "--security-opt", "systempaths=unconfined", "busybox", "touch", "/proc/sys/kernel/hostname")
 
 
-def test_init(docker):
+def test_init(docker: Docker) -> None:
     """run --init: it reaps, and passes signals on."""
     docker.run_with_trap("box", "exit 5", "TERM", "--init")
     assert "docker-init" in docker("exec", "box", "cat", "/proc/1/cmdline")
@@ -195,7 +196,7 @@ def test_init(docker):
     assert 5 == docker.inspect("box")["State"]["ExitCode"]
 
 
-def test_devices(docker):
+def test_devices(docker: Docker) -> None:
     """run --device: with its permissions; without it, none."""
     assert "/dev/fuse" == docker(
         "run", "--rm", "--device", "/dev/fuse", "busybox", "sh", "-c", "exec 3<>/dev/fuse && ls /dev/fuse"
@@ -212,7 +213,7 @@ def test_devices(docker):
     )
 
 
-def test_device_rules(docker):
+def test_device_rules(docker: Docker) -> None:
     """run --device-cgroup-rule."""
     minor = os.minor(os.stat("/dev/fuse").st_rdev)
     script = f"mknod /tmp/fuse c 10 {minor} && exec 3<>/tmp/fuse && echo open"
@@ -220,7 +221,7 @@ def test_device_rules(docker):
     assert "open" == docker("run", "--rm", "--device-cgroup-rule", f"c 10:{minor} rwm", "busybox", "sh", "-c", script)
 
 
-def test_hostname(docker):
+def test_hostname(docker: Docker) -> None:
     """run --hostname, --domainname, --add-host, --dns, --uts host."""
     script = "hostname; cat /proc/sys/kernel/domainname; grep somewhere /etc/hosts; grep ^nameserver /etc/resolv.conf"
     out = docker(
@@ -246,7 +247,7 @@ def test_hostname(docker):
     )
 
 
-def test_pid(docker):
+def test_pid(docker: Docker) -> None:
     """run --pid host, --pid container:NAME."""
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
     namespace = docker("exec", "box", "readlink", "/proc/self/ns/pid")
@@ -258,13 +259,13 @@ def test_pid(docker):
     assert "sleep 99" in docker("run", "--rm", "--pid", "container:box", "busybox", "ps")
 
 
-def test_pid_host_ends_all(docker):
+def test_pid_host_ends_all(docker: Docker) -> None:
     """run --pid host: processes that it left end with it."""
     docker("run", "--rm", "--pid", "host", "busybox", "sh", "-c", "setsid sleep 9876 & sleep .1")
     assert "9876" not in "".join(path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
 
 
-def test_ipc(docker):
+def test_ipc(docker: Docker) -> None:
     """run --ipc host, private, shareable, container:NAME."""
     docker(
         "run",
@@ -295,7 +296,7 @@ def unified(text):
 
 
 @pytest.mark.cgroup
-def test_cgroupns(docker):
+def test_cgroupns(docker: Docker) -> None:
     """run --cgroupns private, host."""
     command = "busybox", "cat", "/proc/self/cgroup"
 
@@ -306,7 +307,7 @@ def test_cgroupns(docker):
 
 @pytest.mark.cgroup
 @pytest.mark.differs("pyoci removes parent cgroups that it created with the last container in them; runc leaves them.")
-def test_cgroup_parent(docker):
+def test_cgroup_parent(docker: Docker) -> None:
     """run --cgroup-parent."""
     parent = "some-where.slice" if SYSTEMD else "/some/where"
     path = r"/some\.slice/some-where\.slice/docker-[0-9a-f]{64}\.scope" if SYSTEMD else "/some/where/[0-9a-f]{64}"
@@ -320,19 +321,19 @@ def test_cgroup_parent(docker):
         os.removedirs("/sys/fs/cgroup/some/where")
 
 
-def test_oom_score(docker):
+def test_oom_score(docker: Docker) -> None:
     """run --oom-score-adj."""
     assert "500" == docker("run", "--rm", "--oom-score-adj", "500", "busybox", "cat", "/proc/self/oom_score_adj")
 
 
-def test_labels_and_annotations(docker):
+def test_labels_and_annotations(docker: Docker) -> None:
     """run --label, --annotation."""
     assert "hi" == docker(
         "run", "--rm", "--label", "a=b", "--annotation", "org.example.key=value", "busybox", "echo", "hi"
     )
 
 
-def test_entrypoint(docker):
+def test_entrypoint(docker: Docker) -> None:
     """run --entrypoint, --workdir (which is made), --env."""
     out = docker(
         "run",

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ KILLED = pytest.mark.differs("If runc is killed in the middle of a command, it c
 
 
 @pytest.fixture
-def crashing(daemon, runtime, request):
+def crashing(daemon: Docker, runtime: str, request: pytest.FixtureRequest):
     """A separate dockerd without networks, which may crash. At the end nothing is left."""
     leaks = Leaks()
     folder = Path(tempfile.mkdtemp(prefix="crash"))  # short: containerd's sockets have long names
@@ -66,12 +67,12 @@ def kill(name, client, docker):
     return False
 
 
-def start(docker, *command):
+def start(docker, *command: Any):
     """A client in the background."""
     return subprocess.Popen([*docker.client, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def await_end(client):
+def await_end(client) -> None:
     """A client may wait for good for a container whose shim was killed."""
     try:
         client.wait(2)
@@ -80,7 +81,7 @@ def await_end(client):
         client.wait()
 
 
-def test_daemon_is_killed(crashing):
+def test_daemon_is_killed(crashing) -> None:
     """kill -9 of dockerd: another dockerd ends the containers, and starts them again."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
 
@@ -95,7 +96,7 @@ def test_daemon_is_killed(crashing):
 
 @pytest.mark.cgroup
 @pytest.mark.parametrize("crashing", [["--live-restore"]], indirect=True, ids=["live-restore"])
-def test_daemon_is_killed_and_containers_go_on(crashing):
+def test_daemon_is_killed_and_containers_go_on(crashing: list[str]) -> None:
     """kill -9 of dockerd: with --live-restore the containers go on, and another dockerd has them again."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
     before = sleepers(crashing)
@@ -109,7 +110,7 @@ def test_daemon_is_killed_and_containers_go_on(crashing):
 
 
 @pytest.mark.cgroup
-def test_shim_is_killed(crashing):
+def test_shim_is_killed(crashing) -> None:
     """kill -9 of a container's shim: the container ends, and can be started again."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", crashing.nap)
 
@@ -123,7 +124,7 @@ def test_shim_is_killed(crashing):
 
 @KILLED
 @pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", pytest.param("runtime", marks=pytest.mark.cgroup)])
-def test_killed_while_creating(crashing, victim, runtime, endurance):
+def test_killed_while_creating(crashing, victim: str, runtime: str, endurance: bool) -> None:
     """kill -9 at many moments of a `docker run`: then it can be removed, and another one runs."""
     killed = 0
     for step in range(STEPS * (8 if endurance else 1)):
@@ -147,7 +148,7 @@ def test_killed_while_creating(crashing, victim, runtime, endurance):
 
 @KILLED
 @pytest.mark.parametrize("victim", ["dockerd", "containerd-shim", "runtime"])
-def test_killed_while_executing(crashing, victim, runtime, endurance):
+def test_killed_while_executing(crashing, victim: str, runtime: str, endurance: bool) -> None:
     """kill -9 at many moments of a `docker exec`: then the container can be restarted, and joined."""
     crashing("run", "-d", "--name", "box", "--stop-signal", "KILL", "busybox", "sleep", "999")
     killed = 0

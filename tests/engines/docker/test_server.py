@@ -2,17 +2,19 @@
 
 import re
 import urllib.request
+from typing import Any
 
 import pytest
 
 from tests.support import rootfs
 from tests.support.daemon import until
+from tests.support.docker import Docker
 
 NGINX = ["nginx", "-g", "daemon off;"]
 
 
 @pytest.fixture(scope="module")
-def debian(daemon):
+def debian(daemon: Docker):
     """The image `debian`."""
     daemon("import", "--change", "STOPSIGNAL SIGQUIT", rootfs.SERVER, "debian")
     yield "debian"
@@ -29,7 +31,7 @@ def page(address):
 
 
 @pytest.mark.cgroup
-def test_server(docker, debian):
+def test_server(docker: Docker, debian) -> None:
     """Debian's nginx: it answers on a bridge, logs, is stopped by its signal, and answers again once it is
     restarted.
     """
@@ -44,7 +46,7 @@ def test_server(docker, debian):
     until(lambda: "Welcome to nginx" in page("http://127.0.0.1:8092/"), "it answers again")
 
 
-def test_server_on_the_host_network(docker, debian):
+def test_server_on_the_host_network(docker: Docker, debian) -> None:
     """Debian's nginx on the host's network; its workers are another user's."""
     docker("run", "-d", "--name", "box", "--network", "host", debian, *NGINX)
 
@@ -54,7 +56,7 @@ def test_server_on_the_host_network(docker, debian):
 
 
 @pytest.mark.cgroup
-def test_server_health(docker, debian):
+def test_server_health(docker: Docker, debian) -> None:
     """Debian's nginx with a health check, and without its page."""
     check = "exec 3<>/dev/tcp/127.0.0.1/80; echo 'GET / HTTP/1.0\n' >&3; grep -q '200 OK' <&3"
     options = ["--health-cmd", f'bash -c "{check}"', "--health-interval", "200ms", "--health-retries", "2"]
@@ -68,7 +70,7 @@ def test_server_health(docker, debian):
     until(lambda: health() == "unhealthy", "it is unhealthy")
 
 
-def test_exec_as_the_server(docker, debian):
+def test_exec_as_the_server(docker: Docker, debian) -> None:
     """exec --user www-data in a Debian: its groups, its files, no others'."""
     docker("run", "-d", "--name", "box", debian, *NGINX)
 
@@ -82,12 +84,12 @@ PROCESSES = "for p in /proc/[0-9]*; do echo $(stat -c %U $p) $(tr '\\0' ' ' <$p/
 
 
 @pytest.mark.cgroup
-def test_data_outlives_the_container(docker, debian):
+def test_data_outlives_the_container(docker: Docker, debian) -> None:
     """Debian's redis-server, whose data is a volume: another container has it, after a stop by SIGTERM."""
     server = ["redis-server", "--dir", "/var/lib/redis", "--appendonly", "yes"]
     options = ["--user", "redis", "--stop-signal", "SIGTERM", "-v", "data:/var/lib/redis"]
 
-    def cli(*command):
+    def cli(*command: Any):
         return docker.run("exec", "box", "redis-cli", *command).stdout.strip()
 
     docker("run", "-d", "--name", "box", *options, debian, *server)

@@ -2,18 +2,21 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.docker import Docker
 
 pytestmark = pytest.mark.driver("systemd")
 
 
-def systemctl(*arguments):
+def systemctl(*arguments: Any):
     """What systemd says."""
     return subprocess.check_output(["systemctl", *arguments], text=True).strip()
 
 
-def test_unit(docker):
+def test_unit(docker: Docker) -> None:
     """run: systemd is the default driver, and the container a scope, which survives a reload unchanged."""
     assert "systemd" == docker("info", "--format", "{{.CgroupDriver}}")
     docker("run", "-d", "--name", "box", "busybox", "sleep", "99")
@@ -30,7 +33,7 @@ def test_unit(docker):
     assert "hi" == docker("exec", "box", "echo", "hi")
 
 
-def test_unit_is_stopped(docker):
+def test_unit_is_stopped(docker: Docker) -> None:
     """systemctl stop: the container ends, and can be started again."""
     docker.run_with_trap("box", "exit 7", "TERM")
     scope = f"docker-{docker.inspect('box')['Id']}.scope"

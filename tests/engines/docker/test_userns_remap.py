@@ -20,7 +20,7 @@ LINES = {
 
 
 @pytest.fixture
-def remapped(daemon, runtime):
+def remapped(daemon: Docker, runtime: str):
     """A separate dockerd, whose containers have the ids of a user `remap`. At the end nothing is left."""
     leaks = Leaks()
     folder = Path(tempfile.mkdtemp(prefix="remap"))  # short: containerd's sockets have long names
@@ -40,7 +40,7 @@ def remapped(daemon, runtime):
     leaks.assert_none()
 
 
-def test_life(remapped):
+def test_life(remapped) -> None:
     """dockerd --userns-remap: run, exec, pause, stop; root is nobody's outside, but for --userns host."""
     remapped("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -57,7 +57,7 @@ def test_life(remapped):
     )
 
 
-def test_privileged(remapped):
+def test_privileged(remapped) -> None:
     """dockerd --userns-remap: run --privileged is for --userns host alone."""
     refused = remapped("run", "--rm", "--privileged", "busybox", "true", status=125)
     assert "privileged mode is incompatible with user namespaces" in refused

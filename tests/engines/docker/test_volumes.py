@@ -2,11 +2,14 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.support.docker import Docker
 
-def test_volume(docker):
+
+def test_volume(docker: Docker) -> None:
     """volume create, run -v NAME: it outlives containers."""
     docker("volume", "create", "data")
     docker("run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept >/data/file")
@@ -17,12 +20,12 @@ def test_volume(docker):
     )
 
 
-def test_volume_copy(docker):
+def test_volume_copy(docker: Docker) -> None:
     """run -v NAME, over a directory of the image: its content is copied."""
     assert "root:x:0:0" in docker("run", "--rm", "-v", "data:/etc", "busybox", "head", "-n1", "/etc/passwd")
 
 
-def test_volumes_from(docker):
+def test_volumes_from(docker: Docker) -> None:
     """run --volumes-from."""
     docker("create", "--name", "box", "-v", "data:/data", "busybox")
     docker("run", "--rm", "--volumes-from", "box", "busybox", "sh", "-c", "echo x >/data/file")
@@ -30,7 +33,7 @@ def test_volumes_from(docker):
     assert "x" == docker("run", "--rm", "-v", "data:/data", "busybox", "cat", "/data/file")
 
 
-def test_bind(docker, folder):
+def test_bind(docker: Docker, folder: Path) -> None:
     """run -v HOST: read-write and read-only, a directory and a file."""
     (folder / "file").write_text("host\n")
 
@@ -42,7 +45,7 @@ def test_bind(docker, folder):
     assert "container" in docker("run", "--rm", "-v", f"{folder}/file:/etc/there", "busybox", "cat", "/etc/there")
 
 
-def test_bind_read_only_below(docker, folder):
+def test_bind_read_only_below(docker: Docker, folder: Path) -> None:
     """run -v HOST:…:ro: what is mounted below is read-only, too."""
     (folder / "below").mkdir()
     subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", folder / "below"])
@@ -55,7 +58,7 @@ def test_bind_read_only_below(docker, folder):
 
 
 @pytest.mark.parametrize(("propagation", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)])
-def test_propagation(docker, folder, propagation, arrives):
+def test_propagation(docker: Docker, folder: Path, propagation: str, arrives: bool) -> None:
     """run --mount bind-propagation: a mount that the host makes later."""
     subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", folder])
     subprocess.check_call(["mount", "--make-rshared", folder])
@@ -70,7 +73,7 @@ def test_propagation(docker, folder, propagation, arrives):
         subprocess.check_call(["umount", "--recursive", folder])
 
 
-def test_propagation_out(docker, folder):
+def test_propagation_out(docker: Docker, folder: Path) -> None:
     """run --mount bind-propagation=rshared: a mount that the container makes arrives at the host."""
     subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", folder])
     subprocess.check_call(["mount", "--make-rshared", folder])
@@ -94,7 +97,7 @@ def test_propagation_out(docker, folder):
         subprocess.check_call(["umount", "--recursive", folder])
 
 
-def test_mount_tmpfs(docker):
+def test_mount_tmpfs(docker: Docker) -> None:
     """run --mount type=tmpfs."""
     out = docker(
         "run",
@@ -111,7 +114,7 @@ def test_mount_tmpfs(docker):
     assert out.endswith("\n700")
 
 
-def test_mount_nested(docker, folder):
+def test_mount_nested(docker: Docker, folder: Path) -> None:
     """run -v: one inside of another, whatever their order."""
     (folder / "outer").mkdir()
     (folder / "inner").mkdir()

@@ -1,5 +1,7 @@
 """podman build."""
 
+from tests.support.podman import Podman
+
 CONTAINERFILE = """
 FROM localhost/busybox
 ARG WORD=none
@@ -20,7 +22,7 @@ def context(podman):
     return folder
 
 
-def test_build(either):
+def test_build(either: Podman) -> None:
     """build: RUN as root and as another user, in a working directory, with an argument."""
     either("build", "--quiet", "--build-arg", "WORD=said", "--tag", "made", context(either))
     try:
@@ -30,7 +32,7 @@ def test_build(either):
         either("rmi", "made")
 
 
-def test_build_that_fails(either):
+def test_build_that_fails(either: Podman) -> None:
     """build: the status of a RUN that fails."""
     folder = context(either)
     (folder / "Containerfile").write_text("FROM localhost/busybox\nRUN echo before; exit 42\n")
@@ -38,7 +40,7 @@ def test_build_that_fails(either):
     assert "before" in said
 
 
-def test_build_with_mounts(either):
+def test_build_with_mounts(either: Podman) -> None:
     """build: RUN with --mount of a cache, a tmpfs, a secret."""
     folder = context(either)
     (folder / "secret").write_text("hidden")

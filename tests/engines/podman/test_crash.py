@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.daemon import until
 from tests.support.leaks import processes
+from tests.support.podman import Podman
 
 
 def conmons():
@@ -17,7 +18,7 @@ def conmons():
     return {pid for pid, _, name in processes() if name == "conmon"}
 
 
-def kill_conmon(podman, arguments, known, delay):
+def kill_conmon(podman, arguments, known, delay) -> None:
     """Run Podman, and kill the conmon that it starts, `delay` seconds later. Fails if there was none."""
     command = podman.start(*arguments)
     while not conmons() - known and command.poll() is None:
@@ -46,7 +47,7 @@ def kill(pid):
 
 @pytest.mark.differs("If runc is killed in the middle of a command, it can leave a cgroup or a process behind.")
 @pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15])
-def test_conmon_is_killed_in_create(either, delay):
+def test_conmon_is_killed_in_create(either: Podman, delay: float) -> None:
     """kill -9 of conmon while the container is made, then rm --force."""
     kill_conmon(either, ["run", "--name", "box", "busybox", "sleep", "99"], set(), delay)
 
@@ -57,7 +58,7 @@ def test_conmon_is_killed_in_create(either, delay):
 
 
 @pytest.mark.differs("If conmon is killed while a hook runs, runc leaves the hook and the cgroup.")
-def test_conmon_is_killed_while_a_hook_runs(podman):
+def test_conmon_is_killed_while_a_hook_runs(podman: Podman) -> None:
     """kill -9 of conmon while a createRuntime hook runs: the hook and what was made end with it."""
     hooks = podman.folder / "slow"
     hooks.mkdir(exist_ok=True)
@@ -84,7 +85,7 @@ def test_conmon_is_killed_while_a_hook_runs(podman):
 
 
 @pytest.mark.parametrize("delay", [0, 0.01, 0.02, 0.04, 0.1])
-def test_conmon_is_killed_in_exec(podman, delay):
+def test_conmon_is_killed_in_exec(podman: Podman, delay: float) -> None:
     """kill -9 of conmon while another process is made; the container goes on."""
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -95,7 +96,7 @@ def test_conmon_is_killed_in_exec(podman, delay):
 
 
 @pytest.mark.cgroup
-def test_conmon_of_a_container_that_runs_is_killed(either):
+def test_conmon_of_a_container_that_runs_is_killed(either: Podman) -> None:
     """kill -9 of the conmon of a container that runs: it can be stopped and removed."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
     assert sum(map(kill, conmons()))
@@ -103,13 +104,13 @@ def test_conmon_of_a_container_that_runs_is_killed(either):
     either("rm", "--force", "--time", "0", "box")
 
 
-def test_many_in_a_row(podman, endurance):
+def test_many_in_a_row(podman: Podman, endurance: bool) -> None:
     """run --rm, again and again."""
     for number in range(200 if endurance else 5):
         assert str(number) == podman("run", "--rm", "busybox", "echo", number)
 
 
-def test_many_at_once(podman, endurance):
+def test_many_at_once(podman: Podman, endurance: bool) -> None:
     """run --rm, many at once."""
     commands = [podman.start("run", "--rm", "busybox", "echo", n) for n in range(50 if endurance else 5)]
     for number, command in enumerate(commands):

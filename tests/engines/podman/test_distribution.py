@@ -5,16 +5,17 @@ hooks.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.podman import GRAPH_ROOT, UID
+from tests.support.podman import GRAPH_ROOT, UID, Podman
 
 SYSCTL = "net.ipv4.ping_group_range"
 LIMIT = 256  # bytes that fsconfig(2) takes of an option
 
 
-def lowerdir(podman, *options):
+def lowerdir(podman, *options: Any):
     """The option of the overlay on /mnt in a container."""
     lines = podman("run", "--rm", *options, "busybox", "cat", "/proc/self/mountinfo").splitlines()
     (line,) = (line for line in lines if line.split()[4] == "/mnt")
@@ -23,7 +24,7 @@ def lowerdir(podman, *options):
     return found
 
 
-def test_default_sysctls(either):
+def test_default_sysctls(either: Podman) -> None:
     """run: the default_sysctls of Debian's containers.conf."""
     configuration = Path("/usr/share/containers/containers.conf").read_text()
 
@@ -35,7 +36,7 @@ def test_default_sysctls(either):
 
 
 @pytest.mark.parametrize("other", [(), ("--uts=host",), ("--userns=host",)], ids=["alone", "uts", "userns"])
-def test_pid_namespace_of_the_host_with_a_sysctl(either, other):
+def test_pid_namespace_of_the_host_with_a_sysctl(either: Podman, other: Any) -> None:
     """run --pid=host with a sysctl of the container's network namespace."""
     options = ["--pid=host", "--sysctl", f"{SYSCTL}=0 7", *other]
 
@@ -45,7 +46,7 @@ def test_pid_namespace_of_the_host_with_a_sysctl(either, other):
     assert (["0", "7"], True) == ([low, high], int(pid) > 1)
 
 
-def test_pid_namespace_of_another_with_a_sysctl(either):
+def test_pid_namespace_of_another_with_a_sysctl(either: Podman) -> None:
     """run --pid=container: with a sysctl of the container's network namespace."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -57,7 +58,7 @@ def test_pid_namespace_of_another_with_a_sysctl(either):
     assert ["0", "7", "sleep"] == out.split()
 
 
-def test_sysctls(either):
+def test_sysctls(either: Podman) -> None:
     """run --sysctl: of IPC, of a message queue, of the network, and exec after it."""
     sysctls = {
         "kernel.msgmax": "9000",
@@ -72,7 +73,7 @@ def test_sysctls(either):
     assert list(sysctls.values()) == either("exec", "box", "cat", *paths).split()
 
 
-def test_volume_of_an_image(either):
+def test_volume_of_an_image(either: Podman) -> None:
     """run --mount type=image: read-only, with a lowerdir longer than 256 bytes."""
     options = ["--mount", "type=image,source=busybox,destination=/mnt"]
 
@@ -84,7 +85,7 @@ def test_volume_of_an_image(either):
     assert len(found.partition("=")[2]) >= LIMIT
 
 
-def test_writable_volume_of_an_image(either):
+def test_writable_volume_of_an_image(either: Podman) -> None:
     """run --mount type=image,rw=true: with a lowerdir, an upperdir and a workdir longer than 256 bytes."""
     options = ["--mount", "type=image,source=busybox,destination=/mnt,rw=true"]
 
@@ -92,14 +93,14 @@ def test_writable_volume_of_an_image(either):
     either("run", "--rm", *options, "busybox", "test", "-e", "/mnt/etc/new", status=1)
 
 
-def test_volume_with_an_image_driver(either):
+def test_volume_with_an_image_driver(either: Podman) -> None:
     """volume create --driver image."""
     either("volume", "create", "--driver", "image", "--opt", "image=localhost/busybox", "pictures")
 
     assert "root:x:0:0" in either("run", "--rm", "-v", "pictures:/mnt", "busybox", "head", "-n1", "/mnt/etc/passwd")
 
 
-def test_overlay_of_a_directory(either):
+def test_overlay_of_a_directory(either: Podman) -> None:
     """run --volume DIRECTORY:…:O: a long path; the container's changes are lost."""
     folder = either.folder / ("folder-" + "with-a-long-path-" * 14) / "data"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ mount --bind {folder}/given "$root/mnt"
 
 
 @pytest.mark.differs("runc starts createContainer hooks in the root filesystem instead of the bundle.")
-def test_hook_that_mounts(podman, tmp_path):
+def test_hook_that_mounts(podman: Podman, tmp_path: Path) -> None:
     """run --hooks-dir: a createContainer hook that looks at the /proc of the root, and mounts into it."""
     folder = tmp_path
     (folder / "given").mkdir()

@@ -1,6 +1,10 @@
 """What can't be run: the exit statuses, and what Podman makes of the runtime's message."""
 
+from typing import Any
+
 import pytest
+
+from tests.support.podman import Podman
 
 WRONG = [
     ("/nothing", 127, 'exec: "/nothing": stat /nothing: no such file or directory'),
@@ -11,7 +15,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("program", "status", "message"), WRONG)
-def test_run_what_can_not_be_run(either, program, status, message):
+def test_run_what_can_not_be_run(either: Podman, program: Any, status: Any, message: Any) -> None:
     """run: a program that does not exist, is a directory, or is not executable."""
     said = either("run", "--rm", "busybox", program, status=status)
 
@@ -20,7 +24,7 @@ def test_run_what_can_not_be_run(either, program, status, message):
 
 
 @pytest.mark.parametrize(("program", "status", "message"), WRONG)
-def test_exec_what_can_not_be_run(either, program, status, message):
+def test_exec_what_can_not_be_run(either: Podman, program: Any, status: Any, message: Any) -> None:
     """exec: a program that does not exist, is a directory, or is not executable."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -30,7 +34,7 @@ def test_exec_what_can_not_be_run(either, program, status, message):
         assert message in said
 
 
-def test_exec_in_a_missing_directory(podman):
+def test_exec_in_a_missing_directory(podman: Podman) -> None:
     """exec --workdir: one that does not exist."""
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -40,26 +44,26 @@ def test_exec_in_a_missing_directory(podman):
     assert "no such file or directory" in said
 
 
-def test_user_that_does_not_exist(podman):
+def test_user_that_does_not_exist(podman: Podman) -> None:
     """run and exec --user: an unknown name."""
     assert "unable to find user jack" in podman("run", "--rm", "--user", "jack", "busybox", "true", status=126)
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
     assert "unable to find user jack" in podman("exec", "--user", "jack", "box", "true", status=255)
 
 
-def test_volume_that_does_not_exist(podman):
+def test_volume_that_does_not_exist(podman: Podman) -> None:
     """run --mount: a source that does not exist."""
     said = podman("run", "--rm", "--mount", "type=bind,src=/nothing,dst=/mnt", "busybox", "true", status=125)
     assert "no such file or directory" in said
 
 
-def test_device_that_does_not_exist(podman):
+def test_device_that_does_not_exist(podman: Podman) -> None:
     """run --device: one that does not exist."""
     said = podman("run", "--rm", "--device", "/dev/nothing", "busybox", "true", status=125)
     assert "/dev/nothing: no such file or directory" in said
 
 
-def test_nothing_is_left_of_a_container_that_fails(podman):
+def test_nothing_is_left_of_a_container_that_fails(podman: Podman) -> None:
     """create of a container that can't be started leaves it to be removed."""
     podman("run", "--name", "box", "busybox", "/nothing", status=127)
 

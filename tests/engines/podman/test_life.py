@@ -1,26 +1,28 @@
 """The life of a container, from `podman run` to `podman rm`, root's and a user's."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import until
+from tests.support.podman import Podman
 
 
 @pytest.mark.cgroup
-def test_run(either):
+def test_run(either: Podman) -> None:
     """run: output on both streams, the exit status."""
     done = either.run("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
 
     assert (3, "out\n", "err\n") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_run_input(either):
+def test_run_input(either: Podman) -> None:
     """run -i: input until its end."""
     assert "HELLO" == either("run", "--rm", "-i", "busybox", "tr", "a-z", "A-Z", input="hello")
 
 
-def test_run_terminal(either):
+def test_run_terminal(either: Podman) -> None:
     """run -it: a terminal with its size, which can be resized; Ctrl-C; the exit status."""
     terminal = either.terminal("run", "--rm", "-it", "busybox", rows=33, columns=99)
     try:
@@ -41,7 +43,7 @@ def test_run_terminal(either):
         terminal.end()
 
 
-def test_logs(podman):
+def test_logs(podman: Podman) -> None:
     """logs, with --tail and --follow."""
     podman("run", "-d", "--name", "box", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep .1; done")
 
@@ -49,7 +51,7 @@ def test_logs(podman):
     assert "3" == podman("logs", "--tail", "1", "box")
 
 
-def test_wait(podman):
+def test_wait(podman: Podman) -> None:
     """wait: the exit status of a container that runs."""
     podman("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep .3; exit 9")
 
@@ -57,7 +59,7 @@ def test_wait(podman):
 
 
 @pytest.mark.cgroup
-def test_stop(either):
+def test_stop(either: Podman) -> None:
     """stop: SIGTERM, which the program may handle."""
     either.run_with_trap("box", "exit 7", "TERM")
 
@@ -66,7 +68,7 @@ def test_stop(either):
     assert 7 == either.inspect("box")["State"]["ExitCode"]
 
 
-def test_stop_timeout(either):
+def test_stop_timeout(either: Podman) -> None:
     """stop --time: SIGKILL for a program that does not mind SIGTERM."""
     either.run_with_trap("box", "", "TERM")
 
@@ -76,7 +78,7 @@ def test_stop_timeout(either):
 
 
 @pytest.mark.parametrize(("signal", "status"), [("HUP", 129), ("9", 137), ("SIGRTMIN+3", 165)])
-def test_kill(podman, signal, status):
+def test_kill(podman: Podman, signal: str, status: int) -> None:
     """kill --signal."""
     podman("run", "-d", "--init", "--name", "box", "busybox", "sleep", "99")
     # the init is there, and listens
@@ -87,7 +89,7 @@ def test_kill(podman, signal, status):
     assert str(status) == podman("wait", "box")
 
 
-def test_kill_stopped(podman):
+def test_kill_stopped(podman: Podman) -> None:
     """kill, stop and rm of a container that has ended."""
     podman("run", "--name", "box", "busybox", "true")
 
@@ -96,7 +98,7 @@ def test_kill_stopped(podman):
     podman("rm", "box")
 
 
-def test_restart_policy(podman):
+def test_restart_policy(podman: Podman) -> None:
     """run --restart on-failure:2."""
     podman("run", "-d", "--name", "box", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo life; exit 4")
 
@@ -106,7 +108,7 @@ def test_restart_policy(podman):
 
 
 @pytest.mark.cgroup
-def test_restart(podman):
+def test_restart(podman: Podman) -> None:
     """restart: another process in the same root filesystem."""
     podman("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo x >>/tmp/lives; exec sleep 99")
     until(lambda: podman("exec", "box", "cat", "/tmp/lives") == "x", "its first life has begun")
@@ -116,7 +118,7 @@ def test_restart(podman):
     until(lambda: podman("exec", "box", "cat", "/tmp/lives") == "x\nx", "its second life has begun")
 
 
-def test_create_start(either):
+def test_create_start(either: Podman) -> None:
     """create, init, start, and start once more."""
     either("create", "--name", "box", "busybox", "sh", "-c", "echo life")
     either("init", "box")
@@ -127,7 +129,7 @@ def test_create_start(either):
 
 
 @pytest.mark.cgroup
-def test_pause(podman):
+def test_pause(podman: Podman) -> None:
     """pause and unpause: nothing runs in between."""
     script = "while :; do echo $((i += 1)) >/tmp/next; mv /tmp/next /tmp/count; sleep .01; done"
     podman("run", "-d", "--name", "box", "-v", "shared:/tmp", "busybox", "sh", "-c", script)
@@ -145,7 +147,7 @@ def test_pause(podman):
 
 
 @pytest.mark.cgroup
-def test_exec(either):
+def test_exec(either: Podman) -> None:
     """exec: output, the exit status, --user, --workdir, --env, -i."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -159,7 +161,7 @@ def test_exec(either):
     assert "HELLO" == either("exec", "-i", "box", "tr", "a-z", "A-Z", input="hello")
 
 
-def test_exec_terminal(either):
+def test_exec_terminal(either: Podman) -> None:
     """exec -it: a terminal, the exit status."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
     terminal = either.terminal("exec", "-it", "--user", "1000", "box", "sh", rows=33, columns=99)
@@ -172,7 +174,7 @@ def test_exec_terminal(either):
         terminal.end()
 
 
-def test_exec_detached(podman):
+def test_exec_detached(podman: Podman) -> None:
     """exec --detach."""
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
 
@@ -181,7 +183,7 @@ def test_exec_detached(podman):
     until(lambda: podman.run("exec", "box", "cat", "/tmp/file").stdout == "done\n", "it has run")
 
 
-def test_exec_privileged(podman):
+def test_exec_privileged(podman: Podman) -> None:
     """exec --privileged: every capability, in a container that has few."""
     podman("run", "-d", "--name", "box", "--cap-drop", "all", "busybox", "sleep", "99")
 
@@ -192,7 +194,7 @@ def test_exec_privileged(podman):
     assert 8 < len(capabilities("--privileged"))
 
 
-def test_top(podman):
+def test_top(podman: Podman) -> None:
     """top: the processes of the container."""
     podman("run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 99 & exec sleep 98")
 
@@ -203,7 +205,7 @@ def test_top(podman):
     )
 
 
-def test_attach(podman):
+def test_attach(podman: Podman) -> None:
     """attach: input and output."""
     script = "while :; do echo here; sleep .1; done & read line; kill $!; echo got $line; exit 6"
     podman("run", "-dit", "--name", "box", "busybox", "sh", "-c", script)
@@ -218,7 +220,7 @@ def test_attach(podman):
         terminal.end()
 
 
-def test_copy(podman, tmp_path):
+def test_copy(podman: Podman, tmp_path: Path) -> None:
     """cp: into a container that runs, and out of one that does not."""
     podman("run", "-d", "--name", "box", "busybox", "sleep", "99")
     (tmp_path / "in").write_text("content\n")
@@ -231,7 +233,7 @@ def test_copy(podman, tmp_path):
     assert "content\n" == (tmp_path / "out").read_text()
 
 
-def test_health(podman):
+def test_health(podman: Podman) -> None:
     """healthcheck: healthy, unhealthy."""
     options = ["--health-cmd", "test -e /tmp/well", "--health-interval", "disable", "--health-retries", "1"]
     podman("run", "-d", "--name", "box", *options, "busybox", "sh", "-c", "touch /tmp/well; exec sleep 99")

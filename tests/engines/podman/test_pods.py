@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.daemon import until
+from tests.support.podman import Podman
 
 MANIFEST = """
 apiVersion: v1
@@ -32,7 +33,7 @@ spec:
 
 
 @pytest.mark.cgroup
-def test_pod(either):
+def test_pod(either: Podman) -> None:
     """pod: an infra container and two members, who share its network, IPC and host name."""
     either("pod", "create", "--name", "shop", "--hostname", "shop.example")
     for name in ("one", "two"):
@@ -46,7 +47,7 @@ def test_pod(either):
 
 
 @pytest.mark.cgroup
-def test_pod_life(podman):
+def test_pod_life(podman: Podman) -> None:
     """pod: pause, unpause, restart, kill, stop, rm."""
     podman("pod", "create", "--name", "shop", "--share", "pid,net")
     podman("run", "-d", "--pod", "shop", "--name", "one", "busybox", "sleep", "99")
@@ -64,7 +65,7 @@ def test_pod_life(podman):
     podman("pod", "rm", "shop")
 
 
-def test_play_kube(either):
+def test_play_kube(either: Podman) -> None:
     """kube play, kube generate, kube down: a pod with two containers and a volume."""
     manifest = either.folder / "shop.yaml"
     manifest.write_text(MANIFEST)
@@ -79,7 +80,7 @@ def test_play_kube(either):
     either("kube", "down", manifest)
 
 
-def test_pod_with_a_user_namespace(podman):
+def test_pod_with_a_user_namespace(podman: Podman) -> None:
     """pod create --userns=auto: the members are in one."""
     podman("pod", "create", "--name", "shop", "--userns=auto:size=1000")
     for name in ("one", "two"):

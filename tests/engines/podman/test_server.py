@@ -2,11 +2,13 @@
 
 import shutil
 import urllib.request
+from typing import Any
 
 import pytest
 
 from tests.support import rootfs
 from tests.support.daemon import until
+from tests.support.podman import Podman
 
 NGINX = ["nginx", "-g", "daemon off;"]
 REDIS = ["redis-server", "--dir", "/var/lib/redis", "--appendonly", "yes"]
@@ -22,7 +24,7 @@ def page(address):
 
 
 @pytest.fixture
-def debian(either):
+def debian(either: Podman):
     """The image `debian`."""
     if either.run("image", "exists", "debian").returncode:
         archive = either.folder / "debian.tar"
@@ -33,7 +35,7 @@ def debian(either):
 
 
 @pytest.mark.cgroup
-def test_server(either, debian):
+def test_server(either: Podman, debian) -> None:
     """Debian's nginx: it answers on a published port, logs, stops by its signal, and answers again once it is
     restarted.
     """
@@ -50,7 +52,7 @@ def test_server(either, debian):
     assert "Permission denied" in either("exec", "-u", "www-data", "box", "cat", "/etc/shadow", status=1)
 
 
-def test_server_on_the_host_network(either, debian):
+def test_server_on_the_host_network(either: Podman, debian) -> None:
     """Debian's nginx on the host's network, with a health check."""
     # a user has no ports below 1024
     script = (
@@ -67,11 +69,11 @@ def test_server_on_the_host_network(either, debian):
 
 
 @pytest.mark.cgroup
-def test_data_outlives_the_container(either, debian):
+def test_data_outlives_the_container(either: Podman, debian) -> None:
     """Debian's redis-server, whose data is a volume: another container has it, after a stop by SIGTERM."""
     options = ["--user", "redis", "--stop-signal", "SIGTERM", "-v", "data:/var/lib/redis"]
 
-    def cli(*command):
+    def cli(*command: Any):
         return either.run("exec", "box", "redis-cli", *command).stdout.strip()
 
     either("run", "-d", "--name", "box", *options, debian, *REDIS)

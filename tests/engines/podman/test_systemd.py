@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import until
-from tests.support.podman import ETC
+from tests.support.podman import ETC, Podman
 
 pytestmark = pytest.mark.driver("systemd")
 
 
-def test_unit(either):
+def test_unit(either: Podman) -> None:
     """run: the container is a scope, a user's one of the user's own systemd."""
     either("run", "-d", "--name", "box", "busybox", "sleep", "99")
     box = either.inspect("box")
@@ -24,7 +24,7 @@ def test_unit(either):
     assert "active" == either.systemctl("is-active", scope)
 
 
-def test_quadlet(podman):
+def test_quadlet(podman: Podman) -> None:
     """run --cgroups=split --sdnotify=conmon, as a service: all of it is in the cgroup of the service, and ends
     with it.
     """
@@ -47,7 +47,7 @@ def test_quadlet(podman):
 
 
 @pytest.fixture
-def configuration(podman):
+def configuration(podman: Podman):
     """Storage settings of the environment in a file, for timers, which don't get the environment."""
     path = ETC / "storage.conf"
     path.write_text(Path(podman.environment["CONTAINERS_STORAGE_CONF"]).read_text())
@@ -55,7 +55,7 @@ def configuration(podman):
     path.unlink()
 
 
-def test_health_timer(podman, configuration):
+def test_health_timer(podman: Podman, configuration) -> None:
     """run --health-interval: a timer of systemd's looks after it, and goes with it."""
     options = ["--health-cmd", "test -e /tmp/well", "--health-interval", "1s", "--health-retries", "1"]
     podman("run", "-d", "--name", "box", *options, "busybox", "sh", "-c", "touch /tmp/well; exec sleep 99")

@@ -3,12 +3,13 @@
 import pytest
 
 from tests.support.daemon import until
+from tests.support.podman import Podman
 
 FORK = "cat /sys/fs/cgroup/pids.max; (echo child); echo $(echo grandchild)"
 
 
 @pytest.mark.cgroup
-def test_run(podman):
+def test_run(podman: Podman) -> None:
     """run: output on both streams, the exit status."""
     done = podman.run("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
 
@@ -17,7 +18,7 @@ def test_run(podman):
 
 @pytest.mark.needs("pids")
 @pytest.mark.parametrize("limit", ["-1", "0"])
-def test_no_pids_limit(podman, limit):
+def test_no_pids_limit(podman: Podman, limit: str) -> None:
     """run --pids-limit: unlimited, so the container can fork."""
     out = podman("run", "--rm", "--pids-limit", limit, "busybox", "sh", "-c", FORK)
 
@@ -25,7 +26,7 @@ def test_no_pids_limit(podman, limit):
 
 
 @pytest.mark.needs("pids")
-def test_pids_limit(podman):
+def test_pids_limit(podman: Podman) -> None:
     """run --pids-limit and the default of the configuration."""
     out = podman("run", "--rm", "--pids-limit", "50", "busybox", "sh", "-c", FORK)
     assert ["50", "child", "grandchild"] == out.split()
@@ -34,7 +35,7 @@ def test_pids_limit(podman):
 
 
 @pytest.mark.cgroup
-def test_life(podman):
+def test_life(podman: Podman) -> None:
     """exec, stop, start, pause and kill, for which it asks the runtime for the state."""
     podman.run_with_trap("box", "exit 7", "TERM")
     assert "uid=1000(joan)" in podman("exec", "--user", "joan", "box", "id")
@@ -49,7 +50,7 @@ def test_life(podman):
     assert "137" == podman("wait", "box")
 
 
-def test_pid_namespace_of_the_host(podman):
+def test_pid_namespace_of_the_host(podman: Podman) -> None:
     """run --pid=host, with the default_sysctls of Debian's containers.conf."""
     script = "cat /proc/sys/net/ipv4/ping_group_range; echo $$"
 
@@ -57,14 +58,14 @@ def test_pid_namespace_of_the_host(podman):
     assert (["0", "0"], True) == ([low, high], int(pid) > 1)
 
 
-def test_volume_of_an_image(podman):
+def test_volume_of_an_image(podman: Podman) -> None:
     """run --mount type=image, with a lowerdir longer than 256 bytes."""
     options = ["--mount", "type=image,source=localhost/busybox,destination=/mnt"]
 
     assert "root:x:0:0" in podman("run", "--rm", *options, "busybox", "head", "-n1", "/mnt/etc/passwd")
 
 
-def test_network(podman):
+def test_network(podman: Podman) -> None:
     """run --network: a bridge, on which a container finds another by its name."""
     podman("network", "create", "net")
     try:
