@@ -11,10 +11,10 @@ from pyoci import _native, linux
 from pyoci.compiler import verbs
 from pyoci.compiler.operations import Part, ignore
 from pyoci.compiler.verbs.numbers import CREATED, FILTER, READY
-from pyoci.compiler.verbs.program import IO_CLASS_SHIFT, SCHED_ATTR, SCHEDULER_FLAGS
+from pyoci.compiler.verbs.program import SCHED_ATTR, SCHEDULER_FLAGS
 from pyoci.config.constants import CAPABILITIES, CAPABILITY_SETS, RLIMITS
 from pyoci.errors import ConfigError, Problem
-from pyoci.linux import SIGKILL
+from pyoci.linux import IOPRIO_CLASS_SHIFT, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def priorities(process: "Process") -> "Iterator[ChildOp]":
         )
         yield verbs.SetScheduler("/process/scheduler", attributes=attributes, policy=scheduler["policy"])
     if io:
-        value = IO_CLASSES[io["class"]] << IO_CLASS_SHIFT | io["priority"]
+        value = IO_CLASSES[io["class"]] << IOPRIO_CLASS_SHIFT | io["priority"]
         yield verbs.SetIoPriority("/process/ioPriority", name=io["class"], priority=value)
 
 

@@ -13,6 +13,7 @@ from pyoci.compiler._syscalls import NAMES
 from pyoci.compiler.bpf import IF_EQUAL, RETURN, WORD, Assembler, Decisions
 from pyoci.compiler.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
 from pyoci.errors import PyociError
+from pyoci.linux import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC_ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
 }
-NEW_LISTENER = 8
 _RETURN_NOTIFY = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32
-TSYNC_ESRCH = 0x10
 
 # Offsets in struct seccomp_data.
 NR = 0
@@ -114,7 +113,7 @@ class Filter:
     @property
     def has_listener(self) -> bool:
         """Whether an agent decides about a system call. seccomp(2) then returns a listener."""
-        return bool(self.flags & NEW_LISTENER)
+        return bool(self.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)
 
 
 def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
@@ -205,7 +204,7 @@ def _action(name: str, errno: int | None, key: str, errno_key: str, where: str) 
 
 
 def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) -> int:
-    flags = NEW_LISTENER if notify else 0
+    flags = SECCOMP_FILTER_FLAG_NEW_LISTENER if notify else 0
     # As runc and crun do. The kernel then adds no speculation mitigations because of the filter.
     if names is None:
         return flags | FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
@@ -218,7 +217,8 @@ def _flags(names: "Sequence[str] | None", warnings: list[str], *, notify: bool) 
             raise PyociError(f"cannot use seccomp flag {name}: unknown flag", where=where)
         flags |= FLAGS[name]
     if notify and flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
-        flags |= TSYNC_ESRCH  # seccomp(2) can't return both a listener and the id of a failing thread
+        # seccomp(2) can't return both a listener and the id of a failing thread
+        flags |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH
     return flags
 
 

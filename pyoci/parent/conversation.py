@@ -13,7 +13,7 @@ from pyoci import _native
 from pyoci.compiler import verbs
 from pyoci.errors import SetupError
 from pyoci.host import processes
-from pyoci.linux import SIGCONT
+from pyoci.linux import PF_FORKNOEXEC, SIGCONT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
 LONGEST_PAYLOAD = 3072
 _LARGEST_ERRNO = 4095
 _LAST = (verbs.LoadSeccomp, verbs.Exec)  # what begins with the record that only execve remains
-_PF_FORKNOEXEC = 0x40  # of /proc/PID/stat: it has not executed a program yet
 
 _GLANCE = 50  # milliseconds without a word of the process after which the runtime looks at its state
 _LONGEST_GLANCE = 200
@@ -142,7 +141,7 @@ class Watch:
                 pause = _STOPPED_GLANCE
                 continue
             self._notice_tracer(held=letter == b"t")
-            if until_exec and letter and not flags & _PF_FORKNOEXEC:
+            if until_exec and letter and not flags & PF_FORKNOEXEC:
                 return set()
             pause = min(2 * pause, _LONGEST_GLANCE)
         # it may have said its last word after poll had looked at `fd`

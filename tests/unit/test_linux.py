@@ -1,5 +1,6 @@
 """The constants of pyoci/linux.py, compared with the C headers of this system."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def test_constants_are_those_of_the_headers(tmp_path: Path) -> None:
     done = subprocess.run(["cc", "-fsyntax-only", source], capture_output=True, text=True)
 
     assert ("", 0) == (done.stderr, done.returncode)
+
+
+def test_every_constant_is_used() -> None:
+    """A module that writes a number itself leaves its constant here unused."""
+    package = Path(linux.__file__).parent
+    text = "\n".join(file.read_text() for file in package.rglob("*.py") if file.name != "linux.py")
+
+    assert set() == {name for name in vars(linux) if name.isupper()} - set(re.findall(r"\w+", text))
 
 
 def test_a_wrong_constant_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import _struct
 
 from pyoci.compiler.verbs.base import ChildOp, Op, ParentOp
 from pyoci.compiler.verbs.phrases import filter_size
+from pyoci.linux import IOPRIO_CLASS_SHIFT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ SCHEDULER_FLAGS = {
     "SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4, "SCHED_FLAG_KEEP_POLICY": 8,
     "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32, "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
 }  # fmt: skip
-IO_CLASS_SHIFT = 13  # linux/ioprio.h: above the priority
 
 
 class MakeDirectory(ChildOp):
@@ -175,7 +175,7 @@ class _IoPriority(Op):
     fails = "set I/O priority {name}"
 
     def shown(self) -> str:
-        return f"{self.name}  {self.priority & (1 << IO_CLASS_SHIFT) - 1}"
+        return f"{self.name}  {self.priority & (1 << IOPRIO_CLASS_SHIFT) - 1}"
 
 
 class SetIoPriority(_IoPriority, ChildOp):
