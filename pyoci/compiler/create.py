@@ -144,8 +144,11 @@ def _start(
 ) -> Start:
     """Become the container's user, and go on to the program."""
     program, settles_first = process.of_config(config), namespaces.settles_first
+    handed_over = [*process.hand_over(program, pidfd_socket=options.pidfd_socket)]
+    commit: list[ParentOp] = [verbs.Commit()]
     if not program:
-        return Start(Part(), *process.without_program(options.preserve_fds, settles_first=settles_first))
+        part = Part(at={READY: handed_over, CREATED: commit})
+        return Start(part, *process.without_program(options.preserve_fds, settles_first=settles_first))
     # a process that enters a user namespace has every capability there
     grantable = process.ALL_CAPABILITIES if namespaces.own_user else host.capabilities
     capabilities = process.Capabilities(program, grantable, seccomp=filter_ is not None)
@@ -160,10 +163,9 @@ def _start(
     rest = (program, env, start_hooks, filter_, capabilities, limits.child)
     clone, own = process.settled_start(*rest) if settles_first else ([], list(process.start(*rest)))
     ready: list[ParentOp] = [verbs.FillStartState("/hooks/startContainer")] if start_hooks else []
-    ready += process.hand_over(program, pidfd_socket=options.pidfd_socket)
     part = Part(
         [*process.security_labels(program), *become],
-        at={READY: [*ready, *limits.at[READY]], CREATED: [verbs.Commit()]},
+        at={READY: [*ready, *handed_over, *limits.at[READY]], CREATED: commit},
         warnings=[*capabilities.warnings, *groups.part.warnings],
         ignored=groups.part.ignored,
     )

@@ -338,6 +338,16 @@ def test_create_without_process(runtime: Runtime, bundle: Bundle) -> None:
     runtime.assert_gone()
 
 
+def test_create_without_process_writes_the_pid_file(runtime, bundle, tmp_path) -> None:
+    """The container is recorded as created, and the engine gets the pid of its init."""
+    del bundle.config["process"]
+    pid_file = tmp_path / "pid"
+    runtime.create("--pid-file", pid_file)
+
+    assert str(runtime.state()["pid"]) == pid_file.read_text()
+    assert "created" == json.loads((runtime.root / runtime.id / "record.json").read_text())["status"]
+
+
 def test_create_without_process_explains_a_failure(runtime: Runtime, bundle: Bundle) -> None:
     """An operation that fails in the child is reported as in any other container."""
     del bundle.config["process"]
