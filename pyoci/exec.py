@@ -274,7 +274,7 @@ class Execution:
 
         if self._tracee is not None:
             state = self._record.state(self._container.status())
-            self._tracee.hand_over(op.path, process_state(state, launch.pid, op.metadata), launch.tell)
+            self._tracee.hand_over(op.path, process_state(state, launch.pid, op.metadata), launch.send)
 
 
 def _load_filter(container: "Container", settings: "ExecSettings") -> "Filter | None":

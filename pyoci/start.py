@@ -200,7 +200,7 @@ def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None")
 
     A tracer can take the FIFO from the process and keep it open, so the end of the FIFO alone is not enough.
     """
-    from pyoci.parent.conversation import LONGEST_PAYLOAD, RECORD, Watch, nonsense
+    from pyoci.parent.conversation import MAX_PAYLOAD, RECORD, Watch, nonsense
 
     watch = Watch()
     data = b""
@@ -214,7 +214,7 @@ def _read_to_end(fd: int, pid: int, pidfd: int, foreground: "Foreground | None")
         if not part:
             break
         data += part
-        if len(data) > 2 * (RECORD.size + LONGEST_PAYLOAD):
+        if len(data) > 2 * (RECORD.size + MAX_PAYLOAD):
             raise nonsense("it has no end")
     return data
 

@@ -1,8 +1,8 @@
-"""What the container's process reports while it is set up, and what may keep it from reporting.
+"""Check the records of the container's process during its setup, and notice what keeps it from sending them.
 
-The process is in the container by then. Root of the container may stop it, trace it, and speak in its place. So the
-runtime checks each record against the plan before it uses it, and waits for a stopped process for a limited time.
-What takes long by itself, such as a hook, has no limit.
+The process is already in the container. Container root may stop it, trace it, or send records in its place. So the
+runtime checks each record against the plan before it uses it, and waits only a limited time for a stopped process.
+A slow operation, such as a hook, has no limit.
 """
 
 import _struct
@@ -24,23 +24,20 @@ if TYPE_CHECKING:
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, detail: as in native/child/protocol.pxi
 SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
-LONGEST_PAYLOAD = 3072
-_LARGEST_ERRNO = 4095
-_LAST = (verbs.LoadSeccomp, verbs.Exec)  # what begins with the record that only execve remains
+MAX_PAYLOAD = 3072
+_MAX_ERRNO = 4095
+_SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec)  # verbs that may begin with the record that only execve remains
 
-_GLANCE = 50  # milliseconds without a word of the process after which the runtime looks at its state
-_LONGEST_GLANCE = 200
-_STOPPED_GLANCE = 5
-_MOST_STOPS = 200
-_TRACER_PATIENCE = 10  # seconds
-_SIGNAL_PATIENCE = 1  # seconds for the program to get there, and take the signal itself
+_FIRST_POLL = 50  # milliseconds without a record, after which the runtime looks at the state of the process
+_MAX_POLL = 200
+_POLL_AFTER_STOP = 5
+_MAX_STOPS = 200
+_TRACER_TIMEOUT = 10  # seconds
+_SIGNAL_TIMEOUT = 1  # seconds that the program has to begin, and to take the signal itself
 
 
 class Records:
-    """The records that a process may send, one after the other.
-
-    `ops` are its operations by their number.
-    """
+    """The records that a process may send, in order. `ops` are its operations, by number."""
 
     __slots__ = ("_barriers", "_executes", "_last", "_ops", "_points")
 
@@ -53,20 +50,20 @@ class Records:
         self._executes = False
 
     def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
-        """(kind, operation, step, errno, detail, payload) of the next record.
+        """Return (kind, operation, step, errno, detail, payload) of the next record.
 
         Raises SetupError unless the child may send it now.
         """
         if len(data) < RECORD.size:
             raise nonsense("it is too short")
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
-        if length != len(data) - RECORD.size or length > LONGEST_PAYLOAD:
+        if length != len(data) - RECORD.size or length > MAX_PAYLOAD:
             raise nonsense("its length is wrong")
         op = self._ops.get(index)
         if op is None or not self._last < index <= self._barriers[0]:
             raise nonsense("the operation is not one that comes next")
         if kind == FAILED:
-            if not 0 < step < len(_native.STEPS) or not 0 <= error <= _LARGEST_ERRNO:
+            if not 0 < step < len(_native.STEPS) or not 0 <= error <= _MAX_ERRNO:
                 raise nonsense("this operation can't fail so")
             return kind, index, step, error, detail, data[RECORD.size :]
         if step or error or length:
@@ -74,13 +71,13 @@ class Records:
         expected = {
             SYNC: self._points.get(index, -1) == detail,
             CLONED: isinstance(op, verbs.CloneInit),
-            EXEC: isinstance(op, _LAST) and not detail,
+            EXEC: isinstance(op, _SENDS_EXEC) and not detail,
         }
         if self._executes or not expected.get(kind):
             raise nonsense("nothing of its kind comes next")
         self._executes = kind == EXEC
         if self._executes:
-            self._last = index - 1  # the operation may fail still
+            self._last = index - 1  # the operation may still fail
         else:
             self._last = index
             del self._barriers[0]
@@ -88,7 +85,7 @@ class Records:
 
 
 def split(data: bytes) -> "Iterator[bytes]":
-    """The records in what came through a FIFO."""
+    """Split the data of a FIFO into records."""
     while data:
         size = RECORD.size
         if len(data) >= size:
@@ -98,17 +95,18 @@ def split(data: bytes) -> "Iterator[bytes]":
 
 
 def nonsense(why: str) -> SetupError:
-    """The error for a record that the plan does not allow."""
+    """Return the error for a record that the plan does not allow."""
     return SetupError(
         f"the container's process sent a record that makes no sense: {why}",
-        hint="did a process of the container change it?",
+        hint="a process of the container may have changed it",
     )
 
 
 class Watch:
-    """Waits for a process that is set up, and notices what stops it.
+    """Waits for records of a process during its setup, and notices what stops it.
 
-    A stopped process goes on with SIGCONT; one that is stopped again and again, or that a tracer holds, is an error.
+    Continues a stopped process with SIGCONT. Raises SetupError if it is stopped again and again, or if a tracer holds
+    it.
     """
 
     __slots__ = ("_asked_at", "_held_since", "_signal", "_stops")
@@ -122,45 +120,46 @@ class Watch:
     def wait(
         self, fd: int, pid: int, pidfd: int, *, until_exec: bool = False, foreground: "Foreground | None" = None
     ) -> "set[int]":
-        """Wait until `fd` can be read or the process has ended: which of `fd` and `pidfd` are ready.
+        """Wait until `fd` can be read or the process has ended. Return which of `fd` and `pidfd` are ready.
 
-        With `until_exec` an empty set as soon as the process has executed its program: a tracer that has taken `fd`
-        from the process can keep the end of file from coming. A signal that asks the `foreground` to end does so,
-        unless the program runs soon. Raises SetupError.
+        `until_exec`: return an empty set once the process has executed its program. A tracer that has copied `fd` from
+        the process could hold it open, and so delay the end of file.
+        `foreground`: end when a signal asks for it, unless the program runs soon and takes the signal itself.
+        Raises SetupError.
         """
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.register(pidfd, select.POLLIN)
         if foreground is not None:
             poll.register(foreground.signals, select.POLLIN)
-        pause = _GLANCE
-        while not (ready := self._heed({number for number, _ in poll.poll(pause)}, foreground)):
+        pause = _FIRST_POLL
+        while not (ready := self._without_signals({number for number, _ in poll.poll(pause)}, foreground)):
             letter, flags = processes.state_and_flags(pid)
             if letter == b"T":
                 self._resume(pidfd)
-                pause = _STOPPED_GLANCE
+                pause = _POLL_AFTER_STOP
                 continue
             self._notice_tracer(held=letter == b"t")
             if until_exec and letter and not flags & PF_FORKNOEXEC:
                 return set()
-            pause = min(2 * pause, _LONGEST_GLANCE)
-        # it may have said its last word after poll had looked at `fd`
+            pause = min(2 * pause, _MAX_POLL)
+        # the process may have sent its last record after poll had looked at `fd`
         return ready if fd in ready else {number for number, _ in poll.poll(0)}
 
-    def _heed(self, ready: "set[int]", foreground: "Foreground | None") -> "set[int]":
-        """What is ready but for signals, which are kept for the program. Raises SetupError if one waits too long."""
+    def _without_signals(self, ready: "set[int]", foreground: "Foreground | None") -> "set[int]":
+        """Keep signals for the program, and return what else is ready. Raises SetupError if one waits too long."""
         if foreground is not None and foreground.signals in ready:
             ready.remove(foreground.signals)
             if foreground.keep_signal() and not self._signal:
                 self._signal = foreground.kept[-1]
                 self._asked_at = time.monotonic()
-        if self._signal and not ready and time.monotonic() - self._asked_at > _SIGNAL_PATIENCE:
+        if self._signal and not ready and time.monotonic() - self._asked_at > _SIGNAL_TIMEOUT:
             raise SetupError(f"signal {self._signal} has ended the runtime before the program ran")
         return ready
 
     def _resume(self, pidfd: int) -> None:
         self._stops += 1
-        if self._stops > _MOST_STOPS:
+        if self._stops > _MAX_STOPS:
             raise SetupError("the container's process was stopped again and again while it was set up")
         processes.send_signal(pidfd, SIGCONT)
 
@@ -170,5 +169,5 @@ class Watch:
             return
         now = time.monotonic()
         self._held_since = self._held_since or now
-        if now - self._held_since > _TRACER_PATIENCE:
-            raise SetupError(f"another process has traced and held the container's process for {_TRACER_PATIENCE} s")
+        if now - self._held_since > _TRACER_TIMEOUT:
+            raise SetupError(f"another process has traced and held the container's process for {_TRACER_TIMEOUT} s")

@@ -1,6 +1,6 @@
-"""From (operation, step, errno) to a sentence: what failed, on what, why, and what to do about it.
+"""Turn (operation, step, errno) into a message: which operation failed, on which object, why, and what may help.
 
-Engines look for some of these texts and map them to exit statuses (126, 127); they are marked "contract".
+Engines search for some of these texts and map them to exit statuses (126, 127). A comment marks those as "contract".
 """
 
 import errno
@@ -34,7 +34,7 @@ _CHECKS = {
     "unknown-verb": "the child does not know this operation",
 }
 
-# What a security module says of a label that it does not know.
+# The errors of security modules for an unknown label.
 _UNKNOWN_LABEL = {
     ("/process/apparmorProfile", errno.ENOENT): "no such profile is loaded",
     ("/process/selinuxLabel", errno.EINVAL): "the loaded policy does not know it",
@@ -45,7 +45,7 @@ _UNKNOWN_LABEL = {
 def explain(
     process: "Process | None", op: "ChildOp", step_number: int, error: int, detail: int, payload: bytes
 ) -> PyociError:
-    """The error for a failed operation of the child."""
+    """Return the error for a failed operation of the child."""
     step = _native.STEPS[step_number]
     if isinstance(op, verbs.RunHook):
         return _hook(op, step, error, detail, payload)
@@ -64,12 +64,15 @@ def explain(
         elif step == "fsconfig" and isinstance(op, verbs.Mount) and 0 < detail <= len(op.options):
             hint = f"the option is {op.options[detail - 1]}"
     if step == "mount":
-        hint = hint or "the kernel's log may give the reason: the options are too long for fsconfig, which reports it"
+        hint = hint or "the kernel's log may give the reason: only fsconfig reports it, and takes shorter options"
     return SetupError(f"cannot {op.attempt()}: {why}", where=where, hint=hint)
 
 
 def _pointer(op: "ChildOp", step: str, detail: int) -> str:
-    """The pointer of what failed in particular: the `detail`th option of a filesystem, from 1, or an id mapping."""
+    """Return the pointer of the option of a filesystem that failed, the `detail`th from 1, or of an id mapping.
+
+    Otherwise return the operation's.
+    """
     if isinstance(op, verbs.Mount | verbs.Remount) and step == "fsconfig" and 0 < detail <= len(op.pointers):
         return op.pointers[detail - 1]
     if isinstance(op, verbs.Mount) and step == "mount_setattr":
@@ -77,18 +80,18 @@ def _pointer(op: "ChildOp", step: str, detail: int) -> str:
     return op.where
 
 
-NO_ROOM = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
+NO_ROOM = "the cgroup, a parent of it or the user has reached a limit of processes: pids.max, RLIMIT_NPROC"
 
 
 def no_clone(op: "ChildOp", process: str, step_number: int, error: int) -> SetupError:
-    """The error for a bootstrap process that can't clone `process`."""
+    """Return the error for a bootstrap process that can't clone `process`."""
     step = _native.STEPS[step_number]
     why = _CHECKS.get(step) or f"{step}: {reason(error)}"
     return SetupError(f"cannot clone {process}: {why}", where=op.where, hint=NO_ROOM if error == errno.EAGAIN else "")
 
 
 def _like_the_runtime(op: "ChildOp", step: str) -> bool:
-    """Whether the runtime does the same if it may. Its error has no name of a system call, so this one has none."""
+    """Whether a privileged runtime would do this itself. Its error names no system call, so the child's does not."""
     return step in ("", "prlimit", "sched_setattr", "ioprio_set") or type(op) in _CLONES
 
 
@@ -96,12 +99,12 @@ _CLONES = (verbs.CloneRootfs, verbs.CloneTree, verbs.CloneDevice)
 
 
 def unknown_label(where: str, error: int) -> str:
-    """What an error says of a label, "" if it is about something else."""
+    """Explain the error of a label, or return "" for any other error."""
     return _UNKNOWN_LABEL.get((where, error), "")
 
 
 def _kernel_message(payload: bytes) -> str:
-    """What a filesystem said of its options: lines that begin with `e `, `w ` or `i `."""
+    """Return a filesystem's messages about its options, without the `e `, `w ` or `i ` that begins each line."""
     lines = payload.decode("utf-8", "backslashreplace").strip().split("\n")
     return "; ".join(line[2:] if line[1:2] == " " else line for line in lines)
 
@@ -120,8 +123,9 @@ def _hook(op: "verbs.RunHook", step: str, error: int, detail: int, payload: byte
 
 
 def _program(process: "Process", op: "ChildOp", step: str, error: int, detail: int, payload: bytes) -> SetupError:
-    """Texts of the contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such
-    file…`.
+    """Return the error for a program that can't be found or executed.
+
+    Contract: `executable file not found in $PATH`, `permission denied`, `is a directory`, `no such file…`.
     """
     name = process["args"][0]
     why, hint = reason(error), ""
@@ -133,7 +137,7 @@ def _program(process: "Process", op: "ChildOp", step: str, error: int, detail: i
     elif step == "not-found" and "/" not in name and error in (errno.ENOENT, errno.ENOTDIR):
         why = "executable file not found in $PATH"
         search = op.search if isinstance(op, verbs.FindProgram) else ""
-        hint = f"it is {search}" if search else "process.env has none"
+        hint = f"PATH is {search}" if search else "process.env has no PATH"
     elif step == "not-found":
         why = f"stat {name}: {why}"
     elif step == "not-executable":
@@ -149,22 +153,22 @@ def _interpreter_hint(interpreter: str, file: str, kind: int) -> str:
         return f"the first line of {file} ends with a carriage return, as on Windows"
     if kind == FILE_SCRIPT:
         return f"the first line of {file} names it"
-    return f"{file} is linked dynamically, and was made for another root filesystem"
+    return f"{file} is dynamically linked, and was built for another root filesystem"
 
 
 def _mode_hint(path: str, mode: int, user: int) -> str:
-    """Why a file may not be executed."""
+    """Explain why the user may not execute a file."""
     if mode & S_IFMT != S_IFREG:
-        return f"{path} is no regular file"
+        return f"{path} is not a regular file"
     if mode & ON_NOEXEC_MOUNT:
         return f"{path} lies on a mount with the option noexec"
     if mode & 0o111:
         return f"{path} has mode {mode & 0o7777:04o}, and the program's user is {user}"
-    return f"{path} has mode {mode & 0o7777:04o}: nobody may execute it"
+    return f"{path} has mode {mode & 0o7777:04o}: no user may execute it"
 
 
 def _format_hint(kind: int) -> str:
-    """Why execve did not know what to do with a file."""
+    """Explain why execve does not recognise a file, whose kind the child has read from its first bytes."""
     if kind & 0xFF == FILE_FOREIGN_ELF:
         return f"the program was made for {_MACHINES.get(kind >> 8, f'ELF machine {kind >> 8}')}"
     return _FORMATS.get(kind & 0xFF, "")
@@ -186,17 +190,17 @@ _MACHINES = {
 
 
 def priority_hint(op: "Op", error: int) -> str:
-    """What a refusal of sched_setattr or ioprio_set may come from: sched(7), ioprio_set(2)."""
+    """Explain an error of sched_setattr or ioprio_set (sched(7), ioprio_set(2))."""
     if error == errno.EPERM:
         policy = op.policy if isinstance(op, verbs.SetScheduler | verbs.SchedSetattr) else ""
-        return "it takes CAP_SYS_NICE of the initial user namespace" + _ALSO.get(policy, "")
+        return "needs CAP_SYS_NICE in the initial user namespace" + _ALSO.get(policy, "")
     return {
-        errno.EBUSY: "there is not so much processor time left for SCHED_DEADLINE",
+        errno.EBUSY: "the host has not enough processor time left for SCHED_DEADLINE",
         errno.EOPNOTSUPP: "this kernel can't clamp utilization (CONFIG_UCLAMP_TASK)",
     }.get(error, "")
 
 
-_NO_REALTIME = ", and a kernel with CONFIG_RT_GROUP_SCHED has no real time for a cgroup of version 2"
+_NO_REALTIME = ", and a kernel with CONFIG_RT_GROUP_SCHED gives cgroups of version 2 no real-time processor time"
 _ALSO = {
     "SCHED_FIFO": _NO_REALTIME,
     "SCHED_RR": _NO_REALTIME,
@@ -254,28 +258,28 @@ def _mount_hint(op: "verbs.Mount | verbs.BindMount", step: str, error: int, deta
 
 
 def clone_hint(op: "Op", error: int) -> str:
-    """Why a mount of the host can't be cloned, or not with these attributes."""
+    """Explain why the kernel does not clone a mount of the host, or not with these attributes."""
     tree = op if isinstance(op, verbs.OpenTree | verbs.CloneTree) else None
     if error == errno.EINVAL and not (tree and tree.recursive):
-        return "in a user namespace, what has mounts below it can be bound with them only: rbind"
+        return "in a user namespace, a source with mounts below it needs the option rbind"
     if error != errno.EPERM:
         return ""
     if tree and (tree.attr_set or tree.attr_clear or tree.recursive_set or tree.recursive_clear):
-        return "what the host has set of ro, nosuid, nodev, noexec and the access times is locked in a user namespace"
+        return "a user namespace locks ro, nosuid, nodev, noexec and access times as the host has set them"
     return "needs a mount namespace owned by the caller's user namespace"
 
 
 def idmap_hint(error: int) -> str:
-    """Why the kernel does not give a mount an id mapping."""
+    """Explain why the kernel does not give a mount an id mapping."""
     if error == errno.EINVAL:
         return "its filesystem can't be idmapped: ext4, xfs and btrfs can, tmpfs since Linux 6.3"
     if error == errno.EPERM:
-        return "a mount gets one mapping only, not the host's, and of a filesystem that the runtime has power over"
+        return "a mount takes one id mapping, but not the host's, and the runtime must have power over its filesystem"
     return ""
 
 
 def host_hint(op: "ParentOp", error: OSError) -> str:
-    """What may help if the runtime itself could not do an operation."""
+    """Return a hint for an operation of the runtime that failed, or ""."""
     if isinstance(op, verbs.SchedSetattr | verbs.IoprioSet):
         return priority_hint(op, error.errno or 0)
     if type(op) is verbs.Prlimit and isinstance(error, PermissionError):

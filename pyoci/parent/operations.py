@@ -1,8 +1,8 @@
-"""What the runtime does itself for a container, one function for each verb.
+"""The runtime's own operations, one function for each verb.
 
-Each function gets the launch, whose descriptors and processes it works on, and the operation. It raises OSError, of
-which `Launch` makes an error with the operation's pointer, or a PyociError of its own. The contracts are in the verbs'
-classes (`pyoci.compiler.verbs`).
+Each function takes the launch, whose descriptors and processes it uses, and the operation. It raises OSError, which
+`Launch` turns into an error with the operation's pointer, or a PyociError. The classes of the verbs have the contracts
+(`pyoci.compiler.verbs`).
 """
 
 import errno
@@ -127,7 +127,7 @@ def make_device(launch: "Launch", op: "verbs.MakeDevice") -> None:
 
 
 def _owner_on_host(launch: "Launch", op: "verbs.MakeDevice", kind: str, inside: int) -> int:
-    """The host's id for an owner in a joined user namespace, whose mappings are known once the child is in it."""
+    """Return the host's id of an owner in a joined user namespace. The child must be in it."""
     try:
         return _host_id(files.read(f"/proc/{launch.pid}/{kind}_map"), inside)
     except OSError as error:
@@ -199,16 +199,17 @@ def write_time_offsets(launch: "Launch", op: "verbs.WriteTimeOffsets") -> None:
 def move_net_device(launch: "Launch", op: "verbs.MoveNetDevice") -> None:
     ops = [other for other in launch.plan.at[NET_DEVICES] if isinstance(other, verbs.MoveNetDevice)]
     if op is not ops[0]:
-        return  # one helper has moved them all
+        return  # the first operation has moved them all
     from pyoci.host import net_devices  # most containers have none
 
-    # Held until the container stands: a device that has to come back must not vanish with its namespace.
+    # Kept open until the container is created. Otherwise a device would vanish with its namespace before `abort` can
+    # bring it back.
     launch.network = posix.open(f"/proc/{launch.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
     launch.moved_devices = net_devices.move(ops, launch.network)
 
 
 def _host_id(id_map: bytes, inside: int) -> int:
-    """What an id of a user namespace is outside, by its uid_map as this process reads it."""
+    """Return the runtime's id for an id of a user namespace, by its uid_map. Raises OSError if it is not mapped."""
     for line in id_map.splitlines():
         first, outside, count = map(int, line.split())
         if first <= inside < first + count:
@@ -262,7 +263,7 @@ def chown_cgroup(launch: "Launch", op: "verbs.ChownCgroup") -> None:
 
 
 def in_rdt_group(launch: "Launch", op: "verbs.ParentOp") -> None:
-    """The four operations of a resource group, which `Launch.plan_rdt` has found."""
+    """Perform one of the four operations of the resource group that `Launch.plan_rdt` has found."""
     if launch.rdt is not None:
         launch.rdt.run(op, launch.pid)
 
@@ -370,6 +371,6 @@ HOST_VERBS: "dict[type[verbs.ParentOp], Callable[[Launch, Any], None]]" = {
     verbs.IoprioSet: ioprio_set,
     verbs.WriteOomScoreAdj: write_oom_score_adj,
 }
-"""What the runtime does by itself. A caller adds what needs its record or its sockets."""
+"""The functions for create and exec alike. Each adds its own, which need its record or its sockets."""
 
 __all__ = ["HOST_VERBS"]

@@ -1,8 +1,8 @@
 """Run a plan: the runtime's operations before the clone, the clone, and the synchronisation points.
 
-The child reports in records (`native/child/`), and the runtime is one loop over them. At each synchronisation point it
-performs the plan's operations for that point, and answers with one byte. After any failure, `abort` leaves nothing
-behind.
+The child reports in records (`native/child/`), which the runtime reads in a loop. At each synchronisation point the
+runtime performs the plan's operations for that point, and answers with one byte. After any failure, `abort` removes
+everything.
 """
 
 import errno
@@ -45,7 +45,10 @@ _EXIT_TIMEOUT = 5  # seconds for a process to end after it has closed the channe
 
 
 def tracer(log: "Log") -> "Callable[[Op], None] | None":
-    """Return a function that logs each operation, or None without --debug. The last line shows where a launch hangs."""
+    """Return a function that logs each operation before it runs, or None without --debug.
+
+    The last line in the log shows where a launch hangs.
+    """
     if not log.debugs:
         return None
     from pyoci.compiler import show
@@ -64,8 +67,8 @@ class Launch:
     `process` is what errors call the process that the plan makes.
 
     `pid`, `pidfd` and `start_time` are those of the newest process. `cgroup` is the container's. `console` is the
-    master of its terminal, -1 if it has none. `foreground` takes the runtime's signals, if the runtime waits for the
-    program.
+    master of its terminal, or -1. `foreground` takes the runtime's signals, if the runtime waits for the program.
+    `network`, `moved_devices`, `own_rlimit` and `properties` are what operations leave for later ones, or for `abort`.
     """
 
     def __init__(
@@ -132,7 +135,7 @@ class Launch:
         rdt = {} if self.rdt is None else self.rdt.settled() if settled else self.rdt.to_dict()
         return {"cgroup": self.cgroup.to_dict(), "rdt": rdt}
 
-    # --- the story
+    # --- the life of a launch, in order
 
     def prepare(self) -> None:
         """Perform the operations before the clone."""
@@ -140,12 +143,14 @@ class Launch:
             self._run(op)
 
     def clone(self) -> None:
-        """Clone the first child straight into its cgroup. It starts to work at once.
+        """Clone the first child straight into its cgroup. The child starts to work at once.
 
-        If `cgroup.kill` was used before in that cgroup or in the runtime's own, the kernel kills the new child: it
-        compares the wrong two counters. Such a child is cloned again outside the cgroup, and then moved into it. A
-        plain user whose own cgroup is outside the subtree delegated to the user's systemd needs the same; there systemd
-        moves the child.
+        There are two exceptions, in which the runtime clones a child outside the cgroup and then moves it.
+
+        - The kernel kills a new child if `cgroup.kill` was used before in that cgroup or in the runtime's own, because
+          the kernel compares the wrong two counters.
+        - The runtime of a plain user may be outside the subtree that the user's systemd controls. Then systemd moves
+          the child.
         """
         if HELD in self.plan.at:
             self._clone(-1, held=True)
@@ -192,9 +197,9 @@ class Launch:
             if cgroup_fd >= 0 and error.errno in GONE:
                 text = f"cannot put a process into cgroup {self.cgroup.path}: it was removed"
                 raise CgroupError(text, where="/linux/cgroupsPath") from error
-            if cgroup_fd >= 0 and error.errno in _NO_PLACE and isinstance(self.cgroup, Cgroup):
+            if cgroup_fd >= 0 and error.errno in _CGROUP_HINTS and isinstance(self.cgroup, Cgroup):
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
-                raise CgroupError(text, where="/linux/cgroupsPath", hint=_NO_PLACE[error.errno]) from error
+                raise CgroupError(text, where="/linux/cgroupsPath", hint=_CGROUP_HINTS[error.errno]) from error
             raise SetupError(
                 f"cannot clone {self._process}: clone3: {reason(error.errno or 0)}",
                 where="" if self.plan.bootstrap else "/linux/namespaces",
@@ -214,7 +219,7 @@ class Launch:
             self._run(op)
 
     def serve_child(self) -> None:
-        """Do the runtime's part of each synchronisation point, until the container is created or runs its program.
+        """Perform the operations of each synchronisation point, until the child is created or runs its program.
 
         Raises what the child reports, or what an operation of the runtime raises.
         """
@@ -270,8 +275,10 @@ class Launch:
         return left
 
     def close(self) -> None:
-        """Close what only the set-up needed: not the pidfd and the console, which a foreground `run` goes on using. A
-        limit of the runtime's own that was raised for it is what it was."""
+        """Close the descriptors of the setup, and restore the runtime's own limit.
+
+        Keeps the pidfd and the console, which a foreground `run` still uses.
+        """
         for slot, fd in enumerate(self.slots):
             if fd >= 0:
                 posix.close(fd)
@@ -286,7 +293,7 @@ class Launch:
             self.own_rlimit = None
 
     def release(self) -> None:
-        """Close the pidfds and the console: nobody here waits for the container."""
+        """Close the pidfds and the console, because this process does not wait for the container."""
         for fd in self._pidfds:
             posix.close(fd)
         self._pidfds = []
@@ -294,7 +301,7 @@ class Launch:
         self.hand_over_console()
 
     def hand_over_console(self) -> None:
-        """Close the console: whoever it was sent to has it to themselves."""
+        """Close the console, which now belongs to its receiver."""
         if self.console >= 0:
             posix.close(self.console)
         self.console = -1
@@ -302,17 +309,18 @@ class Launch:
     # --- records and answers
 
     def _receive(self, watch: Watch, *, may_end: bool) -> "bytes | None":
-        """The next record; None once the channel is closed, as execve does it, if that `may_end` it. Raises SetupError
-        if the child ended without a record, or sent what the plan does not allow.
+        """Return the next record, or None once the channel is closed, if execve `may_end` it.
+
+        Raises SetupError if the child ended without a record, or sent a descriptor that the plan does not allow.
         """
         ready = watch.wait(self._channel, self.pid, self.pidfd, until_exec=may_end, foreground=self.foreground)
         if self._channel not in ready:
-            if may_end:  # it runs its program, or did
+            if may_end:  # the child runs its program, or has ended since
                 return None
             raise self.ended()
         try:
             data, descriptors = _native.receive_fds(self._channel, 8192)
-        except ConnectionResetError:  # it was killed before it had read our answer
+        except ConnectionResetError:  # the child was killed before it had read the answer
             data, descriptors = b"", []
         if descriptors:
             self._take_console(data, descriptors)
@@ -323,7 +331,7 @@ class Launch:
         return data
 
     def _explain(self, op: "ChildOp", step: int, error: int, detail: int, payload: bytes) -> PyociError:
-        """The error for an operation of the child that failed."""
+        """Return the error for an operation of the child that failed."""
         if isinstance(op, verbs.Unshare) and error == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
             return lacking
         if isinstance(op, verbs.CloneInit):
@@ -331,7 +339,10 @@ class Launch:
         return explain.explain(self.config.get("process"), op, step, error, detail, payload)
 
     def _take_console(self, data: bytes, descriptors: "list[int]") -> None:
-        """The master of the terminal, which comes at its point and once. Raises SetupError for any other descriptor."""
+        """Take the master of the terminal, which comes once and at its point.
+
+        Raises SetupError for any other descriptor.
+        """
         kind, detail = RECORD.unpack_from(data)[::5] if len(data) >= RECORD.size else (0, 0)
         if (kind, detail, len(descriptors), self.console) == (SYNC, CONSOLE, 1, -1) and _is_terminal(descriptors[0]):
             self.console = descriptors[0]
@@ -358,18 +369,18 @@ class Launch:
     def _answer(self) -> None:
         """Let the child continue. Raises SetupError if it has ended."""
         try:
-            self.tell(b"\1")
+            self.send(b"\1")
         except BrokenPipeError as error:
             raise self.ended() from error
         except BlockingIOError as error:  # the child reads each answer before it sends more
             raise nonsense("its answers are not read") from error
 
-    def tell(self, word: bytes) -> None:
-        """Send something to the child without waiting for it to read. Raises OSError."""
-        _native.send(self._channel, word)
+    def send(self, data: bytes) -> None:
+        """Send data to the child, without waiting for the child to read it. Raises OSError."""
+        _native.send(self._channel, data)
 
     def ended(self) -> SetupError:
-        """Return the error for a child that has vanished. Kills it if it only closed its end of the channel."""
+        """Reap a child that has vanished, and return the error. Kill it if it only closed its end of the channel."""
         hung_up = not processes.wait_ended(self.pidfd, _EXIT_TIMEOUT)
         if hung_up:
             processes.send_signal(self.pidfd, SIGKILL)
@@ -385,7 +396,7 @@ class Launch:
         return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 
     def _adopt(self, pid: int) -> None:
-        """Take the process that the bootstrap process has cloned as our child. The bootstrap process ends."""
+        """Adopt the process that the bootstrap process has cloned as a child of the runtime. Reap the bootstrap."""
         bootstrap, pidfd = self.pid, self.pidfd
         self.pid = pid
         self._children.append(pid)
@@ -399,7 +410,7 @@ class Launch:
     # --- the runtime's operations
 
     def _run(self, op: "ParentOp") -> None:
-        """Perform one operation. An OSError becomes a SetupError with the operation's pointer."""
+        """Perform one operation. Turn an OSError into a SetupError with the operation's pointer."""
         if self._trace is not None:
             self._trace(op)
         try:
@@ -415,15 +426,15 @@ class Launch:
         self._operations[type(op)](self, op)
 
 
-# Why clone3 may not make a process in a cgroup.
-_NO_PLACE = {
-    errno.EBUSY: "its cgroup.subtree_control hands controllers to children, and then the processes have to be there",
+# Why clone3 can't put a process into a cgroup.
+_CGROUP_HINTS = {
+    errno.EBUSY: "its cgroup.subtree_control enables controllers for its children, so only those may have processes",
     errno.EOPNOTSUPP: "it is a threaded cgroup, or below one",
 }
 
 
 def _is_terminal(fd: int) -> bool:
-    """Whether it is the master of a pseudo-terminal."""
+    """Whether a descriptor is the master of a pseudo-terminal."""
     try:
         fcntl.ioctl(fd, TIOCGPTN, bytes(4))
     except OSError:
@@ -432,7 +443,7 @@ def _is_terminal(fd: int) -> bool:
 
 
 def _lacking_namespace(config: "Config") -> "SetupError | None":
-    """The error for the first namespace of a type that this kernel was built without."""
+    """Return the error for the first namespace of a type that this kernel was built without."""
     names = {"network": "net", "mount": "mnt"}
     have = posix.listdir("/proc/self/ns")
     for index, entry in enumerate(config.get("linux", {}).get("namespaces", ())):

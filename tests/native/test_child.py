@@ -183,7 +183,7 @@ def test_numbers_of_messages() -> None:
     """Both sides agree on the flag for a timeout, and on the size of a payload."""
     others = dict(enums()["UNIX98_PTY_FIRST"])
     assert others["HOOK_TIMED_OUT"] == explain.HOOK_TIMED_OUT
-    assert others["MAX_PAYLOAD"] == conversation.LONGEST_PAYLOAD
+    assert others["MAX_PAYLOAD"] == conversation.MAX_PAYLOAD
 
 
 def test_kinds() -> None:

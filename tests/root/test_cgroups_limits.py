@@ -415,7 +415,7 @@ def running(runtime: Runtime, bundle: Bundle):
 def test_exec_says_that_the_cgroup_is_full(running, runtime: Runtime, limit: int, call: str) -> None:
     """It is exec's process that can't be cloned, whichever clone it is; the hint names the limit."""
     running(pids={"limit": limit})
-    hint = "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC"
+    hint = "the cgroup, a parent of it or the user has reached a limit of processes: pids.max, RLIMIT_NPROC"
     expected = f"cannot clone the process: {call}: resource temporarily unavailable (hint: {hint})"
     assert expected == runtime.fails("exec", runtime.id, "/bin/true")
 

@@ -302,11 +302,11 @@ ERRORS = [
     ),
     (
         program_not_found,
-        '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH .hint: it is /bin.',
+        '/process/args/0: exec: "nosuchprogram": executable file not found in \\$PATH .hint: PATH is /bin.',
     ),
     (
         program_without_path,
-        '/process/args/0: exec: "true": executable file not found in \\$PATH .hint: process.env has none.',
+        '/process/args/0: exec: "true": executable file not found in \\$PATH .hint: process.env has no PATH.',
     ),
     (
         program_missing,
@@ -318,15 +318,15 @@ ERRORS = [
     ),
     (
         program_is_not_executable,
-        '/process/args/0: exec: "/etc/passwd": permission denied .hint: /etc/passwd has mode 0644: nobody may .*',
+        '/process/args/0: exec: "/etc/passwd": permission denied .hint: /etc/passwd has mode 0644: no user may .*',
     ),
     (
         program_is_not_executable_in_path,
-        '/process/args/0: exec: "plain": permission denied .hint: /bin/plain has mode 0644: nobody may execute it.',
+        '/process/args/0: exec: "plain": permission denied .hint: /bin/plain has mode 0644: no user may execute it.',
     ),
     (
         program_of_another_type,
-        '/process/args/0: exec: "/dev/null": permission denied .hint: /dev/null is no regular file.',
+        '/process/args/0: exec: "/dev/null": permission denied .hint: /dev/null is not a regular file.',
     ),
     (
         program_on_a_noexec_mount,
@@ -371,7 +371,7 @@ ERRORS = [
         loader_missing,
         (
             '/process/args/0: exec: "/bin/dynamic": cannot be executed without its ELF loader /lib.*: no such file or '
-            "directory .hint: /bin/dynamic is linked dynamically, and was made for another root filesystem."
+            "directory .hint: /bin/dynamic is dynamically linked, and was built for another root filesystem."
         ),
     ),
     (

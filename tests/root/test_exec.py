@@ -510,7 +510,7 @@ def test_error_of_the_program_is_reported(box: Box) -> None:
     (box.bundle.rootfs / "script").chmod(0o755)
     box.start()
 
-    assert '/args/0: exec: "nosuch": executable file not found in $PATH (hint: it is /bin)' == box.fails("nosuch")
+    assert '/args/0: exec: "nosuch": executable file not found in $PATH (hint: PATH is /bin)' == box.fails("nosuch")
     assert '/args/0: exec: "/x": stat /x: no such file or directory' == box.fails("/x")
     assert box.fails("/plain").startswith('/args/0: exec: "/plain": permission denied')
     assert box.fails("/etc").startswith('/args/0: exec: "/etc": is a directory')

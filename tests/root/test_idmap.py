@@ -174,7 +174,7 @@ def test_a_tmpfs_with_a_copy(runtime: Runtime, bundle: Bundle) -> None:
 # --- what can't be
 
 INVALID = "invalid argument (hint: its filesystem can't be idmapped: ext4, xfs and btrfs can, tmpfs since Linux 6.3)"
-SECOND = "(hint: a mount gets one mapping only, not the host's, and of a filesystem that the runtime has power over)"
+SECOND = "(hint: a mount takes one id mapping, but not the host's, and the runtime must have power over its filesystem)"
 
 
 def test_a_filesystem_that_has_no_mappings(runtime: Runtime, bundle: Bundle) -> None:

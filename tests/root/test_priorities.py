@@ -165,7 +165,7 @@ def test_too_much_for_deadline(runtime: Runtime, bundle: Bundle) -> None:
     assert {} == runtime.state(last)
     assert [] == runtime.host.cgroups(last)
     assert "/process/scheduler: cannot set scheduling policy SCHED_DEADLINE: device or resource busy" in message
-    assert "hint: there is not so much processor time left" in message
+    assert "hint: the host has not enough processor time left" in message
 
 
 @pytest.mark.parametrize("flag", ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"])
@@ -192,11 +192,11 @@ def test_without_the_capability(runtime: Runtime, bundle: Bundle, program: str) 
     bundle.process["capabilities"] = {}
     if program == "scheduler":
         bundle.process["scheduler"] = {"policy": "SCHED_FIFO", "priority": 5}
-        expected = "cannot set scheduling policy SCHED_FIFO: operation not permitted (hint: it takes CAP_SYS_NICE"
+        expected = "cannot set scheduling policy SCHED_FIFO: operation not permitted (hint: needs CAP_SYS_NICE"
         allowed = {"scheduler": {"policy": "SCHED_BATCH", "nice": 5}}
     else:
         bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_RT", "priority": 5}
-        expected = "cannot set I/O priority IOPRIO_CLASS_RT: operation not permitted (hint: it takes CAP_SYS_NICE"
+        expected = "cannot set I/O priority IOPRIO_CLASS_RT: operation not permitted (hint: needs CAP_SYS_NICE"
         allowed = {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}}
     assert f"/process/{program}: {expected}" in runtime.create_fails()
     bundle.process |= allowed

@@ -382,7 +382,7 @@ def test_locked_attribute_is_an_error(engine: Inside, host_mount: Path) -> None:
     engine.bundle.mount("/one", "bind", "bind", "exec", source=host_mount)
     message = engine.create_fails()
     assert f"cannot use mount source {host_mount}: operation not permitted" in message
-    assert "is locked in a user namespace" in message
+    assert "a user namespace locks ro," in message
 
 
 def test_user_namespace_in_an_engines(engine: Inside) -> None:

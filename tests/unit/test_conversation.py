@@ -290,7 +290,9 @@ def test_no_room_for_the_process(process: str, child: int, monkeypatch: pytest.M
     said.append((record(FAILED, index, _native.STEPS.index("clone"), errno.EAGAIN), 0))
     error = converse(plan, config, said, os.getpid(), monkeypatch, process=process)
     assert f"cannot clone {process}: clone: resource temporarily unavailable" == error.message
-    assert "the cgroup, one above it or the user may not have more processes: pids.max, RLIMIT_NPROC" == error.hint
+    assert (
+        "the cgroup, a parent of it or the user has reached a limit of processes: pids.max, RLIMIT_NPROC" == error.hint
+    )
 
 
 def begun(*command: str, **options: str) -> tuple[Launch, int]:
@@ -363,7 +365,7 @@ def test_forged_answers() -> None:
 
 def test_records_are_bounded() -> None:
     """The largest record fits into what the runtime receives at once."""
-    assert RECORD.size + conversation.LONGEST_PAYLOAD < 8192
+    assert RECORD.size + conversation.MAX_PAYLOAD < 8192
 
 
 @pytest.mark.parametrize(
