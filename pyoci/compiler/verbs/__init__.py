@@ -55,18 +55,18 @@ BY_RUNTIME: dict[type[ChildOp], type[ParentOp]] = {
 
 
 def by_runtime(op: ChildOp) -> ParentOp:
-    """The operation with which the runtime does for the child what `op`, one of BY_RUNTIME, would do."""
+    """Return the operation by which the runtime does `op`, one of BY_RUNTIME, for the child."""
     return converted(op, BY_RUNTIME[type(op)])
 
 
 def to_record(op: ChildOp) -> "dict[str, object]":
-    """What the container's record keeps of an operation that only `start` sees, to explain its failure."""
+    """Return what the record keeps of an operation that runs during `start`, to explain its failure."""
     path, timeout_ms = (op.path, op.timeout_ms) if isinstance(op, RunHook) else ("", 0)
     return {"verb": op.verb, "where": op.where, "s1": path, "timeout": timeout_ms}
 
 
 def from_record(kept: "dict[str, Any]") -> ChildOp:
-    """The operation behind `to_record`, without what an error does not need."""
+    """Return the operation that `to_record` kept, with only the fields that an error needs."""
     if kept["verb"] == RunHook.verb:
         return RunHook(
             kept["where"], path=kept["s1"], timeout_ms=kept["timeout"], argv=(), envp=(), state=0, add_home=False

@@ -1,6 +1,6 @@
-"""What a verb is: a class with named fields, a contract, two phrases, and for the child an encoding.
+"""The base of all verbs. A verb is a class with named fields, a contract, two phrases, and for the child an encoding.
 
-A verb is declared once, here in `verbs/`. Its class says everything about it:
+Each verb has one declaration, in `verbs/`. Its class says everything about it:
 
     class SetHostname(ChildOp):
         '''Set the hostname of the UTS namespace.    ← the contract: what it takes, ignores, leaves, fails with
@@ -67,12 +67,12 @@ MAX_STRINGS, MAX_NUMBERS, MAX_FLAGS = 3, 4, 16
 
 
 def field(*, default: str, kw_only: bool) -> "Any":  # noqa: ARG001 - a type checker reads it
-    """Describe a field to a type checker; at run time its default."""
+    """Describe a field to a type checker. At run time, return its default."""
     return default
 
 
 def snake_case(name: str) -> str:
-    """`BindMount` as `bind_mount`."""
+    """Turn `BindMount` into `bind_mount`."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
@@ -110,11 +110,11 @@ class Op(_Fields):
             self.__dict__.update(fields)
 
     def shown(self) -> str:
-        """What the operation acts on, as `pyoci plan` prints it."""
+        """Describe the object of the operation, as `pyoci plan` prints it."""
         return self.shows.format_map(_ByName(self))
 
     def attempt(self) -> str:
-        """The operation as `<verb> <object>`, for "cannot …"."""
+        """Describe the operation as `<verb> <object>`, for "cannot …"."""
         return self.fails.format_map(_ByName(self))
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ class Op(_Fields):
 
 
 class _ByName(dict[str, object]):
-    """The fields of an operation for a template, with the defaults that its class has."""
+    """The fields of an operation for a template, with the defaults of its class."""
 
     def __init__(self, op: Op) -> None:
         self._op = op
@@ -145,7 +145,7 @@ class ParentOp(Op):
 
 
 def _format(cls: "type[ChildOp]", strings: int, numbers: list[int]) -> str:
-    """The operation's 48 bytes for `struct`; places that the verb leaves empty are padding."""
+    """Return the format of the operation's 48 bytes for `struct`. Padding fills the places that the verb leaves."""
     packed = "".join("I" if kind == HALF else "q" for kind in numbers)
     size = sum(4 if kind == HALF else 8 for kind in numbers)
     if "I" in packed and packed.count("I") % 2:
@@ -156,7 +156,7 @@ def _format(cls: "type[ChildOp]", strings: int, numbers: list[int]) -> str:
 
 
 CHILD: "list[type[ChildOp]]" = []
-"""Every verb of the child. Its code is its position, from 1; 0 is no verb."""
+"""Every verb of the child. Its code is its position, from 1; 0 names no verb."""
 
 
 class ChildOp(Op):
@@ -185,7 +185,7 @@ class ChildOp(Op):
 
     @property
     def flags(self) -> int:
-        """The bits of the fields that are true."""
+        """The bits of all fields that are true."""
         flags = 0
         for name, bit in self.bits:
             if getattr(self, name):
@@ -194,12 +194,12 @@ class ChildOp(Op):
 
 
 def converted(op: Op, verb: "type[OpType]") -> "OpType":
-    """The same operation as another verb with the same fields: one of the child as one of the runtime, or back."""
+    """Convert an operation of the child to one of the runtime, or back. Both verbs have the same fields."""
     other = verb(op.where)
     other.__dict__.update(op.__dict__)
     return other
 
 
 def signed(value: int) -> int:
-    """A mask of 64 bits as the signed number that travels."""
+    """Return a mask of 64 bits as the signed number with the same bits."""
     return value - (1 << 64) if value >> 63 == 1 else value

@@ -63,8 +63,8 @@ class AttachDeviceFilter(ParentOp):
 class ChownCgroup(ParentOp):
     """Give the cgroup to the container's user, who may then make cgroups below it.
 
-    Takes: `mapped`, if `uid` is an id of the container's user namespace.
-    Fails with: CgroupError, or an id that is not mapped.
+    Takes: `uid`; `mapped`, if that is an id of the container's user namespace.
+    Fails with: CgroupError; EINVAL for an id without a mapping.
     Calls: fchownat*
     """
 
@@ -79,6 +79,8 @@ class ChownCgroup(ParentOp):
 class ConnectSystemd(ParentOp):
     """Connect to the system's or the user's systemd.
 
+    Takes: `whose`, for messages.
+    Leaves: the connection, for `start_unit` and `await_unit`.
     Fails with: CgroupError.
     Calls:
     """
@@ -91,6 +93,7 @@ class ConnectSystemd(ParentOp):
 class SetProperty(ParentOp):
     """Add a property to the unit that `start_unit` asks for.
 
+    Leaves: the property with the launch, for `start_unit`.
     Calls:
     """
 
@@ -104,7 +107,7 @@ class SetProperty(ParentOp):
 class StartUnit(ParentOp):
     """Ask systemd for the container's unit, with the child in it.
 
-    Takes: `user`, if it is the user's systemd.
+    Takes: `unit` and `slice`, for messages; `user`, to ask the user's systemd.
     Fails with: CgroupError.
     Calls:
     """
@@ -133,7 +136,7 @@ class AwaitUnit(ParentOp):
 
 
 class ChangeProperty(SetProperty):
-    """Change a property of the unit, which exists.
+    """Change a property of a unit that exists.
 
     Fails with: CgroupError.
     Calls:
@@ -144,7 +147,7 @@ class ChangeProperty(SetProperty):
 
 # --- intelRdt
 
-# What make_rdt_group requires: a group that exists, one that does not, or either.
+# Whether make_rdt_group requires a group that exists, one that does not, or takes either.
 FIND, MAKE, FIND_OR_MAKE = range(3)
 _REQUIRED = ("  which exists", "  a new one", "  unless it exists")
 
@@ -168,7 +171,7 @@ class MakeRdtGroup(ParentOp):
 
 
 class WriteSchemata(ParentOp):
-    """Write a line to the group's schemata if the runtime created the group, else compare it.
+    """Write a line to the group's schemata. If the group existed before, only compare its schemata with the line.
 
     Fails with: SetupError.
     Calls:

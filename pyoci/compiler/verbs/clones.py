@@ -1,7 +1,7 @@
-"""Clones of mounts of the host: by the runtime before the clone if it may mount, else by the child.
+"""Clones of mounts of the host. The runtime makes them before the clone if it may mount, else the child does.
 
-Both have a verb for each of three sources. The child is root of the user namespace that owns its copy of the mounts,
-which an unprivileged runtime is not.
+Both have a verb for each of three sources. The child of an unprivileged runtime is root of the user namespace that owns
+its copy of the mounts, so it may clone them.
 """
 
 from pyoci.compiler.verbs.base import ChildOp, Op, ParentOp, converted
@@ -20,7 +20,7 @@ class _Rootfs(Op):
 
 
 class OpenRootfs(_Rootfs, ParentOp):
-    """Clone the mounts at `path` and below, a directory and no symlink.
+    """Clone the mounts at `path` and below. The path must be a directory, not a symlink to one.
 
     Leaves: slot `tree`, a slave of the host's mounts.
     Fails with: an error of the calls, or if the path is a symlink.
@@ -29,7 +29,7 @@ class OpenRootfs(_Rootfs, ParentOp):
 
 
 class CloneRootfs(_Rootfs, ChildOp):
-    """Clone the mounts at `path` and below, a directory and no symlink.
+    """Clone the mounts at `path` and below. The path must be a directory, not a symlink to one.
 
     Leaves: slot `tree`, a slave of the host's mounts.
     Fails with: openat, open_tree, mount_setattr.
@@ -61,9 +61,9 @@ class _Tree(Op):
 class OpenTree(_Tree, ParentOp):
     """Clone the mount at `path`, the source of a bind mount.
 
-    Takes: `recursive`, to clone the mounts below, too; `slave`, to get what is mounted on the host, but give nothing
+    Takes: `recursive`, to clone the mounts below, too; `slave`, to receive later mounts of the host, but pass none
         back; `no_follow`, to clone a symlink itself; `notify_directory`, to require that it is the container's own
-        directory for sd_notify; attributes to set and clear of the mount, and of all that is cloned.
+        directory for sd_notify; attributes to set and clear on the mount, and recursively on every clone.
     Leaves: slot `tree`.
     Fails with: an error of the calls, or if the source was replaced.
     Calls: open_tree mount_setattr*
@@ -136,5 +136,5 @@ CLONES: dict[type[ParentOp], type[ChildOp]] = {
 
 
 def by_child(op: ParentOp) -> ChildOp:
-    """The operation with which the child does what `op`, one of CLONES, does in the runtime."""
+    """Return the operation by which the child does what `op`, one of CLONES, does in the runtime."""
     return converted(op, CLONES[type(op)])

@@ -1,11 +1,11 @@
-"""Ids, groups, capabilities and what else limits the program's process."""
+"""The ids, groups, capabilities and other limits of power of the program's process."""
 
 from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.phrases import capabilities
 
 
 class JoinKeyring(ChildOp):
-    """Join a new session keyring without a name: a name could be one that another process has made.
+    """Join a new session keyring. It has no name, because another process could have made a keyring of that name.
 
     Ignores: ENOSYS, a kernel without keyrings, and EPERM, an engine's seccomp filter that denies them.
     Fails with: keyctl.
@@ -17,7 +17,7 @@ class JoinKeyring(ChildOp):
 
 
 class SetNoNewPrivs(ChildOp):
-    """Set no_new_privs: execve grants nothing more.
+    """Set no_new_privs, so that execve grants no privileges.
 
     Fails with: prctl.
     Calls: prctl
@@ -75,8 +75,8 @@ class SetGroups(ChildOp):
 class SetIds(ChildOp):
     """Set real, effective and saved ids.
 
-    Leaves: the capabilities, until `set_capabilities` decides. The process is still not dumpable and dies with the
-        runtime: the kernel resets both with the ids, and this sets them again.
+    Leaves: the permitted capabilities, which `set_capabilities` reduces. A process that is not dumpable and dies with
+        the runtime, as before: the kernel resets both with the ids, and this operation sets them back.
     Fails with: prctl, setresgid, setresuid.
     Calls: prctl setresgid setresuid prctl prctl
     """

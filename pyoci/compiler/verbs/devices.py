@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 class Mknod(ChildOp):
     """Make a device node or FIFO with this mode and owner.
 
-    Takes: `mode` with the file type, `kind` its letter in the config.
-    Ignores: a node that is the same device already. It gets the mode and owner, unless `keep_existing` is set.
+    Takes: `mode` with the file type; `kind`, its letter in the config.
+    Ignores: a node at this path that is the same device. It gets the mode and owner, unless `keep_existing` is set.
     Fails with: openat2, mkdirat, openat, mknodat, fchmodat, fchownat; other-node if something else has this path.
     Calls: PATH mknodat openat newfstatat (fchmodat2 (FILESYSTEM? fchmodat)?)? fchownat? close close
     """
@@ -35,10 +35,10 @@ class Mknod(ChildOp):
 class OpenDevices(ChildOp):
     """Clone each node that the runtime made in the tmpfs of slot `filesystem`, as a mount of its own.
 
-    The tmpfs lies on the container's root while they are cloned, which Linux before 6.15 requires. No path is resolved
-    meanwhile, and the mount of the root is the container's alone.
+    It attaches the tmpfs to the container's root for the time of the clones, which Linux before 6.15 requires. Nothing
+    resolves a path meanwhile, and no other process sees the mount.
 
-    Takes: `count` nodes, named by number from 0; `first`, the slot of the first clone.
+    Takes: `count` nodes, whose names are numbers from 0; `first`, the slot of the first clone.
     Leaves: `count` slots. The tmpfs is attached nowhere.
     Fails with: move_mount, open_tree, fchdir, umount2.
     Calls: move_mount open_tree+ fchdir umount2 fchdir close
@@ -52,9 +52,10 @@ class OpenDevices(ChildOp):
 
 
 class BindDevice(ChildOp):
-    """Attach the clone of a device node to a file of the container, created if it is missing.
+    """Attach the clone of a device node to a file of the container, and create that file if it is missing.
 
-    Ignores: a path that is the same node already.
+    Takes: `tree`, the slot of the clone.
+    Ignores: a path that already is the same node.
     Fails with: openat2, mkdirat, openat, move_mount; target-in-proc.
     Calls: PATH newfstatat newfstatat (fstatfs move_mount)? close
     """
@@ -68,7 +69,7 @@ class BindDevice(ChildOp):
 class Symlink(ChildOp):
     """Make a symlink, if `condition` is "" or a path that exists.
 
-    Ignores: anything that has this path already.
+    Ignores: an existing file at this path, of any type.
     Fails with: openat2, mkdirat, openat, symlinkat.
     Calls: openat2 | (openat2 close)? PATH symlinkat close
     """
@@ -85,7 +86,7 @@ class Symlink(ChildOp):
 class MakeDeviceFilesystem(ParentOp):
     """Make a tmpfs for device nodes that is attached nowhere.
 
-    It belongs to the runtime's user namespace, so its nodes work. Container root may search it, no more.
+    It belongs to the runtime's user namespace, so its nodes work. Container root may search it, and do nothing else.
 
     Takes: `label`, an SELinux context or "".
     Leaves: slot `filesystem`.
@@ -106,7 +107,7 @@ class MakeDevice(ParentOp):
 
     Takes: `name`, a number; `path`, for messages; `mode` with the file type; the owner, with ids of the joined user
         namespace if `owner_in_container` is set.
-    Fails with: an error of the calls, or if the id is not mapped.
+    Fails with: an error of the calls; SetupError for an id without a mapping.
     Calls:
     """
 

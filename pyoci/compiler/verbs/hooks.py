@@ -22,8 +22,8 @@ class _Hook(Op):
 class RunHook(_Hook, ChildOp):
     """Run a hook in the container, in a process group of its own, and wait for it.
 
-    Takes: `timeout_ms`, 0 for none; `state`, the slot of the container's state, its standard input; `add_home`, to add
-        the HOME that `set_home` has found.
+    Takes: `timeout_ms`, 0 for none; `state`, the slot of the container's state, which the hook reads from standard
+        input; `add_home`, to add the HOME that `set_home` has found.
     Does: kills the hook's process group after the timeout. Keeps the first 3072 bytes of its output.
     Fails with: pipe2, clone, execve; waitpid, with the wait status in the detail and the output in the payload.
     Calls: pipe2 pipe2 clone close close (poll | read | close | kill)* wait4+ read close close close?

@@ -23,12 +23,11 @@ class SetPropagation(ChildOp):
     tree: int = NO_SLOT
     kind: int
     recursive: bool
+    fails = "change mount propagation {path}"
 
     def shown(self) -> str:
         target = self.path if self.tree == NO_SLOT else "/" if self.tree < FIRST_SLOT else "the mount"
         return f"{target}  {propagation(self.kind)}{' recursively' if self.recursive else ''}"
-
-    fails = "change mount propagation {path}"
 
 
 class SetMountAttributes(ChildOp):
@@ -62,8 +61,8 @@ class AttachRootfs(ChildOp):
 class OpenBundle(ChildOp):
     """Find the bundle in this mount namespace, for the working directory of createContainer hooks.
 
-    Leaves: the slot BUNDLE. From there a hook sees what is mounted in the container, and may mount. The runtime's
-        descriptor leads to the runtime's mounts, over which this process has no power.
+    Leaves: the slot BUNDLE. From there a hook sees the container's mounts, and may mount. The runtime's descriptor
+        leads to the runtime's mounts, over which this process has no power.
     Fails with: openat; changed if `path` is not the bundle.
     Calls: openat newfstatat newfstatat close
     """
@@ -74,11 +73,11 @@ class OpenBundle(ChildOp):
 
 
 class _MountPoint(ChildOp):
-    """An operation that mounts on a path of the container, resolved once and created if it is missing.
+    """An operation that mounts on a path of the container. It resolves the path once, and creates what is missing.
 
-    `target_real`: it must be a directory behind no symlink, as for proc and sysfs.
-    `target_proc`: it is /proc, and takes only the root of a procfs (CVE-2019-19921).
-    `target_below_proc`: it is one of the files below /proc that lxcfs may cover.
+    `target_real`: the path must be a directory behind no symlink, as for proc and sysfs.
+    `target_proc`: the path is /proc, on which only the root of a procfs may lie (CVE-2019-19921).
+    `target_below_proc`: the path is one of the files below /proc that lxcfs may cover.
     """
 
     target_real: bool = False
@@ -90,7 +89,7 @@ class BindMount(_MountPoint):
     """Attach a clone of `source` to a path of the container.
 
     Takes: `tree`, the slot of the clone, with its attributes set; `source`, for messages.
-    Does: creates a missing mount point like the source, as a directory or a file. Copies a clone of a symlink.
+    Does: creates a missing mount point, a directory or a file like the source. Copies the symlink if the clone is one.
     Leaves: the slot, for `set_propagation`.
     Fails with: fstat, openat2, mkdirat, openat, move_mount, readlinkat, symlinkat; target-is-root; target-in-proc;
         not-proc. The detail is 1 if the source is a file.
@@ -108,13 +107,13 @@ class Mount(_MountPoint):
     """Mount a new filesystem on a path of the container.
 
     Takes: `type` and `options`, of which there are `count`; mount `attributes`; `tree`, the slot that keeps the mount;
-        `users`, the slot of the user namespace that maps its ids, 0 for none; `copy_up`, to give a tmpfs what the
-        target held; `inherit_mode`, to give it the target's mode; `one_string`, if the options are two strings for
-        mount(2), `source=…` and the others with commas between, and `count` are its flags: they are too long for
-        fsconfig(2).
+        `users`, the slot of the user namespace that maps its ids, 0 for none; `copy_up`, to copy the target's files to
+        a tmpfs; `inherit_mode`, to give it the target's mode; `one_string`, if the options are too long for
+        fsconfig(2). Then mount(2) takes two strings, `source=…` and the others with commas between, and `count` holds
+        its flags.
     Leaves: slot `tree`.
-    Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's own
-        words in the payload; target-is-root; target-in-proc; not-proc; too-deep.
+    Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's
+        messages in the payload; target-is-root; target-in-proc; not-proc; too-deep.
     Calls: TARGET (fsopen fsconfig+ (newfstatat fsconfig+)? fsmount close | FILESYSTEM openat move_mount mkdirat openat
         fchdir mount open_tree newfstatat newfstatat close fchdir umount2 fchdir close close mount_setattr
         (openat newfstatat fchmod close)?) (fstatfs newfstatat)? COPY mount_setattr? move_mount close
@@ -131,9 +130,9 @@ class Mount(_MountPoint):
     inherit_mode: bool = False
     one_string: bool = False
     pointers: "Sequence[str]" = ()
-    """The JSON pointer of what asked for each of the options."""
+    """The JSON pointer of the property behind each option."""
     idmap_where: str = ""
-    """The JSON pointer of what asked for the id mapping."""
+    """The JSON pointer of the property behind the id mapping."""
     unsent = ("pointers", "idmap_where")
     fails = "mount {type} on {target}"
 
@@ -168,7 +167,7 @@ class Remount(ChildOp):
     propagation: int = 0
     recursive: bool = False
     pointers: "Sequence[str]" = ()
-    """The JSON pointer of what asked for each of the options."""
+    """The JSON pointer of the property behind each option."""
     unsent = ("pointers",)
     fails = "remount {target}"
 
@@ -183,10 +182,10 @@ class Remount(ChildOp):
 class LabelMount(ChildOp):
     """Give the root of the mount in slot `tree` an SELinux label.
 
-    It is for a filesystem that exists before it is mounted, and so takes no `context=`: mqueue.
+    Message queues exist before their mount, so an mqueue takes no option `context=`.
 
     Takes: `label`, of `length` bytes with its NUL; `target`, for messages.
-    Ignores: EOPNOTSUPP, a policy without labels for this filesystem.
+    Ignores: EOPNOTSUPP, from a policy without labels for this filesystem.
     Fails with: openat, fsetxattr.
     Calls: openat fsetxattr close
     """

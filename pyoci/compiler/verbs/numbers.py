@@ -3,8 +3,8 @@
 `tools/gen_verbs.py` hands them to native/child by the same names.
 """
 
-# Synchronisation points. At most of them the child reports that it is there and waits for the runtime's answer.
-# - HELD: the first child has done nothing yet. It waits only if the plan has something to do here.
+# Synchronisation points. At most of them the child reports that it has reached the point, and waits for an answer.
+# - HELD: the first child has done nothing yet. It waits only if the plan has operations for this point.
 # - INIT: a bootstrap process has cloned init and reports its pid.
 # - LISTENER: the child reports nothing. The process that starts it has stopped it (pyoci.host.seccomp_agent).
 HELD = -1
@@ -14,7 +14,7 @@ POINTS = {
     READY: "ready", CREATED: "created", NET_DEVICES: "net-devices", LISTENER: "listener", CGROUP: "cgroup",
 }  # fmt: skip
 
-# Slots of descriptors that both sides know by number. A plan numbers its own from FIRST_SLOT on.
+# Slots of descriptors that both sides know by number. The slots of a plan begin at FIRST_SLOT.
 SLOTS = (
     "ROOTFS", "CHANNEL", "EXEC_FIFO", "RESULT_FIFO", "HOOK_STATE", "START_STATE", "BUNDLE", "NULL", "PROC", "TERMINAL",
     "MASK_DIRECTORY", "FILTER", "CREATE_STATE", "NOTIFY_DIRECTORY", "HOST_PROC", "JOINED_PIDS",

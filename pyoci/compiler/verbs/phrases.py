@@ -9,7 +9,7 @@ _ATTRIBUTES = (
     (linux.MOUNT_ATTR_STRICTATIME, "STRICTATIME"), (linux.MOUNT_ATTR_NODIRATIME, "NODIRATIME"),
     (linux.MOUNT_ATTR_NOSYMFOLLOW, "NOSYMFOLLOW"),
 )  # fmt: skip
-_ATIME = linux.MOUNT_ATTR__ATIME  # the access-time field of mount attributes: clearing it is not worth a word
+_ATIME = linux.MOUNT_ATTR__ATIME  # the access-time field, of which a plan shows only the new value
 _PROPAGATION = {
     0: "", linux.MS_UNBINDABLE: "UNBINDABLE", linux.MS_PRIVATE: "PRIVATE", linux.MS_SLAVE: "SLAVE",
     linux.MS_SHARED: "SHARED",
@@ -19,16 +19,16 @@ _SECCOMP_FLAGS = (
     (0x20, "WAIT_KILLABLE_RECV"),
 )  # fmt: skip
 _INFINITY = (1 << 64) - 1
-_FEW = 4  # missing capabilities, from which on a set is printed by the ones that it has
+_FEW = 4  # with fewer missing capabilities, a plan shows a set as "all but …"
 
 
 def flags(value: int, names: "tuple[tuple[int, str], ...]") -> str:
-    """The names of the bits of `value`."""
+    """Name the bits of `value`."""
     return "|".join(name for bit, name in names if value & bit)
 
 
 def attributes(set_: int, clear: int = 0) -> str:
-    """Mount attributes that are set, and after a minus sign those that are cleared."""
+    """Name the mount attributes to set, and after a minus sign those to clear."""
     parts = []
     if set_:
         parts.append(flags(set_, _ATTRIBUTES))
@@ -38,12 +38,12 @@ def attributes(set_: int, clear: int = 0) -> str:
 
 
 def propagation(kind: int) -> str:
-    """A propagation type of mount_setattr(2)."""
+    """Name a propagation type of mount_setattr(2)."""
     return _PROPAGATION[kind]
 
 
 def capabilities(mask: int) -> str:
-    """A set of capabilities as its names, or as what is missing from the full one."""
+    """Name a set's capabilities, or the few that it lacks."""
     names = [name.removeprefix("CAP_") for name, bit in CAPABILITIES.items() if mask >> bit & 1]
     missing = [name.removeprefix("CAP_") for name, bit in CAPABILITIES.items() if not mask >> bit & 1]
     if not names:
@@ -54,11 +54,11 @@ def capabilities(mask: int) -> str:
 
 
 def limit(value: int) -> str:
-    """A resource limit of prlimit(2)."""
+    """Print a resource limit of prlimit(2)."""
     return "infinity" if value == _INFINITY else str(value)
 
 
 def filter_size(instructions: int, seccomp_flags: int) -> str:
-    """A seccomp filter by its size and the flags of seccomp(2)."""
+    """Describe a seccomp filter by its size and the flags of seccomp(2)."""
     names = flags(seccomp_flags, _SECCOMP_FLAGS)
     return f"{instructions} instructions" + (f"  {names}" if names else "")

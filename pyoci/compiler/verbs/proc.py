@@ -1,4 +1,4 @@
-"""Writes to procfs. The child uses a procfs that is mounted nowhere, so nothing can cover its files."""
+"""Writes to procfs. The child uses a procfs that is attached nowhere, so no mount can cover its files."""
 
 from pyoci.compiler.verbs.base import ChildOp
 
@@ -8,8 +8,8 @@ class OpenProc(ChildOp):
 
     Takes: `visible`, to use the one at `path`, which is /proc. A process can't mount a procfs if another user namespace
         owns its pid namespace.
-    Ignores: EPERM for a new one if /proc is a procfs: the kernel refuses if files of it are covered, which are then
-        locked. The writes then go through /proc.
+    Ignores: EPERM for a new one if /proc is a procfs. The kernel denies it if mounts cover files of /proc. The writes
+        then go through /proc.
     Leaves: the slot PROC.
     Fails with: fsopen, fsconfig, fsconfig(create), fsmount, openat2.
     Calls: openat2 fstatfs newfstatat | fsopen fsconfig+ fsmount? close (openat2 fstatfs newfstatat close)?
@@ -45,8 +45,8 @@ class WriteSysctl(ChildOp):
 class WriteAttr(ChildOp):
     """Set an attribute of a security module for the next execve of this thread, and read it back.
 
-    Takes: `path` below /proc; `value`, of `length` bytes; `expected`, with which what is read back begins.
-    Fails with: openat2, not-proc, write, read; label-differs if the module made something else of it.
+    Takes: `path` below /proc; `value`, of `length` bytes; `expected`, the beginning of the text that it reads back.
+    Fails with: openat2, not-proc, write, read; label-differs if the module reports another label.
     Calls: openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs write close
         openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs read close
     """

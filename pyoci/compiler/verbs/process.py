@@ -1,4 +1,4 @@
-"""What the child does to its own process: synchronisation, namespaces, descriptors, signals, memory policy."""
+"""The child's operations on its own process: synchronisation, namespaces, descriptors, signals, memory policy."""
 
 from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.numbers import POINTS
@@ -13,7 +13,7 @@ MEMORY_POLICY_FLAGS = {
 class Sync(ChildOp):
     """Report that the child has reached `point`, and wait for the runtime's answer.
 
-    Leaves: a child that exits if the runtime is gone. At CREATED it goes on: the container then stands by itself.
+    Does: exits if the runtime has ended. After CREATED the child continues without the runtime.
     Calls: write read
     """
 
@@ -30,9 +30,9 @@ class Sync(ChildOp):
 
 
 class HideCaller(ChildOp):
-    """Overwrite the caller's command line, environment and process name, of which this process has a copy.
+    """Overwrite this process's copy of the caller's command line, environment and process name.
 
-    Leaves: nothing of them in /proc/PID/{cmdline,environ,comm,stat,status} or in memory.
+    Leaves: no trace of them in /proc/PID/{cmdline,environ,comm,stat,status} or in memory.
     Calls: prctl
     """
 
@@ -57,7 +57,7 @@ class SetPdeathsig(ChildOp):
 class SetDumpable(ChildOp):
     """Set whether other processes of the same user may trace this one and read its memory.
 
-    Leaves: the files in /proc/PID in root's hands if `dumpable` is 0.
+    Leaves: root as the owner of the files in /proc/PID, if `dumpable` is 0.
     Fails with: prctl.
     Calls: prctl
     """
@@ -78,7 +78,7 @@ class Setsid(ChildOp):
 
 
 class SetUmask(ChildOp):
-    """Set the umask, or if it is -1 the one that the caller had.
+    """Set the umask. -1 restores the caller's.
 
     Calls: umask
     """
@@ -91,9 +91,9 @@ class SetUmask(ChildOp):
 
 
 class JoinNamespace(ChildOp):
-    """Join the namespaces of types `flags` behind a descriptor: a namespace's file or a pidfd.
+    """Join the namespaces of these `types` through a descriptor: a namespace's file or a pidfd.
 
-    Takes: `namespaces`, the slot. `kind` is for messages.
+    Takes: `namespaces`, the slot of the descriptor; `kind`, for messages.
     Fails with: setns.
     Calls: setns
     """
@@ -106,7 +106,7 @@ class JoinNamespace(ChildOp):
 
 
 class Unshare(ChildOp):
-    """Create namespaces of `types` for this process; a pid or time namespace is for its children only.
+    """Create namespaces of these `types` for this process, or in case of pid and time for its children.
 
     Takes: `kinds`, for messages.
     Fails with: unshare.
@@ -120,9 +120,10 @@ class Unshare(ChildOp):
 
 
 class BecomeRoot(ChildOp):
-    """Take uid and gid 0 of the user namespace, which has its id mappings by now.
+    """Take uid and gid 0 of the user namespace, whose id mappings exist.
 
-    Leaves: a process that is not dumpable and dies with the runtime, as it was before: the kernel resets both.
+    Leaves: a process that is not dumpable and dies with the runtime, as before. The kernel resets both with the ids,
+        and this operation sets them back.
     Fails with: setresgid, setresuid.
     Calls: setresgid setresuid prctl prctl
     """
@@ -134,8 +135,10 @@ class CloneInit(ChildOp):
     """Clone the program's process as a child of the runtime, report its pid, and end.
 
     Takes: `signal`, which the new process gets when the runtime ends; 0 for none.
-    Leaves: the plan to the new process. It goes on once the runtime has answered, and exits if the runtime is gone.
-    Fails with: clone. It is not clone3: seccomp profiles of engines, which may be in force already, deny that.
+    Leaves: the rest of the plan to the new process. That continues once the runtime has answered, and exits if the
+        runtime has ended.
+    Fails with: clone. It does not call clone3, because the seccomp profiles of engines deny that, and the filter may be
+        in force.
     Calls: clone (write exit_group | prctl? read)
     """
 
@@ -184,7 +187,7 @@ class LoUp(ChildOp):
 class ResetAffinity(ChildOp):
     """Allow this process every CPU of its cgroup.
 
-    Ignores: a refusal, which leaves the caller's set.
+    Ignores: an error. The process then keeps the caller's set.
     Calls: sched_setaffinity
     """
 
@@ -192,12 +195,13 @@ class ResetAffinity(ChildOp):
 
 
 class CloseFds(ChildOp):
-    """Close what the container must not inherit.
+    """Close the descriptors that the container must not inherit.
 
-    Takes: `first`, from which on everything is closed but the channel, the FIFOs, the startContainer state, the seccomp
-        filter, and the slot `keep` unless that is 0.
-    Leaves: between 3 and `first` the descriptors that the caller passes on. There it closes those of the runtime's own:
-        execve would do so, but only after the container could have used them.
+    Takes: `first`, the first descriptor to close; `keep`, a slot to keep open, 0 for none.
+    Does: closes the runtime's own descriptors below `first`, too. execve would close them later, after the container
+        could have used them.
+    Leaves: below `first` the descriptors that the caller passes to the program. From there on the channel, the FIFOs,
+        the startContainer state, the seccomp filter, and the slot `keep`.
     Fails with: close_range.
     Calls: (fcntl | close)* close_range+
     """
@@ -211,7 +215,7 @@ class CloseFds(ChildOp):
 
 
 class ResetSignals(ChildOp):
-    """Give every signal its default action and unblock all: an ignored SIGPIPE would survive execve.
+    """Give every signal its default action, and unblock all. An ignored SIGPIPE would survive execve.
 
     Calls: rt_sigaction+ rt_sigprocmask
     """
@@ -240,9 +244,10 @@ class SetRlimit(ChildOp):
 class SetMemoryPolicy(ChildOp):
     """Set the NUMA memory policy, which children inherit.
 
-    Takes: `mask`, the nodes, of `size` bits; `mode`, with flags. `name` and `nodes` are the config's words for them.
-    Fails with: set_mempolicy, get_mempolicy; nodes-differ if `exactly` is set and the kernel dropped a node, as it does
-        silently with one that has no memory or that the cgroup forbids.
+    Takes: `mask`, the nodes, of `size` bits; `mode`, with flags; `name` and `nodes`, the config's words for them;
+        `exactly`, to read the nodes back.
+    Fails with: set_mempolicy, get_mempolicy; nodes-differ if `exactly` is set and the kernel has dropped a node. It
+        silently drops one without memory, and one that the cgroup forbids.
     Calls: set_mempolicy get_mempolicy?
     """
 

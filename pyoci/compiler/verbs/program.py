@@ -23,7 +23,8 @@ SCHEDULER_FLAGS = {
 class MakeDirectory(ChildOp):
     """Create the working directory, inside the root, if it is missing.
 
-    Ignores: one that this process may not search, or that is a file: `chdir` runs as the program's user and reports it.
+    Ignores: a path that is a file, or that this process may not search. `chdir` runs as the program's user and reports
+        both.
     Fails with: openat2, mkdirat, openat.
     Calls: PATH close?
     """
@@ -36,7 +37,7 @@ class MakeDirectory(ChildOp):
 class SetHome(ChildOp):
     """Look up HOME for a program whose environment has none: the home of `uid` in the container's /etc/passwd, or `/`.
 
-    Ignores: a file that is missing or not regular, and what lies beyond its first MiB. The file is the container's.
+    Ignores: a file that is missing or not regular, and all beyond its first MiB, because the container controls it.
     Leaves: HOME, for `exec` and for hooks with `add_home`.
     Calls: (openat2 | openat | newfstatat | read | close)*
     """
@@ -47,9 +48,10 @@ class SetHome(ChildOp):
 
 
 class Chdir(ChildOp):
-    """Enter the working directory, as user `uid` and group `gid` if this process may not: NFS and FUSE deny root.
+    """Enter the working directory.
 
-    Fails with: chdir, getcwd; outside if it is not below `/`, as a leaked directory of the host (CVE-2024-21626).
+    Does: tries again as user `uid` and group `gid` if the kernel denies it, because NFS and FUSE may deny root.
+    Fails with: chdir, getcwd; outside if it is not below `/`, such as a leaked directory of the host (CVE-2024-21626).
     Calls: chdir (setfsgid setfsuid chdir setfsuid setfsgid prctl prctl)? getcwd
     """
 
@@ -80,11 +82,11 @@ class FindProgram(ChildOp):
 
 
 class WaitStart(ChildOp):
-    """Wait for `start` on the FIFO that was opened before the container had any limit on descriptors.
+    """Wait for `pyoci start` on the FIFO that the runtime opened, before any limit on descriptors applied.
 
-    Does: ends on SIGINT, SIGQUIT and SIGTERM, which nothing else here could be meant for.
+    Does: ends on SIGINT, SIGQUIT and SIGTERM.
     Leaves: the channel closed. From here on records go through the result FIFO, which execve closes to report success.
-        The other FIFO stays open until then: while startContainer hooks run, the container is still created.
+        The other FIFO stays open until execve, because the container is still `created` while startContainer hooks run.
     Fails with: read.
     Calls: close rt_sigaction+ rt_sigprocmask read+ rt_sigaction+ rt_sigprocmask
     """
@@ -95,10 +97,11 @@ class WaitStart(ChildOp):
 class LoadSeccomp(ChildOp):
     """Load the seccomp filter.
 
-    Takes: `program`, of `instructions` instructions, or the file in slot `file`, into which the runtime is still
-        compiling `filter`; `seccomp_flags`, of seccomp(2); `quiet`, if more than hooks and execve follows, which the
-        filter admits.
-    Leaves: with a listener a thread that waits to close it, if pids.max has room for one; otherwise it stays open.
+    Takes: `program`, of `instructions` instructions, or the file in slot `file`, into which the runtime writes it
+        meanwhile; `filter`, for messages; `seccomp_flags`, of seccomp(2); `quiet`, if operations follow besides hooks
+        and execve.
+    Leaves: for a filter with a listener, a thread that waits to close the listener. If pids.max has no room for the
+        thread, the listener stays open.
     Fails with: seccomp.
     Calls: pread64? write? clone? seccomp
     """
@@ -120,7 +123,7 @@ class Exec(ChildOp):
     """Replace this process by the program.
 
     Takes: `argv`; `envp`, with a spare place that gets HOME if `set_home` has found one.
-    Leaves: a record before the call, by which the runtime knows that everything else has succeeded.
+    Does: sends a record before the call, so that the runtime knows that every other operation has succeeded.
     Fails with: execve; not-found.
     Calls: write? execve
     """

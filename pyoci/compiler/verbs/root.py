@@ -1,10 +1,10 @@
-"""The container's root, and the paths of it that are masked or read-only."""
+"""The container's root, and its masked and read-only paths."""
 
 from pyoci.compiler.verbs.base import ChildOp
 
 
 class OpenRoot(ChildOp):
-    """Open `/` of the mount namespace that was joined. Paths of the container are resolved beneath it.
+    """Open `/` of the mount namespace that the child has joined. Later operations resolve paths beneath it.
 
     Leaves: the slot ROOTFS.
     Fails with: openat.
@@ -15,7 +15,7 @@ class OpenRoot(ChildOp):
 
 
 class PivotRoot(ChildOp):
-    """Make the root filesystem `/`, and unmount the old tree. Both ends are the current directory, so no path is used.
+    """Make the root filesystem `/`, and unmount the old tree. Both arguments are the current directory, not a path.
 
     Fails with: fchdir, openat, pivot_root, mount_setattr, umount2, chdir; changed if `/` is something else afterwards.
     Calls: fchdir openat pivot_root fchdir close mount_setattr umount2 chdir openat newfstatat newfstatat close
@@ -25,9 +25,9 @@ class PivotRoot(ChildOp):
 
 
 class EnterRoot(ChildOp):
-    """Make the root filesystem `/` of this process alone, whose mount namespace is not the container's.
+    """Make the root filesystem `/` of this process only, whose mount namespace is not the container's.
 
-    It is attached nowhere, so there is nothing above it to climb to. A chroot alone could be left.
+    The root filesystem is attached nowhere. So a process that escapes its chroot finds nothing above it.
 
     Fails with: fchdir, chroot, chdir.
     Calls: fchdir chroot chdir
@@ -39,8 +39,8 @@ class EnterRoot(ChildOp):
 class MoveRoot(ChildOp):
     """Move the root filesystem over `/` and enter it by chroot: --no-pivot, for a host whose root is an initramfs.
 
-    It detaches the host's procfs and sysfs first, because a chroot can be left. If the kernel refuses, as in a user
-    namespace, it covers them with an empty tmpfs.
+    It detaches the host's procfs and sysfs first, because a process can escape a chroot. If the kernel refuses, as in a
+    user namespace, it covers them with an empty tmpfs.
 
     Fails with: umount2, move_mount, fchdir, chroot, chdir.
     Calls: (openat (fstatfs umount2? (fsopen fsconfig+ fsmount close move_mount)? close)?)+
@@ -64,9 +64,9 @@ class MakeMaskDirectory(ChildOp):
 
 
 class _ProtectedPath(ChildOp):
-    """What to protect: `path`, or if `mount` is one of the container's own mounts, `below` from its root.
+    """An operation that protects `path`, or if `mount` is one of the container's own mounts, `below` from its root.
 
-    That mount must have the type `filesystem`, as in statfs(2), and lie behind no symlink. Otherwise somebody has
+    That mount must have the type `filesystem`, as in statfs(2), and lie behind no symlink. Otherwise a process has
     replaced the mount point, and the paths below would stay unprotected.
     """
 
@@ -78,7 +78,7 @@ class _ProtectedPath(ChildOp):
 
 
 class MaskPath(_ProtectedPath):
-    """Cover a path so that it can't be read: a directory by an empty tmpfs, a file by the host's /dev/null.
+    """Cover a path so that no process can read it: a directory by an empty tmpfs, a file by the host's /dev/null.
 
     Ignores: a missing path.
     Fails with: openat2, fstat, open_tree, move_mount; changed if the mount above it was replaced.
@@ -89,7 +89,7 @@ class MaskPath(_ProtectedPath):
 
 
 class ReadonlyPath(_ProtectedPath):
-    """Bind a path over itself, with everything below, read-only before it is attached.
+    """Bind a path over itself, with all mounts below it, and make the bind read-only before attaching it.
 
     Ignores: a missing path.
     Fails with: openat2, open_tree, mount_setattr, move_mount; changed if the mount above it was replaced.

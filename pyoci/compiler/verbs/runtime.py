@@ -1,4 +1,4 @@
-"""What the runtime does itself: before the clone, at synchronisation points, and beside the child's work."""
+"""The runtime's own operations: before the clone, at synchronisation points, and beside the child's work."""
 
 from pyoci.compiler.verbs.base import ParentOp
 from pyoci.compiler.verbs.phrases import filter_size, limit
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 
 class OpenNamespace(ParentOp):
-    """Open a namespace that the child is to join, and check its type.
+    """Open a namespace for the child to join, and check its type.
 
     Takes: `path`; `kind`, the config's word for the type `flag`; `must_differ`, the pointer of a setting that must not
         reach the runtime's own namespace, or "".
     Leaves: slot `namespace`.
-    Fails with: an error of the calls, a file that is no namespace of this type, or the runtime's own namespace.
+    Fails with: an error of the calls; SetupError for a file that is not such a namespace, or for the runtime's own
+        namespace if `must_differ` is set.
     Calls:
     """
 
@@ -30,7 +31,7 @@ class OpenNamespace(ParentOp):
 
 
 class OpenHostProc(ParentOp):
-    """Open the host's procfs, in which a bootstrap process finds itself whatever the container has at /proc.
+    """Open the host's procfs for a bootstrap process, which the container's /proc does not show.
 
     Leaves: slot `tree`.
     Fails with: an error of the calls.
@@ -46,9 +47,9 @@ class OpenHostProc(ParentOp):
 class OpenContainer(ParentOp):
     """Open the container's first process as a pidfd, for `exec` to join its namespaces.
 
-    Takes: `id`, `namespaces`, for messages.
+    Takes: `id` and `namespaces`, for messages.
     Leaves: slot `process`.
-    Fails with: a container that has stopped.
+    Fails with: StatusError if the container has stopped.
     Calls:
     """
 
@@ -62,8 +63,9 @@ class OpenContainer(ParentOp):
 class OpenContainerRoot(ParentOp):
     """Open the root directory of the container's first process, for `exec` in a container without a mount namespace.
 
+    Takes: `id`, for messages.
     Leaves: slot `root`.
-    Fails with: a container that has stopped.
+    Fails with: StatusError if the container has stopped.
     Calls:
     """
 
@@ -147,9 +149,9 @@ class WriteIdMaps(_IdMap):
 
 
 class RunIdMapper(_IdMap):
-    """Have the set-user-ID program `name` write the map: newuidmap or newgidmap, for a runtime that may not.
+    """Run the set-user-ID program `name`, newuidmap or newgidmap, which writes the map for an unprivileged runtime.
 
-    Fails with: SetupError, with what the program says.
+    Fails with: SetupError, with the program's message.
     Calls: clone3 | clone | vfork
     """
 
@@ -157,7 +159,7 @@ class RunIdMapper(_IdMap):
 
 
 class DenySetgroups(ParentOp):
-    """Deny setgroups in the child's user namespace, without which an unprivileged runtime can't map a group.
+    """Deny setgroups in the child's user namespace. Otherwise an unprivileged runtime can't map a group.
 
     Fails with: an error of the calls.
     Calls: write
@@ -169,6 +171,7 @@ class DenySetgroups(ParentOp):
 class WriteTimeOffsets(ParentOp):
     """Write a clock's offset for the child's new time namespace.
 
+    Takes: `line`, for the file timens_offsets.
     Fails with: an error of the calls.
     Calls: write
     """
@@ -184,7 +187,8 @@ class MoveNetDevice(ParentOp):
     """Move a network device into the container's network namespace. One helper process moves all of a plan.
 
     Takes: `device`, its name on the host; `name`, its name in the container; `name_where`, the pointer of that.
-    Fails with: SetupError. Then every device is back where it was.
+    Leaves: the network namespace open, for the launch to bring the device back after a later failure.
+    Fails with: SetupError. Then every device is back in the runtime's namespace.
     Calls: setns
     """
 
@@ -198,7 +202,7 @@ class MoveNetDevice(ParentOp):
 class CheckInit(ParentOp):
     """Check that the container's init is alive, once the child is in its namespaces.
 
-    Fails with: a container that has stopped.
+    Fails with: StatusError if the container has stopped.
     Calls:
     """
 
@@ -210,7 +214,7 @@ class CheckInit(ParentOp):
 class VerifyNamespaces(ParentOp):
     """Check that the child is in the namespaces of the container's first process.
 
-    Fails with: a namespace that differs.
+    Fails with: SetupError if a namespace differs, or if the child has ended.
     Calls:
     """
 
@@ -255,7 +259,8 @@ class RaiseOwnRlimit(Prlimit):
 class SetAffinity(ParentOp):
     """Run the child on these CPUs.
 
-    Fails with: the call's error; EINVAL for a list that is not one.
+    Takes: `cpus`, a list such as 0-3,7.
+    Fails with: the call's error; EINVAL for another text.
     Calls:
     """
 
@@ -280,9 +285,9 @@ class WriteOomScoreAdj(ParentOp):
 
 
 class RecordProcess(ParentOp):
-    """Save the pid of the child. From here on, `delete --force` can clean up after a create that is killed.
+    """Save the pid of the child. From here on, `delete --force` can clean up after a killed create.
 
-    Fails with: StateError; a host without a procfs on /proc.
+    Fails with: StateError; SetupError on a host without a procfs on /proc.
     Calls:
     """
 
@@ -290,7 +295,7 @@ class RecordProcess(ParentOp):
 
 
 class RecordCgroup(ParentOp):
-    """Save the cgroup that systemd has made. A create that is killed may leave more processes in it than init.
+    """Save the cgroup that systemd has made. A killed create may leave more processes in it than init.
 
     Fails with: StateError.
     Calls:
@@ -312,7 +317,8 @@ class SaveExecSettings(ParentOp):
 class FillHookState(ParentOp):
     """Write the container's state, `creating`, for the hooks that run before its root is in place.
 
-    Leaves: the slots HOOK_STATE and CREATE_STATE, which have the pid that the host and the container see.
+    Leaves: the slots HOOK_STATE, with the pid that the host sees, and CREATE_STATE, with the pid that the container
+        sees.
     Fails with: an error of the files.
     Calls:
     """
@@ -332,9 +338,9 @@ class FillStartState(ParentOp):
 
 
 class Commit(ParentOp):
-    """Record the container as created, and write the pid file. What fails later does not undo it.
+    """Record the container as created, and write the pid file.
 
-    Fails with: an error of the files.
+    Fails with: StateError; SetupError for the pid file.
     Calls:
     """
 
@@ -350,7 +356,7 @@ class ProtectStdio(ParentOp):
     Reading and writing still work. Container root can't change the owner or mode of the host's device through the
     stream that it inherits.
 
-    Ignores: EPERM, since a runtime that may not mount can't give root's device away; a /dev/null that is another file.
+    Ignores: EPERM, because a runtime that may not mount has no power over the device; a /dev/null that is another file.
     Leaves: the mounts as the runtime's streams, for good.
     Fails with: an error of the calls.
     Calls: (open_tree mount_setattr?)?
@@ -363,7 +369,7 @@ class ProtectStdio(ParentOp):
 class SendConsole(ParentOp):
     """Send the master of the container's terminal to the console socket.
 
-    Ignores: a foreground `run`, which keeps it.
+    Ignores: a command without a console socket, which keeps the terminal for itself.
     Fails with: an error of the socket.
     Calls:
     """
@@ -382,7 +388,7 @@ class SendPidfd(ParentOp):
 
 
 class TakeSignals(ParentOp):
-    """Take the signals of a runtime in the foreground from here on, to pass them to the program.
+    """From here on, take the signals of a runtime in the foreground, and pass them to the program.
 
     Fails with: an error of the calls.
     Calls:
@@ -416,7 +422,7 @@ class SendListener(ParentOp):
 
 
 class IgnoreAnnotation(ParentOp):
-    """Show that an annotation has no effect. The runtime never runs this.
+    """Show that an annotation has no effect. The runtime never performs this operation.
 
     Calls:
     """

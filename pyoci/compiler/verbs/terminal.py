@@ -7,9 +7,9 @@ from pyoci.compiler.verbs.numbers import CONSOLE
 class OpenConsole(ChildOp):
     """Open a pseudo-terminal of the container's devpts, and send its master to the runtime at the point CONSOLE.
 
-    Takes: a size in characters, 0x0 to keep the kernel's; `uid`, its owner.
+    Takes: `height` and `width` in characters, 0 and 0 to keep the kernel's; `uid`, its owner.
     Ignores: a user who can't own it, as in a user namespace without this id.
-    Leaves: the slot TERMINAL. It comes from the master, not from a path, which somebody could replace.
+    Leaves: the slot TERMINAL. It comes from the master, because another process could replace a path.
     Fails with: openat2, fstatfs, ioctl, fchownat; not-devpts.
     Calls: openat2 fstatfs openat2 newfstatat ioctl ioctl ioctl? fchown sendmsg read close close
     """
@@ -63,8 +63,8 @@ class ChownStdio(ChildOp):
 
     Does: gives pipes, sockets, ptys and files that are open for writing to `uid`. Replaces the host's /dev/null by the
         container's.
-    Ignores: other devices, directories, and files that are open for reading only: having them open does not make them
-        the caller's to give. A refusal.
+    Ignores: other devices, directories, and files that are open for reading only, because a caller may have opened them
+        without owning them; an error of fchown.
     Calls: (newfstatat | fcntl | fchown | openat2 | dup2 | close)*
     """
 
