@@ -45,7 +45,7 @@ def compile_cgroupfs(config: "Config", host: "Host", options: "Options", *, open
 
 
 class Unit:
-    """What systemd's unit adds to a plan. `asking` is done as soon as init exists, `part` is the rest."""
+    """What systemd's unit adds to a plan: `asking`, operations for as soon as init exists, and the rest as a `part`."""
 
     __slots__ = ("asking", "part")
 
@@ -96,7 +96,7 @@ def compile_unit(config: "Config", host: "Host", options: "Options", *, opens_de
 
 
 def give_cgroup(config: "Config", *, mapped: bool) -> Part:
-    """Give the cgroup to the container's user, once its user namespace is complete."""
+    """Give the cgroup to the container's user. `mapped`: the user's id is one of the container's user namespace."""
     uid = config.get("process", {}).get("user", {}).get("uid", 0)
     return Part(at={READY: [verbs.ChownCgroup("/process/user/uid", uid=uid, mapped=mapped)]})
 
@@ -106,7 +106,7 @@ def _limits(config: "Config") -> "Resources":
 
 
 def _write_limits(writes: "list[Write]") -> "tuple[list[ParentOp], list[ParentOp]]":
-    """Return the limits that are written early, and that of processes, which waits until the setup has cloned all."""
+    """Return the limits to write early, and the limit of processes, which waits for the last clone of the setup."""
     early: list[ParentOp] = [
         verbs.WriteCgroup(write.where, write=write) for write in writes if write.controller != "pids"
     ]
@@ -117,7 +117,7 @@ def _write_limits(writes: "list[Write]") -> "tuple[list[ParentOp], list[ParentOp
 
 
 def _filter_devices(limits: "Resources", host: "Host") -> "list[ParentOp]":
-    """Attach the device filter. Without root of the host it is skipped: the kernel denies this and making devices."""
+    """Attach the device filter. Without the host's root skip it: the kernel then denies the filter and device nodes."""
     program = b"" if host.rootless else device_filter.compile_rules(limits.get("devices", []))
     return [verbs.AttachDeviceFilter("/linux/resources/devices", program=program)] if program else []
 

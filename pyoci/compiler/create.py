@@ -1,7 +1,7 @@
 """From a config to a plan: the table of contents of a container.
 
-`compile_container` is pure. It takes the config, facts about the host and the options, and returns operations.
-It never reads the root filesystem. Read `_setup` to see what happens inside a container, in order, and why.
+`compile_container` is pure: it derives the operations from the config, facts about the host and the options. It never
+reads the root filesystem. Read `_setup` to see what happens inside a container, in order, and why.
 """
 
 from pyoci.compiler import cgroup, devices, hooks, mounts, process, rootfs, seccomp, verbs
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def compile_container(config: "Config", host: "Host", options: "Options") -> Plan:
-    """Return the plan for `create`. Raises PyociError with the JSON pointer of what is not possible on this host."""
+    """Return the plan for `create`. Raises PyociError with the JSON pointer of a setting that this host can't apply."""
     linux, program, slots = config.get("linux", {}), process.of_config(config), Slots()
     namespaces = kinds.Namespaces(linux, host.kernel)
     process.check_labels(program, linux.get("mountLabel", ""), host)
     if not host.may_mount and not (namespaces.own_user and namespaces.has("mount")):
         raise ConfigError([Problem("/linux/namespaces", _NEEDS_USER_NAMESPACE)])
     writer = kinds.IdMapWriter(linux, namespaces, host.uid, host.gid, host.capabilities)
-    # Files of a process that is not dumpable belong to root. A runtime without root writes to them before.
+    # Files in /proc of a process that is not dumpable belong to root. A runtime without root writes to them earlier.
     dumpable = not host.may_mount and "user" in namespaces.new
     begin = list(_begin(program, options, dumpable=dumpable))
     entry = kinds.enter_namespaces(namespaces, writer, slots, begin, dumpable=dumpable, privileged=host.may_mount)
@@ -88,7 +88,7 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
 
 
 def _begin(program: "Process", options: "Options", *, dumpable: bool) -> "Iterator[ChildOp]":
-    """Do what comes before anything else in the first process."""
+    """Protect the first process from others, and join its keyring, before anything else."""
     yield verbs.HideCaller()
     yield verbs.SetPdeathsig(signal=SIGKILL)
     if not dumpable:
@@ -112,7 +112,7 @@ def _setup(
         Part(() if by_systemd else kinds.cgroup_namespace(namespaces)),
         Part(rootfs.prepare_rootfs(rootfs_path(config, options)) if own_mounts else ()),
         Part(hooks.open_bundle(config, options.bundle) if own_mounts else ()),
-        # only now: the user that container root is on the host may not be able to search the path to the rootfs
+        # only now, because container root, an ordinary user on the host, may not be able to reach the rootfs by path
         Part(_become_root(namespaces)),
         # before the container's mounts, so that none of them can cover a file of this procfs
         Part(_open_proc(config, namespaces, host)),
@@ -183,7 +183,7 @@ def _become_root(namespaces: "Namespaces") -> "Iterator[ChildOp]":
 def _open_proc(config: "Config", namespaces: "Namespaces", host: "Host") -> "Iterator[ChildOp]":
     """Open the procfs through which the child writes: a new one, or the one at /proc.
 
-    A process can't mount a procfs in a pid namespace of the runtime that another user namespace owns.
+    A process can't mount a procfs if another user namespace owns its pid namespace.
     """
     program = process.of_config(config)
     if config.get("linux", {}).get("sysctl") or program.get("apparmorProfile") or program.get("selinuxLabel"):
@@ -192,7 +192,7 @@ def _open_proc(config: "Config", namespaces: "Namespaces", host: "Host") -> "Ite
 
 
 def _mounts_in_unit(mounted: "CompiledMounts", namespaces: "Namespaces") -> Part:
-    """Wait for systemd's cgroup as late as possible: before a filesystem that shows it."""
+    """Wait for systemd's cgroup just before the first filesystem that shows it, as late as possible."""
     ops, at = mounted.part.child, mounted.cgroup_at
     wait = [verbs.Sync("/linux/cgroupsPath", point=CGROUP), *kinds.cgroup_namespace(namespaces)]
     return Part([*ops[:at], *wait, *ops[at:]], before=mounted.part.before)
@@ -218,7 +218,7 @@ def _net_devices(config: "Config") -> Part:
 
 
 def _seccomp(config: "Config", host: "Host", options: "Options", *, at_once: bool) -> "tuple[Filter | None, Part]":
-    """Compile the filter: `at_once` if the plan depends on what it admits, else beside the child's work."""
+    """Compile the filter beside the child's work, or `at_once` if the plan depends on what it admits."""
     profile = config.get("linux", {}).get("seccomp")
     if not profile:
         return None, Part()
@@ -237,7 +237,7 @@ def _seccomp(config: "Config", host: "Host", options: "Options", *, at_once: boo
 def _cgroup(
     config: "Config", host: "Host", options: "Options", namespaces: "Namespaces", mounted: "CompiledMounts"
 ) -> "tuple[Part, Part]":
-    """Return what asks for the container's cgroup, and what limits it and gives it away."""
+    """Return the part that asks for the cgroup, and the part that limits it and gives it to the container's user."""
     if options.cgroup_manager == "disabled":
         return Part(), cgroup.compile_disabled(config, options)
     asking = Part()
@@ -254,7 +254,7 @@ def _cgroup(
 
 
 def _beside_init(namespaces: "Namespaces", ops: "list[ParentOp]") -> Part:
-    """Do `ops` to init beside its work, but not before it exists. It inherits what its bootstrap process got."""
+    """Do `ops` to init while it works. If a bootstrap process settles for init, use that: init inherits them."""
     if namespaces.needs_bootstrap and not namespaces.settles_first:
         return Part(at={INIT: ops})
     return Part(alongside=ops)
@@ -267,7 +267,7 @@ def _record(namespaces: "Namespaces") -> Part:
 
 
 def _oom_score(program: "Process", namespaces: "Namespaces", *, dumpable: bool) -> Part:
-    """Set the score of the program's process, which a bootstrap process has not passed on."""
+    """Set the OOM score of the process that runs the program."""
     adjustment = program.get("oomScoreAdj")
     if adjustment is None:
         return Part()
@@ -296,7 +296,7 @@ def _host_proc(namespaces: "Namespaces") -> Part:
     return Part(before=[verbs.OpenHostProc(namespaces.where["pid"], path="/proc", tree=HOST_PROC)])
 
 
-# crun's annotations that ask for another kind of container, with what this runtime makes instead.
+# crun's annotations that ask for another kind of container, with what pyoci runs instead.
 _HANDLERS = {
     "run.oci.handler": "pyoci has no handlers and runs the program in a plain container",
     "module.wasm.image/variant": "pyoci has no WebAssembly handler and runs the program in a plain container",
@@ -312,11 +312,10 @@ def _ignored_handlers(annotations: "dict[str, str]") -> Part:
 
 
 def _raise_fd_limit(slots: int, host: "Host", options: "Options") -> Part:
-    """Raise the runtime's limit on descriptors for very many mounts, each of which has one until it is attached.
+    """Raise the runtime's limit on descriptors if a plan has very many mounts. Each has one until it is attached.
 
-    The soft limit protects programs that can't cope with large numbers. The runtime exceeds it only while it creates
-    the container, and the program gets the caller's soft limit back. The child sets that itself, which takes no
-    privilege, before the runtime sets the limits of the config.
+    The soft limit protects programs that can't handle large descriptors. The runtime exceeds it only during create. The
+    child restores the caller's soft limit, which needs no privilege, before the runtime sets the limits of the config.
     """
     soft, hard = host.open_files
     needed = min(slots + options.preserve_fds + _OTHER_DESCRIPTORS, hard)
@@ -327,19 +326,19 @@ def _raise_fd_limit(slots: int, host: "Host", options: "Options") -> Part:
     return Part([back], before=[verbs.RaiseOwnRlimit(name=name, resource=resource, soft=needed, hard=hard)])
 
 
-_OTHER_DESCRIPTORS = 64  # what the runtime has open besides those of the plan
+_OTHER_DESCRIPTORS = 64  # that the runtime may have open besides those of the plan
 
 _NEEDS_USER_NAMESPACE = (
-    "cannot make a container without a user and a mount namespace of its own: this takes CAP_SYS_ADMIN "
+    "cannot make a container without a user and a mount namespace of its own: this needs CAP_SYS_ADMIN "
     "(`pyoci spec --rootless` writes a config for a user without privileges)"
 )
 
 
 def _clone_in_child(plan: Plan) -> "list[ChildOp]":
-    """Take the clones of the host's mounts out of the runtime's operations, for the child, which may mount."""
+    """Move the clones of the host's mounts from the runtime's operations to the child, which may mount."""
     for op in plan.before:
         if isinstance(op, verbs.MakeUserNamespace | verbs.IdmapTree):
-            raise ConfigError([Problem(op.where, "cannot map the ids of a mount: it takes CAP_SYS_ADMIN on the host")])
+            raise ConfigError([Problem(op.where, "cannot map the ids of a mount: needs CAP_SYS_ADMIN on the host")])
     clones = [verbs.by_child(op) for op in plan.before if type(op) in verbs.CLONES]
     plan.before = [op for op in plan.before if type(op) not in verbs.CLONES]
     return clones

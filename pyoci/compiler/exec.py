@@ -1,10 +1,12 @@
 """`exec`: one more process in a container that exists → operations.
 
-The specification leaves this operation to runtimes; its process is one as in config.md "Process", and goes through the
-same operations as the first one's. What differs is where. A bootstrap process, cloned straight into the cgroup, joins
-the namespaces of the container's first process, all at once and through its pidfd. A pid namespace takes effect in a
-child only; so the container can't see the bootstrap process, and does not see the program's process before that has the
-container's credentials and nothing of the host's: one with CAP_SYS_PTRACE could make use of them.
+The specification leaves this operation to runtimes. The new process is a `process` as in config.md, and goes through
+the same operations as the container's first process.
+
+The runtime clones a bootstrap process straight into the cgroup. That joins the namespaces of the container's first
+process, all at once and through its pidfd. A pid namespace takes effect in the next child only, so the container can't
+see the bootstrap process. The container sees the program's process once that has the container's credentials, and
+nothing of the host. Until then, a process of the container with CAP_SYS_PTRACE could take over the runtime's power.
 """
 
 from pyoci.compiler import process as parts
@@ -25,14 +27,17 @@ if TYPE_CHECKING:
 
 
 class ExecTarget:
-    """A container that is to get one more process.
+    """A container that gets one more process.
 
-    `id` is its id, `namespaces` are the types of which its first process is not in the runtime's own.
-    `linux` is what its config has for every process: personality, memoryPolicy. `seccomp` is its filter, None if it
-    has none; `rdt` its resource groups; `annotations` the config's. `setgroups`: its user namespace lets groups be set.
-    `listener`: the agent that gets the filter's listener, and what to report to it.
-    `keyring`: it has a session keyring of its own. `early_filter`: the filter admits what is done under it when the
-    bootstrap process loads it already.
+    `namespaces`    the types of namespaces that its first process does not share with the runtime
+    `linux`         the properties that apply to every process: personality and memoryPolicy
+    `seccomp`       its filter, or None
+    `rdt`           its resource groups
+    `annotations`   those of the config
+    `setgroups`     whether its user namespace lets processes set their groups
+    `keyring`       whether it has its own session keyring
+    `early_filter`  whether the bootstrap process can load the filter, because that admits the operations that follow
+    `listener`      the agent that gets the filter's listener, and the metadata for it
     """
 
     __slots__ = (
@@ -75,7 +80,7 @@ def compile_exec(
     foreground: bool = False,
     pidfd_socket: bool = False,
 ) -> Plan:
-    """Return the plan for `process` in `container`. Raises PyociError for what is not possible on this host."""
+    """Return the plan for `process` in `container`. Raises PyociError for a setting that this host can't apply."""
     parts.check_labels(process, "", host)
     slots = Slots()
     enter = _enter(process, container, preserve_fds, slots)
@@ -99,9 +104,9 @@ def compile_exec(
 
 
 def _ready(process: "Process", container: ExecTarget, host: "Host", *, foreground: bool, pidfd_socket: bool) -> Part:
-    """Check the process before it sees the program, and hand it to the engine."""
+    """Check the new process before it runs the program, and hand it to the engine."""
     ready: list[ParentOp] = []
-    if host.may_mount:  # /proc/PID/ns of a process that is not dumpable is root's to read; others trust the kernel
+    if host.may_mount:  # only root may read /proc/PID/ns of a process that is not dumpable
         ready.append(verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces)))
     ready.append(verbs.CheckInit(id=container.id))
     if foreground:
@@ -150,10 +155,10 @@ def _resource_groups(container: ExecTarget) -> Part:
 def _enter(process: "Process", container: ExecTarget, preserve_fds: int, slots: Slots) -> Part:
     """Enter the container's namespaces and root.
 
-    The container can't see this process. So everything that takes a privilege, or reveals one, happens here.
+    The container can't see this process. So every operation that needs a privilege, or reveals one, happens here.
     """
     part = Part([verbs.HideCaller(), verbs.SetPdeathsig(signal=SIGKILL), verbs.SetDumpable(dumpable=0)])
-    # through the host's procfs, which shows this process
+    # before it joins the namespaces: the host's procfs shows this process, the container's does not
     if container.keyring:
         part.child += parts.early_keyring(process)
         part.child += parts.labelled_keyring(process)
@@ -164,7 +169,7 @@ def _enter(process: "Process", container: ExecTarget, preserve_fds: int, slots: 
     if container.namespaces:
         slot, names = slots.new(), ", ".join(container.namespaces)
         part.before.append(verbs.OpenContainer(id=container.id, namespaces=names, process=slot))
-        # no descriptor of the host is open in the container (CVE-2016-9962)
+        # closes the host's descriptors before the container can reach them (CVE-2016-9962)
         part.child.append(verbs.CloseFds(first=3 + preserve_fds, keep=slot))
         flags = 0
         for kind in container.namespaces:
@@ -181,7 +186,7 @@ def _enter(process: "Process", container: ExecTarget, preserve_fds: int, slots: 
 
 
 def _start(process: "Process", container: ExecTarget, host: "Host", preserve_fds: int) -> Start:
-    """Become the container's user, and clone the program's process, which then has nothing of the host's."""
+    """Become the container's user, and clone the program's process, which inherits nothing of the host."""
     grantable = parts.ALL_CAPABILITIES if "user" in container.namespaces else host.capabilities
     capabilities = parts.Capabilities(process, grantable, seccomp=container.seccomp is not None)
     env = parts.environment(process)

@@ -1,4 +1,4 @@
-"""What a plan depends on besides the config: facts about the host, and options of the command."""
+"""The compiler's input besides the config: facts about the host, and options of the command."""
 
 from pyoci.linux import CAP_SETGID, CAP_SYS_ADMIN
 
@@ -6,7 +6,7 @@ from pyoci.linux import CAP_SETGID, CAP_SYS_ADMIN
 class Host:
     """Facts about this host that a plan depends on.
 
-    `arch`            the machine, as uname -m prints it
+    `arch`            the architecture, as uname -m prints it
     `cgroup_mount`    the cgroup v2 mount point; "" without one
     `capabilities`    the mask of capabilities that this process can grant
     `uid` and `gid`   its effective ids
@@ -62,7 +62,7 @@ class Host:
 
     @property
     def rootless(self) -> bool:
-        """Whether it has no power over the host. It then skips what the host denies, such as a cgroup."""
+        """Whether it has no power over the host. The runtime then skips what the host denies, such as a cgroup."""
         return self.user_namespace or not self.may_mount
 
     @property
@@ -75,6 +75,10 @@ class Options:
     """What the command line and the environment add to the config.
 
     `bundle`          the bundle's absolute path
+    `preserve_fds`    how many descriptors from 3 on the program inherits
+    `no_pivot`        whether the child moves the root filesystem over `/` instead of calling pivot_root
+    `new_keyring`     whether the container gets its own session keyring
+    `cgroup_manager`  cgroupfs, systemd or disabled
     `no_cgroup`       why the cgroup manager is disabled, if this host requires it
     `notify`          the path of the container's socket for sd_notify on the host; "" without a service manager
     `pidfd_socket`    whether the engine wants a pidfd of the process

@@ -1,6 +1,6 @@
 """The features document (specification: features.md and features-linux.md): what this pyoci supports.
 
-It describes the build and never the host, so it is the same everywhere and needs no privileges. Lists come from the
+It describes the build, not the host. So it is the same everywhere, and needs no privileges. Its lists come from the
 tables of the code that implements them.
 """
 
@@ -20,7 +20,10 @@ UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
 
 
 def document() -> "Features":
-    """The features document. An empty list means that pyoci supports none; a missing key, that it does not know."""
+    """Return the features document.
+
+    By the specification, an empty list means that pyoci supports none, and a missing key that it does not know.
+    """
     from pyoci.compiler.mounts import MOUNT_OPTIONS
 
     return {

@@ -1,8 +1,8 @@
-"""`mounts` → operations: bind mounts are cloned by the runtime before the first mount, filesystems are made by the
-child.
+"""`mounts` → operations.
 
-Implements config.md "Mounts" and config-linux.md "Default Filesystems". What depends on the root filesystem (a
-missing target, a symlink) is in the contracts of `bind_mount` and `mount`.
+The runtime clones the sources of bind mounts before the first mount. The child makes filesystems. Implements config.md
+"Mounts" and config-linux.md "Default Filesystems". The contracts of `bind_mount` and `mount` say what depends on the
+root filesystem, such as a missing target or a symlink.
 """
 
 from pyoci import linux
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyoci.compiler.verbs import ChildOp, ParentOp
     from pyoci.types import Config
 
-    Option = tuple[str, str]  # of a filesystem, and the JSON pointer of what asked for it
+    Option = tuple[str, str]  # an option of a filesystem, and the JSON pointer of the property that asked for it
 
 RDONLY, NOSUID = linux.MOUNT_ATTR_RDONLY, linux.MOUNT_ATTR_NOSUID
 NODEV, NOEXEC = linux.MOUNT_ATTR_NODEV, linux.MOUNT_ATTR_NOEXEC
@@ -29,8 +29,7 @@ NODIRATIME, NOSYMFOLLOW = linux.MOUNT_ATTR_NODIRATIME, linux.MOUNT_ATTR_NOSYMFOL
 MS_REC = linux.MS_REC
 UNBINDABLE, PRIVATE, SLAVE, SHARED = linux.MS_UNBINDABLE, linux.MS_PRIVATE, linux.MS_SLAVE, linux.MS_SHARED
 
-# option: (attributes set, attributes cleared). An access-time mode is a value of one field, so it clears the whole
-# field.
+# option: (attributes set, attributes cleared). Access-time modes are values of one field, so each clears the field.
 ATTRIBUTES = {
     "ro": (RDONLY, 0), "rw": (0, RDONLY),
     "nosuid": (NOSUID, 0), "suid": (0, NOSUID),
@@ -43,18 +42,17 @@ ATTRIBUTES = {
     "nosymfollow": (NOSYMFOLLOW, 0), "symfollow": (0, NOSYMFOLLOW),
 }  # fmt: skip
 
-# The same for the mount and everything below it. `rnodev` is missing in the specification's table, not in its intent.
+# The same for the mount and everything below it. The specification's table lacks only `rnodev`, by oversight.
 RECURSIVE_ATTRIBUTES = {"r" + option: change for option, change in ATTRIBUTES.items()}
 
-# Flags of the whole filesystem: what fsconfig is told. They do nothing on a bind mount, whose filesystem is somebody
-# else's.
+# Flags of the whole filesystem, for fsconfig. They have no effect on a bind mount, whose filesystem exists already.
 SUPERBLOCK = {
     "sync": "sync", "async": "async", "dirsync": "dirsync", "lazytime": "lazytime", "nolazytime": "nolazytime",
     "mand": "mand", "nomand": "nomand",
 }  # fmt: skip
 
-# Accepted and never passed on: `defaults` says nothing; `silent` and `loud` are about kernel messages; no filesystem a
-# container can make takes i_version by a flag any more.
+# Options that pyoci accepts and does not pass on: `defaults` changes nothing; `silent` and `loud` are about kernel
+# messages; no filesystem that a container can make still takes i_version as a flag.
 IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 
 PROPAGATION = {
@@ -66,31 +64,31 @@ PROPAGATION = {
 
 OTHER = ("bind", "rbind", "remount", "tmpcopyup", "copy-symlink", *idmap.OPTIONS)
 
-# Every option this runtime knows; anything else is the filesystem's own.
+# Every option that pyoci knows. It passes any other option to the filesystem.
 MOUNT_OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *SUPERBLOCK, *IGNORED, *PROPAGATION, *OTHER)
 
-# What lxcfs serves: the only files below /proc that a mount may cover.
+# The files that lxcfs serves. A mount may cover no other file below /proc.
 COVERED_PROC_FILES = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
 )  # fmt: skip
 
 NOTIFY = "NOTIFY_SOCKET"
-"""The `where` of what is due to this variable of the runtime's environment, and no property's."""
+"""The `where` of operations that come from this variable of the runtime's environment, not from a property."""
 _NOTIFY_TARGET = "/run/notify"
 
-# cgroup2's own options: they are of the one hierarchy there is, so only who mounts it for the host can change them.
+# Options of cgroup2. They belong to the one hierarchy of the host, so only the host's own mount can change them.
 CGROUP2_OPTIONS = (
     "nsdelegate", "favordynmods", "nofavordynmods", "memory_localevents", "memory_recursiveprot",
     "memory_hugetlb_accounting", "pids_localevents",
 )  # fmt: skip
 
-# Their files get their SELinux labels from the policy: they exist before they are mounted, and refuse a context= then.
+# Filesystems whose files get their SELinux labels from the policy. They exist before a mount, and reject `context=`.
 _UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
 
 
 class Mount:
-    """One entry of `mounts`, its options sorted into what the kernel takes separately."""
+    """One entry of `mounts`, with its options sorted by the system call that takes them."""
 
     __slots__ = (
         "attr_clear",
@@ -125,7 +123,7 @@ class Mount:
         self.data_where: list[str] = []
         self.readonly_where = self.where  # the pointer of the option that makes it read-only
         self.bind = self.rbind = self.remount = self.copy_up = self.copy_symlink = self.idmap_recursive = False
-        # the pointer of what asks for an idmapped mount, "" if nothing does: mappings do without the option
+        # the pointer of the property that asks for an idmapped mount, or "". Mappings need no option.
         self.idmap_where = f"{self.where}/uidMappings" if entry.get("uidMappings") else ""
         for n, option in enumerate(entry.get("options", ())):
             where = f"{self.where}/options/{n}"
@@ -137,8 +135,11 @@ class Mount:
         self.attr_clear &= ~recursive
 
     def _take(self, option: str, where: str) -> None:
-        """One option; the later of a contradicting pair wins. A recursive one is for this mount, too, and wins over a
-        plain one, wherever it stands: the kernel sets it when the mount is made."""
+        """Sort one option. Of two that contradict each other, the later wins.
+
+        A recursive option applies to this mount, too. It wins over a plain one in any order, because the kernel sets
+        it when it makes the mount.
+        """
         if option in ATTRIBUTES:
             change, clear = ATTRIBUTES[option]
             self.attr_set = self.attr_set & ~clear | change
@@ -183,7 +184,10 @@ class Mount:
 
     @property
     def target_real(self) -> bool:
-        """Whether the destination must be a directory behind no symlink: the masks of proc and sysfs go by its path."""
+        """Whether the destination must be a directory behind no symlink.
+
+        Masked and read-only paths name files of proc and sysfs by this path.
+        """
         return self.destination in ("/proc", "/sys") or (self.type in ("proc", "sysfs") and not self.bind)
 
     @property
@@ -193,8 +197,9 @@ class Mount:
 
 
 def _parts(option: str) -> "list[str]":
-    """An option of a filesystem as fsconfig(2) takes it: one at a time, where mount(2) takes all with commas between.
-    The quotes around an SELinux label are no part of it.
+    """Split an option at its commas, because fsconfig(2) takes one option at a time.
+
+    Drops the quotes around an SELinux label.
     """
     if "," not in option:
         return [_unquoted(option)] if option else []
@@ -211,8 +216,10 @@ def _parts(option: str) -> "list[str]":
 
 
 def _goes_on(pieces: "list[str]", quotes: int, piece: str) -> bool:
-    """Whether the comma between them is the value's own: of the nodes of tmpfs' mpol, in the quotes of a label or in
-    front of one of its categories, such as c7, and after a backslash that is itself behind none (overlay).
+    """Whether the comma between them belongs to the value.
+
+    It does between the nodes of tmpfs' mpol, in the quotes of a label, before a category of a label, such as c7, and
+    after a backslash that no other backslash escapes (overlay).
     """
     first, last = pieces[0], pieces[-1]
     if first.startswith("mpol="):
@@ -235,7 +242,7 @@ class CompiledMounts:
     `part`            the mounts in the order listed; the sources of bind mounts are opened before the clone
     `cgroup_at`       the index of the first operation that shows a cgroup, or their number
     `opens_devices`   whether a filesystem is on a device of the host, which the device filter may deny
-    `finish`          what waits until every mount point exists: a read-only tmpfs may hold those of later mounts
+    `finish`          the operations that wait until every mount point exists, because a read-only tmpfs may hold some
     """
 
     __slots__ = ("cgroup_at", "finish", "opens_devices", "part")
@@ -268,7 +275,7 @@ def compile_mounts(
     id_maps = idmap.MountIdMaps(linux, slots, joined_users)
     before: list[ParentOp] = []
     child: list[ChildOp] = []
-    deferred: dict[int, ChildOp] = {}  # what makes a tmpfs read-only, by the slot of its mount
+    deferred: dict[int, ChildOp] = {}  # the operation that makes a tmpfs read-only, by the slot of its mount
     newest: dict[str, int] = {}  # the slot of the newest mount at each destination
     cgroup_at, opens_devices = -1, False
     for index, entry in enumerate(config.get("mounts", ())):
@@ -329,12 +336,12 @@ def _mount_notify(slot: int, socket: str) -> Part:
 
 
 def notify_variable(socket: str) -> "list[str]":
-    """What tells the program of it."""
+    """Return the variable by which the program finds the socket."""
     return [f"NOTIFY_SOCKET={_NOTIFY_TARGET}/{socket.rpartition('/')[2]}"]
 
 
 def has_writable_cgroup(config: "Config") -> bool:
-    """Whether a mount is the one with which the specification's "Cgroup ownership" asks for the cgroup."""
+    """Whether a mount asks to give the cgroup to the container's user (the specification's "Cgroup ownership")."""
     return any(
         entry.get("source") == "cgroup"
         and clean(entry["destination"]) == "/sys/fs/cgroup"
@@ -344,9 +351,11 @@ def has_writable_cgroup(config: "Config") -> bool:
 
 
 def _to_cgroup2(mount: Mount, private: bool, cgroup_mount: str) -> None:
-    """`type: cgroup` is cgroup v2 here. Without a cgroup namespace the host's mount is bound instead of made again,
-    since a new mount from the initial namespace would reset the options of the host's. The bind keeps those options;
-    engines copy them into the config (containerd), or ask for others, which only the host's own mount could get."""
+    """Mount cgroup2 for `type: cgroup`, or without a cgroup namespace bind the host's mount of it.
+
+    A new mount from the initial namespace would reset the options of the host's mount. The bind keeps them. It drops
+    the options of cgroup2 from the config: containerd copies them there, and only the host's own mount can change them.
+    """
     if private or not cgroup_mount:
         mount.type = "cgroup2"
         return
@@ -375,15 +384,15 @@ def _check(mount: Mount) -> None:
         problem = Problem(mount.where, "copy-symlink applies to a bind mount only")
     if mount.remount and not mount.bind and "dirsync" in mount.data:
         where = mount.data_where[mount.data.index("dirsync")]
-        problem = Problem(where, "a remount can't change dirsync: a filesystem has it from its first mount on")
+        problem = Problem(where, "cannot change dirsync in a remount: a filesystem gets it at its first mount")
     if problem:
         raise ConfigError([problem])
 
 
 def _bind(mount: Mount, slot: int, bundle: str, users: int) -> Part:
     source = mount.source if mount.source.startswith("/") else join(bundle, mount.source)
-    # A copy of a mount of the host is a peer of the original. It becomes a slave, like the whole tree of the container,
-    # unless the config asks for sharing. Then mounts in either show in the other.
+    # The clone of a host's mount is a peer of the original. It becomes a slave, like the container's whole tree, unless
+    # the config asks for sharing. Then a mount on either shows on the other.
     shared = any(kind == SHARED for kind, _, _ in mount.propagation)
     before: list[ParentOp] = [
         verbs.OpenTree(
@@ -434,7 +443,7 @@ def _filesystem(mount: Mount, slot: int, label: str, users: int, kernel: "tuple[
     elif mount.is_readonly and mount.type not in ("proc", "sysfs", "cgroup2"):
         data.append(("ro", mount.readonly_where))
     flags, one_string = 0, False
-    if any(len(option) > _SURELY_SHORT for option, _ in data):
+    if any(len(option) > _SHORT for option, _ in data):
         by_layer = _append_layers(data) if mount.type == "overlay" and kernel >= _APPENDS_LAYERS else data
         one_string = any(_is_long(option) for option, _ in by_layer)
         if one_string:
@@ -469,12 +478,12 @@ def _label(mount: Mount, slot: int, label: str) -> "Iterator[ChildOp]":
         )
 
 
-# What the kernel takes of a filesystem's options: a key and a value of fsconfig(2), and all of them in mount(2).
-_LONGEST_OPTION, _LONGEST_STRING = 255, 4095
-_SURELY_SHORT = 63  # characters
-_APPENDS_LAYERS = (6, 8)  # the Linux whose overlay takes `lowerdir` layer by layer
+# The kernel's limits, in bytes: a key or value of fsconfig(2), and all options together in mount(2).
+_MAX_OPTION, _MAX_STRING = 255, 4095
+_SHORT = 63  # characters, which are under _MAX_OPTION bytes in any encoding
+_APPENDS_LAYERS = (6, 8)  # the first Linux whose overlay takes `lowerdir` layer by layer
 
-# Options that are flags in mount(2): only a filesystem with the kernel's newer interface takes them as text.
+# Options that are flags of mount(2): set and cleared. Only filesystems with the newer interface take them as text.
 _FLAGS = {
     "ro": (1, 0), "rw": (0, 1), "sync": (0x10, 0), "async": (0, 0x10), "dirsync": (0x80, 0),
     "mand": (0x40, 0), "nomand": (0, 0x40), "lazytime": (1 << 25, 0), "nolazytime": (0, 1 << 25),
@@ -486,13 +495,13 @@ def _length(text: str) -> int:
 
 
 def _is_long(option: str) -> bool:
-    """Whether fsconfig(2) refuses this option for its length."""
+    """Whether this option is too long for fsconfig(2)."""
     key, _, value = option.partition("=")
-    return max(_length(key), _length(value)) > _LONGEST_OPTION
+    return max(_length(key), _length(value)) > _MAX_OPTION
 
 
 def _append_layers(data: "list[Option]") -> "list[Option]":
-    """The options of an overlay, with one for each layer in place of a long `lowerdir`."""
+    """Return the options of an overlay, with one for each layer in place of a long `lowerdir`."""
     lower = [entry for entry in data if entry[0].startswith("lowerdir")]
     if len(lower) != 1 or not _is_long(lower[0][0]):
         return data
@@ -503,8 +512,11 @@ def _append_layers(data: "list[Option]") -> "list[Option]":
 
 
 def _layers(lowerdir: str) -> "list[str]":
-    """`lowerdir` taken apart as overlayfs does it: `:` is between layers, `::` before one of data alone, and a
-    backslash makes the next character the name's own. [] for what overlayfs refuses: that is for the kernel to say."""
+    """Split `lowerdir` as overlayfs does.
+
+    `:` separates layers, `::` precedes a layer that has data only, and a backslash escapes the next character. Returns
+    [] for a text that overlayfs rejects, so that the kernel reports it.
+    """
     options: list[str] = []
     key, layer, at = "lowerdir+", "", 0
     while at <= len(lowerdir):
@@ -527,9 +539,9 @@ def _layers(lowerdir: str) -> "list[str]":
 
 
 def _as_one_string(mount: Mount, data: "list[Option]") -> "tuple[list[Option], int]":
-    """The source and one string with the other options, as mount(2) takes them, and its flags.
+    """Return the source, one string with the other options, and flags, as mount(2) takes them.
 
-    Raises PyociError if that is too long, too.
+    Raises PyociError if that is still too long.
     """
     source, flags = "source=none", 0
     parts = []
@@ -543,26 +555,26 @@ def _as_one_string(mount: Mount, data: "list[Option]") -> "tuple[list[Option], i
             key, _, value = option.partition("=")
             parts.append(f'{key}="{value}"' if option.startswith(_LABELS) and "," in value else option)
     together = ",".join(parts)
-    if max(_length(together), _length(source) - len("source=")) > _LONGEST_STRING:
+    if max(_length(together), _length(source) - len("source=")) > _MAX_STRING:
         raise _too_long(mount, data)
     return [(source, mount.where), (together, mount.where)], flags
 
 
 def _too_long(mount: Mount, data: "list[Option]") -> PyociError:
-    """The error for options that the kernel takes in no way."""
+    """Return the error for options that are too long for both system calls."""
     option, where = max(data, key=lambda entry: _length(entry[0]))
     key, _, value = option.partition("=")
     return PyociError(
         f"cannot {'re' * mount.remount}mount {mount.type or mount.destination}"
         f"{'' if mount.remount else f' on {mount.destination}'}: option `{key[:32]}` has {_length(value)} bytes",
         where=where,
-        hint=f"use shorter paths: the kernel takes {_LONGEST_OPTION} bytes"
-        + ("" if mount.remount else f", or {_LONGEST_STRING} in all options together"),
+        hint=f"use shorter paths: the kernel takes {_MAX_OPTION} bytes"
+        + ("" if mount.remount else f", or {_MAX_STRING} in all options together"),
     )
 
 
 def _remount(mount: Mount) -> "Iterator[ChildOp]":
-    """Change a mount that exists: its attributes, and unless it is a bind mount the options of its filesystem."""
+    """Change the attributes and propagation of a mount and, unless it is a bind mount, the filesystem's options."""
     data = [] if mount.bind else list(zip(mount.data, mount.data_where, strict=True))
     if any(_is_long(option) for option, _ in data):
         raise _too_long(mount, data)

@@ -1,9 +1,11 @@
 """`linux.namespaces`, id mappings, timeOffsets, hostname, domainname and sysctl → operations.
 
 Implements config-linux.md "Namespaces", "User namespace mappings", "Offset for Time Namespace", "Sysctl" and
-config.md "Hostname", "Domainname". The order is the kernel's: a user namespace owns what is made after it; a pid
-namespace, and the offsets of a time namespace, take effect in the next child only; a cgroup namespace is rooted where
-its maker stands, so it is made last.
+config.md "Hostname", "Domainname". The kernel dictates the order:
+
+- A user namespace owns the namespaces that its processes make afterwards.
+- A pid namespace, and the offsets of a time namespace, take effect in the next child only.
+- The root of a cgroup namespace is the cgroup of the process that makes it, so the child makes it last.
 """
 
 from pyoci.compiler import verbs
@@ -46,15 +48,23 @@ CLONE_FLAGS = {
 
 CLOCKS: "tuple[Literal['boottime', 'monotonic'], ...]" = ("boottime", "monotonic")
 
-# Mount last: paths stay reachable.
+# The mount namespace comes last, so that paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
-
-_MOUNTS_PROC_OF_OTHERS = (6, 17)  # the Linux whose procfs takes the pid namespace that it shows as an option
+_MOUNTS_PROC_OF_OTHERS = (6, 17)  # the first Linux whose procfs has the option `pidns`
 
 
 class Namespaces:
-    """The namespaces of a container: which are made, which are joined, which need an intermediate process."""
+    """The namespaces of a container.
+
+    `new`              the types that it makes
+    `joined`           path and pointer of those that it joins, by type
+    `where`            the pointer of each, by type
+    `own_user`         whether it has a user namespace, a new or a joined one
+    `joins_first`      whether it joins namespaces before it makes the user namespace
+    `needs_bootstrap`  whether an intermediate process clones init
+    `settles_first`    whether init's process finishes its setup before a joined pid namespace shows it
+    """
 
     def __init__(self, linux: "Linux", kernel: "tuple[int, int]") -> None:
         self.linux = linux
@@ -71,7 +81,7 @@ class Namespaces:
         offsets = linux.get("timeOffsets", {})
         self.time_offsets: dict[str, TimeOffset] = {clock: offsets[clock] for clock in CLOCKS if clock in offsets}
         self.own_user = "user" in self.where
-        # others' namespaces are not a new user namespace's to join: they come before it
+        # a process in a new user namespace has no power to join the namespaces of others, so it joins them before
         self.joins_first = "user" in self.new and bool(self.joined.keys() - {"mount"})
         self.needs_bootstrap = (
             "pid" in self.joined
@@ -79,27 +89,27 @@ class Namespaces:
             or self.joins_first
             or bool(self.time_offsets and "time" in self.new)
         )
-        # Other programs run in a pid namespace that is joined. They see the container's process once it is settled,
-        # where a process outside can mount a procfs of that namespace. A process in a user namespace of its own has no
-        # power over the host, and they can't trace it.
+        # Other programs run in a joined pid namespace, and could trace the container's process. If a process outside
+        # can mount a procfs of that namespace, it does the setup, and the namespace shows its child only afterwards. A
+        # process in a user namespace of its own needs no such care: it has no power over the host.
         self.settles_first = "pid" in self.joined and not self.own_user and kernel >= _MOUNTS_PROC_OF_OTHERS
 
     def made_by_clone(self) -> "list[str]":
-        """The namespaces that the clone of the first process makes."""
+        """Return the types of namespaces that the clone of the first process makes."""
         if self.joins_first:
             return []
         return [kind for kind in self.new if (kind == "user" if self.needs_bootstrap else kind != "cgroup")]
 
     def has(self, kind: str) -> bool:
-        """Whether the container has a namespace of its own, or another's than the runtime's."""
+        """Whether the container makes or joins a namespace of this type."""
         return kind in self.where
 
 
 class IdMapWriter:
-    """Who writes the id mappings of a new user namespace. `uid`, `gid` and `capabilities` are the runtime's.
+    """Decides who writes the id mappings of a new user namespace. `uid`, `gid` and `capabilities` are the runtime's.
 
-    Without CAP_SETUID and CAP_SETGID the kernel takes one line only, that maps the user's own id; for others there are
-    the set-user-ID programs newuidmap and newgidmap, which know what the administrator has assigned to whom.
+    Without CAP_SETUID and CAP_SETGID the kernel takes only one line, which maps the caller's own id. For other mappings
+    the runtime runs the set-user-ID programs newuidmap and newgidmap, which know the ranges of each user.
     """
 
     def __init__(self, linux: "Linux", namespaces: Namespaces, uid: int, gid: int, capabilities: int) -> None:
@@ -109,7 +119,8 @@ class IdMapWriter:
             "uid": new and not (capabilities & 1 << CAP_SETUID or self._only("uid", uid)),
             "gid": new and not (capabilities & 1 << CAP_SETGID or self._only("gid", gid)),
         }
-        # the price of mapping one's own group: it can't be given up, if it is there to deny something
+        # Without CAP_SETGID the kernel lets a process map its group only if it can't drop supplementary groups, because
+        # a group may deny access.
         self.denies_setgroups = new and not capabilities & 1 << CAP_SETGID and not self._programs["gid"]
 
     def _only(self, kind: str, id: int) -> bool:
@@ -120,7 +131,7 @@ class IdMapWriter:
         return self._linux.get("uidMappings", []) if kind == "uid" else self._linux.get("gidMappings", [])
 
     def operations(self) -> "Iterator[ParentOp]":
-        """What the runtime does once the namespace is there."""
+        """Yield the runtime's operations for a namespace that exists."""
         if self.denies_setgroups:
             yield verbs.DenySetgroups("/linux/gidMappings")
         for kind, by_program in self._programs.items():
@@ -138,8 +149,8 @@ class Entry:
     `clone_flags`   namespaces that the first clone makes
     `bootstrap`     operations of the intermediate process, if one is needed
     `init`          operations with which init begins
-    `part`          the runtime's: what it opens before the clone, and does at the points on the way
-    `joined_users`  the slot of the user namespace that is joined, 0 without one
+    `part`          the runtime's operations, before the clone and at sync points
+    `joined_users`  the slot of the user namespace that the container joins, 0 without one
     """
 
     __slots__ = ("bootstrap", "clone_flags", "init", "joined_users", "part")
@@ -204,15 +215,15 @@ def enter_namespaces(
 
 
 def cgroup_namespace(namespaces: Namespaces) -> "Iterator[ChildOp]":
-    """A cgroup namespace of the container's own, to be made once its first process is in its cgroup."""
+    """Make a cgroup namespace, once the container's first process is in its cgroup."""
     if "cgroup" in namespaces.new:
         yield verbs.Unshare(namespaces.where["cgroup"], kinds="cgroup", types=CLONE_FLAGS["cgroup"])
 
 
 def outside_pids(namespaces: Namespaces, hooks: "list[ChildOp]", slots: Slots) -> Part:
-    """Run `hooks` in the runtime's pid namespace, if their process has joined another one for its children.
+    """Run `hooks` in the runtime's pid namespace, even if their process has joined another one for its children.
 
-    Other programs are in that namespace. They must not see a hook, which has the runtime's power.
+    Other programs run in the joined namespace. They must not see a hook, which has the runtime's power.
     """
     if not (hooks and namespaces.settles_first):
         return Part(hooks)
@@ -272,7 +283,7 @@ def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Itera
 
 
 def id_map(mappings: "Iterable[IdMapping]") -> str:
-    """The text for uid_map or gid_map of a process (user_namespaces(7))."""
+    """Return the text for uid_map or gid_map of a process (user_namespaces(7))."""
     return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
@@ -283,7 +294,7 @@ def _time_offsets(offsets: "Mapping[str, TimeOffset]") -> "Iterator[ParentOp]":
 
 
 def identity(config: "Config", namespaces: Namespaces) -> "Iterator[ChildOp]":
-    """Loopback up, host and domain name."""
+    """Bring the loopback device up, and set the host and domain name."""
     if "network" in namespaces.new:
         yield verbs.LoUp(namespaces.where["network"])
     if config.get("hostname"):
@@ -295,7 +306,7 @@ def identity(config: "Config", namespaces: Namespaces) -> "Iterator[ChildOp]":
 
 
 def sysctl(linux: "Linux") -> "Iterator[ChildOp]":
-    """One write for each kernel parameter, through a procfs of our own."""
+    """Write each kernel parameter through a private procfs."""
     for key, value in linux.get("sysctl", {}).items():
         yield verbs.WriteSysctl(
             f"/linux/sysctl/{escape(key)}",

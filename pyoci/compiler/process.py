@@ -1,10 +1,13 @@
-"""`process` → operations: terminal, limits, credentials, the program. The order is the point of this module.
+"""`process` → operations: terminal, limits, credentials, the program. This module decides their order.
 
-Implements config.md "Process". Everything that can fail for a reason in the config happens before `wait_start`, in
-create: the working directory is entered, and the program looked up as the container's user. The seccomp filter is
-loaded as late as the kernel allows, so that a profile need not permit what the runtime does; without noNewPrivileges
-that takes CAP_SYS_ADMIN, which is kept, permitted only, until then. A process that is added to a container's processes
-has no privilege and no descriptor of the runtime from the moment they can see it: its cloner settles both.
+Implements config.md "Process".
+
+- Whatever can fail for a reason in the config happens during create, before `wait_start`. So create enters the working
+  directory, and looks up the program as the container's user.
+- The child loads the seccomp filter as late as the kernel allows. A profile then need not permit the setup. Without
+  noNewPrivileges, loading needs CAP_SYS_ADMIN, which the child keeps in its permitted set until then.
+- Other processes of the container may see the program's process as soon as it exists. The process that clones it has
+  then dropped every privilege and descriptor of the runtime.
 """
 
 from pyoci import _native, linux
@@ -47,11 +50,11 @@ POLICIES = {
 # linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
-KEEP_GROUPS = "run.oci.keep_original_groups"  # of crun; Podman's --group-add keep-groups
+KEEP_GROUPS = "run.oci.keep_original_groups"  # crun's annotation; Podman sets it for --group-add keep-groups
 
 
 def mask(names: "list[str]") -> int:
-    """Capability names as a bit mask; unknown names have been warned about and are left out."""
+    """Return capability names as a bit mask. Ignores unknown names, about which the config's checks have warned."""
     bits = 0
     for name in names:
         if name in CAPABILITIES:
@@ -64,16 +67,16 @@ def _names(bits: int) -> "list[str]":
 
 
 def of_config(config: "Config") -> "Process":
-    """The `process` of a config; without one, a process without properties."""
+    """Return the `process` of a config, or without one a process without properties."""
     found: Process = config.get("process", {})  # type: ignore[assignment]
     return found
 
 
 def console(process: "Process", *, on_dev_console: bool = True, taken_later: bool = False) -> "Iterator[ChildOp]":
-    """A terminal made in the container's own devpts; the runtime takes the master and sends it on.
+    """Open a terminal in the container's own devpts. The runtime takes its master, and sends it to the engine.
 
-    One that is not `on_dev_console`, or is `taken_later`, is only put on descriptors 0 to 2: a process that leads a
-    session takes it.
+    `on_dev_console`: bind the terminal on /dev/console, too.
+    `taken_later`: only put it on descriptors 0 to 2. A process that leads a session takes it later.
     """
     if not process.get("terminal"):
         return
@@ -85,16 +88,20 @@ def console(process: "Process", *, on_dev_console: bool = True, taken_later: boo
 
 
 def early_keyring(process: "Process") -> "Iterator[ChildOp]":
-    """A session keyring, while this is still the runtime's user: it counts against the keys of its maker, and those of
-    a container's user can be used up by others who are the same user on the host."""
+    """Join a new session keyring while this process is still the runtime's user.
+
+    The kernel counts a keyring against the quota of the user who creates it. Other containers may have exhausted the
+    quota of the container's user, because they share that user on the host.
+    """
     if not process.get("selinuxLabel"):
         yield verbs.JoinKeyring()
 
 
 def labelled_keyring(process: "Process") -> "Iterator[ChildOp]":
-    """A session keyring with a label, which is that of keyrings that this process makes until its next execve. In a
-    user namespace its maker is root of that, whose keys on the host others may have used up: unlike `early_keyring` it
-    fails then.
+    """Label the keyrings that this process creates until its next execve, and join a new session keyring.
+
+    In a user namespace the keyring counts against the quota of container root. If other containers have exhausted that
+    quota, this fails where `early_keyring` would not.
     """
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "keycreate")
@@ -102,11 +109,11 @@ def labelled_keyring(process: "Process") -> "Iterator[ChildOp]":
 
 
 def security_labels(process: "Process") -> "Iterator[ChildOp]":
-    """LSM labels, which take effect at the next execve of this very process."""
+    """Set the labels of security modules, which take effect at the next execve of this process."""
     profile = process.get("apparmorProfile")
     if profile:
         value = f"exec {profile}"
-        # a stack of profiles, or one of another policy namespace, is not written as it is read
+        # AppArmor reports a stack of profiles, or a profile of another policy namespace, in another form
         expected = "" if "//&" in profile or profile.startswith(":") else profile
         path = "thread-self/attr/apparmor/exec"
         yield verbs.WriteAttr(
@@ -117,7 +124,7 @@ def security_labels(process: "Process") -> "Iterator[ChildOp]":
 
 
 def _selinux_label(label: str, attribute: str) -> "ChildOp":
-    # as much of it as the kernel does not rewrite: of categories it knows only sets
+    # without the categories: the kernel stores them as a set, and may report them in another form
     expected = ":".join(label.split(":")[:3])
     path = f"thread-self/attr/{attribute}"
     return verbs.WriteAttr(
@@ -126,11 +133,10 @@ def _selinux_label(label: str, attribute: str) -> "ChildOp":
 
 
 def priorities(process: "Process") -> "Iterator[ChildOp]":
-    """Scheduler and I/O priority. Set when the cgroup has its limits, on which depends what the kernel admits, and no
-    process of the set-up is to be cloned any more, which SCHED_DEADLINE forbids.
+    """Set the scheduling policy and I/O priority, after the cgroup's limits and the last clone of the setup.
 
-    For most of it the kernel asks for CAP_SYS_NICE in the initial user namespace, so a process in one of its own could
-    not do it: the runtime does, if it may.
+    The limits decide which policies the kernel admits. Under SCHED_DEADLINE a process can't clone another. Most changes
+    need CAP_SYS_NICE in the initial user namespace, so the runtime makes them if it has that capability.
     """
     scheduler, io = process.get("scheduler"), process.get("ioPriority")
     if scheduler:
@@ -154,9 +160,7 @@ def priorities(process: "Process") -> "Iterator[ChildOp]":
 
 
 def rlimits(process: "Process") -> "Iterator[ChildOp]":
-    """Set once the child has opened all it needs: `prlimit` by the runtime, which may have the privilege to raise them,
-    `set_rlimit` by the child itself.
-    """
+    """Set the limits once the child has opened everything that it needs."""
     for index, limit in enumerate(process.get("rlimits", ())):
         name = limit["type"]
         yield verbs.SetRlimit(
@@ -165,9 +169,10 @@ def rlimits(process: "Process") -> "Iterator[ChildOp]":
 
 
 class Capabilities:
-    """The five sets as masks, reduced to what can be granted, which `warnings` tells; a set that is absent is empty.
+    """The five sets as masks. A set that the config does not have is empty.
 
-    `late` is CAP_SYS_ADMIN if the seccomp filter has to be loaded with it, which is so without noNewPrivileges.
+    Each set has only capabilities that the runtime can grant; `warnings` names those that it leaves out.
+    `late` is CAP_SYS_ADMIN if loading the seccomp filter needs it. With noNewPrivileges it does not.
     """
 
     __slots__ = ("ambient", "bounding", "effective", "inheritable", "late", "permitted", "warnings")
@@ -200,7 +205,7 @@ class Capabilities:
         )
 
     def apply(self, where: str, *, effective: int = 0, permitted: int = 0) -> "ChildOp":
-        """Set them; what is given comes on top."""
+        """Set the effective, permitted and inheritable sets, with these capabilities added."""
         return verbs.SetCapabilities(
             where,
             effective=self.effective | effective,
@@ -244,10 +249,10 @@ def become_container_user(
 ) -> "Iterator[ChildOp]":
     """Turn the process into the container's user, and find the program. create and exec both do this.
 
-    The order is the one in which each step is still allowed: bounding set, groups, working directory, ids, capability
-    sets. The working directory is entered and the program is looked up when no directory of the host is open any more,
-    so no path leads out through /proc/self/fd. Engines need to know at create that the user may execute the program.
-    `outside_pids`: the process only clones the program's, and is not in the container's pid namespace.
+    The order keeps each step permitted: bounding set, groups, working directory, ids, capability sets. The process
+    closes every directory of the host before it enters the working directory and looks up the program. So no path leads
+    out through /proc/self/fd. Create reports a program that the user may not execute, because engines expect that.
+    `outside_pids`: this process only clones the program's process, and is not in the container's pid namespace.
     """
     user = process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
@@ -275,14 +280,14 @@ def become_container_user(
 
 
 def pack_groups(groups: "list[int]") -> bytes:
-    """Group ids as setgroups(2) takes them."""
+    """Pack group ids as setgroups(2) expects them."""
     return b"".join(gid.to_bytes(4, "little") for gid in groups)
 
 
 def environment(process: "Process", more: "Sequence[str]" = ()) -> "list[str]":
-    """`process.env` and `more`, of equal names the last one only: some programs would take the first, others the last.
+    """Return `process.env` and `more`. Of entries with the same name it keeps the last, because programs differ here.
 
-    An empty HOME is none, as for the peers.
+    It drops an empty HOME, as runc and crun do.
     """
     last: dict[str, str] = {}
     for entry in (*process.get("env", ()), *more):
@@ -295,7 +300,7 @@ def environment(process: "Process", more: "Sequence[str]" = ()) -> "list[str]":
 
 
 def variable(env: "list[str]", name: str) -> "str | None":
-    """The value of a variable in `env`."""
+    """Return the value of a variable in `env`, or None."""
     prefix = name + "="
     for entry in env:
         if entry.startswith(prefix):
@@ -311,9 +316,9 @@ def start(
     capabilities: Capabilities,
     limits: "list[ChildOp]",
 ) -> "Iterator[ChildOp]":
-    """From the created container to its program. Only what `hooks` and execve need happens under the seccomp filter.
+    """Go from the created container to its program. Only `hooks` and execve run under the seccomp filter.
 
-    `limits` are what the child sets itself once the runtime has done its part.
+    The child sets `limits` itself, after the runtime has set its own.
     """
     yield verbs.Sync(point=READY)
     yield verbs.SetPdeathsig(signal=0)
@@ -333,8 +338,8 @@ def settled_start(
 ) -> "tuple[list[ChildOp], list[ChildOp]]":
     """Do what `start` does for a process that other programs can see as soon as it exists.
 
-    Returns what the process that clones it does, and what it does itself. The first loads the seccomp filter, if that
-    admits the rest of the setup.
+    Returns the operations of the process that clones it, and its own. The cloning process loads the seccomp filter if
+    the filter admits the rest of the setup.
     """
     early = seccomp is not None and _native.admits_setup(
         seccomp.program, bool(capabilities.late), bool(process.get("terminal")), True, bool(limits)
@@ -357,7 +362,7 @@ def settled_start(
 
 
 def without_program(preserve_fds: int, *, settles_first: bool) -> "tuple[list[ChildOp], list[ChildOp]]":
-    """Do what `start` does for a container without `process`. It can't be started, and `start` reports that."""
+    """Do what `start` does for a container without `process`. `pyoci start` reports that it has no program."""
     close = verbs.CloseFds(first=3 + preserve_fds)
     before: list[ChildOp] = []
     own: list[ChildOp] = []
@@ -372,14 +377,14 @@ def without_program(preserve_fds: int, *, settles_first: bool) -> "tuple[list[Ch
 
 
 def personality(linux: "Linux") -> "Iterator[ChildOp]":
-    """Set `linux.personality`, which every process of the container has."""
+    """Set `linux.personality`, which applies to every process of the container."""
     if linux.get("personality"):
         domain = linux["personality"]["domain"]
         yield verbs.SetPersonality("/linux/personality/domain", name=domain, personality=PERSONALITIES[domain])
 
 
 def hand_over(process: "Process", *, pidfd_socket: bool) -> "Iterator[ParentOp]":
-    """Send to the engine what it gets of a process that is ready."""
+    """Send the terminal and the pidfd of a process that is ready to the engine."""
     if process.get("terminal"):
         yield verbs.SendConsole("/process/terminal")
     if pidfd_socket:
@@ -387,10 +392,10 @@ def hand_over(process: "Process", *, pidfd_socket: bool) -> "Iterator[ParentOp]"
 
 
 def limits_and_priorities(process: "Process", linux: "Linux", host: "Host") -> Part:
-    """Set memory policy, priorities and limits of a process that is ready: the runtime what it may, the child the rest.
+    """Set memory policy, priorities and limits of a process that is ready.
 
-    Without these capabilities the runtime may not change a process of another user. That process can still lower what
-    it has.
+    The runtime sets what its capabilities permit. The child does the rest itself, because any process may lower its own
+    limits.
     """
     child: list[ChildOp] = []
     if linux.get("memoryPolicy"):
@@ -432,7 +437,7 @@ def enter_program(
     seccomp: "Filter | None",
     capabilities: Capabilities,
 ) -> "Iterator[ChildOp]":
-    """The last steps, with nobody to wait for any more."""
+    """Set the umask, load the filter, run `hooks`, and execute the program."""
     yield set_umask(process)
     if seccomp is not None:
         yield from load_filter(seccomp, capabilities)
@@ -441,17 +446,17 @@ def enter_program(
 
 
 def set_umask(process: "Process") -> "ChildOp":
-    """`user.umask`, or the caller's."""
+    """Set `user.umask`, or without one the caller's umask."""
     return verbs.SetUmask("/process/user/umask", umask=process.get("user", {}).get("umask", -1))
 
 
 def exec_program(process: "Process", env: "list[str]") -> "ChildOp":
-    """The last operation."""
+    """Execute the program. This is the last operation of a plan."""
     return verbs.Exec("/process/args", argv=process["args"], envp=env)
 
 
 def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = False) -> "Iterator[ChildOp]":
-    """The filter, and the end of the capability that loads it. `quiet`: more than hooks and execve follows."""
+    """Load the filter, and drop the capability that loading needs. `quiet`: more than hooks and execve follows."""
     lacking = capabilities.late & ~capabilities.effective
     if lacking:
         yield capabilities.apply("/linux/seccomp", effective=lacking, permitted=lacking)

@@ -387,7 +387,7 @@ def test_labels_are_read_back(key: str, value: str, written: str, read: str) -> 
         (
             {"destination": "/a", "options": ["remount", "sync", "dirsync"]},
             "/mounts/0/options/2",
-            "can't change dirsync",
+            "cannot change dirsync",
         ),
     ],
 )
