@@ -211,7 +211,7 @@ def confined(runtime: Runtime):
     name = f"pyoci-outer-{runtime.host.token}"
     with loaded(name, f"deny /sys/[^fdck]*{{,/**}} wklx, change_profile -> **, {RULES}"):
         plain = runtime.command
-        runtime.command = lambda *words: ["aa-exec", "-p", name, "--", *plain(*words)]
+        runtime.command = lambda *words, **kept: ["aa-exec", "-p", name, "--", *plain(*words, **kept)]
         yield name
         runtime.command = plain
 

@@ -533,7 +533,7 @@ def test_without_the_capability(runtime: Runtime, bundle: Bundle, agent: Agent) 
     notify(bundle, agent.path, *MKDIR).shell("touch /ran")
     runtime.create()
     run = runtime.command
-    runtime.command = lambda *words: ["setpriv", "--bounding-set", "-sys_ptrace", *run(*words)]
+    runtime.command = lambda *words, **kept: ["setpriv", "--bounding-set", "-sys_ptrace", *run(*words, **kept)]
     message = runtime.fails("start", runtime.id)
     assert f"{WHERE}: cannot get the listener of the seccomp filter: operation not permitted" in message
     assert "hint: it needs CAP_SYS_PTRACE" in message

@@ -187,7 +187,7 @@ def test_without_the_capability(runtime: Runtime, bundle: Bundle, program: str) 
     """A runtime without CAP_SYS_NICE: what any process may do of itself is done, the rest is an error."""
     lowered = ["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice"]
     run = runtime.command
-    runtime.command = lambda *words: [*lowered, *run(*words)]
+    runtime.command = lambda *words, **kept: [*lowered, *run(*words, **kept)]
     bundle.process["user"] |= {"uid": 1000, "gid": 1000}
     bundle.process["capabilities"] = {}
     if program == "scheduler":

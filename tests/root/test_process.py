@@ -545,7 +545,8 @@ def test_listen_descriptors(runtime: Runtime) -> None:
     path = os.environ["PATH"]
     (runtime.folder / "wrapper").write_text('#!/bin/bash\nexport LISTEN_PID=$$ LISTEN_FDS=2\nexec "$@"\n')
     (runtime.folder / "wrapper").chmod(0o755)
-    executable, runtime.command = runtime.command, lambda *words: [str(runtime.folder / "wrapper"), *executable(*words)]
+    executable, wrapper = runtime.command, str(runtime.folder / "wrapper")
+    runtime.command = lambda *words, **kept: [wrapper, *executable(*words, **kept)]
     done = run_with_descriptors(runtime, script, [3, 4, 5], environment={"PATH": path})
     assert "LISTEN_FDS=2\nLISTEN_PID=1\n<3><4>0 1 2 3 4 5 " == done.stdout, done
 
