@@ -336,6 +336,12 @@ def check(path: Path) -> list[Finding]:
     ]
 
 
+def area(path: str) -> str:
+    """The directory that a file is counted in: the first two levels of pyoci, tests and docs."""
+    parts = path.split("/")[:-1]
+    return "/".join(parts[:2]) or "."
+
+
 def main() -> int:
     """The tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
