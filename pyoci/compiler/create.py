@@ -286,6 +286,9 @@ def _resource_group(config: "Config", options: "Options", namespaces: "Namespace
     made, join_group = intel_rdt.compile_rdt(linux["intelRdt"], options.container_id)
     part = _beside_init(namespaces, [join_group])
     part.before = made
+    if namespaces.settles_first:
+        # The bootstrap process passes the group on, unless it clones the program's process before it has joined.
+        part.at = {INIT: [join_group]}
     return part
 
 

@@ -478,6 +478,19 @@ def test_joined_pid_namespace_sees_a_settled_process_where_procfs_can_be_asked(
     assert last == (names.index("clone_init") > max(names.index("mount"), names.index("set_capabilities")))
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_process_in_a_joined_pid_namespace_joins_its_resource_group_by_its_own_pid(joined: bool) -> None:
+    """The bootstrap process may clone it before it is in the group itself."""
+    document = json.loads((PLANS / "minimal.json").read_text())
+    pids = {"type": "pid", "path": "/proc/7/ns/pid"} if joined else {"type": "pid"}
+    document["linux"]["namespaces"] = [{"type": "mount"}, pids]
+    document["linux"]["intelRdt"] = {"closID": "gold"}
+    plan = create.compile_container(document, facts.Host(), facts.Options("/bundle", "box"))
+
+    assert ["join_rdt_group"] == [op.verb for op in plan.alongside if isinstance(op, verbs.JoinRdtGroup)]
+    assert joined == any(isinstance(op, verbs.JoinRdtGroup) for op in plan.at.get(INIT, ()))
+
+
 def test_encoding_shares_strings_and_aligns_blobs() -> None:
     """Equal strings are stored once, offset 0 is the empty one, a blob starts at a multiple of 8."""
     encoded, pool, vectors = encode(
