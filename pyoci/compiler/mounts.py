@@ -91,25 +91,9 @@ class Mount:
     """One entry of `mounts`, with its options sorted by the system call that takes them."""
 
     __slots__ = (
-        "attr_clear",
-        "attr_set",
-        "bind",
-        "copy_symlink",
-        "copy_up",
-        "data",
-        "data_where",
-        "destination",
-        "idmap_recursive",
-        "idmap_where",
-        "propagation",
-        "rbind",
-        "readonly_where",
-        "recursive_clear",
-        "recursive_set",
-        "remount",
-        "source",
-        "type",
-        "where",
+        "attr_clear", "attr_set", "bind", "copy_symlink", "copy_up", "data", "data_where", "destination",
+        "idmap_recursive", "idmap_where", "propagation", "rbind", "readonly_where", "recursive_clear", "recursive_set",
+        "remount", "source", "type", "where",
     )  # fmt: skip
 
     def __init__(self, entry: "types.Mount", index: int) -> None:
