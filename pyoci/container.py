@@ -171,12 +171,12 @@ class Container:
         self.directory.release()
 
     def _adopt(self, record: "Record") -> None:
-        """Take the container over from a killed create, so that other commands don't take this lock for create's."""
+        """Record that a killed create has ended. Other commands would think that this lock is held by create."""
         record.status = "created"
         try:
             self.directory.save(record)
         except StateError:
-            pass  # such as a full disk: then others take this command for the create
+            pass  # such as a full disk: then other commands report that the container is being created
 
     # --- the cgroup and the processes
 

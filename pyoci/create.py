@@ -231,7 +231,7 @@ class Creation:
         }
 
     def _record_host_objects(self, *, settled: bool = False) -> None:
-        """Record the cgroup and resource groups; `settled`: only what goes with the container."""
+        """Record the cgroup and resource groups; `settled`: without a shared group, which outlives the container."""
         made = self.launch.to_dict(settled=settled)
         self.record.cgroup, self.record.rdt = made["cgroup"], made["rdt"]
 

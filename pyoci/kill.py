@@ -56,7 +56,7 @@ def _signal_survivors(cgroup: "Driver | None", signal: int) -> bool:
 
 
 def _signal_all(container: "Container", signal: int) -> bool:
-    """Signal every process; return False if no signal could reach more than init."""
+    """Signal every process. Returns False, and sends nothing, if only init is known."""
     reached = container.own_cgroup().kill(signal)
     pids = container.moved_pids()
     init = open_process(container.record) if pids else -1

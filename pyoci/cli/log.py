@@ -207,7 +207,7 @@ def _open_file(path: str) -> int:
 def _write_line(
     fd: int, level: str, message: str, render: "Render", fields: "Fields" = _NO_FIELDS, timeout: float = 0
 ) -> bool:
-    """Write one line in one write(2), without `fields` if it is too long, and then shortened.
+    """Write one line in one write(2). If it is too long, leave out `fields`, then shorten the message.
 
     Waits up to `timeout` seconds for room in a descriptor that does not block. False if there was none. Ignores any
     other failure, since there is no other place to report it.

@@ -34,7 +34,7 @@ def print_lines(lines: "Iterable[str]") -> int:
 
 
 def write_new(path: str, text: str) -> None:
-    """Write the new file `path`. Raises PyociError, also if it exists."""
+    """Create the file `path` with this text. Raises PyociError if it exists or can't be written."""
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
         fd = posix.open(path, flags, 0o666)

@@ -629,7 +629,7 @@ def check_unified(files: "Mapping[str, str]", at: str, report: "Report") -> None
 
 
 def check_seccomp(seccomp: "types.Seccomp", at: str, report: "Report") -> None:
-    """linux.seccomp, but not whether its system calls exist."""
+    """Check linux.seccomp, except whether its system calls exist."""
     check_errno(seccomp.get("defaultErrnoRet"), seccomp["defaultAction"], f"{at}/defaultErrnoRet", report)
     listener = seccomp.get("listenerPath")
     if "listenerMetadata" in seccomp and not listener:

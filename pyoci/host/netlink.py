@@ -197,7 +197,7 @@ class _Mover:
         self._set_up_inside(device, index, kept)
 
     def _set_up_inside(self, device: "Device", index: int, addresses: "list[Address]") -> None:
-        """Give a device in the container its name and its addresses, and set it up."""
+        """Give a device in the container its name and its addresses, and bring it up."""
         name, new_name = device["device"], device["name"]
         self._do(
             f"rename network device {name} to {new_name} in the container",

@@ -211,7 +211,7 @@ class Tracee:
             _native.ptrace(PTRACE_SYSCALL, self._pid, 0 if drop else signal)
 
     def _reap(self) -> None:
-        """Reap the process as its tracer, so that its parent is notified. If this is the parent, a caller reaps it."""
+        """Reap the process as its tracer, so that the kernel notifies its parent. If this is the parent, do nothing."""
         self._held = False
         if parent(self._pid) != posix.getpid():
             posix.waitid(posix.P_PID, self._pid, posix.WEXITED)
