@@ -35,9 +35,10 @@ def needs(*names: Any):
 class Systemd(Runtime):
     """Create and run get --systemd-cgroup, other commands don't: as engines do it."""
 
-    def command(self, *words: Any):
+    def command(self, *words: object, log: object = None) -> list[str]:
         driver = ["--systemd-cgroup"] if words[0] in ("create", "run") else []
-        return [*super().command()[:1], *driver, *super().command(*words)[1:]]
+        program, *rest = super().command(*words, log=log)
+        return [program, *driver, *rest]
 
     def assert_gone(self, id="") -> None:
         super().assert_gone(id)
