@@ -24,7 +24,7 @@ def document() -> "Features":
 
     By the specification, an empty list means that pyoci supports none, and a missing key that it does not know.
     """
-    from pyoci.compiler.mounts import MOUNT_OPTIONS
+    from pyoci.compiler.mount_options import MOUNT_OPTIONS
 
     return {
         "ociVersionMin": OLDEST_SPEC,

@@ -6,7 +6,7 @@ container runs.
 """
 
 from pyoci.compiler import verbs
-from pyoci.compiler.mounts import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
+from pyoci.compiler.mount_options import PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE
 from pyoci.compiler.operations import Part
 from pyoci.compiler.paths import clean
 from pyoci.compiler.verbs.numbers import NULL, ROOTFS

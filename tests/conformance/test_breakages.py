@@ -139,7 +139,7 @@ BREAKAGES = [
     ),
     (
         "an earlier mount option wins",
-        *("compiler/mounts.py", "self.attr_set = self.attr_set & ~clear | change", "self.attr_set |= change"),
+        *("compiler/mount_options.py", "self.attr_set = self.attr_set & ~clear | change", "self.attr_set |= change"),
         ["MNT-06"],
     ),
     (
