@@ -150,20 +150,24 @@ def test_interrupt_ends_all_parts(tmp_path: Path, number: signal.Signals) -> Non
     slow.write_text(
         SLOW.replace('"begun"', repr(str(tmp_path / "begun"))).replace('"clean"', repr(str(tmp_path / "clean")))
     )
-    words = command(tmp_path / "logs", {"slow": [str(slow)], "after": [GOOD]}, {})
+    # under nohup the runner ignores SIGHUP, as this test's own run may
+    words = ["env", "--default-signal", *command(tmp_path / "logs", {"slow": [str(slow)], "after": [GOOD]}, {})]
 
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(
         words, cwd=CHECKOUT, stdout=pipe, text=True, start_new_session=True, env=environment
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "begun").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.5)
-        os.killpg(process.pid, number)
-        output, _ = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "begun").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.killpg(process.pid, number)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert 1 == process.returncode
     assert "KeyboardInterrupt" in output
