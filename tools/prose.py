@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the prose of the project: words, messages, lengths of lines and sentences, and what must not be mentioned.
+"""Checks the prose of the project: words, messages, lengths of lines and sentences, and notes that do not last.
 
     tools/prose.py              every file that a person reads
     tools/prose.py FILE...      these files
@@ -73,10 +73,9 @@ EXCEPTIONS = (
     (r"", r"folders? (?:of|in|with) (?:a |the )?(?:e?mail|desktop)", "a folder that users see"),
 )
 
-# What the project does not mention: it speaks of itself alone.
+# What does not last: notes to do something, and the hashes of commits.
 FOREIGN = re.compile(
-    r"\bTODO[:(]|\bFIXME\b|\bXXX\b"
-    r"|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)(?:commit )[0-9a-f]{7,40}\b",
+    r"\bTODO[:(]|\bFIXME\b|\bXXX\b|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)(?:commit )[0-9a-f]{7,40}\b",
     re.IGNORECASE,
 )
 
@@ -219,13 +218,13 @@ def words(path: str, found: Iterable[Piece]) -> Iterator[Finding]:
 
 
 def mentions(path: str, found: Iterable[Piece]) -> Iterator[Finding]:
-    """What does not belong to the project."""
+    """Yield the notes to do something, and the hashes of commits."""
     if re.search(r"^tools/prose\.py$|/test_prose\.py$", path):
         return
     for piece in found:
         for match in FOREIGN.finditer(piece.text):
             line = piece.line + piece.text.count("\n", 0, match.start())
-            yield Finding(path, line, "mention", f"`{match[0]}` is not part of the project")
+            yield Finding(path, line, "mention", f"`{match[0]}`: do it, or say what it is about")
 
 
 def lines(path: str, text: str, found: Iterable[Piece]) -> Iterator[Finding]:
