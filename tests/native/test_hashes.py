@@ -45,7 +45,7 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("hashes")
     package = top / "pyoci"
     (package / "executable").mkdir(parents=True)
-    for name in ("__init__.py", "executable/__init__.py"):
+    for name in ("__init__.py", "version.py", "executable/__init__.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
     native = ROOT / "build" / "executable" / "_native.o"
