@@ -599,7 +599,7 @@ def test_a_poststop_hook_that_fails(runtime: Runtime) -> None:
     [
         ({"cwd": "relative"}, "/process/cwd", None),
         ({"args": ["/none"]}, "/process/args/0", None),
-        ({"args": ["none"], "env": ["PATH=/x"]}, "/process/args/0", "it is /x"),
+        ({"args": ["none"], "env": ["PATH=/x"]}, "/process/args/0", "PATH is /x"),
     ],
     ids=["config", "missing", "hint"],
 )

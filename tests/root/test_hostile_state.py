@@ -577,10 +577,8 @@ def test_record_of_another_type(attack: Attack, kind: str) -> None:
     elif kind == "socket":
         import socket
 
-        with socket.socket(socket.AF_UNIX) as listener:
-            os.chdir(place)
+        with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(place):
             listener.bind("record.json")
-            os.chdir("/")
     else:
         record.mkdir()
     for command in ("state", "start", "kill", "delete"):
