@@ -146,6 +146,16 @@ def test_a_zombie_shows_its_status(program: str, status: int, kernel: str, reque
         parent.kill()
 
 
+def _let_reap(parent: "subprocess.Popen[bytes]", pid: int) -> None:
+    """Let the parent reap the process, and wait until its pid is free."""
+    assert parent.stdin is not None
+    parent.stdin.write(b"\n")
+    parent.stdin.flush()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.skipif(not exits.kernel_keeps_status(), reason="Linux 6.15 keeps the status")
 @pytest.mark.may_skip("older kernels keep no status")
 def test_a_reaped_process_has_a_status() -> None:
@@ -154,12 +164,7 @@ def test_a_reaped_process_has_a_status() -> None:
     with parent:
         watch = exits.Watch(monitor=False)
         watch.begin(pid)
-        assert parent.stdin is not None
-        parent.stdin.write(b"\n")
-        parent.stdin.flush()
-        deadline = time.monotonic() + 60
-        while Path(f"/proc/{pid}").exists():
-            assert time.monotonic() < deadline
+        _let_reap(parent, pid)
         assert 42 == watch.wait(60)
         watch.close()
         parent.kill()
@@ -172,12 +177,7 @@ def test_a_lost_status_is_an_error() -> None:
     with parent:
         watch = exits.Watch(monitor=False)
         watch.begin(pid)
-        assert parent.stdin is not None
-        parent.stdin.write(b"\n")
-        parent.stdin.flush()
-        deadline = time.monotonic() + 60
-        while Path(f"/proc/{pid}").exists():
-            assert time.monotonic() < deadline
+        _let_reap(parent, pid)
         with pytest.raises(api.StatusError, match="its parent has taken it"):
             watch.wait(60)
         watch.close()
