@@ -34,6 +34,7 @@ NEW = (
 # Of what runs in both, and in one of them: tests that have no other machine.
 EVERYWHERE = [
     *("test_cpuset_is_written", "test_huge_pages_beyond_the_limit_are_refused", "test_rdma_limits_are_written"),
+    "test_exec_says_that_memory_is_short",
     *("test_offsets[True]", "test_clocks_of_another_container", "test_a_new_tmpfs"),
     *(f"test_what_a_newer_kernel_brings[{feature.since[0]}.{feature.since[1]}]" for feature in FEATURES),
 ]
