@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support import parts, times
+from tests.support.runtime import wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GOOD = "tests/unit/test_files.py"
@@ -23,7 +23,6 @@ import pathlib, subprocess, time, pytest
 @pytest.fixture
 def child():
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
-        pathlib.Path("begun").touch()
         yield
         time.sleep(1)
         child.kill()
@@ -31,6 +30,7 @@ def child():
 
 def test_slow(child):
     with subprocess.Popen(["sleep", "600"]):  # in pytest's group, as a machine is
+        pathlib.Path("begun").touch()
         time.sleep(600)
 """
 
@@ -159,11 +159,7 @@ def test_interrupt_ends_all_parts(tmp_path: Path, number: signal.Signals) -> Non
         words, cwd=CHECKOUT, stdout=pipe, text=True, start_new_session=True, env=environment
     ) as process:
         try:
-            deadline = time.monotonic() + 60
-            while not (tmp_path / "begun").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            time.sleep(0.5)
+            wait_for((tmp_path / "begun").exists, "the slow test does not begin")
             os.killpg(process.pid, number)
             output, _ = process.communicate(timeout=60)
         finally:
