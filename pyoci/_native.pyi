@@ -36,15 +36,7 @@ def send(sock: int, data: bytes) -> int: ...
 def receive_fds(sock: int, size: int) -> tuple[bytes, list[int]]: ...
 def send_fd(sock: int, data: bytes, fd: int) -> int: ...
 def launch(
-    ops: bytes,
-    pool: bytes,
-    vectors: list[int | None],
-    slots: list[int],
-    channel_fd: int,
-    clone_flags: int,
-    cgroup_fd: int = -1,
-    parent_fd: int = -1,
-    held: bool = False,
+    block: bytes, slots: list[int], channel_fd: int, clone_flags: int, cgroup_fd: int = -1, parent_fd: int = -1
 ) -> tuple[int, int]: ...
 def hook(
     path: str, argv: list[str], env: list[str], cwd_fd: int, state_fd: int, timeout_ms: int

@@ -11,6 +11,7 @@ include "native/linux.pxi"
 # the child, in the order of a container's life
 include "native/_verbs.pxi"
 include "native/child/protocol.pxi"
+include "native/child/block.pxi"
 include "native/child/paths.pxi"
 include "native/child/proc.pxi"
 include "native/child/process.pxi"

@@ -1,8 +1,8 @@
 """Write the verbs of pyoci/compiler/verbs as declarations for native code: `python tools/gen_verbs.py`.
 
-pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, and a struct for each verb whose
-members are the verb's fields. pyoci/native/_table.pxi gets the table of the functions `do_<verb>` by code. The build
-makes both; edit the classes instead.
+pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, a struct for each verb whose members
+are the verb's fields, and a table of what these fields may hold. pyoci/native/_table.pxi gets the table of the
+functions `do_<verb>` by code. The build makes both; edit the classes instead.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from pyoci.compiler.verbs import CHILD, ChildOp, base, numbers  # noqa: E402
+from pyoci.compiler.verbs import CHILD, ChildOp, Exec, base, numbers  # noqa: E402
 
 HEADER = "# Made by tools/gen_verbs.py from pyoci/compiler/verbs. Edit the classes there.\n"
 
@@ -47,9 +47,69 @@ def struct(verb: type[ChildOp]) -> list[str]:
     return [*lines, ""]
 
 
+def offsets(verb: type[ChildOp]) -> list[tuple[str, int]]:
+    """Each checked place of the verb's 48 bytes, as its kind and its offset. Places without a field must be zero."""
+    strings = [kind for _, kind in verb.wire if kind in base.STRINGS]
+    places = [(_NAMES[kind], 4 + 4 * n) for n, kind in enumerate(strings)]
+    places += [("ZERO_32", 4 + 4 * n) for n in range(len(strings), base.MAX_STRINGS)]
+    at = 4 + 4 * base.MAX_STRINGS
+    for _, kind in verb.wire:
+        if kind not in base.STRINGS:
+            if kind not in _OF_ANY_VALUE:
+                places.append((_NAMES[kind], at))
+            at += 4 if kind == base.HALF else 8
+    return places + [("ZERO_64", n) for n in range(at, 48, 8)]
+
+
+_NAMES = {getattr(base, name): name for name in dir(base) if name.isupper() and name.replace("_", "").isalpha()
+          and isinstance(getattr(base, name), int) and not name.startswith("MAX")}  # fmt: skip
+_OF_ANY_VALUE = (base.NUMBER, base.HALF)
+_CHECKED = (*(name for kind, name in sorted(_NAMES.items()) if kind not in (*_OF_ANY_VALUE, base.FLAG)), "ZERO_32",
+            "ZERO_64")  # fmt: skip
+
+
+def checks() -> list[str]:
+    """The table of what the fields of each verb may hold. It is constant: a program without Python includes it, too."""
+    longest = max(len(offsets(verb)) for verb in CHILD)
+    rows = []
+    for verb in CHILD:
+        places = ", ".join(f"{{PLACE_{kind}, {at}}}" for kind, at in offsets(verb))
+        rows.append(f"        {{{sum(bit for _, bit in verb.bits)}, {{{places}}}}},  /* {verb.verb} */")
+    return [
+        "cdef extern from *:",
+        '    """',
+        f"    #define PYOCI_BLOCK_MAGIC {numbers.BLOCK_MAGIC:#x}ULL",
+        "    enum { PLACE_END, " + ", ".join(f"PLACE_{kind}" for kind in _CHECKED) + " };",
+        "    struct pyoci_place { unsigned char kind, offset; };",
+        f"    struct pyoci_checks {{ unsigned short flags; struct pyoci_place places[{longest + 1}]; }};",
+        "    static const struct pyoci_checks pyoci_checks[] = {",
+        "        {0, {{0, 0}}},",
+        *rows,
+        "    };",
+        '    """',
+        '    const uint64_t BLOCK_MAGIC "PYOCI_BLOCK_MAGIC"',
+        "    enum: " + ", ".join(("PLACE_END", *(f"PLACE_{kind}" for kind in _CHECKED))),
+        '    ctypedef struct Place "struct pyoci_place":',
+        "        uint8_t kind",
+        "        uint8_t offset",
+        '    ctypedef struct Checks "struct pyoci_checks":',
+        "        uint16_t flags",
+        f"        const Place places[{longest + 1}]",
+        '    const Checks CHECKS "pyoci_checks"[]',
+        "",
+    ]
+
+
 def step_constant(name: str) -> str:
     """`fsconfig(create)` as STEP_FSCONFIG_CREATE."""
     return "STEP_" + re.sub(r"\W+", "_", name).strip("_").upper()
+
+
+def block_constants() -> dict[str, int]:
+    """What the two sides of a block agree on, and why one can't be read."""
+    shared = {name: getattr(numbers, name) for name in ("FIRST_SLOT", "MAX_SLOTS", "BLOCK_HELD", "BLOCK_UNFINISHED")}
+    errors = {f"BAD_{name}": n for n, name in enumerate(numbers.BLOCK_ERRORS, 1)}
+    return {**shared, "LAST_POINT": max(numbers.POINTS), **errors}
 
 
 def declarations() -> str:
@@ -59,11 +119,12 @@ def declarations() -> str:
     steps = {step_constant(name): index for index, name in enumerate(numbers.STEPS) if name}
     lines = [
         HEADER,
-        *constants("codes of operations go from 1 to", {"LAST_VERB": len(CHILD)}),
+        *constants("codes of operations go from 1 to", {"LAST_VERB": len(CHILD), "VERB_EXEC": Exec.code}),
         *constants("steps of operations: system calls and checks", steps),
         *constants("slots of descriptors that both sides know by number", slots),
         *constants("synchronisation points", points),
         *constants("flags of operations", flags()),
+        *constants("blocks of operations", block_constants()),
         "cdef struct Op:  # any operation",
         "    uint16_t code",
         "    uint16_t flags",
@@ -73,6 +134,7 @@ def declarations() -> str:
     ]
     for verb in CHILD:
         lines += struct(verb)
+    lines += checks()
     for title, names in ("VERBS", ("", *(verb.verb for verb in CHILD))), ("STEPS", numbers.STEPS):
         lines += [f"{title} = (", *(f'    "{name}",' for name in names), ")"]
     return "\n".join(lines) + "\n"

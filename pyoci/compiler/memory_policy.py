@@ -39,7 +39,6 @@ def set_memory_policy(policy: "MemoryPolicy") -> "ChildOp":
         name=mode,
         nodes=nodes,
         mode=MODES[mode] | flags,
-        size=8 * len(mask),
         exactly=bool(mask) and mode != USES_FIRST_NODE and not flags & NODES_MAY_BE_MISSING,
     )
 

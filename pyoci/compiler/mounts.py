@@ -305,7 +305,7 @@ def _filesystem(mount: Mount, slot: int, label: str, users: int, kernel: "tuple[
         options=[option for option, _ in data],
         pointers=[where for _, where in data],
         target=mount.destination,
-        count=flags if one_string else len(data),
+        mount_flags=flags if one_string else 0,
         attributes=attributes,
         tree=slot,
         users=users,
@@ -322,9 +322,7 @@ def _filesystem(mount: Mount, slot: int, label: str, users: int, kernel: "tuple[
 def _label(mount: Mount, slot: int, label: str) -> "Iterator[ChildOp]":
     """Label message queues once they are mounted."""
     if label and mount.type == "mqueue":
-        yield verbs.LabelMount(
-            "/linux/mountLabel", label=label, target=mount.destination, tree=slot, length=len(label.encode()) + 1
-        )
+        yield verbs.LabelMount("/linux/mountLabel", label=label, target=mount.destination, tree=slot)
 
 
 # The kernel's limits, in bytes: a key or value of fsconfig(2), and all options together in mount(2).
@@ -442,7 +440,6 @@ def _remount(mount: Mount) -> "Iterator[ChildOp]":
             target=mount.destination,
             options=[option for option, _ in data],
             pointers=[where for _, where in data],
-            count=len(data),
             attr_set=mount.attr_set,
             attr_clear=mount.attr_clear,
         )

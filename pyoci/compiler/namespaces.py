@@ -299,10 +299,10 @@ def identity(config: "Config", namespaces: Namespaces) -> "Iterator[ChildOp]":
         yield verbs.LoUp(namespaces.where["network"])
     if config.get("hostname"):
         name = config["hostname"]
-        yield verbs.SetHostname("/hostname", name=name, length=len(name.encode()))
+        yield verbs.SetHostname("/hostname", name=name)
     if config.get("domainname"):
         name = config["domainname"]
-        yield verbs.SetDomainname("/domainname", name=name, length=len(name.encode()))
+        yield verbs.SetDomainname("/domainname", name=name)
 
 
 def sysctl(linux: "Linux") -> "Iterator[ChildOp]":
@@ -312,5 +312,4 @@ def sysctl(linux: "Linux") -> "Iterator[ChildOp]":
             f"/linux/sysctl/{escape(key)}",
             path=f"sys/{sysctl_path(key)}",
             value=value,
-            length=len(value.encode("utf-8", "surrogateescape")),
         )

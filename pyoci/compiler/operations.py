@@ -4,19 +4,18 @@ An operation is an instance of a verb (`pyoci.compiler.verbs`), whose class stat
 no conditions, no loops and no variables. The compiler decides what depends on the config. What depends on the root
 filesystem is part of a verb's contract.
 
-`encode` writes the child's operations into one buffer, which native code runs after the clone. The plan keeps the
-runtime's operations by the moment when they happen: before the clone, beside the child's work, or at a sync point.
+`pyoci.compiler.block` writes the child's operations into one buffer, which native code runs after the clone. The plan
+keeps the runtime's operations by the moment when they happen: before the clone, beside the child's work, or at a sync
+point.
 """
 
 from pyoci.compiler import verbs
-from pyoci.compiler.verbs.base import BLOB, ENVIRONMENT, HALF, NUMBER, OPTIONS, TEXT, VECTOR, signed
 from pyoci.compiler.verbs.numbers import FIRST_SLOT
 from pyoci.pointer import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pyoci.compiler.seccomp import Filter
     from pyoci.compiler.verbs import ChildOp, ParentOp
@@ -156,56 +155,3 @@ class Plan:
             yield from self.after.get(point, ())
         yield from self.poststart
         yield from self.poststop
-
-
-def encode(ops: "Iterable[ChildOp]") -> tuple[bytes, bytes, list[int | None]]:
-    """Return (operations, string pool, vectors) for `_native.launch`.
-
-    The pool starts with an empty string, so that offset 0 means "missing". Binary strings are aligned to 8 bytes.
-    """
-    pool = bytearray(8)
-    vectors: list[int | None] = []
-    known: dict[str, int] = {"": 0}
-
-    def put(text: str) -> int:
-        offset = known.get(text)
-        if offset is None:
-            offset = known[text] = len(pool)
-            pool.extend(text.encode("utf-8", "surrogateescape"))
-            pool.append(0)
-        return offset
-
-    def put_blob(blob: bytes) -> int:
-        if not blob:
-            return 0
-        pool.extend(bytes(-len(pool) % 8))
-        offset = len(pool)
-        pool.extend(blob)
-        pool.append(0)
-        return offset
-
-    def put_options(options: "Sequence[str]") -> int:
-        return put_blob("\0".join(options).encode("utf-8", "surrogateescape"))
-
-    def put_vector(values: "Sequence[str]") -> int:
-        start = len(vectors)
-        vectors.extend([put(value) for value in values])
-        vectors.append(None)
-        return start
-
-    def put_environment(values: "Sequence[str]") -> int:
-        start = put_vector(values)
-        vectors.append(None)
-        return start
-
-    places: dict[int, Callable[[Any], int]] = {
-        TEXT: put, BLOB: put_blob, OPTIONS: put_options, NUMBER: signed, HALF: int, VECTOR: put_vector,
-        ENVIRONMENT: put_environment,
-    }  # fmt: skip
-    encoded = bytearray()
-    for op in ops:
-        values = [op.code, op.flags if op.bits else 0]
-        for name, kind in op.wire:
-            values.append(places[kind](getattr(op, name)))
-        encoded.extend(op.layout.pack(*values))
-    return bytes(encoded), bytes(pool), vectors

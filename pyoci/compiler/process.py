@@ -116,9 +116,7 @@ def security_labels(process: "Process") -> "Iterator[ChildOp]":
         # AppArmor reports a stack of profiles, or a profile of another policy namespace, in another form
         expected = "" if "//&" in profile or profile.startswith(":") else profile
         path = "thread-self/attr/apparmor/exec"
-        yield verbs.WriteAttr(
-            "/process/apparmorProfile", path=path, value=value, expected=expected, length=len(value.encode())
-        )
+        yield verbs.WriteAttr("/process/apparmorProfile", path=path, value=value, expected=expected)
     if process.get("selinuxLabel"):
         yield _selinux_label(process["selinuxLabel"], "exec")
 
@@ -127,9 +125,7 @@ def _selinux_label(label: str, attribute: str) -> "ChildOp":
     # without the categories: the kernel stores them as a set, and may report them in another form
     expected = ":".join(label.split(":")[:3])
     path = f"thread-self/attr/{attribute}"
-    return verbs.WriteAttr(
-        "/process/selinuxLabel", path=path, value=label, expected=expected, length=len(label.encode())
-    )
+    return verbs.WriteAttr("/process/selinuxLabel", path=path, value=label, expected=expected)
 
 
 def priorities(process: "Process") -> "Iterator[ChildOp]":
@@ -264,7 +260,7 @@ def become_container_user(
         yield verbs.SetNoNewPrivs("/process/noNewPrivileges")
     yield verbs.DropBounding("/process/capabilities/bounding", keep=capabilities.bounding)
     if not groups.kept:
-        yield verbs.SetGroups("/process/user/additionalGids", gids=pack_groups(groups.gids), count=len(groups.gids))
+        yield verbs.SetGroups("/process/user/additionalGids", gids=pack_groups(groups.gids))
     yield verbs.CloseFds(first=3 + preserve_fds)
     # before the ids: a user may have a working directory that only root can enter, such as /root
     yield verbs.Chdir("/process/cwd", path=process["cwd"], uid=uid, gid=gid)
@@ -465,7 +461,6 @@ def load_filter(seccomp: "Filter", capabilities: Capabilities, *, quiet: bool = 
         yield verbs.LoadSeccomp(
             where,
             program=seccomp.program,
-            instructions=seccomp.instructions,
             seccomp_flags=flags,
             quiet=quiet,
             filter=seccomp,

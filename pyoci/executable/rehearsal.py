@@ -14,10 +14,10 @@ from pyoci.cgroups.disabled import NoCgroup
 from pyoci.cli import options
 from pyoci.cli.table import GLOBAL_OPTIONS
 from pyoci.compiler import verbs
+from pyoci.compiler.block import encode
 from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.facts import Host, Options
-from pyoci.compiler.operations import encode
 from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire

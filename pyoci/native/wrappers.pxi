@@ -2,7 +2,6 @@
 # inside is rejected, because a C string ends there.
 
 cdef enum:
-    MAX_SLOTS = 40000
     CLONE_INTO_CGROUP_BIT = 33
 
 
@@ -393,49 +392,58 @@ cdef long clone_child(Context *ctx, uint64_t flags, int cgroup_fd, int parent_fd
     return pid
 
 
-def launch(bytes ops, bytes pool, list vectors, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1,
-           int parent_fd=-1, bint held=False):
-    """Clone a child that runs the encoded operations. Returns (pid, pidfd).
+cdef void *copy_block(bytes block, Py_ssize_t room, size_t *size, Block *parts) except NULL:
+    """Copy a block to a mapping of its own, with its checksum, and check it. The mapping has more `room` behind it.
 
-    - `vectors` holds offsets into `pool`. None ends a vector (NULL); `exec` may put HOME there.
+    Raises ValueError(reason, operation, place); see check_block.
+    """
+    cdef size_t length = <size_t>len(block)
+    cdef int bad
+    size[0] = length + <size_t>room
+    cdef void *memory = mmap(NULL, size[0], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if memory == MAP_FAILED:
+        raise MemoryError
+    memcpy(memory, <const char *>block, length)
+    if length >= sizeof(BlockHeader):
+        (<BlockHeader *>memory).checksum = block_checksum(memory, length)
+    bad = check_block(memory, length, parts)
+    if bad:
+        munmap(memory, size[0])
+        raise ValueError(bad, parts.op, parts.place)
+    return memory
+
+
+def launch(bytes block, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1, int parent_fd=-1):
+    """Clone a child that runs the operations of a block. Returns (pid, pidfd).
+
     - `slots` holds descriptors by number. The child opens those that are -1.
     - `parent_fd` is the parent's end of the channel. The child closes it, because it could not see end of file, and
       so the parent's death, while it held that end itself.
-    - A `held` child waits for one byte from the parent before it begins.
 
     All data is laid out in C before the clone, because the child can't allocate. The child gets a copy.
+    Raises ValueError(reason, operation, place) for a block that the child can't read.
     """
     cdef Context ctx
+    cdef Block parts
     cdef int pidfd = -1
     cdef long pid
     cdef Py_ssize_t i
     # A separate mapping: in the executable, the child gets no copy of Python's and malloc's memory.
-    cdef size_t ops_size = <size_t>len(ops), pool_size = <size_t>len(pool)
-    cdef size_t table_size = (<size_t>len(vectors) + 1) * sizeof(char *)
-    cdef size_t fds_size = (<size_t>len(slots) + 2) // 2 * 2 * sizeof(int)  # aligns the pool to 8 bytes
-    cdef size_t size = ops_size + table_size + fds_size + pool_size + 1
-    cdef void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if memory == MAP_FAILED:
-        raise MemoryError
-    cdef Op *copied_ops = <Op *>memory
-    cdef char **table = <char **>(<char *>memory + ops_size)
-    cdef int *fds = <int *>(<char *>memory + ops_size + table_size)
-    cdef char *base = <char *>memory + ops_size + table_size + fds_size
+    # Behind the block come a pointer for each entry of the vectors, at most one for 4 bytes of it, and the slots.
+    cdef Py_ssize_t pointers = len(block) // 4 * <Py_ssize_t>sizeof(char *)
+    cdef size_t size
+    cdef void *memory = copy_block(block, pointers + len(slots) * <Py_ssize_t>sizeof(int), &size, &parts)
+    cdef char *table = <char *>memory + len(block)
+    cdef int *fds = <int *>(table + pointers)
     try:
-        memcpy(copied_ops, <const char *>ops, ops_size)
-        memcpy(base, <const char *>pool, pool_size)
-        for i in range(len(vectors)):
-            table[i] = NULL if vectors[i] is None else base + <int64_t>vectors[i]
+        if len(slots) != <Py_ssize_t>parts.header.slots:
+            raise ValueError(BAD_SLOTS, -1, -1)
         for i in range(len(slots)):
             fds[i] = slots[i]
         memset(&ctx, 0, sizeof(ctx))
-        ctx.ops = copied_ops
-        ctx.count = <int>(ops_size // sizeof(Op))
-        ctx.pool = base
+        load_block(&ctx, &parts, <char **>table)
         ctx.slots = fds
-        ctx.vectors = table
         ctx.channel = channel_fd
-        ctx.held = held
         ctx.strings = pyoci_strings
         ctx.arguments_end = pyoci_arguments_end
         ctx.passed = -1

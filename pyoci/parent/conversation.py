@@ -11,6 +11,7 @@ import time
 
 from pyoci import _native
 from pyoci.compiler import verbs
+from pyoci.compiler.verbs.numbers import BLOCK_ERRORS
 from pyoci.errors import SetupError
 from pyoci.host import processes
 from pyoci.linux import PF_FORKNOEXEC, SIGCONT
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pyoci.host.terminal import Foreground
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, detail: as in native/child/protocol.pxi
-SYNC, FAILED, EXEC, CLONED = 1, 2, 3, 4
+SYNC, FAILED, EXEC, CLONED, UNREADABLE = 1, 2, 3, 4, 5
 MAX_PAYLOAD = 3072
 _MAX_ERRNO = 4095
 _SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec)  # verbs that may begin with the record that only execve remains
@@ -59,6 +60,10 @@ class Records:
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         if length != len(data) - RECORD.size or length > MAX_PAYLOAD:
             raise nonsense("its length is wrong")
+        if kind == UNREADABLE:
+            if self._executes or error or length or not 0 < step <= len(BLOCK_ERRORS):
+                raise nonsense("nothing of its kind comes next")
+            return kind, index, step, error, detail, b""
         op = self._ops.get(index)
         if op is None or not self._last < index <= self._barriers[0]:
             raise nonsense("the operation is not one that comes next")

@@ -7,12 +7,15 @@ import errno
 
 from pyoci import _native
 from pyoci.compiler import verbs
+from pyoci.compiler.verbs.numbers import BLOCK_ERRORS
 from pyoci.errors import HookError, PyociError, SetupError, reason
 from pyoci.host.hooks import exec_failure, failure
 from pyoci.linux import S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyoci.compiler.verbs import ChildOp, Op, ParentOp
     from pyoci.types import Process
 
@@ -66,6 +69,18 @@ def explain(
     if step == "mount":
         hint = hint or "the kernel's log may give the reason: only fsconfig reports it, and takes shorter options"
     return SetupError(f"cannot {op.attempt()}: {why}", where=where, hint=hint)
+
+
+def unreadable(ops: "Sequence[ChildOp]", number: int, index: int, place: int) -> SetupError:
+    """Return the error for a plan that the child can't read.
+
+    `number` is the reason's, from 1. `index` is the operation's, and `place` the place of its field; -1 for none.
+    """
+    why = [*BLOCK_ERRORS.values()][number - 1]
+    if 0 <= index < len(ops):
+        field = ops[index].field_at(place)
+        why = f"operation {index}, {ops[index].verb}{f', field {field}' if field else ''}: {why}"
+    return SetupError(f"cannot read the plan: {why}")
 
 
 def _pointer(op: "ChildOp", step: str, detail: int) -> str:

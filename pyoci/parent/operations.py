@@ -12,7 +12,7 @@ import posix
 from pyoci import _native, ranges
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.compiler import verbs
-from pyoci.compiler.operations import encode
+from pyoci.compiler.block import encode
 from pyoci.compiler.verbs.numbers import (
     BUNDLE,
     CHANNEL,
@@ -77,12 +77,12 @@ def open_tree(launch: "Launch", op: "verbs.OpenTree") -> None:
 
 
 def make_user_namespace(launch: "Launch", op: "verbs.MakeUserNamespace") -> None:
-    ops, pool, vectors = encode([verbs.Sync(point=ID_MAPS)])
+    block = encode([verbs.Sync(point=ID_MAPS)])
     ours, child_end = _native.channel()
     slots = [-1] * FIRST_SLOT
     slots[CHANNEL] = child_end
     try:
-        pid, pidfd = _native.launch(ops, pool, vectors, slots, child_end, CLONE_NEWUSER, -1, ours)
+        pid, pidfd = _native.launch(block, slots, child_end, CLONE_NEWUSER, -1, ours)
     except OSError:
         posix.close(ours)
         raise

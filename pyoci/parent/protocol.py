@@ -14,13 +14,13 @@ from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.compiler import verbs
-from pyoci.compiler.operations import encode
+from pyoci.compiler.block import encode
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, HELD, INIT
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import processes
 from pyoci.linux import SIGKILL, TIOCGPTN
 from pyoci.parent import explain
-from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records, Watch, nonsense
+from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE, Records, Watch, nonsense
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,14 +179,14 @@ class Launch:
 
         Returns whether it must be cloned again: the kernel killed it, or may not put it into its cgroup.
         """
-        ops, pool, vectors = encode(self.plan.child())
+        block = encode(self.plan.child(), len(self.slots), held=held)
         self._channel, child_end = _native.channel()
         self.slots[CHANNEL] = child_end
         flags = self.plan.clone_flags
         try:
-            self.pid, self.pidfd = _native.launch(
-                ops, pool, vectors, self.slots, child_end, flags, cgroup_fd, self._channel, held
-            )
+            self.pid, self.pidfd = _native.launch(block, self.slots, child_end, flags, cgroup_fd, self._channel)
+        except ValueError as error:
+            raise explain.unreadable(self.plan.child(), *error.args) from error
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                 raise lacking from error
@@ -239,6 +239,8 @@ class Launch:
                 self.at_sync_point(INIT)
             elif kind == FAILED:
                 raise self._explain(ops[index], step, error, detail, payload)
+            elif kind == UNREADABLE:
+                raise explain.unreadable(ops, step, index, detail)
             elif kind == EXEC:
                 executes = True
             elif kind == SYNC:

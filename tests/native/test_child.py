@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from pyoci import _native
-from pyoci.compiler import operations, verbs
+from pyoci.compiler import verbs
+from pyoci.compiler.block import HEADER, NULL, encode
+from pyoci.compiler.decode import decode
 from pyoci.compiler.verbs import numbers
 from pyoci.parent import conversation, explain
 
@@ -189,7 +191,7 @@ def test_numbers_of_messages() -> None:
 def test_kinds() -> None:
     """Both sides agree on the kinds of records."""
     kinds = dict(enums()["RECORD_SYNC"])
-    ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED)
+    ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED, conversation.UNREADABLE)
     assert ours == tuple(kinds.values())
 
 
@@ -211,24 +213,29 @@ def test_record_is_what_python_unpacks(source: Path, tmp_path: Path) -> None:
 
 
 def test_encoding() -> None:
-    """Strings, blobs, option lists, vectors and masks arrive where the child looks for them."""
+    """Strings, tables, option lists, vectors and masks arrive where the child looks for them."""
     ops = [
-        verbs.Chdir("/process/cwd", path="/tmp", uid=-1, gid=(1 << 64) - 1),
-        verbs.SetGroups(gids=b"12345678", count=2),
-        verbs.Mount(type="tmpfs", target="/x", options=["mode=1", "size=2"], count=2, attributes=0, tree=16, users=0),
+        verbs.Chdir("/process/cwd", path="/tmp", uid=1, gid=2),
+        verbs.SetGroups(gids=b"12345678"),
+        verbs.Mount(type="tmpfs", target="/x", options=["mode=1", "size=2"], attributes=0, tree=16, users=0),
+        verbs.DropBounding(keep=(1 << 64) - 1),
         verbs.Exec(argv=["sh", "-c"], envp=["A=ä", "B=\udcff"]),
     ]
-    encoded, pool, vectors = operations.encode(ops)
-    unpacked = list(struct.iter_unpack("=HHIIIqqqq", encoded))
+    block = encode(ops, 17)
+    read = decode(block)
+    unpacked = list(struct.iter_unpack("=HHIIIqqqq", block[HEADER.size :][: 48 * len(ops)]))
+    pool, vectors = read.pool, read.vectors
 
-    def text(offset):
+    def text(offset: int) -> bytes:
         return pool[offset : pool.index(0, offset)]
 
     assert [op.code for op in ops] == [fields[0] for fields in unpacked]
-    assert (b"/tmp", b"", -1, -1) == (text(unpacked[0][2]), text(unpacked[0][3]), unpacked[0][5], unpacked[0][6])
+    assert (b"/tmp", b"", 1, 2) == (text(unpacked[0][2]), text(unpacked[0][3]), unpacked[0][5], unpacked[0][6])
     assert (0, b"12345678") == (unpacked[1][2] % 8, text(unpacked[1][2]))
-    assert b"mode=1\0size=2\0" == pool[unpacked[2][3] :][:14]
+    assert b"\x0e\0\0\0mode=1\0size=2\0" == pool[unpacked[2][3] - 4 :][:18]
     assert (b"tmpfs", b"/x") == (text(unpacked[2][2]), text(unpacked[2][4]))
-    argv, envp = unpacked[3][5:7]
-    assert [b"sh", b"-c", None] == [offset and text(offset) for offset in vectors[argv:envp]]
-    assert [b"A=\xc3\xa4", b"B=\xff", None, None] == [offset and text(offset) for offset in vectors[envp:]]
+    assert -1 == unpacked[3][5]
+    argv, envp = unpacked[4][5:7]
+    assert [b"sh", b"-c", None] == [None if offset == NULL else text(offset) for offset in vectors[argv:envp]]
+    assert [b"A=\xc3\xa4", b"B=\xff"] == [text(offset) for offset in vectors[envp : envp + 2]]
+    assert [NULL] * 3 == vectors[envp + 2 :]  # the end, the place for HOME, and what aligns the pool

@@ -10,13 +10,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from pyoci.cli.log import Log
+from pyoci.compiler import verbs
+from pyoci.compiler.verbs import ChildOp
 from pyoci.container import Container
 from pyoci.create import create
 from pyoci.delete import delete
@@ -27,9 +29,6 @@ from pyoci.start import start
 from tests.support.runtime import PATIENCE, Bundle, Runtime
 
 pytestmark = pytest.mark.root
-
-UNKNOWN_VERB = 0x7FFF
-OP_SIZE = 48  # of an encoded operation; the verb is its first 16 bits
 
 
 def docker(bundle: Bundle) -> None:
@@ -162,16 +161,14 @@ class Sweep:
         return create(request)
 
     def break_child(self, index: int) -> None:
-        """Give the child a verb that it does not know; -1 only counts the operations."""
+        """Replace an operation of the child by one that fails; -1 only counts the operations."""
 
-        def encode(ops):
+        def encode(ops: Sequence[ChildOp], slots: int, *, held: bool = False) -> bytes:
             self.ops = list(ops)
-            encoded, pool, vectors = self.encode(self.ops)
-            assert len(encoded) == OP_SIZE * len(self.ops)
-            at = OP_SIZE * index
+            broken = list(ops)
             if index >= 0:
-                encoded = encoded[:at] + UNKNOWN_VERB.to_bytes(2, "little") + encoded[at + 2 :]
-            return encoded, pool, vectors
+                broken[index] = verbs.SetScheduler(attributes=b"", policy="none")
+            return self.encode(broken, slots, held=held)
 
         self.monkeypatch.setattr(protocol, "encode", encode)
 
@@ -247,7 +244,7 @@ def test_every_operation_of_the_child(
         assert where == failure.value.where, what
         phrase = message.removeprefix(f"{where}: ") if where else message
         assert phrase.startswith(("cannot ", "error running ", 'exec: "', "chdir to cwd")), what
-        assert "function not implemented" in message or "does not know this operation" in message, what
+        assert "invalid argument" in message or "sched_setattr" in message, what
         sweep.assert_clean(fds)
 
 

@@ -17,15 +17,16 @@ import pytest
 
 from pyoci import _native
 from pyoci.compiler import verbs
+from pyoci.compiler.block import encode
 from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.facts import Host, Options
-from pyoci.compiler.operations import Plan, encode
+from pyoci.compiler.operations import Plan
 from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
 from pyoci.errors import HookError, PyociError, SetupError
 from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
-from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, Records
+from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE, Records
 from pyoci.parent.protocol import Launch
 from pyoci.record import Record, StartOperation
 from pyoci.start import reports_success
@@ -222,6 +223,8 @@ NONSENSE = {
     "no point": (record(SYNC, 1, detail=READY), "nothing of its kind comes next"),
     "clone": (record(CLONED, 1, detail=1), "nothing of its kind comes next"),
     "exec": (record(EXEC, 1), "nothing of its kind comes next"),
+    "reason": (record(UNREADABLE, 1, 99), "nothing of its kind comes next"),
+    "no reason": (record(UNREADABLE, 1, 0), "nothing of its kind comes next"),
     "kind": (record(77, 2), "nothing of its kind comes next"),
     "success with an error": (record(SYNC, 2, 0, 5, detail=HOOKS), "it reports success and an error"),
 }
@@ -238,6 +241,29 @@ def test_nonsense(name: str) -> None:
     with pytest.raises(SetupError) as caught:
         records.take(said)
     assert f"the container's process sent a record that makes no sense: {why}" == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (record(UNREADABLE, -1, 3, detail=0xFFFFFFFF), "its checksum is wrong"),
+        (record(UNREADABLE, 1, 9), "operation 1, chdir: there is no such operation"),
+        (record(UNREADABLE, 1, 11, detail=4), "operation 1, chdir, field path: the string is outside the pool"),
+        (record(UNREADABLE, 1, 18, detail=24), "operation 1, chdir, field gid: the number is negative"),
+        (record(UNREADABLE, 9, 11, detail=4), "the string is outside the pool"),
+    ],
+)
+def test_child_that_cannot_read_its_plan(said: bytes, message: str) -> None:
+    """The error names the operation and the field."""
+    made, theirs = begun("/bin/sleep", "1000")
+    made.plan = Plan()
+    made.plan.init = [verbs.OpenRoot(), verbs.Chdir(path="/", uid=0, gid=0), EXEC_OP]
+    os.write(theirs, said)
+    with pytest.raises(SetupError) as caught:
+        made.serve_child()
+    os.close(theirs)
+    made.abort()
+    assert f"cannot read the plan: {message}" == caught.value.message
 
 
 def test_order() -> None:
@@ -344,7 +370,7 @@ def test_process_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_forged_answers() -> None:
     """The child goes on only after the runtime's own answer; any other message ends it."""
     generator = random.Random(1)
-    ops, pool, vectors = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
+    block = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
     for _ in range(200):
         answers = [generator.choice((b"\1", b"\1", b"\1", b"\0", b"\2", b"\xff", b"\1\1", b"x" * 9)) for _ in range(3)]
         ours, theirs = _native.channel()
@@ -353,7 +379,7 @@ def test_forged_answers() -> None:
         peer = socket.socket(fileno=ours)
         for answer in answers:
             socket.send_fds(peer, [answer], [1] * generator.choice((0, 0, 1, 3)))
-        pid, pidfd = _native.launch(ops, pool, vectors, slots, theirs, 0, -1, ours)
+        pid, pidfd = _native.launch(block, slots, theirs, 0, -1, ours)
         os.close(theirs)
         assert processes.wait_ended(pidfd, 60)
         os.close(pidfd)

@@ -39,7 +39,8 @@ CREATION = """
     pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.request pyoci.delete
     pyoci.handover pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
     pyoci.cgroups.device_filter pyoci.cgroups.device_program pyoci.config._validator pyoci.config.checks
-    pyoci.config.constants pyoci.config.messages pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.bpf
+    pyoci.config.constants pyoci.config.messages pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.block
+    pyoci.compiler.bpf
     pyoci.compiler.cgroup pyoci.compiler.create pyoci.compiler.facts pyoci.compiler.devices pyoci.compiler.hooks
     pyoci.compiler.idmap pyoci.compiler.mount_options pyoci.compiler.mounts pyoci.compiler.namespaces
     pyoci.compiler.operations pyoci.compiler.paths pyoci.compiler.process pyoci.compiler.rootfs

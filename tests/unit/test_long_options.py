@@ -3,7 +3,8 @@
 import pytest
 
 from pyoci.compiler import facts, mounts, show
-from pyoci.compiler.operations import Slots, encode
+from pyoci.compiler.block import encode
+from pyoci.compiler.operations import Slots
 from pyoci.compiler.verbs import Mount
 from pyoci.errors import PyociError
 from pyoci.host.facts import kernel_version
@@ -79,9 +80,8 @@ def test_flags_and_source_are_apart_from_the_string() -> None:
     size = "size=" + "0" * 300
     op = compiled("xfs", "sync", "lazytime", "async", "ro", "dirsync", size, source="/dev/sda", label="u:r:t:s0:c1,c2")
     assert ["source=/dev/sda", f'{size},context="u:r:t:s0:c1,c2"'] == list(op.options)
-    assert 1 | 0x80 | 1 << 25 == op.count
-    _, pool, _ = encode([op])
-    assert f'\0source=/dev/sda\0{size},context="u:r:t:s0:c1,c2"\0'.encode() in pool
+    assert 1 | 0x80 | 1 << 25 == op.mount_flags
+    assert f'\0source=/dev/sda\0{size},context="u:r:t:s0:c1,c2"\0'.encode() in encode([op])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def sample(verb: type[verbs.ChildOp]) -> verbs.ChildOp:
     for n, (name, kind) in enumerate(verb.wire, 1):
         values[name] = {
             base.TEXT: f"text {n}", base.BLOB: b"blob %d" % n, base.OPTIONS: [f"option {n}", "b"],
-            base.NUMBER: -n, base.HALF: 0xFFFFFFF0 + n, base.VECTOR: ["argv"], base.ENVIRONMENT: ["A=b"],
+            base.NUMBER: -n, base.NATURAL: n, base.POINT: 1, base.SLOT: n, base.OPTIONAL_SLOT: -1, base.SLOT_COUNT: 1,
+            base.HALF: 0xFFFFFFF0 + n, base.VECTOR: ["argv"], base.ENVIRONMENT: ["A=b"],
         }[kind]  # fmt: skip
     return verb("/where", **values, **{name: n % 2 == 0 for n, (name, _) in enumerate(verb.bits)})
 
@@ -139,16 +140,19 @@ def test_struct_has_fields_where_encode_puts_them(
     members: dict[str, dict[str, int]], verb: type[verbs.ChildOp]
 ) -> None:
     """Each field of an encoded operation is read back by its member of the struct."""
-    from pyoci.compiler.operations import encode
+    from pyoci.compiler.block import HEADER, encode
+    from pyoci.compiler.decode import decode
 
     op = sample(verb)
-    encoded, pool, vectors = encode([op])
+    block = encode([op])
+    encoded = block[HEADER.size :][:48]
+    pool, vectors = decode(block).pool, decode(block).vectors
     offsets = members[verb.verb]
 
     def number(name: str, code: str) -> int:
         return int(struct.unpack_from(f"={code}", encoded, offsets[name])[0])
 
-    assert len(encoded) == offsets["sizeof"] == 48
+    assert 48 == offsets["sizeof"]
     assert (number("code", "H"), number("flags", "H")) == (verb.code, op.flags)
     for name, kind in verb.wire:
         value = getattr(op, name)
@@ -158,7 +162,7 @@ def test_struct_has_fields_where_encode_puts_them(
                 if isinstance(value, bytes)
                 else value.encode()
                 if isinstance(value, str)
-                else b"\0".join(option.encode() for option in value)
+                else b"".join(option.encode() + b"\0" for option in value)
             )
             assert pool[number(name, "I") :].startswith(expected + b"\0"), name
         elif kind in (base.VECTOR, base.ENVIRONMENT):

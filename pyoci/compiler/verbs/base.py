@@ -10,7 +10,6 @@ Each verb has one declaration, in `verbs/`. Its class says everything about it:
         '''
 
         name: str                                    ← fields, given by name to the constructor
-        length: int
         shows = "{name}"                             ← what `pyoci plan` prints beside the verb
         fails = "set hostname {name}"                ← what an error says after "cannot"
 
@@ -20,20 +19,27 @@ for those that resolve a path and create what is missing (tests/support/contract
 lists only the calls that change mounts, namespaces, credentials or cgroups. tests/root/test_traced.py compares these
 patterns with what processes call.
 
-An operation is an instance: `SetHostname("/hostname", name="box", length=3)`. Its first argument, `where`, is the JSON
+An operation is an instance: `SetHostname("/hostname", name="box")`. Its first argument, `where`, is the JSON
 pointer of the property that asked for it.
 
 A child's operation travels in 48 bytes: a code, flags, three strings, four numbers. Its fields take these places in the
 order in which they are declared:
 
     str                 the next string, as an offset into the pool of strings
-    bytes, Options      likewise: a table for the kernel, or a filesystem's options, each with its own NUL
-    int                 the next number; a mask of 64 bits travels as the signed number with the same bits
+    bytes, Options      likewise: a table for the kernel, or a filesystem's options, each with its own NUL. The 4 bytes
+                        before it hold its length
+    int                 the next number, of any value; a mask of 64 bits travels as the signed number with the same bits
+    Natural             likewise, but never negative
+    Point               likewise: a synchronisation point
+    Slot                likewise: the number of a descriptor that the plan names. OptionalSlot may be NO_SLOT
+    SlotCount           likewise: how many slots follow from the `Slot` before it
     u32                 half of the next number; two that follow each other share one
     Vector, Environment the next number: the index of a vector of strings. An environment has a spare place for HOME
     bool                the next bit of the flags
 
-Fields listed in `unsent` stay in the runtime. `tools/gen_verbs.py` writes the same layout as a C struct for each verb.
+The child checks each field by its type before it runs the first operation (native/child/block.pxi). Fields listed in
+`unsent` stay in the runtime. `tools/gen_verbs.py` writes the same layout as a C struct for each verb, and the types as
+a table.
 """
 
 import _struct
@@ -46,6 +52,11 @@ if TYPE_CHECKING:
     OpType = TypeVar("OpType", bound="Op")
 
     u32: TypeAlias = int
+    Natural: TypeAlias = int
+    Point: TypeAlias = int
+    Slot: TypeAlias = int
+    OptionalSlot: TypeAlias = int
+    SlotCount: TypeAlias = int
     Options: TypeAlias = Sequence[str]
     Vector: TypeAlias = Sequence[str]
     Environment: TypeAlias = Sequence[str]
@@ -57,10 +68,13 @@ else:
 
 
 # How each type travels. The names of annotations are looked up, never evaluated.
-TEXT, BLOB, OPTIONS, NUMBER, HALF, VECTOR, ENVIRONMENT, FLAG = range(8)
+(
+    TEXT, BLOB, OPTIONS, NUMBER, NATURAL, POINT, SLOT, OPTIONAL_SLOT, SLOT_COUNT, HALF, VECTOR, ENVIRONMENT, FLAG,
+) = range(1, 14)  # fmt: skip
 KINDS = {
-    "str": TEXT, "bytes": BLOB, "Options": OPTIONS, "int": NUMBER, "u32": HALF, "Vector": VECTOR,
-    "Environment": ENVIRONMENT, "bool": FLAG,
+    "str": TEXT, "bytes": BLOB, "Options": OPTIONS, "int": NUMBER, "Natural": NATURAL, "Point": POINT, "Slot": SLOT,
+    "OptionalSlot": OPTIONAL_SLOT, "SlotCount": SLOT_COUNT, "u32": HALF, "Vector": VECTOR, "Environment": ENVIRONMENT,
+    "bool": FLAG,
 }  # fmt: skip
 STRINGS = (TEXT, BLOB, OPTIONS)
 MAX_STRINGS, MAX_NUMBERS, MAX_FLAGS = 3, 4, 16
@@ -191,6 +205,18 @@ class ChildOp(Op):
             if getattr(self, name):
                 flags |= bit
         return flags
+
+    @classmethod
+    def field_at(cls, place: int) -> str:
+        """Return the name of the field at this place of the 48 bytes, or ""."""
+        at = 4
+        for name, kind in cls.wire:
+            if kind not in STRINGS:
+                at = max(at, 4 + 4 * MAX_STRINGS)
+            if at == place:
+                return name
+            at += 4 if kind in (*STRINGS, HALF) else 8
+        return ""
 
 
 def converted(op: Op, verb: "type[OpType]") -> "OpType":

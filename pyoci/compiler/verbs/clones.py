@@ -9,12 +9,12 @@ from pyoci.compiler.verbs.phrases import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.verbs.base import u32
+    from pyoci.compiler.verbs.base import Natural, Slot, u32
 
 
 class _Rootfs(Op):
     path: str
-    tree: int
+    tree: "Slot"
     shows = "{path}"
     fails = "use root filesystem {path}"
 
@@ -39,9 +39,9 @@ class CloneRootfs(_Rootfs, ChildOp):
 
 class _Tree(Op):
     path: str
-    tree: int
-    attr_set: int = 0
-    attr_clear: int = 0
+    tree: "Slot"
+    attr_set: "Natural" = 0
+    attr_clear: "Natural" = 0
     recursive_set: "u32" = 0
     recursive_clear: "u32" = 0
     recursive: bool = False
@@ -83,9 +83,9 @@ class CloneTree(_Tree, ChildOp):
 class _Device(Op):
     path: str
     kind: str
-    tree: int
-    major: int
-    minor: int
+    tree: "Slot"
+    major: "Natural"
+    minor: "Natural"
     fails = "bind device {path}"
 
     def shown(self) -> str:

@@ -3,6 +3,10 @@
 from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.phrases import capabilities
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.verbs.base import Natural
+
 
 class JoinKeyring(ChildOp):
     """Join a new session keyring. It has no name, because another process could have made a keyring of that name.
@@ -35,7 +39,7 @@ class SetPersonality(ChildOp):
     """
 
     name: str
-    personality: int
+    personality: "Natural"
     shows = "{name}"
     fails = "set personality {name}"
 
@@ -58,13 +62,12 @@ class DropBounding(ChildOp):
 class SetGroups(ChildOp):
     """Set the supplementary groups.
 
-    Takes: `gids`, `count` numbers of 32 bits.
+    Takes: `gids`, numbers of 32 bits.
     Fails with: setgroups.
     Calls: setgroups
     """
 
     gids: bytes
-    count: int
     fails = "set supplementary groups"
 
     def shown(self) -> str:
@@ -81,8 +84,8 @@ class SetIds(ChildOp):
     Calls: prctl setresgid setresuid prctl prctl
     """
 
-    uid: int
-    gid: int
+    uid: "Natural"
+    gid: "Natural"
     shows = "uid {uid} gid {gid}"
     fails = "change user and group"
 

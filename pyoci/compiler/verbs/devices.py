@@ -4,7 +4,7 @@ from pyoci.compiler.verbs.base import ChildOp, ParentOp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.verbs.base import u32
+    from pyoci.compiler.verbs.base import Natural, Slot, SlotCount, u32
 
 
 class Mknod(ChildOp):
@@ -18,9 +18,9 @@ class Mknod(ChildOp):
 
     path: str
     kind: str
-    mode: int
-    major: int
-    minor: int
+    mode: "Natural"
+    major: "Natural"
+    minor: "Natural"
     uid: "u32"
     gid: "u32"
     keep_existing: bool = False
@@ -44,9 +44,9 @@ class OpenDevices(ChildOp):
     Calls: move_mount open_tree+ fchdir umount2 fchdir close
     """
 
-    filesystem: int
-    first: int
-    count: int
+    filesystem: "Slot"
+    first: "Slot"
+    count: "SlotCount"
     shows = "{count} nodes of the runtime's tmpfs"
     fails = "clone the container's devices"
 
@@ -61,7 +61,7 @@ class BindDevice(ChildOp):
     """
 
     path: str
-    tree: int
+    tree: "Slot"
     shows = "{path}"
     fails = "make device {path}"
 

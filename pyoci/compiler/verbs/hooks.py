@@ -4,14 +4,14 @@ from pyoci.compiler.verbs.base import ChildOp, Op, ParentOp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyoci.compiler.verbs.base import Environment, Vector
+    from pyoci.compiler.verbs.base import Environment, Natural, Slot, Vector
 
 
 class _Hook(Op):
     path: str
     argv: "Vector"
     envp: "Environment"
-    timeout_ms: int
+    timeout_ms: "Natural"
     fails = "run hook {path}"
 
     def shown(self) -> str:
@@ -29,7 +29,7 @@ class RunHook(_Hook, ChildOp):
     Calls: pipe2 pipe2 clone close close (poll | read | close | kill)* wait4+ read close close close?
     """
 
-    state: int
+    state: "Slot"
     add_home: bool
 
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyoci.compiler.verbs.base import Options
+    from pyoci.compiler.verbs.base import Natural, OptionalSlot, Options, Slot
 
 
 class SetPropagation(ChildOp):
@@ -20,8 +20,8 @@ class SetPropagation(ChildOp):
     """
 
     path: str = ""
-    tree: int = NO_SLOT
-    kind: int
+    tree: "OptionalSlot" = NO_SLOT
+    kind: "Natural"
     recursive: bool
     fails = "change mount propagation {path}"
 
@@ -37,8 +37,8 @@ class SetMountAttributes(ChildOp):
     Calls: mount_setattr
     """
 
-    tree: int
-    attr_set: int
+    tree: "Slot"
+    attr_set: "Natural"
     fails = "make the mount read-only"
 
     def shown(self) -> str:
@@ -98,7 +98,7 @@ class BindMount(_MountPoint):
 
     target: str
     source: str
-    tree: int
+    tree: "Slot"
     shows = "{source} → {target}"
     fails = "bind {source} on {target}"
 
@@ -106,11 +106,10 @@ class BindMount(_MountPoint):
 class Mount(_MountPoint):
     """Mount a new filesystem on a path of the container.
 
-    Takes: `type` and `options`, of which there are `count`; mount `attributes`; `tree`, the slot that keeps the mount;
-        `users`, the slot of the user namespace that maps its ids, 0 for none; `copy_up`, to copy the target's files to
-        a tmpfs; `inherit_mode`, to give it the target's mode; `one_string`, if the options are too long for
-        fsconfig(2). Then mount(2) takes two strings, `source=…` and the others with commas between, and `count` holds
-        its flags.
+    Takes: `type` and `options`; mount `attributes`; `tree`, the slot that keeps the mount; `users`, the slot of the
+        user namespace that maps its ids, 0 for none; `copy_up`, to copy the target's files to a tmpfs; `inherit_mode`,
+        to give it the target's mode; `one_string`, if the options are too long for fsconfig(2). Then mount(2) takes
+        `mount_flags` and two strings, `source=…` and the others with commas between.
     Leaves: slot `tree`.
     Fails with: the steps of a mount; fsconfig, with the number of the option in the detail and the filesystem's
         messages in the payload; target-is-root; target-in-proc; not-proc; too-deep.
@@ -122,10 +121,10 @@ class Mount(_MountPoint):
     type: str
     options: "Options"
     target: str
-    count: int
-    attributes: int
-    tree: int
-    users: int
+    mount_flags: "Natural" = 0
+    attributes: "Natural"
+    tree: "Slot"
+    users: "Slot"
     copy_up: bool = False
     inherit_mode: bool = False
     one_string: bool = False
@@ -153,18 +152,17 @@ class Mount(_MountPoint):
 class Remount(ChildOp):
     """Change a mount that exists: attributes, propagation, or options of its filesystem.
 
-    Takes: `target`, a path of the container; `options`, of which there are `count`; attributes to set and clear;
-        `propagation`, 0 to keep it; `recursive`, to change attributes and propagation of the mounts below, too.
+    Takes: `target`, a path of the container; `options`; attributes to set and clear; `propagation`, 0 to keep it;
+        `recursive`, to change attributes and propagation of the mounts below, too.
     Fails with: openat2, mount_setattr, fspick, fsconfig, fsconfig(create).
     Calls: openat2 mount_setattr? (fspick fsconfig+ close)? close
     """
 
     target: str
     options: "Options" = ()
-    count: int = 0
-    attr_set: int = 0
-    attr_clear: int = 0
-    propagation: int = 0
+    attr_set: "Natural" = 0
+    attr_clear: "Natural" = 0
+    propagation: "Natural" = 0
     recursive: bool = False
     pointers: "Sequence[str]" = ()
     """The JSON pointer of the property behind each option."""
@@ -184,7 +182,7 @@ class LabelMount(ChildOp):
 
     Message queues exist before their mount, so an mqueue takes no option `context=`.
 
-    Takes: `label`, of `length` bytes with its NUL; `target`, for messages.
+    Takes: `target`, for messages.
     Ignores: EOPNOTSUPP, from a policy without labels for this filesystem.
     Fails with: openat, fsetxattr.
     Calls: openat fsetxattr close
@@ -192,7 +190,6 @@ class LabelMount(ChildOp):
 
     label: str
     target: str
-    tree: int
-    length: int
+    tree: "Slot"
     shows = "{target} = {label}"
     fails = "give {target} the SELinux label `{label}`"

@@ -24,6 +24,36 @@ PROC, TERMINAL, MASK_DIRECTORY, FILTER, CREATE_STATE, NOTIFY_DIRECTORY, HOST_PRO
 FIRST_SLOT = 16
 
 NO_SLOT = -1
+MAX_SLOTS = 1 << 20  # the kernel's default limit of descriptors
+
+# A block of operations (pyoci.compiler.block) begins with these 8 bytes, of which the last one is the format's version.
+BLOCK_MAGIC = int.from_bytes(b"pyociOP\1", "little")
+BLOCK_HELD, BLOCK_UNFINISHED = 1, 2  # the child waits before the first operation; the last one does not end the plan
+
+# Why the child can't read a block. The report has the number of the entry, from 1; that of the operation, and the place
+# of its field, if the error is in one.
+BLOCK_ERRORS = {
+    "MAGIC": "it is not a plan of this version",
+    "SIZE": "its size is wrong",
+    "CHECKSUM": "its checksum is wrong",
+    "HEADER": "its header is wrong",
+    "SLOTS": "the number of slots is wrong",
+    "POOL": "the strings do not end with NUL",
+    "VECTORS": "a vector has a string outside the pool",
+    "REST": "a vector belongs to no operation",
+    "VERB": "there is no such operation",
+    "FLAG": "there is no such flag",
+    "TEXT": "the string is outside the pool",
+    "TABLE": "the table is outside the pool",
+    "OPTION": "an option does not end with NUL",
+    "VECTOR": "the vector is not the next one",
+    "NO_END": "the vector does not end",
+    "SLOT": "there is no such slot",
+    "POINT": "there is no such synchronisation point",
+    "NEGATIVE": "the number is negative",
+    "UNUSED": "an unused place is not zero",
+    "LAST": "only the last operation executes the program",
+}
 
 # The system call or the check at which an operation of the child failed. A record has its index, and `start` also reads
 # the records of children that another version created: add at the end, and leave "" for what no child reports any more.

@@ -28,14 +28,13 @@ class OpenProc(ChildOp):
 class WriteSysctl(ChildOp):
     """Write a kernel parameter.
 
-    Takes: `path` below /proc; `value`, of `length` bytes.
+    Takes: `path` below /proc; `value`.
     Fails with: openat2 (EXDEV: something is mounted over the file), not-proc, write.
     Calls: openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs write close
     """
 
     path: str
     value: str
-    length: int
     shows = "/proc/{path} = {value}"
 
     def attempt(self) -> str:
@@ -45,7 +44,7 @@ class WriteSysctl(ChildOp):
 class WriteAttr(ChildOp):
     """Set an attribute of a security module for the next execve of this thread, and read it back.
 
-    Takes: `path` below /proc; `value`, of `length` bytes; `expected`, the beginning of the text that it reads back.
+    Takes: `path` below /proc; `value`; `expected`, the beginning of the text that it reads back.
     Fails with: openat2, not-proc, write, read; label-differs if the module reports another label.
     Calls: openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs write close
         openat2? (openat2 fstatfs newfstatat openat2 close)? fstatfs read close
@@ -54,7 +53,6 @@ class WriteAttr(ChildOp):
     path: str
     value: str
     expected: str
-    length: int
     shows = "/proc/{path} = {value}"
 
     def attempt(self) -> str:

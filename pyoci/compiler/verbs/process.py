@@ -4,6 +4,10 @@ from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.numbers import POINTS
 from pyoci.compiler.verbs.phrases import limit
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.verbs.base import Natural, Point, Slot
+
 # linux/mempolicy.h
 MEMORY_POLICY_FLAGS = {
     "MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15,
@@ -17,7 +21,7 @@ class Sync(ChildOp):
     Calls: write read
     """
 
-    point: int
+    point: "Point"
     fails = "synchronise at {name}"
 
     @property
@@ -47,7 +51,7 @@ class SetPdeathsig(ChildOp):
     Calls: prctl
     """
 
-    signal: int
+    signal: "Natural"
     fails = "set the parent-death signal"
 
     def shown(self) -> str:
@@ -62,7 +66,7 @@ class SetDumpable(ChildOp):
     Calls: prctl
     """
 
-    dumpable: int
+    dumpable: "Natural"
     shows = "{dumpable}"
     fails = "protect the process from tracing"
 
@@ -99,8 +103,8 @@ class JoinNamespace(ChildOp):
     """
 
     kind: str
-    namespaces: int
-    types: int
+    namespaces: "Slot"
+    types: "Natural"
     shows = "{kind}"
     fails = "join the {kind} namespace"
 
@@ -114,7 +118,7 @@ class Unshare(ChildOp):
     """
 
     kinds: str
-    types: int
+    types: "Natural"
     shows = "{kinds}"
     fails = "create the namespaces: {kinds}"
 
@@ -142,20 +146,18 @@ class CloneInit(ChildOp):
     Calls: clone (write exit_group | prctl? read)
     """
 
-    signal: int
+    signal: "Natural"
     fails = "clone the container's init"
 
 
 class SetHostname(ChildOp):
     """Set the hostname of the UTS namespace.
 
-    Takes: `name`, of `length` bytes.
     Fails with: sethostname.
     Calls: sethostname
     """
 
     name: str
-    length: int
     shows = "{name}"
     fails = "set hostname {name}"
 
@@ -163,13 +165,11 @@ class SetHostname(ChildOp):
 class SetDomainname(ChildOp):
     """Set the NIS domain name of the UTS namespace.
 
-    Takes: `name`, of `length` bytes.
     Fails with: setdomainname.
     Calls: setdomainname
     """
 
     name: str
-    length: int
     shows = "{name}"
     fails = "set domainname {name}"
 
@@ -206,8 +206,8 @@ class CloseFds(ChildOp):
     Calls: (fcntl | close)* close_range+
     """
 
-    first: int
-    keep: int = 0
+    first: "Natural"
+    keep: "Slot" = 0
     fails = "close the runtime's descriptors"
 
     def shown(self) -> str:
@@ -232,7 +232,7 @@ class SetRlimit(ChildOp):
     """
 
     name: str
-    resource: int
+    resource: "Natural"
     soft: int
     hard: int
     fails = "set {name}"
@@ -244,7 +244,7 @@ class SetRlimit(ChildOp):
 class SetMemoryPolicy(ChildOp):
     """Set the NUMA memory policy, which children inherit.
 
-    Takes: `mask`, the nodes, of `size` bits; `mode`, with flags; `name` and `nodes`, the config's words for them;
+    Takes: `mask`, the nodes; `mode`, with flags; `name` and `nodes`, the config's words for them;
         `exactly`, to read the nodes back.
     Fails with: set_mempolicy, get_mempolicy; nodes-differ if `exactly` is set and the kernel has dropped a node. It
         silently drops one without memory, and one that the cgroup forbids.
@@ -254,8 +254,7 @@ class SetMemoryPolicy(ChildOp):
     mask: bytes
     name: str
     nodes: str
-    mode: int
-    size: int
+    mode: "Natural"
     exactly: bool
     fails = "set memory policy {name}"
 

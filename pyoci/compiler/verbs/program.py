@@ -9,7 +9,7 @@ from pyoci.linux import IOPRIO_CLASS_SHIFT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.compiler.seccomp import Filter
-    from pyoci.compiler.verbs.base import Environment, Vector
+    from pyoci.compiler.verbs.base import Environment, Natural, Slot, Vector
 
 # struct sched_attr of linux/sched/types.h: size, policy, flags, nice, priority, runtime, deadline, period, and two
 # clamps, for which the specification has no values
@@ -42,7 +42,7 @@ class SetHome(ChildOp):
     Calls: (openat2 | openat | newfstatat | read | close)*
     """
 
-    uid: int
+    uid: "Natural"
     shows = "from /etc/passwd, uid {uid}"
     fails = "look up HOME"
 
@@ -56,8 +56,8 @@ class Chdir(ChildOp):
     """
 
     path: str
-    uid: int
-    gid: int
+    uid: "Natural"
+    gid: "Natural"
     shows = "{path}"
     fails = 'chdir to cwd ("{path}") set in config.json failed'
 
@@ -97,7 +97,7 @@ class WaitStart(ChildOp):
 class LoadSeccomp(ChildOp):
     """Load the seccomp filter.
 
-    Takes: `program`, of `instructions` instructions, or the file in slot `file`, into which the runtime writes it
+    Takes: `program`, or the file in slot `file`, into which the runtime writes it
         meanwhile; `filter`, for messages; `seccomp_flags`, of seccomp(2); `quiet`, if operations follow besides hooks
         and execve.
     Leaves: for a filter with a listener, a thread that waits to close the listener. If pids.max has no room for the
@@ -107,9 +107,8 @@ class LoadSeccomp(ChildOp):
     """
 
     program: bytes = b""
-    instructions: int = 0
-    seccomp_flags: int
-    file: int = 0
+    seccomp_flags: "Natural"
+    file: "Slot" = 0
     quiet: bool
     filter: "Filter"
     unsent = ("filter",)
@@ -174,7 +173,7 @@ class SchedSetattr(_Scheduling, ParentOp):
 
 class _IoPriority(Op):
     name: str
-    priority: int
+    priority: "Natural"
     fails = "set I/O priority {name}"
 
     def shown(self) -> str:

@@ -2,6 +2,10 @@
 
 from pyoci.compiler.verbs.base import ChildOp
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.verbs.base import Natural
+
 
 class OpenRoot(ChildOp):
     """Open `/` of the mount namespace that the child has joined. Later operations resolve paths beneath it.
@@ -73,7 +77,7 @@ class _ProtectedPath(ChildOp):
     path: str
     mount: str = ""
     below: str = ""
-    filesystem: int = 0
+    filesystem: "Natural" = 0
     shows = "{path}"
 
 

@@ -3,6 +3,10 @@
 from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.numbers import CONSOLE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyoci.compiler.verbs.base import Natural, Point
+
 
 class OpenConsole(ChildOp):
     """Open a pseudo-terminal of the container's devpts, and send its master to the runtime at the point CONSOLE.
@@ -14,10 +18,10 @@ class OpenConsole(ChildOp):
     Calls: openat2 fstatfs openat2 newfstatat ioctl ioctl ioctl? fchown sendmsg read close close
     """
 
-    point: int = CONSOLE
-    height: int
-    width: int
-    uid: int
+    point: "Point" = CONSOLE
+    height: "Natural"
+    width: "Natural"
+    uid: "Natural"
     fails = "open a terminal"
 
     def shown(self) -> str:
@@ -68,6 +72,6 @@ class ChownStdio(ChildOp):
     Calls: (newfstatat | fcntl | fchown | openat2 | dup2 | close)*
     """
 
-    uid: int
+    uid: "Natural"
     shows = "uid {uid}"
     fails = "give the standard streams to the container's user"

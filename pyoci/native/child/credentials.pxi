@@ -43,7 +43,8 @@ cdef int do_drop_bounding(Context *ctx, const DropBoundingOp *op) noexcept nogil
 
 cdef int do_set_groups(Context *ctx, const SetGroupsOp *op) noexcept nogil:
     cdef const void *gids = ctx.pool + op.gids
-    return STEP_SETGROUPS if syscall(SYS_setgroups, <size_t>op.count, gids) < 0 else 0
+    cdef size_t count = table_length(ctx.pool, op.gids) // sizeof(gid_t)
+    return STEP_SETGROUPS if syscall(SYS_setgroups, count, gids) < 0 else 0
 
 
 cdef int do_set_ids(Context *ctx, const SetIdsOp *op) noexcept nogil:

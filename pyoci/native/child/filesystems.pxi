@@ -1,17 +1,19 @@
 # New filesystems.
 
-cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noexcept nogil:
-    """Pass `count` NUL-terminated `key` or `key=value` strings to the filesystem.
+cdef int configure(Context *ctx, int fs, uint32_t options) noexcept nogil:
+    """Pass each option of a list, `key` or `key=value`, to the filesystem.
 
     On failure `ctx.detail` is the number of the rejected one, from 1.
     """
-    cdef const char *cursor = options
+    cdef const char *cursor = ctx.pool + options
+    cdef const char *end = cursor + table_length(ctx.pool, options)
     cdef char key[256]
     cdef const char *value
     cdef size_t n
-    cdef int64_t i
+    cdef int number = 0
     cdef long done
-    for i in range(count):
+    while cursor < end:
+        number += 1
         value = strchr(cursor, c'=')
         if value == NULL:
             done = syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, cursor, NULL, 0)
@@ -25,7 +27,7 @@ cdef int configure(Context *ctx, int fs, const char *options, int64_t count) noe
                 key[n] = 0
                 done = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value + 1, 0)
         if done < 0:
-            ctx.detail = <int>i + 1
+            ctx.detail = number
             return -1
         cursor += strlen(cursor) + 1
     return 0
@@ -73,10 +75,15 @@ cdef int make_private_tmpfs() noexcept nogil:
 
 cdef int mount_in(Context *ctx, const MountOp *op, int place, int *tree) noexcept nogil:
     """Mount the filesystem on a new directory of the tmpfs `place`, and clone that mount."""
-    cdef const char *source = strchr(ctx.pool + op.options, c'=') + 1
-    cdef const char *options = source + strlen(source) + 1
+    cdef const char *source = strchr(ctx.pool + op.options, c'=')
+    cdef const char *options = ctx.pool + op.options
     cdef stat_t ours, its
     cdef int point
+    options += strlen(options) + 1
+    if source == NULL or options >= ctx.pool + op.options + table_length(ctx.pool, op.options):
+        set_errno(EINVAL)
+        return STEP_MOUNT
+    source += 1
     if mkdirat(place, "m", 0o700) < 0:
         return STEP_MKDIRAT
     point = openat(place, "m", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -84,7 +91,7 @@ cdef int mount_in(Context *ctx, const MountOp *op, int place, int *tree) noexcep
         return STEP_OPENAT
     if fchdir(point) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_mount, source, ".", ctx.pool + op.type, <unsigned long>op.count, options) < 0:
+    if syscall(SYS_mount, source, ".", ctx.pool + op.type, <unsigned long>op.mount_flags, options) < 0:
         return STEP_MOUNT
     tree[0] = <int>syscall(SYS_open_tree, place, "m", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
     if tree[0] < 0:
@@ -152,7 +159,7 @@ cdef int mount_by_steps(Context *ctx, const MountOp *op, int target, bint existe
         return STEP_FSOPEN
     if strcmp(ctx.pool + op.type, "proc") == 0 and show_joined_pids(ctx, fs) < 0:
         return with_fs_log(ctx, fs, STEP_FSCONFIG)
-    if configure(ctx, fs, ctx.pool + op.options, op.count) < 0:
+    if configure(ctx, fs, op.options) < 0:
         return with_fs_log(ctx, fs, STEP_FSCONFIG)
     if op.flags & FLAG_INHERIT_MODE and existed and inherit_mode(fs, target) < 0:
         return with_fs_log(ctx, fs, STEP_FSCONFIG)
@@ -204,11 +211,11 @@ cdef int do_remount(Context *ctx, const RemountOp *op) noexcept nogil:
                               <uint64_t>op.propagation)
         if done < 0:
             return STEP_MOUNT_SETATTR
-    if op.count:
+    if op.options:
         fs = <int>syscall(SYS_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
         if fs < 0:
             return STEP_FSPICK
-        if configure(ctx, fs, ctx.pool + op.options, op.count) < 0:
+        if configure(ctx, fs, op.options) < 0:
             return with_fs_log(ctx, fs, STEP_FSCONFIG)
         if syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0:
             return with_fs_log(ctx, fs, STEP_FSCONFIG_CREATE)

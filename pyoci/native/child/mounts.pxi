@@ -172,7 +172,7 @@ cdef int do_label_mount(Context *ctx, const LabelMountOp *op) noexcept nogil:
     cdef const char *label = ctx.pool + op.label
     if fd < 0:
         return STEP_OPENAT
-    if syscall(SYS_fsetxattr, fd, "security.selinux", label, <size_t>op.length, 0) < 0 and errno != EOPNOTSUPP:
+    if syscall(SYS_fsetxattr, fd, "security.selinux", label, strlen(label) + 1, 0) < 0 and errno != EOPNOTSUPP:
         return STEP_FSETXATTR
     close(fd)
     return 0

@@ -116,10 +116,11 @@ cdef int open_in_proc(Context *ctx, const char *path, int flags, int *step) noex
     return fd
 
 
-cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t length) noexcept nogil:
+cdef int write_in_proc(Context *ctx, const char *path, const char *value) noexcept nogil:
     """Write a file of procfs in one call; a short write is an error."""
     cdef int step, error
     cdef ssize_t n
+    cdef size_t length = strlen(value)
     cdef int fd = open_in_proc(ctx, path, O_WRONLY, &step)
     if fd < 0:
         return step
@@ -134,7 +135,7 @@ cdef int write_in_proc(Context *ctx, const char *path, const char *value, size_t
 
 
 cdef int do_write_sysctl(Context *ctx, const WriteSysctlOp *op) noexcept nogil:
-    return write_in_proc(ctx, ctx.pool + op.path, ctx.pool + op.value, <size_t>op.length)
+    return write_in_proc(ctx, ctx.pool + op.path, ctx.pool + op.value)
 
 
 cdef int do_write_attr(Context *ctx, const WriteAttrOp *op) noexcept nogil:
@@ -143,7 +144,7 @@ cdef int do_write_attr(Context *ctx, const WriteAttrOp *op) noexcept nogil:
     cdef const char *prefix = ctx.pool + op.expected
     cdef size_t size = strlen(prefix)
     cdef int fd
-    cdef int step = write_in_proc(ctx, ctx.pool + op.path, ctx.pool + op.value, <size_t>op.length)
+    cdef int step = write_in_proc(ctx, ctx.pool + op.path, ctx.pool + op.value)
     if step:
         return step
     # read it back: a module may accept the write and keep another label

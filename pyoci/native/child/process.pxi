@@ -63,11 +63,11 @@ cdef int do_clone_init(Context *ctx, const CloneInitOp *op) noexcept nogil:
 
 
 cdef int do_set_hostname(Context *ctx, const SetHostnameOp *op) noexcept nogil:
-    return STEP_SETHOSTNAME if syscall(SYS_sethostname, ctx.pool + op.name, <size_t>op.length) < 0 else 0
+    return STEP_SETHOSTNAME if syscall(SYS_sethostname, ctx.pool + op.name, strlen(ctx.pool + op.name)) < 0 else 0
 
 
 cdef int do_set_domainname(Context *ctx, const SetDomainnameOp *op) noexcept nogil:
-    return STEP_SETDOMAINNAME if syscall(SYS_setdomainname, ctx.pool + op.name, <size_t>op.length) < 0 else 0
+    return STEP_SETDOMAINNAME if syscall(SYS_setdomainname, ctx.pool + op.name, strlen(ctx.pool + op.name)) < 0 else 0
 
 
 cdef int do_lo_up(Context *ctx, const LoUpOp *op) noexcept nogil:
@@ -171,6 +171,10 @@ cdef int do_set_rlimit(Context *ctx, const SetRlimitOp *op) noexcept nogil:
 cdef int do_set_scheduler(Context *ctx, const SetSchedulerOp *op) noexcept nogil:
     # the attributes begin with their size
     cdef const void *attributes = ctx.pool + op.attributes
+    cdef uint32_t length = table_length(ctx.pool, op.attributes)
+    if length < sizeof(length) or (<const uint32_t *>attributes)[0] != length:
+        set_errno(EINVAL)
+        return STEP_SCHED_SETATTR
     return STEP_SCHED_SETATTR if syscall(SYS_sched_setattr, 0, attributes, 0) < 0 else 0
 
 
@@ -180,15 +184,19 @@ cdef int do_set_io_priority(Context *ctx, const SetIoPriorityOp *op) noexcept no
 
 cdef int do_set_memory_policy(Context *ctx, const SetMemoryPolicyOp *op) noexcept nogil:
     cdef uint8_t accepted[MAX_NODE_MASK]
-    cdef const char *nodes = ctx.pool + op.mask if op.size else NULL
+    cdef size_t size = table_length(ctx.pool, op.mask)
+    cdef const char *nodes = ctx.pool + op.mask if size else NULL
+    if size > MAX_NODE_MASK:
+        set_errno(EINVAL)
+        return STEP_SET_MEMPOLICY
     # the kernel looks at one bit less than the size that it is given
-    if syscall(SYS_set_mempolicy, <int>op.mode, nodes, <unsigned long>op.size + 1) < 0:
+    if syscall(SYS_set_mempolicy, <int>op.mode, nodes, <unsigned long>size * 8 + 1) < 0:
         return STEP_SET_MEMPOLICY
     if op.flags & FLAG_EXACTLY:
         memset(accepted, 0, sizeof(accepted))
         if syscall(SYS_get_mempolicy, NULL, accepted, <unsigned long>8 * MAX_NODE_MASK + 1, NULL, 0) < 0:
             return STEP_GET_MEMPOLICY
-        if memcmp(accepted, nodes, <size_t>op.size // 8) != 0:
+        if memcmp(accepted, nodes, size) != 0:
             set_errno(EINVAL)
             return STEP_NODES_DIFFER
     return 0

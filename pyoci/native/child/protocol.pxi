@@ -4,13 +4,13 @@
 # Rules of native/child:
 # - Every function is `noexcept nogil`. The child may be a copy of a Python process in which another thread held a lock.
 #   So it touches no Python object, allocates nothing, and uses neither stdio nor locale.
-# - The runtime lays out all strings and vectors before the clone.
+# - All strings and vectors come in a block (block.pxi), which is checked before the first operation.
 # - A path of the container is resolved once, by openat2 with RESOLVE_IN_ROOT. After that only its descriptor is used.
 # - A verb returns 0, or the step that failed, with errno set. The runtime makes a sentence of (operation, step, errno).
 # - The contract of a verb is in its class in pyoci/compiler/verbs. Here, comments give the reasons for the code.
 
 cdef enum:  # kinds of records
-    RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4
+    RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4, RECORD_UNREADABLE = 5
 
 cdef enum:
     UNIX98_PTY_FIRST = 136  # majors of the terminals of a devpts
@@ -48,6 +48,7 @@ cdef struct Context:
     const Op *ops
     int count
     int index
+    int first  # number of the first operation in the whole plan
     const char *pool
     int *slots
     char *strings  # the runtime's arguments and environment
@@ -76,7 +77,7 @@ cdef struct Context:
 cdef int report(Context *ctx, uint32_t kind, int step, int error) noexcept nogil:
     """Send a record to the runtime: the creating one, or after `wait_start` the starting one."""
     ctx.record.kind = kind
-    ctx.record.op = ctx.index
+    ctx.record.op = ctx.first + ctx.index
     ctx.record.step = step
     ctx.record.error = error
     ctx.record.detail = <uint32_t>ctx.detail

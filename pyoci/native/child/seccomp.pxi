@@ -21,7 +21,7 @@ cdef int close_listener(void *argument) noexcept nogil:
 
 cdef int do_load_seccomp(Context *ctx, const LoadSeccompOp *op) noexcept nogil:
     cdef char content[BPF_MAXINSNS * 8 + 1]
-    cdef ssize_t size = op.instructions * 8
+    cdef ssize_t size = table_length(ctx.pool, op.program)
     cdef unsigned int flags = <unsigned int>op.seccomp_flags
     cdef int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     cdef sock_fprog program
