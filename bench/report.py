@@ -1,0 +1,308 @@
+"""The page and its plot, made from the results of a measurement. All figures on the page come from there."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import plot
+
+Results = dict[str, Any]
+Times = dict[str, dict[str, list[int]]]  # operation: runtime: microseconds
+
+LIFE = "create + start + delete"
+ROWS = {
+    "run": "run",
+    "life": LIFE,
+    "create": "create",
+    "start": "start",
+    "delete": "delete",
+    "exec": "exec",
+    "state": "state",
+    "kill": "kill",
+}
+PLOTTED = ("run", "life", "exec", "state", "kill")
+BUSY = 0.1
+
+
+def write(results: Results, directory: Path) -> None:
+    """Write the page, and the plot if there are times for it."""
+    (directory / "performance.md").write_text(markdown(results))
+    if picture := svg(results):
+        (directory / "performance.svg").write_text(picture)
+
+
+def dump(results: Results) -> str:
+    """JSON with one line for each list of samples."""
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    lines: list[str] = []
+    joining = False
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if joining:
+            lines[-1] += stripped
+            joining = not stripped.startswith("]")
+        else:
+            lines.append(line)
+            joining = stripped.endswith("[")
+    return "\n".join(lines) + "\n"
+
+
+# --- the plot
+
+
+def svg(results: Results) -> str:
+    part = results["parts"].get("operations")
+    if not part:
+        return ""
+    few, many = part["times"]["0"], part["times"][most_mounts(part)]
+    groups = [plot.Group(ROWS[name], plotted(few[name])) for name in PLOTTED if name in few]
+    if many is not few:
+        groups.append(plot.Group(f"run, with {number(most_mounts(part))} mounts on the host", plotted(many["run"])))
+    return plot.draw("Shorter is better: the least time of each command, as an engine sees it", groups)
+
+
+def plotted(by_name: dict[str, list[int]]) -> dict[str, float]:
+    """The floor is the better one of both."""
+    times = {name: least(samples) for name, samples in by_name.items()}
+    kept = times.pop("floor-kept", None)
+    if kept is not None:
+        times["floor"] = min(times["floor"], kept)
+    return times
+
+
+def most_mounts(part: Results) -> str:
+    return max(part["times"], key=int)
+
+
+# --- the page
+
+INTRODUCTION = """\
+# Performance
+
+An engine starts the runtime three times or more for each container, and waits for it. This page compares how long that
+takes with pyoci and with other runtimes, for the config that Docker sends. *Floor* is a small program that makes only
+the system calls of such a container: no runtime can be faster.
+
+![The least time of each command with the floor and each runtime](performance.svg)
+"""
+
+METHOD = """\
+## Method
+
+`bench/bench --output docs`, as root, measures all of this and writes this page, its plot and `docs/performance.json`,
+which has every sample. `--only PART` measures one part again, and `bench/bench --report` makes the page without
+measuring.
+
+- `bench/timer.c` starts a command with posix_spawn and waits for it. The runtimes take turns, in another order each
+  round. Compare minima: noise only adds to a time. Compare only figures of one table.
+- The config is `pyoci/executable/docker.json`: Docker 28's seccomp profile, capabilities, masks, device rules, six
+  namespaces and ten mounts. The program is busybox's `true`, and `sleep` for containers that stay.
+- `bench/floor.c` makes the system calls of that container, in C without the C library. It has no config, no checks and
+  no safety. *Floor, kept* first enters a kept mount namespace that is nearly empty, because a new mount namespace copies
+  all mounts of the one before it.
+- crun, runc and hyperfine come from Debian sid (`tools/debian`), and see cgroup v2 at /sys/fs/cgroup.
+"""
+
+
+def markdown(results: Results) -> str:
+    parts = results["parts"]
+    sections = [INTRODUCTION]
+    for name, section in SECTIONS:
+        if parts.get(name):
+            sections.append(section(parts[name]))
+    return "\n".join([*sections, METHOD, conditions(results)])
+
+
+def commands_section(part: Results) -> str:
+    times: Times = {name: dropped(by_name, "floor-kept") for name, by_name in part["times"]["0"].items()}
+    resident = part["resident"]["0"]
+    text = "## Each command\n\n" + times_table(times)
+    text += "\nMilliseconds: minimum / median. The ratios compare minima: below 1, pyoci is faster.\n"
+    if len(part["times"]) > 1:
+        text += "\n" + mounts_section(part)
+    return text + "\n" + peak_section(resident)
+
+
+def mounts_section(part: Results) -> str:
+    rows = {
+        f"{ROWS[name]}, {number(level)}": times[name]
+        for name in ("run", "life", "exec")
+        for level, times in part["times"].items()
+        if name in times
+    }
+    text = "## With many mounts on the host\n\n"
+    text += "A host with many containers or volumes has thousands of mounts. A new mount namespace copies them all.\n\n"
+    return text + times_table(rows, head="command, extra mounts")
+
+
+def peak_section(resident: dict[str, int]) -> str:
+    names = [name for name in resident if not name.startswith("floor")]
+    table = rows_of(["MiB", *names], [["largest process of `run`", *(mebibytes(resident[name]) for name in names)]])
+    return f"## Memory\n\n{table}"
+
+
+def memory_section(part: Results) -> str:
+    names = list(part["proportional"])
+    count = part["waiting"]
+    rows = [
+        ["one `run` that waits", *(mebibytes(part["proportional"][name][0]) for name in names)],
+        [f"each of {count} that wait", *(mebibytes(part["proportional"][name][1]) for name in names)],
+    ]
+    text = "Proportional memory (PSS) of a runtime while `run` waits for its container. A page that several processes share\n"
+    return text + "counts in parts.\n\n" + rows_of(["MiB", *names], rows)
+
+
+def smallest_section(part: Results) -> str:
+    names = list(part["limit"])
+    rows = [["smallest memory limit", *(f"{part['limit'][name]:,}" for name in names)]]
+    text = "The smallest memory limit of a container that runs `/bin/true`, in steps of 64 KiB, on user-mode Linux:\n\n"
+    return text + rows_of(["KiB", *names], rows)
+
+
+def at_once_section(part: Results) -> str:
+    rates = part["rates"]
+    names = list(rates["create"])
+    rows = [
+        [
+            f"`{operation}`, per second",
+            *(f"{max(by_name[name]):.0f}" for name in names),
+            f"{max(by_name['pyoci']) / max(by_name['crun']):.2f}" if "crun" in names else "",
+        ]
+        for operation, by_name in rates.items()
+    ]
+    text = f"## {part['containers']} containers at once\n\n"
+    return text + rows_of([f"best of {len(rates['create']['pyoci'])}", *names, "pyoci / crun"], rows)
+
+
+def live_section(part: Results) -> str:
+    rows = {}
+    for name in ("create", "start", "state", "delete", "list"):
+        for level, times in part["times"].items():
+            rows[f"{name}, {number(level)}"] = times[name]
+    text = "## Beside many containers\n\n"
+    text += f"Each runtime has {number(part['containers'])} containers that live. The commands are about one more.\n\n"
+    return text + times_table(rows, head="command, live containers")
+
+
+def systemd_section(part: Results) -> str:
+    text = "## When systemd creates the cgroups\n\n"
+    text += f"With `--systemd-cgroup`, the runtime asks systemd. Here that is {part['version']}.\n\n"
+    return text + times_table(part["times"])
+
+
+def docker_section(part: Results) -> str:
+    names = list(part["run"])
+    rows = [
+        ["`docker run --rm`, ms", *(cell(part["run"][name]) for name in names)],
+        [
+            "CPU of one health check, ms",
+            *(f"{statistics.median(part['check'][name]) * 1000:.0f}" for name in names),
+        ],
+    ]
+    text = f"## With Docker\n\n{part['version']}. The CPU is that of dockerd, containerd, the shim and the runtime.\n\n"
+    return text + rows_of(["minimum / median", *names], rows)
+
+
+def hyperfine_section(part: Results) -> str:
+    names = list(part["ours"]["run"])
+    rows = []
+    for operation in part["ours"]:
+        for title, of in (("our timer", part["ours"]), (part["version"], part["hyperfine"])):
+            rows.append([f"`{operation}`, {title}", *(cell(of[operation][name]) for name in names)])
+    return "## The same with hyperfine\n\nIn turn, as a check of our timer:\n\n" + rows_of(["ms", *names], rows)
+
+
+SECTIONS: tuple[tuple[str, Callable[[Results], str]], ...] = (
+    ("operations", commands_section),
+    ("memory", memory_section),
+    ("smallest", smallest_section),
+    ("at_once", at_once_section),
+    ("live", live_section),
+    ("systemd", systemd_section),
+    ("docker", docker_section),
+    ("hyperfine", hyperfine_section),
+)
+
+
+def conditions(results: Results) -> str:
+    """The machine, the versions, and what each part was measured on."""
+    host = results["host"]
+    text = "## Conditions\n\n"
+    text += f"Linux {host['kernel']}, {host['processors']} × {host['processor']}, {host['memory']} GiB.\n\n"
+    text += "".join(f"- {name}: {version}\n" for name, version in results["runtimes"].items())
+    parts = {name: part["conditions"] for name, part in results["parts"].items()}
+    rows = [
+        [
+            name,
+            of["date"][:16].replace("T", " "),
+            of["commit"],
+            str(of["rounds"]),
+            "yes" if of["realtime"] else "no",
+            f"{of['load']:.1f}",
+            f"{of['busy']:.0%}",
+        ]
+        for name, of in parts.items()
+    ]
+    text += "\n" + rows_of(["part", "date, UTC", "commit", "rounds", "real-time", "load before", "busy before"], rows)
+    if any(of["busy"] > BUSY for of in parts.values()):
+        text += "\n**Other programs used this machine during the measurement.** All times are longer than on an idle\n"
+        text += "machine, and the ratios are less certain.\n"
+    return text
+
+
+# --- tables
+
+
+def times_table(times: Times, head: str = "ms: minimum / median") -> str:
+    names = list(next(iter(times.values())))
+    others = [name for name in ("crun", "floor") if name in names and "pyoci" in names]
+    rows = []
+    for operation, by_name in ordered(times):
+        ours = least(by_name["pyoci"])
+        ratios = [f"{ours / least(by_name[other]):.2f}" for other in others]
+        rows.append([operation, *(cell(by_name[name]) for name in names), *ratios])
+    titles = [name.replace("floor-kept", "floor, kept") for name in names]
+    return rows_of([head, *titles, *(f"pyoci / {other}" for other in others)], rows)
+
+
+def ordered(times: Times) -> Iterable[tuple[str, dict[str, list[int]]]]:
+    """With the titles of the operations, in the order of ROWS."""
+    known = [(title, times[name]) for name, title in ROWS.items() if name in times]
+    return known or list(times.items())
+
+
+def cell(samples: Sequence[float]) -> str:
+    return f"{figure(min(samples) / 1000)} / {figure(statistics.median(samples) / 1000)}"
+
+
+def figure(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds >= 1 else f"{milliseconds:.2f}"
+
+
+def least(samples: Sequence[int]) -> float:
+    """Milliseconds."""
+    return min(samples) / 1000
+
+
+def mebibytes(kibibytes: float) -> str:
+    return f"{kibibytes / 1024:.1f}"
+
+
+def number(text: str | int) -> str:
+    return f"{int(text):,}"
+
+
+def dropped(by_name: dict[str, list[int]], name: str) -> dict[str, list[int]]:
+    return {key: value for key, value in by_name.items() if key != name}
+
+
+def rows_of(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    table = [head, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in table]
+    lines = [f"| {' | '.join(cells)} |" for cells in padded]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
