@@ -1,12 +1,13 @@
 """Write the verbs of pyoci/compiler/verbs as declarations for native code: `python tools/gen_verbs.py`.
 
-pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, a struct for each verb whose members
-are the verb's fields, and a table of what these fields may hold. pyoci/native/_table.pxi gets the table of the
+pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, a struct for each verb, whose
+members are the verb's fields, and a table of what these fields may hold. pyoci/native/_table.pxi gets the table of the
 functions `do_<verb>` by code. The build makes both; edit the classes instead.
 """
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,18 +69,23 @@ _CHECKED = (*(name for kind, name in sorted(_NAMES.items()) if kind not in (*_OF
             "ZERO_64")  # fmt: skip
 
 
+def _wrapped(text: str) -> list[str]:
+    """Break C code into lines of at most 120 characters."""
+    return textwrap.wrap(text, 118, initial_indent=" " * 8, subsequent_indent=" " * 12)
+
+
 def checks() -> list[str]:
     """The table of what the fields of each verb may hold. It is constant: a program without Python includes it, too."""
     longest = max(len(offsets(verb)) for verb in CHILD)
     rows = []
     for verb in CHILD:
         places = ", ".join(f"{{PLACE_{kind}, {at}}}" for kind, at in offsets(verb))
-        rows.append(f"        {{{sum(bit for _, bit in verb.bits)}, {{{places}}}}},  /* {verb.verb} */")
+        rows += [f"        /* {verb.verb} */", *_wrapped(f"{{{sum(bit for _, bit in verb.bits)}, {{{places}}}}},")]
     return [
         "cdef extern from *:",
         '    """',
         f"    #define PYOCI_BLOCK_MAGIC {numbers.BLOCK_MAGIC:#x}ULL",
-        "    enum { PLACE_END, " + ", ".join(f"PLACE_{kind}" for kind in _CHECKED) + " };",
+        *_wrapped("enum { PLACE_END, " + ", ".join(f"PLACE_{kind}" for kind in _CHECKED) + " };"),
         "    struct pyoci_place { unsigned char kind, offset; };",
         f"    struct pyoci_checks {{ unsigned short flags; struct pyoci_place places[{longest + 1}]; }};",
         "    static const struct pyoci_checks pyoci_checks[] = {",
@@ -88,7 +94,8 @@ def checks() -> list[str]:
         "    };",
         '    """',
         '    const uint64_t BLOCK_MAGIC "PYOCI_BLOCK_MAGIC"',
-        "    enum: " + ", ".join(("PLACE_END", *(f"PLACE_{kind}" for kind in _CHECKED))),
+        "    enum:",
+        *(f"        {name}" for name in ("PLACE_END", *(f"PLACE_{kind}" for kind in _CHECKED))),
         '    ctypedef struct Place "struct pyoci_place":',
         "        uint8_t kind",
         "        uint8_t offset",

@@ -79,7 +79,8 @@ exit status is 1 if there is a fault.""",
 prints the operations into which pyoci compiles config.json, in their order, each with the value that it
 comes from. Annotations that have no effect come first, the hooks of `start` and `delete` last. An operation
 for NOTIFY_SOCKET in the environment names that variable. It prints root's plan for every user, and changes
-nothing.""",
+nothing. With `--json`, each operation of the container's process has its fields, read back from the block that
+the process gets: texts, numbers, tables in hexadecimal, and descriptors by the numbers of their slots.""",
     "features": """\
 prints the features document of the specification. It describes this pyoci, not this host.""",
 }

@@ -5,6 +5,8 @@ clone, beside the child, or below the sync point at which the child waits for th
 """
 
 from pyoci.compiler import namespaces, verbs
+from pyoci.compiler.block import encode
+from pyoci.compiler.decode import decode
 from pyoci.compiler.verbs.numbers import HELD, INIT, LISTENER, POINTS
 from pyoci.config.jsonio import dumps
 
@@ -64,18 +66,31 @@ def _put(lines: "list[str]", word: str) -> None:
 
 
 def as_json(plan: "Plan") -> str:
-    """Return the plan as JSON for a program, with each operation as an object."""
+    """Return the plan as JSON for a program, with each operation as an object.
+
+    The operations of the child have their fields, read back from the block that the child gets.
+    """
+    block = decode(encode(plan.child(), plan.slots))
+    fields = [read.sent_fields() for read in block.ops]
+    bootstrap = len(plan.bootstrap)
     document = {
         "ignored": [_object(op) for op in plan.ignored],
         "cloneFlags": _clone_flags(plan.clone_flags),
         "before": [_object(op) for op in plan.before],
         "meanwhile": [_object(op) for op in plan.alongside],
-        "bootstrap": [_object(op) for op in plan.bootstrap],
-        "init": [_object(op) for op in plan.init],
+        "bootstrap": _child_objects(plan.bootstrap, fields[:bootstrap]),
+        "init": _child_objects(plan.init, fields[bootstrap:]),
         "at": {POINTS[point]: [_object(op) for op in ops] for point, ops in sorted(plan.at.items())},
         "after": {POINTS[point]: [_object(op) for op in ops] for point, ops in sorted(plan.after.items())},
         "poststart": [_object(op) for op in plan.poststart],
         "poststop": [_object(op) for op in plan.poststop],
+        "block": {
+            "size": block.size,
+            "operations": len(block.ops),
+            "vectors": len(block.vectors),
+            "strings": len(block.pool),
+            "slots": block.slots,
+        },
     }
     return dumps(document, indent=2) + "\n"
 
@@ -144,6 +159,17 @@ def _point(op: "ChildOp") -> "int | None":
 
 def _object(op: "Op") -> "dict[str, object]":
     return {"verb": op.verb, "object": phrase(op), "where": op.where}
+
+
+def _child_objects(ops: "list[ChildOp]", fields: "list[dict[str, object]]") -> "list[dict[str, object]]":
+    return [
+        {**_object(op), "fields": {name: _plain(value) for name, value in sent.items()}}
+        for op, sent in zip(ops, fields, strict=True)
+    ]
+
+
+def _plain(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def phrase(op: "Op") -> str:

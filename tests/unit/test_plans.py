@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
@@ -26,27 +25,7 @@ from pyoci.compiler.decode import decode
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.errors import ConfigError
-
-PLANS = Path(__file__).resolve().parent.parent / "plans"
-NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
-
-
-EXEC = PLANS / "exec"
-PLAIN_USER = facts.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
-EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
-
-
-def compiled_exec(name: str) -> operations.Plan:
-    """The plan of tests/plans/exec/NAME.json, a process.json, in a container with a filter that allows all."""
-    process, _ = config.load_process((EXEC / f"{name}.json").read_bytes())
-    filter_ = seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, "x86_64")
-    container = ExecTarget(
-        "box",
-        ["user", "network", "pid", "mount"] if name == "user" else ["network", "pid", "mount"],
-        {"personality": {"domain": "LINUX32"}},
-        seccomp.Filter(filter_.flags, program=filter_.program),  # as the container's state has it
-    )
-    return compile_exec(process, container, facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True))
+from tests.support.goldens import EXEC, EXEC_NAMES, NAMES, PLAIN_USER, PLANS, compiled, compiled_exec
 
 
 def test_clocks_that_there_are_not() -> None:
@@ -79,21 +58,6 @@ def test_namespaces_are_verified_by_who_may_look_at_them(host: facts.Host, verif
     plan = compile_exec(process_, ExecTarget("box", ["user", "mount"], {}), host)
 
     assert verified == ("verify_namespaces" in [op.verb for op in plan.parent()])
-
-
-def compiled(name: str, **options: object) -> operations.Plan:
-    """The plan of tests/plans/NAME.json on a host with everything, for the bundle /bundle; `systemd.json` is for the
-    manager of its name, `sd-notify.json` for a service manager that listens."""
-    if name == "systemd":
-        options.setdefault("cgroup_manager", "systemd")
-    if name == "sd-notify":
-        options.setdefault("notify", "/run/pyoci/box/notify/notify.sock")
-    document, _ = config.load((PLANS / f"{name}.json").read_bytes())
-    return create.compile_container(
-        document,
-        PLAIN_USER if name == "rootless" else facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
-        facts.Options("/bundle", "box", **options),
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)

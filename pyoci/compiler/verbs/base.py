@@ -206,6 +206,10 @@ class ChildOp(Op):
                 flags |= bit
         return flags
 
+    def sent_fields(self) -> "dict[str, object]":
+        """Return the fields that the child gets, by name."""
+        return {name: getattr(self, name) for name, _ in (*self.wire, *self.bits)}
+
     @classmethod
     def field_at(cls, place: int) -> str:
         """Return the name of the field at this place of the 48 bytes, or ""."""

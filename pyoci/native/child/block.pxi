@@ -57,7 +57,9 @@ cdef int check_header(const void *memory, size_t size, Block *block) noexcept no
         return BAD_SIZE
     if header.checksum != block_checksum(memory, size):
         return BAD_CHECKSUM
-    if header.flags & ~<uint32_t>(BLOCK_HELD | BLOCK_UNFINISHED) or header.zero or header.first > INT_MAX - header.count:
+    if header.flags & ~<uint32_t>(BLOCK_HELD | BLOCK_UNFINISHED) or header.zero:
+        return BAD_HEADER
+    if <uint64_t>header.first + header.count > INT_MAX:
         return BAD_HEADER
     if header.slots < FIRST_SLOT or header.slots > MAX_SLOTS:
         return BAD_SLOTS
