@@ -69,6 +69,10 @@ ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028)
 MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
 
 
+# Profiles whose filters the build of the executable has compiled, by `shape` (known_filters.py). Otherwise empty.
+KNOWN: "dict[str, list[tuple[Seccomp, Filter]]]" = {}
+
+
 class Filter:
     """A checked `linux.seccomp`, which compiles its program on first use.
 
@@ -119,12 +123,18 @@ class Filter:
 def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     """Check `linux.seccomp` and return its filter for the architecture `arch` (uname -m: x86_64 or aarch64).
 
+    The executable has the filters of the profiles that engines send by default. It compiles every other profile.
+
     Compiling takes half a millisecond, so the filter puts it off until the caller reads `program`. A profile with
     SCMP_ACT_NOTIFY is compiled here, because the flags depend on whether the program contains that action.
 
     Raises PyociError with a JSON pointer for mistakes that the schema does not cover, such as an errno for an action
     that has none.
     """
+    if KNOWN:
+        for profile, known in KNOWN.get(shape(seccomp, arch), ()):
+            if profile == seccomp:
+                return known
     if arch not in MACHINES:
         raise PyociError(f"cannot compile a seccomp filter: architecture {arch} is not supported", where=WHERE)
     if "listenerMetadata" in seccomp and not seccomp.get("listenerPath"):
@@ -152,6 +162,12 @@ def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     if notify and not seccomp.get("listenerPath"):
         raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
     return Filter(_flags(seccomp.get("flags"), warnings, notify=notify), warnings, program=program)
+
+
+def shape(seccomp: "Seccomp", arch: str) -> str:
+    """Return a key for `KNOWN`: the architecture, and each rule's first name and action. Few profiles share it."""
+    rules = seccomp.get("syscalls", ())
+    return " ".join([arch, *[word for rule in rules for word in (rule["names"][0], rule["action"])]])
 
 
 def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> bytes:

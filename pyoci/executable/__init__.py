@@ -72,6 +72,7 @@ def preload(directory: str) -> None:
     for name in PRELOADED:
         if _imp.is_frozen(name):
             __import__(name)
+    _rehearse("compile_known_filters", directory)
     _rehearse("warm_up", directory)
 
 

@@ -5,6 +5,7 @@ does not exist.
 """
 
 import posix
+import sys
 
 from pyoci import config as configuration
 from pyoci import container, delete, kill, record, start
@@ -39,10 +40,22 @@ if TYPE_CHECKING:
 TIMES = 20  # CPython specialises code after 16 runs, counting the warm-up of a loop
 
 
+def compile_known_filters(_directory: str, _main: "Main") -> None:
+    """Compile the filters of the profiles that engines send by default, for every later process."""
+    from pyoci.compiler import known_filters
+
+    known_filters.compile_known(_HOST.arch)
+    # only the filters stay
+    for name in ("known_filters", "_profiles"):
+        del sys.modules[f"pyoci.compiler.{name}"]
+        delattr(sys.modules["pyoci.compiler"], name)
+
+
 def warm_up(directory: str, main: "Main") -> None:
     """Do the work of commands until CPython has specialised the code.
 
-    No module keeps any result: the image must not contain data of the building host.
+    No module keeps any result: the image must not contain data of the building host. Only `compile_known_filters` may
+    leave one, because it works on constants.
     """
     given = options.Values()
     for _ in range(TIMES):

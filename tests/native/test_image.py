@@ -1,6 +1,8 @@
 """Python started when the executable is built (pyoci/executable/image.c)."""
 
 import importlib
+import json
+import platform
 import re
 import struct
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyoci.compiler import known_filters
 from pyoci.executable import PRELOADED, freeze
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +62,19 @@ def test_image_tells_nothing_of_its_builder(pyoci: str) -> None:
         for line in Path(path).read_bytes().splitlines():
             assert len(line) < 12 or line not in image, path
     assert not re.search(rb"CapBnd:|/pyoci\.[a-z0-9_]{8}/", image)
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
+def test_image_has_the_filters_of_engines(pyoci: str, tmp_path: Path) -> None:
+    """The plan loads the filter of a known profile from the beginning, and compiles that of another one later."""
+    config = json.loads((ROOT / "pyoci/executable/docker.json").read_text())
+    _, config["linux"]["seccomp"] = next(known_filters.profiles(platform.machine()))
+
+    def plan() -> str:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return subprocess.run([pyoci, "plan", "--bundle", tmp_path], capture_output=True, text=True, check=True).stdout
+
+    assert "load_seccomp" in plan()
+    assert "write_filter" not in plan()
+    config["linux"]["seccomp"]["syscalls"].pop(0)
+    assert "write_filter" in plan()

@@ -3,6 +3,7 @@
 import array
 import json
 import os
+import platform
 import pty
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from pyoci.cgroups import hierarchy
+from pyoci.compiler import known_filters, seccomp
 from tests.support import keyrings
 from tests.support.runtime import PATIENCE, Bundle, Result, Runtime, wait_for
 
@@ -214,6 +216,23 @@ def test_the_seccomp_filter_is_the_containers(box: Box) -> None:
         result = box.exec(*options, "--", "mkdir", "/tmp/x") if options else box.exec("mkdir", "/tmp/x")
         assert 1 == result.status
         assert "No message of desired type" in result.err
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "changed"])
+def test_filter_of_an_engine_is_the_same_in_exec(box: Box, known: bool) -> None:
+    """A profile that the executable knows gets the compiler's filter, in the container and in exec."""
+    machine = platform.machine()
+    _, profile = next(known_filters.profiles(machine))
+    if not known:
+        profile = {**profile, "defaultErrnoRet": 42}
+    box.bundle.linux["seccomp"] = profile
+    box.start()
+
+    kept = (box.runtime.root / box.runtime.id / "seccomp").read_bytes()
+    assert seccomp.compile_filter(profile, machine).program == kept
+    result = box.exec("unshare", "-U", "true")
+    assert 1 == result.status
+    assert ("Operation not permitted" if known else "No message of desired type") in result.err
 
 
 def test_options_change_the_process(box: Box) -> None:

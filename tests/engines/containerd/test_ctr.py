@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import profiles
 from tests.support.containerd import BUSYBOX, Containerd
 from tests.support.daemon import until
 from tests.support.docker import LATE
@@ -138,6 +139,23 @@ def test_metrics(ctr: Containerd, box) -> None:
 def test_options(run, options: Any, script: Any, expected: Any) -> None:
     """ctr run, with options."""
     assert expected in run("box", "sh", "-c", f"{script}; true", options=["--rm", *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "capabilities"),
+    [
+        ([], "default capabilities"),
+        (["--cap-add", "CAP_SYS_ADMIN"], "CAP_SYS_ADMIN added"),
+        (["--cap-add", "CAP_SYS_PTRACE"], "CAP_SYS_PTRACE added"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_seccomp_default_is_known(ctr: Containerd, run, options: list[str], capabilities: str) -> None:
+    """ctr run --seccomp: the executable knows the default seccomp profile."""
+    run("box", "sleep", "99", options=["--detach", "--seccomp", *options])
+    (config,) = ctr.folder.rglob("default/box/config.json")
+
+    assert f"containerd 2.1, {capabilities}" == profiles.described(config)
 
 
 @pytest.mark.may_skip("it is not about pyoci then")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import profiles
 from tests.support.docker import Docker, capabilities, late
 from tests.support.engines import SYSTEMD
 
@@ -134,6 +135,25 @@ def test_seccomp_default(docker: Docker) -> None:
 
     assert "Seccomp:\t2" in out
     assert "Operation not permitted" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "capabilities"),
+    [
+        ([], "default capabilities"),
+        (["--cap-drop", "ALL"], "no capabilities"),
+        (["--cap-add", "NET_ADMIN"], "default capabilities"),
+        (["--cap-add", "SYS_ADMIN"], "CAP_SYS_ADMIN added"),
+        (["--cap-add", "SYS_PTRACE"], "CAP_SYS_PTRACE added"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_seccomp_default_is_known(docker: Docker, options: list[str], capabilities: str) -> None:
+    """run: the executable knows the default seccomp profile."""
+    name = docker("run", "--detach", *options, "busybox", "sleep", "99")
+    (config,) = docker.folder.rglob(f"{name}/config.json")
+
+    assert f"Docker 28, {capabilities}" == profiles.described(config)
 
 
 def test_seccomp_file(docker: Docker, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import profiles
 from tests.support.daemon import PATIENCE, until
 from tests.support.podman import UID, Podman
 
@@ -121,6 +122,24 @@ def test_seccomp(either: Podman, tmp_path: Path) -> None:
     profile.chmod(0o644)
     done = either.run("run", "--rm", "--security-opt", f"seccomp={profile}", "busybox", "mkdir", "/x")
     assert "Operation not supported" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "capabilities"),
+    [
+        ([], "default capabilities"),
+        (["--cap-drop", "ALL"], "no capabilities"),
+        (["--cap-add", "SYS_ADMIN"], "CAP_SYS_ADMIN added"),
+        (["--cap-add", "SYS_PTRACE"], "CAP_SYS_PTRACE added"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_seccomp_default_is_known(podman: Podman, options: list[str], capabilities: str) -> None:
+    """run: the executable knows the default seccomp profile."""
+    name = podman("run", "--detach", *options, "busybox", "sleep", "99")
+    config = Path(podman("inspect", "--format", "{{.OCIConfigPath}}", name))
+
+    assert f"Podman, {capabilities}" == profiles.described(config)
 
 
 def test_masks(either: Podman) -> None:
