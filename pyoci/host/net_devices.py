@@ -1,10 +1,9 @@
 """`linux.netDevices`, the runtime's side: requests to the process that moves the devices.
 
-Moving a device needs two network namespaces, and a library whose import takes longer than the creation of a container.
-The runtime never changes its own namespaces and stays single-threaded. So it runs a helper process, the same program
-once more (`host/netlink.py`, called through `cli.HELPERS`). The helper gets the container's network namespace as a
-descriptor, and enters no other namespace of the container: its files are the host's. It has ended before the
-container's init continues.
+Moving a device needs two network namespaces, and the runtime never changes its own. So it runs a helper process, the
+same program once more (`host/netlink.py`, called through `cli.HELPERS`). The helper gets the container's network
+namespace as a descriptor, and enters no other namespace of the container: its files are the host's. It has ended before
+the container's init continues.
 """
 
 import posix
@@ -20,7 +19,7 @@ from pyoci.linux import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, NotRequired, TypedDict
+    from typing import Any, TypedDict
 
     from pyoci.compiler.verbs import MoveNetDevice
 
@@ -33,7 +32,10 @@ if TYPE_CHECKING:
         nameWhere: str
 
     class Address(TypedDict):
-        """An address of a device, in the words of pyroute2. `unknown`: pyroute2 does not know one of its properties."""
+        """An address of a device. `attributes` has values of netlink in hexadecimal digits, by the attribute's number.
+
+        `unknown`: the kernel has reported an attribute that pyoci does not know.
+        """
 
         family: int
         prefixlen: int
@@ -41,13 +43,8 @@ if TYPE_CHECKING:
         flags: int
         preferred: int
         valid: int
+        attributes: dict[str, str]
         unknown: bool
-        address: NotRequired[str]
-        local: NotRequired[str]
-        broadcast: NotRequired[str]
-        label: NotRequired[str]
-        rt_priority: NotRequired[int]
-        proto: NotRequired[int]
 
     class Moved(TypedDict):
         """A device that has moved, with its properties on the host."""

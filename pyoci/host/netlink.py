@@ -1,7 +1,7 @@
 """`linux.netDevices`, the helper process: move network devices into a container's network namespace, and back.
 
 `host/net_devices.py` starts the helper for this alone. It reads one request from stdin and writes one answer to stdout,
-both as JSON. pyroute2 talks to the kernel.
+both as JSON. `host/rtnetlink.py` talks to the kernel.
 
 A device keeps its own properties when it moves, such as its MAC address and MTU. It goes down and loses its addresses,
 which belong to the namespace. It also keeps its name, and the kernel renames it after the move. If the new name is not
@@ -9,15 +9,15 @@ available, the device would stay inside. So a device moves under a unique tempor
 and then gets its new name.
 """
 
+import _socket
 import errno
 import posix
-import sys
 
 from pyoci import _native
 from pyoci.compiler.net_devices import WHERE
 from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, reason
-from pyoci.host import files
+from pyoci.host import files, rtnetlink
 from pyoci.host.net_devices import NETWORK
 from pyoci.linux import (
     AF_INET6,
@@ -32,7 +32,7 @@ from pyoci.linux import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from pyoci.host.net_devices import Address, Device, Moved
@@ -41,10 +41,17 @@ FOREVER = 0xFFFFFFFF  # seconds
 # The flags that a request to add an address may have: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
 # The others report the state of the address.
 IFA_F_SETTABLE = 0x02 | 0x10 | 0x100 | 0x200 | 0x400
-ATTRIBUTES = {
-    "IFA_ADDRESS": "address", "IFA_LOCAL": "local", "IFA_BROADCAST": "broadcast", "IFA_LABEL": "label",
-    "IFA_RT_PRIORITY": "rt_priority", "IFA_PROTO": "proto",
-}  # fmt: skip
+# The attributes that describe an address itself, in the order of a request.
+ATTRIBUTES = (
+    rtnetlink.IFA_ADDRESS,
+    rtnetlink.IFA_LOCAL,
+    rtnetlink.IFA_BROADCAST,
+    rtnetlink.IFA_LABEL,
+    rtnetlink.IFA_RT_PRIORITY,
+    rtnetlink.IFA_PROTO,
+)
+# Those and the attributes that the members `flags`, `preferred` and `valid` of an address replace.
+KNOWN = (*ATTRIBUTES, rtnetlink.IFA_FLAGS, rtnetlink.IFA_CACHEINFO)
 
 
 class Failure(Exception):
@@ -91,32 +98,15 @@ def _answer(request: "dict[str, Any]") -> "dict[str, object]":
     return {"moved": mover.move(request["move"])}
 
 
-def _not_installed(module: str) -> Failure:
-    """Return the error for a missing pyroute2 or, without a complete Python, a missing module that it imports."""
-    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        missing, hint = f"the standard library of {python}", f"install {python}, and pyroute2 for it"
-    else:
-        missing, hint = f"the Python package {module}", f"install pyroute2 for {python}, which pyoci was built with"
-    return Failure(f"cannot move network devices: {missing} is not installed", WHERE, hint)
-
-
 class _Mover:
     """Two netlink sockets: `host` in the runtime's network namespace, `inside` in the container's."""
 
     def __init__(self, network: int) -> None:
-        try:
-            from pyroute2 import IPRoute, NetlinkError
-        except ModuleNotFoundError as error:
-            raise _not_installed(error.name or "") from error
-        except ImportError as error:
-            raise Failure(f"cannot move network devices: cannot import pyroute2: {error}", WHERE) from error
-        self._error = NetlinkError
         self._network = network
         self._home = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-        self.host = IPRoute()
+        self.host = rtnetlink.Socket()
         _native.enter_namespace(network, CLONE_NEWNET)
-        self.inside = IPRoute()  # a socket stays in the namespace in which it was created
+        self.inside = rtnetlink.Socket()  # a socket stays in the namespace in which it was created
 
     def move(self, devices: "list[Device]") -> "list[Moved]":
         """Move all devices. If one fails, this moves the others back before it raises."""
@@ -163,13 +153,13 @@ class _Mover:
         link = self._find(self.host, name)
         if link is None:  # it has gone since the check
             raise Failure(f"cannot move network device {name}: the host has none of this name", device["where"])
-        addresses = self._addresses(self.host, link["index"])
+        addresses = _addresses(self.host, link.index)
         kept = [address for address in addresses if _is_kept(address)]
         for address in kept:
             if address["unknown"]:
                 raise Failure(
                     f"cannot move network device {name}: its address {_text(address)} has a property that this "
-                    "version of pyroute2 does not know",
+                    "version of pyoci does not know",
                     device["where"],
                 )
         temporary_name = f"pyoci-{posix.urandom(4).hex()}"
@@ -177,20 +167,20 @@ class _Mover:
         self._do(
             what,
             device["where"],
-            lambda: self.host.link("set", index=link["index"], net_ns_fd=self._network, ifname=temporary_name),
+            lambda: self.host.set_link(link.index, _target(self._network, temporary_name)),
         )
         arrived = self._find(self.inside, temporary_name)
         if arrived is None:
             raise Failure(f"cannot {what}: it did not arrive", device["where"])
-        index = arrived["index"]
+        index = arrived.index
         moved.append(
             {
                 "device": name,
                 "where": device["where"],
                 "index": index,
-                "hostIndex": link["index"],
-                "up": bool(link["flags"] & IFF_UP),
-                "master": link.get_attr("IFLA_MASTER") or 0,
+                "hostIndex": link.index,
+                "up": bool(link.flags & IFF_UP),
+                "master": link.master,
                 "addresses": addresses,
             }
         )
@@ -202,85 +192,86 @@ class _Mover:
         self._do(
             f"rename network device {name} to {new_name} in the container",
             device["nameWhere"],
-            lambda: self.inside.link("set", index=index, ifname=new_name),
+            lambda: self.inside.set_link(index, {rtnetlink.IFLA_IFNAME: _string(new_name)}),
         )
         if "%" in new_name:
-            new_name = next(iter(self.inside.link("get", index=index))).get_attr("IFLA_IFNAME")
+            new_name = self.inside.get_link(index).name.decode("utf-8", "surrogateescape")
         for address in addresses:
             what = f"add address {_text(address)} to network device {name} in the container"
-            self._add(self.inside, index, _arguments(address, name, new_name), what, device["where"])
+            self._add(self.inside, index, address, _attributes(address, name, new_name), what, device["where"])
         self._do(
             f"set network device {name} up in the container",
             device["where"],
-            lambda: self.inside.link("set", index=index, state="up"),
+            lambda: self.inside.set_link(index, {}, IFF_UP),
         )
 
     def _bring_back(self, device: "Moved") -> None:
         name, where = device["device"], device["where"]
         what = f"move network device {name} back"
-        target = {"index": device["index"], "net_ns_fd": self._home, "ifname": name}
+        target = _target(self._home, name)
+        same_index = {**target, rtnetlink.IFLA_NEW_IFINDEX: rtnetlink.NUMBER.pack(device["hostIndex"])}
         try:
-            list(self.inside.link("set", new_ifindex=device["hostIndex"], **target))
-        except self._error as error:
-            if error.code != errno.EBUSY:
-                raise Failure(f"cannot {what}: {reason(error.code)}", where) from error
+            self.inside.set_link(device["index"], same_index)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise Failure(f"cannot {what}: {reason(error.errno or 0)}", where) from error
             # Another device has its index by now: let the kernel choose one.
-            self._do(what, where, lambda: self.inside.link("set", **target))
+            self._do(what, where, lambda: self.inside.set_link(device["index"], target))
         link = self._find(self.host, name)
         if link is None:
             raise Failure(f"cannot {what}: it did not arrive", where)
-        index = link["index"]
+        index = link.index
         for address in device["addresses"]:
             if address["unknown"] or (address["family"] == AF_INET6 and address["flags"] & IFA_F_TEMPORARY):
                 continue  # the kernel creates temporary addresses anew
             what = f"restore address {_text(address)} of network device {name}"
-            self._add(self.host, index, _arguments(address, name, name), what, where)
+            self._add(self.host, index, address, _attributes(address, name, name), what, where)
         if device["master"]:
             self._do(
                 f"restore the master of network device {name}",
                 where,
-                lambda: self.host.link("set", index=index, master=device["master"]),
+                lambda: self.host.set_link(index, {rtnetlink.IFLA_MASTER: rtnetlink.NUMBER.pack(device["master"])}),
             )
         if device["up"]:
-            self._do(
-                f"set network device {name} up again", where, lambda: self.host.link("set", index=index, state="up")
-            )
+            self._do(f"set network device {name} up again", where, lambda: self.host.set_link(index, {}, IFF_UP))
 
     # --- the kernel
 
-    def _do(self, what: str, where: str, request: "Callable[[], Any]") -> None:
+    def _do(self, what: str, where: str, request: "Callable[[], None]") -> None:
         """Send a request to the kernel. Raises Failure, which says that `what` failed."""
         try:
-            list(request())
-        except self._error as error:
-            raise Failure(f"cannot {what}: {reason(error.code)}", where, _HINTS.get(error.code, "")) from error
+            request()
+        except OSError as error:
+            code = error.errno or 0
+            raise Failure(f"cannot {what}: {reason(code)}", where, _HINTS.get(code, "")) from error
 
-    def _add(self, side: "Any", index: int, address: "Mapping[str, object]", what: str, where: str) -> None:
+    def _add(
+        self,
+        side: rtnetlink.Socket,
+        index: int,
+        address: "Address",
+        attributes: "dict[int, bytes]",
+        what: str,
+        where: str,
+    ) -> None:
         """Add an address, unless the kernel has created it again by itself. Raises Failure."""
         try:
-            list(side.addr("add", index=index, **address))
-        except self._error as error:
-            if error.code != errno.EEXIST:
-                raise Failure(f"cannot {what}: {reason(error.code)}", where) from error
+            side.add_address(index, address["family"], address["prefixlen"], address["scope"], attributes)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise Failure(f"cannot {what}: {reason(error.errno or 0)}", where) from error
 
-    def _find(self, side: "Any", name: str) -> "Any":
-        """Return the link with this name, None if there is none. The kernel finds it by an alternative name as well."""
+    def _find(self, side: rtnetlink.Socket, name: str) -> "rtnetlink.Link | None":
+        """Return the device with this name, or None. The kernel finds a device by an alternative name as well."""
+        wanted = name.encode("utf-8", "surrogateescape")
         try:
-            links = list(side.link("get", ifname=name))
-        except self._error as error:
-            if error.code == errno.ENODEV:
+            link = side.get_link(name=wanted)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
                 return None
-            raise Failure(f"cannot find network device {name}: {reason(error.code)}", WHERE) from error
-        return next((link for link in links if link.get_attr("IFLA_IFNAME") == name), None)
-
-    def _addresses(self, side: "Any", index: int) -> "list[Address]":
-        """Return the addresses of a device in the order in which to add them again.
-
-        With IPv4, the first address of a subnet is the primary one. With IPv6, the kernel lists the last address first.
-        """
-        found = [_address(message) for message in side.get_addr(index=index)]
-        newest_first = [address for address in found if address["family"] == AF_INET6]
-        return [address for address in found if address["family"] != AF_INET6] + newest_first[::-1]
+            raise Failure(f"cannot find network device {name}: {reason(error.errno or 0)}", WHERE) from error
+        return link if link.name == wanted else None
 
 
 _HINTS = {
@@ -290,25 +281,46 @@ _HINTS = {
 }
 
 
+def _target(network: int, name: str) -> "dict[int, bytes]":
+    """Attributes that move a device to the network namespace of the descriptor `network`, under `name`."""
+    return {rtnetlink.IFLA_NET_NS_FD: rtnetlink.NUMBER.pack(network), rtnetlink.IFLA_IFNAME: _string(name)}
+
+
+def _string(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape") + b"\0"
+
+
 # --- addresses
 
 
-def _address(message: "Any") -> "Address":
+def _addresses(side: rtnetlink.Socket, index: int) -> "list[Address]":
+    """Return the addresses of a device in the order in which to add them again. Raises Failure.
+
+    With IPv4, the first address of a subnet is the primary one. With IPv6, the kernel lists the last address first.
+    """
+    try:
+        found = [_address(address) for address in side.addresses(index)]
+    except OSError as error:
+        raise Failure(f"cannot read the addresses of network devices: {reason(error.errno or 0)}", WHERE) from error
+    newest_first = [address for address in found if address["family"] == AF_INET6]
+    return [address for address in found if address["family"] != AF_INET6] + newest_first[::-1]
+
+
+def _address(address: rtnetlink.Address) -> "Address":
     """Return the properties of an address, as JSON values."""
-    attributes = dict(message["attrs"])
-    cache = attributes.get("IFA_CACHEINFO", {})
-    known: Any = {name: attributes[attribute] for attribute, name in ATTRIBUTES.items() if attribute in attributes}
-    address: Address = {
-        "family": message["family"],
-        "prefixlen": message["prefixlen"],
-        "scope": message["scope"],
-        "flags": attributes.get("IFA_FLAGS", message["flags"]),
-        "preferred": cache.get("ifa_preferred", FOREVER),
-        "valid": cache.get("ifa_valid", FOREVER),
-        "unknown": "UNKNOWN" in attributes,
+    attributes = address.attributes
+    forever = rtnetlink.LIFETIMES.pack(FOREVER, FOREVER, 0, 0)
+    preferred, valid, _, _ = rtnetlink.LIFETIMES.unpack(attributes.get(rtnetlink.IFA_CACHEINFO, forever))
+    return {
+        "family": address.family,
+        "prefixlen": address.prefix,
+        "scope": address.scope,
+        "flags": address.flags,
+        "preferred": preferred,
+        "valid": valid,
+        "attributes": {str(kind): attributes[kind].hex() for kind in ATTRIBUTES if kind in attributes},
+        "unknown": any(kind not in KNOWN for kind in attributes),
     }
-    address.update(known)
-    return address
 
 
 def _is_kept(address: "Address") -> bool:
@@ -317,21 +329,23 @@ def _is_kept(address: "Address") -> bool:
 
 
 def _text(address: "Address") -> str:
-    return f"{address.get('local') or address.get('address')}/{address['prefixlen']}"
+    attributes = address["attributes"]
+    number = bytes.fromhex(attributes.get(str(rtnetlink.IFA_LOCAL)) or attributes[str(rtnetlink.IFA_ADDRESS)])
+    return f"{_socket.inet_ntop(address['family'], number)}/{address['prefixlen']}"
 
 
-def _arguments(address: "Address", name: str, new_name: str) -> "dict[str, object]":
-    """Return the arguments that add the address to a device whose name has changed from `name` to `new_name`."""
-    values: Mapping[str, object] = address
-    arguments = {key: values[key] for key in ("family", "prefixlen", "scope", *ATTRIBUTES.values()) if key in values}
-    if "label" in address:
-        arguments["label"] = _label(address["label"], name, new_name)
+def _attributes(address: "Address", name: str, new_name: str) -> "dict[int, bytes]":
+    """Return the attributes that add the address to a device whose name has changed from `name` to `new_name`."""
+    attributes = {int(kind): bytes.fromhex(value) for kind, value in address["attributes"].items()}
+    if label := attributes.get(rtnetlink.IFA_LABEL):
+        text = label.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        attributes[rtnetlink.IFA_LABEL] = _string(_label(text, name, new_name))
     if settable := address["flags"] & IFA_F_SETTABLE:
-        arguments["flags"] = settable
+        attributes[rtnetlink.IFA_FLAGS] = rtnetlink.NUMBER.pack(settable)
     preferred = 0 if address["flags"] & IFA_F_DEPRECATED else address["preferred"]
     if (preferred, address["valid"]) != (FOREVER, FOREVER):
-        arguments |= {"preferred_lft": preferred, "valid_lft": address["valid"]}
-    return arguments
+        attributes[rtnetlink.IFA_CACHEINFO] = rtnetlink.LIFETIMES.pack(preferred, address["valid"], 0, 0)
+    return attributes
 
 
 def _label(label: str, name: str, new_name: str) -> str:

@@ -19,11 +19,6 @@ from tests.support.runtime import Bundle, Runtime, wait_for
 pytestmark = pytest.mark.root
 
 
-def site() -> Path:
-    """The directory that pyroute2 is installed in."""
-    return next(Path(path) for path in sys.path if (Path(path) / "pyroute2").is_dir())
-
-
 def run(*words: Path | str, check: bool = True) -> str:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not check, (words, done.stderr)
@@ -503,56 +498,6 @@ def test_a_killed_create_is_cleaned_up(runtime: Runtime, bundle: Bundle, host: N
 # --- the helper
 
 
-def shadowed(runtime: Runtime, folder: Path) -> list[str]:
-    """The runtime with `folder` where pyroute2's site directory was."""
-    script = f'mount --bind {folder} {site()} && exec "$@"'
-    return [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        *runtime.command("create", "--bundle", runtime.bundle.folder),
-    ]
-
-
-def test_without_pyroute2(runtime: Runtime, bundle: Bundle, host: Net, tmp_path: Path) -> None:
-    """One line that names the property and the package; the device was not touched."""
-    (tmp_path / "empty").mkdir()
-    host.device("dev0", "10.0.0.1/24")
-    before = host.facts("dev0")
-    bundle.linux["netDevices"] = {"dev0": {}}
-    bundle.write()
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    done = subprocess.run(
-        [*shadowed(runtime, tmp_path / "empty"), runtime.id], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert 1 == done.returncode
-    assert (
-        "/linux/netDevices: cannot move network devices: the Python package pyroute2 is not installed "
-        f"(hint: install pyroute2 for Python {version}, which pyoci was built with)\n"
-    ) == done.stderr
-    runtime.assert_gone()
-    assert before == host.facts("dev0")
-
-
-def test_a_pyroute2_that_breaks(runtime: Runtime, bundle: Bundle, host: Net, tmp_path: Path) -> None:
-    """What the helper dies of is in the error."""
-    (tmp_path / "site/pyroute2").mkdir(parents=True)
-    (tmp_path / "site/pyroute2/__init__.py").write_text("raise RuntimeError('broken to pieces')\n")
-    host.device("dev0")
-    bundle.linux["netDevices"] = {"dev0": {}}
-    bundle.write()
-    done = subprocess.run(
-        [*shadowed(runtime, tmp_path / "site"), runtime.id], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert 1 == done.returncode
-    assert done.stderr.startswith("/linux/netDevices: cannot move network devices: the helper process exited ")
-    assert "broken to pieces" in done.stderr
-    runtime.assert_gone()
-
-
 def test_only_the_helper_changes_a_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Of what runs on the host, one process enters the container's network namespace, and it starts no thread."""
     host.device("dev0")
@@ -574,7 +519,7 @@ def test_under_an_ordinary_python(runtime: Runtime, bundle: Bundle, host: Net) -
     """Without the executable the helper is this Python once more."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
-    paths = [str(Path(__file__).parents[2]), str(site())]
+    paths = [str(Path(__file__).parents[2])]
     wrapper = Path(runtime.executable)
     code = f"import sys; sys.path[:0] = {paths!r}; from pyoci.__main__ import main; sys.exit(main())"
     wrapper.write_text(f'#!/bin/sh\nexec nsenter --net={host.file} {sys.executable} -I -S -c "{code}" "$@"\n')
