@@ -112,11 +112,20 @@ class _LastFinder:
     ) -> "ModuleSpec | None":
         if name == "pyoci._native":  # built in, but CPython 3.11 finds top-level names only
             return _frozen_importlib.BuiltinImporter.find_spec(name)
+        if _is_static():
+            return None
         sys.meta_path.remove(self)
         _complete()
         from _frozen_importlib_external import PathFinder  # `importlib.machinery` may not be installed
 
         return PathFinder.find_spec(name, path, target)
+
+
+def _is_static() -> bool:
+    """Whether this executable is static: all of its modules are in it, and it can't load extension modules."""
+    import _pyoci_executable
+
+    return bool(_pyoci_executable.static)
 
 
 def _complete() -> None:

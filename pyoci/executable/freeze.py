@@ -9,17 +9,14 @@ under the Python that is embedded, because marshalled code is valid for one vers
 import argparse
 import marshal
 import os
-import secrets
 import shlex
-import shutil
-import struct
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from pyoci.executable import ENTERS_CONTAINER
+from pyoci.executable.image import layout, put_image
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
@@ -33,15 +30,23 @@ HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong", "-fstack-clash-p
 HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}.get(
     os.uname().machine, []
 )
-# The exit status of an executable that can't have an image (main.c).
-NO_IMAGE = 3
 # For the image: allocations while Python makes it (heap.c), and hashes of strings (hashes.c).
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "_Py_HashBytes")]
+# For a static executable: shared libraries (static.c).
+UNAVAILABLE = [f"-Wl,--wrap={name}" for name in ("dlopen", "dlsym", "dlerror")]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
 # The dynamic linker resolves all symbols at start, then makes the table of their addresses read-only.
 SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
-LINKING += [*SAFE_LINKING, "-lc"]  # search the C library first: it has nearly all symbols
+LINKING += SAFE_LINKING
 
+# The built-in modules of a static executable: CPython's core, and what pyoci imports besides. In the library's table
+# there are more, among them modules that look up users and groups, which needs shared libraries.
+BUILT_IN = """
+    _abc _codecs _collections _functools _imp _io _locale _operator _signal _sre _stat _string _symtable _sysconfig
+    _thread _tracemalloc _types _typing _warnings _weakref atexit builtins errno faulthandler gc itertools marshal posix
+    sys time
+""".split()
+IMPORTED = ["_socket", "_struct", "fcntl", "math", "select", "unicodedata"]  # the last one for \N{NAME} in `re`
 
 # Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms. So the module is left
 # out; Python has OpenSSL's algorithms in `_hashlib`.
@@ -52,14 +57,15 @@ class NoLibpython(Exception):
     """This Python has no library to embed."""
 
 
-# Modules of the standard library that cold commands import. With them, all commands but the helper of linux.netDevices
-# work without an installed Python. Packages are complete: Python looks for no file of a frozen package.
+# Modules of the standard library that cold commands import. With them, all commands work without an installed Python.
+# Packages are complete: Python looks for no file of a frozen package.
 REGULAR_EXPRESSIONS = """
     re re._casefix re._compiler re._constants re._parser
     _collections_abc abc collections copyreg enum functools keyword operator reprlib types warnings
 """.split()
 if sys.version_info < (3, 13):  # newer versions of the package create this module themselves
     REGULAR_EXPRESSIONS.append("collections.abc")
+BUILD = [("executable", "freeze"), ("executable", "image")]
 API = ("client", "testing", "types")  # the Python API, which runs the executable and is not in it
 # A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
@@ -74,7 +80,7 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
         found.append((name, path / "__init__.py" if is_package else path.with_suffix(".py"), is_package))
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
-        if file.name in {"__main__.py", "freeze.py"} or parts[1] in API:
+        if file.name == "__main__.py" or parts[1:] in BUILD or parts[1] in API:
             continue
         is_package = parts[-1] == "__init__"
         found.append((".".join(parts[:-1] if is_package else parts), file, is_package))
@@ -99,7 +105,6 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_STDLIB {_quoted(sysconfig.get_path('stdlib'))}",
         f"#define PYOCI_DYNLOAD {_quoted(sysconfig.get_config_var('DESTSHARED'))}",
         f"#define PYOCI_SITES {_quoted(':'.join(_site_directories()))}",
-        f"#define PYOCI_NO_IMAGE {NO_IMAGE}",
         f"#define PYOCI_ENTERS_CONTAINER {{{', '.join(_quoted(command) for command in ENTERS_CONTAINER)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, because a compiler needs seconds for an array of this size
@@ -150,27 +155,43 @@ class Libpython:
 
     @property
     def allows_image(self) -> bool:
-        """Whether the build can start Python in advance. Its memory must belong to the executable."""
-        return self.is_static
+        """Whether the build can start Python in advance. Its memory and its code must belong to the executable."""
+        return self.is_static and {*IMPORTED} <= {*sys.builtin_module_names}
 
-    def table(self, temp: Path) -> list[Path]:
+    @property
+    def allows_static(self) -> bool:
+        """Whether the executable can do without shared libraries. It has an image then, and needs no other module."""
+        return self.allows_image and bool(_archive("c"))
+
+    def table(self, temp: Path, *, static: bool) -> list[Path]:
         """Source of a table of built-in modules. It replaces the library's if some of those can't be linked."""
         if not self.is_static:
             return []
         needed = [Path(word) for word in (sysconfig.get_config_var("MODLIBS") or "").split() if word.endswith(".a")]
-        missing = [ORPHANS[path.name] for path in needed if not path.exists() and path.name in ORPHANS]
+        missing = {ORPHANS[path.name] for path in needed if not path.exists() and path.name in ORPHANS}
+        if static:
+            missing.update({*sys.builtin_module_names} - {*BUILT_IN, *IMPORTED})
         if not missing:
             return []
         lines = (self.static.parent / "config.c").read_text().splitlines(keepends=True)
         source = temp / "config.c"
-        source.write_text("".join(line for line in lines if not any(f"PyInit_{name}" in line for name in missing)))
+        source.write_text("".join(line for line in lines if not line.strip().startswith(_entries(missing))))
         return [source]
 
-    def flags(self) -> list[str]:
+    @property
+    def archives(self) -> list[str]:
+        """The archives whose data an image contains: the library, and the system's libraries that it needs."""
+        return [str(self.static), *(name.removeprefix("-l:") for name in self.libraries if name.startswith("-l:"))]
+
+    def flags(self, *, static: bool) -> list[str]:
         """Linker flags. Symbols are exported, so that the standard library's extension modules find them."""
+        if static:
+            libraries = [name for name in self.libraries if name.startswith("-l:")]
+            return ["-static", *UNAVAILABLE, str(self.static), *libraries, "-ldl", "-lpthread", "-lm"]
+        # search the C library first: it has nearly all symbols
         if self.is_static:
-            return ["-Wl,--export-dynamic", str(self.static), *self.libraries]
-        return [str(self.shared), f"-Wl,-rpath,{self.shared.parent}", *self.libraries]
+            return ["-lc", "-Wl,--export-dynamic", str(self.static), *self.libraries]
+        return ["-lc", str(self.shared), f"-Wl,-rpath,{self.shared.parent}", *self.libraries]
 
     def __str__(self) -> str:
         return f"static {self.static}" if self.is_static else f"shared {self.shared}"
@@ -209,11 +230,22 @@ def _system_libraries(variables: dict[str, str]) -> list[str]:
     )
     found = []
     for flag in names:
-        archive = f"lib{flag[2:]}.a"
-        query = [*COMPILER, f"-print-file-name={archive}"]
-        located = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
-        found.append(f"-l:{archive}" if flag != "-lm" and "/" in located else flag)
+        archive = _archive(flag[2:])
+        found.append(f"-l:{archive}" if flag != "-lm" and archive else flag)
     return [*found, "-ldl", "-lpthread", "-lm"]
+
+
+def _archive(library: str) -> str:
+    """The file name of a library's archive; "" if the C compiler has none."""
+    name = f"lib{library}.a"
+    query = [*COMPILER, f"-print-file-name={name}"]
+    located = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return name if "/" in located else ""
+
+
+def _entries(modules: set[str]) -> tuple[str, ...]:
+    """How lines about these modules in CPython's table of built-in modules begin."""
+    return tuple(f'{{"{name}",' for name in modules)
 
 
 def _run(*command: "str | Path") -> None:
@@ -245,96 +277,20 @@ def write_script(output: Path) -> None:
     output.chmod(0o755)
 
 
-# struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
-SEGMENT = struct.Struct("<IIQQQQQQ")
-# Addresses of the image and, within it, of the list of pages that commands write to.
-ADDRESSES = struct.Struct("<QQ")
-PT_LOAD, PT_DYNAMIC, PF_W = 1, 2, 2
-# An entry of .dynamic: tag and value.
-ENTRY = struct.Struct("<QQ")
-DT_INIT_ARRAYSZ = 27
-
-
-def put_image(executable: Path) -> bool:
-    """Run the executable until Python has loaded the modules, and make every later process begin there.
-
-    Replaces the data segment, the last of the file, with its contents at that moment. The constructors have run by
-    then, and don't run again. Removes the section headers: they would be wrong, and strip would believe them.
-
-    Returns False if this Python can't have an image, because it loads modules of the hot path from files.
-    """
-    with tempfile.TemporaryDirectory(prefix="pyoci.") as name:
-        directory = Path(name)
-        shutil.copy(HERE / "docker.json", directory / "config.json")
-        seed = str(1 + secrets.randbelow((1 << 32) - 1))
-        order = _run_for(executable, directory, seed)
-        if order is None:
-            return False
-        (directory / "order").write_bytes(order)
-        image = _run_for(executable, directory, seed, str(directory / "order")) or b""
-        place = _put_data(executable, image)
-        touched = _run_for(executable, directory) or b""
-        with executable.open("r+b") as file:
-            file.seek(place)
-            file.write(touched)
-    return True
-
-
-def _put_data(executable: Path, image: bytes) -> int:
-    """Replace the data segment. Return the file offset of the list of pages that commands write to."""
-    first: int
-    touched: int
-    first, touched = ADDRESSES.unpack_from(image)
-    elf = bytearray(executable.read_bytes())
-    segments = _segments(elf)
-    _, (_, _, offset, *_) = segments[PT_DYNAMIC, 0]
-    while (entry := ENTRY.unpack_from(elf, offset))[0] not in (0, DT_INIT_ARRAYSZ):
-        offset += ENTRY.size
-    ENTRY.pack_into(elf, offset, entry[0], 0)
-
-    at, (kind, flags, offset, virtual, physical, _, in_memory, alignment) = segments[PT_LOAD, PF_W]
-    relocated = first - virtual  # keep what the dynamic linker writes
-    content = elf[offset : offset + relocated] + image[ADDRESSES.size :]
-    SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
-    struct.pack_into("<Q", elf, 40, 0)
-    struct.pack_into("<HHH", elf, 58, 0, 0, 0)
-    elf[offset:] = content
-    executable.write_bytes(elf)
-
-    return offset + touched - virtual
-
-
-def _run_for(executable: Path, directory: Path, *arguments: str) -> bytes | None:
-    """Run the unfinished executable; return the file that it writes, or None if it can't have an image."""
-    made = directory / "made"
-    command = [str(executable), str(made), str(directory), *arguments]
-    status = subprocess.call(command, env={}, stdin=subprocess.DEVNULL)
-    if status == NO_IMAGE:
-        return None
-    if status != 0:
-        raise RuntimeError(f"cannot make the image of {executable}: status {status}")
-    content = made.read_bytes()
-    made.unlink()
-    return content
-
-
-def _segments(elf: bytearray) -> "dict[tuple[int, int], tuple[int, tuple[int, ...]]]":
-    """Program headers by type, and loaded ones also by whether they are writable: (offset in the file, fields)."""
-    table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
-    found = {}
-    for at in range(table, table + entries * SEGMENT.size, SEGMENT.size):
-        fields = SEGMENT.unpack_from(elf, at)
-        found[fields[0], fields[1] & PF_W if fields[0] == PT_LOAD else 0] = at, fields
-    return found
-
-
 def build(
-    output: Path, temp: Path, *, package: Path = PACKAGE, native: Path = PACKAGE / "_native.c", image: bool = True
+    output: Path,
+    temp: Path,
+    *,
+    package: Path = PACKAGE,
+    native: Path = PACKAGE / "_native.c",
+    image: bool = True,
+    static: bool = True,
 ) -> str:
     """Build the executable at `output`; generated files go to `temp`. Return which libpython it contains.
 
-    Freezes `package`, with `native`, the C or object file of its extension. Without `image` each process starts
-    Python anew. With a shared libpython it always does.
+    Freezes `package`, with `native`, the C or object file of its extension. Without an image each process starts
+    Python anew; with a shared libpython it always does. `static` links the C library statically, if there is an image
+    and the C compiler has an archive of it.
 
     Raises NoLibpython if this Python can't be embedded.
     """
@@ -342,19 +298,25 @@ def build(
     temp.mkdir(parents=True, exist_ok=True)
     library = Libpython()
     image = image and library.allows_image
+    static = static and image and library.allows_static
     freeze(package, temp)
-    definitions = [f"-DPYOCI_CORE_ONLY={int(library.allows_core_only)}", f"-DPYOCI_IMAGE={int(image)}"]
-    objects = compile_objects(temp, native, library.table(temp), definitions)
-    unfinished = output.with_name(output.name + ".new")
-    linking = [*objects, *library.flags()]
+    facts = {"CORE_ONLY": library.allows_core_only, "IMAGE": image, "STATIC": static}
+    definitions = [f"-DPYOCI_{name}={int(value)}" for name, value in facts.items()]
+    objects = compile_objects(temp, native, library.table(temp, static=static), definitions)
+    if static:
+        objects.append(compile_object(HERE / "static.c", temp, definitions))
+    linking = [*objects, *library.flags(static=static)]
     if image:
         last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "heap.c")]
-        linking = [*WRAPPING, *objects, *library.flags(), *last]
+        script = temp / "image.ld"
+        script.write_text(layout([*objects, *last], library.archives))
+        linking = [*WRAPPING, f"-Wl,-T,{script}", *linking, *last]
+    unfinished = output.with_name(output.name + ".new")
     _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
-    if image and not put_image(unfinished):
-        return build(output, temp, package=package, native=native, image=False)
+    if image:
+        put_image(unfinished)
     unfinished.replace(output)  # the kernel refuses to write to an executable that runs
-    return str(library)
+    return f"{library}, linked {'statically' if static else 'dynamically'}"
 
 
 if __name__ == "__main__":

@@ -37,14 +37,14 @@ static char secret[SECRET];
  * */
 extern char build_secret[SECRET] __asm__("_Py_HashSecret");
 
-extern char __data_start[], _end[];
+extern char image_start[], image_end[];
 
 Py_hash_t __real__Py_HashBytes(const void *content, Py_ssize_t size);
 Py_hash_t __wrap__Py_HashBytes(const void *content, Py_ssize_t size);
 
 static bool is_within_image(const char *start, uint64_t size)
 {
-    uint64_t offset = (uint64_t)(start - __data_start), whole = (uint64_t)(_end - __data_start);
+    uint64_t offset = (uint64_t)(start - image_start), whole = (uint64_t)(image_end - image_start);
     return offset <= whole && size <= whole - offset;
 }
 
@@ -75,7 +75,7 @@ static uint32_t place_of(const void *content, Py_ssize_t size, Py_hash_t hash)
         Py_hash_t other_hash;
         if (known[place].hash != (uint32_t)hash)
             continue;
-        const char *other = content_of((PyObject *)(__data_start + known[place].object), &other_size, &other_hash);
+        const char *other = content_of((PyObject *)(image_start + known[place].object), &other_size, &other_hash);
         if (other_hash == hash && other_size == size && memcmp(other, content, (size_t)size) == 0)
             break;
     }
@@ -95,16 +95,16 @@ static void note_if_string(char *at)
     if (known[place].object != 0)
         return;
     known[place].hash = (uint32_t)hash;
-    known[place].object = (uint32_t)(at - __data_start);
+    known[place].object = (uint32_t)(at - image_start);
     count++;
 }
 
 bool hashes_note(void)
 {
-    uintptr_t aligned = ((uintptr_t)__data_start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
-    for (char *at = (char *)aligned; at + sizeof(PyASCIIObject) <= _end && count <= PLACES / 2; at += sizeof(void *))
+    uintptr_t aligned = ((uintptr_t)image_start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+    for (char *at = (char *)aligned; at + sizeof(PyASCIIObject) <= image_end && count <= PLACES / 2; at += sizeof(void *))
         note_if_string(at);
-    return count <= PLACES / 2 && _end - __data_start <= UINT32_MAX;
+    return count <= PLACES / 2 && image_end - image_start <= UINT32_MAX;
 }
 
 bool hashes_draw(void)

@@ -16,6 +16,7 @@
 #include <Python.h>
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static struct {
     } run[RUNS];
 } touched = {.runs = -1};
 
-extern char __data_start[], _end[];
+extern char image_start[], image_end[];
 
 /* --- write the image */
 
@@ -58,6 +59,38 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
     return heap_survey(path, rehearse);
 }
 
+/* Returns how many words of the image have a value from `start` to below `end`. The identity of the thread does not
+ * count: image_resume sets it anew. */
+static size_t count_pointers(uintptr_t start, uintptr_t end)
+{
+    size_t count = 0;
+    for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
+        count += *word >= start && *word < end && *word != PyThread_get_thread_ident();
+    return count;
+}
+
+/* Whether no pointer leads to what each process has elsewhere: the C library's heap, stacks, variables of threads, and
+ * other mappings. All of these are writable memory without a file, and lie after the executable. */
+static bool is_self_contained(void)
+{
+    char line[512];
+    size_t count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (maps == NULL)
+        return false;
+    while (fgets(line, sizeof line, maps) != NULL) {
+        uintptr_t start, end;
+        int parsed = 0;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " rw-p 00000000 00:00 0%n", &start, &end, &parsed) == 2 && parsed > 0
+            && start >= (uintptr_t)image_end)
+            count += count_pointers(start, end);
+    }
+    fclose(maps);
+    if (count != 0)
+        fprintf(stderr, "pyoci: cannot make the image: %zu pointers lead to memory of this process\n", count);
+    return count == 0;
+}
+
 /* The file holds two addresses of 8 bytes each, that of its first byte and that of `touched`. The image follows, up to
  * its last byte that is not zero. */
 bool image_write(const char *path)
@@ -71,19 +104,21 @@ bool image_write(const char *path)
         return false;
     }
 
+    if (!is_self_contained())
+        return false;
     FILE *file = fopen(path, "wbx");
     if (file == NULL)
         return false;
-    const char *end = _end;
-    while (end > __data_start && end[-1] == 0)
+    const char *end = image_end;
+    while (end > image_start && end[-1] == 0)
         end--;
-    uint64_t addresses[] = {(uintptr_t)__data_start, (uintptr_t)&touched};
-    size_t size = (size_t)(end - __data_start);
-    bool done = fwrite(addresses, sizeof addresses, 1, file) == 1 && fwrite(__data_start, 1, size, file) == size;
+    uint64_t addresses[] = {(uintptr_t)image_start, (uintptr_t)&touched};
+    size_t size = (size_t)(end - image_start);
+    bool done = fwrite(addresses, sizeof addresses, 1, file) == 1 && fwrite(image_start, 1, size, file) == size;
     return fclose(file) == 0 && done;
 }
 
-static uintptr_t first_page(void) { return (uintptr_t)__data_start & ~(uintptr_t)(PAGE - 1); }
+static uintptr_t first_page(void) { return (uintptr_t)image_start & ~(uintptr_t)(PAGE - 1); }
 
 static size_t pages(void) { return ((uintptr_t)heap_start() + heap_size() + PAGE - 1 - first_page()) / PAGE; }
 

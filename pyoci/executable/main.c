@@ -166,6 +166,7 @@ static PyObject *init_executable_module(void)
     PyObject *path = PyUnicode_DecodeFSDefault(installed_path);
     if (path == NULL || PyModule_AddObjectRef(module, "executable", path) < 0
         || PyModule_AddIntConstant(module, "core_only", PYOCI_CORE_ONLY) < 0
+        || PyModule_AddIntConstant(module, "static", PYOCI_STATIC) < 0
         || PyModule_AddStringConstant(module, "stdlib", PYOCI_STDLIB) < 0
         || PyModule_AddStringConstant(module, "sites", PYOCI_SITES) < 0)
         Py_CLEAR(module);
@@ -323,9 +324,13 @@ static int make_image(int argc, char **argv)
         return EXIT_FAILURE;
     if (!start_python(1, (char *[]){"pyoci", NULL}) || !call_executable("preload"))
         return EXIT_FAILURE;
-    if (completed) /* a module came from a file: its code and data are outside of the image */
-        return PYOCI_NO_IMAGE;
-    return (argc == 4 ? image_survey(argv[1], rehearse) : image_write(argv[1])) ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (argc == 4)
+        return image_survey(argv[1], rehearse) ? EXIT_SUCCESS : EXIT_FAILURE;
+    /* every process has its own strings */
+    directory = NULL;
+    own_argv = NULL;
+    pyoci_find_strings(0, NULL);
+    return image_write(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int note_touched(int argc, char **argv)

@@ -281,7 +281,10 @@ cdef extern from *:
      * loader of this extension does. */
     static char *pyoci_strings, *pyoci_arguments_end;
 
-    __attribute__((constructor)) void pyoci_find_strings(int argc, char **argv)
+    #ifndef PYOCI_CORE_ONLY
+    __attribute__((constructor))
+    #endif
+    void pyoci_find_strings(int argc, char **argv)
     {
         pyoci_strings = argc > 0 ? argv[0] : NULL;
         pyoci_arguments_end = argc > 0 ? argv[argc - 1] + strlen(argv[argc - 1]) : NULL;

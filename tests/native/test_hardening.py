@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from pyoci.executable import freeze
+from pyoci.executable.image import SEGMENT
 
-PT_DYNAMIC, PT_GNU_STACK, PT_GNU_RELRO, PT_LOAD = 2, 0x6474E551, 0x6474E552, 1
+PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO, PT_LOAD = 2, 3, 0x6474E551, 0x6474E552, 1
 PF_X, PF_W = 1, 2
 DT_STRTAB, DT_STRSZ, DT_FLAGS, DT_FLAGS_1 = 5, 10, 30, 0x6FFFFFFB
 DF_BIND_NOW, DF_1_NOW = 8, 1
 PAGE = 4096
+ENTRY = struct.Struct("<QQ")  # of the dynamic section: tag and value
 
 
 class Elf:
@@ -22,12 +24,12 @@ class Elf:
     def __init__(self, path: str) -> None:
         self.content = Path(path).read_bytes()
         table, entries = struct.unpack_from("<Q", self.content, 32)[0], struct.unpack_from("<H", self.content, 56)[0]
-        self.segments = [freeze.SEGMENT.unpack_from(self.content, table + 56 * index) for index in range(entries)]
-        _, _, offset, *_ = next(self.of_type(PT_DYNAMIC))
-        self.dynamic: dict[int, int] = {}
-        while (entry := freeze.ENTRY.unpack_from(self.content, offset))[0]:
-            self.dynamic[entry[0]] = entry[1]
-            offset += freeze.ENTRY.size
+        self.segments = [SEGMENT.unpack_from(self.content, table + 56 * index) for index in range(entries)]
+        self.dynamic: dict[int, int] = {}  # empty if the executable is static
+        for _, _, offset, *_ in self.of_type(PT_DYNAMIC):
+            while (entry := ENTRY.unpack_from(self.content, offset))[0]:
+                self.dynamic[entry[0]] = entry[1]
+                offset += ENTRY.size
 
     def of_type(self, kind: int) -> "filter[tuple[int, ...]]":
         return filter(lambda segment: segment[0] == kind, self.segments)
@@ -55,6 +57,9 @@ def test_no_memory_is_writable_and_executable(elf: Elf) -> None:
 
 def test_symbols_are_resolved_at_start(elf: Elf) -> None:
     """No function's address is looked up later, so that the table of addresses can be read-only."""
+    if not elf.dynamic:  # a static executable has no symbols
+        assert [] == list(elf.of_type(PT_INTERP))
+        return
     assert elf.dynamic[DT_FLAGS] & DF_BIND_NOW
     assert elf.dynamic[DT_FLAGS_1] & DF_1_NOW
 
@@ -89,6 +94,10 @@ READ = {"x86_64": "0", "aarch64": "63"}.get(platform.machine(), "")
 
 def test_stack_and_buffers_are_checked(elf: Elf) -> None:
     """The compiler's checks are there: stack protector and _FORTIFY_SOURCE."""
+    if not elf.dynamic:  # the functions that the checks call are part of the executable, with their messages
+        assert b"stack smashing detected" in elf.content
+        assert b"buffer overflow detected" in elf.content
+        return
     assert b"__stack_chk_fail" in elf.names()
     assert any(name.endswith(b"_chk") for name in elf.names())
 

@@ -50,7 +50,7 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "cli.py").write_text(CLI)
     native = ROOT / "build" / "executable" / "_native.o"
     assert native.exists(), "run tools/build"
-    freeze.build(top / "made", top / "temp", package=package, native=native)
+    freeze.build(top / "made", top / "temp", package=package, native=native, static=False)  # imports from files
     return top / "made"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pyoci.compiler import known_filters
 from pyoci.executable import PRELOADED, freeze
+from pyoci.executable.image import image_segment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,7 @@ def test_whatever_a_hot_command_loads_is_in_the_image() -> None:
 def test_executable_has_an_image(pyoci: str) -> None:
     """Its data segment is larger than what was linked, and there are no sections for strip to believe in."""
     elf = bytearray(Path(pyoci).read_bytes())
-    _, (_, _, _, _, _, in_file, _, _) = freeze._segments(elf)[freeze.PT_LOAD, freeze.PF_W]
+    _, (_, _, _, _, _, in_file, _, _) = image_segment(elf)
 
     assert in_file > 3 << 20
     assert (0,) == struct.unpack_from("<H", elf, 60)
@@ -46,9 +47,7 @@ def test_create_makes_only_those_pages_its_own_that_it_writes_to(pyoci: str, tmp
     assert 0 != subprocess.run(strace, capture_output=True).returncode
     calls = re.findall(r"madvise\(\w+, (\d+), MADV_POPULATE_WRITE\) = 0", (tmp_path / "trace").read_text())
     populated = sum(map(int, calls))
-    _, (_, _, _, _, _, in_file, _, _) = freeze._segments(bytearray(Path(pyoci).read_bytes()))[
-        freeze.PT_LOAD, freeze.PF_W
-    ]
+    _, (_, _, _, _, _, in_file, _, _) = image_segment(Path(pyoci).read_bytes())
 
     assert 1 << 19 < populated < in_file // 2
 

@@ -1,4 +1,6 @@
-/* Prints names that collide in a dictionary of CPython whose hash secret is known: collisions K0 K1 LOG2_SIZE
+/* collisions FILE NAME HASH: prints the hash secret of CPython in an executable, under which NAME has HASH.
+ *
+ * collisions K0 K1 LOG2_SIZE: prints names that collide in a dictionary of CPython whose hash secret is known.
  *
  * They fill a dictionary with 2^LOG2_SIZE places as far as it goes without growing, two thirds. After 13 steps the hash
  * has no more say in where CPython looks next: from there on all names follow one cycle, i = 5 i + 1. The first names
@@ -73,10 +75,24 @@ static bool enters(uint64_t hash, uint64_t *place)
     return taken[*place];
 }
 
+/* Tries every word and its successor as the secret. */
+static int find_secret(FILE *file, const char *name, uint64_t hash)
+{
+    for (k0 = 0; fread(&k1, sizeof k1, 1, file) == 1; k0 = k1)
+        if (hash_of(name) == hash) {
+            printf("%ju %ju\n", (uintmax_t)k0, (uintmax_t)k1);
+            return EXIT_SUCCESS;
+        }
+    return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4)
         return EXIT_FAILURE;
+    FILE *file = strlen(argv[2]) == LENGTH ? fopen(argv[1], "rb") : NULL;
+    if (file != NULL)
+        return find_secret(file, argv[2], strtoull(argv[3], NULL, 0));
     k0 = strtoull(argv[1], NULL, 0);
     k1 = strtoull(argv[2], NULL, 0);
     mask = ((uint64_t)1 << atoi(argv[3])) - 1;

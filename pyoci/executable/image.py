@@ -1,0 +1,107 @@
+"""Put the image of a started Python (image.c) into an executable, at build time.
+
+The image is the writable data of our own objects: CPython's, those of the libraries linked with it, and pyoci's. The
+linker script below gathers it in a segment of its own. The data of the C library and of the linker stays where it
+always lies, outside of the image, so the C library starts in each process as in any other program.
+"""
+
+import secrets
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
+SEGMENT = struct.Struct("<IIQQQQQQ")
+PT_LOAD = 1
+# Addresses of the image and, within it, of the list of pages that commands write to.
+ADDRESSES = struct.Struct("<QQ")
+
+# The linker maps input sections by the first matching line. These lines precede its own script, and add the output
+# sections to it. `.image_zero` is the part that the file need not hold; it ends with the memory of heap.c. Data that is
+# constant after relocation stays outside, where the process makes it read-only.
+SCRIPT = """\
+SECTIONS {{ .image_constants : {{ {constants} }} }} INSERT AFTER .data.rel.ro;
+SECTIONS {{ .image_constructors : {{ {constructors} }} }} INSERT AFTER .data;
+SECTIONS {{ .image_zero : {{ {zero} image_end = .; }} }} INSERT AFTER .bss;
+SECTIONS {{ .image : ALIGN(CONSTANT(MAXPAGESIZE)) {{ image_start = .; {writable} }} }} INSERT AFTER .bss;
+ASSERT(SIZEOF(.image_constructors) == 0, "a constructor would run again in each process, on the image")
+"""
+CONSTRUCTORS = ".preinit_array .init_array .init_array.* .ctors .ctors.* .fini_array .fini_array.* .dtors .dtors.*"
+WRITABLE = "INPUT_SECTION_FLAGS (SHF_WRITE & SHF_ALLOC & !SHF_TLS) "
+
+
+def layout(objects: list[str], archives: list[str]) -> str:
+    """A linker script that gathers the writable data of these object files and archives. The last object ends it."""
+    ours = [*(f"*{Path(archive).name}:*" for archive in archives), *(f"*/{Path(name).name}" for name in objects)]
+    return SCRIPT.format(
+        constants=_lines(ours, ".data.rel.ro .data.rel.ro.*"),
+        constructors=_lines(ours, CONSTRUCTORS),
+        zero=_lines(ours, ".bss .bss.* COMMON"),
+        writable=_lines(ours, "*", WRITABLE),
+    )
+
+
+def _lines(files: list[str], sections: str, flags: str = "") -> str:
+    return "\n".join(f"{flags}{file}({sections})" for file in files)
+
+
+def put_image(executable: Path) -> None:
+    """Run the executable until Python has loaded the modules, and make every later process begin there.
+
+    Replaces the segment of the image, the last of the file, with its contents at that moment. Removes the section
+    headers: they would be wrong, and strip would believe them.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyoci.") as name:
+        directory = Path(name)
+        shutil.copy(HERE / "docker.json", directory / "config.json")
+        seed = str(1 + secrets.randbelow((1 << 32) - 1))
+        (directory / "order").write_bytes(_run_for(executable, directory, seed))
+        place = _put_data(executable, _run_for(executable, directory, seed, str(directory / "order")))
+        touched = _run_for(executable, directory)
+        with executable.open("r+b") as file:
+            file.seek(place)
+            file.write(touched)
+
+
+def _put_data(executable: Path, image: bytes) -> int:
+    """Replace the segment of the image. Return the file offset of the list of pages that commands write to."""
+    first: int
+    touched: int
+    first, touched = ADDRESSES.unpack_from(image)
+    elf = bytearray(executable.read_bytes())
+    at, fields = image_segment(elf)
+    kind, flags, offset, virtual, physical, _, in_memory, alignment = fields
+    if first != virtual:
+        raise RuntimeError(f"the image of {executable} begins at {first:#x}, but its segment at {virtual:#x}")
+
+    content = image[ADDRESSES.size :]
+    SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
+    struct.pack_into("<Q", elf, 40, 0)
+    struct.pack_into("<HHH", elf, 58, 0, 0, 0)
+    elf[offset:] = content
+    executable.write_bytes(elf)
+
+    return offset + touched - virtual
+
+
+def image_segment(elf: bytes | bytearray) -> "tuple[int, tuple[int, ...]]":
+    """The last loaded segment: where its program header is in the file, and the header's fields."""
+    table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+    headers = [(at, SEGMENT.unpack_from(elf, at)) for at in range(table, table + entries * SEGMENT.size, SEGMENT.size)]
+    return max((header for header in headers if header[1][0] == PT_LOAD), key=lambda header: header[1][3])
+
+
+def _run_for(executable: Path, directory: Path, *arguments: str) -> bytes:
+    """Run the unfinished executable; return the file that it writes."""
+    made = directory / "made"
+    command = [str(executable), str(made), str(directory), *arguments]
+    status = subprocess.call(command, env={}, stdin=subprocess.DEVNULL)
+    if status != 0:
+        raise RuntimeError(f"cannot make the image of {executable}: status {status}")
+    content = made.read_bytes()
+    made.unlink()
+    return content
