@@ -131,6 +131,7 @@ cdef extern from *:
         long f_type
         long f_flags
     int fstatfs(int fd, statfs_t *buffer) nogil
+    int statfs(const char *path, statfs_t *buffer) nogil
 
     cdef struct pollfd:
         int fd

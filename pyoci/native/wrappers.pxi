@@ -107,6 +107,14 @@ def namespace_type(int fd):
     return kind
 
 
+def filesystem_type(str path):
+    """The f_type of statfs(2) at `path`: a magic number of linux/magic.h."""
+    cdef statfs_t fs
+    if statfs(path_bytes(path), &fs) < 0:
+        raise failure()
+    return fs.f_type
+
+
 def enter_namespace(int fd, int kind):
     """setns(2). Only for helper processes: the runtime never changes its own namespaces."""
     if setns(fd, kind) < 0:

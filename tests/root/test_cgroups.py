@@ -10,6 +10,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -772,14 +773,61 @@ MOUNTINFO = """22 27 0:21 / /proc rw - proc proc rw
 )
 def test_mount_is_found_in_every_layout(monkeypatch: pytest.MonkeyPatch, lines: str, expected: str) -> None:
     """Unified, hybrid, elsewhere, several, and with characters that mountinfo escapes."""
+    monkeypatch.setattr(hierarchy, "shows_whole_hierarchy", lambda _: False)
     monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO + lines)
     monkeypatch.setattr(hierarchy, "is_mounted", lambda *_: True)
 
     assert expected == hierarchy.find_mount()
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("mount -t cgroup2 none $USUAL", "/sys/fs/cgroup"),
+        (
+            "mount -t tmpfs none $USUAL; mkdir $USUAL/unified; mount -t cgroup2 none $USUAL/unified",
+            "/sys/fs/cgroup/unified",
+        ),
+        ("mount -t cgroup2 none /mnt; mount --bind /mnt$PART $USUAL", "/mnt"),
+        ("mount -t cgroup2 none $USUAL; mount -t tmpfs none $USUAL; mount -t cgroup2 none /mnt", "/mnt"),
+    ],
+    ids=["unified", "hybrid", "part", "covered"],
+)
+def test_usual_place_answers_as_mountinfo_does(script: str, expected: str) -> None:
+    """A part of the hierarchy, or a mount that another one covers, does not stand for the whole."""
+    program = """
+        from pyoci.cgroups import hierarchy
+        print(hierarchy.find_mount())
+        hierarchy.shows_whole_hierarchy = lambda _: False
+        print(hierarchy.find_mount())
+    """
+    inside = f'umount -lR $USUAL; {script}; exec "$@"'
+    part = unique()
+    host(part).mkdir()
+    try:
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-ec", inside, "-", sys.executable, "-c", textwrap.dedent(program)],
+            env={**os.environ, "USUAL": "/sys/fs/cgroup", "PART": part},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        host(part).rmdir()
+
+    assert ([expected] * 2, "") == (done.stdout.split(), done.stderr)
+
+
+def test_mountinfo_is_not_read_where_the_usual_place_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size grows with the mounts of the host."""
+    monkeypatch.setattr(hierarchy, "shows_whole_hierarchy", lambda path: path == "/sys/fs/cgroup/unified")
+    monkeypatch.setattr(hierarchy, "read_file", lambda path: pytest.fail(f"read {path}"))
+
+    assert "/sys/fs/cgroup/unified" == hierarchy.find_mount()
+
+
 def test_no_mount_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pure v1 host."""
+    monkeypatch.setattr(hierarchy, "shows_whole_hierarchy", lambda _: False)
     monkeypatch.setattr(hierarchy, "read_file", lambda _: MOUNTINFO)
     with pytest.raises(CgroupError, match="no cgroup2 file system is mounted"):
         hierarchy.find_mount()
@@ -787,6 +835,7 @@ def test_no_mount_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_mount_that_is_covered_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else is mounted over it: what is seen there is no cgroup."""
+    monkeypatch.setattr(hierarchy, "shows_whole_hierarchy", lambda _: False)
     monkeypatch.setattr(hierarchy, "read_file", lambda _: "41 31 0:38 / /tmp rw - cgroup2 none rw\n")
     with pytest.raises(CgroupError):
         hierarchy.find_mount()
