@@ -32,7 +32,7 @@ from pyoci.container import Container
 from pyoci.delete import run_poststop
 from pyoci.errors import PyociError, SetupError
 from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
-from pyoci.host import files, hooks
+from pyoci.host import files, hooks, kernel_mounts
 from pyoci.host.bundle import read_config
 from pyoci.host.facts import probe
 from pyoci.host.processes import boot_id
@@ -106,7 +106,7 @@ def compile_request(request: "CreateRequest") -> Compiled:
     sockets = listen_fds()
     if sockets and "process" in config:
         config["process"].setdefault("env", []).extend(listen_variables(sockets))
-    host = probe()
+    host = probe(request.root)
     options = _options(request, bundle, config, host, sockets + request.preserve_fds)
     plan = compile_container(config, host, options)
     for warning in plan.warnings:
@@ -190,6 +190,8 @@ class Creation:
             self.directory.save(record)  # before anything slow: without a record no command knows what this is
             launch.prepare()
             launch.clone()
+            if self._compiled.host.kernel_mounts:
+                kernel_mounts.remember(self.directory.root_fd, self._compiled.host.kernel_mounts)
             launch.alongside()
             launch.serve_child()
             self.directory.unlock()

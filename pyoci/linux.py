@@ -47,6 +47,7 @@ CAP_CHOWN = 0
 CAP_FOWNER = 3
 CAP_SETGID = 6
 CAP_SETUID = 7
+CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 CAP_SYS_NICE = 23
 CAP_SYS_RESOURCE = 24
@@ -115,6 +116,7 @@ CLONE_NEWNET = 0x40000000
 # include/linux/sched.h, seen in field 9 of /proc/PID/stat
 PF_EXITING = 0x4
 PF_FORKNOEXEC = 0x40  # the process has not executed a program since it was cloned
+PF_KTHREAD = 0x200000
 
 # linux/seccomp.h
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3

@@ -186,7 +186,7 @@ def plan(call: "Call") -> int:
     from pyoci.host import facts
 
     configuration, warnings = config.load(*arguments.read_config(call))
-    result = create.compile_container(configuration, facts.probe(as_root=True), arguments.plan_options(call))
+    result = create.compile_container(configuration, facts.probe(call.root, as_root=True), arguments.plan_options(call))
     for warning in [*warnings, *result.warnings]:
         call.log.warning(warning)
     if call.options.on("json"):

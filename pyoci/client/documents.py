@@ -100,7 +100,7 @@ def plan(
         new_keyring=not no_new_keyring,
         cgroup_manager=cgroup_manager,
     )
-    compiled = compile_container(configuration, facts.probe(as_root=True), options)
+    compiled = compile_container(configuration, facts.probe("/", as_root=True), options)
     return Plan(compiled, [*warnings, *compiled.warnings])
 
 

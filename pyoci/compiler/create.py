@@ -4,7 +4,7 @@
 reads the root filesystem. Read `_setup` to see what happens inside a container, in order, and why.
 """
 
-from pyoci.compiler import cgroup, devices, hooks, mounts, process, rootfs, seccomp, verbs
+from pyoci.compiler import cgroup, devices, hooks, host_mounts, mounts, process, rootfs, seccomp, verbs
 from pyoci.compiler import namespaces as kinds
 from pyoci.compiler.operations import Part, Plan, Slots, Start, ignore
 from pyoci.compiler.paths import join
@@ -37,6 +37,9 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
     dumpable = not host.may_mount and "user" in namespaces.new
     begin = list(_begin(program, options, dumpable=dumpable))
     entry = kinds.enter_namespaces(namespaces, writer, slots, begin, dumpable=dumpable, privileged=host.may_mount)
+    leaves_host = host_mounts.leaves_host(config, host, options, namespaces)
+    if leaves_host:
+        host_mounts.leave_host(entry, namespaces, slots, host.kernel_mounts)
     filter_, filtering = _seccomp(config, host, options, at_once=namespaces.settles_first)
     mounted = mounts.compile_mounts(
         config,
@@ -47,7 +50,7 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
         joined_users=entry.joined_users,
         notify=options.notify if program and namespaces.has("mount") else "",
     )
-    setup = _setup(config, host, options, namespaces, mounted, slots)
+    setup = _setup(config, host, options, namespaces, mounted, slots, leaves_host=leaves_host)
     start = _start(config, host, options, namespaces, writer, filter_)
     asking, limits = _cgroup(config, host, options, namespaces, mounted)
     raised = _raise_fd_limit(slots.count, host, options)
@@ -104,13 +107,15 @@ def _setup(
     namespaces: "Namespaces",
     mounted: "CompiledMounts",
     slots: Slots,
+    *,
+    leaves_host: bool,
 ) -> "list[Part]":
     """Set up the container, from its namespaces to the container's user and program."""
     linux, program = config.get("linux", {}), process.of_config(config)
     own_mounts, by_systemd = namespaces.has("mount"), options.cgroup_manager == "systemd"
     return [
         Part(() if by_systemd else kinds.cgroup_namespace(namespaces)),
-        Part(rootfs.prepare_rootfs(rootfs_path(config, options)) if own_mounts else ()),
+        Part(rootfs.prepare_rootfs("" if leaves_host else rootfs_path(config, options)) if own_mounts else ()),
         Part(hooks.open_bundle(config, options.bundle) if own_mounts else ()),
         # only now, because container root, an ordinary user on the host, may not be able to reach the rootfs by path
         Part(_become_root(namespaces)),

@@ -17,11 +17,12 @@ class Host:
     `user_manager`    whether the user's systemd makes units, not the system's
     `kernel`          the major and minor version of Linux
     `owns_pids`       whether its user namespace owns its pid namespace, which mounting a procfs requires
+    `kernel_mounts`   the path of the kernel's own, nearly empty mount namespace; "" if the runtime may not join it
     """
 
     __slots__ = (
-        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "open_files", "owns_pids", "selinux"),
-        *("setgroups", "uid", "user_manager", "user_namespace"),
+        *("apparmor", "arch", "capabilities", "cgroup_mount", "gid", "kernel", "kernel_mounts", "open_files"),
+        *("owns_pids", "selinux", "setgroups", "uid", "user_manager", "user_namespace"),
     )
 
     def __init__(
@@ -40,6 +41,7 @@ class Host:
         user_manager: bool = False,
         kernel: "tuple[int, int]" = (6, 18),
         owns_pids: bool = True,
+        kernel_mounts: str = "",
     ) -> None:
         self.arch = arch
         self.cgroup_mount = cgroup_mount
@@ -54,6 +56,7 @@ class Host:
         self.user_manager = user_manager
         self.kernel = kernel
         self.owns_pids = owns_pids
+        self.kernel_mounts = kernel_mounts
 
     @property
     def may_mount(self) -> bool:

@@ -28,9 +28,12 @@ def open_rootfs(rootfs: str) -> Part:
 
 
 def prepare_rootfs(rootfs: str) -> "Iterator[ChildOp]":
-    """Keep later mounts from propagating to the host, and attach the root filesystem."""
+    """Keep later mounts from propagating to the host, and attach the root filesystem.
+
+    If `rootfs` is "", the mount namespace does not have that path.
+    """
     yield verbs.SetPropagation("/linux/rootfsPropagation", path="/", kind=SLAVE, recursive=True)
-    yield verbs.AttachRootfs("/root/path", path=rootfs)
+    yield verbs.AttachRootfs("/root/path", path=rootfs) if rootfs else verbs.CoverRoot("/root/path")
 
 
 def pivot(no_pivot: bool) -> "Iterator[ChildOp]":

@@ -8,20 +8,25 @@ from pyoci.cgroups import hierarchy
 from pyoci.compiler.facts import Host
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import CgroupError
-from pyoci.host import files
-from pyoci.linux import NS_GET_USERNS
+from pyoci.host import files, kernel_mounts
+from pyoci.linux import CAP_SYS_ADMIN, CAP_SYS_CHROOT, NS_GET_USERNS
 
+_JOINS = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_CHROOT  # what joining a mount namespace requires (setns(2))
 _ALL_IDS = b"0 0 4294967295"  # the uid_map of the initial user namespace
 
 
-def probe(*, as_root: bool = False) -> Host:
-    """Read the facts from /proc, without privileges. `as_root` returns those for a runtime with every privilege."""
+def probe(root: str = "", *, as_root: bool = False) -> Host:
+    """Read the facts from /proc, without privileges.
+
+    `root` is the state root of a create. `as_root` returns the facts for a runtime with every privilege.
+    """
     uid_map = b" ".join(files.read("/proc/self/uid_map").split())
     system = posix.uname()
+    capabilities = grantable_capabilities(as_root=as_root)
     return Host(
         system.machine,
         _cgroup_mount(),
-        capabilities=grantable_capabilities(as_root=as_root),
+        capabilities=capabilities,
         uid=0 if as_root else posix.geteuid(),
         gid=0 if as_root else posix.getegid(),
         user_namespace=uid_map != _ALL_IDS,
@@ -32,6 +37,7 @@ def probe(*, as_root: bool = False) -> Host:
         user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _ALL_IDS),
         kernel=kernel_version(system.release),
         owns_pids=uid_map == _ALL_IDS or _owns_pids(),
+        kernel_mounts=kernel_mounts.find(root, as_root=as_root) if root and capabilities & _JOINS == _JOINS else "",
     )
 
 

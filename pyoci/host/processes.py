@@ -12,7 +12,7 @@ import time
 from pyoci import _native
 from pyoci.errors import StateError, reason
 from pyoci.host import files
-from pyoci.linux import PF_EXITING, SIGKILL
+from pyoci.linux import PF_EXITING, PF_KTHREAD, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ def wait_status(pid: int) -> int:
     """Return the wait status of a child that has ended but that its tracer still holds; 0 if it can't be read."""
     fields = _stat(pid)
     return int(fields[49]) if fields else 0
+
+
+def is_kernel_thread(pid: int, name: bytes) -> bool:
+    """Whether this is the kernel's thread of that name. A program can have the name, but never the flag."""
+    try:
+        data = files.read(f"/proc/{pid}/stat")
+    except OSError:
+        return False
+    begin, end = data.index(b"("), data.rindex(b")")
+    return data[begin + 1 : end] == name and bool(int(data[end + 2 :].split()[6]) & PF_KTHREAD)
 
 
 def boot_id() -> str:

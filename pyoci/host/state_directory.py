@@ -76,6 +76,11 @@ class StateDirectory:
         self._is_old = False  # the record has its old name
         self._locked = False
 
+    @property
+    def root_fd(self) -> int:
+        """The descriptor of the directory that holds all containers."""
+        return self._root_fd
+
     # --- opening and closing
 
     @classmethod

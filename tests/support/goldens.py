@@ -10,6 +10,7 @@ PLANS = Path(__file__).resolve().parent.parent / "plans"
 NAMES = sorted(path.stem for path in PLANS.glob("*.json"))
 
 EXEC = PLANS / "exec"
+HOST = facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True, kernel_mounts="/proc/25/ns/mnt")
 PLAIN_USER = facts.Host("x86_64", "/sys/fs/cgroup", capabilities=0, uid=1000, gid=1000)
 EXEC_NAMES = sorted(path.stem for path in EXEC.glob("*.json"))
 
@@ -37,6 +38,6 @@ def compiled(name: str, **options: object) -> operations.Plan:
     document, _ = config.load((PLANS / f"{name}.json").read_bytes())
     return create.compile_container(
         document,
-        PLAIN_USER if name == "rootless" else facts.Host("x86_64", "/sys/fs/cgroup", apparmor=True, selinux=True),
+        PLAIN_USER if name == "rootless" else HOST,
         facts.Options("/bundle", "box", **options),
     )

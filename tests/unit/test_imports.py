@@ -42,6 +42,7 @@ CREATION = """
     pyoci.config.constants pyoci.config.messages pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.block
     pyoci.compiler.bpf
     pyoci.compiler.cgroup pyoci.compiler.create pyoci.compiler.facts pyoci.compiler.devices pyoci.compiler.hooks
+    pyoci.compiler.host_mounts pyoci.host.kernel_mounts
     pyoci.compiler.idmap pyoci.compiler.mount_options pyoci.compiler.mounts pyoci.compiler.namespaces
     pyoci.compiler.operations pyoci.compiler.paths pyoci.compiler.process pyoci.compiler.rootfs
     pyoci.compiler.seccomp pyoci.compiler.seccomp_rules pyoci.parent.operations

@@ -17,7 +17,7 @@ from pyoci.compiler.verbs.clones import (
     CLONES, CloneDevice, CloneRootfs, CloneTree, OpenDevice, OpenNull, OpenRootfs, OpenTree, by_child,
 )
 from pyoci.compiler.verbs.mounts import (
-    AttachRootfs, BindMount, LabelMount, Mount, OpenBundle, Remount, SetMountAttributes, SetPropagation,
+    AttachRootfs, BindMount, CoverRoot, LabelMount, Mount, OpenBundle, Remount, SetMountAttributes, SetPropagation,
 )
 from pyoci.compiler.verbs.devices import BindDevice, MakeDevice, MakeDeviceFilesystem, Mknod, OpenDevices, Symlink
 from pyoci.compiler.verbs.root import (

@@ -58,6 +58,17 @@ class AttachRootfs(ChildOp):
     fails = "attach the root filesystem on {path}"
 
 
+class CoverRoot(ChildOp):
+    """Attach the clone of the root filesystem over `/` of this mount namespace, which has none of the host's mounts.
+
+    Leaves: the slot ROOTFS, the root directory of the container.
+    Fails with: move_mount.
+    Calls: move_mount
+    """
+
+    fails = "attach the root filesystem"
+
+
 class OpenBundle(ChildOp):
     """Find the bundle in this mount namespace, for the working directory of createContainer hooks.
 

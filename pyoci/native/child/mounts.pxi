@@ -49,6 +49,12 @@ cdef int do_attach_rootfs(Context *ctx, const AttachRootfsOp *op) noexcept nogil
     return STEP_MOVE_MOUNT if done < 0 else 0
 
 
+cdef int do_cover_root(Context *ctx, const CoverRootOp *op) noexcept nogil:
+    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
+        return STEP_MOVE_MOUNT
+    return 0
+
+
 cdef int do_open_bundle(Context *ctx, const OpenBundleOp *op) noexcept nogil:
     cdef int bundle = openat(AT_FDCWD, ctx.pool + op.path, O_PATH | O_DIRECTORY | O_CLOEXEC)
     if bundle < 0:
