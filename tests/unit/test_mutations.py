@@ -15,7 +15,8 @@ import pytest
 
 from pyoci import config
 from pyoci.cgroups import resources
-from pyoci.compiler import create, facts, operations, show
+from pyoci.compiler import create, facts, show
+from pyoci.compiler.block import encode
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.errors import PyociError
 
@@ -23,6 +24,7 @@ ROUNDS = int(os.environ.get("PYOCI_MUTATIONS", "1600"))
 CONFIGS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parents[1] / "plans").glob("*.json"))]
 HOSTS = [
     facts.Host(apparmor=True, selinux=True),
+    facts.Host(kernel_mounts="/proc/25/ns/mnt"),
     facts.Host(uid=1000, gid=1000, capabilities=0),
     facts.Host(cgroup_mount="", user_namespace=True, setgroups=False),
 ]
@@ -79,13 +81,14 @@ def compile_all(document: "dict[str, Any]", host: facts.Host, manager: str) -> N
     plan = create.compile_container(loaded, host, facts.Options("/bundle", "box", cgroup_manager=manager))
     assert show.text(plan)
     assert show.as_json(plan)
-    operations.encode(plan.child())
+    encode(plan.child(), plan.slots)
 
 
 def compile_process(document: "dict[str, Any]", host: facts.Host) -> None:
     """The same for exec and update."""
     process, _ = config.load_process(json.dumps(document.get("process")).encode())
-    operations.encode(compile_exec(process, ExecTarget("box", ["user", "mount"], {}), host).child())
+    plan = compile_exec(process, ExecTarget("box", ["user", "mount"], {}), host)
+    encode(plan.child(), plan.slots)
 
 
 def compile_resources(document: "dict[str, Any]") -> None:
