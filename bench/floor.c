@@ -18,8 +18,8 @@
      --cgroups PREFIX    with the ID, the path of a container's cgroup
      --kept FILE         the child enters this mount namespace before it makes its own
 
-   BUNDLE holds rootfs, resolv.conf, hostname and hosts. `keep` makes a mount namespace that is nearly empty, and binds it
-   to FILE: a new mount namespace copies every mount of the one before it.
+   BUNDLE holds rootfs, resolv.conf, hostname and hosts. `keep` makes a mount namespace that is nearly empty, and binds
+   it to FILE: a new mount namespace copies every mount of the one before it.
 
    filters.h has the seccomp filter and the device filter of the config. bench/build.py writes it. */
 
@@ -354,7 +354,7 @@ static long pid_of(const char *id) {
     return number_of(text);
 }
 
-/* A pidfd, or -1 if the process has ended and somebody has waited for it. */
+/* A pidfd, or -1 if the process has ended and its parent has waited for it. */
 static int open_pid(long pid) {
     long pidfd = call(pidfd_open, pid, 0);
     return pidfd == -ESRCH ? -1 : (int)must(pidfd, "open the process");

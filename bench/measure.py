@@ -1,4 +1,4 @@
-"""Measure one part and print its result as JSON: `measure.py PART OPTIONS`. bench/bench runs it where the part needs."""
+"""Measure one part and print its result as JSON: `measure.py PART OPTIONS`. bench/bench runs it in the right place."""
 
 import json
 import os

@@ -180,7 +180,7 @@ def smallest(options: Options) -> Result:
         (Path("/sys/fs/cgroup") / "cgroup.subtree_control").write_text("+memory")
         bench.runtimes.pop("floor")  # it has no limits
         for name, runtime in bench.runtimes.items():
-            low, high = 0, 256  # in steps of 64 KiB: `low` is too small, `high` is enough
+            low, high = 0, 128  # in steps of 64 KiB: `low` is too small, 8 MiB are enough
             while high - low > 1:
                 middle = (low + high) // 2
                 note(f"{name}: run with {middle * 64} KiB")
@@ -193,7 +193,7 @@ def smallest(options: Options) -> Result:
 def fits(bench: Session, runtime: Runtime, limit: int) -> bool:
     bench.host.limit = limit
     try:
-        for _ in range(3):
+        for _ in range(2):
             bench.timer.run(runtime.run("small"))
     except FailedCommandError:
         bench.clear(runtime, ["small"])
@@ -207,6 +207,13 @@ def systemd(options: Options) -> Result:
         version = subprocess.check_output(["systemctl", "--version"], text=True).split("\n")[0]
         times = bench.repeat(max(1, options.rounds // 2), bench.live, "systemd").times
         return {"times": times, "version": version}
+
+
+def docker(options: Options) -> Result:
+    """Docker's own commands. Runs inside tests/engines/machine."""
+    from bench.docker import measure
+
+    return measure(options)
 
 
 def hyperfine(options: Options) -> Result:

@@ -99,9 +99,9 @@ measuring.
   round. Compare minima: noise only adds to a time. Compare only figures of one table.
 - The config is `pyoci/executable/docker.json`: Docker 28's seccomp profile, capabilities, masks, device rules, six
   namespaces and ten mounts. The program is busybox's `true`, and `sleep` for containers that stay.
-- `bench/floor.c` makes the system calls of that container, in C without the C library. It has no config, no checks and
-  no safety. *Floor, kept* first enters a kept mount namespace that is nearly empty, because a new mount namespace copies
-  all mounts of the one before it.
+- `bench/floor.c` makes the system calls of that container, in C without the C library. It reads no config, checks
+  nothing and is not safe. *Floor, kept* first enters a kept mount namespace that is nearly empty.
+- *Real-time* means SCHED_FIFO for the runtimes and their containers, which keeps other programs from the processors.
 - crun, runc and hyperfine come from Debian sid (`tools/debian`), and see cgroup v2 at /sys/fs/cgroup.
 """
 
@@ -109,10 +109,46 @@ measuring.
 def markdown(results: Results) -> str:
     parts = results["parts"]
     sections = [INTRODUCTION]
+    if "operations" in parts:
+        sections.append(summary_section(parts))
     for name, section in SECTIONS:
         if parts.get(name):
             sections.append(section(parts[name]))
     return "\n".join([*sections, METHOD, conditions(results)])
+
+
+def summary_section(parts: Results) -> str:
+    """Ratios of pyoci to the others, of minima: the whole page in one table."""
+    rows = list(summary_rows(parts))
+    names = [name for name in ("floor", "crun", "runc", "youki") if any(name in by_name for _, by_name in rows)]
+    cells = [[title, *(ratio(by_name["pyoci"], by_name.get(name)) for name in names)] for title, by_name in rows]
+    text = "## Summary\n\nWhat pyoci takes, as a multiple of what the others take. Below 1, pyoci needs less.\n\n"
+    return text + rows_of(["", *(f"of {name}" for name in names)], cells)
+
+
+def summary_rows(parts: Results) -> Iterable[tuple[str, dict[str, float]]]:
+    """Rows of figures by runtime. Less is better, so rates are inverted."""
+    if part := parts.get("operations"):
+        for name in PLOTTED:
+            yield ROWS[name], plotted(part["times"]["0"][name])
+        if (most := most_mounts(part)) != "0":
+            yield f"run, with {number(most)} mounts more on the host", plotted(part["times"][most]["run"])
+        peak = {name: kibibytes for name, kibibytes in part["resident"]["0"].items() if not name.startswith("floor")}
+        yield "peak memory of run", peak
+    if part := parts.get("live"):
+        times = part["times"][str(part["containers"])]["list"]
+        yield f"list of {number(part['containers'])}", {name: least(samples) for name, samples in times.items()}
+    if part := parts.get("at_once"):
+        rates = part["rates"]["create"]
+        yield f"create, {part['containers']} at once", {name: 1 / max(samples) for name, samples in rates.items()}
+    if part := parts.get("systemd"):
+        yield "run, with systemd", {name: least(samples) for name, samples in part["times"]["run"].items()}
+
+
+def ratio(ours: float, other: float | None) -> str:
+    if other is None:
+        return ""
+    return f"{ours / other:.2f}" if ours < 10 * other else f"{ours / other:.0f}"
 
 
 def commands_section(part: Results) -> str:
@@ -168,11 +204,11 @@ def at_once_section(part: Results) -> str:
         [
             f"`{operation}`, per second",
             *(f"{max(by_name[name]):.0f}" for name in names),
-            f"{max(by_name['pyoci']) / max(by_name['crun']):.2f}" if "crun" in names else "",
+            ratio(max(by_name["pyoci"]), max(by_name["crun"])) if "crun" in names else "",
         ]
         for operation, by_name in rates.items()
     ]
-    text = f"## {part['containers']} containers at once\n\n"
+    text = f"## {part['containers']} containers at once\n\nContainers per second: above 1, pyoci makes more.\n\n"
     return text + rows_of([f"best of {len(rates['create']['pyoci'])}", *names, "pyoci / crun"], rows)
 
 
@@ -201,7 +237,13 @@ def docker_section(part: Results) -> str:
             *(f"{statistics.median(part['check'][name]) * 1000:.0f}" for name in names),
         ],
     ]
-    text = f"## With Docker\n\n{part['version']}. The CPU is that of dockerd, containerd, the shim and the runtime.\n\n"
+    version = part["version"].partition(", build")[0]
+    text = (
+        f"## With Docker\n\n{version}. The CPU is that of dockerd, containerd, the shim and the runtime. Docker sends\n"
+    )
+    text += (
+        "an empty `blockIO`, so a runtime that then needs the io controller is left out where the host lacks it.\n\n"
+    )
     return text + rows_of(["minimum / median", *names], rows)
 
 
@@ -240,12 +282,11 @@ def conditions(results: Results) -> str:
             of["commit"],
             str(of["rounds"]),
             "yes" if of["realtime"] else "no",
-            f"{of['load']:.1f}",
             f"{of['busy']:.0%}",
         ]
         for name, of in parts.items()
     ]
-    text += "\n" + rows_of(["part", "date, UTC", "commit", "rounds", "real-time", "load before", "busy before"], rows)
+    text += "\n" + rows_of(["part", "date, UTC", "commit", "rounds", "real-time", "busy before"], rows)
     if any(of["busy"] > BUSY for of in parts.values()):
         text += "\n**Other programs used this machine during the measurement.** All times are longer than on an idle\n"
         text += "machine, and the ratios are less certain.\n"
@@ -261,7 +302,7 @@ def times_table(times: Times, head: str = "ms: minimum / median") -> str:
     rows = []
     for operation, by_name in ordered(times):
         ours = least(by_name["pyoci"])
-        ratios = [f"{ours / least(by_name[other]):.2f}" for other in others]
+        ratios = [ratio(ours, least(by_name[other])) for other in others]
         rows.append([operation, *(cell(by_name[name]) for name in names), *ratios])
     titles = [name.replace("floor-kept", "floor, kept") for name in names]
     return rows_of([head, *titles, *(f"pyoci / {other}" for other in others)], rows)

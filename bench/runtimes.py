@@ -61,7 +61,7 @@ class Runtime:
 
 
 class Floor(Runtime):
-    """The program bench/floor, which only makes the system calls. It takes no config.json."""
+    """The program bench/floor, which only makes the system calls. It reads no config.json."""
 
     def __init__(self, name: str, path: str, host: "Host", kept: Path | None = None) -> None:
         super().__init__(name, path, host)

@@ -189,7 +189,7 @@ def turn(names: list[str], number: int) -> list[str]:
 
 
 def settle() -> None:
-    """Wait until the kernel has taken the previous network namespace apart: meanwhile, nobody can make a new one."""
+    """Wait until the kernel has taken the previous network namespace apart, because it makes a new one only then."""
     time.sleep(SETTLE)
 
 

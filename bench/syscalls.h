@@ -1,6 +1,6 @@
 /* System calls and a start without the C library.
 
-   The start of glibc alone takes longer than `floor state`, so floor.c does without it. The program begins at _start,
+   The start of glibc alone takes longer than `floor state`, so floor.c starts without it. The program begins at _start,
    which calls begin() with the stack that the kernel made: argc, argv, NULL, envp. */
 
 #include <asm/unistd.h>

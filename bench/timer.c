@@ -5,8 +5,8 @@
      run COMMAND ARGUMENT... "" COMMAND ARGUMENT... ""    start all commands at once and wait for all
      reap PID                                             wait for a process that a command left
 
-   The answer to `run` is a line: seconds from the first start to the last end, seconds of CPU of all, the largest resident set
-   in KiB, page faults of all, and the number of failed commands. The answer to `reap` is an empty line.
+   The answer to `run` is a line: seconds from the first start to the last end, seconds of CPU of all, the largest
+   resident set in KiB, page faults of all, and the number of failed commands. The answer to `reap` is an empty line.
 
    It is a small static program, because the resident set of a process is at least that of the process which started it.
    The commands inherit standard error; they read from and write to /dev/null. */
@@ -104,7 +104,7 @@ int main(void) {
         if (count && !strcmp(words[0], "run")) {
             run(count);
         } else if (count > 1 && !strcmp(words[0], "reap")) {
-            waitpid((pid_t)atol(words[1]), NULL, 0); /* fails if it is no child: it has ended, or its parent has it */
+            waitpid((pid_t)atol(words[1]), NULL, 0); /* it may have another parent */
             puts("");
         } else {
             return 1;

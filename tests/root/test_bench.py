@@ -70,7 +70,7 @@ def test_floor_makes_the_container_that_pyoci_makes(host: Host, floor: Floor, py
 
 
 def test_floor_returns_the_programs_status(host: Host, floor: Floor) -> None:
-    """So a failed container is no fast one."""
+    """Else a container that fails would look like a fast one."""
     host.programs["fail"] = ["/bin/sh", "-c", "exit 7"]
     assert 7 == subprocess.run([UNIFIED, *floor.run("one", "fail")]).returncode
     host.programs["missing"] = ["/bin/missing"]
