@@ -132,10 +132,10 @@ class Host:
 
 
 def find_runtimes(host: Host, pyoci: str, floor: Path, peers: Iterable[str] = PEERS) -> dict[str, Runtime]:
-    """The installed runtimes by name, in the order of the tables."""
+    """The runtimes by name, in the order of the tables: those in $PATH and beside `floor`."""
     found: dict[str, Runtime] = {} if host.systemd else {"floor": Floor("floor", str(floor), host)}
     found["pyoci"] = Runtime("pyoci", pyoci, host)
     for name in peers:
-        if path := shutil.which(name):
+        if path := shutil.which(name, path=f"{os.environ['PATH']}:{floor.parent}"):
             found[name] = Runtime(name, path, host)
     return found

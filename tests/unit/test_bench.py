@@ -2,6 +2,7 @@
 
 import json
 import platform
+import runpy
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import build, plot, report
+from bench import build, parts, plot, report
 from bench.runtimes import Host
 from bench.session import Series, turn
 from bench.timing import FailedCommandError, Sample, Timer, wall_times
@@ -122,6 +123,15 @@ def test_timer_measures_and_reports_failures(tmp_path: Path) -> None:
             timer.run(["/nonexistent"])
     finally:
         timer.close()
+
+
+def test_each_part_has_a_function_and_a_place() -> None:
+    """bench/bench names the parts, measure.py looks for their functions."""
+    script = runpy.run_path(str(build.HERE / "bench"))
+    for part in script["PARTS"]:
+        assert callable(getattr(parts, part))
+        assert part in script["__doc__"]
+        assert part in dict(report.SECTIONS)
 
 
 # What hyperfine 1.15 and 2.0 export, without the fields that bench/ ignores.
