@@ -102,7 +102,7 @@ measuring.
 - `bench/floor.c` makes the system calls of that container, in C without the C library. It reads no config, checks
   nothing and is not safe. *Floor, kept* first enters a kept mount namespace that is nearly empty.
 - *Real-time* means SCHED_FIFO for the runtimes and their containers, which keeps other programs from the processors.
-- crun, runc and hyperfine come from Debian sid (`tools/debian`), and see cgroup v2 at /sys/fs/cgroup.
+- The runtimes see cgroup v2 at /sys/fs/cgroup. `tools/debian` makes the Debian that they come from.
 """
 
 
@@ -253,7 +253,10 @@ def hyperfine_section(part: Results) -> str:
     for operation in part["ours"]:
         for title, of in (("our timer", part["ours"]), (part["version"], part["hyperfine"])):
             rows.append([f"`{operation}`, {title}", *(cell(of[operation][name]) for name in names)])
-    return "## The same with hyperfine\n\nIn turn, as a check of our timer:\n\n" + rows_of(["ms", *names], rows)
+    text = "## The same with hyperfine\n\n"
+    text += "In turn, as a check of our timer. Here each run follows the previous one at once. So it waits until the kernel\n"
+    text += "has taken apart the network namespace of that one.\n\n"
+    return text + rows_of(["ms", *names], rows)
 
 
 SECTIONS: tuple[tuple[str, Callable[[Results], str]], ...] = (
@@ -273,7 +276,9 @@ def conditions(results: Results) -> str:
     host = results["host"]
     text = "## Conditions\n\n"
     text += f"Linux {host['kernel']}, {host['processors']} × {host['processor']}, {host['memory']} GiB.\n\n"
-    text += "".join(f"- {name}: {version}\n" for name, version in results["runtimes"].items())
+    suite = results["suite"]
+    text += "The runtimes are this host's:\n\n" if suite == "host" else f"All but pyoci come from Debian {suite}:\n\n"
+    text += "".join(f"- {name}: {version}\n" for name, version in results["runtimes"].items() if name != "floor")
     parts = {name: part["conditions"] for name, part in results["parts"].items()}
     rows = [
         [

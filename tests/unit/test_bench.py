@@ -36,6 +36,7 @@ def results(busy: float = 0.0) -> dict[str, Any]:
     return {
         "parts": {"operations": {**operations, "conditions": {**conditions, "busy": busy}}},
         "host": {"kernel": "6.18", "processor": "Fast", "processors": 2, "memory": 24},
+        "suite": "sid",
         "runtimes": {"pyoci": "pyoci version 0.1.0"},
     }
 
