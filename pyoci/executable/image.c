@@ -60,12 +60,14 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 }
 
 /* Returns how many words of the image have a value from `start` to below `end`. The identity of the thread does not
- * count: image_resume sets it anew. */
+ * count: image_resume sets it anew. The end of a string may look like a low address; only those that a block may have
+ * count, and image.py tries again with another heap. */
 static size_t count_pointers(uintptr_t start, uintptr_t end)
 {
+    const uintptr_t mask = end <= UINT32_MAX ? 15 : 0;
     size_t count = 0;
     for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
-        count += *word >= start && *word < end && *word != PyThread_get_thread_ident();
+        count += *word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident();
     return count;
 }
 

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 # struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
 SEGMENT = struct.Struct("<IIQQQQQQ")
 PT_LOAD = 1
+ATTEMPTS = 4  # to make an image: in one of a hundred processes, a number in it looks like the address of a block
 # Addresses of the image and, within it, of the list of pages that commands write to.
 ADDRESSES = struct.Struct("<QQ")
 
@@ -60,11 +61,21 @@ def put_image(executable: Path) -> None:
         shutil.copy(HERE / "docker.json", directory / "config.json")
         seed = str(1 + secrets.randbelow((1 << 32) - 1))
         (directory / "order").write_bytes(_run_for(executable, directory, seed))
-        place = _put_data(executable, _run_for(executable, directory, seed, str(directory / "order")))
+        place = _put_data(executable, _image(executable, directory, seed))
         touched = _run_for(executable, directory)
         with executable.open("r+b") as file:
             file.seek(place)
             file.write(touched)
+
+
+def _image(executable: Path, directory: Path, seed: str) -> bytes:
+    """Return the image. If it seems to contain pointers to memory of one process, tries again in other ones."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _run_for(executable, directory, seed, str(directory / "order"))
+        except RuntimeError:
+            continue
+    return _run_for(executable, directory, seed, str(directory / "order"))
 
 
 def _put_data(executable: Path, image: bytes) -> int:
