@@ -8,7 +8,7 @@ import posix
 
 from pyoci.config.ids import check_id
 from pyoci.errors import CgroupError, ContainerNotFound, PyociError, StateError, StatusError, reason
-from pyoci.host.processes import is_exiting, open_process, wait_ended
+from pyoci.host.processes import is_exiting, is_lasting, open_process, wait_ended
 from pyoci.host.state_directory import RECORD, StateDirectory, is_transient
 from pyoci.host.state_root import list_ids
 
@@ -35,13 +35,18 @@ class Container:
         self.warnings: list[str] = []
 
     @classmethod
-    def load(cls, id: str, *, root: str) -> "Container":
-        """Open the container `id`. Raises ContainerNotFound, StateError.
-
-        This succeeds without a usable record, for `delete --force`; then `record` raises.
-        """
+    def open(cls, id: str, *, root: str) -> "Container":
+        """Open the container `id` for a command that locks it next. Raises ContainerNotFound, StateError."""
         check_id(id)
-        container = cls(StateDirectory.open(root, id), None)
+        return cls(StateDirectory.open(root, id), None)
+
+    @classmethod
+    def load(cls, id: str, *, root: str) -> "Container":
+        """Open the container `id`, and read its record. Raises ContainerNotFound, StateError.
+
+        This succeeds without a usable record; then `record` raises.
+        """
+        container = cls.open(id, root=root)
         try:
             container._record = container.record_if_usable()
         except BaseException:
@@ -82,17 +87,16 @@ class Container:
                     raise
         return self._record
 
-    def status(self) -> str:
+    def status(self, *, lasting: "bool | None" = None) -> str:
         """Find out the status from the process, its FIFO and its cgroup.
 
+        `lasting` is whether init lives and will go on, for a caller that has checked it.
         Returns `creating`, `created`, `running`, `paused` or `stopped`. Raises ContainerNotFound, StateError.
         """
         if self.is_being_created():
             return "creating"
-        pidfd = open_process(self.record, lasting=True)
-        if pidfd < 0:
+        if not (is_lasting(self.record) if lasting is None else lasting):
             return "stopped"
-        posix.close(pidfd)
         try:
             awaits_start = self.directory.awaits_start()
         except BrokenPipeError:
@@ -145,10 +149,12 @@ class Container:
 
         With a `refusal`, this raises StatusError with that text if a create is at work, or was when this command
         began: what the create makes is unknown to the caller. `while_waiting` is called while another process holds
-        the lock. Raises ContainerNotFound, StateError.
+        the lock. A container that is locked already stays so. Raises ContainerNotFound, StateError.
         """
+        if self.directory.has_lock or (self._record is None and self._lock_at_once()):
+            return
+        unfinished = self.record_if_usable() is None or self.record.status == "creating"
         directory = self.directory
-        unfinished = self._record is None or self._record.status == "creating"
         if refusal and unfinished and directory.is_ours() and directory.is_locked():
             directory.close()
             raise StatusError(refusal)
@@ -165,6 +171,19 @@ class Container:
         except BaseException:
             self.directory.release()
             raise
+
+    def _lock_at_once(self) -> bool:
+        """Lock the container and read its record. Returns False if another process holds the lock, such as a create."""
+        if not self.directory.lock_at_once():
+            return False
+        try:
+            record = self.record_if_usable()
+            if record is not None and record.status == "creating":
+                self._adopt(record)
+        except BaseException:
+            self.directory.release()
+            raise
+        return True
 
     def unlock(self) -> None:
         """Release the lock, and with it the directory."""

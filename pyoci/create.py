@@ -55,12 +55,13 @@ if TYPE_CHECKING:
 def create(request: "CreateRequest") -> Container:
     """Create the container. Raises PyociError, and then leaves nothing behind."""
     container, launch = create_and_hold(request, detached=True)
+    container.directory.unlock()
     launch.release()
     return container
 
 
 def create_and_hold(request: "CreateRequest", *, detached: bool) -> "tuple[Container, Launch]":
-    """Create the container, and keep its terminal and pidfd open in the launch.
+    """Create the container, and keep it locked. Its terminal and pidfd stay open in the launch.
 
     `detached`: the runtime does not stay with the program, so a terminal needs a console socket.
     """
@@ -194,7 +195,6 @@ class Creation:
                 kernel_mounts.remember(self.directory.root_fd, self._compiled.host.kernel_mounts)
             launch.alongside()
             launch.serve_child()
-            self.directory.unlock()
         except BaseException as error:
             _add_to_message(error, self._undo())
             if self._hooks_have_run:  # poststop hooks undo what the first hooks set up on the host, such as a network

@@ -32,28 +32,35 @@ def delete(container: "Container", *, force: bool = False) -> None:
         if container.record_if_usable() is None:
             _delete_without_record(container, force=force)
             return
-        status = container.status()
-        if status not in ("stopped", "created") and not force:
-            raise StatusError(f"cannot delete container {container.id} that is not stopped: {status}")
-        destroy(container)
+        init = open_process(container.record)
+        try:
+            if init >= 0 and not force and (status := container.status()) not in ("stopped", "created"):
+                raise StatusError(f"cannot delete container {container.id} that is not stopped: {status}")
+        except BaseException:
+            posix.close(init)
+            raise
+        destroy(container, init)
     finally:
         container.close()
 
 
-def destroy(container: "Container") -> None:
+def destroy(container: "Container", init: int) -> None:
     """Kill init, remove the cgroup, the resource groups and the state, then run the poststop hooks.
 
-    The container must be locked. Raises PyociError or OSError if something can't be removed; the record then stays.
+    The container must be locked. `init` is a pidfd, which this closes, or -1 if init has ended or never existed.
+    Raises PyociError or OSError if something can't be removed; the record then stays.
     """
     record = container.record
-    cgroup = container.own_cgroup()
-    pidfd = open_process(record)
-    if pidfd >= 0:
-        send_signal(pidfd, SIGKILL)
-        ended = wait_ended(pidfd, KILL_TIMEOUT)
-        posix.close(pidfd)
-        if not ended:
-            raise StatusError(f"cannot delete container {container.id}: its process does not end")
+    if init < 0:
+        cgroup = container.cgroup()
+    else:
+        try:
+            cgroup = container.own_cgroup()  # before anything is killed: this fails if no descriptor is left
+            send_signal(init, SIGKILL)
+            if not wait_ended(init, KILL_TIMEOUT):
+                raise StatusError(f"cannot delete container {container.id}: its process does not end")
+        finally:
+            posix.close(init)
     # Without a pid in the record, nothing shows that the cgroup's processes are the container's. Init dies with create.
     cgroup.destroy(kill=record.pid > 0, timeout=KILL_TIMEOUT)
     container.warnings.extend(cgroup.warnings)

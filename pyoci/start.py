@@ -38,19 +38,25 @@ def start(container: "Container", *, foreground: "Foreground | None" = None) -> 
     """
     container.lock(_STATUS_ERRORS["creating"])
     try:
-        status = container.status()
-        if status != "created":
-            raise StatusError(_STATUS_ERRORS[status])
         record = container.record
-        if not record.args:
-            raise StatusError("cannot start the container: config.json has no process", where="/process")
-        relay = _notify_relay(container)
+        init = open_process(record, lasting=True)
         try:
-            _execute_program(container, foreground)
-            _run_poststart(record)
-        except (SetupError, HookError):
-            destroy(container)
-            raise
+            status = container.status(lasting=init >= 0)
+            if status != "created":
+                raise StatusError(_STATUS_ERRORS[status])
+            if not record.args:
+                raise StatusError("cannot start the container: config.json has no process", where="/process")
+            relay = _notify_relay(container)
+            try:
+                _execute_program(container, init, foreground)
+                _run_poststart(record)
+            except (SetupError, HookError):
+                pidfd, init = init, -1
+                destroy(container, pidfd)
+                raise
+        finally:
+            if init >= 0:
+                posix.close(init)
     finally:
         container.unlock()
     if relay is not None and foreground is None:
@@ -92,10 +98,13 @@ def _wait_until_ready(record: "Record", relay: "Relay") -> None:
 # --- the program
 
 
-def _execute_program(container: "Container", foreground: "Foreground | None") -> None:
+def _execute_program(container: "Container", pidfd: int, foreground: "Foreground | None") -> None:
     """Release init, and read what it reports. Raises SetupError or HookError if it does not execute the program."""
     record = container.record
-    results, pidfd = _open_results(container)
+    try:
+        results = container.directory.open_fifo(RESULT_FIFO, posix.O_RDONLY)
+    except OSError as error:
+        raise StateError(f"cannot start the container: {RESULT_FIFO}: {reason(error.errno or 0)}") from error
     try:
         released = True
         if record.listener is not None:
@@ -107,7 +116,6 @@ def _execute_program(container: "Container", foreground: "Foreground | None") ->
         raise SetupError(f"cannot start the container: {reason(error.errno or 0)}") from error
     finally:
         posix.close(results)
-        posix.close(pidfd)
     executed = reports_success(record, data) and released
     # If a start that was killed has read the report, a live process shows that the program runs.
     if not executed and not container.is_alive():
@@ -116,23 +124,6 @@ def _execute_program(container: "Container", foreground: "Foreground | None") ->
         posix.unlink(EXEC_FIFO, dir_fd=container.directory.fd)
     except OSError:
         pass  # `status` finds out without it that the program runs, with a few more system calls
-
-
-def _open_results(container: "Container") -> "tuple[int, int]":
-    """Open result.fifo and a pidfd of init, which writes to it. Raises StateError, StatusError."""
-    try:
-        results = container.directory.open_fifo(RESULT_FIFO, posix.O_RDONLY)
-    except OSError as error:
-        raise StateError(f"cannot start the container: {RESULT_FIFO}: {reason(error.errno or 0)}") from error
-    try:
-        pidfd = open_process(container.record)
-    except BaseException:
-        posix.close(results)
-        raise
-    if pidfd < 0:
-        posix.close(results)
-        raise StatusError(_STATUS_ERRORS["stopped"])
-    return results, pidfd
 
 
 def _release_init(container: "Container") -> int:

@@ -45,9 +45,10 @@ def exec_process(call: "Call") -> int:
 
 def start(call: "Call") -> int:
     """`pyoci start ID`."""
+    from pyoci.container import Container
     from pyoci.start import start
 
-    container = _load(call, call.id)
+    container = Container.open(call.id, root=call.root)
     try:
         start(container)
     finally:
@@ -208,9 +209,10 @@ def _load(call: "Call", id: str) -> "Container":
 
 
 def _delete(call: "Call", name: str, *, force: bool) -> None:
+    from pyoci.container import Container
     from pyoci.delete import delete
 
-    container = _load(call, name)
+    container = Container.open(name, root=call.root)
     delete(container, force=force)
     _warn(call, container)
 

@@ -4,15 +4,21 @@ import posix
 
 from pyoci.linux import O_PATH
 
+# The first read is small, because Linux allocates and clears a buffer of this size to read a kernel parameter.
+_FIRST_READ = 4096
+_NEXT_READ = 65536
+
 
 def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
     """Read a file, up to `limit` bytes. Raises OSError, with ELOOP if the last component is a symlink."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=dirfd)
     try:
         parts = []
-        while limit > 0 and (part := posix.read(fd, min(limit, 65536))):
+        size = _FIRST_READ
+        while limit > 0 and (part := posix.read(fd, min(limit, size))):
             parts.append(part)
             limit -= len(part)
+            size = _NEXT_READ
         return b"".join(parts)
     finally:
         posix.close(fd)

@@ -101,6 +101,11 @@ def _is_killed(fields: "list[bytes]") -> bool:
     return bool(int(fields[28]) >> (SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == SIGKILL
 
 
+def _is_ending(fields: "list[bytes]") -> bool:
+    """Whether a process has ended or is certain to end. If only its first thread has exited, the others go on."""
+    return _is_killed(fields) or bool(int(fields[6]) & PF_EXITING and int(fields[17]) <= 1)
+
+
 # --- opening, signalling and waiting
 
 
@@ -119,25 +124,33 @@ def open_process(identity: "Identity", *, lasting: bool = False) -> int:
             return -1
         raise StateError(f"cannot open process {identity.pid}: {reason(error.errno or 0)}") from error
     try:
-        same = _is_alive(fd, identity, lasting=lasting)
-    except OSError as error:
+        fields = _stat_of(identity)
+    except StateError:
         posix.close(fd)
-        raise StateError(f"cannot read the status of process {identity.pid}: {reason(error.errno or 0)}") from error
-    if same:
+        raise
+    # A zombie has ended, unless other threads of it live.
+    if fields and not (lasting and _is_ending(fields)) and not wait_ended(fd, 0):
         return fd
     posix.close(fd)
     return -1
 
 
-def _is_alive(fd: int, identity: "Identity", *, lasting: bool) -> bool:
-    """Whether `fd` refers to the identified process, and that is alive."""
-    fields = _stat(identity.pid)
-    if not fields or int(fields[19]) != identity.start_time or boot_id() != identity.boot_id:
-        return False
-    # If only the first thread has exited, the process lives on in the others.
-    if lasting and (_is_killed(fields) or (int(fields[6]) & PF_EXITING and int(fields[17]) <= 1)):
-        return False
-    return not wait_ended(fd, 0)  # false for a zombie, but not while other threads of it live
+def is_lasting(identity: "Identity") -> bool:
+    """Whether the process lives, and neither SIGKILL nor an exit of its last thread is about to end it.
+
+    Raises StateError if the process can't be examined.
+    """
+    fields = _stat_of(identity) if identity.pid > 0 else []
+    return bool(fields) and not _is_ending(fields)
+
+
+def _stat_of(identity: "Identity") -> "list[bytes]":
+    """Return what `_stat` returns; [] if another process has the pid by now. Raises StateError."""
+    try:
+        fields = _stat(identity.pid)
+        return fields if fields and int(fields[19]) == identity.start_time and boot_id() == identity.boot_id else []
+    except OSError as error:
+        raise StateError(f"cannot read the status of process {identity.pid}: {reason(error.errno or 0)}") from error
 
 
 def open_pid(pid: int) -> int:

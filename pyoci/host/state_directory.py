@@ -170,7 +170,9 @@ class StateDirectory:
         return cls(root, root_fd, id, fd)
 
     def release(self) -> None:
-        """Release the lock by closing the directory; the root stays open for `reopen_locked`."""
+        """Release the lock and close the directory; the root stays open for `reopen_locked`."""
+        if self._locked:
+            self.unlock()  # a process that was cloned meanwhile may share the lock
         if self.fd >= 0:
             posix.close(self.fd)
         self.fd = -1
@@ -181,20 +183,41 @@ class StateDirectory:
             if fd >= 0:
                 posix.close(fd)
         self.fd = self._root_fd = -1
+        self._locked = False
 
     # --- the lock
+
+    @property
+    def has_lock(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._locked
+
+    def lock_at_once(self) -> bool:
+        """Lock the open directory. Returns False if another process has the lock, or if the id has a new directory."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._locked = self._is_current()
+        if not self._locked:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return self._locked
 
     def _lock(self, while_waiting: "Callable[[StateDirectory], None] | None" = None) -> None:
         """Wait for the lock. Raises ContainerNotFound if the id names another directory by then, StateError."""
         _wait_for_lock(self.fd, self.id, (lambda: while_waiting(self)) if while_waiting else None)
-        try:
-            now = posix.stat(self.id, dir_fd=self._root_fd, follow_symlinks=False)
-        except FileNotFoundError as error:
-            raise ContainerNotFound(f"container `{self.id}` does not exist") from error
-        locked = posix.fstat(self.fd)
-        if (now.st_dev, now.st_ino) != (locked.st_dev, locked.st_ino):
+        if not self._is_current():
             raise ContainerNotFound(f"container `{self.id}` does not exist")
         self._locked = True
+
+    def _is_current(self) -> bool:
+        """Whether the id still names the open directory."""
+        try:
+            now = posix.stat(self.id, dir_fd=self._root_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        opened = posix.fstat(self.fd)
+        return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
 
     def unlock(self) -> None:
         """Release the lock, and keep the directory open."""

@@ -62,6 +62,11 @@ class FakeContainer:
         cls._record("load", id, root)
         return cls(id)
 
+    @classmethod
+    def open(cls, id, *, root):
+        cls._record("open", id, root)
+        return cls(id)
+
     def state(self) -> dict[str, Any]:
         return STATES[0] | {"annotations": {}}
 
@@ -230,7 +235,7 @@ def test_what_go_runc_may_pass(words: str, pyoci: Callable[..., Any], container:
 def test_start(pyoci: Callable[..., Any], container: type[Any]) -> None:
     """Nothing is printed on success: Podman's own output would be spoilt."""
     assert (0, "", "") == pyoci("--root", "/r", "start", "x")
-    assert [("load", "x", "/r"), ("start", "x")] == container.calls
+    assert [("open", "x", "/r"), ("start", "x")] == container.calls
 
 
 @pytest.mark.parametrize(
