@@ -11,7 +11,7 @@ from pyoci import config as configuration
 from pyoci import container, delete, kill, record, start
 from pyoci import create as creation
 from pyoci.cgroups import cgroupfs
-from pyoci.cgroups.disabled import NoCgroup
+from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cli import options
 from pyoci.cli.table import GLOBAL_OPTIONS
 from pyoci.compiler import verbs
@@ -22,7 +22,7 @@ from pyoci.compiler.facts import Host, Options
 from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire
-from pyoci.host import processes, state_directory
+from pyoci.host import files, processes, state_directory
 from pyoci.host.state_directory import StateDirectory
 from pyoci.parent import protocol
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 TIMES = 20  # CPython specialises code after 16 runs, counting the warm-up of a loop
+CGROUP_FILES = {"cgroup.freeze": b"0\n", "cgroup.events": b"populated 1\nfrozen 0\n"}
 
 
 def compile_known_filters(_directory: str, _main: "Main") -> None:
@@ -63,13 +64,13 @@ def warm_up(directory: str, main: "Main") -> None:
         config, plan = _compile(directory)
         _exec(config, plan)
         _unit(config)
-        _stopped(directory, main)
+        _life(directory, main)
         _failing_create(directory, main)
 
 
 def any_command(directory: str, main: "Main") -> None:
-    """Run the commands of a container that has ended, and touch the code of those of a running one."""
-    _stopped(directory, main)
+    """Run the commands of a container's life after create, and touch the code that they rarely use."""
+    _life(directory, main)
     for module in (container, start, kill, delete, record, processes, state_directory, cgroupfs):
         _touch(module)
 
@@ -107,17 +108,39 @@ def _exec(config: "Config", plan: "Plan") -> None:
     encode(compile_exec(config["process"], target, _HOST).child())
 
 
-def _stopped(directory: str, main: "Main") -> None:
-    """Run the commands of a container that has ended. Its state is in `directory`."""
-    root = f"{directory}/root"
+def _life(directory: str, main: "Main") -> None:
+    """Run the commands of a container's life after create. `directory` has its state, and the files of its cgroup.
+
+    This process plays the part of init until the container has stopped.
+    """
+    root, cgroup = f"{directory}/root", f"{directory}/cgroup"
+    posix.mkdir(cgroup)
+    for name, content in CGROUP_FILES.items():
+        files.replace(f"{cgroup}/{name}", content, 0o600)
     claimed = StateDirectory.claim(root, "id")
-    claimed.create_fifos()
-    claimed.save(_record("id", directory))
+    exec_fifo, result_fifo = claimed.create_fifos()
+    init = _record("id", directory, pid=posix.getpid())
+    claimed.save(init)
+    claimed.unlock()
+    _expect(main, root, ("state", 0), ("kill", 0, "CONT"))
+    posix.unlink(f"{root}/id/{state_directory.EXEC_FIFO}")  # as `start` does
+    _expect(main, root, ("state", 0), ("kill", 0, "CONT"), ("start", 1))
+    posix.close(exec_fifo)
+    posix.close(result_fifo)
+    init.pid = -1
+    claimed.save(init)
     claimed.close()
-    for verb, expected in (("state", 0), ("start", 1), ("kill", 1), ("delete", 0), ("state", 1)):
-        status = _run(main, "--root", root, verb, "id")
+    for name in CGROUP_FILES:
+        posix.unlink(f"{cgroup}/{name}")
+    _expect(main, root, ("state", 0), ("start", 1), ("kill", 1), ("delete", 0), ("state", 1))
+
+
+def _expect(main: "Main", root: str, *commands: "tuple[str, int] | tuple[str, int, str]") -> None:
+    """Run commands of the container, and check their exit statuses."""
+    for verb, expected, *arguments in commands:
+        status = _run(main, "--root", root, verb, "id", *arguments)
         if status != expected:
-            raise RuntimeError(f"{verb} of a stopped container ends with {status}")
+            raise RuntimeError(f"{verb} ends with {status}")
 
 
 def _failing_create(directory: str, main: "Main") -> None:
@@ -126,15 +149,19 @@ def _failing_create(directory: str, main: "Main") -> None:
         raise RuntimeError("create did not fail")
 
 
-def _record(id: str, bundle: str) -> record.Record:
-    """The record that create would have written for a container that has ended."""
+def _record(id: str, bundle: str, *, pid: int) -> record.Record:
+    """The record that create would have written for a container whose init is `pid`."""
+    cgroup = Cgroup(bundle, "/cgroup", ["/cgroup"], posix.stat(f"{bundle}/cgroup").st_ino)
     return record.Record(
         id,
         bundle,
         rootfs=f"{bundle}/rootfs",
         created=record.now(),
-        cgroup=NoCgroup().to_dict(),
+        cgroup=cgroup.to_dict(),
         status="created",
+        pid=pid,
+        start_time=processes.start_time(pid),
+        boot_id=processes.boot_id(),
         args=["sh"],
     )
 
