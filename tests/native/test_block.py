@@ -83,7 +83,7 @@ CASES = {
     "POINT": in_op(3, 16, "q", 10),
     "NEGATIVE": in_op(1, 16, "q", -1),
     "UNUSED": in_op(1, 32, "q", 1),
-    "LAST": (patched("I", (40, 2)), 6, -1),
+    "LAST": (patched("I", (40, numbers.BLOCK_UNFINISHED)), 6, -1),
 }
 
 

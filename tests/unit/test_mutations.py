@@ -19,6 +19,7 @@ from pyoci.compiler import create, facts, show
 from pyoci.compiler.block import encode
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.errors import PyociError
+from tests.support.damage import is_safe
 
 ROUNDS = int(os.environ.get("PYOCI_MUTATIONS", "1600"))
 CONFIGS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parents[1] / "plans").glob("*.json"))]
@@ -81,14 +82,14 @@ def compile_all(document: "dict[str, Any]", host: facts.Host, manager: str) -> N
     plan = create.compile_container(loaded, host, facts.Options("/bundle", "box", cgroup_manager=manager))
     assert show.text(plan)
     assert show.as_json(plan)
-    encode(plan.child(), plan.slots)
+    assert is_safe(encode(plan.child(), plan.slots))
 
 
 def compile_process(document: "dict[str, Any]", host: facts.Host) -> None:
     """The same for exec and update."""
     process, _ = config.load_process(json.dumps(document.get("process")).encode())
     plan = compile_exec(process, ExecTarget("box", ["user", "mount"], {}), host)
-    encode(plan.child(), plan.slots)
+    assert is_safe(encode(plan.child(), plan.slots))
 
 
 def compile_resources(document: "dict[str, Any]") -> None:
