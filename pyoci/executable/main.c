@@ -15,6 +15,9 @@
 
 #include <errno.h>
 #include <limits.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -252,6 +255,11 @@ static void prepare_process(void)
     unsetenv("TZDIR");
     /* If the caller ignores SIGCHLD, the kernel reaps our children and drops their exit status. */
     signal(SIGCHLD, SIG_DFL);
+#ifdef M_TOP_PAD
+    /* Python's allocator asks for 128 KiB of zeros, and uses a few bytes of them. If its first heap is large enough,
+     * glibc takes them from there, and clears and so touches all of their pages. Otherwise it maps them. */
+    mallopt(M_TOP_PAD, 64 << 10);
+#endif
 }
 
 static bool start_python(int argc, char **argv)

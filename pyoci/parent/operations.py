@@ -271,7 +271,7 @@ def in_rdt_group(launch: "Launch", op: "verbs.ParentOp") -> None:
 # --- the process, its limits, hooks
 
 
-def protect_stdio(_launch: "Launch", _op: "verbs.ProtectStdio") -> None:
+def protect_stdio(launch: "Launch", _op: "verbs.ProtectStdio") -> None:
     null = -1
     try:
         for fd in range(3):
@@ -287,7 +287,8 @@ def protect_stdio(_launch: "Launch", _op: "verbs.ProtectStdio") -> None:
             raise
     finally:
         if null >= 0:
-            posix.close(null)
+            # The last close of a clone waits for an RCU grace period, some 30 microseconds or more.
+            launch.unneeded.append(null)
 
 
 def _is_null(fd: int) -> bool:

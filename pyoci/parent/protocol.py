@@ -69,6 +69,7 @@ class Launch:
     `pid`, `pidfd` and `start_time` are those of the newest process. `cgroup` is the container's. `console` is the
     master of its terminal, or -1. `foreground` takes the runtime's signals, if the runtime waits for the program.
     `network`, `moved_devices`, `own_rlimit` and `properties` are what operations leave for later ones, or for `abort`.
+    `unneeded` are descriptors to close while the child works.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Launch:
         self.own_rlimit: tuple[int, int, int] | None = None
         self.moved_devices: list[Moved] = []
         self.properties: list[Property] = []
+        self.unneeded: list[int] = []
         self._children: list[int] = []
         self._pidfds: list[int] = []
 
@@ -217,6 +219,9 @@ class Launch:
         """Perform the operations that run beside the child's work, before the runtime answers it for the first time."""
         for op in self.plan.alongside:
             self._run(op)
+        for fd in self.unneeded:
+            posix.close(fd)
+        self.unneeded = []
 
     def serve_child(self) -> None:
         """Perform the operations of each synchronisation point, until the child is created or runs its program.
@@ -285,10 +290,11 @@ class Launch:
             if fd >= 0:
                 posix.close(fd)
                 self.slots[slot] = -1
-        for fd in (self._channel, self.network):
+        for fd in (self._channel, self.network, *self.unneeded):
             if fd >= 0:
                 posix.close(fd)
         self._channel = self.network = -1
+        self.unneeded = []
         self.cgroup.close()
         if self.own_rlimit is not None:
             _native.prlimit(0, *self.own_rlimit)
