@@ -255,10 +255,10 @@ static void prepare_process(void)
     unsetenv("TZDIR");
     /* If the caller ignores SIGCHLD, the kernel reaps our children and drops their exit status. */
     signal(SIGCHLD, SIG_DFL);
-#ifdef M_TOP_PAD
-    /* Python's allocator asks for 128 KiB of zeros, and uses a few bytes of them. If its first heap is large enough,
-     * glibc takes them from there, and clears and so touches all of their pages. Otherwise it maps them. */
-    mallopt(M_TOP_PAD, 64 << 10);
+#ifdef __GLIBC__
+    /* Python's allocator asks for 128 KiB of zeros, and uses a few bytes of them. If the heap had room for them, glibc
+     * would take them from there, clear them, and so touch all of their pages. Now it maps them. */
+    malloc_trim(16 << 10);
 #endif
 }
 
