@@ -87,7 +87,8 @@ def test_mounts_of_the_container_are_the_same(runtime: Runtime, bundle: Bundle) 
 
     assert 20 < len(tables[WAYS[0]])
     assert tables[WAYS[1]] == tables[WAYS[0]]
-    assert [] == [line for line in tables[WAYS[0]] if "devtmpfs" in line]
+    whole = [line for line in tables[WAYS[0]] if line.split()[3] == "/" and "devtmpfs" in line]
+    assert [] == whole  # a masked path may be one device of it
 
 
 @pytest.mark.parametrize("propagation", ["private", "rprivate", "slave", "rslave", "shared", "rshared", ""])
