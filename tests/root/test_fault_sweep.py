@@ -288,7 +288,7 @@ QUIET = frozenset("brk mmap munmap mprotect getpid gettid geteuid rt_sigaction r
 OF_THE_CHILD = frozenset(
     """
     openat2 move_mount fsopen fsconfig fsmount pivot_root umount2 mknodat symlinkat setresuid setresgid setgroups capset
-    capget close_range seccomp setsid sethostname fchdir chdir keyctl prctl faccessat2 fchownat sched_setaffinity
+    capget close_range seccomp setns setsid sethostname unshare fchdir chdir keyctl prctl faccessat2 fchownat sched_setaffinity
     """.split()
 )
 
