@@ -16,7 +16,8 @@ import sysconfig
 from pathlib import Path
 
 from pyoci.executable import ENTERS_CONTAINER
-from pyoci.executable.image import layout, put_image
+from pyoci.executable.image import put_image
+from pyoci.executable.layout import BASE, layout
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
@@ -65,7 +66,7 @@ REGULAR_EXPRESSIONS = """
 """.split()
 if sys.version_info < (3, 13):  # newer versions of the package create this module themselves
     REGULAR_EXPRESSIONS.append("collections.abc")
-BUILD = [("executable", "freeze"), ("executable", "image")]
+BUILD = [("executable", "freeze"), ("executable", "image"), ("executable", "layout")]
 API = ("client", "testing", "types")  # the Python API, which runs the executable and is not in it
 # A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
@@ -108,7 +109,7 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_ENTERS_CONTAINER {{{', '.join(_quoted(command) for command in ENTERS_CONTAINER)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, because a compiler needs seconds for an array of this size
-        f'__asm__(".pushsection .rodata\\n.balign 16\\nfrozen_code: .incbin {blob_file}\\n.popsection");',
+        f'__asm__(".pushsection .frozen, \\"a\\"\\n.balign 16\\nfrozen_code: .incbin {blob_file}\\n.popsection");',
         "static const struct _frozen PYOCI_FROZEN[] = {",
         *rows,
         "    {NULL, NULL, 0, 0},",
@@ -180,8 +181,8 @@ class Libpython:
 
     @property
     def archives(self) -> list[str]:
-        """The archives whose data an image contains: the library, and the system's libraries that it needs."""
-        return [str(self.static), *(name.removeprefix("-l:") for name in self.libraries if name.startswith("-l:"))]
+        """The archives of the system's libraries that the library needs."""
+        return [name.removeprefix("-l:") for name in self.libraries if name.startswith("-l:")]
 
     def flags(self, *, static: bool) -> list[str]:
         """Linker flags. Symbols are exported, so that the standard library's extension modules find them."""
@@ -309,8 +310,8 @@ def build(
     if image:
         last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "heap.c")]
         script = temp / "image.ld"
-        script.write_text(layout([*objects, *last], library.archives))
-        linking = [*WRAPPING, f"-Wl,-T,{script}", *linking, *last]
+        script.write_text(layout(str(library.static), library.archives, [*objects, *last]))
+        linking = [*WRAPPING, f"-Wl,-T,{script}", f"-Wl,-Ttext-segment={BASE:#x}", *linking, *last]
     unfinished = output.with_name(output.name + ".new")
     _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
     if image:

@@ -12,6 +12,7 @@
  *
  * The build then runs the executable once more. This rehearsal shows which pages of the image a command writes to.
  */
+#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -45,6 +46,12 @@ extern char image_start[], image_end[];
 
 /* --- write the image */
 
+void image_prepare(void)
+{
+    uintptr_t end = ((uintptr_t)sbrk(0) + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+}
+
 static void collect_garbage(void)
 {
     PyGC_Enable(); /* PyGC_Collect does nothing while collection is disabled */
@@ -60,11 +67,11 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 }
 
 /* Returns how many words of the image have a value from `start` to below `end`. The identity of the thread does not
- * count: image_resume sets it anew. The end of a string may look like a low address; only those that a block may have
- * count, and image.py tries again with another heap. */
+ * count: image_resume sets it anew. The end of a string may look like a low address, even if it is aligned: image.py
+ * then tries again, in a process with other addresses. */
 static size_t count_pointers(uintptr_t start, uintptr_t end)
 {
-    const uintptr_t mask = end <= UINT32_MAX ? 15 : 0;
+    const uintptr_t mask = end <= UINT32_MAX ? sizeof(void *) - 1 : 0;
     size_t count = 0;
     for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
         count += *word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident();

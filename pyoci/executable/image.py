@@ -1,9 +1,4 @@
-"""Put the image of a started Python (image.c) into an executable, at build time.
-
-The image is the writable data of our own objects: CPython's, those of the libraries linked with it, and pyoci's. The
-linker script below gathers it in a segment of its own. The data of the C library and of the linker stays where it
-always lies, outside of the image, so the C library starts in each process as in any other program.
-"""
+"""Put the image of a started Python (image.c) into an executable, at build time."""
 
 import secrets
 import shutil
@@ -17,37 +12,9 @@ HERE = Path(__file__).resolve().parent
 # struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
 SEGMENT = struct.Struct("<IIQQQQQQ")
 PT_LOAD = 1
-ATTEMPTS = 4  # to make an image: in one of a hundred processes, a number in it looks like the address of a block
+ATTEMPTS = 4  # to make an image: in a few of a hundred processes, a number in it looks like an address
 # Addresses of the image and, within it, of the list of pages that commands write to.
 ADDRESSES = struct.Struct("<QQ")
-
-# The linker maps input sections by the first matching line. These lines precede its own script, and add the output
-# sections to it. `.image_zero` is the part that the file need not hold; it ends with the memory of heap.c. Data that is
-# constant after relocation stays outside, where the process makes it read-only.
-SCRIPT = """\
-SECTIONS {{ .image_constants : {{ {constants} }} }} INSERT AFTER .data.rel.ro;
-SECTIONS {{ .image_constructors : {{ {constructors} }} }} INSERT AFTER .data;
-SECTIONS {{ .image_zero : {{ {zero} image_end = .; }} }} INSERT AFTER .bss;
-SECTIONS {{ .image : ALIGN(CONSTANT(MAXPAGESIZE)) {{ image_start = .; {writable} }} }} INSERT AFTER .bss;
-ASSERT(SIZEOF(.image_constructors) == 0, "a constructor would run again in each process, on the image")
-"""
-CONSTRUCTORS = ".preinit_array .init_array .init_array.* .ctors .ctors.* .fini_array .fini_array.* .dtors .dtors.*"
-WRITABLE = "INPUT_SECTION_FLAGS (SHF_WRITE & SHF_ALLOC & !SHF_TLS) "
-
-
-def layout(objects: list[str], archives: list[str]) -> str:
-    """A linker script that gathers the writable data of these object files and archives. The last object ends it."""
-    ours = [*(f"*{Path(archive).name}:*" for archive in archives), *(f"*/{Path(name).name}" for name in objects)]
-    return SCRIPT.format(
-        constants=_lines(ours, ".data.rel.ro .data.rel.ro.*"),
-        constructors=_lines(ours, CONSTRUCTORS),
-        zero=_lines(ours, ".bss .bss.* COMMON"),
-        writable=_lines(ours, "*", WRITABLE),
-    )
-
-
-def _lines(files: list[str], sections: str, flags: str = "") -> str:
-    return "\n".join(f"{flags}{file}({sections})" for file in files)
 
 
 def put_image(executable: Path) -> None:

@@ -376,6 +376,10 @@ static int call_main(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+#if PYOCI_IMAGE
+    if (!image_is_there())
+        image_prepare();
+#endif
     if (argc < 1 || !protect_standard_descriptors())
         return EXIT_FAILURE;
     if (getuid() != geteuid() || getgid() != getegid()) {
