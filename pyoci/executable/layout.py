@@ -25,7 +25,7 @@ ASSERT(SIZEOF(.image_constructors) == 0, "a constructor would run again in each 
 CONSTRUCTORS = ".preinit_array .init_array .init_array.* .ctors .ctors.* .fini_array .fini_array.* .dtors .dtors.*"
 WRITABLE = "INPUT_SECTION_FLAGS (SHF_WRITE & SHF_ALLOC & !SHF_TLS) "
 
-# The first address. Addresses are no multiple of 2 MiB from places in the file, so that a process which touches one page
+# The first address. Addresses and places in the file do not match modulo 2 MiB, so that a process which touches a page
 # does not get 2 MiB of it: the kernel maps a huge page of the page cache as a whole.
 BASE = 0x410000
 
