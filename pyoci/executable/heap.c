@@ -2,15 +2,17 @@
  *
  * All of them lie in `memory`, a part of .bss. A process that begins with the image shares its pages with the page
  * cache. The kernel copies each page that the process writes to, and the copy takes longer than most of the work on
- * that page. Python counts references, so it writes to every object that it looks at. Therefore blocks that commands
- * write to lie together: first those that every command writes to, then those of the commands that make containers,
- * then the rest, nine tenths of the memory.
+ * that page. Python counts references, so it writes to most objects that it looks at. Therefore blocks that commands
+ * write to lie together: first those that every command writes to, then those of the commands that make containers.
+ * Blocks that commands only read follow: the kernel maps the pages around such a block, too, 64 KiB together. The rest,
+ * three quarters of the memory, comes last.
  *
- * A first run, the survey, finds out which blocks these are. It gives each block a page of its own, and two of its
- * children do the work of commands. The kernel knows which pages they wrote to. A block is identified by its number in
- * the order of allocation. The second run makes the image, with the same seed for hashes, and allocates in the same
+ * A first run, the survey, finds out which blocks these are. It gives each block a page of its own, far from others, and
+ * two of its children do the work of commands. The kernel knows which pages they read and wrote. A block is identified
+ * by its number in the order of allocation. The second run makes the image, with the same seed for hashes, and allocates in the same
  * order. If the order differed, the image would still be correct, but slower to begin with.
  */
+#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -28,6 +30,7 @@
 
 enum {
     PAGE = 4096,
+    APART = 16 * PAGE, /* in a survey, blocks are that far apart: the kernel maps no second block with one */
     HEADER = 16,  /* before each block: its size */
     SMALL = 1024, /* sizes up to here are multiples of 16 bytes, larger ones powers of two */
     CLASSES = SMALL / 16 + 1 + 64,
@@ -47,9 +50,10 @@ static size_t next[HEATS] IN_DATA, end[HEATS] IN_DATA = {MEMORY};
 static const uint8_t *order IN_DATA; /* the heat of each allocation; NULL after heap_end */
 static uint32_t ordered IN_DATA;
 
-/* Used by a survey only: its pages, and the number of the block on each page. */
-static const size_t POOL = (size_t)2 << 30;
+/* Used by a survey only: its memory, the file with the contents, and the number of the block at each place. */
+static const size_t POOL = (size_t)32 << 30;
 static char *pool IN_DATA;
+static int pool_file IN_DATA;
 static size_t pool_used IN_DATA;
 static uint32_t *owner IN_DATA;
 
@@ -82,18 +86,18 @@ static size_t size_of(const void *block)
 static enum heat heat_of(const void *block)
 {
     size_t at = (size_t)((const char *)block - memory);
-    return pool != NULL ? COLD : at < end[HOT] ? HOT : at < end[WARM] ? WARM : COLD;
+    return pool != NULL ? COLD : at < end[HOT] ? HOT : at < end[WARM] ? WARM : at < end[READ] ? READ : COLD;
 }
 
 /* Returns a place for a block with its header that was never used before, or NULL. */
 static char *new_place(size_t size, enum heat heat)
 {
     if (pool != NULL) {
-        size_t pages = (size + PAGE - 1) / PAGE;
-        if (pages * PAGE > POOL - pool_used)
+        size_t space = (size + APART - 1) & ~(size_t)(APART - 1);
+        if (space > POOL - pool_used)
             return NULL;
         char *place = pool + pool_used;
-        pool_used += pages * PAGE;
+        pool_used += space;
         return place;
     }
     if (size > end[heat] - next[heat])
@@ -135,8 +139,8 @@ void *__wrap_malloc(size_t size)
             return NULL;
         block = memcpy(place, &size, sizeof size) + HEADER;
     }
-    for (size_t page = 0; pool != NULL && page * PAGE < HEADER + size_of(block); page++)
-        owner[(block - pool) / PAGE + page] = number < MAX_ALLOCATIONS ? number : MAX_ALLOCATIONS - 1;
+    if (pool != NULL)
+        owner[(block - pool) / APART] = number < MAX_ALLOCATIONS ? number : MAX_ALLOCATIONS - 1;
     return block;
 }
 
@@ -221,6 +225,17 @@ static void *map(size_t size)
     return area;
 }
 
+/* Maps the file of the pool: shared in the survey itself, private in a child, which then has no page of it yet. */
+static bool map_pool(void *address, int flags)
+{
+    void *area = mmap(address, POOL, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, pool_file, 0);
+    if (area == MAP_FAILED)
+        return false;
+    pool = area;
+    madvise(pool, POOL, MADV_NOHUGEPAGE);
+    return true;
+}
+
 /* The file holds the size of all blocks of each heat, then the heat of each allocation. */
 static bool read_order(const char *path)
 {
@@ -236,7 +251,9 @@ static bool read_order(const char *path)
         end[HOT] = sizes[HOT];
         next[WARM] = end[HOT];
         end[WARM] = next[WARM] + sizes[WARM];
-        next[COLD] = (end[WARM] + PAGE - 1) & ~(size_t)(PAGE - 1);
+        next[READ] = (end[WARM] + PAGE - 1) & ~(size_t)(PAGE - 1);
+        end[READ] = next[READ] + sizes[READ];
+        next[COLD] = (end[READ] + PAGE - 1) & ~(size_t)(PAGE - 1);
     }
     close(fd);
     return next[COLD] < MEMORY;
@@ -248,8 +265,10 @@ bool heap_begin(const char *path)
         if (!read_order(path))
             return false;
     } else {
-        owner = map(POOL / PAGE * sizeof *owner);
-        pool = owner ? map(POOL) : NULL;
+        pool_file = memfd_create("pool", MFD_CLOEXEC);
+        owner = map(POOL / APART * sizeof *owner);
+        if (pool_file < 0 || owner == NULL || ftruncate(pool_file, (off_t)POOL) != 0 || !map_pool(NULL, MAP_SHARED))
+            return false;
     }
     for (int i = 0; i < 2; i++)
         PyMem_GetAllocator(domains[i], &small[i]);
@@ -269,9 +288,9 @@ void heap_end(void)
     writing = false;
 }
 
-/* Runs in a child. In /proc/PID/pagemap bit 56 says that only this process has the page, so it was written to. If the
- * kernel does not show the map, every block is cold. */
-static void note_written(uint8_t *heats, enum heat heat)
+/* Runs in a child. In /proc/PID/pagemap, bit 63 says that this process has the page, and bit 61 that it is still the
+ * file's, so it was only read. If the kernel does not show the map, every block is cold. */
+static void note_used(uint8_t *heats, enum heat heat)
 {
     size_t count = pool_used / PAGE, size = count * sizeof(uint64_t);
     uint64_t *pagemap = map(size);
@@ -279,19 +298,23 @@ static void note_written(uint8_t *heats, enum heat heat)
     off_t at = (off_t)((uintptr_t)pool / PAGE * sizeof(uint64_t));
     if (pagemap == NULL || fd < 0 || pread(fd, pagemap, size, at) != (ssize_t)size)
         return;
-    for (size_t page = 0; page < count; page++)
-        if (pagemap[page] >> 56 & 1)
-            heats[owner[page]] = (uint8_t)heat;
+    for (size_t page = 0; page < count; page += APART / PAGE) {
+        uint8_t *its = &heats[owner[page / (APART / PAGE)]];
+        if ((pagemap[page] >> 61 & 5) == 4)
+            *its = (uint8_t)heat;
+        else if (pagemap[page] >> 63 && *its == COLD)
+            *its = READ;
+    }
 }
 
 static bool write_order(const char *path, const uint8_t *heats)
 {
     uint64_t sizes[HEATS] = {0};
     size_t size; /* without a pool there are no sizes, and every block is cold */
-    for (size_t at = 0; at < pool_used; at += (HEADER + size + PAGE - 1) & ~(size_t)(PAGE - 1)) {
+    for (size_t at = 0; at < pool_used; at += (HEADER + size + APART - 1) & ~(size_t)(APART - 1)) {
         size = size_of(pool + at + HEADER);
         if (size <= LARGE)
-            sizes[heats[owner[at / PAGE]]] += HEADER + size;
+            sizes[heats[owner[at / APART]]] += HEADER + size;
     }
     FILE *file = fopen(path, "wbx");
     if (file == NULL)
@@ -310,10 +333,12 @@ bool heap_survey(const char *path, bool (*rehearse)(enum heat heat))
         PyOS_BeforeFork();
         pid_t pid = fork();
         if (pid == 0) {
+            if (!map_pool(pool, MAP_PRIVATE | MAP_FIXED))
+                _exit(EXIT_FAILURE);
             PyOS_AfterFork_Child();
             if (!rehearse(heat))
                 _exit(EXIT_FAILURE);
-            note_written(heats, heat);
+            note_used(heats, heat);
             _exit(EXIT_SUCCESS);
         }
         PyOS_AfterFork_Parent();

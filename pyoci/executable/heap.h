@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Which commands write to a block: none of them, create and run, all. */
-enum heat { COLD, WARM, HOT, HEATS };
+/* How commands use a block: not at all, they read it, create and run write to it, all write to it. */
+enum heat { COLD, READ, WARM, HOT, HEATS };
 
 /* From here on Python allocates in the image. Call it before Python starts. `order` is the path of a file that
  * heap_survey wrote, or NULL for a survey. */
