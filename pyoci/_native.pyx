@@ -31,5 +31,6 @@ include "native/child/seccomp.pxi"
 include "native/child/loop.pxi"
 
 include "native/wrappers.pxi"
+include "native/files.pxi"
 include "native/bpf.pxi"
 include "native/json.pxi"

@@ -7,10 +7,9 @@ start, exec, kill and delete.
 import posix
 
 from pyoci.config.ids import check_id
-from pyoci.errors import CgroupError, ContainerNotFound, PyociError, StateError, StatusError, reason
+from pyoci.errors import CgroupError, ContainerNotFound, StateError, StatusError
 from pyoci.host.processes import is_exiting, is_lasting, open_process, wait_ended
 from pyoci.host.state_directory import RECORD, StateDirectory, is_transient
-from pyoci.host.state_root import list_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,18 +34,21 @@ class Container:
         self.warnings: list[str] = []
 
     @classmethod
-    def open(cls, id: str, *, root: str) -> "Container":
-        """Open the container `id` for a command that locks it next. Raises ContainerNotFound, StateError."""
+    def open(cls, id: str, *, root: str, root_fd: int = -1) -> "Container":
+        """Open the container `id` for a command that locks it next. Raises ContainerNotFound, StateError.
+
+        `root_fd` is the root, if the caller has it open.
+        """
         check_id(id)
-        return cls(StateDirectory.open(root, id), None)
+        return cls(StateDirectory.open(root, id, root_fd), None)
 
     @classmethod
-    def load(cls, id: str, *, root: str) -> "Container":
-        """Open the container `id`, and read its record. Raises ContainerNotFound, StateError.
+    def load(cls, id: str, *, root: str, root_fd: int = -1) -> "Container":
+        """Open the container `id` as `open` does, and read its record. Raises ContainerNotFound, StateError.
 
         This succeeds without a usable record; then `record` raises.
         """
-        container = cls.open(id, root=root)
+        container = cls.open(id, root=root, root_fd=root_fd)
         try:
             container._record = container.record_if_usable()
         except BaseException:
@@ -318,41 +320,4 @@ class Container:
 _NOT_RUNNING = {"stopped": "container not running", "paused": "container already paused"}
 
 
-def list_all(root: str, *, must_exist: bool = False) -> "tuple[list[ExtendedState], list[str]]":
-    """Return the states of all containers under `root`, sorted by id, and an error message for each unreadable one.
-
-    This leaves out directories of other runtimes. Raises StateError if `root` can't be used. A missing `root` is an
-    error only with `must_exist`, because the first create makes the default one.
-    """
-    try:
-        ids = list_ids(root)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not must_exist:
-            return [], []
-        raise StateError(f"cannot use state directory {root}: {reason(error.errno or 0)}") from error
-    states: list[ExtendedState] = []
-    failures = []
-    for name in ids:
-        try:
-            container = Container.load(name, root=root)
-            try:
-                state = container.state()
-                state["owner"] = _owner_name(container)
-                states.append(state)
-            finally:
-                container.close()
-        except ContainerNotFound:
-            pass
-        except PyociError as error:
-            if is_transient(error):  # the container may exist and be alive
-                failures.append(f"{name}: {error}")
-    return states, failures
-
-
-def _owner_name(container: Container) -> str:
-    """Return the user who created the container, as `list` shows it."""
-    uid = container.directory.owner()
-    return "root" if uid == 0 else f"#{uid}"
-
-
-__all__ = ["Container", "list_all"]
+__all__ = ["Container"]

@@ -40,7 +40,7 @@ from pyoci.host.state_directory import SECCOMP, StateDirectory, notify_socket, n
 from pyoci.host.terminal import check_terminal
 from pyoci.parent.operations import HOST_VERBS
 from pyoci.parent.protocol import Launch, tracer
-from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
+from pyoci.record import ExecSettings, Listener, Record, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -349,9 +349,7 @@ def _new_record(compiled: Compiled) -> Record:
         notify=compiled.has_notify_socket,
         shares_pids="pid" not in namespaces or bool(namespaces["pid"]),
         listener=_listener(plan),
-        start_operations={
-            index: StartOperation.from_dict(verbs.to_record(op)) for index, op in _start_operations(plan)
-        },
+        start_operations={index: verbs.to_record(op) for index, op in _start_operations(plan)},
     )
 
 

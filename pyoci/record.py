@@ -6,12 +6,12 @@ know the keys, and check their types once, when a file is read.
 
 import time
 
+from pyoci import _native
 from pyoci.config.jsonio import dumps
 from pyoci.version import SPEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, NotRequired, TypedDict
 
     from pyoci.types import Hook, Linux, Process, State
@@ -53,28 +53,6 @@ class Listener:
         """Return the JSON object."""
         found: dict[str, object] = {"path": self.path, "metadata": self.metadata}
         return found if self.filters is None else {**found, "filters": self.filters}
-
-
-class StartOperation:
-    """An operation of the plan that runs during `start`: what an error message about it needs."""
-
-    __slots__ = ("s1", "timeout", "verb", "where")
-
-    def __init__(self, verb: str, where: str, s1: str, timeout: int) -> None:
-        self.verb = verb
-        self.where = where
-        self.s1 = s1
-        self.timeout = timeout
-
-    @classmethod
-    def from_dict(cls, data: "dict[str, Any]") -> "StartOperation":
-        """Read it from the record. Raises ValueError."""
-        _require(data, {"verb": str, "where": str, "s1": str, "timeout": int})
-        return cls(data["verb"], data["where"], data["s1"], data["timeout"])
-
-    def to_dict(self) -> "dict[str, object]":
-        """Return the JSON object."""
-        return {"verb": self.verb, "where": self.where, "s1": self.s1, "timeout": self.timeout}
 
 
 class ExecSettings:
@@ -124,7 +102,7 @@ class Record:
     shares_pids         init is in a pid namespace that the container did not create
     cgroup, rdt         what cgroups.from_dict and host.resctrl read, each in its own format
     listener            None without SCMP_ACT_NOTIFY
-    start_operations    by their number in the plan
+    start_operations    those of the plan that run during `start`, by their number: what an error about one needs
     """
 
     __slots__ = (
@@ -154,7 +132,7 @@ class Record:
         shares_pids: bool = False,
         rdt: "dict[str, Any] | None" = None,
         listener: "Listener | None" = None,
-        start_operations: "dict[int, StartOperation] | None" = None,
+        start_operations: "dict[int, dict[str, Any]] | None" = None,
         other: "dict[str, object] | None" = None,
     ) -> None:
         self.id = id
@@ -207,8 +185,8 @@ class Record:
             shares_pids=data["sharesPids"],
             rdt=data["rdt"],
             listener=Listener.from_dict(data["listener"]) if data["listener"] else None,
-            start_operations={_number(key): StartOperation.from_dict(op) for key, op in data["startOps"].items()},
-            other={key: value for key, value in data.items() if key not in _KEYS},
+            start_operations=_operations(data["startOps"]),
+            other={} if data.keys() <= _KEYS else {key: data[key] for key in data if key not in _KEYS},
         )
 
     def to_dict(self) -> "dict[str, object]":
@@ -232,7 +210,7 @@ class Record:
             "cgroup": self.cgroup,
             "rdt": self.rdt,
             "listener": self.listener.to_dict() if self.listener is not None else {},
-            "startOps": {str(index): operation.to_dict() for index, operation in self.start_operations.items()},
+            "startOps": {str(index): operation for index, operation in self.start_operations.items()},
             **self.other,
         }
 
@@ -268,6 +246,7 @@ class Record:
         return dumps(self.state(status, pid)).encode("utf-8", "surrogateescape")
 
 
+_OPERATION_TYPES = {"verb": str, "where": str, "s1": str, "timeout": int}
 _TYPES = {
     "annotations": dict, "bootId": str, "bundle": str, "cgroup": dict, "created": str, "hooks": dict, "id": str,
     "listener": dict, "owner": str, "pid": int, "process": list, "rdt": dict, "rootfs": str, "sharesPids": bool,
@@ -277,13 +256,13 @@ _TYPES = {
 _KEYS = frozenset((*_TYPES, "ociVersion", "notify", "pyoci", "fifos"))
 
 
-def _require(data: "dict[str, Any]", types: "Mapping[str, type]") -> None:
+def _require(data: "dict[str, Any]", types: "dict[str, type]") -> None:
     """Raise ValueError unless every key is there, with its type. A bool is not an int here."""
     if type(data) is not dict:
         raise ValueError("expected an object")
-    for key, kind in types.items():
-        if type(data.get(key)) is not kind:
-            raise ValueError(key)
+    if not _native.has_types(data, types):
+        wrong = [key for key, kind in types.items() if type(data.get(key)) is not kind]
+        raise ValueError(wrong[0])
 
 
 def _is_hook(entry: "Any") -> bool:
@@ -294,11 +273,15 @@ def _is_hook(entry: "Any") -> bool:
     return all(type(texts) is list and all(type(text) is str for text in texts) for texts in lists)
 
 
-def _number(key: str) -> int:
-    """The number of an operation, which is a JSON key. Raises ValueError."""
-    if not (key.isascii() and key.isdigit()) or len(key) > 9:
-        raise ValueError("startOps")
-    return int(key)
+def _operations(data: "dict[str, Any]") -> "dict[int, dict[str, Any]]":
+    """Return operations by their number, which is a JSON key. Raises ValueError."""
+    found = {}
+    for key, operation in data.items():
+        if not (key.isascii() and key.isdigit()) or len(key) > 9:
+            raise ValueError("startOps")
+        _require(operation, _OPERATION_TYPES)
+        found[int(key)] = operation
+    return found
 
 
 def now() -> str:
@@ -308,4 +291,4 @@ def now() -> str:
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds % 1_000_000_000:09}Z"
 
 
-__all__ = ["ExecSettings", "Listener", "Record", "StartOperation", "now"]
+__all__ = ["ExecSettings", "Listener", "Record", "now"]

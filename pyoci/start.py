@@ -215,7 +215,7 @@ def reports_success(record: "Record", data: bytes) -> bool:
     from pyoci.compiler import verbs
     from pyoci.parent.conversation import EXEC, FAILED, Records, split
 
-    operations = {index: verbs.from_record(kept.to_dict()) for index, kept in record.start_operations.items()}
+    operations = {index: verbs.from_record(kept) for index, kept in record.start_operations.items()}
     records = Records(operations)
     succeeded = False
     for part in split(data):

@@ -14,6 +14,7 @@ import errno
 import posix
 import time
 
+from pyoci import _native
 from pyoci.cgroups import controllers, freezer, takeover
 from pyoci.cgroups.directories import (
     DIRECTORY,
@@ -63,11 +64,11 @@ MKDIR_HINTS = {
 
 
 def check_record(record: "dict[str, Any]") -> None:
-    """Raise KeyError or TypeError unless `Cgroup.to_dict` can have made this record."""
-    if any(type(record[key]) is not kind for key, kind in _MEMBERS.items()):
+    """Raise TypeError unless `Cgroup.to_dict` can have made this record."""
+    if not _native.has_types(record, _MEMBERS):
         raise TypeError
     texts = [*record["created"], *record["before"].values(), record.get("mark", "")]
-    if any(type(text) is not str for text in texts) or any(type(uid) is not int for uid in record["owners"].values()):
+    if {*map(type, texts)} != {str} or not {*map(type, record["owners"].values())} <= {int}:
         raise TypeError
 
 

@@ -7,7 +7,7 @@ import posix
 import sys
 
 from pyoci.cli import arguments
-from pyoci.cli.output import containers, print_data, print_json, print_lines, problems, to_json
+from pyoci.cli.output import print_containers, print_data, print_json, print_lines, problems, to_json
 from pyoci.errors import CgroupError, PyociError, UsageError
 
 TYPE_CHECKING = False
@@ -144,11 +144,11 @@ def move_net_devices() -> int:
 
 def list_containers(call: "Call") -> int:
     """`pyoci list`."""
-    from pyoci.container import list_all
+    from pyoci.listing import list_all
 
     output = arguments.output_format(call)
     states, failures = list_all(call.root, must_exist=call.root_given)
-    status = print_data(containers(states, format=output, quiet=call.options.on("quiet")))
+    status = print_containers(states, format=output, quiet=call.options.on("quiet"))
     if failures:
         raise PyociError("; ".join(failures))
     return status
@@ -241,7 +241,7 @@ def _each(call: "Call", act: "Callable[[str], None]") -> int:
 
 def _matching(call: "Call") -> "tuple[list[str], list[str]]":
     """The ids that the pattern matches, and the failures to read a container."""
-    from pyoci.container import list_all
+    from pyoci.listing import list_all
 
     sys.warnoptions = ["ignore"]  # `re` warns about some patterns, and CPython's core has no such list
     import re
@@ -251,4 +251,5 @@ def _matching(call: "Call") -> "tuple[list[str], list[str]]":
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"cannot use regular expression `{call.id}`: {error}") from error
     states, failures = list_all(call.root)
-    return [state["id"] for state in states if pattern.search(state["id"])], failures
+    names = [state["id"] for state in states if pattern.search(state["id"])]
+    return names, failures

@@ -9,9 +9,11 @@ from pyoci.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pyoci.errors import Problem
+
+_BUFFER = 1 << 16  # characters
 
 
 def print_data(text: str) -> int:
@@ -55,11 +57,35 @@ def to_json(value: object, indent: "int | None" = None) -> str:
     return dumps(value, indent=indent) + "\n"
 
 
-def containers(states: "Sequence[Mapping[str, object]]", *, format: str, quiet: bool) -> str:
-    """The containers that `list` prints: ids only if `quiet`, else JSON or a table."""
+def print_containers(states: "Iterable[Mapping[str, object]]", *, format: str, quiet: bool) -> int:
+    """Print what `list` prints: ids only if `quiet`, else JSON or a table. All but a table is printed as it comes."""
     if quiet:
-        return "".join(f"{state['id']}\n" for state in states)
-    return to_json(states) if format == "json" else _table(states)
+        return _print_pieces(f"{state['id']}\n" for state in states)
+    return _print_pieces(_json_array(states) if format == "json" else _table(states))
+
+
+def _print_pieces(pieces: "Iterable[str]") -> int:
+    """Write pieces of text to standard output, several at a time."""
+    kept: list[str] = []
+    size = 0
+    for piece in pieces:
+        kept.append(piece)
+        size += len(piece)
+        if size > _BUFFER:
+            print_data("".join(kept))
+            kept, size = [], 0
+    return print_data("".join(kept))
+
+
+def _json_array(values: "Iterable[object]") -> "Iterator[str]":
+    """The text of `to_json` for a list, one element after the other."""
+    from pyoci.config.jsonio import dumps
+
+    separator = "["
+    for value in values:
+        yield separator + dumps(value)
+        separator = ","
+    yield "]\n" if separator == "," else "[]\n"
 
 
 def problems(found: "Iterable[Problem]") -> "list[dict[str, object]]":
@@ -68,11 +94,12 @@ def problems(found: "Iterable[Problem]") -> "list[dict[str, object]]":
     return [{name: getattr(problem, name) for name in names} for problem in found]
 
 
-def _table(states: "Sequence[Mapping[str, object]]") -> str:
+def _table(states: "Iterable[Mapping[str, object]]") -> "Iterator[str]":
     """A table as runc prints it: columns at least 12 wide, 3 apart."""
     rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
     names = ("id", "pid", "status", "bundle", "created", "owner")
     rows += [[printable(str(state.get(name, ""))) for name in names] for state in states]
     widths = [max(12, 3 + max(map(len, column))) for column in zip(*rows, strict=True)]
-    lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "".join(line.rstrip() + "\n" for line in lines)
+    for row in rows:
+        line = "".join([cell.ljust(width) for cell, width in zip(row, widths, strict=True)])
+        yield line.rstrip() + "\n"

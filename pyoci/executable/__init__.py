@@ -29,6 +29,7 @@ PRELOADED = (
     "pyoci.host.terminal",
     "pyoci.run",
     "pyoci.kill",
+    "pyoci.listing",
     "pyoci.request",
     "pyoci.config._validator",
     "pyoci.config.checks",

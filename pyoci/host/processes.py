@@ -11,7 +11,6 @@ import time
 
 from pyoci import _native
 from pyoci.errors import StateError, reason
-from pyoci.host import files
 from pyoci.linux import PF_EXITING, PF_KTHREAD, SIGKILL
 
 TYPE_CHECKING = False
@@ -75,7 +74,7 @@ def wait_status(pid: int) -> int:
 def is_kernel_thread(pid: int, name: bytes) -> bool:
     """Whether this is the kernel's thread of that name. A program can have the name, but never the flag."""
     try:
-        data = files.read(f"/proc/{pid}/stat")
+        data = _native.read_small(f"/proc/{pid}/stat")
     except OSError:
         return False
     begin, end = data.index(b"("), data.rindex(b")")
@@ -84,13 +83,13 @@ def is_kernel_thread(pid: int, name: bytes) -> bool:
 
 def boot_id() -> str:
     """Return the id of this boot. A pid and a start time mean nothing in another one."""
-    return files.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+    return _native.read_small("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
 def _stat(pid: int) -> "list[bytes]":
     """Return the fields of /proc/PID/stat from the third one, the state; [] if the process does not exist."""
     try:
-        data = files.read(f"/proc/{pid}/stat")
+        data = _native.read_small(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return []
     return data[data.rindex(b")") + 2 :].split()  # the name in parentheses may contain anything
@@ -135,20 +134,22 @@ def open_process(identity: "Identity", *, lasting: bool = False) -> int:
     return -1
 
 
-def is_lasting(identity: "Identity") -> bool:
+def is_lasting(identity: "Identity", boot: str = "") -> bool:
     """Whether the process lives, and neither SIGKILL nor an exit of its last thread is about to end it.
 
-    Raises StateError if the process can't be examined.
+    `boot` is `boot_id()`, if the caller has it. Raises StateError if the process can't be examined.
     """
-    fields = _stat_of(identity) if identity.pid > 0 else []
+    fields = _stat_of(identity, boot) if identity.pid > 0 else []
     return bool(fields) and not _is_ending(fields)
 
 
-def _stat_of(identity: "Identity") -> "list[bytes]":
+def _stat_of(identity: "Identity", boot: str = "") -> "list[bytes]":
     """Return what `_stat` returns; [] if another process has the pid by now. Raises StateError."""
     try:
         fields = _stat(identity.pid)
-        return fields if fields and int(fields[19]) == identity.start_time and boot_id() == identity.boot_id else []
+        if not fields or int(fields[19]) != identity.start_time or (boot or boot_id()) != identity.boot_id:
+            return []
+        return fields
     except OSError as error:
         raise StateError(f"cannot read the status of process {identity.pid}: {reason(error.errno or 0)}") from error
 

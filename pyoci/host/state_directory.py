@@ -53,6 +53,13 @@ def notify_socket(root: str, id: str) -> str:
     return f"{root}/{id}/{NOTIFY}/{NOTIFY_SOCKET}"
 
 
+def parse_record(document: "dict[str, Any]") -> "tuple[Record, list[int]]":
+    """Return the record in the document of record.json, and the inodes of its FIFOs. Raises ValueError, KeyError."""
+    if document["pyoci"] != FORMAT or type(document.get("fifos")) is not list:
+        raise ValueError("pyoci")
+    return Record.from_dict(document), document["fifos"]
+
+
 def is_transient(error: Exception) -> bool:
     """Whether an OSError, or the OSError behind a PyociError, may come from the moment, such as a lack of descriptors.
 
@@ -130,9 +137,12 @@ class StateDirectory:
         return self
 
     @classmethod
-    def open(cls, root: str, id: str) -> "StateDirectory":
-        """Open the directory of an existing container, unlocked. Raises ContainerNotFound, StateError."""
-        return cls._open_in(root, _root_of_existing(root, id), id)
+    def open(cls, root: str, id: str, root_fd: int = -1) -> "StateDirectory":
+        """Open the directory of an existing container, unlocked. Raises ContainerNotFound, StateError.
+
+        `root_fd` is the open root, which stays the caller's.
+        """
+        return cls._open_in(root, _root_of_existing(root, id, root_fd), id)
 
     def reopen_locked(self, while_waiting: "Callable[[StateDirectory], None] | None" = None) -> "StateDirectory":
         """Open and lock the directory of the same name in the same root, wherever the root's path leads by now.
@@ -255,15 +265,12 @@ class StateDirectory:
         if type(document) is not dict or "pyoci" not in document:
             raise self._foreign()
         try:
-            if document["pyoci"] != FORMAT or type(document.get("fifos")) is not list:
-                raise ValueError("pyoci")
-            record = Record.from_dict(document)
+            record, self._fifos = parse_record(document)
             if record.id != self.id:
                 raise ValueError("id")
         except ValueError as error:
             raise StateError(f"cannot use {self._path(name)}: it is not a state of this version") from error
         self._is_old = name == OLD_RECORD
-        self._fifos = document["fifos"]
         return record
 
     def _read_record(self) -> "tuple[str, bytes]":
@@ -450,10 +457,10 @@ class StateDirectory:
         return f"{self.root}/{self.id}/{name}" if name else f"{self.root}/{self.id}"
 
 
-def _root_of_existing(root: str, id: str) -> int:
-    """Open the root of a container that should exist. Raises ContainerNotFound, StateError."""
+def _root_of_existing(root: str, id: str, root_fd: int = -1) -> int:
+    """Open the root of a container that should exist, or duplicate `root_fd`. Raises ContainerNotFound, StateError."""
     try:
-        return open_root(root, create=False)
+        return posix.dup(root_fd) if root_fd >= 0 else open_root(root, create=False)
     except FileNotFoundError as error:
         raise ContainerNotFound(f"container `{id}` does not exist") from error
     except OSError as error:
@@ -483,4 +490,4 @@ def _wait_for_lock(fd: int, id: str, while_waiting: "Callable[[], None] | None" 
         pause = min(2 * pause, 0.02)
 
 
-__all__ = ["StateDirectory", "is_transient", "notify_socket", "notify_socket_of_caller"]
+__all__ = ["StateDirectory", "is_transient", "notify_socket", "notify_socket_of_caller", "parse_record"]

@@ -30,13 +30,13 @@ def open_root(root: str, *, create: bool) -> int:
     return fd
 
 
-def list_ids(root: str) -> "list[str]":
-    """List the names in the directory of all containers, sorted. Raises StateError, and OSError as open(2) does."""
-    fd = open_root(root, create=False)
+def list_ids(root_fd: int) -> "list[str]":
+    """List the names in the directory of all containers, sorted. Closes it and raises OSError if that fails."""
     try:
-        return sorted(name for name in posix.listdir(fd) if not name.startswith("."))
-    finally:
-        posix.close(fd)
+        return sorted(name for name in posix.listdir(root_fd) if not name.startswith("."))
+    except OSError:
+        posix.close(root_fd)
+        raise
 
 
 def require_private(fd: int, path: str) -> None:

@@ -19,6 +19,7 @@ cdef extern from "Python.h":
     object PyLong_FromString(const char *text, char **end, int base)
     double PyOS_string_to_double(const char *text, char **end, PyObject *overflow) except? -1.0
     bint Py_IS_INFINITY(double number)
+    PyObject *PyDict_GetItem(object members, object name)
 
 # Each level uses one or two C stack frames, so this limit holds whatever the caller passes.
 cdef enum:
@@ -550,3 +551,15 @@ cdef inline int _json_put_character(uint8_t *at, uint32_t code) noexcept:
 cdef int _json_write_digits(_JsonOutput *out, object digits) except -1:
     """Write the ASCII str `digits` unchanged."""
     return _json_put(out, <const char *>PyUnicode_DATA(digits), PyUnicode_GET_LENGTH(digits))
+
+
+# ── Checking ────────────────────────────────────────────────────────────────────────────────────────────
+
+def has_types(dict data not None, dict types not None):
+    """Whether each key of `types` is in `data`, with a value of exactly that type. A bool is not an int here."""
+    cdef PyObject *value
+    for key, kind in types.items():
+        value = PyDict_GetItem(data, key)
+        if value == NULL or type(<object>value) is not kind:
+            return False
+    return True

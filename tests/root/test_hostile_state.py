@@ -842,12 +842,24 @@ def test_list_where_one_can_not_be_read(attack: Attack, file: str, error: str) -
     other.mkdir(mode=0o700)
     (other / "record.json").write_text(json.dumps(record | {"id": other.name, "startTime": 1}))
     calls = attack.folder / "calls"
-    strace = ["strace", "-qq", "-o", calls, "-e", "trace=openat", "-e", "signal=none"]
-    command = attack.command("list", "-q")
-    subprocess.run([*strace, *command], check=True, stdout=subprocess.DEVNULL)
-    number = next(n for n, line in enumerate(calls.read_text().splitlines(), 1) if f'"{file}"' in line)
-    inject = ["-e", f"inject=openat:error={error}:when={number}"]
-    done = subprocess.run([*strace, *inject, *command], capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+    def list_with_failures(when: str = "") -> "subprocess.CompletedProcess[str]":
+        """List with errors in these openat(2)."""
+        inject = ["-e", f"inject=openat:error={error}:when={when}"] if when else []
+        strace = ["strace", "-qq", "-o", calls, "-e", "trace=openat", "-e", "signal=none", *inject]
+        command = [*strace, *attack.command("list", "-q")]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+    def next_open(after: int) -> int:
+        """The number of the next openat(2) of the file."""
+        lines = enumerate(calls.read_text().splitlines(), 1)
+        return next(n for n, line in lines if n > after and f'{file}"' in line)
+
+    assert 0 == list_with_failures().returncode
+    first = next_open(0)
+    assert 0 == list_with_failures(str(first)).returncode  # it tries once more, in another way
+    second = next_open(first)
+    done = list_with_failures(f"{first}..{second}+{second - first}")
     shutil.rmtree(other)
     assert (1, f"{other.name}\n") == (done.returncode, done.stdout), done
     assert done.stderr.startswith(f"{attack.id}: cannot "), done

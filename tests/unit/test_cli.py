@@ -94,7 +94,7 @@ def container(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     monkeypatch.setattr("pyoci.kill.kill", lambda it, signal, **to: fake._record("kill", it.id, signal, to["all"]))
     monkeypatch.setattr("pyoci.delete.delete", lambda it, *, force: fake._record("delete", it.id, force))
     monkeypatch.setattr("pyoci.container.Container", fake)
-    monkeypatch.setattr("pyoci.container.list_all", lambda root, must_exist=False: (STATES, []))
+    monkeypatch.setattr("pyoci.listing.list_all", lambda root, must_exist=False: (STATES, []))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(cli.posix, "environ", {})
     return fake
@@ -385,7 +385,7 @@ def test_list_of_ids(pyoci: Callable[..., Any]) -> None:
 
 def test_list_of_nothing(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A table has its header, JSON is an empty array."""
-    monkeypatch.setattr("pyoci.container.list_all", lambda root, must_exist: ([], []))
+    monkeypatch.setattr("pyoci.listing.list_all", lambda root, must_exist: ([], []))
 
     assert "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n" == pyoci("list")[1]
     assert "[]\n" == pyoci("list", "-f", "json")[1]

@@ -28,7 +28,7 @@ from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE, Records
 from pyoci.parent.protocol import Launch
-from pyoci.record import Record, StartOperation
+from pyoci.record import Record
 from pyoci.start import reports_success
 
 PLANS = Path(__file__).parents[1] / "plans"
@@ -289,7 +289,8 @@ def test_forged_results(seed: int) -> None:
     """`start` reads records from a FIFO: whatever is in it, that is a result or one clear error."""
     forger = Forger(seed)
     verbs = {50: "wait_start", 51: "run_hook", 52: "load_seccomp", 53: "exec"}
-    operations = {n: StartOperation(verb, "/hooks/startContainer/0", "/x", 0) for n, verb in verbs.items()}
+    rest = {"where": "/hooks/startContainer/0", "s1": "/x", "timeout": 0}
+    operations = {n: {"verb": verb, **rest} for n, verb in verbs.items()}
     made = Record("x", "/x", rootfs="/x", created="", cgroup={}, args=["true"], start_operations=operations)
     for _ in range(SEQUENCES):
         parts = forger.sequence([(record(EXEC, 52), 0), (record(FAILED, 53, 39, 2), 0)], 54)

@@ -62,7 +62,7 @@ COMMANDS = {
     "start": "pyoci.start pyoci.delete pyoci.parent pyoci.parent.conversation pyoci.compiler pyoci.config.constants"
     + VERBS,
     "state": "",
-    "list": "",
+    "list": "pyoci.listing",
     "kill": "pyoci.kill pyoci.cli.signals",
     "delete": "pyoci.delete",
 }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pyoci.config.jsonio import dumps, loads
-from pyoci.record import ExecSettings, Listener, Record, StartOperation, now
+from pyoci.record import ExecSettings, Listener, Record, now
 
 # A record as version 0.1.0 writes it, without the two keys of the state directory.
 WRITTEN: dict[str, Any] = {
@@ -113,7 +113,7 @@ def test_new_record_has_defaults() -> None:
     """A container that is being created has no process yet."""
     record = Record("x", "/b", rootfs="/r", created=now(), cgroup={})
     record.listener = Listener("/agent", "")
-    record.start_operations = {3: StartOperation("exec", "/process/args", "", 0)}
+    record.start_operations = {3: {"verb": "exec", "where": "/process/args", "s1": "", "timeout": 0}}
     document = loads(dumps(record.to_dict()).encode())
 
     assert ("creating", -1) == (document["status"], document["pid"])
