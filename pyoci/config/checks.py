@@ -744,23 +744,38 @@ ACROSS: "tuple[tuple[str, Check, tuple[str, ...]], ...]" = (
 )
 
 
+def _sections_below() -> "dict[str, list[tuple[str, Check]]]":
+    """The sections by the pointer of the object that has them: most configs lack some of these objects."""
+    found: dict[str, list[tuple[str, Check]]] = {}
+    for pointer, check in SECTIONS:
+        above, _, name = pointer.rpartition("/")
+        found.setdefault(above, []).append((name, check))
+    return found
+
+
+_SECTIONS_BELOW = _sections_below()
+
+
 def run(document: object, report: "Report", *, process: bool = False, broken: "Iterable[str]" = ()) -> None:
     """Check a config.json, or with `process` a process.json.
 
     `broken` are the JSON pointers where the schema has faults. A check that reads there is skipped.
     """
     base = "/process" if process else ""
-    for pointer, check in SECTIONS:
-        if pointer.startswith(base):
-            at = pointer.removeprefix(base)
-            section = _find(document, at)
-            if section is not None and not _is_broken(at, broken):
-                check(section, at, report)
+    for above, members_of_it in _SECTIONS_BELOW.items():
+        holder = _find(document, above[len(base) :]) if above.startswith(base) else None
+        if isinstance(holder, dict):
+            for name, check in members_of_it:
+                section = holder.get(name)
+                if section is not None:
+                    at = f"{above[len(base) :]}/{name}"
+                    if not broken or not _is_broken(at, broken):
+                        check(section, at, report)
     for pointer, check, members in ACROSS:
         if pointer.startswith(base):
-            at = pointer.removeprefix(base)
+            at = pointer[len(base) :]
             section = _find(document, at)
-            if section is not None and not any(_is_broken(f"{at}/{member}", broken) for member in members):
+            if section is not None and not (broken and any(_is_broken(f"{at}/{each}", broken) for each in members)):
                 check(section, at, report)
 
 
