@@ -8,9 +8,9 @@ import posix
 import sys
 
 from pyoci import config as configuration
-from pyoci import container, delete, kill, record, start
+from pyoci import container, delete, handover, kill, record, run, start
 from pyoci import create as creation
-from pyoci.cgroups import cgroupfs
+from pyoci.cgroups import cgroupfs, directories, hierarchy
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cli import options
 from pyoci.cli.table import GLOBAL_OPTIONS
@@ -22,9 +22,9 @@ from pyoci.compiler.facts import Host, Options
 from pyoci.compiler.seccomp import MACHINES
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire
-from pyoci.host import files, processes, state_directory
+from pyoci.host import bundle, facts, files, hooks, kernel_mounts, processes, state_directory, state_root, terminal
 from pyoci.host.state_directory import StateDirectory
-from pyoci.parent import protocol
+from pyoci.parent import conversation, operations, protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,8 +79,11 @@ def create(directory: str, main: "Main") -> None:
     """Run create as far as possible without a root filesystem, and touch the code of the rest."""
     _compile(directory)
     _failing_create(directory, main)
-    for module in (creation, protocol):
-        _touch(module)
+    for module in (
+        creation, run, handover, protocol, operations, conversation, cgroupfs, directories, hierarchy, bundle, facts,
+        files, hooks, kernel_mounts, processes, state_root, terminal, verbs,
+    ):  # fmt: skip
+        _touch(module, names=True)
 
 
 _HOST = Host(posix.uname().machine, "/sys/fs/cgroup", capabilities=(1 << 41) - 1)
@@ -181,14 +184,17 @@ def _run(main: "Main", *arguments: str) -> int:
         posix.close(null)
 
 
-def _touch(module: "ModuleType") -> None:
-    """Write to the objects that a module's functions consist of, as calls do: Python counts references."""
+def _touch(module: "ModuleType", *, names: bool = False) -> None:
+    """Write to the objects that a module's functions consist of, as calls do: Python counts references.
+
+    `names` includes the names of attributes and globals, which code looks up the first times that it runs.
+    """
     for value in vars(module).values():
         for function in vars(value).values() if isinstance(value, type) else (value,):
             function = getattr(function, "__func__", None) or getattr(function, "fget", None) or function
             code = getattr(function, "__code__", None)
             if code is not None and function.__module__ == module.__name__:
-                for _ in code.co_consts:
+                for _ in (*code.co_consts, *(code.co_names if names else ())):
                     continue
 
 
