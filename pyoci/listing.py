@@ -7,7 +7,9 @@ or waits for `start`, one with a record that can't be used, and a directory of a
 
 import posix
 
-from pyoci import _native
+from pyoci import _native, cgroups
+from pyoci.cgroups.cgroupfs import Cgroup, check_record
+from pyoci.cgroups.disabled import NoCgroup
 from pyoci.config.ids import check_id
 from pyoci.config.jsonio import loads
 from pyoci.container import Container
@@ -18,6 +20,7 @@ from pyoci.host.state_root import list_ids, open_root
 from pyoci.linux import O_PATH, S_IFDIR, S_IFMT
 
 _OPERATIONS = b',"startOps":'
+_MAX_ENDS = 16  # engines create few kinds of containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ class _Listing:
         self._root_fd = root_fd
         self._uid = posix.geteuid()
         self._boot = ""
-        self._ends: set[bytes] = set()  # valid ends of records
+        self._ends: list[bytes] = []  # valid ends of records
         self._mounts: dict[str, int] = {}  # descriptors
         self._frozen: dict[str, bool] = {}  # ancestors of the containers' cgroups, by mount and path
 
@@ -115,11 +118,12 @@ class _Listing:
         if end in self._ends:
             document = loads(begin + b"}")
             if "startOps" not in document:
-                return parse_record({**document, "startOps": {}})[0]
+                document["startOps"] = {}
+                return parse_record(document)[0]
         document = loads(text)
         record, _ = parse_record(document)
-        if [*document][-1] == "startOps" and "startOps" not in loads(begin + b"}"):
-            self._ends.add(end)
+        if len(self._ends) < _MAX_ENDS and [*document][-1] == "startOps" and "startOps" not in loads(begin + b"}"):
+            self._ends.append(end)
         return record
 
     def _status(self, record: "Record") -> "str | None":
@@ -133,10 +137,6 @@ class _Listing:
 
     def _is_frozen(self, record: "Record") -> bool:
         """Whether the cgroup or an ancestor is frozen; False if it is gone. Raises OSError, KeyError, TypeError."""
-        from pyoci import cgroups  # only running containers need these
-        from pyoci.cgroups.cgroupfs import Cgroup, check_record
-        from pyoci.cgroups.disabled import NoCgroup
-
         cgroup = record.cgroup
         if cgroup["driver"] == NoCgroup.driver:
             return False

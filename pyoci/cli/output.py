@@ -96,10 +96,11 @@ def problems(found: "Iterable[Problem]") -> "list[dict[str, object]]":
 
 def _table(states: "Iterable[Mapping[str, object]]") -> "Iterator[str]":
     """A table as runc prints it: columns at least 12 wide, 3 apart."""
-    rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
     names = ("id", "pid", "status", "bundle", "created", "owner")
-    rows += [[printable(str(state.get(name, ""))) for name in names] for state in states]
-    widths = [max(12, 3 + max(map(len, column))) for column in zip(*rows, strict=True)]
+    for state in states:
+        row = tuple([str(state.get(name, "")) for name in names])
+        rows.append(row if "".join(row).isprintable() else tuple(map(printable, row)))
+    form = "".join([f"%-{max(12, 3 + max(map(len, column)))}s" for column in zip(*rows, strict=True)])
     for row in rows:
-        line = "".join([cell.ljust(width) for cell, width in zip(row, widths, strict=True)])
-        yield line.rstrip() + "\n"
+        yield (form % row).rstrip() + "\n"
