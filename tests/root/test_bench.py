@@ -118,7 +118,7 @@ def test_bench_measures_and_reports(pyoci: str, tmp_path: Path) -> None:
     for times in results["parts"]["operations"]["times"].values():
         assert {"run", "create", "start", "state", "exec", "kill", "delete", "life"} == set(times)
         assert all(len(times["run"][name]) == 1 for name in ("floor", "floor-kept", "pyoci"))
-        assert times["run"]["floor"][0] < times["run"]["pyoci"][0]
+        assert all(samples[0] > 50 for by_name in times.values() for samples in by_name.values())
     page = (tmp_path / "performance.md").read_text()
     assert "| create + start + delete |" in page
     assert "| run, 2 " in page
