@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 # isort: split
@@ -24,15 +25,9 @@ subprocess.run([sys.executable, "tools/gen_verbs.py"], cwd=ROOT, check=True)
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 NATIVE = Extension(
     "pyoci._native",
-    ["pyoci/_native.pyx"],
-    depends=[str(path) for path in (ROOT / "pyoci").rglob("*.px[id]")],
-    extra_compile_args=FLAGS,
-    extra_link_args=freeze.SAFE_LINKING,
-)
-PROTECT = Extension(
-    "pyoci.executable._protect",
-    ["pyoci/executable/_protect.c", "pyoci/executable/protect.c"],
-    depends=["pyoci/executable/protect.h"],
+    ["pyoci/_native.pyx", "pyoci/native/helper/embed.c"],
+    define_macros=[("PYOCI_HELPER", f'"{freeze.HELPER}"')],
+    depends=[str(path) for path in (*(ROOT / "pyoci").rglob("*.px[id]"), *(ROOT / "pyoci/native/helper").iterdir())],
     extra_compile_args=FLAGS,
     extra_link_args=freeze.SAFE_LINKING,
 )
@@ -52,6 +47,14 @@ class BuildPy(build_py):
     def run(self) -> None:
         for tool in ("tools/gen_validator.py", "tools/gen_types.py"):
             subprocess.run([sys.executable, tool], cwd=ROOT, check=True)
+        super().run()
+
+
+class BuildExt(build_ext):
+    """Links the helper first, because the extension contains it."""
+
+    def run(self) -> None:
+        freeze.build_helper(Path(self.build_temp))
         super().run()
 
 
@@ -75,7 +78,7 @@ class BuildScripts(build_scripts):
 
 
 setup(
-    ext_modules=[*cythonize([NATIVE], compiler_directives=DIRECTIVES), PROTECT],
+    ext_modules=[*cythonize([NATIVE], compiler_directives=DIRECTIVES)],
     scripts=["pyoci"],
-    cmdclass={"build_py": BuildPy, "build_scripts": BuildScripts},
+    cmdclass={"build_py": BuildPy, "build_ext": BuildExt, "build_scripts": BuildScripts},
 )

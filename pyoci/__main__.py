@@ -3,7 +3,6 @@
 This module does what main.c does in the executable.
 """
 
-import os
 import posix
 import sys
 
@@ -21,22 +20,21 @@ def main() -> int:
 
 
 def _prepare() -> None:
-    """Check where modules come from, and protect the interpreter from the container.
+    """Open closed standard descriptors on /dev/null, and check where modules come from.
 
-    For a command that enters a container this executes a protected copy of the interpreter, and does not return.
     Raises ImportError, OSError.
     """
-    from pyoci.executable import ENTERS_CONTAINER, _protect, check_trusted
+    from pyoci.executable import check_trusted
 
-    _protect.fill_standard_descriptors()
+    for fd in range(3):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.open("/dev/null", posix.O_RDWR)
     if not sys.flags.isolated and posix.geteuid() == 0:
         raise ImportError("cannot run as root where the environment says what is imported: use `python3 -I -m pyoci`")
     for directory in sys.path:
         check_trusted(directory)
-    if any(argument in ENTERS_CONTAINER for argument in sys.argv[1:]):
-        # The protected copy finds the standard library by argv[0], so that must be the interpreter's path.
-        arguments = [sys.executable, *sys.orig_argv[1:]]
-        _protect.protect([os.fsencode(argument) for argument in arguments])
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ include "native/child/hooks.pxi"
 include "native/child/seccomp.pxi"
 include "native/child/loop.pxi"
 
+include "native/child/receive.pxi"
+
+include "native/launch.pxi"
 include "native/wrappers.pxi"
 include "native/files.pxi"
 include "native/bpf.pxi"

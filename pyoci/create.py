@@ -170,6 +170,7 @@ class Creation:
             compiled.host.cgroup_mount,
             rootless=compiled.host.rootless,
             trace=tracer(compiled.request.log),
+            debug=compiled.request.log.debug,
         )
 
     @classmethod

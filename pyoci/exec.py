@@ -183,6 +183,7 @@ class Execution:
             {"ociVersion": SPEC, "process": self._process},
             self._record.id,
             trace=tracer(request.log),
+            debug=request.log.debug,
             process="the process",
         )
         try:

@@ -115,7 +115,6 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 # include/linux/sched.h, seen in field 9 of /proc/PID/stat
 PF_EXITING = 0x4
-PF_FORKNOEXEC = 0x40  # the process has not executed a program since it was cloned
 PF_KTHREAD = 0x200000
 
 # linux/seccomp.h

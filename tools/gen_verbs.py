@@ -1,8 +1,8 @@
 """Write the verbs of pyoci/compiler/verbs as declarations for native code: `python tools/gen_verbs.py`.
 
 pyoci/native/_verbs.pxi gets steps, slots, synchronisation points and flags by name, a struct for each verb, whose
-members are the verb's fields, and a table of what these fields may hold. pyoci/native/_table.pxi gets the table of the
-functions `do_<verb>` by code. The build makes both; edit the classes instead.
+members are the verb's fields, and a table of what these fields may hold. pyoci/native/_table.pxi gets the function that
+calls `do_<verb>` by code. The build makes both; edit the classes instead.
 """
 
 import re
@@ -114,7 +114,7 @@ def step_constant(name: str) -> str:
 
 def block_constants() -> dict[str, int]:
     """What the two sides of a block agree on, and why one can't be read."""
-    shared = {name: getattr(numbers, name) for name in ("FIRST_SLOT", "MAX_SLOTS", "BLOCK_HELD", "BLOCK_UNFINISHED")}
+    shared = {name: getattr(numbers, name) for name in ("FIRST_SLOT", "MAX_SLOTS", "BLOCK_UNFINISHED")}
     errors = {f"BAD_{name}": n for n, name in enumerate(numbers.BLOCK_ERRORS, 1)}
     return {**shared, "LAST_POINT": max(numbers.POINTS), **errors}
 
@@ -148,17 +148,12 @@ def declarations() -> str:
 
 
 def table() -> str:
-    """The text of _table.pxi."""
-    return "\n".join(
-        [
-            HEADER,
-            "ctypedef int (*Function)(Context *, const Op *) noexcept nogil",
-            f"cdef Function FUNCTIONS[{len(CHILD) + 1}]",
-            "FUNCTIONS[0] = NULL",
-            *(f"FUNCTIONS[{verb.code}] = <Function><void *>do_{verb.verb}" for verb in CHILD),
-            "",
-        ]
-    )
+    """The text of _table.pxi: a switch, because a table of pointers would need code that runs at the start."""
+    lines = [HEADER, "cdef int call_verb(Context *ctx, const Op *op) noexcept nogil:"]
+    for verb in CHILD:
+        lines.append(f"    {'if' if verb.code == 1 else 'elif'} op.code == {verb.code}:")
+        lines.append(f"        return do_{verb.verb}(ctx, <const {verb.__name__}Op *>op)")
+    return "\n".join([*lines, "    return STEP_UNKNOWN_VERB", ""])
 
 
 def main() -> None:

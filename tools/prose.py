@@ -96,6 +96,7 @@ GENERATED = (
     "pyoci/types.py",
     "pyoci/compiler/_syscalls.py",
     "pyoci/_native.c",
+    "pyoci/_native.h",
     "pyoci/types.py",
 )
 PATTERNS = (

@@ -16,7 +16,7 @@ The child checks all of this before it runs the first operation (native/child/bl
 import _struct
 
 from pyoci.compiler.verbs import base
-from pyoci.compiler.verbs.numbers import BLOCK_HELD, BLOCK_MAGIC, BLOCK_UNFINISHED, FIRST_SLOT
+from pyoci.compiler.verbs.numbers import BLOCK_MAGIC, BLOCK_UNFINISHED, FIRST_SLOT
 from pyoci.compiler.verbs.program import Exec
 
 TYPE_CHECKING = False
@@ -32,12 +32,11 @@ HEADER = _struct.Struct("=QQIIIIIIII")
 NULL = 0xFFFFFFFF  # the end of a vector
 
 
-def encode(ops: "Sequence[ChildOp]", slots: int = FIRST_SLOT, *, first: int = 0, held: bool = False) -> bytes:
+def encode(ops: "Sequence[ChildOp]", slots: int = FIRST_SLOT, *, first: int = 0) -> bytes:
     """Return the block of these operations.
 
     `slots`  the number of descriptors that the plan numbers
     `first`  the number of the first operation in the whole plan, which failure reports count from
-    `held`   the child waits for an answer before its first operation
     """
     pool = bytearray(8)
     vectors: list[int] = []
@@ -89,9 +88,7 @@ def encode(ops: "Sequence[ChildOp]", slots: int = FIRST_SLOT, *, first: int = 0,
     if len(vectors) % 2:
         vectors.append(NULL)  # aligns the pool
     pool.extend(bytes(8 - len(pool) % 8))
-    flags = BLOCK_HELD if held else 0
-    if not ops or type(ops[-1]) is not Exec:
-        flags |= BLOCK_UNFINISHED
+    flags = BLOCK_UNFINISHED if not ops or type(ops[-1]) is not Exec else 0
     size = HEADER.size + 48 * len(encoded) + 4 * len(vectors) + len(pool)
     header = HEADER.pack(BLOCK_MAGIC, 0, size, len(encoded), len(vectors), len(pool), slots, first, flags, 0)
     return b"".join([header, *encoded, _struct.pack(f"={len(vectors)}I", *vectors), pool])

@@ -6,7 +6,7 @@ This reader shares no code with `encode` but the verbs' layout. It trusts the bl
 from pyoci.compiler.block import HEADER
 from pyoci.compiler.block import NULL as END
 from pyoci.compiler.verbs import CHILD, base
-from pyoci.compiler.verbs.numbers import BLOCK_HELD, BLOCK_MAGIC, BLOCK_UNFINISHED
+from pyoci.compiler.verbs.numbers import BLOCK_MAGIC, BLOCK_UNFINISHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Decoded:
     """The content of a block: the operations, and what its header says."""
 
-    __slots__ = ("first", "held", "ops", "pool", "size", "slots", "unfinished", "vectors")
+    __slots__ = ("first", "ops", "pool", "size", "slots", "unfinished", "vectors")
 
     def __init__(self, block: bytes) -> None:
         """Read `block`. Raises ValueError unless it is a block of this version."""
@@ -27,7 +27,6 @@ class Decoded:
         magic, _, self.size, count, vectors, pool, self.slots, self.first, flags, _ = HEADER.unpack_from(block)
         if magic != BLOCK_MAGIC or self.size != len(block):
             raise ValueError("it is not a plan of this version")
-        self.held = bool(flags & BLOCK_HELD)
         self.unfinished = bool(flags & BLOCK_UNFINISHED)
         end_of_ops = HEADER.size + 48 * count
         entries = memoryview(block)[end_of_ops : end_of_ops + 4 * vectors].cast("I")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# Commands whose processes enter a container. They run from a protected copy of the executable (protect.c).
+# Commands that create a process in a container. They write to more of the image than others (image.c).
 ENTERS_CONTAINER = ("create", "run", "exec", "restore")
 
 # Modules that the image loads, with those that they import. They include all modules of every hot command

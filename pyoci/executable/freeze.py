@@ -21,6 +21,7 @@ from pyoci.executable.layout import BASE, layout
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
+HELPER = PACKAGE / "_helper"
 
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
@@ -198,10 +199,47 @@ class Libpython:
         return f"static {self.static}" if self.is_static else f"shared {self.shared}"
 
 
+# The helper has a start and a C library of its own (native/helper/libc.c). These define the stack protector's value,
+# but not the checking variants of functions that -D_FORTIFY_SOURCE needs.
+HELPER_FLAGS = ["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
+HELPER_FLAGS += ["-fno-asynchronous-unwind-tables", *(flag for flag in HARDENING if "FORTIFY" not in flag)]
+if os.uname().machine == "x86_64":
+    HELPER_FLAGS.append("-mstack-protector-guard=global")
+HELPER_LINKING = ["-static-pie", "-nostdlib", "-nostartfiles", "-s"]
+HELPER_LINKING += [
+    "-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now,-z,max-page-size=4096"
+]
+MAX_HELPER = 100_000  # bytes: each create and exec copies it
+
+
+def build_helper(temp: Path, *, native: Path = PACKAGE / "_native.c", output: Path = HELPER) -> Path:
+    """Link the helper, the static executable that runs the child's part of a plan. Return its path.
+
+    The linker keeps what `pyoci_helper` reaches, and drops the rest of the extension with everything of Python.
+    """
+    folder = PACKAGE / "native" / "helper"
+    newest = max(path.stat().st_mtime for path in (native, *folder.iterdir(), Path(__file__)))
+    if output.exists() and output.stat().st_mtime > newest:
+        return output
+    temp.mkdir(parents=True, exist_ok=True)
+    extension, library = temp / "helper.o", temp / "libc.o"
+    include = f"-I{sysconfig.get_path('include')}"
+    _run(*COMPILER, *HELPER_FLAGS, include, "-c", native, "-o", extension)
+    _run(*COMPILER, *HELPER_FLAGS, *WARNINGS, "-ffreestanding", "-fno-builtin", "-c", folder / "libc.c", "-o", library)
+    unfinished = output.with_name(output.name + ".new")
+    _run(*COMPILER, *HELPER_LINKING, extension, library, "-o", unfinished)
+    if unfinished.stat().st_size > MAX_HELPER:
+        raise RuntimeError(f"the helper has {unfinished.stat().st_size} bytes, more than {MAX_HELPER}")
+    unfinished.replace(output)
+    return output
+
+
 def compile_objects(temp: Path, native: Path, table: list[Path], definitions: list[str]) -> list[str]:
     """Compile the executable's C files, and the extension unless its object file is newer. Return the object files."""
-    sources = [HERE / "main.c", HERE / "frozen_import.c", HERE / "protect.c", *table]
+    sources = [HERE / "main.c", HERE / "frozen_import.c", *table]
     objects = [compile_object(source, temp, definitions) for source in sources]
+    helper = [f"-DPYOCI_HELPER={_quoted(str(build_helper(temp)))}"]
+    objects.append(compile_object(PACKAGE / "native" / "helper" / "embed.c", temp, helper))
     if native.suffix == ".o":
         return [*objects, str(native)]
     target = temp / (native.stem + ".o")

@@ -17,7 +17,6 @@
 #include <Python.h>
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,17 +186,10 @@ void __wrap_free(void *block)
  * allocator. */
 static PyObjectArenaAllocator arenas IN_DATA;
 
-static bool kept_from_children IN_DATA;
-
 static void *arena_alloc(void *context, size_t size)
 {
     (void)context;
-    if (writing)
-        return __wrap_malloc(size);
-    void *arena = arenas.alloc(arenas.ctx, size);
-    if (arena != NULL && kept_from_children)
-        madvise(arena, size, MADV_DONTFORK);
-    return arena;
+    return writing ? __wrap_malloc(size) : arenas.alloc(arenas.ctx, size);
 }
 
 static void arena_free(void *context, void *arena, size_t size)
@@ -347,13 +339,6 @@ bool heap_survey(const char *path, bool (*rehearse)(enum heat heat))
             return false;
     }
     return write_order(path, heats);
-}
-
-void heap_keep_from_children(void)
-{
-    madvise(memory, (next[COLD] + PAGE - 1) & ~(size_t)(PAGE - 1), MADV_DONTFORK);
-    kept_from_children = true;
-    mallopt(M_MMAP_MAX, 0); /* keep malloc's memory in one piece: `launch` excludes it from the child (wrappers.pxi) */
 }
 
 char *heap_start(void) { return memory; }

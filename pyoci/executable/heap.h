@@ -19,11 +19,6 @@ void heap_end(void);
  * blocks they wrote to, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
-/* From here on children get no copy of this memory, nor of later allocations. They run native/child, which reads
- * nothing of Python's (native/wrappers.pxi copies the data it needs). A copy would reveal the runtime's data to
- * processes of the container, and would cost the runtime a fault for each page that it writes to. */
-void heap_keep_from_children(void);
-
 /* The used part of the image's memory. */
 char *heap_start(void);
 size_t heap_size(void);

@@ -210,10 +210,8 @@ bool image_renew(void)
 
 void image_resume(bool enters_container)
 {
-    if (enters_container) {
+    if (enters_container)
         populate();
-        heap_keep_from_children();
-    }
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);
     /* The process and the thread are not those that wrote the image. Python handles that as a fork. */

@@ -26,8 +26,7 @@ bool image_is_rehearsed(void);
 /* Writes the list of touched pages to a new file, after a rehearsal in a process that began with the image. */
 bool image_write_touched(const char *path);
 
-/* Makes the Python of the image this process' own. A command that enters a container writes to much of its memory, and
- * its children run no Python. */
+/* Makes the Python of the image this process' own. A command that enters a container writes to much of its memory. */
 void image_resume(bool enters_container);
 
 /* Renews what Python caches about its process: the environment. */

@@ -53,10 +53,21 @@ def is_exiting(pid: int) -> bool:
     return not fields or bool(int(fields[6]) & PF_EXITING)
 
 
-def state_and_flags(pid: int) -> "tuple[bytes, int]":
-    """Return the state letter of a process and its flags, as in /proc/PID/stat; (b"", 0) if it does not exist."""
+def state(pid: int) -> bytes:
+    """Return the state letter of a process, as in /proc/PID/stat; b"" if it does not exist."""
     fields = _stat(pid)
-    return (fields[0], int(fields[6])) if fields else (b"", 0)
+    return fields[0] if fields else b""
+
+
+def has_executed_a_file(pid: int) -> bool:
+    """Whether a process runs a program from a file with a name: no longer the helper, which has none.
+
+    False also if the process has ended, or if the runtime may not look at it.
+    """
+    try:
+        return not posix.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")
+    except OSError:
+        return False
 
 
 def parent(pid: int) -> int:

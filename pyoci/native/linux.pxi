@@ -19,6 +19,7 @@ cdef extern from *:
     #include <signal.h>
     #include <stdlib.h>
     #include <sys/ioctl.h>
+    #include <sys/mman.h>
     #include <sys/personality.h>
     #include <sys/prctl.h>
     #include <sys/resource.h>
@@ -36,6 +37,7 @@ cdef extern from *:
     #include <unistd.h>
 
     #define set_errno(error) (errno = (error))
+    #define FD_LAST 0xFFFFFFFFu /* the last descriptor of close_range(2): "to the end" */
     #include <errno.h>
     #ifndef SYS_openat2
     #define SYS_openat2 437
@@ -66,7 +68,7 @@ cdef extern from *:
 
     long syscall(long number, ...) nogil
     long SYS_openat2, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick
-    long SYS_mount_setattr, SYS_clone, SYS_clone3, SYS_close_range, SYS_pidfd_getfd, SYS_pidfd_send_signal
+    long SYS_mount_setattr, SYS_clone, SYS_close_range, SYS_pidfd_getfd, SYS_pidfd_send_signal
     long SYS_pivot_root, SYS_capset, SYS_capget, SYS_seccomp, SYS_keyctl, SYS_faccessat2, SYS_getcwd, SYS_fchmodat2
     long SYS_getdents64, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups
     long SYS_sethostname, SYS_setdomainname, SYS_sched_setaffinity, SYS_prlimit64, SYS_rt_sigaction
@@ -180,6 +182,13 @@ cdef extern from *:
         short ifr_flags
     int IFF_UP
 
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) nogil
+    int munmap(void *address, size_t size) nogil
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    void *MAP_FAILED
+
+    unsigned int FD_LAST
+
     void set_errno(int error) nogil
     void *malloc(size_t size) nogil
     void free(void *pointer) nogil
@@ -222,6 +231,7 @@ cdef enum:
     PR_SET_PDEATHSIG = 1
     PR_SET_DUMPABLE = 4
     PR_SET_KEEPCAPS = 8
+    PR_SET_NAME = 15
     PR_CAPBSET_READ = 23
     PR_CAPBSET_DROP = 24
     PR_SET_NO_NEW_PRIVS = 38
@@ -240,9 +250,6 @@ cdef enum:
     INT_MAX = 0x7FFFFFFF
     DEVPTS_SUPER_MAGIC = 0x1CD1
     CLOSE_RANGE_CLOEXEC = 4
-
-# the last descriptor of close_range(2): "to the end"
-cdef unsigned int FD_LAST = 0xFFFFFFFF
 
 cdef struct open_how:
     uint64_t flags

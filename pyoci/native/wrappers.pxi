@@ -1,10 +1,6 @@
 # System calls that `posix` lacks. Each wrapper converts its arguments, calls, and raises OSError. A path with NUL
 # inside is rejected, because a C string ends there.
 
-cdef enum:
-    CLONE_INTO_CGROUP_BIT = 33
-
-
 cdef object failure(str what=None):
     cdef int error = errno
     return OSError(error, posix.strerror(error), what) if what is not None else OSError(error, posix.strerror(error))
@@ -276,65 +272,6 @@ cdef extern from *:
     int MSG_NOSIGNAL, MSG_DONTWAIT
 
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <sys/auxv.h>
-    #include <sys/mman.h>
-    #include <sys/prctl.h>
-    #include <unistd.h>
-
-    /* The kernel puts arguments, environment and the executable's name in one piece of memory. Only code that runs when
-     * the process begins knows for sure where. The executable's main calls this function. Under another Python, the
-     * loader of this extension does. */
-    static char *pyoci_strings, *pyoci_arguments_end;
-
-    #ifndef PYOCI_CORE_ONLY
-    __attribute__((constructor))
-    #endif
-    void pyoci_find_strings(int argc, char **argv)
-    {
-        pyoci_strings = argc > 0 ? argv[0] : NULL;
-        pyoci_arguments_end = argc > 0 ? argv[argc - 1] + strlen(argv[argc - 1]) : NULL;
-    }
-
-    /* Where malloc's memory begins; NULL under another Python. A child of `launch` gets no copy of this memory. It may
-     * hold secrets of the host, and each copied page costs the runtime a fault when it writes to that page. */
-    char *pyoci_heap;
-
-    static void pyoci_keep_heap(int advice)
-    {
-        uintptr_t start = ((uintptr_t)pyoci_heap + 4095) & ~(uintptr_t)4095, end = (uintptr_t)sbrk(0);
-        if (pyoci_heap != NULL && end > start)
-            madvise((void *)start, end - start, advice);
-    }
-
-    /* Renames this process to `init`, and erases its copy of the runtime's strings. If the byte at the end of the
-     * arguments is not 0, the kernel shows only the first argument (setproctitle(3)). */
-    static void pyoci_hide_caller(char *strings, char *arguments_end)
-    {
-        static const char name[] = "init";
-        const char *last = (const char *)getauxval(AT_EXECFN);
-        prctl(PR_SET_NAME, name, 0, 0, 0);
-        if (strings == NULL || last < arguments_end)
-            return;
-        memset(strings, 0, (size_t)(last - strings) + strlen(last));
-        if (arguments_end >= strings + sizeof name) {
-            memcpy(strings, name, sizeof name);
-            *arguments_end = 1;
-        }
-    }
-    """
-    char *pyoci_strings
-    char *pyoci_arguments_end
-    void pyoci_keep_heap(int advice)
-    void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t size)
-    int MADV_DONTFORK, MADV_DOFORK, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
-    void *MAP_FAILED
-    void pyoci_hide_caller(char *strings, char *arguments_end) nogil
-
-
 def connect_unix(path):
     """Connect a stream socket to `path`. A path of more than 107 bytes fails; use /proc/self/fd for it."""
     cdef bytes encoded = path_bytes(path)
@@ -372,98 +309,6 @@ def send(int sock, bytes data):
     if sent < 0:
         raise failure()
     return sent
-
-
-cdef long clone_child(Context *ctx, uint64_t flags, int cgroup_fd, int parent_fd, int *pidfd) noexcept:
-    """Clone a child that runs the operations. Returns its pid, or -1 with errno."""
-    cdef clone_args args
-    cdef sigset_t every, before
-    cdef long pid
-    cdef int error
-    memset(&args, 0, sizeof(args))
-    args.flags = flags | CLONE_PIDFD
-    args.pidfd = <uint64_t><intptr_t>pidfd
-    args.exit_signal = <uint64_t>SIGCHLD
-    if cgroup_fd >= 0:
-        args.flags |= (<uint64_t>1) << CLONE_INTO_CGROUP_BIT
-        args.cgroup = <uint64_t>cgroup_fd
-    sigfillset(&every)
-    # no signal handler of the runtime may run in the child
-    sigprocmask(SIG_SETMASK, &every, &before)
-    pyoci_keep_heap(MADV_DONTFORK)
-    pid = syscall(SYS_clone3, &args, sizeof(args))
-    if pid == 0:
-        if parent_fd >= 0:
-            close(parent_fd)
-        run_ops(ctx)
-    error = errno
-    pyoci_keep_heap(MADV_DOFORK)
-    sigprocmask(SIG_SETMASK, &before, NULL)
-    set_errno(error)
-    return pid
-
-
-cdef void *copy_block(bytes block, Py_ssize_t room, size_t *size, Block *parts) except NULL:
-    """Copy a block to a mapping of its own, with its checksum, and check it. The mapping has more `room` behind it.
-
-    Raises ValueError(reason, operation, place); see check_block.
-    """
-    cdef size_t length = <size_t>len(block)
-    cdef int bad
-    size[0] = length + <size_t>room
-    cdef void *memory = mmap(NULL, size[0], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if memory == MAP_FAILED:
-        raise MemoryError
-    memcpy(memory, <const char *>block, length)
-    if length >= sizeof(BlockHeader):
-        (<BlockHeader *>memory).checksum = block_checksum(memory, length)
-    bad = check_block(memory, length, parts)
-    if bad:
-        munmap(memory, size[0])
-        raise ValueError(bad, parts.op, parts.place)
-    return memory
-
-
-def launch(bytes block, list slots, int channel_fd, uint64_t clone_flags, int cgroup_fd=-1, int parent_fd=-1):
-    """Clone a child that runs the operations of a block. Returns (pid, pidfd).
-
-    - `slots` holds descriptors by number. The child opens those that are -1.
-    - `parent_fd` is the parent's end of the channel. The child closes it, because it could not see end of file, and
-      so the parent's death, while it held that end itself.
-
-    All data is laid out in C before the clone, because the child can't allocate. The child gets a copy.
-    Raises ValueError(reason, operation, place) for a block that the child can't read.
-    """
-    cdef Context ctx
-    cdef Block parts
-    cdef int pidfd = -1
-    cdef long pid
-    cdef Py_ssize_t i
-    # A separate mapping: in the executable, the child gets no copy of Python's and malloc's memory.
-    # Behind the block come a pointer for each entry of the vectors, at most one for 4 bytes of it, and the slots.
-    cdef Py_ssize_t pointers = len(block) // 4 * <Py_ssize_t>sizeof(char *)
-    cdef size_t size
-    cdef void *memory = copy_block(block, pointers + len(slots) * <Py_ssize_t>sizeof(int), &size, &parts)
-    cdef char *table = <char *>memory + len(block)
-    cdef int *fds = <int *>(table + pointers)
-    try:
-        if len(slots) != <Py_ssize_t>parts.header.slots:
-            raise ValueError(BAD_SLOTS, -1, -1)
-        for i in range(len(slots)):
-            fds[i] = slots[i]
-        memset(&ctx, 0, sizeof(ctx))
-        load_block(&ctx, &parts, <char **>table)
-        ctx.slots = fds
-        ctx.channel = channel_fd
-        ctx.strings = pyoci_strings
-        ctx.arguments_end = pyoci_arguments_end
-        ctx.passed = -1
-        pid = clone_child(&ctx, clone_flags, cgroup_fd, parent_fd, &pidfd)
-        if pid < 0:
-            raise failure()
-        return pid, pidfd
-    finally:
-        munmap(memory, size)
 
 
 def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms):

@@ -14,7 +14,7 @@ from pyoci.compiler import verbs
 from pyoci.compiler.verbs.numbers import BLOCK_ERRORS
 from pyoci.errors import SetupError
 from pyoci.host import processes
-from pyoci.linux import PF_FORKNOEXEC, SIGCONT
+from pyoci.linux import SIGCONT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyoci.host.terminal import Foreground
 
 RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, detail: as in native/child/protocol.pxi
-SYNC, FAILED, EXEC, CLONED, UNREADABLE = 1, 2, 3, 4, 5
+SYNC, FAILED, EXEC, CLONED, UNREADABLE, UNRECEIVED = 1, 2, 3, 4, 5, 6
 MAX_PAYLOAD = 3072
 _MAX_ERRNO = 4095
 _SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec)  # verbs that may begin with the record that only execve remains
@@ -67,7 +67,7 @@ class Records:
         op = self._ops.get(index)
         if op is None or not self._last < index <= self._barriers[0]:
             raise nonsense("the operation is not one that comes next")
-        if kind == FAILED:
+        if kind == FAILED or (kind == UNRECEIVED and self._last < 0):
             if not 0 < step < len(_native.STEPS) or not 0 <= error <= _MAX_ERRNO:
                 raise nonsense("this operation can't fail so")
             return kind, index, step, error, detail, data[RECORD.size :]
@@ -139,13 +139,13 @@ class Watch:
             poll.register(foreground.signals, select.POLLIN)
         pause = _FIRST_POLL
         while not (ready := self._without_signals({number for number, _ in poll.poll(pause)}, foreground)):
-            letter, flags = processes.state_and_flags(pid)
+            letter = processes.state(pid)
             if letter == b"T":
                 self._resume(pidfd)
                 pause = _POLL_AFTER_STOP
                 continue
             self._notice_tracer(held=letter == b"t")
-            if until_exec and letter and not flags & PF_FORKNOEXEC:
+            if until_exec and processes.has_executed_a_file(pid):
                 return set()
             pause = min(2 * pause, _MAX_POLL)
         # the process may have sent its last record after poll had looked at `fd`

@@ -12,14 +12,10 @@ import posix
 from pyoci import _native, ranges
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.compiler import verbs
-from pyoci.compiler.block import encode
 from pyoci.compiler.verbs.numbers import (
     BUNDLE,
-    CHANNEL,
     FILTER,
-    FIRST_SLOT,
     HOOK_STATE,
-    ID_MAPS,
     NET_DEVICES,
     NOTIFY_DIRECTORY,
 )
@@ -77,13 +73,10 @@ def open_tree(launch: "Launch", op: "verbs.OpenTree") -> None:
 
 
 def make_user_namespace(launch: "Launch", op: "verbs.MakeUserNamespace") -> None:
-    block = encode([verbs.Sync(point=ID_MAPS)])
     ours, child_end = _native.channel()
-    slots = [-1] * FIRST_SLOT
-    slots[CHANNEL] = child_end
     try:
-        pid, pidfd = _native.launch(block, slots, child_end, CLONE_NEWUSER, -1, ours)
-    except OSError:
+        pid, pidfd = launch.helper.start(child_end, CLONE_NEWUSER)
+    except (OSError, SetupError):
         posix.close(ours)
         raise
     finally:
@@ -93,7 +86,7 @@ def make_user_namespace(launch: "Launch", op: "verbs.MakeUserNamespace") -> None
         files.write(f"/proc/{pid}/gid_map", op.gids.encode("ascii"))
         launch.slots[op.namespace] = posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
     finally:
-        posix.close(ours)  # the child ends at the end of file
+        posix.close(ours)  # the child waits for its plan, and ends at the end of file
         posix.close(pidfd)
         posix.waitpid(pid, 0)
 

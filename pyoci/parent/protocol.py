@@ -15,12 +15,24 @@ from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.cgroups.disabled import NoCgroup
 from pyoci.compiler import verbs
 from pyoci.compiler.block import encode
-from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, HELD, INIT
+from pyoci.compiler.verbs.numbers import CONSOLE, CREATED, HELD, INIT
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import processes
 from pyoci.linux import SIGKILL, TIOCGPTN
 from pyoci.parent import explain
-from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE, Records, Watch, nonsense
+from pyoci.parent.conversation import (
+    CLONED,
+    EXEC,
+    FAILED,
+    RECORD,
+    SYNC,
+    UNREADABLE,
+    UNRECEIVED,
+    Records,
+    Watch,
+    nonsense,
+)
+from pyoci.parent.helper import Helper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +75,8 @@ class Launch:
     """The runtime's side of one plan.
 
     `operations` are the functions that perform the plan's operations, by verb: HOST_VERBS, and what the caller adds.
-    `trace` is called with each operation before it is performed, and with each point that the child reaches.
+    `trace` is called with each operation before it is performed, and with each point that the child reaches; `debug`
+    with other messages.
     `process` is what errors call the process that the plan makes.
 
     `pid`, `pidfd` and `start_time` are those of the newest process. `cgroup` is the container's. `console` is the
@@ -82,12 +95,14 @@ class Launch:
         *,
         rootless: bool = False,
         trace: "Callable[[Op], None] | None" = None,
+        debug: "Callable[[str], None] | None" = None,
         process: str = "the container's first process",
     ) -> None:
         self.plan = plan
         self._operations = operations
         self._process = process
         self._trace = trace
+        self.helper = Helper(debug)
         self.config = config
         self.id = container_id
         self.cgroup_mount = cgroup_mount
@@ -155,19 +170,19 @@ class Launch:
           the child.
         """
         if HELD in self.plan.at:
-            self._clone(-1, held=True)
+            self._clone(-1)
             for op in self.plan.at[HELD]:
                 self._run(op)
-            self._answer()
+            self._send_plan()
             return
         # systemd makes the cgroup of a unit later, for the process
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) and self.cgroup.inode else -1
         if self._clone(cgroup_fd) and cgroup_fd >= 0:
             if self._children:
                 self.reap_killed_child()
-            self._clone(-1, held=True)
+            self._clone(-1)
             self._run(verbs.EnterCgroup("/linux/cgroupsPath"))
-            self._answer()
+        self._send_plan()
 
     def reap_killed_child(self) -> None:
         """Reap a child that the kernel killed at its clone."""
@@ -176,19 +191,14 @@ class Launch:
         posix.close(self._channel)
         self._channel = self.pid = self.pidfd = -1
 
-    def _clone(self, cgroup_fd: int, *, held: bool = False) -> bool:
-        """Clone the first child, which waits for an answer if it is `held`.
+    def _clone(self, cgroup_fd: int) -> bool:
+        """Clone the first child, which waits for its plan.
 
         Returns whether it must be cloned again: the kernel killed it, or may not put it into its cgroup.
         """
-        block = encode(self.plan.child(), len(self.slots), held=held)
         self._channel, child_end = _native.channel()
-        self.slots[CHANNEL] = child_end
-        flags = self.plan.clone_flags
         try:
-            self.pid, self.pidfd = _native.launch(block, self.slots, child_end, flags, cgroup_fd, self._channel)
-        except ValueError as error:
-            raise explain.unreadable(self.plan.child(), *error.args) from error
+            self.pid, self.pidfd = self.helper.start(child_end, self.plan.clone_flags, cgroup_fd)
         except OSError as error:
             if error.errno == errno.EINVAL and (lacking := _lacking_namespace(self.config)):
                 raise lacking from error
@@ -203,17 +213,26 @@ class Launch:
                 text = f"cannot put a process into cgroup {self.cgroup.path}: {reason(error.errno)}"
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_CGROUP_HINTS[error.errno]) from error
             raise SetupError(
-                f"cannot clone {self._process}: clone3: {reason(error.errno or 0)}",
+                f"cannot clone {self._process}: {error.strerror}: {reason(error.errno or 0)}",
                 where="" if self.plan.bootstrap else "/linux/namespaces",
                 hint=explain.NO_ROOM if error.errno == errno.EAGAIN else "",
             ) from error
         finally:
             posix.close(child_end)
-            self.slots[CHANNEL] = -1
         self._children.append(self.pid)
         self._pidfds.append(self.pidfd)
         self.start_time, killed = processes.start_time_and_killed(self.pid)
         return killed
+
+    def _send_plan(self) -> None:
+        """Give the child its plan, and the descriptors that the runtime has opened for it."""
+        try:
+            _native.send_plan(self._channel, encode(self.plan.child(), len(self.slots)), self.slots)
+        except BrokenPipeError as error:
+            raise self.ended() from error
+        except OSError as error:
+            what = f"{error.filename}: {reason(error.errno or 0)}"
+            raise SetupError(f"cannot send the plan to {self._process}: {what}") from error
 
     def alongside(self) -> None:
         """Perform the operations that run beside the child's work, before the runtime answers it for the first time."""
@@ -242,6 +261,9 @@ class Launch:
                     raise nonsense("no such process was cloned")
                 self._adopt(detail)
                 self.at_sync_point(INIT)
+            elif kind == UNRECEIVED:
+                what = f"{_native.STEPS[step]}: {reason(error)}"
+                raise SetupError(f"cannot send the plan to {self._process}: {what}")
             elif kind == FAILED:
                 raise self._explain(ops[index], step, error, detail, payload)
             elif kind == UNREADABLE:
@@ -296,6 +318,7 @@ class Launch:
         self._channel = self.network = -1
         self.unneeded = []
         self.cgroup.close()
+        self.helper.close()
         if self.own_rlimit is not None:
             _native.prlimit(0, *self.own_rlimit)
             self.own_rlimit = None

@@ -1,15 +1,9 @@
-"""The child's code, as compiled: it runs no Python, and both sides use the same numbers and layouts.
-
-After the clone the child is a copy of a process whose locks, heap and interpreter may be in any state. So no function
-that it can reach may allocate, lock, format, or call into Python. The tests examine the object code.
-"""
+"""The runtime and the child use the same numbers and layouts."""
 
 import re
 import struct
 import subprocess
-import sysconfig
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,21 +15,6 @@ from pyoci.compiler.verbs import numbers
 from pyoci.parent import conversation, explain
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pyoci"
-PREFIX = "__pyx_f_5pyoci_7_native_"
-VARIABLE = "__pyx_v_5pyoci_7_native_"
-POINTER = "(through a pointer)"
-
-# System calls and pure functions of the C library. All of them are async-signal-safe or stateless.
-ALLOWED = frozenset(
-    """
-    syscall __errno_location clone close open openat read write pread lseek ioctl fcntl dup2 pipe2 poll socket
-    fstat fstatat fstatfs mkdirat mknodat symlinkat readlinkat fchownat fchown fchmod fchmodat fchdir chdir chroot umask
-    setns unshare setsid setpgid sendmsg kill waitpid execve _exit prctl personality clock_gettime sigaction sigemptyset
-    sigprocmask memset memcpy memmove memcmp strlen strchr strcmp strncmp getauxval
-    gnu_dev_makedev gnu_dev_major gnu_dev_minor
-    """.split()
-)
-HARDENING = frozenset(("__stack_chk_fail",))  # the compiler calls it; it ends the process
 
 
 @pytest.fixture(scope="module")
@@ -44,110 +23,6 @@ def source() -> Path:
     path = PACKAGE / "_native.c"
     assert path.exists(), "there is no pyoci/_native.c: run tools/build"
     return path
-
-
-@pytest.fixture(scope="module")
-def calls(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Each function with the names that it calls or whose address it takes, in object code without inlining."""
-    return calls_in(compile_object(source, tmp_path_factory.mktemp("child")))
-
-
-def compile_object(source: Path, directory: Path) -> Path:
-    """Compile a C source without optimisation, which would move calls. Returns the object file."""
-    made = directory / "native.o"
-    include = sysconfig.get_path("include")
-    subprocess.run(["cc", "-O0", "-fno-inline", "-w", "-I", include, "-c", source, "-o", made], check=True)
-    return made
-
-
-def calls_in(made: Path) -> dict[str, Any]:
-    """Each function with the names that its instructions refer to: by a relocation, or within the object."""
-    listing = subprocess.check_output(["objdump", "-dr", "--no-show-raw-insn", made], text=True)
-    found = {}
-    current = ""
-    lines = listing.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        if start := re.match(r"[0-9a-f]+ <(.+)>:$", line):
-            current = start[1]
-            found[current] = set()
-        elif relocation := re.search(r"\sR_\w+\s+([A-Za-z_][\w.]*)", line):
-            found[current].add(re.sub("64$", "", relocation[1]))  # with large files, fstat is called fstat64
-        elif "\tR_" in following or " R_" in following:
-            continue  # the relocation on the next line has the name
-        elif call := re.search(r"\t(?:call|jmp|bl|b)\s.*<([^+>]+)>", line):
-            found[current].add(call[1])
-        elif re.search(r"\t(?:call|jmp|blr|br)\s+\*?[%x]", line):
-            found[current].add(POINTER)
-    return found
-
-
-def reachable(calls: dict[str, Any]) -> tuple[set[str], dict[str, str]]:
-    """Functions that the child can reach, and names outside of the object that they need, each with a caller.
-
-    The child begins in run_ops. It calls the functions of verbs through a table.
-    """
-    inside, outside = set(), {}
-    todo = [f"{PREFIX}run_ops", *(f"{PREFIX}do_{verb.verb}" for verb in verbs.CHILD)]
-    while todo:
-        name = todo.pop()
-        if name in inside:
-            continue
-        inside.add(name)
-        for called in calls[name]:
-            if called in calls:
-                todo.append(called)
-            elif called != POINTER and not called.startswith(".rodata"):
-                outside.setdefault(called, name)
-    return inside, outside
-
-
-def test_child_calls_only_the_kernel(calls: dict[str, Any]) -> None:
-    """The child can reach only system calls and pure functions: no Python, no malloc, no stdio."""
-    inside, outside = reachable(calls)
-    assert {} == {name: caller for name, caller in outside.items() if name not in ALLOWED | HARDENING}
-    assert {"pyoci_send_fd", "pyoci_hide_caller"} == {
-        name for name in inside if not name.startswith((PREFIX, "gnu_dev"))
-    }
-    assert {f"{PREFIX}{name}" for name in ("copy_up", "run_hook", "use_container_null", "check_interpreter")} <= inside
-    assert {"execve", "_exit", "syscall"} <= outside.keys()
-
-
-def test_table_holds_the_function_of_each_verb(calls: dict[str, Any], source: Path) -> None:
-    """The code of a verb is the index of its function, and only the loop calls through a pointer."""
-    entries = re.findall(rf"{VARIABLE}FUNCTIONS\[(\d+)\]\) = .*?{PREFIX}do_(\w+)\)", source.read_text())
-    assert [(str(verb.code), verb.verb) for verb in verbs.CHILD] == entries
-    inside, _ = reachable(calls)
-    assert {f"{PREFIX}run_op"} == {name for name in inside if POINTER in calls[name]}
-
-
-def test_list_of_allowed_names_has_no_unused_ones(calls: dict[str, Any]) -> None:
-    """The child needs every name that the list allows."""
-    _, outside = reachable(calls)
-    header_only = {"gnu_dev_makedev", "gnu_dev_major", "gnu_dev_minor", "fstat", "fstatat"}  # libc may inline them
-    assert set() == ALLOWED - outside.keys() - header_only
-
-
-@pytest.mark.parametrize("function", ["run_ops", "do_mask_path"])
-def test_audit_can_fail(source: Path, tmp_path: Path, function: str) -> None:
-    """It finds an allocation or a Python call in the loop or in a verb."""
-    text = source.read_text()
-    entry = re.search(rf"static \w+ {PREFIX}{function}\([^;{{]*\) \{{", text)
-    changed = tmp_path / "changed.c"
-    intruders = 'free(malloc(1)); PyErr_Clear(); printf("%d", 1);'
-    changed.write_text(text[: entry.end()] + intruders + text[entry.end() :])
-    _, outside = reachable(calls_in(compile_object(changed, tmp_path)))
-    assert {"malloc", "free", "PyErr_Clear", "printf"} <= outside.keys() - ALLOWED - HARDENING
-
-
-def test_no_python_runs_between_the_clone_and_the_loop(source: Path) -> None:
-    """The child goes straight from clone3 to run_ops."""
-    text = source.read_text()
-    code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    entry = f"{PREFIX}run_ops(__pyx_v_ctx)"
-    assert 1 == code.count(entry)
-    start = code.rindex("syscall(SYS_clone3", 0, code.index(entry))
-    calls = re.findall(r"(\w+) ?\(", code[start : code.index(entry) + len(entry)])
-    assert {"syscall", "sizeof", "if", "close", f"{PREFIX}run_ops"} == set(calls)
 
 
 # --- the numbers of both sides
@@ -191,7 +66,14 @@ def test_numbers_of_messages() -> None:
 def test_kinds() -> None:
     """Both sides agree on the kinds of records."""
     kinds = dict(enums()["RECORD_SYNC"])
-    ours = (conversation.SYNC, conversation.FAILED, conversation.EXEC, conversation.CLONED, conversation.UNREADABLE)
+    ours = (
+        conversation.SYNC,
+        conversation.FAILED,
+        conversation.EXEC,
+        conversation.CLONED,
+        conversation.UNREADABLE,
+        conversation.UNRECEIVED,
+    )
     assert ours == tuple(kinds.values())
 
 

@@ -1,7 +1,6 @@
-"""The executable: isolated, on CPython's core, and out of reach of containers (pyoci/executable)."""
+"""The executable: isolated, and on CPython's core (pyoci/executable)."""
 
 import ast
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyoci.executable import ENTERS_CONTAINER, freeze
+from pyoci.executable import freeze
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -122,7 +121,7 @@ def test_isolated(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[b"a", b"", b"--b=c d"], ["é—語".encode()], [b"\xff\xfe"], [b"\xff", b"create"]])
 def test_arguments(probe: Path, arguments: list[bytes]) -> None:
-    """Arguments arrive as they were given, whatever their bytes; also through the second execution."""
+    """Arguments arrive as they were given, whatever their bytes."""
     code = b"posix.write(1, b'|'.join(a.encode('utf-8', 'surrogateescape') for a in argv[:-1]))"
 
     output = subprocess.check_output([str(probe).encode(), *arguments, code], env={})
@@ -193,16 +192,6 @@ import json
 say("x".encode("utf-16-le"), json.loads("[1]"))
 """
     assert (b"x\0", [1]) == said(run("state", code))
-
-
-@dynamic
-def test_completion_in_protected_copy(run: Run) -> None:
-    """The protected copy, too, knows where it is installed."""
-    code = "import json; say(posix.readlink('/proc/self/exe') != sys.executable, sys.executable)"
-
-    elsewhere, executable = said(run("create", code))
-
-    assert (True, True) == (elsewhere, executable.endswith("/prefix/bin/pyoci"))
 
 
 def test_missing_module(run: Run) -> None:
@@ -346,133 +335,6 @@ def test_setuid(probe: Path, tmp_path: Path) -> None:
     assert "pyoci: cannot run with the privileges of a setuid or setgid file\n" == result.stderr
 
 
-# Self-protection
-
-EXE = """
-def attempt(flags):
-    try: return posix.open("/proc/self/exe", flags) and "opened"
-    except OSError as error: return error.errno
-status = posix.stat("/proc/self/exe")
-say(posix.readlink("/proc/self/exe"), attempt(posix.O_WRONLY), attempt(posix.O_RDWR | posix.O_TRUNC), status.st_nlink)
-"""
-
-
-def write_after_exit(run: Run, *arguments: str, prefix: tuple[str, ...] = ()) -> str:
-    """What a hostile container does: hold /proc/PID/exe of the runtime open, and write to it once the runtime ended."""
-    code = "posix.write(1, b'ready\\n'); posix.read(0, 1)"
-    command = [*prefix, *arguments, code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
-        assert process.stdin
-        assert process.stdout
-        assert b"ready\n" == process.stdout.readline()
-        held = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY)
-        process.stdin.close()
-        process.wait()
-    try:
-        fd = os.open(f"/proc/self/fd/{held}", os.O_WRONLY)
-        os.write(fd, b"owned")
-        os.close(fd)
-        return "written"
-    except OSError as error:
-        return os.strerror(error.errno)
-    finally:
-        os.close(held)
-
-
-@pytest.fixture
-def unchanged(probe: Path) -> "object":
-    """The installed executable is the same after the test as before."""
-    before = hashlib.sha256(probe.read_bytes()).digest()
-    yield
-    assert before == hashlib.sha256(probe.read_bytes()).digest()
-
-
-def test_commands_that_enter_no_container(run: Run, probe: Path) -> None:
-    """Other commands run from the installed file, at no cost."""
-    path, *_ = said(run("state", EXE))
-
-    assert str(probe) == path
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="an overlay needs root")
-@pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("command", ENTERS_CONTAINER)
-def test_overlay(run: Run, probe: Path, command: str) -> None:
-    """Root runs from a lower-only overlay: a process that opens the executable finds a read-only filesystem."""
-    path, write, truncate, _links = said(run("--root", "/x", command, EXE))
-
-    assert ("/pyoci", 30, 30) == (path, write, truncate)  # 30 is EROFS
-    assert "Read-only file system" == write_after_exit(run, str(probe), command)
-
-
-@pytest.mark.usefixtures("unchanged")
-def test_memfd(run: Run, probe: Path) -> None:
-    """Where no overlay can be mounted, it runs from a sealed memfd."""
-    prefix = ("unshare", "--user")
-
-    path, write, truncate, _links = said(run("create", EXE, prefix=prefix))
-
-    assert "/memfd:pyoci (deleted)" == path
-    assert {26} >= {write, truncate} - {1, 13}  # ETXTBSY while it runs, or refused outright
-    assert "Operation not permitted" == write_after_exit(run, str(probe), "create", prefix=prefix)
-
-
-REFUSE_MEMFDS = 'echo 2 >/proc/sys/vm/memfd_noexec && exec unshare --user "$0" "$@"'
-NO_MEMFD = ("unshare", "--pid", "--fork", "sh", "-c", REFUSE_MEMFDS)
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="the sysctl needs root")
-@pytest.mark.skipif(not os.path.exists("/proc/sys/vm/memfd_noexec"), reason="needs Linux 6.3")
-@pytest.mark.may_skip("before Linux 6.3 no memfd can be refused")
-@pytest.mark.usefixtures("unchanged")
-def test_unnamed_file(run: Run) -> None:
-    """Where memfds may not be executed either, it runs from a file without a name, of its own."""
-    path, _write, _truncate, links = said(run("create", EXE, prefix=NO_MEMFD))
-
-    assert (True, 0) == (path.endswith(" (deleted)") and "memfd" not in path, links)
-
-
-def test_no_method(run: Run) -> None:
-    """Where nothing works, the command fails before Python starts, and the message has every reason."""
-    result = run("create", EXE, prefix=("sh", "-c", 'ulimit -n 4; exec "$0" "$@"'))
-
-    assert (1, "") == (result.returncode, result.stdout)
-    assert result.stderr.startswith("pyoci: cannot protect the executable from containers: overlay: ")
-    assert "; memfd: open /proc/self/exe: " in result.stderr
-    assert "; unnamed file: " in result.stderr
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="the mount needs root")
-def test_not_fooled_by_overlay(probe: Path, tmp_path: Path) -> None:
-    """An executable in a read-only overlay that others may have writable elsewhere is not taken for protected."""
-    script = (
-        f"mount -t tmpfs tmpfs {tmp_path} && cd {tmp_path} && mkdir lower upper work merged && "
-        f"cp {probe} lower/pyoci && "
-        "mount -t overlay -o ro,nosuid,nodev,noatime,nodiratime,lowerdir=lower,upperdir=upper,workdir=work o merged && "
-        'exec merged/pyoci create "$0"'
-    )
-    command = ["unshare", "--mount", "sh", "-c", script, EXE]
-
-    path, write, *_ = said(subprocess.run(command, capture_output=True, text=True))
-
-    assert ("/pyoci", 30) == (path, write)
-
-
-def test_replaced_while_running(probe: Path, tmp_path: Path) -> None:
-    """An executable that an upgrade has replaced is not taken from the path, where another one is now."""
-    copy = tmp_path / "pyoci"
-    shutil.copy(probe, copy)
-    code = (
-        f"posix.unlink({str(copy)!r})\n"
-        f"posix.symlink('/bin/false', {str(copy)!r})\n"
-        "posix.execve('/proc/self/exe', ['pyoci', 'create', argv[-2]], {})"
-    )
-
-    path, *_ = said(subprocess.run([copy, "state", EXE, code], capture_output=True, text=True))
-
-    assert path.endswith("(deleted)")
-
-
 # Who may bring in code
 
 
@@ -521,7 +383,7 @@ def ordinary(*arguments: str, isolated: bool = True) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize("command", [["--version"], ["create", "--help"]])
 def test_ordinary_python(command: list[str], pyoci: str) -> None:
-    """`python3 -I -m pyoci` says what the executable says, with and without protection."""
+    """`python3 -I -m pyoci` says what the executable says."""
     result = ordinary(*command)
 
     expected = subprocess.run([pyoci, *command], capture_output=True, text=True)
@@ -535,19 +397,6 @@ def test_ordinary_python_as_root() -> None:
 
     assert (1, "") == (result.returncode, result.stdout)
     assert "python3 -I -m pyoci" in result.stderr
-
-
-def test_ordinary_python_protects_interpreter() -> None:
-    """The interpreter is the executable that containers must not reach, then."""
-    code = (
-        f"import sys, os; sys.path[:0] = [{str(ROOT)!r}]; from pyoci.executable import _protect; "
-        "_protect.protect([os.fsencode(a) for a in [sys.executable, *sys.orig_argv[1:]]]); "
-        "print(os.readlink('/proc/self/exe')); print(sys.prefix)"
-    )
-    output = subprocess.check_output([sys.executable, "-I", "-c", code], text=True)
-
-    exe, prefix = output.splitlines()
-    assert (True, sys.prefix) == (exe == f"/{PYTHON}" or exe == "/memfd:pyoci (deleted)", prefix)
 
 
 @pytest.mark.parametrize("command", [["--version"], ["create", "--help"]])

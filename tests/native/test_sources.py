@@ -25,7 +25,7 @@ def test_every_native_function_and_struct_is_used() -> None:
     """Native code uses each `cdef` function and struct; the product calls each `def` function."""
     native = "\n".join(map(code_of, SOURCES))
     python = "\n".join(path.read_text() for path in (ROOT / "pyoci").rglob("*.py"))
-    inner = set(re.findall(r"^cdef [\w* ]*?\b(\w+)\(", native, re.MULTILINE))
+    inner = set(re.findall(r"^cdef [\w* ]*?\b(\w+)\(", native, re.MULTILINE)) - {"pyoci_helper"}  # libc.c calls it
     outer = set(re.findall(r"^def (\w+)\(", native, re.MULTILINE))
     assert len(inner) > 100
     assert len(outer) > 30

@@ -370,7 +370,7 @@ def test_its_executable_is_not_the_hosts(box: Box) -> None:
 
     result = box.exec("/proc/self/exe", "--version")
 
-    assert result.status in (0, 255)
+    assert (127, "") == (result.status, result.out)  # the helper does nothing without a plan
     assert before == executable.read_bytes()
     status = box.exec("sh", "-c", "echo x > /proc/self/exe").status
     assert 0 != status
@@ -567,14 +567,15 @@ def test_the_container_sees_nothing_of_the_runtime(box: Box) -> None:
     box.bundle.shell(watch)
     box.start()
 
+    helper = "/memfd:pyoci (deleted)"
     for _ in range(400):
         assert 0 == box.exec("true").status
         seen = set(box.runtime.output().split("\n"))
-        if "/pyoci" in seen and "/bin/busybox" in seen:  # its executable before and after
+        if helper in seen and "/bin/busybox" in seen:  # its executable before and after
             break
 
     folders = ("/tmp", "/run", "/home", "/root", str(box.runtime.folder))
-    assert {"/pyoci", "/bin/busybox"} <= seen
+    assert {helper, "/bin/busybox"} <= seen
     assert set() == {path for path in seen if path.startswith(folders)} - {
         str(box.runtime.folder / name) for name in ("out", "err")
     }

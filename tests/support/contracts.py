@@ -29,7 +29,7 @@ SHARED = {
     "COPY": """(openat | getdents64 | newfstatat | readlinkat | symlinkat | fchownat | mkdirat | read | write | fchown | fchmod
         | mknodat | close)*""",
 }
-ALIASES = {"fstat": "newfstatat"}
+ALIASES = {"fstat": "newfstatat", "dup3": "dup2", "ppoll": "poll"}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 `trace` runs commands one after the other under one tracer. So it still follows the process that `create` leaves behind
 when `start` releases that. The tracer is a program of its own, because it waits for every child that it has, which
-pytest can't do. It lets go of a process that another process made as soon as that executes a program.
+pytest can't do. It lets go of a process that another process made as soon as that executes a program other than the
+helper.
 
 The tracer is python-ptrace's; the names of system calls are pyoci's, whose table knows the newest ones.
 """
@@ -24,6 +25,7 @@ TIMEOUT = 120  # seconds for all commands of a trace, on a busy machine
 AT_FDCWD = -100
 EXIT_KILL = 0x00100000  # PTRACE_O_EXITKILL: nothing outlives a tracer that was killed
 ALL_CHILDREN = 0x40000000  # __WALL
+HELPER = "/memfd:pyoci"  # what the runtime's children execute first
 
 # Where a call's path is among its arguments, and where the directory that it starts from, if not the working directory.
 PATHS = {
@@ -237,8 +239,9 @@ class Tracer:
     def _executed(self, process: Process) -> None:
         call = self._inside[process.pid]
         call.result = 0
-        process.executed.append((len(process.calls), _link(f"/proc/{process.pid}/exe")))
-        if process.parent:
+        path = _link(f"/proc/{process.pid}/exe")
+        process.executed.append((len(process.calls), path))
+        if process.parent and not path.startswith(HELPER):
             del self._live[process.pid], self._inside[process.pid]
             self._ptrace.ptrace_detach(process.pid)
         else:

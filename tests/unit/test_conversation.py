@@ -22,11 +22,12 @@ from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.facts import Host, Options
 from pyoci.compiler.operations import Plan
-from pyoci.compiler.verbs.numbers import CHANNEL, CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
+from pyoci.compiler.verbs.numbers import CONSOLE, CREATED, FIRST_SLOT, HOOKS, ID_MAPS, READY
 from pyoci.errors import HookError, PyociError, SetupError
 from pyoci.host import net_devices, processes
 from pyoci.parent import conversation, explain, protocol
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE, Records
+from pyoci.parent.helper import Helper
 from pyoci.parent.protocol import Launch
 from pyoci.record import Record
 from pyoci.start import reports_success
@@ -372,16 +373,17 @@ def test_forged_answers() -> None:
     """The child goes on only after the runtime's own answer; any other message ends it."""
     generator = random.Random(1)
     block = encode([verbs.Sync(point=point) for point in (ID_MAPS, HOOKS, READY)])
+    helper = Helper()
     for _ in range(200):
         answers = [generator.choice((b"\1", b"\1", b"\1", b"\0", b"\2", b"\xff", b"\1\1", b"x" * 9)) for _ in range(3)]
         ours, theirs = _native.channel()
-        slots = [-1] * FIRST_SLOT
-        slots[CHANNEL] = theirs
         peer = socket.socket(fileno=ours)
-        for answer in answers:
-            socket.send_fds(peer, [answer], [1] * generator.choice((0, 0, 1, 3)))
-        pid, pidfd = _native.launch(block, slots, theirs, 0, -1, ours)
+        pid, pidfd = helper.start(theirs, 0)
         os.close(theirs)
+        _native.send_plan(ours, block, [-1] * FIRST_SLOT)
+        for answer in answers:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(peer, [answer], [1] * generator.choice((0, 0, 1, 3)))
         assert processes.wait_ended(pidfd, 60)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)

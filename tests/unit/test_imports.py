@@ -37,7 +37,7 @@ ALWAYS = """
 CREATION = """
     itertools math pyoci.pointer pyoci.ranges pyoci.host.hooks pyoci.cgroups.resources pyoci.parent
     pyoci.host.bundle pyoci.host.terminal pyoci.parent.conversation pyoci.create pyoci.request pyoci.delete
-    pyoci.handover pyoci.parent.explain pyoci.host.facts pyoci.parent.protocol pyoci.cli.signals
+    pyoci.handover pyoci.parent.explain pyoci.host.facts pyoci.parent.helper pyoci.parent.protocol pyoci.cli.signals
     pyoci.cgroups.device_filter pyoci.cgroups.device_program pyoci.config._validator pyoci.config.checks
     pyoci.config.constants pyoci.config.messages pyoci.compiler pyoci.compiler._syscalls pyoci.compiler.block
     pyoci.compiler.bpf

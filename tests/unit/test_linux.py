@@ -14,7 +14,7 @@ HEADERS = """
     linux/seccomp.h
 """.split()
 # These are in no header that programs include.
-KERNEL_ONLY = {"PF_EXITING", "PF_FORKNOEXEC", "PF_KTHREAD"}
+KERNEL_ONLY = {"PF_EXITING", "PF_KTHREAD"}
 
 NAMES = [name for name in vars(linux) if name.isupper() and name not in KERNEL_ONLY]
 

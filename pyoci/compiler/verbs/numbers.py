@@ -28,7 +28,7 @@ MAX_SLOTS = 1 << 20  # the kernel's default limit of descriptors
 
 # A block of operations (pyoci.compiler.block) begins with these 8 bytes, of which the last one is the format's version.
 BLOCK_MAGIC = int.from_bytes(b"pyociOP\1", "little")
-BLOCK_HELD, BLOCK_UNFINISHED = 1, 2  # the child waits before the first operation; the last one does not end the plan
+BLOCK_UNFINISHED = 1  # a flag: the last operation does not end the plan
 
 # Why the child can't read a block. The report has the number of the entry, from 1; that of the operation, and the place
 # of its field, if the error is in one.
@@ -66,5 +66,5 @@ STEPS = (
     "fchmodat", "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts", "not-found",
     "not-executable", "is-directory", "interpreter", "outside", "", "unknown-verb", "caps-differ", "too-deep",
     "clone", "prlimit", "label-differs", "fsetxattr", "sched_setattr", "ioprio_set", "set_mempolicy", "get_mempolicy",
-    "nodes-differ", "mount",
+    "nodes-differ", "mount", "recvmsg", "mmap",
 )  # fmt: skip

@@ -57,7 +57,7 @@ cdef int check_header(const void *memory, size_t size, Block *block) noexcept no
         return BAD_SIZE
     if header.checksum != block_checksum(memory, size):
         return BAD_CHECKSUM
-    if header.flags & ~<uint32_t>(BLOCK_HELD | BLOCK_UNFINISHED) or header.zero:
+    if header.flags & ~<uint32_t>BLOCK_UNFINISHED or header.zero:
         return BAD_HEADER
     if <uint64_t>header.first + header.count > INT_MAX:
         return BAD_HEADER
@@ -199,4 +199,3 @@ cdef void load_block(Context *ctx, const Block *block, char **vectors) noexcept 
     ctx.first = <int>block.header.first
     ctx.pool = block.pool
     ctx.vectors = vectors
-    ctx.held = block.header.flags & BLOCK_HELD

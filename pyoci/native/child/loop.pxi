@@ -7,7 +7,7 @@ cdef int run_op(Context *ctx, const Op *op) noexcept nogil:
     if not 0 < op.code <= LAST_VERB:
         set_errno(ENOSYS)
         return STEP_UNKNOWN_VERB
-    return FUNCTIONS[op.code](ctx, op)
+    return call_verb(ctx, op)
 
 
 cdef void run_ops(Context *ctx) noexcept nogil:
@@ -20,8 +20,6 @@ cdef void run_ops(Context *ctx) noexcept nogil:
     action.sa_handler = SIG_IGN
     sigaction(SIGPIPE, &action, NULL)  # a started container must survive a killed runtime
     ctx.saved_umask = umask(0)
-    if ctx.held and not wait_for_parent(ctx):
-        _exit(1)
     for ctx.index in range(ctx.count):
         step = run_op(ctx, ctx.ops + ctx.index)
         if step:

@@ -10,7 +10,7 @@
 # - The contract of a verb is in its class in pyoci/compiler/verbs. Here, comments give the reasons for the code.
 
 cdef enum:  # kinds of records
-    RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4, RECORD_UNREADABLE = 5
+    RECORD_SYNC = 1, RECORD_FAILED = 2, RECORD_EXEC = 3, RECORD_CLONED = 4, RECORD_UNREADABLE = 5, RECORD_UNRECEIVED = 6
 
 cdef enum:
     UNIX98_PTY_FIRST = 136  # majors of the terminals of a devpts
@@ -36,6 +36,15 @@ cdef enum:
 cdef enum:
     FILE_UNKNOWN, FILE_SCRIPT, FILE_ELF, FILE_FOREIGN_ELF, FILE_PLAIN, FILE_EMPTY
 
+cdef extern from *:
+    """
+    #define PYOCI_MAX_RIGHTS 253 /* descriptors in one message: SCM_MAX_FD */
+    """
+
+cdef enum:
+    MAX_RIGHTS = 253
+    BLOCK_WORD = -1  # the block's descriptor, in the place of a slot
+
 cdef struct Record:
     uint32_t kind
     int32_t op
@@ -51,11 +60,11 @@ cdef struct Context:
     int first  # number of the first operation in the whole plan
     const char *pool
     int *slots
-    char *strings  # the runtime's arguments and environment
+    int slot_count
+    char *strings  # the first and the last byte of the helper's arguments
     char *arguments_end
     char **vectors
     int channel
-    int held  # wait for the runtime before the first operation
     int started  # `wait_start` is done: records go to `start`
     int reported_exec
     unsigned int saved_umask

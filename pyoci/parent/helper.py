@@ -1,0 +1,104 @@
+"""Start the helper, the static executable that runs the child's part of a plan (native/child).
+
+The runtime has the helper's bytes. It writes them to a sealed memfd, which a new process executes before it enters
+anything. So what a container can see as /proc/PID/exe is a file that nothing can change (CVE-2019-5736). If memfds may
+not be executed (vm.memfd_noexec=2, a security module), a file without a name takes the place of the memfd. A container
+may write to that one later, but no process executes it again.
+"""
+
+import errno
+import posix
+
+from pyoci import _native
+from pyoci.errors import SetupError, reason
+from pyoci.linux import O_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MEMFD = "a sealed memfd"
+# Where a file without a name may be: in the first of these directories that takes one and allows to execute it.
+PLACES = (MEMFD, "/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - a file there has no name
+_NOT_HERE = (errno.EACCES, errno.EPERM)  # a mount with noexec, or a security module
+
+
+class Helper:
+    """The executable of the processes that a command starts. `debug` logs where it is."""
+
+    __slots__ = ("_debug", "_failures", "_fd", "_left")
+
+    def __init__(self, debug: "Callable[[str], None] | None" = None) -> None:
+        self._debug = debug
+        self._fd = -1
+        self._left = list(PLACES)
+        self._failures: list[str] = []
+
+    def start(self, channel: int, flags: int, cgroup: int = -1) -> "tuple[int, int]":
+        """Clone a process that executes the helper. Return its pid and its pidfd.
+
+        It inherits its end of the `channel`, and the caller's descriptors.
+        Raises OSError, whose `strerror` is the system call that failed, and SetupError if there is no place to execute
+        the helper from.
+        """
+        while True:
+            if self._fd < 0:
+                self._open()
+            try:
+                return _native.launch(self._fd, channel, flags, cgroup)
+            except OSError as error:
+                if error.strerror != "execveat" or error.errno not in _NOT_HERE:
+                    raise
+                self._note(error)
+            self.close()
+            del self._left[0]
+
+    def close(self) -> None:
+        """Close the executable. A process that runs it keeps it."""
+        if self._fd >= 0:
+            posix.close(self._fd)
+        self._fd = -1
+
+    def _open(self) -> None:
+        """Write the helper to the first place that takes it. Raises SetupError if none does."""
+        while self._left:
+            try:
+                self._fd = _memfd() if self._left[0] == MEMFD else _unnamed_file(self._left[0])
+            except OSError as error:
+                self._note(error)
+                del self._left[0]
+                continue
+            if self._debug is not None:
+                self._debug(f"the helper is in {self._left[0]}")
+            return
+        raise SetupError(f"cannot execute the helper: {'; '.join(self._failures)}")
+
+    def _note(self, error: OSError) -> None:
+        place = "memfd" if self._left[0] == MEMFD else self._left[0]
+        self._failures.append(f"{place}: {reason(error.errno or 0)}")
+
+
+# A user namespace of the container must not have power over init's memory. The kernel gives it none if the process may
+# not read its own executable. But a plain user could then not write the process' id maps.
+def _mode() -> int:
+    return 0o111 if posix.geteuid() == 0 else 0o555
+
+
+def _memfd() -> int:
+    fd = _native.new_memfd("pyoci")
+    try:
+        _native.write_helper(fd, True, _mode())
+    except OSError:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _unnamed_file(directory: str) -> int:
+    """Return a descriptor that can't be written to: the kernel executes no file that is open for writing."""
+    fd = posix.open(directory, posix.O_TMPFILE | posix.O_EXCL | posix.O_RDWR | posix.O_CLOEXEC, 0o700)
+    try:
+        _native.write_helper(fd, False, _mode())
+        return posix.open(f"/proc/self/fd/{fd}", O_PATH | posix.O_CLOEXEC)
+    finally:
+        posix.close(fd)
