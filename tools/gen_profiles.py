@@ -4,8 +4,8 @@
 
 Needs Go and network access. The profiles are what the engines' own code makes of a container's capabilities:
 
-- Docker and containerd publish that code as Go modules. A small program calls it, for each architecture. Other
-  architectures run under qemu-user, from Debian.
+- Docker and containerd publish that code as Go modules. A small program calls it, for each architecture. On another
+  machine it runs under qemu-user, whose command (qemu-aarch64) must be in PATH, or in the variable QEMU_USER.
 - Podman reads a file of Debian's golang-github-containers-common, in which each rule names its architectures and
   capabilities. CRI-O has the same profile, without unshare(2).
 
@@ -110,7 +110,6 @@ def from_module(path: str, version: str, machine: str, sets: list[list[str]]) ->
         subprocess.run(["go", "build", "-o", "profiles", "."], cwd=folder, env=environment, check=True)
         command = [str(folder / "profiles")]
         if os.uname().machine != machine:
-            # Debian's file, without a Debian of its own: it is linked statically
             command.insert(0, os.environ.get("QEMU_USER", f"qemu-{machine}"))
         done = subprocess.run(command, input=json.dumps(sets), stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
