@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyoci.cgroups import hierarchy
 from pyoci.host import kernel_mounts
 from tests.support.runtime import PATIENCE, Bundle, Runtime, wait_for
 
@@ -230,3 +231,27 @@ def test_runtime_without_the_right_to_join_keeps_the_host_in_view(runtime: Runti
     options = ["run", "--bundle", str(bundle.folder), runtime.id]
     done = subprocess.run([*without, *runtime.command(*options)], capture_output=True, text=True)
     assert (0, "ran\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_no_command_reads_the_table_of_mounts(runtime: Runtime, bundle: Bundle) -> None:
+    """The time to read it grows with the mounts of the host."""
+    if hierarchy.find_mount() not in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        pytest.skip("the cgroup v2 hierarchy is in an unusual place")
+    bundle.program("sleep", 100)
+    bundle.write()
+    trace = runtime.folder / "trace"
+    for words in (
+        ["create", "--bundle", bundle.folder, runtime.id],
+        ["start", runtime.id],
+        ["state", runtime.id],
+        ["exec", runtime.id, "/bin/true"],
+        ["list"],
+        ["kill", runtime.id, "KILL"],
+        ["delete", "--force", runtime.id],
+    ):
+        command = ["strace", "-qq", "-o", trace, "-e", "trace=%file", *runtime.command(*words)]
+        null = subprocess.DEVNULL
+        assert 0 == subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=PATIENCE).returncode, words
+        text = trace.read_text(errors="replace")
+        assert str(runtime.root) in text
+        assert [] == re.findall(r".*/(?:mountinfo|mounts|mountstats)\".*", text), words
