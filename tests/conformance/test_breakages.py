@@ -59,7 +59,7 @@ BREAKAGES = [
     ),
     (
         "a running container can be deleted",
-        *("delete.py", '("stopped", "created") and not force', '("stopped", "created", "running") and not force'),
+        *("delete.py", 'not in ("stopped", "created"):', 'not in ("stopped", "created", "running"):'),
         ["OP-11"],
     ),
     (
