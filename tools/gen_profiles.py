@@ -193,9 +193,9 @@ def written(profiles: list[tuple[str, str, Profile]]) -> str:
     lines = ["# (names, the rest of the rule)", 'RULES: "tuple[tuple[str, dict[str, Any]], ...]" = (']
     for rule in rules:
         rest = {key: value for key, value in rule.items() if key != "names"}
-        lines.append(f'    ("""{wrapped(rule["names"])}""", {json.dumps(rest)}),')
+        lines += [f'    ("""{wrapped(rule["names"])}""",', f"{literal(rest)}),"]
     lines += [")", "", "# Profiles without their rules", 'HEADS: "tuple[dict[str, Any], ...]" = (']
-    lines += [f"    {json.dumps(head)}," for head in heads]
+    lines += [f"{literal(head)}," for head in heads]
     lines += [")", "", "# By uname -m: (engine and capabilities, index in HEADS, indices in RULES)"]
     lines.append('PROFILES: "dict[str, tuple[tuple[str, int, str], ...]]" = {')
     for machine, its_rows in rows.items():
@@ -219,6 +219,11 @@ def place(item: Profile, items: list[Profile]) -> int:
     if item not in items:
         items.append(item)
     return items.index(item)
+
+
+def literal(value: Profile) -> str:
+    """Write a value on lines of their own."""
+    return textwrap.fill(json.dumps(value), WIDTH, initial_indent=" " * 5, subsequent_indent=" " * 6)
 
 
 def wrapped(names: list[str]) -> str:

@@ -28,7 +28,8 @@ def profiles(arch: str) -> "Iterator[tuple[str, Seccomp]]":
     texts = {name: name for name in NAMES}
     rules = [_rule(names, rest, texts) for names, rest in RULES]
     for label, head, places in PROFILES.get(arch, ()):
-        profile: Seccomp = {**HEADS[head], "syscalls": [rules[place] for place in _numbers(places)]}  # type: ignore[typeddict-item]
+        syscalls = [rules[place] for place in _numbers(places)]
+        profile: Seccomp = {**HEADS[head], "syscalls": syscalls}  # type: ignore[typeddict-item]
         yield label, profile
 
 

@@ -1,7 +1,7 @@
 # Files that commands look at by the hundred. Python's own functions cost more than the system calls that they make.
 
 cdef enum:
-    FIRST_READ = 4096  # Linux allocates and clears a buffer of the size that is asked for
+    FIRST_READ = 4096  # Linux allocates and clears a buffer of the requested size
     MAX_SMALL = 16384
 
 
