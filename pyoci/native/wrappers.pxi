@@ -95,6 +95,12 @@ def idmap(int fd, bint recursive, int userns_fd):
         raise failure()
 
 
+def make_read_only(int fd):
+    """Make the mount behind `fd` read-only: mount_setattr(2)."""
+    if set_attributes(fd, "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, 0, 0) < 0:
+        raise failure()
+
+
 def namespace_type(int fd):
     """The CLONE_NEW… flag of the namespace behind `fd`: ioctl NS_GET_NSTYPE."""
     cdef int kind = ioctl(fd, 0xB703)

@@ -2,8 +2,9 @@
 
 The runtime has the helper's bytes. It writes them to a sealed memfd, which a new process executes before it enters
 anything. So what a container can see as /proc/PID/exe is a file that nothing can change (CVE-2019-5736). If memfds may
-not be executed (vm.memfd_noexec=2, a security module), a file without a name takes the place of the memfd. A container
-may write to that one later, but no process executes it again.
+not be executed (vm.memfd_noexec=2, a security module), the helper is on a read-only mount of a tmpfs of its own. A
+runtime that may not mount takes a file without a name. A container of the same user may write to that one later, but no
+process executes it again.
 """
 
 import errno
@@ -11,15 +12,15 @@ import posix
 
 from pyoci import _native
 from pyoci.errors import SetupError, reason
-from pyoci.linux import O_PATH
+from pyoci.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MEMFD = "a sealed memfd"
+MEMFD, TMPFS = "a sealed memfd", "a private tmpfs"
 # Where a file without a name may be: in the first of these directories that takes one and allows to execute it.
-PLACES = (MEMFD, "/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - a file there has no name
+PLACES = (MEMFD, TMPFS, "/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - a file there has no name
 _NOT_HERE = (errno.EACCES, errno.EPERM)  # a mount with noexec, or a security module
 
 
@@ -63,7 +64,7 @@ class Helper:
         """Write the helper to the first place that takes it. Raises SetupError if none does."""
         while self._left:
             try:
-                self._fd = _memfd() if self._left[0] == MEMFD else _unnamed_file(self._left[0])
+                self._fd = _WAYS.get(self._left[0], _unnamed_file)(self._left[0])
             except OSError as error:
                 self._note(error)
                 del self._left[0]
@@ -74,7 +75,7 @@ class Helper:
         raise SetupError(f"cannot execute the helper: {'; '.join(self._failures)}")
 
     def _note(self, error: OSError) -> None:
-        place = "memfd" if self._left[0] == MEMFD else self._left[0]
+        place = self._left[0].removeprefix("a sealed ").removeprefix("a private ")
         self._failures.append(f"{place}: {reason(error.errno or 0)}")
 
 
@@ -84,7 +85,7 @@ def _mode() -> int:
     return 0o111 if posix.geteuid() == 0 else 0o555
 
 
-def _memfd() -> int:
+def _memfd(_place: str) -> int:
     fd = _native.new_memfd("pyoci")
     try:
         _native.write_helper(fd, True, _mode())
@@ -92,6 +93,21 @@ def _memfd() -> int:
         posix.close(fd)
         raise
     return fd
+
+
+def _private_file(_place: str) -> int:
+    """Return a descriptor on a read-only mount that is attached nowhere. It stays while a process runs from it."""
+    tree = _native.new_mount("tmpfs", [("source", "pyoci"), ("mode", "0755")], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+    try:
+        fd = posix.open(_NAME, posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o700, dir_fd=tree)
+        try:
+            _native.write_helper(fd, False, _mode())
+        finally:
+            posix.close(fd)
+        _native.make_read_only(tree)
+        return posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
+    finally:
+        posix.close(tree)
 
 
 def _unnamed_file(directory: str) -> int:
@@ -102,3 +118,7 @@ def _unnamed_file(directory: str) -> int:
         return posix.open(f"/proc/self/fd/{fd}", O_PATH | posix.O_CLOEXEC)
     finally:
         posix.close(fd)
+
+
+_NAME = "pyoci"
+_WAYS: "dict[str, Callable[[str], int]]" = {MEMFD: _memfd, TMPFS: _private_file}
