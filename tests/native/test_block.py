@@ -147,6 +147,18 @@ print(json.dumps([block_checker.check(bytes.fromhex(line), sign == "1")[:3] for 
     assert set(numbers.BLOCK_ERRORS) == set(CASES)
 
 
+def test_helper_survives_damaged_blocks() -> None:
+    """The real helper refuses them, or ends with a record of the operation that failed; never by a signal."""
+    namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net"]
+    command = [*namespaces, sys.executable, "-m", "tests.support.fuzz_helper", str(SEED), "40"]
+    result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)
+
+    assert (0, "") == (result.returncode, result.stderr)
+    found = json.loads(result.stdout)
+    assert {"failed", "unreadable"} <= set(found) <= {"failed", "unreadable", "sync", "none", "exec"}
+    assert sum(found.values()) > 1000
+
+
 def test_sanitizer_can_fail(checker: Path) -> None:
     """A read behind a copy of the block ends the process."""
     result = run(checker, "-c", "import block_checker; block_checker.read_behind(bytes(64))")
