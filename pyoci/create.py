@@ -195,6 +195,7 @@ class Creation:
             if self._compiled.host.kernel_mounts:
                 kernel_mounts.remember(self.directory.root_fd, self._compiled.host.kernel_mounts)
             launch.alongside()
+            self._prepare_commit()
             launch.serve_child()
         except BaseException as error:
             _add_to_message(error, self._undo())
@@ -246,6 +247,19 @@ class Creation:
             raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
         self.directory.save(self.record)
 
+    def _prepare_commit(self) -> None:
+        """Write the record of the created container while the child works, if all of it is known by now."""
+        plan = self._compiled.plan
+        if plan.bootstrap or self.record.listener is not None or plan.after:
+            return
+        self._settle()
+        self.directory.prepare(self.record)
+        self.record.status = "creating"
+
+    def _settle(self) -> None:
+        self._record_host_objects(settled=True)
+        self.record.status = "created"
+
     def _record_cgroup(self, _launch: Launch, _op: "verbs.RecordCgroup") -> None:
         self._record_host_objects()
         self.directory.save(self.record)
@@ -291,8 +305,7 @@ class Creation:
             from pyoci.host.seccomp_agent import count_filters
 
             self.record.listener.filters = count_filters(launch.pid)
-        self._record_host_objects(settled=True)
-        self.record.status = "created"
+        self._settle()
         self.directory.save(self.record)
         if self._compiled.request.pid_file:
             write_pid_file(self._compiled.request.pid_file, self.record.pid)

@@ -58,6 +58,16 @@ def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> No
         finally:
             posix.close(parent)
         return
+    temporary = write_beside(name, data, mode, dirfd)
+    try:
+        posix.rename(temporary, path, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+    except BaseException:
+        posix.unlink(temporary, dir_fd=dirfd)
+        raise
+
+
+def write_beside(name: str, data: bytes, mode: int, dirfd: "int | None" = None) -> str:
+    """Write a new file that is to replace `name`, and return its temporary name."""
     # The name is random: a pid may also be that of a runtime in another pid namespace, or of one that was killed here.
     temporary = f".{name}.{posix.urandom(8).hex()}"
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -67,7 +77,7 @@ def replace(path: str, data: bytes, mode: int, dirfd: "int | None" = None) -> No
             write_all(fd, data)
         finally:
             posix.close(fd)
-        posix.rename(temporary, path, src_dir_fd=dirfd, dst_dir_fd=dirfd)
     except BaseException:
         posix.unlink(temporary, dir_fd=dirfd)
         raise
+    return temporary

@@ -72,7 +72,7 @@ def is_transient(error: Exception) -> bool:
 class StateDirectory:
     """The open directory of one container, locked on request."""
 
-    __slots__ = ("_fifos", "_is_old", "_locked", "_root_fd", "fd", "id", "root")
+    __slots__ = ("_fifos", "_is_old", "_locked", "_prepared", "_root_fd", "fd", "id", "root")
 
     def __init__(self, root: str, root_fd: int, id: str, fd: int) -> None:
         self.root = root
@@ -81,6 +81,7 @@ class StateDirectory:
         self.fd = fd
         self._fifos: list[int] = []  # inodes of exec.fifo and result.fifo
         self._is_old = False  # the record has its old name
+        self._prepared = "", b""  # the temporary name and the content of a record that `prepare` wrote
         self._locked = False
 
     @property
@@ -247,16 +248,37 @@ class StateDirectory:
 
     # --- the record
 
+    def prepare(self, record: Record) -> None:
+        """Write a new record to a file of its own. If the next `save` gets the same record, it only has to rename it.
+
+        Raises StateError.
+        """
+        data = self._document(record)
+        try:
+            self._prepared = files.write_beside(RECORD, data, 0o600, self.fd), data
+        except OSError as error:
+            raise StateError(f"cannot write {self._path(RECORD)}: {reason(error.errno or 0)}") from error
+
     def save(self, record: Record) -> None:
         """Replace record.json atomically. Raises StateError."""
-        document = {"pyoci": FORMAT, "fifos": self._fifos, **record.to_dict()}
+        data = self._document(record)
+        (temporary, prepared), self._prepared = self._prepared, ("", b"")
         try:
-            files.replace(RECORD, dumps(document).encode("utf-8", "surrogateescape"), 0o600, self.fd)
+            if data == prepared:
+                posix.rename(temporary, RECORD, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            else:
+                files.replace(RECORD, data, 0o600, self.fd)
+                if temporary:
+                    posix.unlink(temporary, dir_fd=self.fd)
             if self._is_old:
                 posix.unlink(OLD_RECORD, dir_fd=self.fd)
                 self._is_old = False
         except OSError as error:
             raise StateError(f"cannot write {self._path(RECORD)}: {reason(error.errno or 0)}") from error
+
+    def _document(self, record: Record) -> bytes:
+        document = {"pyoci": FORMAT, "fifos": self._fifos, **record.to_dict()}
+        return dumps(document).encode("utf-8", "surrogateescape")
 
     def load(self) -> Record:
         """Read the record. Raises ContainerNotFound if another runtime made the directory, else StateError."""

@@ -1,10 +1,12 @@
 """record.json and exec.json, which other versions of pyoci read and write."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyoci.config.jsonio import dumps, loads
+from pyoci.host.state_directory import StateDirectory
 from pyoci.record import ExecSettings, Listener, Record, now
 
 # A record as version 0.1.0 writes it, without the two keys of the state directory.
@@ -118,3 +120,36 @@ def test_new_record_has_defaults() -> None:
 
     assert ("creating", -1) == (document["status"], document["pid"])
     assert document == Record.from_dict(document).to_dict()
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same", "changed"])
+def test_save_commits_a_prepared_record(tmp_path: Path, changed: bool) -> None:
+    """save renames what prepare wrote, or writes anew if the record has changed since; no other file stays."""
+    directory = StateDirectory.claim(str(tmp_path), "c")
+    record = Record("c", "/b", rootfs="/b/r", created="", cgroup={})
+    directory.save(record)
+    record.status = "created"
+    directory.prepare(record)
+    assert "creating" == directory.load().status
+    record.pid = 7 if changed else -1
+
+    directory.save(record)
+
+    assert ("created", record.pid) == (directory.load().status, directory.load().pid)
+    assert ["record.json"] == [path.name for path in (tmp_path / "c").iterdir()]
+    directory.close()
+
+
+def test_lock_at_once_yields_to_another_process(tmp_path: Path) -> None:
+    """The open directory is locked only if the lock is free and the id still names it."""
+    StateDirectory.claim(str(tmp_path), "c").close()
+    first, second = (StateDirectory.open(str(tmp_path), "c") for _ in range(2))
+    assert (True, False) == (first.lock_at_once(), second.lock_at_once())
+    assert (True, False) == (first.has_lock, second.has_lock)
+
+    first.release()
+    first.close()
+    (tmp_path / "c").rename(tmp_path / "old")
+    (tmp_path / "c").mkdir(mode=0o700)
+    assert not second.lock_at_once()
+    second.close()
