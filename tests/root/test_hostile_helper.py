@@ -290,10 +290,10 @@ done
 """
 
 
+@needs_sysctl
+@may_skip
 def test_no_directory_to_execute_from(runtime: Runtime, bundle: Bundle) -> None:
     """A runtime that may mount needs none, even where memfds are refused."""
-    if not NOEXEC.exists():
-        pytest.skip("needs Linux 6.3")
     bundle.shell("echo ran").write()
     script = NOWHERE.format(executable=runtime.executable, bundle=bundle.folder) + 'shift 2; exec /mnt/pyoci "$@"'
     refuse = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-ec", REFUSE.format(level=2), "sh"]

@@ -2,8 +2,8 @@
 
     PYTHONPATH=DIRECTORY LD_PRELOAD=libasan.so python -m tests.support.fuzz_block SEED
 
-DIRECTORY has the extension `block_checker`. SEED is that of the random generator. Prints for each reason how many blocks
-the child refused, and how many it accepted.
+DIRECTORY has the extension `block_checker`. SEED is that of the random generator. Prints as JSON how many blocks the
+child refused, by its reason, and how many it accepted.
 """
 
 import collections
