@@ -33,15 +33,18 @@ BASE = 0x410000
 HOT_PYTHON = """
     _struct abstract bltinmodule boolobject bytes_methods bytesobject call cellobject ceval classobject codeobject
     descrobject dictobject enumobject errors exceptions fcntlmodule fileutils formatter_unicode frame frameobject
-    funcobject gcmodule genobject getargs import iterobject listobject longobject marshal methodobject modsupport
-    moduleobject object obmalloc posixmodule pyhash pytime rangeobject selectmodule setobject signalmodule sliceobject
-    specialize structmember structseq thread traceback tupleobject typeobject unicodeobject unionobject weakrefobject
+    funcobject gcmodule genobject getargs import iterobject itertoolsmodule listobject longobject marshal methodobject
+    modsupport moduleobject object obmalloc posixmodule pyctype pyhash pystate pytime rangeobject selectmodule setobject
+    signalmodule sliceobject specialize structmember structseq sysmodule thread traceback tupleobject typeobject
+    unicodeobject unionobject weakrefobject
 """.split()
 HOT_LIBC = """
-    *64 *64_nocancel *_chk _exit _itoa access brk clock_* clone close* ctype-info cxa_atexit dl-* errname exit fcntl*
-    fileops genops getauxval getcwd getdents* gete*id getenv getrandom init-* ioctl libc-* libc_* malloc madvise mem*
-    mmap* mprotect open* pthread_* raw* read* sbrk sem_* setenv sig* snprintf* str* syscall sys* uname vfprintf-internal
-    vsnprintf wait* wcs* wmem* write*
+    *64 *64_nocancel *_chk _exit _itoa access alloca_cutoff brk cancellation clock_* clone close*
+    copy_file_range ctype-info cxa_atexit dcigettext dl-* elision-* errname errlist* exit fchmod* fcntl*
+    fdopendir fileops gconv_simple genops getauxval getcwd getdents* gete*id getenv getgroups getrandom getuid
+    init-* internal_stat* ioctl libc-* libc_* malloc madvise mbs* mem* mmap* mprotect msort open* pthread_* raw*
+    read* rewinddir sbrk sem_* setenv setjmp setlocale sig* snprintf* stp* str* syscall sys* tsearch uname
+    uselocale vfprintf-internal vsnprintf wait* wcs* wmem* write*
 """.split()
 
 
@@ -53,12 +56,14 @@ def layout(library: str, libraries: list[str], objects: list[str]) -> str:
     own = [f"*/{Path(name).name}" for name in objects]
     python = [f"*{Path(library).name}:{name}.o" for name in HOT_PYTHON]
     libc = [f"*libc.a:{name}.o" for name in HOT_LIBC]
+    small = ["*crt*.o", "*libm*.a:*", "*libgcc*.a:*"]
     archives = [f"*{Path(archive).name}:*" for archive in (library, *libraries)]
     return SCRIPT.format(
         # of libpython the functions that CPython's own profile calls hot, if it was built with one
         hot_code=_lines(own, ".text .text.*")
         + _lines(python, ".text.hot .text.hot.* .text")
-        + _lines(libc, ".text")
+        + _lines([*libc, *small], ".text")
+        + _lines(["*libc.a:*"], ".text.avx .text.avx.* .text.sse*")
         + _lines(python, ".text.unlikely .text.unlikely.*"),
         hot_constants=_lines([*own, *python, *libc], ".rodata .rodata.*"),
         constants=_lines([*archives, *own], ".data.rel.ro .data.rel.ro.*"),
