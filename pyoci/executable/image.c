@@ -43,13 +43,17 @@ static struct {
 } touched = {.runs = -1};
 
 extern char image_start[], image_end[];
+typedef void constructor(int argc, char **argv, char **variables);
+extern constructor *constructors[], *constructors_end[];
 
 /* --- write the image */
 
-void image_prepare(void)
+void image_prepare(int argc, char **argv)
 {
     uintptr_t end = ((uintptr_t)sbrk(0) + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    for (constructor **each = constructors; each < constructors_end; each++)
+        (*each)(argc, argv, environ);
 }
 
 static void collect_garbage(void)
@@ -74,7 +78,11 @@ static size_t count_pointers(uintptr_t start, uintptr_t end)
     const uintptr_t mask = end <= UINT32_MAX ? sizeof(void *) - 1 : 0;
     size_t count = 0;
     for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
-        count += *word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident();
+        if (*word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident()) {
+            fprintf(stderr, "pyoci: the image has a pointer to memory of this process at %p: %#" PRIxPTR "\n",
+                (const void *)word, *word);
+            count++;
+        }
     return count;
 }
 
@@ -95,8 +103,6 @@ static bool is_self_contained(void)
             count += count_pointers(start, end);
     }
     fclose(maps);
-    if (count != 0)
-        fprintf(stderr, "pyoci: cannot make the image: %zu pointers lead to memory of this process\n", count);
     return count == 0;
 }
 
@@ -106,6 +112,8 @@ bool image_write(const char *path)
 {
     collect_garbage();
     thread = PyEval_SaveThread();
+    /* what frames have left on Python's stack, such as pointers to the C stack */
+    memset(thread->datastack_top, 0, (char *)thread->datastack_limit - (char *)thread->datastack_top);
     heap_end();
     written = true;
     if (!hashes_note()) {

@@ -9,9 +9,10 @@
 /* Whether this process began with an image, in which Python is running. */
 bool image_is_there(void);
 
-/* Call it first in a process that makes an image. Keeps malloc off the addresses right after the executable: they are so
- * low that other data in the image would look like pointers to it. */
-void image_prepare(void);
+/* Call it first in a process that makes an image. Runs constructors, which later processes don't run. Keeps malloc off
+ * the addresses right after the executable: they are so low that other data in the image would look like pointers to
+ * it. */
+void image_prepare(int argc, char **argv);
 
 /* Instead of image_write: finds the best order of blocks in memory, and writes it to the new file `path`. A child calls
  * `rehearse` for each heat but COLD. */

@@ -12,17 +12,17 @@ from pathlib import Path
 
 # The linker maps input sections by the first matching line. These lines precede its own script, and add the output
 # sections to it. `.image_zero` is the part that the file need not hold; it ends with the memory of heap.c. Data that is
-# constant after relocation stays outside, where the process makes it read-only.
+# constant after relocation stays outside, where the process makes it read-only. Constructors of our objects (CPython
+# 3.13 has one) run once, before the image is made, and not in each process.
 SCRIPT = """\
 SECTIONS {{ .hot_code : {{ {hot_code} }} }} INSERT BEFORE .text;
 SECTIONS {{ .hot_constants : {{ {hot_constants} }} }} INSERT BEFORE .rodata;
 SECTIONS {{ .image_constants : {{ {constants} }} }} INSERT AFTER .data.rel.ro;
-SECTIONS {{ .image_constructors : {{ {constructors} }} }} INSERT AFTER .data;
+SECTIONS {{ .constructors : {{ constructors = .; {constructors} constructors_end = .; }} }} INSERT AFTER .data.rel.ro;
 SECTIONS {{ .image_zero : {{ {zero} image_end = .; }} }} INSERT AFTER .bss;
 SECTIONS {{ .image : ALIGN(CONSTANT(MAXPAGESIZE)) {{ image_start = .; {writable} }} }} INSERT AFTER .bss;
-ASSERT(SIZEOF(.image_constructors) == 0, "a constructor would run again in each process, on the image")
 """
-CONSTRUCTORS = ".preinit_array .init_array .init_array.* .ctors .ctors.* .fini_array .fini_array.* .dtors .dtors.*"
+CONSTRUCTORS = ".preinit_array .init_array .init_array.* .ctors .ctors.*"
 WRITABLE = "INPUT_SECTION_FLAGS (SHF_WRITE & SHF_ALLOC & !SHF_TLS) "
 
 # The first address. Addresses and places in the file do not match modulo 2 MiB, so that a process which touches a page
@@ -67,7 +67,7 @@ def layout(library: str, libraries: list[str], objects: list[str]) -> str:
         + _lines(python, ".text.unlikely .text.unlikely.*"),
         hot_constants=_lines([*own, *python, *libc], ".rodata .rodata.*"),
         constants=_lines([*archives, *own], ".data.rel.ro .data.rel.ro.*"),
-        constructors=_lines([*archives, *own], CONSTRUCTORS),
+        constructors="".join(f"KEEP({file}({CONSTRUCTORS}))\n" for file in [*archives, *own]),
         zero=_lines([*python, *archives, *own], ".bss .bss.* COMMON"),
         writable=_lines([*own, *python, *archives], "*", WRITABLE),
     )

@@ -363,7 +363,7 @@ int main(int argc, char **argv)
 {
 #if PYOCI_IMAGE
     if (!image_is_there())
-        image_prepare();
+        image_prepare(argc, argv);
 #endif
     if (argc < 1 || !open_standard_descriptors())
         return EXIT_FAILURE;
