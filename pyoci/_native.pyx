@@ -1,6 +1,7 @@
 """The child's side of a plan, and the system calls that Python lacks.
 
-The child (`native/child/`) runs between clone and execve and never touches Python; `protocol.pxi` has its rules.
+The child (`native/child/`) never touches Python; `protocol.pxi` has its rules. The build compiles this module twice: as
+the extension, and without Python as the helper, the executable that the child runs.
 Everything else is a thin wrapper: convert, call, raise OSError. Native code makes no decisions and writes no messages.
 """
 

@@ -203,8 +203,11 @@ class Libpython:
 # but not the checking variants of functions that -D_FORTIFY_SOURCE needs.
 HELPER_FLAGS = ["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
 HELPER_FLAGS += ["-fno-asynchronous-unwind-tables", *(flag for flag in HARDENING if "FORTIFY" not in flag)]
-if os.uname().machine == "x86_64":
-    HELPER_FLAGS.append("-mstack-protector-guard=global")
+GUARD = "-mstack-protector-guard"  # gcc for arm64 would read a global one through a table that needs relocation
+HELPER_FLAGS += {
+    "x86_64": [f"{GUARD}=global"],
+    "aarch64": [f"{GUARD}=sysreg", f"{GUARD}-reg=tpidr_el0", f"{GUARD}-offset=0"],
+}.get(os.uname().machine, [])
 HELPER_LINKING = ["-static-pie", "-nostdlib", "-nostartfiles", "-s"]
 HELPER_LINKING += [
     "-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now,-z,max-page-size=4096"

@@ -325,7 +325,7 @@ def hook(path, list argv, list env, int cwd_fd, int state_fd, int64_t timeout_ms
     cdef list strings = [path_bytes(text) for text in [path, *argv, *env]]
     cdef bytes joined = b"\0".join(strings)
     cdef size_t size = <size_t>len(joined) + 1
-    cdef char *at = <char *>malloc(size)  # outside of Python's memory: see launch
+    cdef char *at = <char *>malloc(size)
     cdef char *program = at
     cdef char **table = <char **>malloc((len(strings) + 1) * sizeof(char *))
     cdef char **envp

@@ -376,6 +376,19 @@ def test_its_executable_is_not_the_hosts(box: Box) -> None:
     assert 0 != status
 
 
+def test_a_user_namespace_has_no_power_over_init_before_it_starts(box: Box) -> None:
+    """A process that exec adds to a created container can't look into init, even with CAP_SYS_PTRACE."""
+    box.bundle.in_user_namespace()
+    names = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]
+    box.bundle.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
+    box.runtime.create()
+
+    for what in ("ls /proc/1/fd", "readlink /proc/1/exe", "head -c 1 /proc/1/mem", "cat /proc/1/environ"):
+        assert 0 != box.exec("sh", "-c", what).status
+    box.runtime("start", box.runtime.id)
+    assert 0 == box.exec("sh", "-c", "readlink /proc/1/exe").status
+
+
 # --- its end
 
 

@@ -34,9 +34,10 @@ class Sync(ChildOp):
 
 
 class HideCaller(ChildOp):
-    """Overwrite this process's copy of the caller's command line, environment and process name.
+    """Call this process `init`, and erase the number of its channel from its command line.
 
-    Leaves: no trace of them in /proc/PID/{cmdline,environ,comm,stat,status} or in memory.
+    Leaves: no trace of the caller in /proc/PID/{cmdline,environ,comm,stat,status}. The process has begun as the helper,
+    which has no other argument, no environment and no memory of the caller.
     Calls: prctl
     """
 

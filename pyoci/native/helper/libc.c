@@ -65,6 +65,9 @@ __attribute__((noreturn, used)) PYOCI_UNGUARDED void pyoci_begin(const uintptr_t
     if (random != NULL)
         memcpy(&__stack_chk_guard, random, sizeof __stack_chk_guard);
     __stack_chk_guard &= ~(uintptr_t)0xff; /* a NUL stops functions on strings */
+#if defined(__aarch64__)
+    __asm__ volatile("msr tpidr_el0, %0" : : "r"(&__stack_chk_guard));
+#endif
     if (count == 2)
         pyoci_helper(arguments[0], arguments[1]);
     _exit(127);
