@@ -104,8 +104,10 @@ def _private_file(_place: str) -> int:
             _native.write_helper(fd, False, _mode())
         finally:
             posix.close(fd)
+        fd = posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
+        posix.unlink(_NAME, dir_fd=tree)  # start knows the helper by that (`has_executed_a_file`)
         _native.make_read_only(tree)
-        return posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
+        return fd
     finally:
         posix.close(tree)
 

@@ -22,7 +22,7 @@ from tests.support.runtime import Bundle, Host, Result, Runtime, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
-MEMFD, PRIVATE = "/memfd:pyoci (deleted)", "/pyoci"
+MEMFD, PRIVATE = "/memfd:pyoci (deleted)", "/pyoci (deleted)"
 ROUNDS = 60
 NOEXEC = Path("/proc/sys/vm/memfd_noexec")
 # A command in a pid namespace of its own, whose memfds may not be executed: the sysctl belongs to the namespace.
@@ -215,6 +215,17 @@ def test_run_where_memfds_are_restricted(runtime: Runtime, bundle: Bundle, level
     assert (0, "ran\n", "") == (result.status, result.out, result.err)
     for place, names in before.items():
         assert {name for name in os.listdir(place) if "pyoci" in name} <= set(names)
+
+
+@needs_sysctl
+@may_skip
+@pytest.mark.parametrize("level", [1, 2])
+def test_slow_hook_where_memfds_are_restricted(runtime: Runtime, bundle: Bundle, level: int) -> None:
+    """start still sees that the program does not run yet, and reports the hook."""
+    bundle.hook("startContainer", "sleep 1; exit 3").program("true").write()
+    result = restricted(runtime, level, "run", "--bundle", bundle.folder, runtime.id)
+    assert 1 == result.status
+    assert "/hooks/startContainer/0: error running startContainer hook #0" in result.err
 
 
 SESSION = """
