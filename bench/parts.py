@@ -64,7 +64,7 @@ def at_once(options: Options) -> Result:
         return {"create": created, "run": bench.timer.run(*(runtime.run(id) for id in ids))}
 
     with session(options) as bench:
-        series = bench.repeat(max(1, min(8, options.rounds // 5)), measure, f"{AT_ONCE} at once")
+        series = bench.repeat(max(1, min(5, options.rounds // 5)), measure, f"{AT_ONCE} at once")
     rates = {
         operation: {name: [round(AT_ONCE / (time / 1e6), 1) for time in times] for name, times in by_name.items()}
         for operation, by_name in series.times.items()
