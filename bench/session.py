@@ -180,6 +180,8 @@ def session(options: Options, **of_host: Any) -> Iterator[Session]:
         finally:
             timer.close()
             remove_cgroups(Path(CGROUPS).glob(f"{host.prefix}-*"))
+            if (kept := Path(directory) / "kept").exists():  # else the directory would stay
+                subprocess.run(["umount", kept], stderr=subprocess.DEVNULL)
 
 
 def turn(names: list[str], number: int) -> list[str]:
