@@ -102,7 +102,8 @@ static void note_if_string(char *at)
 bool hashes_note(void)
 {
     uintptr_t aligned = ((uintptr_t)image_start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
-    for (char *at = (char *)aligned; at + sizeof(PyASCIIObject) <= image_end && count <= PLACES / 2; at += sizeof(void *))
+    char *last = image_end - sizeof(PyASCIIObject);
+    for (char *at = (char *)aligned; at <= last && count <= PLACES / 2; at += sizeof(void *))
         note_if_string(at);
     return count <= PLACES / 2 && image_end - image_start <= UINT32_MAX;
 }

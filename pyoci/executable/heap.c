@@ -7,10 +7,10 @@
  * Blocks that commands only read follow: the kernel maps the pages around such a block, too, 64 KiB together. The rest,
  * three quarters of the memory, comes last.
  *
- * A first run, the survey, finds out which blocks these are. It gives each block a page of its own, far from others, and
- * two of its children do the work of commands. The kernel knows which pages they read and wrote. A block is identified
- * by its number in the order of allocation. The second run makes the image, with the same seed for hashes, and allocates in the same
- * order. If the order differed, the image would still be correct, but slower to begin with.
+ * A first run, the survey, finds out which blocks these are. It gives each block a page of its own, far from others,
+ * and two of its children do the work of commands. The kernel knows which pages they read and wrote. A block is
+ * identified by its number in the order of allocation. The second run makes the image, with the same seed for hashes,
+ * and allocates in the same order. If the order differed, the image would still be correct, but slower to begin with.
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN

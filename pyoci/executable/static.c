@@ -1,4 +1,4 @@
-/* What a static executable does without: shared libraries, and names of users, groups, hosts and services.
+/* What a static executable lacks: shared libraries, and names of users, groups, hosts and services.
  *
  * The C library looks such names up through shared libraries (NSS), and loads those with a second copy of itself. pyoci
  * needs neither: all of its modules are built in or frozen, and ids are numbers. CPython refers to these functions, so

@@ -107,6 +107,6 @@ def test_stack_and_buffers_are_checked(elf: Elf) -> None:
 def test_our_own_code_marks_where_jumps_may_land() -> None:
     """pyoci's functions begin with endbr64, for CET."""
     build = Path(freeze.__file__).parents[2] / "build" / "executable"
-    for name in ("main", "protect", "_native", "image"):
+    for name in ("main", "static", "_native", "image"):
         listing = subprocess.check_output(["objdump", "-d", build / f"{name}.o"], text=True)
         assert "endbr64" in listing, name

@@ -59,9 +59,9 @@ CLONE_VFORK = 0x4000
 
 CLONE = Step("the clone of the first child", "clone3")
 REMOVE_CGROUP = Step("the removal of the cgroup", "write? unlinkat+")
-# What the first child does before its first operation: it keeps its end of the channel and executes the helper. That
-# blocks all signals, receives its plan, maps it, and ignores SIGPIPE. In its own user namespace, and for a user, it also
-# carries its capabilities over.
+# What the first child does before its first operation: it keeps its end of the channel and executes the helper. The
+# helper blocks all signals, receives its plan, maps it, and ignores SIGPIPE. In its own user namespace, and for a user,
+# it also carries its capabilities over.
 BEGIN = Step(
     "the start of the child",
     "(capget capset prctl*)? fcntl execveat rt_sigprocmask fcntl (capget capset prctl)? recvmsg+ newfstatat mmap mmap close"

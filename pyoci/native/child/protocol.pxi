@@ -2,8 +2,8 @@
 # generated `_verbs.pxi` has operations, steps, slots and points.
 #
 # Rules of native/child:
-# - Every function is `noexcept nogil`. It touches no Python object, allocates nothing, and uses neither stdio nor locale:
-#   the helper is linked without them, with native/helper/libc.c as its C library.
+# - Every function is `noexcept nogil`. It touches no Python object, allocates nothing, and uses neither stdio nor
+#   locale: the helper is linked without them, with native/helper/libc.c as its C library.
 # - All strings and vectors come in a block (block.pxi), which is checked before the first operation.
 # - A path of the container is resolved once, by openat2 with RESOLVE_IN_ROOT. After that only its descriptor is used.
 # - A verb returns 0, or the step that failed, with errno set. The runtime makes a sentence of (operation, step, errno).

@@ -1,8 +1,8 @@
 /* The C library of the helper: a start, system calls, and a few functions on memory and strings.
  *
- * The helper (native/child/) needs nothing else of a C library. It is linked with this file alone, so a call of anything
- * that is missing here, such as malloc or a function of Python, ends the build. glibc's own start would take a quarter
- * of a millisecond in a virtual machine, because it executes CPUID many times.
+ * The helper (native/child/) needs nothing else of a C library. It is linked with this file alone, so a call of
+ * anything that is missing here, such as malloc or a function of Python, ends the build. glibc's own start would take
+ * a quarter of a millisecond in a virtual machine, because it executes CPUID many times.
  *
  * The headers are the host's C library's, so the layouts of structures are the kernel's or are converted here. */
 #define _GNU_SOURCE
@@ -408,5 +408,6 @@ unsigned int gnu_dev_major(dev_t device) { return (device >> 8 & 0xfff) | (unsig
 unsigned int gnu_dev_minor(dev_t device) { return (device & 0xff) | (unsigned int)(device >> 12 & ~0xffU); }
 dev_t gnu_dev_makedev(unsigned int major, unsigned int minor)
 {
-    return (dev_t)(major & 0xfff) << 8 | (dev_t)(major & ~0xfffU) << 32 | (minor & 0xff) | (dev_t)(minor & ~0xffU) << 12;
+    dev_t high = (dev_t)(major & ~0xfffU) << 32 | (dev_t)(minor & ~0xffU) << 12;
+    return high | (dev_t)(major & 0xfff) << 8 | (minor & 0xff);
 }
