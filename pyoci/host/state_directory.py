@@ -183,7 +183,10 @@ class StateDirectory:
     def release(self) -> None:
         """Release the lock and close the directory; the root stays open for `reopen_locked`."""
         if self._locked:
-            self.unlock()  # a process that was cloned meanwhile may share the lock
+            try:
+                self.unlock()  # a process that was cloned meanwhile may share the lock
+            except OSError:  # closing the directory is enough for all others, and the program may run already
+                self._locked = False
         if self.fd >= 0:
             posix.close(self.fd)
         self.fd = -1
