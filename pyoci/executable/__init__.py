@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# Commands that create a process in a container. They write to more of the image than others (image.c).
-ENTERS_CONTAINER = ("create", "run", "exec", "restore")
+# Commands that write to more of the image than others, and so populate its pages when they start (image.c).
+POPULATING = ("create", "run", "exec")
 
 # Modules that the image loads, with those that they import. They include all modules of every hot command
 # (tests/native/test_image.py). Modules that an ordinary create needs come first, so they lie together.

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from pyoci.executable import ENTERS_CONTAINER
+from pyoci.executable import POPULATING
 from pyoci.executable.image import put_image
 from pyoci.executable.layout import BASE, layout
 
@@ -107,7 +107,7 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_STDLIB {_quoted(sysconfig.get_path('stdlib'))}",
         f"#define PYOCI_DYNLOAD {_quoted(sysconfig.get_config_var('DESTSHARED'))}",
         f"#define PYOCI_SITES {_quoted(':'.join(_site_directories()))}",
-        f"#define PYOCI_ENTERS_CONTAINER {{{', '.join(_quoted(command) for command in ENTERS_CONTAINER)}}}",
+        f"#define PYOCI_POPULATING {{{', '.join(_quoted(command) for command in POPULATING)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, because a compiler needs seconds for an array of this size
         f'__asm__(".pushsection .frozen, \\"a\\"\\n.balign 16\\nfrozen_code: .incbin {blob_file}\\n.popsection");',

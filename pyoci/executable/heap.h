@@ -15,8 +15,8 @@ bool heap_begin(const char *order);
 /* From here on Python allocates as usual, and blocks in the image stay where they are. */
 void heap_end(void);
 
-/* After heap_end of a survey: a child runs `rehearse` for each heat but COLD. Writes to the new file `path` which
- * blocks they wrote to, for an executable that allocates in the same order. */
+/* After heap_end of a survey: one child runs `rehearse` for WARM and one for HOT. Writes to the new file `path`
+ * which blocks they used, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
 /* The used part of the image's memory. */

@@ -1,14 +1,13 @@
 /* The image: a Python that was started when the executable was built.
  *
- * Starting Python and loading the package takes longer than most commands do. So the build (freeze.py) runs the
- * executable once. It starts Python, imports the modules of the hot path, and writes its .data and .bss to a file, the
- * image. The build then replaces the original .data with the image, and every process begins there.
+ * Starting Python and loading the package takes longer than most commands do. So the build (image.py) runs the
+ * executable. It starts Python, imports the modules of the hot path, and writes the writable data of CPython and pyoci
+ * to a file, the image. The build then puts the image in the place of this data, and every process begins there.
  *
  * This is sound because every pointer in the image leads into the image or into the executable. The executable is not
- * position-independent, and everything that Python allocates until then lies in .bss (heap.c). Pointers to the shared C
- * library are not part of the image: the dynamic linker writes them in each process, into a part of .data that it
- * relocates and into copies of variables that it makes. image_resume sets everything else that each process has of its
- * own.
+ * position-independent, and everything that Python allocates until then lies in the image (heap.c). Data of the C
+ * library and of the dynamic linker is not part of the image (layout.py). image_resume sets everything else that each
+ * process has of its own.
  *
  * The build then runs the executable once more. This rehearsal shows which pages of the image a command writes to.
  */
@@ -216,9 +215,9 @@ bool image_renew(void)
     return done;
 }
 
-void image_resume(bool enters_container)
+void image_resume(bool populates)
 {
-    if (enters_container)
+    if (populates)
         populate();
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);

@@ -14,8 +14,8 @@ bool image_is_there(void);
  * it. */
 void image_prepare(int argc, char **argv);
 
-/* Instead of image_write: finds the best order of blocks in memory, and writes it to the new file `path`. A child calls
- * `rehearse` for each heat but COLD. */
+/* Instead of image_write: finds the best order of blocks in memory, and writes it to the new file `path`. One child
+ * calls `rehearse` for WARM, and one for HOT. */
 bool image_survey(const char *path, bool (*rehearse)(enum heat heat));
 
 /* Writes the image to a new file. Python is unusable afterwards. */
@@ -27,8 +27,9 @@ bool image_is_rehearsed(void);
 /* Writes the list of touched pages to a new file, after a rehearsal in a process that began with the image. */
 bool image_write_touched(const char *path);
 
-/* Makes the Python of the image this process' own. A command that enters a container writes to much of its memory. */
-void image_resume(bool enters_container);
+/* Makes the Python of the image this process' own. `populates` is for a command that writes to much of the image: it
+ * copies these pages in advance. */
+void image_resume(bool populates);
 
 /* Renews what Python caches about its process: the environment. */
 bool image_renew(void);

@@ -51,11 +51,12 @@ static bool open_standard_descriptors(void)
     return true;
 }
 
-/* Whether this command creates a process in a container. An argument of another command may read like one of these
- * names; that costs some microseconds, and this code needs no knowledge of options. */
-static bool enters_container(int argc, char **argv)
+/* Whether this command writes to so many pages that populating them is faster than a fault for each. An argument of
+ * another command may read like one of these names; that costs some microseconds, and this code needs no knowledge of
+ * options. */
+static bool populates(int argc, char **argv)
 {
-    static const char *const commands[] = PYOCI_ENTERS_CONTAINER;
+    static const char *const commands[] = PYOCI_POPULATING;
     for (int i = 1; i < argc; i++)
         for (size_t j = 0; j < sizeof commands / sizeof commands[0]; j++)
             if (strcmp(argv[i], commands[j]) == 0)
@@ -385,7 +386,7 @@ int main(int argc, char **argv)
     }
     if (!image_is_rehearsed())
         return note_touched(argc, argv);
-    image_resume(enters_container(argc, argv));
+    image_resume(populates(argc, argv));
     if (!image_renew() || !set_identity()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;
