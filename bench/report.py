@@ -88,6 +88,11 @@ the system calls of such a container: no runtime can be faster.
 ![The least time of each command with the floor and each runtime](performance.svg)
 """
 
+LOADED = """\
+**Other programs used this machine during the measurement.** All times are longer than on an idle machine, and the
+ratios are less certain. The last table shows how busy the machine was.
+"""
+
 METHOD = """\
 ## Method
 
@@ -108,7 +113,7 @@ measuring.
 
 def markdown(results: Results) -> str:
     parts = results["parts"]
-    sections = [INTRODUCTION]
+    sections = [INTRODUCTION, *([LOADED] if is_loaded(parts) else [])]
     if "operations" in parts:
         sections.append(summary_section(parts))
     for name, section in SECTIONS:
@@ -122,7 +127,8 @@ def summary_section(parts: Results) -> str:
     rows = list(summary_rows(parts))
     names = [name for name in ("floor", "crun", "runc", "youki") if any(name in by_name for _, by_name in rows)]
     cells = [[title, *(ratio(by_name["pyoci"], by_name.get(name)) for name in names)] for title, by_name in rows]
-    text = "## Summary\n\nWhat pyoci takes, as a multiple of what the others take. Below 1, pyoci needs less.\n\n"
+    text = "## Summary\n\nWhat pyoci takes, as a multiple of what the others take. Below 1, pyoci needs less.\n"
+    text += "*Floor* is the faster of floor and *floor, kept*.\n\n"
     return text + rows_of(["", *(f"of {name}" for name in names)], cells)
 
 
@@ -292,10 +298,11 @@ def conditions(results: Results) -> str:
         for name, of in parts.items()
     ]
     text += "\n" + rows_of(["part", "date, UTC", "commit", "rounds", "real-time", "busy before"], rows)
-    if any(of["busy"] > BUSY for of in parts.values()):
-        text += "\n**Other programs used this machine during the measurement.** All times are longer than on an idle\n"
-        text += "machine, and the ratios are less certain.\n"
     return text
+
+
+def is_loaded(parts: Results) -> bool:
+    return any(part["conditions"]["busy"] > BUSY for part in parts.values())
 
 
 # --- tables
