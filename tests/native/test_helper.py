@@ -22,7 +22,7 @@ from pyoci.compiler.verbs import Sync
 from pyoci.compiler.verbs.numbers import FIRST_SLOT, HOOKS, MAX_SLOTS, READY
 from pyoci.errors import SetupError
 from pyoci.executable import freeze, image
-from pyoci.parent import conversation, helper
+from pyoci.parent import helper
 from pyoci.parent.conversation import RECORD, SYNC, UNRECEIVED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +87,7 @@ def test_link_fails_with_anything_but_system_calls(tmp_path: Path, intruder: str
     assert f"undefined reference to `{intruder.partition('(')[0]}'" in linked.stderr
 
 
-def test_process_that_shares_memory_only_makes_system_calls() -> None:
+def test_process_with_shared_memory_makes_system_calls_only() -> None:
     """Between clone3 and execveat, the new process calls no function and uses no memory of the thread (errno)."""
     made = ROOT / "build/executable/_native.o"
     assert made.exists(), "run tools/build"
@@ -327,7 +327,7 @@ def test_execve_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     started.end()
 
 
-def test_error_of_execveat_is_the_childs() -> None:
+def test_runtime_reports_the_error_of_execveat() -> None:
     """The runtime learns what failed and why; the process is gone, and errno of the runtime is its own."""
     plain = os.memfd_create("not a program")
     ours, theirs = _native.channel()
@@ -339,8 +339,3 @@ def test_error_of_execveat_is_the_childs() -> None:
         os.waitpid(-1, os.WNOHANG)
     for fd in (plain, ours, theirs):
         os.close(fd)
-
-
-def test_unreceived_is_a_record_of_the_beginning() -> None:
-    """Both sides know it by the same number."""
-    assert 6 == conversation.UNRECEIVED

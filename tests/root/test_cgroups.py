@@ -793,7 +793,7 @@ def test_mount_is_found_in_every_layout(monkeypatch: pytest.MonkeyPatch, lines: 
     ],
     ids=["unified", "hybrid", "part", "covered"],
 )
-def test_usual_place_answers_as_mountinfo_does(script: str, expected: str) -> None:
+def test_usual_places_and_mountinfo_agree(script: str, expected: str) -> None:
     """A part of the hierarchy, or a mount that another one covers, does not stand for the whole."""
     program = """
         from pyoci.cgroups import hierarchy

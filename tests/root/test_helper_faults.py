@@ -165,7 +165,7 @@ def test_helper_of_exec_is_killed(faults: Faults) -> None:
 
 
 @pytest.mark.parametrize("command", ["create", "exec"])
-def test_call_of_the_helpers_start_fails(faults: Faults, command: str) -> None:
+def test_helper_start_with_a_failing_call(faults: Faults, command: str) -> None:
     """Each of the first calls, which receive and map the plan. The helper ignores the failure of some."""
     run = faults.create if command == "create" else faults.execute
     if command == "exec":
@@ -197,7 +197,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_call_of_the_runtime_fails(faults: Faults, name: str) -> None:
+def test_runtime_with_a_failing_call(faults: Faults, name: str) -> None:
     """Each of them, with each error: one line or another way, and nothing is left."""
     call = number_of(name)
     count = faults.create("runtime", "count", call, 0).count

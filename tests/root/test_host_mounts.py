@@ -142,7 +142,7 @@ def test_early_hook_finds_the_host_in_the_mount_namespace(runtime: Runtime, bund
 
 
 @pytest.mark.parametrize("hint", [None, b"1", b"no number", b"99999999"])
-def test_wrong_hint_is_mended(runtime: Runtime, bundle: Bundle, thread: str, hint: bytes | None) -> None:
+def test_wrong_hint_is_replaced(runtime: Runtime, bundle: Bundle, thread: str, hint: bytes | None) -> None:
     """One of another boot, or not even a pid."""
     runtime.root.mkdir(mode=0o700)
     if hint is not None:

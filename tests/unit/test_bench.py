@@ -41,7 +41,7 @@ def results(busy: float = 0.0) -> dict[str, Any]:
     }
 
 
-def test_runtimes_are_first_equally_often() -> None:
+def test_each_runtime_is_first_equally_often() -> None:
     """No runtime profits from its place in the round."""
     assert [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]] == [turn(["a", "b", "c"], number) for number in range(3)]
 

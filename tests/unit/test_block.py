@@ -40,7 +40,7 @@ def test_decode_reads_what_encode_wrote(name: str) -> None:
     assert block == encode(read.ops, read.slots, first=read.first)
 
 
-def test_block_ends_with_its_plan() -> None:
+def test_block_without_exec_is_marked() -> None:
     """A plan that does not execute a program says so."""
     assert decode(encode([verbs.Setsid()])).unfinished
     assert not decode(encode([verbs.Exec(argv=["x"], envp=[])])).unfinished

@@ -177,7 +177,7 @@ def remembered(directory: Path) -> bytes:
 
 @needs_root
 @pytest.mark.parametrize("hint", [None, b"", b"1", b"99999999", b"-1", b"25; rm", b"\xff\0", b"9" * 4000])
-def test_hint_is_verified_and_mended(tmp_path: Path, hint: bytes | None) -> None:
+def test_hint_is_verified_and_replaced(tmp_path: Path, hint: bytes | None) -> None:
     """A pid of another boot, of another process, or no number at all."""
     if hint is not None:
         os.setxattr(tmp_path, kernel_mounts.HINT, hint)
@@ -217,7 +217,7 @@ def test_filesystem_without_attributes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"kdevtmpfs", b"kdevtmpfs) S 2 ", b"(kdevtmpfs)"])
-def test_program_does_not_pass_for_the_thread(name: bytes) -> None:
+def test_program_with_the_name_of_the_thread_is_rejected(name: bytes) -> None:
     """Every process chooses its own name, also one with blanks and parentheses."""
     pid = posix.fork()
     if pid == 0:

@@ -33,7 +33,7 @@ def compiled_afresh(profile: Any, arch: str, monkeypatch: pytest.MonkeyPatch) ->
         return seccomp.compile_filter(profile, arch)
 
 
-def test_nothing_is_known_to_an_ordinary_python() -> None:
+def test_ordinary_python_knows_no_filters() -> None:
     """Only the build compiles them, so a start of Python costs nothing more."""
     assert {} == seccomp.KNOWN
 

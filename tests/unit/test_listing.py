@@ -224,7 +224,7 @@ ENDS = (
 
 
 @pytest.mark.parametrize("first", range(len(ENDS)))
-def test_ends_of_records(root: Path, cgroup: dict[str, Any], first: int) -> None:
+def test_operations_compared_as_text_are_checked(root: Path, cgroup: dict[str, Any], first: int) -> None:
     """Operations are compared as text: whatever record came first, no invalid one passes and no valid one fails."""
     operations = json.dumps(OPERATIONS, separators=(",", ":"))
     for number, end in enumerate([ENDS[first], *ENDS, *ENDS]):
