@@ -209,9 +209,10 @@ HELPER_FLAGS += {
     "aarch64": [f"{GUARD}=sysreg", f"{GUARD}-reg=tpidr_el0", f"{GUARD}-offset=0"],
 }.get(os.uname().machine, [])
 HELPER_LINKING = ["-static-pie", "-nostdlib", "-nostartfiles", "-s"]
-HELPER_LINKING += [
-    "-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now,-z,max-page-size=4096"
-]
+HELPER_LINKING += ["-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now"]
+# The largest pages of a kernel. With larger ones than these, it could not map the helper; smaller ones save space.
+LARGEST_PAGE = {"x86_64": 1 << 12, "aarch64": 1 << 16}.get(os.uname().machine, 1 << 16)
+HELPER_LINKING.append(f"-Wl,-z,max-page-size={LARGEST_PAGE}")
 MAX_HELPER = 100_000  # bytes: each create and exec copies it
 
 

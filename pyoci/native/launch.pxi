@@ -81,11 +81,11 @@ cdef extern from *:
     int mprotect(void *address, size_t size, int protection) nogil
     unsigned int MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC
     int F_ADD_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE, F_SETFD
-    int PROT_NONE, MAP_STACK
+    int PROT_NONE, MAP_STACK, _SC_PAGESIZE
+    long sysconf(int name) nogil
 
 cdef enum:
-    LAUNCH_STACK = 16384  # bytes; the lowest page is the guard
-    LAUNCH_GUARD = 4096
+    LAUNCH_STACK = 16384  # bytes, above the guard page
 
 
 cdef int write_all(int fd, const char *data, size_t size) noexcept:
@@ -129,22 +129,23 @@ cdef long clone_helper(pyoci_birth *birth, uint64_t flags, int cgroup_fd, int *p
     """Clone a process that executes the helper, and wait until it does. Returns its pid, or -1 with errno."""
     cdef clone_args args
     cdef long pid
-    cdef char *stack = <char *>mmap(NULL, LAUNCH_STACK, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
+    cdef size_t guard = <size_t>sysconf(_SC_PAGESIZE)  # of arm64 up to 64 KiB
+    cdef size_t size = guard + LAUNCH_STACK
+    cdef char *stack = <char *>mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
     if <void *>stack == MAP_FAILED:
         return -1
-    mprotect(stack, LAUNCH_GUARD, PROT_NONE)
+    mprotect(stack, guard, PROT_NONE)
     memset(&args, 0, sizeof(args))
     args.flags = flags | CLONE_PIDFD | <uint64_t>CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND
     args.pidfd = <uint64_t><intptr_t>pidfd
     args.exit_signal = <uint64_t>SIGCHLD
     args.stack = <uint64_t><intptr_t>stack
-    args.stack_size = LAUNCH_STACK
+    args.stack_size = size
     if cgroup_fd >= 0:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = <uint64_t>cgroup_fd
     pid = pyoci_raw_clone3(&args, sizeof(args), pyoci_become_helper, birth)
-    munmap(stack, LAUNCH_STACK)
+    munmap(stack, size)
     if pid < 0:
         set_errno(<int>-pid)
         return -1

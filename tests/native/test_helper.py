@@ -54,6 +54,21 @@ def test_helper_is_small_and_hardened() -> None:
     assert not [flags for kind, flags in segments() if kind == PT_LOAD and flags & 3 == 3]
 
 
+def test_kernel_can_map_the_helper() -> None:
+    """Whatever the size of its pages: arm64 has pages of 4, 16 or 64 KiB. A page has one place in the file."""
+    elf = freeze.HELPER.read_bytes()
+    assert freeze.LARGEST_PAGE == {"x86_64": 4096, "aarch64": 65536}[os.uname().machine]
+    table, count = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+    headers = [image.SEGMENT.unpack_from(elf, table + 56 * number) for number in range(count)]
+    loaded = [header for header in headers if header[0] == PT_LOAD]
+    end = 0
+    for _, _, offset, virtual, _, _, size, alignment in loaded:
+        assert alignment == freeze.LARGEST_PAGE
+        assert 0 == (virtual - offset) % alignment
+        assert virtual // alignment * alignment >= end, "two segments share a page"
+        end = virtual + size
+
+
 def test_helper_needs_no_relocation() -> None:
     """Nothing would apply one: the helper has no dynamic linker, and its start does not relocate it."""
     listing = subprocess.check_output(["readelf", "--relocs", "--wide", freeze.HELPER], text=True)
