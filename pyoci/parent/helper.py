@@ -105,8 +105,12 @@ def _private_file(_place: str) -> int:
         finally:
             posix.close(fd)
         fd = posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
-        posix.unlink(_NAME, dir_fd=tree)  # start knows the helper by that (`has_executed_a_file`)
-        _native.make_read_only(tree)
+        try:
+            posix.unlink(_NAME, dir_fd=tree)  # start knows the helper by that (`has_executed_a_file`)
+            _native.make_read_only(tree)
+        except OSError:
+            posix.close(fd)
+            raise
         return fd
     finally:
         posix.close(tree)

@@ -307,6 +307,22 @@ def test_kernel_that_refuses_memfds(level: int) -> None:
     assert ("/pyoci" in out, "the helper is in a private tmpfs" in out) == (level == 2, level == 2)
 
 
+def test_failure_after_the_file_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A private tmpfs that can't be made read-only is not used, and no descriptor of it stays open."""
+    if not AS_ROOT:
+        pytest.skip("needs root")
+
+    def refuse(_fd: int) -> None:
+        raise PermissionError(errno.EPERM, "refused")
+
+    monkeypatch.setattr(_native, "make_read_only", refuse)
+    monkeypatch.setattr(helper, "PLACES", (helper.TMPFS,))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SetupError, match="cannot execute the helper: tmpfs: operation not permitted"):
+        helper.Helper().start(0, 0)
+    assert before == os.listdir("/proc/self/fd")
+
+
 def test_nothing_to_execute_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is one line with every place and its reason, and nothing is left open."""
 
