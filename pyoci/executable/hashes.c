@@ -102,8 +102,8 @@ static void note_if_string(char *at)
 bool hashes_note(void)
 {
     uintptr_t aligned = ((uintptr_t)image_start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
-    char *last = image_end - sizeof(PyASCIIObject);
-    for (char *at = (char *)aligned; at <= last && count <= PLACES / 2; at += sizeof(void *))
+    uintptr_t last = (uintptr_t)image_end - sizeof(PyASCIIObject); /* gcc warns of a pointer to before `image_end` */
+    for (char *at = (char *)aligned; (uintptr_t)at <= last && count <= PLACES / 2; at += sizeof(void *))
         note_if_string(at);
     return count <= PLACES / 2 && image_end - image_start <= UINT32_MAX;
 }

@@ -49,8 +49,9 @@ extern constructor *constructors[], *constructors_end[];
 
 void image_prepare(int argc, char **argv)
 {
-    uintptr_t end = ((uintptr_t)sbrk(0) + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* mmap takes no other address */
+    uintptr_t end = ((uintptr_t)sbrk(0) + page - 1) & ~(page - 1);
+    mmap((void *)end, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     for (constructor **each = constructors; each < constructors_end; each++)
         (*each)(argc, argv, environ);
 }
