@@ -1,12 +1,13 @@
 """validate, plan, spec and features: what needs no container, and leaves the host alone."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyoci.client.types import CgroupManager, StrPath
 from pyoci.compiler import features as features_document
-from pyoci.compiler import show
+from pyoci.compiler import known_filters, show
 from pyoci.compiler.create import compile_container
 from pyoci.compiler.facts import Options
 from pyoci.config import diagnosis, load, template
@@ -88,6 +89,7 @@ def plan(
     Takes what `validate` takes. `bundle` is the directory of relative paths; by default that of the file, or the
     current one. The other arguments are options of `pyoci create`. Raises ConfigError, or another PyociError.
     """
+    _compile_known_filters()
     data, _ = _read(config)
     configuration, warnings = load(data)
     if bundle is None:
@@ -102,6 +104,12 @@ def plan(
     )
     compiled = compile_container(configuration, facts.probe("/", as_root=True), options)
     return Plan(compiled, [*warnings, *compiled.warnings])
+
+
+@functools.cache
+def _compile_known_filters() -> None:
+    """Compile the filters that the executable already has in its image, so that the plan is the executable's."""
+    known_filters.compile_known(os.uname().machine)
 
 
 def spec(*, rootless: bool = False) -> Config:
