@@ -96,13 +96,16 @@ def _pointer(op: "ChildOp", step: str, detail: int) -> str:
 
 
 NO_ROOM = "the cgroup, a parent of it or the user has reached a limit of processes: pids.max, RLIMIT_NPROC"
+NO_MEMORY = "out of memory? the limit may be too low"
+# Why a process can't be cloned, or can't execute the helper.
+CLONE_HINTS = {errno.EAGAIN: NO_ROOM, errno.ENOMEM: NO_MEMORY}
 
 
 def no_clone(op: "ChildOp", process: str, step_number: int, error: int) -> SetupError:
     """Return the error for a bootstrap process that can't clone `process`."""
     step = _native.STEPS[step_number]
     why = _CHECKS.get(step) or f"{step}: {reason(error)}"
-    return SetupError(f"cannot clone {process}: {why}", where=op.where, hint=NO_ROOM if error == errno.EAGAIN else "")
+    return SetupError(f"cannot clone {process}: {why}", where=op.where, hint=CLONE_HINTS.get(error, ""))
 
 
 def _like_the_runtime(op: "ChildOp", step: str) -> bool:

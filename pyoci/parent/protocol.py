@@ -214,8 +214,8 @@ class Launch:
                 raise CgroupError(text, where="/linux/cgroupsPath", hint=_CGROUP_HINTS[error.errno]) from error
             raise SetupError(
                 f"cannot clone {self._process}: {error.strerror}: {reason(error.errno or 0)}",
-                where="" if self.plan.bootstrap else "/linux/namespaces",
-                hint=explain.NO_ROOM if error.errno == errno.EAGAIN else "",
+                where="" if self.plan.bootstrap or error.strerror == "execveat" else "/linux/namespaces",
+                hint=explain.CLONE_HINTS.get(error.errno or 0, ""),
             ) from error
         finally:
             posix.close(child_end)
@@ -422,7 +422,7 @@ class Launch:
         if hung_up:
             return nonsense("it has hung up")
         how = f"killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
-        hint = "out of memory? the limit may be too low" if status & 0x7F == SIGKILL else ""
+        hint = explain.NO_MEMORY if status & 0x7F == SIGKILL else ""
         verb = "was " if status & 0x7F else ""
         return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 

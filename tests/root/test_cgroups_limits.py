@@ -422,12 +422,13 @@ def test_exec_says_that_the_cgroup_is_full(running, runtime: Runtime, limit: int
 
 @needs("memory")
 def test_exec_says_that_memory_is_short(running, runtime: Runtime) -> None:
-    """It is exec's process that is killed, not the container's first one."""
+    """The limit stops exec's process, not the container's first one: the kernel kills it or refuses its execve."""
     cgroup = running()
     (cgroup / "memory.oom.group").write_text("0")
     pathlib.Path(f"/proc/{runtime.pid()}/oom_score_adj").write_text("-1000")
     (cgroup / "memory.max").write_text("4096")
-    hint = "out of memory? the limit may be too low"
-    expected = f"the process was killed by signal 9 while it was set up (hint: {hint})"
-    assert expected == runtime.fails("exec", runtime.id, "/bin/true")
+    hint = "(hint: out of memory? the limit may be too low)"
+    killed = f"the process was killed by signal 9 while it was set up {hint}"
+    refused = f"cannot clone the process: execveat: cannot allocate memory {hint}"
+    assert runtime.fails("exec", runtime.id, "/bin/true") in (killed, refused)
     assert "running" == runtime.state()["status"]
