@@ -114,7 +114,7 @@ def test_create_is_killed(
             marker.unlink()
         elif status == "stopped":
             assert "stopped" in runtime.fails("start", runtime.id)
-        assert killed or status == "created", moment
+        assert killed or status == "created", f"{moment}: {(runtime.folder / 'out').read_text()}"
         assert not marker.exists(), moment
         assert_removable(runtime)
     assert {"", "created", "stopped"} == set(seen)

@@ -288,7 +288,7 @@ class Host:
         assert [] == (sorted(path.name for path in root.iterdir()) if root.exists() else [])
         now = self._facts()
         for what, before in self._before.items():
-            assert before == now[what], f"{what} of the host changed"
+            assert before == now[what], f"{what} of the host changed: from {before} to {now[what]}"
 
     def release(self) -> None:
         """End what is left, and be nobody's parent any more."""
