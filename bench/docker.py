@@ -7,20 +7,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.session import Options, note, turn, warn
+from bench.runtimes import find_peers
+from bench.session import MIN_ROUNDS, Options, note, turn, warn
 from bench.timing import Timer
 from tests.support.docker import Docker
 
 CPU = Path("/sys/fs/cgroup/cpu.stat")  # the machine has a cgroup of its own
 INTERVAL = "200ms"
-SLICE = 4.0  # seconds
-SLICES = 3
+SLICE = 3.0  # seconds
+SLICES = 2
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Runs inside tests/engines/machine."""
-    names = ["pyoci", *(name for name in options.peers if shutil.which(name))]
-    added = [f"--add-runtime={name}={shutil.which(name)}" for name in names if name not in ("pyoci", "runc")]
+    peers = find_peers(Path(options.tools), options.peers)
+    names = ["pyoci", *peers]
+    added = [f"--add-runtime={name}={path}" for name, path in peers.items() if name != "runc"]
     tables = subprocess.run(["iptables", "--table", "nat", "--list"], capture_output=True).returncode == 0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         docker = Docker(
@@ -30,7 +32,7 @@ def measure(options: Options) -> dict[str, Any]:
         try:
             docker.import_busybox()
             names = [name for name in names if can_run(docker, name)]
-            runs = time_runs(docker, timer, names, max(1, options.rounds // 3))
+            runs = time_runs(docker, timer, names, max(1, options.rounds // 3), options.seconds)
             checks = time_checks(docker, names, SLICES if options.rounds > 1 else 1)
             version = subprocess.check_output(["dockerd", "--version"], text=True).strip()
         finally:
@@ -47,11 +49,14 @@ def can_run(docker: Docker, name: str) -> bool:
     return done.returncode == 0
 
 
-def time_runs(docker: Docker, timer: Timer, names: list[str], rounds: int) -> dict[str, list[int]]:
-    """Microseconds of each `docker run --rm`."""
+def time_runs(docker: Docker, timer: Timer, names: list[str], rounds: int, seconds: float) -> dict[str, list[int]]:
+    """Microseconds of each `docker run --rm`. After these `seconds`, no further round begins."""
     times: dict[str, list[int]] = {name: [] for name in names}
     program = str(shutil.which("docker"))
+    end = time.monotonic() + seconds
     for number in range(rounds + 1):
+        if number > MIN_ROUNDS and time.monotonic() > end:
+            break
         note(f"docker run: round {number}/{rounds}")
         for name in turn(names, number):
             _, *words = docker.command("run", "--rm", "--runtime", name, "busybox", "/bin/true")

@@ -15,8 +15,10 @@ from bench.timing import FailedCommandError, Sample, time_with_hyperfine
 
 Result = dict[str, Any]
 AT_ONCE = 50
+SETTLE = 0.3  # seconds in which the kernel takes apart the namespaces of so many containers
 PROPORTIONAL = 10  # runtimes that wait at a time
 HYPERFINE_RUNS = 10
+HYPERFINE_ROUNDS = 15  # of our rounds in the place of one of hyperfine's
 
 
 def versions(options: Options) -> Result:
@@ -54,6 +56,7 @@ def at_once(options: Options) -> Result:
     ids = [f"many{number}" for number in range(AT_ONCE)]
 
     def measure(runtime: Runtime) -> dict[str, Sample]:
+        time.sleep(SETTLE)
         try:
             created = bench.timer.run(*(runtime.create(id) for id in ids))
             end_processes([runtime.cgroup(id) for id in ids])
@@ -61,10 +64,11 @@ def at_once(options: Options) -> Result:
         except FailedCommandError:
             bench.clear(runtime, ids)
             raise
+        time.sleep(SETTLE)
         return {"create": created, "run": bench.timer.run(*(runtime.run(id) for id in ids))}
 
     with session(options) as bench:
-        series = bench.repeat(max(1, min(5, options.rounds // 5)), measure, f"{AT_ONCE} at once")
+        series = bench.repeat(max(1, options.rounds // 5), measure, f"{AT_ONCE} at once")
     rates = {
         operation: {name: [round(AT_ONCE / (time / 1e6), 1) for time in times] for name, times in by_name.items()}
         for operation, by_name in series.times.items()
@@ -83,16 +87,20 @@ def live(options: Options) -> Result:
 
         kept = ("create", "start", "state", "delete")
         rounds = max(1, options.rounds // 2)
-        for runtime in bench.runtimes.values():
+        runtimes = list(bench.runtimes.values())
+        for runtime in runtimes:
             runtime.root.mkdir(exist_ok=True)
         result["times"]["0"] = bench.repeat(rounds, measure, "no live containers").times
         ids = [f"live{number}" for number in range(options.containers)]
         try:
-            for runtime in bench.runtimes.values():
-                populate(bench, runtime, ids)
+            for runtime in runtimes:
+                try:
+                    populate(bench, runtime, ids)
+                except FailedCommandError as error:
+                    bench.skip(runtime.name, error)
             times = bench.repeat(rounds, measure, f"{options.containers} live containers").times
         finally:
-            for runtime in bench.runtimes.values():
+            for runtime in runtimes:
                 remove_all(runtime, ids)
         result["times"][str(options.containers)] = times
     return result
@@ -118,13 +126,19 @@ def memory(options: Options) -> Result:
     """The memory of a runtime while `run` waits for its container: proportional set size, KiB."""
     result: Result = {"proportional": {}, "waiting": PROPORTIONAL}
     with session(options) as bench:
-        for name, runtime in bench.runtimes.items():
+        for name, runtime in list(bench.runtimes.items()):
             figures = []
             for count in (1, PROPORTIONAL):
                 ids = [f"wait{number}" for number in range(count)]
-                figures.append(proportional(runtime, ids) / count)
-                bench.clear(runtime, ids)
-            result["proportional"][name] = [round(figure) for figure in figures]
+                try:
+                    figures.append(round(proportional(runtime, ids) / count))
+                except FailedCommandError as error:
+                    bench.skip(name, error)
+                    break
+                finally:
+                    bench.clear(runtime, ids)
+            else:
+                result["proportional"][name] = figures
     return result
 
 
@@ -230,7 +244,7 @@ def hyperfine(options: Options) -> Result:
             delete = " ".join(runtime.command("delete", "--force", "two"))
             script.write_text(f"#!/bin/sh\n{delete} >/dev/null 2>&1\ntrue\n")
             script.chmod(0o755)
-        for number in range(max(1, options.rounds // 10)):
+        for number in range(max(1, options.rounds // HYPERFINE_ROUNDS)):
             for name, runtime in bench.runtimes.items():
                 for operation, command, script in (
                     ("run", runtime.run("one"), None),

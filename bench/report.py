@@ -59,8 +59,16 @@ def svg(results: Results) -> str:
     few, many = part["times"]["0"], part["times"][most_mounts(part)]
     groups = [plot.Group(ROWS[name], plotted(few[name])) for name in PLOTTED if name in few]
     if many is not few:
-        groups.append(plot.Group(f"run, with {number(most_mounts(part))} mounts on the host", plotted(many["run"])))
-    return plot.draw("Shorter is better: the least time of each command, as an engine sees it", groups)
+        groups.append(
+            plot.Group(f"run, with {number(most_mounts(part))} mounts more on the host", plotted(many["run"]))
+        )
+    if at_once := results["parts"].get("at_once"):
+        each = {name: 1000 / max(rates) for name, rates in at_once["rates"]["create"].items()}
+        groups.append(plot.Group(f"create, {at_once['containers']} at once: time for each", each))
+    if live := results["parts"].get("live"):
+        listed = live["times"][str(live["containers"])]["list"]
+        groups.append(plot.Group(f"list of {number(live['containers'])} containers", plotted(listed)))
+    return plot.draw("Shorter is better. The least time of each command, as an engine sees it.", groups)
 
 
 def plotted(by_name: dict[str, list[int]]) -> dict[str, float]:
@@ -81,9 +89,9 @@ def most_mounts(part: Results) -> str:
 INTRODUCTION = """\
 # Performance
 
-An engine starts the runtime three times or more for each container, and waits for it. This page compares how long that
-takes with pyoci and with other runtimes, for the config that Docker sends. *Floor* is a small program that makes only
-the system calls of such a container: no runtime can be faster.
+An engine starts the runtime three times or more for each container, and waits for it. This page compares how long pyoci
+and other runtimes take, with the config that Docker sends. *Floor* is a small program that only makes the system calls
+of such a container. No runtime can be faster.
 
 ![The least time of each command with the floor and each runtime](performance.svg)
 """
@@ -102,6 +110,9 @@ measuring.
 
 - `bench/timer.c` starts a command with posix_spawn and waits for it. The runtimes take turns, in another order each
   round. Compare minima: noise only adds to a time. Compare only figures of one table.
+- *At once* means that the timer starts all commands, and then waits for the last one. All processors are busy, so the
+  figure shows the work of all processes and of the kernel. In the other tables, a runtime and its child share that work
+  on two processors.
 - The config is `pyoci/executable/docker.json`: Docker 28's seccomp profile, capabilities, masks, device rules, six
   namespaces and ten mounts. The program is busybox's `true`, and `sleep` for containers that stay.
 - `bench/floor.c` makes the system calls of that container, in C without the C library. It reads no config, checks
@@ -127,9 +138,9 @@ def summary_section(parts: Results) -> str:
     rows = list(summary_rows(parts))
     names = [name for name in ("floor", "crun", "runc", "youki") if any(name in by_name for _, by_name in rows)]
     cells = [[title, *(ratio(by_name["pyoci"], by_name.get(name)) for name in names)] for title, by_name in rows]
-    text = "## Summary\n\nWhat pyoci takes, as a multiple of what the others take. Below 1, pyoci needs less.\n"
+    text = "## Summary\n\nEach figure is what pyoci needs, divided by what the other needs. Below 1, pyoci is better.\n"
     text += "*Floor* is the faster of floor and *floor, kept*.\n\n"
-    return text + rows_of(["", *(f"of {name}" for name in names)], cells)
+    return text + rows_of(["", *(f"× {name}" for name in names)], cells)
 
 
 def summary_rows(parts: Results) -> Iterable[tuple[str, dict[str, float]]]:
@@ -145,8 +156,9 @@ def summary_rows(parts: Results) -> Iterable[tuple[str, dict[str, float]]]:
         times = part["times"][str(part["containers"])]["list"]
         yield f"list of {number(part['containers'])}", {name: least(samples) for name, samples in times.items()}
     if part := parts.get("at_once"):
-        rates = part["rates"]["create"]
-        yield f"create, {part['containers']} at once", {name: 1 / max(samples) for name, samples in rates.items()}
+        for operation, rates in part["rates"].items():
+            title = f"{operation}, {part['containers']} at once"
+            yield title, {name: 1 / max(samples) for name, samples in rates.items()}
     if part := parts.get("systemd"):
         yield "run, with systemd", {name: least(samples) for name, samples in part["times"]["run"].items()}
 
@@ -208,14 +220,15 @@ def at_once_section(part: Results) -> str:
     names = list(rates["create"])
     rows = [
         [
-            f"`{operation}`, per second",
+            f"`{operation}`",
             *(f"{max(by_name[name]):.0f}" for name in names),
             ratio(max(by_name["pyoci"]), max(by_name["crun"])) if "crun" in names else "",
         ]
         for operation, by_name in rates.items()
     ]
-    text = f"## {part['containers']} containers at once\n\nContainers per second: above 1, pyoci makes more.\n\n"
-    return text + rows_of([f"best of {len(rates['create']['pyoci'])}", *names, "pyoci / crun"], rows)
+    text = f"## {part['containers']} containers at once\n\n"
+    text += f"The best of {len(rates['create']['pyoci'])} rounds. Above 1, pyoci makes more.\n\n"
+    return text + rows_of(["containers per second", *names, "pyoci / crun"], rows)
 
 
 def live_section(part: Results) -> str:
@@ -291,14 +304,25 @@ def conditions(results: Results) -> str:
             name,
             of["date"][:16].replace("T", " "),
             of["commit"],
-            str(of["rounds"]),
+            str(samples_of(results["parts"][name])),
             "yes" if of["realtime"] else "no",
             f"{of['busy']:.0%}",
         ]
         for name, of in parts.items()
     ]
-    text += "\n" + rows_of(["part", "date, UTC", "commit", "rounds", "real-time", "busy before"], rows)
+    text += "\n" + rows_of(["part", "date, UTC", "commit", "samples", "real-time", "busy before"], rows)
     return text
+
+
+def samples_of(part: Results) -> int:
+    """The greatest number of samples of pyoci for one figure."""
+    found = 1
+    for key, value in part.items():
+        if key == "pyoci" and isinstance(value, list):
+            found = max(found, len(value))
+        elif isinstance(value, dict):
+            found = max(found, samples_of(value))
+    return found
 
 
 def is_loaded(parts: Results) -> bool:
@@ -309,13 +333,13 @@ def is_loaded(parts: Results) -> bool:
 
 
 def times_table(times: Times, head: str = "ms: minimum / median") -> str:
-    names = list(next(iter(times.values())))
+    names = list(dict.fromkeys(name for by_name in times.values() for name in by_name))
     others = [name for name in ("crun", "floor") if name in names and "pyoci" in names]
     rows = []
     for operation, by_name in ordered(times):
         ours = least(by_name["pyoci"])
-        ratios = [ratio(ours, least(by_name[other])) for other in others]
-        rows.append([operation, *(cell(by_name[name]) for name in names), *ratios])
+        ratios = [ratio(ours, least(by_name[other]) if other in by_name else None) for other in others]
+        rows.append([operation, *(cell(by_name.get(name, ())) for name in names), *ratios])
     titles = [name.replace("floor-kept", "floor, kept") for name in names]
     return rows_of([head, *titles, *(f"pyoci / {other}" for other in others)], rows)
 
@@ -327,6 +351,9 @@ def ordered(times: Times) -> Iterable[tuple[str, dict[str, list[int]]]]:
 
 
 def cell(samples: Sequence[float]) -> str:
+    """Empty for a runtime that has failed."""
+    if not samples:
+        return ""
     return f"{figure(min(samples) / 1000)} / {figure(statistics.median(samples) / 1000)}"
 
 

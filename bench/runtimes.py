@@ -131,11 +131,14 @@ class Host:
         return document
 
 
-def find_runtimes(host: Host, pyoci: str, floor: Path, peers: Iterable[str] = PEERS) -> dict[str, Runtime]:
-    """The runtimes by name, in the order of the tables: those in $PATH and beside `floor`."""
-    found: dict[str, Runtime] = {} if host.systemd else {"floor": Floor("floor", str(floor), host)}
+def find_runtimes(host: Host, pyoci: str, tools: Path, peers: Iterable[str] = PEERS) -> dict[str, Runtime]:
+    """The runtimes by name, in the order of the tables."""
+    found: dict[str, Runtime] = {} if host.systemd else {"floor": Floor("floor", str(tools / "floor"), host)}
     found["pyoci"] = Runtime("pyoci", pyoci, host)
-    for name in peers:
-        if path := shutil.which(name, path=f"{os.environ['PATH']}:{floor.parent}"):
-            found[name] = Runtime(name, path, host)
-    return found
+    return {**found, **{name: Runtime(name, path, host) for name, path in find_peers(tools, peers).items()}}
+
+
+def find_peers(tools: Path, peers: Iterable[str]) -> dict[str, str]:
+    """The paths of the other runtimes that are in $PATH, or beside our tools, where bench/bench copies youki."""
+    path = f"{os.environ['PATH']}:{tools}"
+    return {name: found for name in peers if (found := shutil.which(name, path=path))}

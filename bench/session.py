@@ -18,6 +18,8 @@ OPERATIONS = ("create", "start", "state", "exec", "kill", "delete")
 LIFE = ("create", "start", "delete")  # an engine waits for their sum
 TIMEOUT = 60.0
 SETTLE = 0.005
+OWN = ("floor", "floor-kept", "pyoci")
+MIN_ROUNDS = 3  # of a series that exceeds its time limit
 
 Times = dict[str, dict[str, list[int]]]  # operation: runtime: microseconds
 
@@ -31,6 +33,7 @@ class Options:
     config: str  # the path of a config.json with placeholders
     peers: tuple[str, ...] = PEERS
     rounds: int = 60
+    seconds: float = 20.0
     realtime: bool = False
     containers: int = 1000
     mounts: tuple[int, ...] = (0, 1000, 3000)
@@ -48,7 +51,7 @@ class Session:
         self.options = options
         self.host = host
         self.timer = timer
-        found = find_runtimes(host, options.pyoci, Path(options.tools) / "floor", options.peers)
+        found = find_runtimes(host, options.pyoci, Path(options.tools), options.peers)
         self.runtimes = {name: runtime for name, runtime in found.items() if self._can_run(runtime)}
 
     def _can_run(self, runtime: Runtime) -> bool:
@@ -56,12 +59,19 @@ class Session:
         try:
             self.timer.run(runtime.run("one"))
         except FailedCommandError as error:
-            if runtime.name in ("floor", "pyoci"):
+            self.clear(runtime, ["one"])
+            if runtime.name in OWN:
                 raise
             warn(f"skip {runtime.name}: {error}")
-            self.clear(runtime, ["one"])
             return False
         return True
+
+    def skip(self, name: str, error: FailedCommandError) -> None:
+        """Measure on without a runtime that has failed. Raises the error if the runtime is ours."""
+        if name in OWN:
+            raise error
+        warn(f"skip {name}: {error}")
+        del self.runtimes[name]
 
     @property
     def floor(self) -> str:
@@ -86,12 +96,24 @@ class Session:
         warn("cannot keep a mount namespace: skip that floor")
 
     def repeat(self, rounds: int, measure: Callable[[Runtime], dict[str, Sample]], what: str) -> "Series":
-        """Measure all runtimes in turn, each round in another order. The first round is not counted."""
+        """Measure all runtimes in turn, each round in another order. The first round is not counted.
+
+        After the time limit of the options, no further round begins. A runtime of others that fails is left out from
+        then on.
+        """
         series = Series(list(self.runtimes))
+        end = time.monotonic() + self.options.seconds
         for number in range(rounds + 1):
+            if number > MIN_ROUNDS and time.monotonic() > end:
+                break
             note(f"{what}: round {number}/{rounds}")
             for name in turn(list(self.runtimes), number):
-                samples = self._attempt(self.runtimes[name], measure)
+                try:
+                    samples = self._attempt(self.runtimes[name], measure)
+                except FailedCommandError as error:
+                    self.skip(name, error)
+                    series.drop(name)
+                    continue
                 if number:
                     series.add(name, samples)
         note("")
@@ -103,10 +125,10 @@ class Session:
             try:
                 return measure(runtime)
             except FailedCommandError as error:
+                self.clear(runtime, ["one", "two"])
                 if not remaining:
                     raise
                 warn(str(error))
-                self.clear(runtime, ["one", "two"])
         raise AssertionError
 
     def live(self, runtime: Runtime) -> dict[str, Sample]:
@@ -149,6 +171,12 @@ class Series:
     def add(self, runtime: str, samples: dict[str, Sample]) -> None:
         for operation, sample in samples.items():
             self._samples.setdefault(operation, {name: [] for name in self._runtimes})[runtime].append(sample)
+
+    def drop(self, runtime: str) -> None:
+        """Forget a runtime, because its samples are not complete."""
+        self._runtimes.remove(runtime)
+        for by_name in self._samples.values():
+            by_name.pop(runtime, None)
 
     @property
     def times(self) -> Times:

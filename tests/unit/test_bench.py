@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bench import build, parts, plot, report
-from bench.runtimes import Host
-from bench.session import Series, turn
+from bench.runtimes import Host, Runtime
+from bench.session import MIN_ROUNDS, Options, Series, Session, turn
 from bench.timing import FailedCommandError, Sample, Timer, wall_times
 from pyoci import config
 from pyoci.compiler.seccomp import compile_filter
@@ -54,6 +54,43 @@ def test_life_is_the_sum_of_its_parts_in_one_round() -> None:
     assert [9000, 7000] == series.times["life"]["pyoci"]
 
 
+def test_series_ends_in_time_and_without_runtimes_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime of others that fails is left out. If pyoci fails, so does the measurement."""
+    bench = Session.__new__(Session)
+    bench.options = Options("pyoci", "tools", "config", seconds=0)
+    failing = {"youki"}
+    cleared = []
+
+    def measure(runtime: Runtime) -> dict[str, Sample]:
+        if runtime.name in failing:
+            raise FailedCommandError("it fails")
+        return {"run": sample(1)}
+
+    def clear(runtime: Runtime, ids: list[str]) -> None:
+        cleared.append((runtime.name, ids))
+
+    monkeypatch.setattr(bench, "clear", clear)
+    monkeypatch.setattr(Runtime, "__init__", lambda self, name: setattr(self, "name", name))
+    bench.runtimes = {name: Runtime(name) for name in ("pyoci", "crun", "youki")}  # type: ignore[call-arg]
+    series = bench.repeat(60, measure, "runs")
+    assert {"pyoci": [1000] * MIN_ROUNDS, "crun": [1000] * MIN_ROUNDS} == series.times["run"]
+    assert ["pyoci", "crun"] == list(bench.runtimes)
+    assert [("youki", ["one", "two"])] * 3 == cleared
+    failing.add("pyoci")
+    with pytest.raises(FailedCommandError):
+        bench.repeat(60, measure, "runs")
+
+
+def test_page_leaves_room_for_a_runtime_that_failed() -> None:
+    """It has figures in some rows only."""
+    measured = results()
+    times = measured["parts"]["operations"]["times"]
+    times["10"] = {operation: dict(by_name) for operation, by_name in times["0"].items()}
+    del times["10"]["run"]["crun"]
+    cells = [line.split("|") for line in report.markdown(measured).splitlines() if line.startswith("| run, 10 ")]
+    assert ["", "4.00"] == [cell.strip() for cell in cells[-1][-3:-1]]
+
+
 def test_page_has_minimum_median_and_ratios() -> None:
     """Ratios are of minima."""
     page = report.markdown(results())
@@ -87,7 +124,7 @@ def test_bars_are_proportional_within_a_group() -> None:
     bars = [float(element.get("width") or 0) for element in root if element.tag.endswith("rect")]
     assert [bars[1] / 4, bars[1], bars[1] / 2, bars[1]] == pytest.approx(bars, abs=0.1)
     texts = [element.text for element in root if element.tag.endswith("text")]
-    assert {"<one>", "1.0 ms", "4.0 ms", "0.25 ms", "crun"} <= set(texts)
+    assert {"<one>", "1.0 ms", "4.0 ms", "0.25 ms, 0.50 × crun", "0.50 ms"} <= set(texts)
 
 
 def test_config_is_one_that_runs(tmp_path: Path) -> None:
