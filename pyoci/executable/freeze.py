@@ -18,6 +18,7 @@ from pathlib import Path
 from pyoci.executable import POPULATING
 from pyoci.executable.image import put_image
 from pyoci.executable.layout import BASE, layout
+from pyoci.executable.start import reason_against_start
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
@@ -67,7 +68,7 @@ REGULAR_EXPRESSIONS = """
 """.split()
 if sys.version_info < (3, 13):  # newer versions of the package create this module themselves
     REGULAR_EXPRESSIONS.append("collections.abc")
-BUILD = [("executable", "freeze"), ("executable", "image"), ("executable", "layout")]
+BUILD = [("executable", "freeze"), ("executable", "image"), ("executable", "layout"), ("executable", "start")]
 API = ("client", "testing", "types")  # the Python API, which runs the executable and is not in it
 # A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
@@ -281,9 +282,13 @@ def _system_libraries(variables: dict[str, str]) -> list[str]:
 def _archive(library: str) -> str:
     """The file name of a library's archive; "" if the C compiler has none."""
     name = f"lib{library}.a"
+    return name if "/" in _located(name) else ""
+
+
+def _located(name: str) -> str:
+    """The path of a file of the C compiler's libraries; the name itself if there is none."""
     query = [*COMPILER, f"-print-file-name={name}"]
-    located = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return name if "/" in located else ""
+    return subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _entries(modules: set[str]) -> tuple[str, ...]:
@@ -329,11 +334,11 @@ def build(
     image: bool = True,
     static: bool = True,
 ) -> str:
-    """Build the executable at `output`; generated files go to `temp`. Return which libpython it contains.
+    """Build the executable at `output`; generated files go to `temp`. Return what it is linked of.
 
     Freezes `package`, with `native`, the C or object file of its extension. Without an image each process starts
     Python anew; with a shared libpython it always does. `static` links the C library statically, if there is an image
-    and the C compiler has an archive of it.
+    and the C compiler has an archive of it. The executable then starts without CPUID where start.c allows it.
 
     Raises NoLibpython if this Python can't be embedded.
     """
@@ -346,8 +351,13 @@ def build(
     facts = {"CORE_ONLY": library.allows_core_only, "IMAGE": image, "STATIC": static}
     definitions = [f"-DPYOCI_{name}={int(value)}" for name, value in facts.items()]
     objects = compile_objects(temp, native, library.table(temp, static=static), definitions)
+    linked = "linked statically" if static else "linked dynamically"
     if static:
         objects.append(compile_object(HERE / "static.c", temp, definitions))
+        reason = reason_against_start(COMPILER, Path(_located("libc.a")))
+        if not reason:
+            objects.append(compile_object(HERE / "start.c", temp, definitions))
+        linked += f", with the C library's start: {reason}" if reason else ", with a start of its own"
     linking = [*objects, *library.flags(static=static)]
     if image:
         last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "heap.c")]
@@ -359,7 +369,7 @@ def build(
     if image:
         put_image(unfinished)
     unfinished.replace(output)  # the kernel refuses to write to an executable that runs
-    return f"{library}, linked {'statically' if static else 'dynamically'}"
+    return f"{library}, {linked}"
 
 
 if __name__ == "__main__":
