@@ -6,6 +6,7 @@ record. On any failure it undoes everything.
 
 import posix
 
+from pyoci import _native
 from pyoci import config as configuration
 from pyoci.cgroups import hierarchy
 from pyoci.cgroups.disabled import NoCgroup
@@ -212,7 +213,7 @@ class Creation:
         if self.record.notify:
             slots[NOTIFY_DIRECTORY] = self.directory.create_notify_directory()
         if any(isinstance(op, verbs.WriteFilter) for op in plan.alongside):
-            slots[FILTER] = posix.memfd_create("filter", posix.MFD_CLOEXEC)
+            slots[FILTER] = _native.new_memfd("filter")
         if HOOKS in plan.at:
             slots[HOOK_STATE] = hooks.state_file()
             slots[BUNDLE] = posix.open(self.record.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)

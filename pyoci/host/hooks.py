@@ -21,7 +21,7 @@ _SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 
 def state_file(data: bytes = b"") -> int:
     """Create a memory file for the state that hooks read from stdin. Without `data`, `fill` writes it later."""
-    fd = posix.memfd_create("state", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
+    fd = _native.new_memfd("state")
     if data:
         fill(fd, data)
     return fd

@@ -8,6 +8,7 @@ the container's init continues.
 
 import posix
 import sys
+from pyoci import _native
 
 from pyoci.compiler.net_devices import WHERE
 from pyoci.config.jsonio import dumps, loads
@@ -91,7 +92,7 @@ def _ask(request: "dict[str, object]", network: int) -> "dict[str, Any]":
     """Run the helper with a request. Raises SetupError if it gives no answer."""
     fds: list[int] = []
     try:
-        fds.extend(posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("request", "answer", "errors"))
+        fds.extend(_native.new_memfd(name) for name in ("request", "answer", "errors"))
         _fill(fds[0], dumps(request).encode("utf-8", "surrogateescape"))
         status = _run([*fds, network])
         if status != 0:

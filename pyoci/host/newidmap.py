@@ -6,6 +6,7 @@ administrator has assigned to each user.
 
 import posix
 
+from pyoci import _native
 from pyoci.errors import SetupError, reason
 from pyoci.host.processes import send_signal, wait_ended
 from pyoci.linux import SIGKILL
@@ -52,9 +53,7 @@ def _find(op: "RunIdMapper") -> str:
 
 def _run(program: str, arguments: "list[str]", op: "RunIdMapper") -> "tuple[str, int]":
     """Run the program. Returns its output as one line, and its wait status."""
-    output = posix.memfd_create(
-        "output", posix.MFD_CLOEXEC
-    )  # a pipe would have no end while a descendant keeps it open
+    output = _native.new_memfd("output")  # a pipe would have no end while a descendant keeps it open
     actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
     try:
         try:

@@ -22,6 +22,7 @@ cdef extern from *:
     #define CLONE_INTO_CGROUP 0x200000000ULL
     #endif
     #ifndef MFD_EXEC
+    #define MFD_NOEXEC_SEAL 0x0008U
     #define MFD_EXEC 0x0010U
     #endif
 
@@ -79,7 +80,7 @@ cdef extern from *:
     uid_t geteuid() nogil
     int memfd_create(const char *name, unsigned int flags) nogil
     int mprotect(void *address, size_t size, int protection) nogil
-    unsigned int MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC
+    unsigned int MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC, MFD_NOEXEC_SEAL
     int F_ADD_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE, F_SETFD
     int PROT_NONE, MAP_STACK, _SC_PAGESIZE
     long sysconf(int name) nogil
@@ -106,12 +107,23 @@ cdef int seal(int fd) noexcept:
     return fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 
-def new_memfd(str name):
-    """Make a memfd that can be executed. Linux before 6.3 does not know MFD_EXEC, which later ones may require."""
-    cdef bytes encoded = name.encode()
-    cdef int fd = memfd_create(encoded, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
+cdef int open_memfd(const char *name, bint executable) noexcept:
+    """Make a memfd that can be sealed. Returns -1 with errno.
+
+    The flag says whether it may be executed. With vm.memfd_noexec=2, Linux 6.3 to 6.5 refuse a memfd without the flag.
+    Linux before 6.3 does not know it.
+    """
+    cdef unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    cdef int fd = memfd_create(name, flags | (MFD_EXEC if executable else MFD_NOEXEC_SEAL))
     if fd < 0 and errno == EINVAL:
-        fd = memfd_create(encoded, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        fd = memfd_create(name, flags)
+    return fd
+
+
+def new_memfd(str name, *, bint executable=False):
+    """Make a memfd, which can be sealed and is close-on-exec."""
+    cdef bytes encoded = name.encode()
+    cdef int fd = open_memfd(encoded, executable)
     if fd < 0:
         raise failure()
     return fd
@@ -224,7 +236,7 @@ def send_plan(int channel, bytes block, list slots):
     cdef int words[MAX_RIGHTS + 1]
     cdef int fds[MAX_RIGHTS]
     cdef int count = 0, slot, fd
-    cdef int memfd = memfd_create("plan", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    cdef int memfd = open_memfd("plan", False)
     if memfd < 0:
         raise failure("memfd_create")
     try:

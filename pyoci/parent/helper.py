@@ -86,7 +86,7 @@ def _mode() -> int:
 
 
 def _memfd(_place: str) -> int:
-    fd = _native.new_memfd("pyoci")
+    fd = _native.new_memfd("pyoci", executable=True)
     try:
         _native.write_helper(fd, True, _mode())
     except OSError:

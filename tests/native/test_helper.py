@@ -326,7 +326,7 @@ def test_failure_after_the_file_is_open(monkeypatch: pytest.MonkeyPatch) -> None
 def test_nothing_to_execute_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is one line with every place and its reason, and nothing is left open."""
 
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise PermissionError(errno.EACCES, "refused")
 
     monkeypatch.setattr(_native, "new_memfd", refuse)

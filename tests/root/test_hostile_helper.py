@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support import memfds
 from tests.support.config import CAPABILITIES
 from tests.support.hostile import Attack
 from tests.support.probe import build
@@ -260,6 +262,34 @@ def test_hostile_container_where_memfds_are_restricted(attack: Attack, level: in
     assert grabber.found("seen") <= {MEMFD if level == 1 else PRIVATE}
     assert set() == grabber.found("written")
     assert grabber.before == digest(attack.executable)
+
+
+STRICT = [sys.executable, "-IS", str(Path(memfds.__file__))]
+
+
+def strict(command: list[str]) -> tuple[int, str, str]:
+    """Run a command on a kernel that refuses each memfd whose creator does not forbid to execute it."""
+    done = subprocess.run([*STRICT, *command], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "startContainer"])
+def test_run_where_data_needs_a_flag(runtime: Runtime, bundle: Bundle, kind: str) -> None:
+    """Linux 6.3 to 6.5 with vm.memfd_noexec=2: the plan, the filter and the hooks' state are in memfds."""
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    bundle.hook(kind, "grep -q ociVersion").shell("echo ran").write()
+    assert (0, "ran\n", "") == strict(runtime.command("run", "--bundle", bundle.folder, runtime.id))
+
+
+def test_net_devices_where_data_needs_a_flag(runtime: Runtime, bundle: Bundle) -> None:
+    """The request to the process that moves network devices, and its answer, are in memfds."""
+    bundle.linux["netDevices"] = {"eth7": {}}
+    bundle.write()
+    status, _, err = strict(runtime.command("run", "--bundle", bundle.folder, runtime.id))
+    assert (1, "/linux/netDevices/eth7: cannot move network device eth7: the host has none of this name\n") == (
+        status,
+        err,
+    )
 
 
 # --- places from which the runtime itself runs
