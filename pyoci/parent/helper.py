@@ -22,6 +22,12 @@ MEMFD, TMPFS = "a sealed memfd", "a private tmpfs"
 # Where a file without a name may be: in the first of these directories that takes one and allows to execute it.
 PLACES = (MEMFD, TMPFS, "/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - a file there has no name
 _NOT_HERE = (errno.EACCES, errno.EPERM)  # a mount with noexec, or a security module
+# Limits that hold in every place, and what to do about them.
+_EVERYWHERE = {
+    errno.EMFILE: "raise the limit on open files: `ulimit -n`",
+    errno.ENFILE: "the host has no file left: raise fs.file-max",
+    errno.EFBIG: "raise the limit on the size of files: `ulimit -f`",
+}
 
 
 class Helper:
@@ -50,9 +56,9 @@ class Helper:
             except OSError as error:
                 if error.strerror != "execveat" or error.errno not in _NOT_HERE:
                     raise
-                self._note(error)
+                failure = self._failure(error)
             self.close()
-            del self._left[0]
+            self._give_up_place(failure)
 
     def close(self) -> None:
         """Close the executable. A process that runs it keeps it."""
@@ -61,22 +67,30 @@ class Helper:
         self._fd = -1
 
     def _open(self) -> None:
-        """Write the helper to the first place that takes it. Raises SetupError if none does."""
+        """Write the helper to the first place that takes it. Raises SetupError if none does, or if none can."""
         while self._left:
             try:
                 self._fd = _WAYS.get(self._left[0], _unnamed_file)(self._left[0])
             except OSError as error:
-                self._note(error)
-                del self._left[0]
+                failure = self._failure(error)
+                if error.errno in _EVERYWHERE:
+                    hint = _EVERYWHERE[error.errno]
+                    raise SetupError(f"cannot execute the helper: {failure}", hint=hint) from error
+                self._give_up_place(failure)
                 continue
             if self._debug is not None:
                 self._debug(f"the helper is in {self._left[0]}")
             return
         raise SetupError(f"cannot execute the helper: {'; '.join(self._failures)}")
 
-    def _note(self, error: OSError) -> None:
+    def _failure(self, error: OSError) -> str:
+        """Return the place that fails, with the reason."""
         place = self._left[0].removeprefix("a sealed ").removeprefix("a private ")
-        self._failures.append(f"{place}: {reason(error.errno or 0)}")
+        return f"{place}: {reason(error.errno or 0)}"
+
+    def _give_up_place(self, failure: str) -> None:
+        self._failures.append(failure)
+        del self._left[0]
 
 
 # A user namespace of the container must not have power over init's memory. The kernel gives it none if the process may

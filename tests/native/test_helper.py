@@ -20,7 +20,7 @@ from pyoci import _native
 from pyoci.compiler.block import encode
 from pyoci.compiler.verbs import Sync
 from pyoci.compiler.verbs.numbers import FIRST_SLOT, HOOKS, MAX_SLOTS, READY
-from pyoci.errors import SetupError
+from pyoci.errors import SetupError, reason
 from pyoci.executable import freeze, image
 from pyoci.parent import helper
 from pyoci.parent.conversation import RECORD, SYNC, UNRECEIVED
@@ -338,6 +338,24 @@ def test_nothing_to_execute_from(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith("; /no/such: no such file or directory")
     assert before == os.listdir("/proc/self/fd")
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.EFBIG])
+def test_limit_that_holds_everywhere(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """Another place would not help: the error names the first one only, and what to do."""
+    asked: list[object] = []
+
+    def refuse(*name: object, **_: object) -> int:
+        asked.append(name)
+        raise OSError(error, "refused")
+
+    monkeypatch.setattr(_native, "new_memfd", refuse)
+    monkeypatch.setattr(_native, "new_mount", refuse)
+    with pytest.raises(SetupError) as caught:
+        helper.Helper().start(0, 0)
+    assert f"cannot execute the helper: memfd: {reason(error)}" == caught.value.message
+    assert caught.value.hint
+    assert 1 == len(asked)
 
 
 def test_execve_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
