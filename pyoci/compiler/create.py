@@ -79,6 +79,7 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
     plan.bootstrap = [*entry.bootstrap, *ops] if namespaces.settles_first else entry.bootstrap
     plan.init = start.program if namespaces.settles_first else [*ops, *start.program]
     plan.clone_flags = entry.clone_flags
+    plan.guards_memory = "user" in namespaces.new and not dumpable
     plan.poststart = hooks.host_hooks(config, "poststart")
     plan.poststop = hooks.host_hooks(config, "poststop")
     plan.filter = filter_

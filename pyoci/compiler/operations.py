@@ -103,6 +103,7 @@ class Plan:
     `after`        the runtime's operations after its answer at each sync point, beside the child's work
     `poststart`    hooks that `start` runs once the program runs; create keeps them in the record
     `poststop`     hooks that `delete` runs once the container is gone; create keeps them in the record
+    `guards_memory`  whether the container's user namespace gets no power over the first child's memory
     `slots`        the number of descriptors that the plan numbers
     `filter`       the seccomp filter, which `write_filter` may still have to compile
     `ignored`      annotations that have no effect; see `ignore`
@@ -111,8 +112,8 @@ class Plan:
     """
 
     __slots__ = (
-        "after", "alongside", "at", "before", "bootstrap", "clone_flags", "filter", "ignored", "init", "no_cgroup",
-        "poststart", "poststop", "slots", "warnings",
+        "after", "alongside", "at", "before", "bootstrap", "clone_flags", "filter", "guards_memory", "ignored", "init",
+        "no_cgroup", "poststart", "poststop", "slots", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -125,6 +126,7 @@ class Plan:
         self.after: dict[int, list[ParentOp]] = {}
         self.poststart: list[ParentOp] = []
         self.poststop: list[ParentOp] = []
+        self.guards_memory = False
         self.slots = FIRST_SLOT
         self.ignored: list[ParentOp] = []
         self.no_cgroup = ""

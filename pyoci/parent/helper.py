@@ -31,12 +31,17 @@ _EVERYWHERE = {
 
 
 class Helper:
-    """The executable of the processes that a command starts. `debug` logs where it is."""
+    """The executable of the processes that a command starts. `debug` logs where it is.
 
-    __slots__ = ("_debug", "_failures", "_fd", "_left")
+    `readable`: whether these processes may read it. If not, the kernel gives the user namespace that the clone makes no
+    power over their memory, and their files in /proc belong to root.
+    """
 
-    def __init__(self, debug: "Callable[[str], None] | None" = None) -> None:
+    __slots__ = ("_debug", "_failures", "_fd", "_left", "_mode")
+
+    def __init__(self, debug: "Callable[[str], None] | None" = None, *, readable: bool = True) -> None:
         self._debug = debug
+        self._mode = 0o555 if readable else 0o111
         self._fd = -1
         self._left = list(PLACES)
         self._failures: list[str] = []
@@ -70,7 +75,7 @@ class Helper:
         """Write the helper to the first place that takes it. Raises SetupError if none does, or if none can."""
         while self._left:
             try:
-                self._fd = _WAYS.get(self._left[0], _unnamed_file)(self._left[0])
+                self._fd = _WAYS.get(self._left[0], _unnamed_file)(self._left[0], self._mode)
             except OSError as error:
                 failure = self._failure(error)
                 if error.errno in _EVERYWHERE:
@@ -93,29 +98,23 @@ class Helper:
         del self._left[0]
 
 
-# A user namespace of the container must not have power over init's memory. The kernel gives it none if the process may
-# not read its own executable. But a plain user could then not write the process' id maps.
-def _mode() -> int:
-    return 0o111 if posix.geteuid() == 0 else 0o555
-
-
-def _memfd(_place: str) -> int:
+def _memfd(_place: str, mode: int) -> int:
     fd = _native.new_memfd("pyoci", executable=True)
     try:
-        _native.write_helper(fd, True, _mode())
+        _native.write_helper(fd, True, mode)
     except OSError:
         posix.close(fd)
         raise
     return fd
 
 
-def _private_file(_place: str) -> int:
+def _private_file(_place: str, mode: int) -> int:
     """Return a descriptor on a read-only mount that is attached nowhere. It stays while a process runs from it."""
     tree = _native.new_mount("tmpfs", [("source", "pyoci"), ("mode", "0755")], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
     try:
         fd = posix.open(_NAME, posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o700, dir_fd=tree)
         try:
-            _native.write_helper(fd, False, _mode())
+            _native.write_helper(fd, False, mode)
         finally:
             posix.close(fd)
         fd = posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
@@ -130,15 +129,15 @@ def _private_file(_place: str) -> int:
         posix.close(tree)
 
 
-def _unnamed_file(directory: str) -> int:
+def _unnamed_file(directory: str, mode: int) -> int:
     """Return a descriptor that can't be written to: the kernel executes no file that is open for writing."""
     fd = posix.open(directory, posix.O_TMPFILE | posix.O_EXCL | posix.O_RDWR | posix.O_CLOEXEC, 0o700)
     try:
-        _native.write_helper(fd, False, _mode())
+        _native.write_helper(fd, False, mode)
         return posix.open(f"/proc/self/fd/{fd}", O_PATH | posix.O_CLOEXEC)
     finally:
         posix.close(fd)
 
 
 _NAME = "pyoci"
-_WAYS: "dict[str, Callable[[str], int]]" = {MEMFD: _memfd, TMPFS: _private_file}
+_WAYS: "dict[str, Callable[[str, int], int]]" = {MEMFD: _memfd, TMPFS: _private_file}

@@ -102,7 +102,7 @@ class Launch:
         self._operations = operations
         self._process = process
         self._trace = trace
-        self.helper = Helper(debug)
+        self.helper = Helper(debug, readable=not plan.guards_memory)
         self.config = config
         self.id = container_id
         self.cgroup_mount = cgroup_mount

@@ -116,6 +116,36 @@ def test_exec_into_a_container_with_ranges(plain: Plain) -> None:
     plain.delete("--force")
 
 
+def test_exec_into_a_created_container(plain: Plain) -> None:
+    """The user has power over the memory of init, so exec can join its namespaces before the program runs."""
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    assert (0, "ok\n", "") == tuple(plain("exec", plain.id, "echo", "ok"))
+
+
+def test_user_who_may_mount(plain: Plain) -> None:
+    """With root's capabilities, the container's user namespace gets no power over init, as with root."""
+    plain.identity = (*plain.identity, "--inh-caps=+all,-sys_resource", "--ambient-caps=+all,-sys_resource")
+    names = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]
+    plain.bundle.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    assert 0 == plain("exec", plain.id, "true").status
+    for what in ("ls /proc/1/fd", "readlink /proc/1/exe", "head -c 1 /proc/1/mem", "cat /proc/1/environ"):
+        assert 0 != plain("exec", plain.id, "sh", "-c", what).status
+    plain.start()
+    assert 0 == plain("exec", plain.id, "readlink", "/proc/1/exe").status
+
+
+def test_root_who_may_not_mount(plain: Plain) -> None:
+    """Without CAP_SYS_ADMIN, root gets a plain user's plan, and exec joins the namespaces of a created container."""
+    plain.identity = ("setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin")
+    os.chown(plain.runtime_dir, 0, 0)
+    plain.bundle.program("sleep", 1000)
+    plain.create()
+    assert (0, "ok\n", "") == tuple(plain("exec", plain.id, "echo", "ok"))
+
+
 def test_container_root_is_another_than_the_user(plain: Plain) -> None:
     """Nothing of the user's is mapped: container root is the first of the assigned ids."""
     plain.map_ranges((0, FIRST, 1000))

@@ -41,6 +41,7 @@ class Plain(Runtime):
         self.root = self.runtime_dir / "pyoci"
         self.before = ""  # a script which runs as root before each command, in its mount namespace
         self.cgroup = ""  # where its commands run, if not in the tests' own
+        self.identity: tuple[str, ...] = _AS_USER  # the words that give up root's
         self._etc = folder / "etc"
         self._etc.mkdir()
         self.runtime_dir.mkdir(mode=0o700)
@@ -66,6 +67,8 @@ class Plain(Runtime):
     def command(self, *words: object, log: object = None) -> list[str]:
         """The command line of `pyoci WORDS`. Another log than the test's is where only root can write."""
         options = ["--log", self.log, "--log-format", "json", "--log-level", "warning"]
+        if self.identity != _AS_USER:  # the default may be the state root of this host's root
+            options += ["--root", self.root]
         return self.as_user(self.executable, *options, *words)
 
     def as_user(self, *words: object, environment: Iterable[str] = ()) -> list[str]:
@@ -74,7 +77,7 @@ class Plain(Runtime):
         return [
             *("unshare", "--mount", "sh", "-ec", enter + _PRIVATE, "sh", str(self._etc), self.before),
             *("env", "-i", f"PATH={_PATH}", f"XDG_RUNTIME_DIR={self.runtime_dir}", *environment),
-            *_AS_USER,
+            *self.identity,
             *map(str, words),
         ]
 
