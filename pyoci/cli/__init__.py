@@ -7,7 +7,7 @@ from pyoci.cli.call import Call, open_log
 from pyoci.cli.log import Log
 from pyoci.cli.options import Option, UnknownOption, Values, parse
 from pyoci.cli.output import print_data
-from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, HELPERS, UNSUPPORTED, Command
+from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, INTERNAL, UNSUPPORTED, Command
 from pyoci.errors import PyociError, UsageError
 
 TYPE_CHECKING = False
@@ -46,8 +46,8 @@ def _dispatch(argv: "list[str]", given: Values) -> int:
     verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
     if verb == "help" or given.on("help") or given.on("usage"):
         return _help(arguments[0] if arguments and verb == "help" else "", given)
-    if verb in HELPERS:
-        return HELPERS[verb]()
+    if verb in INTERNAL:
+        return INTERNAL[verb]()
     if verb not in COMMANDS:
         raise _unknown(verb)
     return _run(verb, arguments, given)

@@ -136,7 +136,7 @@ def events(call: "Call") -> int:
 
 
 def move_net_devices() -> int:
-    """The process that works for `pyoci.host.net_devices`."""
+    """Move network devices for `pyoci.host.net_devices`."""
     from pyoci.host import netlink
 
     return netlink.main()

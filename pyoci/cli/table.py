@@ -220,4 +220,4 @@ UNSUPPORTED = {
 }
 
 # pyoci runs these in a process of its own. They are not for users.
-HELPERS = {"move-net-devices": commands.move_net_devices}
+INTERNAL = {"move-net-devices": commands.move_net_devices}

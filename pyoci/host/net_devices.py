@@ -1,15 +1,14 @@
-"""`linux.netDevices`, the runtime's side: requests to the process that moves the devices.
+"""`linux.netDevices`, the runtime's side: requests to the mover, the process that moves the devices.
 
-Moving a device needs two network namespaces, and the runtime never changes its own. So it runs a helper process, the
-same program once more (`host/netlink.py`, called through `cli.HELPERS`). The helper gets the container's network
-namespace as a descriptor, and enters no other namespace of the container: its files are the host's. It has ended before
-the container's init continues.
+Moving a device needs two network namespaces, and the runtime never changes its own. So it executes itself once more, as
+the mover (`host/netlink.py`, a command in `cli.INTERNAL`). The mover gets the container's network namespace as a
+descriptor. It enters no other namespace of the container, so its files are the host's. It ends before init continues.
 """
 
 import posix
 import sys
-from pyoci import _native
 
+from pyoci import _native
 from pyoci.compiler.net_devices import WHERE
 from pyoci.config.jsonio import dumps, loads
 from pyoci.errors import PyociError, SetupError, reason
@@ -59,9 +58,9 @@ if TYPE_CHECKING:
         addresses: list[Address]
 
 
-HELPER = "move-net-devices"
+MOVER = "move-net-devices"
 TIMEOUT = 60  # seconds; the kernel lets one process at a time change network devices
-NETWORK = 3  # the descriptor of the namespace in the helper, after request, answer and errors
+NETWORK = 3  # the descriptor of the namespace in the mover, after request, answer and errors
 
 
 def move(ops: "Sequence[MoveNetDevice]", network: int) -> "list[Moved]":
@@ -89,7 +88,7 @@ def bring_back(moved: "list[Moved]", network: int) -> "list[str]":
 
 
 def _ask(request: "dict[str, object]", network: int) -> "dict[str, Any]":
-    """Run the helper with a request. Raises SetupError if it gives no answer."""
+    """Send the mover a request, and return its answer. Raises SetupError if it gives no answer."""
     fds: list[int] = []
     try:
         fds.extend(_native.new_memfd(name) for name in ("request", "answer", "errors"))
@@ -98,15 +97,13 @@ def _ask(request: "dict[str, object]", network: int) -> "dict[str, Any]":
         if status != 0:
             errors = _contents(fds[2]).decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
             how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with status {status >> 8}"
-            raise SetupError(
-                f"cannot move network devices: the helper process {how}: {errors or 'no message'}", where=WHERE
-            )
+            raise SetupError(f"cannot move network devices: the mover {how}: {errors or 'no message'}", where=WHERE)
         answer: dict[str, Any] = loads(_contents(fds[1]))
     finally:
         for fd in fds:
             posix.close(fd)
     if not _is_answer(answer, "moved" if "move" in request else "warnings"):
-        raise SetupError("cannot move network devices: the helper process gave no answer", where=WHERE)
+        raise SetupError("cannot move network devices: the mover gave no answer", where=WHERE)
     return answer
 
 
@@ -123,7 +120,7 @@ def _is_answer(answer: "Any", result: str) -> bool:
 
 
 def _run(fds: "list[int]") -> int:
-    """Run the helper with these descriptors, numbered from 0. Returns its wait status.
+    """Run the mover with these descriptors, numbered from 0. Returns its wait status.
 
     It has a process group of its own, so that Ctrl-C at a terminal leaves no device half way.
     """
@@ -146,12 +143,12 @@ def _run(fds: "list[int]") -> int:
 
 
 def _command() -> "list[str]":
-    """Return the command of the helper: the installed executable, or this Python with the absolute part of its path."""
+    """Return the command of the mover: the installed executable, or this Python with the absolute part of its path."""
     program = sys.modules.get("_pyoci_executable")
     if program is not None:
-        return [program.executable, HELPER]
+        return [program.executable, MOVER]
     path = [directory for directory in sys.path if directory.startswith("/")]
-    code = f"import sys; sys.path[:] = {path!r}; from pyoci import cli; sys.exit(cli.main([{HELPER!r}]))"
+    code = f"import sys; sys.path[:] = {path!r}; from pyoci import cli; sys.exit(cli.main([{MOVER!r}]))"
     return [sys.executable, "-I", "-S", "-c", code]
 
 

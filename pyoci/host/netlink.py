@@ -1,11 +1,11 @@
-"""`linux.netDevices`, the helper process: move network devices into a container's network namespace, and back.
+"""`linux.netDevices`, the mover: move network devices into a container's network namespace, and back.
 
-`host/net_devices.py` starts the helper for this alone. It reads one request from stdin and writes one answer to stdout,
+`host/net_devices.py` starts this process. It reads one request from stdin and writes one answer to stdout,
 both as JSON. `host/rtnetlink.py` talks to the kernel.
 
 A device keeps its own properties when it moves, such as its MAC address and MTU. It goes down and loses its addresses,
 which belong to the namespace. It also keeps its name, and the kernel renames it after the move. If the new name is not
-available, the device would stay inside. So a device moves under a unique temporary name, by which the helper finds it,
+available, the device would stay inside. So a device moves under a unique temporary name, by which the mover finds it,
 and then gets its new name.
 """
 

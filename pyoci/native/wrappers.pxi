@@ -118,7 +118,7 @@ def filesystem_type(str path):
 
 
 def enter_namespace(int fd, int kind):
-    """setns(2). Only for helper processes: the runtime never changes its own namespaces."""
+    """setns(2). For the mover of network devices only: the runtime never changes its own namespaces."""
     if setns(fd, kind) < 0:
         raise failure()
 

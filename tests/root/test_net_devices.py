@@ -495,10 +495,10 @@ def test_a_killed_create_is_cleaned_up(runtime: Runtime, bundle: Bundle, host: N
     runtime.assert_gone()
 
 
-# --- the helper
+# --- the mover
 
 
-def test_only_the_helper_changes_a_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
+def test_only_the_mover_changes_a_namespace(runtime: Runtime, bundle: Bundle, host: Net) -> None:
     """Of what runs on the host, one process enters the container's network namespace, and it starts no thread."""
     host.device("dev0")
     bundle.linux["netDevices"] = {"dev0": {}}
@@ -509,14 +509,14 @@ def test_only_the_helper_changes_a_namespace(runtime: Runtime, bundle: Bundle, h
     command += ["env", "-i", *runtime.command("run", "--bundle", bundle.folder, runtime.id)]
     subprocess.run([str(word) for word in command], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     lines = trace.read_text().splitlines()
-    (helper,) = {line.split()[0] for line in lines if '"move-net-devices"' in line}
-    its = [line.split(maxsplit=1)[1] for line in lines if line.split()[0] == helper]
+    (mover,) = {line.split()[0] for line in lines if '"move-net-devices"' in line}
+    its = [line.split(maxsplit=1)[1] for line in lines if line.split()[0] == mover]
     assert ["setns(3, CLONE_NEWNET)"] == [line.partition(" =")[0].strip() for line in its if "setns" in line]
     assert [] == [line for line in its if "CLONE_THREAD" in line or line.startswith("unshare")]
 
 
 def test_under_an_ordinary_python(runtime: Runtime, bundle: Bundle, host: Net) -> None:
-    """Without the executable the helper is this Python once more."""
+    """Without the executable, the mover is this Python once more."""
     host.device("dev0", "10.0.0.1/24", "fd00::1/64")
     bundle.linux["netDevices"] = {"dev0": {"name": "eth0"}}
     paths = [str(Path(__file__).parents[2])]

@@ -420,10 +420,10 @@ def test_help(words: str, pyoci: Callable[..., Any]) -> None:
         assert option.hidden == (f"--{option.names[0]}" not in out)
 
 
-def test_helpers_are_not_listed_as_commands(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_commands_are_not_listed(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What pyoci runs of itself is in no help, and says to a person what it is for."""
     monkeypatch.setattr("pyoci.host.netlink._read_all", lambda fd: b"")
-    for name in table.HELPERS:
+    for name in table.INTERNAL:
         assert name not in pyoci("--help")[1]
         status, out, err = pyoci(name)
         assert (1, "") == (status, out)

@@ -404,10 +404,10 @@ def test_records_are_bounded() -> None:
         {"error": {"message": 1, "where": "", "hint": ""}}, {"warnings": []},
     ],
 )  # fmt: skip
-def test_answer_of_the_helper_for_network_devices(
+def test_answer_of_the_mover_of_network_devices(
     answer: dict[str, Any] | list[Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer without its parts is an error, not an accident."""
     monkeypatch.setattr(net_devices, "_run", lambda fds: os.write(fds[1], json.dumps(answer).encode()) * 0)
-    with pytest.raises(SetupError, match="the helper process gave no answer"):
+    with pytest.raises(SetupError, match="the mover gave no answer"):
         net_devices.move([], -1)

@@ -184,7 +184,7 @@ class WriteTimeOffsets(ParentOp):
 
 
 class MoveNetDevice(ParentOp):
-    """Move a network device into the container's network namespace. One helper process moves all of a plan.
+    """Move a network device into the container's network namespace. One process moves all of a plan.
 
     Takes: `device`, its name on the host; `name`, its name in the container; `name_where`, the pointer of that.
     Leaves: the network namespace open, for the launch to bring the device back after a later failure.
