@@ -1,9 +1,8 @@
 """The Python side of the `pyoci` executable (main.c).
 
-The hot path runs on CPython's core: only modules that are built in or frozen into the executable. The first import of
-any other module finishes the initialisation of Python and continues as usual, so a cold path can import what it needs.
-This module decides where such code may come from: the standard library and site directories. Only root, or the user
-who runs pyoci, may be able to write to them.
+The hot path runs on CPython's core: only modules that are built in or frozen into the executable. A static executable
+has no others. Elsewhere, the first import of another module, such as `fcntl` in a file, finishes the initialisation of
+Python. It then comes from the standard library, to which only root, or the user who runs pyoci, may be able to write.
 
 An ordinary `python3 -I -m pyoci` has nothing to finish, and uses only `check_trusted`.
 """
@@ -137,31 +136,6 @@ def _complete() -> None:
     _pyoci_executable.complete()
     # the package is frozen, but most of its modules are not
     sys.modules["encodings"].__path__.append(f"{_pyoci_executable.stdlib}/encodings")
-    for directory in _site_directories(_pyoci_executable.executable, _pyoci_executable.sites):
-        check_trusted(directory)
-        sys.path.append(directory)
-
-
-def _site_directories(executable: str, built_in: str) -> list[str]:
-    """Directories of the libraries that cold commands use.
-
-    They are beside the executable (a venv, /usr/local, /usr), then where the building Python keeps its own.
-    """
-    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    candidates = []
-    prefix = executable.rpartition("/")[0].rpartition("/")[0]
-    if executable.startswith("/"):
-        candidates += [f"{prefix}/lib/{python}/site-packages", f"{prefix}/lib/{python}/dist-packages"]
-    candidates += built_in.split(":")
-    found: list[str] = []
-    for directory in candidates:
-        try:
-            posix.stat(directory)
-        except OSError:  # not on this system
-            continue
-        if directory not in found:
-            found.append(directory)
-    return found
 
 
 def check_trusted(directory: str) -> None:

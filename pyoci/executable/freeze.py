@@ -107,7 +107,6 @@ def freeze(package: Path, temp: Path) -> None:
         f"#define PYOCI_PREFIX {_quoted(sys.base_prefix)}",
         f"#define PYOCI_STDLIB {_quoted(sysconfig.get_path('stdlib'))}",
         f"#define PYOCI_DYNLOAD {_quoted(sysconfig.get_config_var('DESTSHARED'))}",
-        f"#define PYOCI_SITES {_quoted(':'.join(_site_directories()))}",
         f"#define PYOCI_POPULATING {{{', '.join(_quoted(command) for command in POPULATING)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, because a compiler needs seconds for an array of this size
@@ -127,7 +126,10 @@ def _quoted(text: str) -> str:
 
 
 def _site_directories() -> list[str]:
-    """Directories of the building Python's libraries. Debian has one for local and one for packaged ones."""
+    """Where the script finds the package: the directories of this Python's libraries.
+
+    Debian has one directory for local and one for packaged libraries.
+    """
     paths = sysconfig.get_paths()
     found = [paths["purelib"], paths["platlib"]]
     if sys.prefix == sys.base_prefix:

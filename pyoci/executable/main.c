@@ -5,8 +5,8 @@
  *   2. CPython's core: built-in and frozen modules only    enough for the hot path; usually started already (image.c)
  *   3. pyoci.cli.main(arguments) -> exit status
  *
- * The first import of a module that is neither built in nor frozen finishes the initialisation of Python
- * (pyoci/executable/__init__.py). So cold paths simply import what they need from the standard library.
+ * If this executable is not static, the first import of a module that is neither built in nor frozen finishes the
+ * initialisation of Python (pyoci/executable/__init__.py).
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
@@ -157,8 +157,7 @@ static PyObject *init_executable_module(void)
     if (path == NULL || PyModule_AddObjectRef(module, "executable", path) < 0
         || PyModule_AddIntConstant(module, "core_only", PYOCI_CORE_ONLY) < 0
         || PyModule_AddIntConstant(module, "static", PYOCI_STATIC) < 0
-        || PyModule_AddStringConstant(module, "stdlib", PYOCI_STDLIB) < 0
-        || PyModule_AddStringConstant(module, "sites", PYOCI_SITES) < 0)
+        || PyModule_AddStringConstant(module, "stdlib", PYOCI_STDLIB) < 0)
         Py_CLEAR(module);
     Py_XDECREF(path);
     return module;
