@@ -71,8 +71,11 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 }
 
 /* Returns how many words of the image have a value from `start` to below `end`. The identity of the thread does not
- * count: image_resume sets it anew. The end of a string may look like a low address, even if it is aligned: image.py
- * then tries again, in a process with other addresses. */
+ * count, because image_resume sets it anew.
+ *
+ * Not every such word is a pointer: the last characters of a string, read as a number, may lie below 4 GiB, where the C
+ * library's heap is. So there only multiples of 8 count: the addresses of the heap's blocks are multiples of 8. If the
+ * characters happen to be one, too, image.py tries again, in a process whose heap lies elsewhere. */
 static size_t count_pointers(uintptr_t start, uintptr_t end)
 {
     const uintptr_t mask = end <= UINT32_MAX ? sizeof(void *) - 1 : 0;
