@@ -208,7 +208,7 @@ def _nodes_of(namespaces: "Namespaces", host: "Host") -> int:
     """Decide who makes device nodes. The config does not have the id mappings of a joined user namespace."""
     if not (namespaces.own_user or host.user_namespace):
         return devices.CHILD
-    needed = process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
+    needed = process.CAP_SYS_ADMIN | process.CAP_MKNOD | process.CAP_CHOWN | process.CAP_FOWNER
     if host.user_namespace or host.capabilities & needed != needed:
         return devices.HOST
     return devices.RUNTIME if "user" in namespaces.new else devices.RUNTIME_ONCE_JOINED
