@@ -41,7 +41,7 @@ class HideCaller(ChildOp):
     Calls: prctl
     """
 
-    shows = "command line, environment, name"
+    shows = "as `init`, without arguments"
     fails = "hide the caller's command line"
 
 
