@@ -42,7 +42,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def can_run(docker: Docker, name: str) -> bool:
-    """crun needs the io controller, because Docker sends an empty `blockIO`."""
+    """Whether Docker runs a container with this runtime. Docker sends an empty `blockIO`: crun then needs that cgroup
+    controller, io.
+    """
     done = docker.run("run", "--rm", "--runtime", name, "busybox", "/bin/true")
     if done.returncode:
         warn(f"skip {name}: {done.stderr.strip()}")
@@ -69,7 +71,7 @@ def time_runs(docker: Docker, timer: Timer, names: list[str], rounds: int, secon
 def time_checks(docker: Docker, names: list[str], slices: int) -> dict[str, list[float]]:
     """The processors' seconds of one health check, in each slice of time.
 
-    They are those of all processes of the machine, less what these need without health checks.
+    Counts all processes of the machine, and subtracts what they use without health checks.
     """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(slices):

@@ -1,10 +1,10 @@
 /* The floor: only the kernel's work for a container of Docker.
 
-   A runtime parses a config, decides, checks, protects itself and reports errors. This program does nothing of that: it
-   makes only the system calls that a container with Docker's config (pyoci/executable/docker.json) needs, in a fast
-   order, without the C library. Its time is what no runtime can beat with that config.
+   A runtime parses a config, decides, checks, protects itself and reports errors. This program does not. It only makes
+   the system calls that a container with Docker's config (pyoci/executable/docker.json) needs, in a fast order, without
+   the C library. No runtime can be faster with that config.
 
-   It has no error messages worth the name and none of a runtime's safety. Never use it as a runtime.
+   It is not safe, and its error messages are crude. Never use it as a runtime.
 
      floor [OPTION]... run|create BUNDLE ID PROGRAM ARGUMENT...
      floor [OPTION]... exec ID PROGRAM ARGUMENT...
@@ -19,7 +19,7 @@
      --kept FILE         the child enters this mount namespace before it makes its own
 
    BUNDLE holds rootfs, resolv.conf, hostname and hosts. `keep` makes a mount namespace that is nearly empty, and binds
-   it to FILE: a new mount namespace copies every mount of the one before it.
+   it to FILE. A namespace that is made in it then copies few mounts.
 
    filters.h has the seccomp filter and the device filter of the config. bench/build.py writes it. */
 
@@ -235,7 +235,7 @@ static __attribute__((noreturn)) void be_init(int kept_namespace, char **argumen
     }
     must(call(unshare, CLONE_NEWCGROUP), "make a cgroup namespace");
     must(set_attributes(AT_FDCWD, "/", AT_RECURSIVE, 0, MS_SLAVE), "set the propagation");
-    /* anywhere: pivot_root needs a mount point */
+    /* at any path: pivot_root needs a mount point */
     must(call(move_mount, rootfs, "", AT_FDCWD, kept_namespace >= 0 ? "/root" : "/mnt", MOVE_MOUNT_F_EMPTY_PATH),
          "attach the root filesystem");
     int proc = make_mounts();

@@ -115,7 +115,7 @@ def populate(bench: Session, runtime: Runtime, ids: list[str], together: int = 4
 
 
 def remove_all(runtime: Runtime, ids: list[str]) -> None:
-    """Faster than `delete`: runc waits 0.1 s for each."""
+    """Remove containers without `delete`, because runc's waits 0.1 s for each."""
     note(f"{runtime.name}: remove the containers")
     remove_cgroups([runtime.cgroup(id) for id in ids])
     shutil.rmtree(runtime.root, ignore_errors=True)
@@ -143,7 +143,7 @@ def memory(options: Options) -> Result:
 
 
 def proportional(runtime: Runtime, ids: list[str]) -> int:
-    """The sum over the processes of all these runtimes, without those of the containers."""
+    """The memory of all processes of these runtimes, without the containers' own processes."""
     null = subprocess.DEVNULL
     waiting = [subprocess.Popen(runtime.run(id, "sleep"), stdin=null, stdout=null, stderr=null) for id in ids]
     try:
@@ -155,7 +155,7 @@ def proportional(runtime: Runtime, ids: list[str]) -> int:
                 if time.monotonic() > end or process.poll() is not None:
                     raise FailedCommandError(f"no container runs: {' '.join(runtime.run(ids[0], 'sleep'))}")
                 time.sleep(0.01)
-        time.sleep(0.2)  # runc has helpers that end
+        time.sleep(0.2)  # until runc's short-lived processes have ended
         found = [pid for process in waiting for pid in descendants(process.pid) if not is_program(pid)]
         return sum(proportional_set(pid) for pid in found)
     finally:
@@ -165,7 +165,7 @@ def proportional(runtime: Runtime, ids: list[str]) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all below it that do not end meanwhile."""
+    """A process and its descendants, without those that end meanwhile."""
     pids = [pid]
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -192,9 +192,9 @@ def smallest(options: Options) -> Result:
     result = {}
     with session(options) as bench:
         (Path("/sys/fs/cgroup") / "cgroup.subtree_control").write_text("+memory")
-        bench.runtimes.pop("floor")  # it has no limits
+        bench.runtimes.pop("floor")  # it sets no limits
         for name, runtime in bench.runtimes.items():
-            low, high = 0, 128  # in steps of 64 KiB: `low` is too small, 8 MiB are enough
+            low, high = 0, 128  # steps of 64 KiB: 0 is too small, 8 MiB is enough
             while high - low > 1:
                 middle = (low + high) // 2
                 note(f"{name}: run with {middle * 64} KiB")

@@ -109,16 +109,16 @@ which has every sample. `--only PART` measures one part again, and `bench/bench 
 measuring.
 
 - `bench/timer.c` starts a command with posix_spawn and waits for it. The runtimes take turns, in another order each
-  round. Compare minima: noise only adds to a time. Compare only figures of one table.
+  round. Compare minima: noise only adds to a time. Compare figures within one table only.
 - *At once* means that the timer starts all commands, and then waits for the last one. All processors are busy, so the
   figure shows the work of all processes and of the kernel. In the other tables, a runtime and its child share that work
   on two processors.
 - The config is `pyoci/executable/docker.json`: Docker 28's seccomp profile, capabilities, masks, device rules, six
-  namespaces and ten mounts. The program is busybox's `true`, and `sleep` for containers that stay.
+  namespaces and ten mounts. The program is busybox's `true`, and `sleep` for containers that keep running.
 - `bench/floor.c` makes the system calls of that container, in C without the C library. It reads no config, checks
   nothing and is not safe. *Floor, kept* first enters a kept mount namespace that is nearly empty.
-- *Real-time* means SCHED_FIFO for the runtimes and their containers, which keeps other programs from the processors.
-- The runtimes see cgroup v2 at /sys/fs/cgroup. `tools/debian` makes the Debian that they come from.
+- *Real-time* means SCHED_FIFO for the runtimes and their containers, which keeps other programs off the processors.
+- The runtimes see cgroup v2 at /sys/fs/cgroup. They come from a Debian that `tools/debian` makes.
 """
 
 
@@ -204,8 +204,8 @@ def memory_section(part: Results) -> str:
         ["one `run` that waits", *(mebibytes(part["proportional"][name][0]) for name in names)],
         [f"each of {count} that wait", *(mebibytes(part["proportional"][name][1]) for name in names)],
     ]
-    text = "Proportional memory (PSS) of a runtime while `run` waits for its container. A page that several processes share\n"
-    return text + "counts in parts.\n\n" + rows_of(["MiB", *names], rows)
+    text = "Proportional memory (PSS) of a runtime while `run` waits for its container. Of a page that several\n"
+    return text + "processes share, each counts its part.\n\n" + rows_of(["MiB", *names], rows)
 
 
 def smallest_section(part: Results) -> str:
@@ -237,7 +237,7 @@ def live_section(part: Results) -> str:
         for level, times in part["times"].items():
             rows[f"{name}, {number(level)}"] = times[name]
     text = "## Beside many containers\n\n"
-    text += f"Each runtime has {number(part['containers'])} containers that live. The commands are about one more.\n\n"
+    text += f"Each runtime has {number(part['containers'])} running containers. The commands act on one more.\n\n"
     return text + times_table(rows, head="command, live containers")
 
 
@@ -261,7 +261,7 @@ def docker_section(part: Results) -> str:
         f"## With Docker\n\n{version}. The CPU is that of dockerd, containerd, the shim and the runtime. Docker sends\n"
     )
     text += (
-        "an empty `blockIO`, so a runtime that then needs the io controller is left out where the host lacks it.\n\n"
+        "an empty `blockIO`. So the table leaves out a runtime that needs the io controller, if the host lacks it.\n\n"
     )
     return text + rows_of(["minimum / median", *names], rows)
 
@@ -273,8 +273,8 @@ def hyperfine_section(part: Results) -> str:
         for title, of in (("our timer", part["ours"]), (part["version"], part["hyperfine"])):
             rows.append([f"`{operation}`, {title}", *(cell(of[operation][name]) for name in names)])
     text = "## The same with hyperfine\n\n"
-    text += "In turn, as a check of our timer. Here each run follows the previous one at once. So it waits until the kernel\n"
-    text += "has taken apart the network namespace of that one.\n\n"
+    text += "In turn, as a check of our timer. Each run starts right after the one before. So it waits until the kernel has\n"
+    text += "removed the network namespace of that one.\n\n"
     return text + rows_of(["ms", *names], rows)
 
 

@@ -80,8 +80,8 @@ class Session:
     def add_kept_floor(self) -> None:
         """Also measure the floor whose child enters a small mount namespace first.
 
-        Linux 6.18 numbers namespaces in batches for each processor, and refuses to bind one to a file if its number is
-        lower than its maker's. So try each processor.
+        Linux 6.18 takes the numbers of namespaces from a batch for each processor. It refuses to bind a namespace to a
+        file if the number is lower than that of its maker's. So try each processor.
         """
         kept = self.host.directory / "kept"
         kept.touch()
@@ -132,7 +132,7 @@ class Session:
         raise AssertionError
 
     def live(self, runtime: Runtime) -> dict[str, Sample]:
-        """A run of /bin/true, and a container from create to delete with one of each command between."""
+        """Run /bin/true. Then take a container from create to delete, with each other command once in between."""
         run = self.timer.run
         settle()
         samples = {"run": run(runtime.run("one"))}
@@ -219,7 +219,7 @@ def turn(names: list[str], number: int) -> list[str]:
 
 
 def settle() -> None:
-    """Wait until the kernel has taken the previous network namespace apart, because it makes a new one only then."""
+    """Wait until the kernel has removed the network namespace before, because it makes a new one only then."""
     time.sleep(SETTLE)
 
 
@@ -238,7 +238,7 @@ def end_processes(cgroups: list[Path]) -> None:
 
 
 def remove_cgroups(cgroups: Iterable[Path]) -> None:
-    """End what is in them. They have no cgroups below."""
+    """Kill the processes of cgroups that have no children, and remove the cgroups."""
     found = [cgroup for cgroup in cgroups if cgroup.exists()]
     end_processes(found)
     for cgroup in found:
@@ -246,7 +246,7 @@ def remove_cgroups(cgroups: Iterable[Path]) -> None:
 
 
 def has_processes(cgroup: Path) -> bool:
-    """A runtime whose `run` waits may remove the cgroup meanwhile."""
+    """Whether a cgroup has processes. It may be gone: a `run` that waits removes it."""
     try:
         return "populated 1" in (cgroup / "cgroup.events").read_text()
     except OSError:
