@@ -1,8 +1,8 @@
 """The states of all containers under a root, for `list` and for commands that take a pattern.
 
-A large host has a thousand containers. So this describes an ordinary one with few system calls: without a pidfd or a
-lock, relative to one descriptor of the root. `Container` describes every other one: a container that is being created
-or waits for `start`, one with a record that can't be used, and a directory of another runtime.
+A large host has a thousand containers. So this module reads the state of an ordinary one with few system calls:
+without a pidfd or a lock, relative to one descriptor of the root. It leaves all others to `Container`: a container that
+is being created or waits for `start`, a record that can't be used, and a directory of another runtime.
 """
 
 import posix
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def list_all(root: str, *, must_exist: bool = False) -> "tuple[Iterator[ExtendedState], list[str]]":
     """Return the states of all containers under `root`, sorted by id, and an error message for each unreadable one.
 
-    The messages are complete when the states have been read. This leaves out directories of other runtimes. Raises
-    StateError if `root` can't be used. A missing `root` is an error only with `must_exist`, because the first create
-    makes the default one.
+    The messages are complete when the states have been read. Skips directories of other runtimes. Raises StateError if
+    `root` can't be used. A missing `root` is an error only with `must_exist`, because the first create makes the
+    default one.
     """
     failures: list[str] = []
     try:
@@ -127,7 +127,7 @@ class _Listing:
         return record
 
     def _status(self, record: "Record") -> "str | None":
-        """Do the work of `Container.status`. Returns None for a container that waits for `start`, or may do so."""
+        """Return the status, as `Container.status` does, or None for a container that may wait for `start`."""
         self._boot = self._boot or processes.boot_id()
         if not processes.is_lasting(record, self._boot):
             return "stopped"

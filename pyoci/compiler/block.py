@@ -9,8 +9,8 @@ The pool begins with 8 zero bytes, so that offset 0 means "missing" and is the e
 multiple of 8, and the 4 bytes before it hold its length. Descriptors are not in the block: operations name them by the
 numbers of slots.
 
-The child checks all of this before it runs the first operation (native/child/block.pxi). The checksum is left to
-`_native`, which hands the block to the child.
+The child checks all of this before it runs the first operation (native/child/block.pxi). `_native` adds the checksum
+when it sends the block.
 """
 
 import _struct
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from pyoci.compiler.verbs import ChildOp
 
-# magic, checksum; size of the block; how many operations, entries of vectors, bytes of pool, slots; the number of the
-# first operation in the plan; flags; zero
+# magic; checksum; size of the block; counts of operations, entries of vectors, bytes of the pool, and slots; number of
+# the first operation; flags; zero
 HEADER = _struct.Struct("=QQIIIIIIII")
 NULL = 0xFFFFFFFF  # the end of a vector
 
@@ -36,7 +36,7 @@ def encode(ops: "Sequence[ChildOp]", slots: int = FIRST_SLOT, *, first: int = 0)
     """Return the block of these operations.
 
     `slots`  the number of descriptors that the plan numbers
-    `first`  the number of the first operation in the whole plan, which failure reports count from
+    `first`  the number of the first operation in the whole plan; failure reports count from it
     """
     pool = bytearray(8)
     vectors: list[int] = []

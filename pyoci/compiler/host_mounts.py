@@ -1,12 +1,12 @@
-"""Whether a container's mount namespace begins with a copy of the host's mounts, or without them.
+"""Decide whether a container's mount namespace begins with a copy of the host's mounts.
 
-A new mount namespace is a copy of its creator's. The copy costs a microsecond for each mount of the host, and pins them
+A new mount namespace is a copy of its creator's. The copy takes a microsecond for each mount of the host, and pins them
 all until the child pivots the root. So the child first joins the kernel's own mount namespace, which has two mounts,
-and copies that. What the container gets is the same: the runtime clones every tree of the host before, and the child
-attaches the clones (docs/decisions/0009-host-mounts.md).
+and copies that. The container gets the same mounts, because the runtime clones every tree of the host before, and the
+child attaches the clones (docs/decisions/0009-host-mounts.md).
 
-The host's mounts are needed only if something looks at a path of the host from inside the new namespace before the
-child has pivoted the root.
+A container needs the host's mounts only if something looks at a path of the host from inside the new namespace before
+the child pivots the root.
 """
 
 from pyoci.compiler import verbs
@@ -26,14 +26,14 @@ _WITHOUT_PATHS = (
 )  # fmt: skip
 # These hooks may enter the container's mount namespace before the root is pivoted, and find the host's paths there.
 _EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
-_MAX_OPTION = 48  # characters: a long option takes mount(2), which needs a mount point on `/`
+_MAX_OPTION = 48  # characters; a longer option may need mount(2), which needs a mount point on `/`
 
 
 def leaves_host(config: "Config", host: "Host", options: "Options", namespaces: "Namespaces") -> bool:
     """Whether the child can leave the host's mounts behind.
 
-    A container in a user namespace can't: the kernel lets it mount a procfs only where it sees one. Neither can one
-    with a bootstrap process, which makes its namespaces in another order, nor one whose root replaces `/` by a move.
+    It can't in a user namespace, where the kernel lets it mount a procfs only if it sees one. It can't with a bootstrap
+    process, which makes the namespaces in another order, or with --no-pivot, which moves the root filesystem over `/`.
     """
     return bool(
         host.kernel_mounts
@@ -56,7 +56,7 @@ def _names_no_path(mount: "Mount") -> bool:
 
 
 def leave_host(entry: "Entry", namespaces: "Namespaces", slots: "Slots", kernel_mounts: str) -> None:
-    """Change how init gets its mount namespace: it joins the kernel's and makes a copy of that."""
+    """Let init make its mount namespace as a copy of the kernel's."""
     where, slot = namespaces.where["mount"], slots.new()
     entry.clone_flags &= ~CLONE_NEWNS
     entry.part.before.append(

@@ -165,7 +165,7 @@ class Libpython:
 
     @property
     def allows_static(self) -> bool:
-        """Whether the executable can do without shared libraries. It has an image then, and needs no other module."""
+        """Whether the executable can be static: it has an image, and imports no module from a file."""
         return self.allows_image and bool(_archive("c"))
 
     def table(self, temp: Path, *, static: bool) -> list[Path]:

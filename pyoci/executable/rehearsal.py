@@ -1,7 +1,7 @@
-"""The work of commands, which the build of the executable rehearses (image.c, heap.c).
+"""What commands do, for the build of the executable to rehearse (image.c, heap.c).
 
-It needs no privileges and leaves the host alone. Root can't create a container with it, because its root filesystem
-does not exist.
+It needs no privileges and changes nothing on the host. Even as root it creates no container, because the root
+filesystem of its config does not exist.
 """
 
 import posix
@@ -46,7 +46,7 @@ def compile_known_filters(_directory: str, _main: "Main") -> None:
     from pyoci.compiler import known_filters
 
     known_filters.compile_known(_HOST.arch)
-    # only the filters stay
+    # the image keeps the filters only
     for name in ("known_filters", "_profiles"):
         del sys.modules[f"pyoci.compiler.{name}"]
         delattr(sys.modules["pyoci.compiler"], name)
@@ -55,8 +55,8 @@ def compile_known_filters(_directory: str, _main: "Main") -> None:
 def warm_up(directory: str, main: "Main") -> None:
     """Do the work of commands until CPython has specialised the code.
 
-    No module keeps any result: the image must not contain data of the building host. Only `compile_known_filters` may
-    leave one, because it works on constants.
+    No module keeps a result, because the image must not contain data of the build host. Only `compile_known_filters`
+    leaves one, which it makes from constants.
     """
     given = options.Values()
     for _ in range(TIMES):
@@ -185,9 +185,9 @@ def _run(main: "Main", *arguments: str) -> int:
 
 
 def _touch(module: "ModuleType", *, names: bool = False) -> None:
-    """Write to the objects that a module's functions consist of, as calls do: Python counts references.
+    """Write to the objects that a module's functions refer to. A call does the same, because Python counts references.
 
-    `names` includes the names of attributes and globals, which code looks up the first times that it runs.
+    `names` adds the names of attributes and globals, which a function looks up the first few times that it runs.
     """
     for value in vars(module).values():
         for function in vars(value).values() if isinstance(value, type) else (value,):

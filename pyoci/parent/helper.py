@@ -1,10 +1,12 @@
 """Start the helper, the static executable that runs the child's part of a plan (native/child).
 
-The runtime has the helper's bytes. It writes them to a sealed memfd, which a new process executes before it enters
-anything. So what a container can see as /proc/PID/exe is a file that nothing can change (CVE-2019-5736). If memfds may
-not be executed (vm.memfd_noexec=2, a security module), the helper is on a read-only mount of a tmpfs of its own. A
-runtime that may not mount takes a file without a name. A container of the same user may write to that one later, but no
-process executes it again.
+The runtime contains the helper's bytes and writes them to a sealed memfd. A new process executes that before it enters
+a namespace of the container. So the container sees, as /proc/PID/exe, a file that no process can change
+(CVE-2019-5736).
+
+If memfds may not be executed (vm.memfd_noexec=2, a security module), the runtime writes the helper to a tmpfs of its
+own, whose mount it makes read-only. If it may not mount, it uses a file without a name. A container of the same user
+may write to that file later, but no process executes it again.
 """
 
 import errno
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MEMFD, TMPFS = "a sealed memfd", "a private tmpfs"
-# Where a file without a name may be: in the first of these directories that takes one and allows to execute it.
+# The helper is in the first place that works. In a directory, it is a file without a name.
 PLACES = (MEMFD, TMPFS, "/run", "/dev/shm", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - a file there has no name
 _NOT_HERE = (errno.EACCES, errno.EPERM)  # a mount with noexec, or a security module
 # Limits that hold in every place, and what to do about them.
@@ -119,7 +121,7 @@ def _private_file(_place: str, mode: int) -> int:
             posix.close(fd)
         fd = posix.open(_NAME, O_PATH | posix.O_CLOEXEC, dir_fd=tree)
         try:
-            posix.unlink(_NAME, dir_fd=tree)  # start knows the helper by that (`has_executed_a_file`)
+            posix.unlink(_NAME, dir_fd=tree)  # `start` recognises the helper by that: has_executed_a_file
             _native.make_read_only(tree)
         except OSError:
             posix.close(fd)
@@ -130,7 +132,7 @@ def _private_file(_place: str, mode: int) -> int:
 
 
 def _unnamed_file(directory: str, mode: int) -> int:
-    """Return a descriptor that can't be written to: the kernel executes no file that is open for writing."""
+    """Return a descriptor that is not open for writing: the kernel executes no file that is."""
     fd = posix.open(directory, posix.O_TMPFILE | posix.O_EXCL | posix.O_RDWR | posix.O_CLOEXEC, 0o700)
     try:
         _native.write_helper(fd, False, mode)

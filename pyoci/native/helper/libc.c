@@ -33,7 +33,7 @@ void pyoci_helper(char *name, char *argument);
 
 /* --- start */
 
-/* Symbols that the compiler's stack protector uses. */
+/* The compiler's stack protector uses these two symbols. */
 uintptr_t __stack_chk_guard;
 
 __attribute__((noreturn)) void __stack_chk_fail(void)
@@ -52,7 +52,8 @@ unsigned long getauxval(unsigned long type)
     return 0;
 }
 
-/* The kernel's stack: the count of arguments, the arguments, NULL, the environment, NULL, the auxiliary vector. */
+/* The kernel puts on the stack: the count of arguments, the arguments, NULL, the environment, NULL, the auxiliary
+ * vector. */
 __attribute__((noreturn, used)) PYOCI_UNGUARDED void pyoci_begin(const uintptr_t *stack)
 {
     int count = (int)stack[0];
@@ -104,7 +105,7 @@ __asm__(".globl _start\n"
 
 /* --- errno */
 
-/* One for the process. Its only thread beside the main one, close_listener, ignores it. */
+/* One for all threads: the only other thread, close_listener, ignores it. */
 static int error_number;
 
 int *__errno_location(void) { return &error_number; }
@@ -149,7 +150,7 @@ int openat(int directory, const char *path, int flags, ...)
 }
 int openat64(int directory, const char *path, int flags, ...) LARGE(openat);
 
-/* Nothing in the child creates a file by path alone. */
+/* Without a mode: the child never creates a file by its path alone. */
 int open(const char *path, int flags, ...) { return (int)CALL4(openat, AT_FDCWD, path, flags, 0); }
 int open64(const char *path, int flags, ...) LARGE(open);
 
@@ -190,7 +191,7 @@ int fchown(int fd, uid_t uid, gid_t gid) { return (int)CALL3(fchown, fd, uid, gi
 int fchmod(int fd, mode_t mode) { return (int)CALL2(fchmod, fd, mode); }
 int fchmodat(int directory, const char *path, mode_t mode, int flags)
 {
-    (void)flags; /* the kernel's call has none */
+    (void)flags; /* the kernel's call has no flags */
     return (int)CALL3(fchmodat, directory, path, mode);
 }
 int fchdir(int fd) { return (int)CALL1(fchdir, fd); }
@@ -289,7 +290,7 @@ int clone(int (*function)(void *), void *stack, int flags, void *argument, ...)
 
 /* --- signals */
 
-/* As the kernel has it. Its sets have 8 bytes, the C library's 128. */
+/* The kernel's struct sigaction. Its sets of signals have 8 bytes, and the C library's have 128. */
 struct kernel_sigaction {
     void (*handler)(int);
     unsigned long flags;
@@ -302,7 +303,7 @@ enum { RESTORE = 0x04000000, SIGNALS = 8 };
 int sigaction(int signal, const struct sigaction *action, struct sigaction *old)
 {
     struct kernel_sigaction kernel = {action->sa_handler, (unsigned long)action->sa_flags, NULL, 0};
-    (void)old; /* no caller asks for it */
+    (void)old; /* callers pass NULL */
 #if defined(__x86_64__)
     kernel.flags |= RESTORE; /* the kernel calls no handler without it */
     kernel.restore = pyoci_restore;

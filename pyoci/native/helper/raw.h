@@ -4,7 +4,7 @@
 
 #include <sys/syscall.h>
 
-/* For code that runs where the stack protector has no valid value. */
+/* For functions that run while the stack protector's value is not set. */
 #if defined(__has_attribute) && __has_attribute(no_stack_protector)
 #define PYOCI_UNGUARDED __attribute__((no_stack_protector))
 #else
@@ -26,7 +26,7 @@ static inline __attribute__((always_inline)) long pyoci_raw(long number, long a,
     return value;
 }
 
-/* clone3(2). The new process calls `function`, which must not return, on the stack that `arguments` name. */
+/* clone3(2). The new process calls `function` on the stack in `arguments`. The function must not return. */
 static inline long pyoci_raw_clone3(const void *arguments, long size, void (*function)(void *), void *argument)
 {
     long value;
