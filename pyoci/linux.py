@@ -89,6 +89,9 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 # linux/nsfs.h
 NS_GET_USERNS = 0xB701
 
+# linux/openat2.h
+RESOLVE_NO_SYMLINKS = 0x04
+
 # linux/ptrace.h
 PTRACE_DETACH = 17
 PTRACE_SYSCALL = 24

@@ -468,7 +468,7 @@ class Cgroup:
     def _open(self) -> int:
         """Open this very cgroup, not a later one with its name. Raises OSError."""
         fd = open_below(self.mount, self.path)
-        if posix.fstat(fd).st_ino != self.inode:
+        if _native.stat_at("", fd)[2] != self.inode:
             posix.close(fd)
             raise FileNotFoundError(errno.ENOENT, "")
         return fd

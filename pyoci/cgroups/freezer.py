@@ -9,7 +9,8 @@ import posix
 import select
 import time
 
-from pyoci.cgroups.directories import READ, failure, read_at, write_at
+from pyoci import _native
+from pyoci.cgroups.directories import READ, failure, write_at
 from pyoci.errors import CgroupError
 from pyoci.linux import SIGKILL
 
@@ -29,8 +30,8 @@ def is_frozen(dirfd: int, path: str) -> bool:
     Raises CgroupError.
     """
     try:
-        requested = read_at(dirfd, "cgroup.freeze").startswith(b"1")
-        return requested or FROZEN in read_at(dirfd, "cgroup.events")
+        requested = _native.read_small("cgroup.freeze", dirfd).startswith(b"1")
+        return requested or FROZEN in _native.read_small("cgroup.events", dirfd)
     except OSError as error:
         raise failure("read the state of", path, error) from error
 

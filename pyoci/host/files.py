@@ -1,7 +1,9 @@
 """Read and replace small files as a whole, relative to a directory descriptor."""
 
+import errno
 import posix
 
+from pyoci import _native
 from pyoci.linux import O_PATH
 
 # The first read is small, because Linux allocates and clears a buffer of this size to read a kernel parameter.
@@ -22,6 +24,16 @@ def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
         return b"".join(parts)
     finally:
         posix.close(fd)
+
+
+def read_regular(path: str, dirfd: int, limit: int) -> bytes:
+    """Read a regular file, which is small in most cases. Does what `read` does, with fewer system calls."""
+    try:
+        return _native.read_small(path, dirfd)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+    return read(path, dirfd, limit)
 
 
 def exists(path: str) -> bool:

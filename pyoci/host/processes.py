@@ -24,7 +24,10 @@ if TYPE_CHECKING:
         start_time: int
         boot_id: str
 
+    Status = tuple[int, ...]  # what `process_status` returns
 
+
+_STATE, _PARENT, _FLAGS, _THREADS, _START, _PENDING, _EXIT = range(7)
 TRACER_TIMEOUT = 2  # seconds in which a tracer has to release a process that has ended
 # The process does not exist. If the number is that of a thread, pidfd_open(2) fails with EINVAL or ENOENT.
 _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
@@ -35,28 +38,26 @@ _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 if it does not exist."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else 0
+    status = _native.process_status(pid)
+    return status[_START] if status else 0
 
 
 def start_time_and_killed(pid: int) -> "tuple[int, bool]":
     """Return the start time of a process that was just cloned, and whether SIGKILL has already reached it."""
-    fields = _stat(pid)
-    if not fields:
-        return 0, False
-    return int(fields[19]), _is_killed(fields)
+    status = _native.process_status(pid)
+    return (status[_START], _is_killed(status)) if status else (0, False)
 
 
 def is_exiting(pid: int) -> bool:
     """Whether a process is exiting or gone. An exiting process may have closed some of its descriptors."""
-    fields = _stat(pid)
-    return not fields or bool(int(fields[6]) & PF_EXITING)
+    status = _native.process_status(pid)
+    return not status or bool(status[_FLAGS] & PF_EXITING)
 
 
 def state(pid: int) -> bytes:
     """Return the state letter of a process, as in /proc/PID/stat; b"" if it does not exist."""
-    fields = _stat(pid)
-    return fields[0] if fields else b""
+    status = _native.process_status(pid)
+    return bytes([status[_STATE]]) if status else b""
 
 
 def has_executed_a_file(pid: int) -> bool:
@@ -72,14 +73,14 @@ def has_executed_a_file(pid: int) -> bool:
 
 def parent(pid: int) -> int:
     """Return the pid of the parent; 0 if the process does not exist or its parent is in another pid namespace."""
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
+    status = _native.process_status(pid)
+    return status[_PARENT] if status else 0
 
 
 def wait_status(pid: int) -> int:
     """Return the wait status of a child that has ended but that its tracer still holds; 0 if it can't be read."""
-    fields = _stat(pid)
-    return int(fields[49]) if fields else 0
+    status = _native.process_status(pid)
+    return status[_EXIT] if status else 0
 
 
 def is_kernel_thread(pid: int, name: bytes) -> bool:
@@ -97,23 +98,14 @@ def boot_id() -> str:
     return _native.read_small("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-def _stat(pid: int) -> "list[bytes]":
-    """Return the fields of /proc/PID/stat from the third one, the state; [] if the process does not exist."""
-    try:
-        data = _native.read_small(f"/proc/{pid}/stat")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return data[data.rindex(b")") + 2 :].split()  # the name in parentheses may contain anything
-
-
-def _is_killed(fields: "list[bytes]") -> bool:
+def _is_killed(status: "Status") -> bool:
     """Whether SIGKILL is pending or was delivered."""
-    return bool(int(fields[28]) >> (SIGKILL - 1) & 1) or int(fields[49]) & 0x7F == SIGKILL
+    return bool(status[_PENDING] >> (SIGKILL - 1) & 1) or status[_EXIT] & 0x7F == SIGKILL
 
 
-def _is_ending(fields: "list[bytes]") -> bool:
+def _is_ending(status: "Status") -> bool:
     """Whether a process has ended or is certain to end. If only its first thread has exited, the others go on."""
-    return _is_killed(fields) or bool(int(fields[6]) & PF_EXITING and int(fields[17]) <= 1)
+    return _is_killed(status) or bool(status[_FLAGS] & PF_EXITING and status[_THREADS] <= 1)
 
 
 # --- opening, signalling and waiting
@@ -134,12 +126,12 @@ def open_process(identity: "Identity", *, lasting: bool = False) -> int:
             return -1
         raise StateError(f"cannot open process {identity.pid}: {reason(error.errno or 0)}") from error
     try:
-        fields = _stat_of(identity)
+        status = _status_of(identity)
     except StateError:
         posix.close(fd)
         raise
     # A zombie has ended, unless other threads of it live.
-    if fields and not (lasting and _is_ending(fields)) and not wait_ended(fd, 0):
+    if status and not (lasting and _is_ending(status)) and not wait_ended(fd, 0):
         return fd
     posix.close(fd)
     return -1
@@ -150,17 +142,17 @@ def is_lasting(identity: "Identity", boot: str = "") -> bool:
 
     `boot` is `boot_id()`, if the caller has it. Raises StateError if the process can't be examined.
     """
-    fields = _stat_of(identity, boot) if identity.pid > 0 else []
-    return bool(fields) and not _is_ending(fields)
+    status = _status_of(identity, boot) if identity.pid > 0 else None
+    return status is not None and not _is_ending(status)
 
 
-def _stat_of(identity: "Identity", boot: str = "") -> "list[bytes]":
-    """Return what `_stat` returns; [] if another process has the pid by now. Raises StateError."""
+def _status_of(identity: "Identity", boot: str = "") -> "Status | None":
+    """Return the status of the process; None if it does not exist. Raises StateError."""
     try:
-        fields = _stat(identity.pid)
-        if not fields or int(fields[19]) != identity.start_time or (boot or boot_id()) != identity.boot_id:
-            return []
-        return fields
+        status = _native.process_status(identity.pid)
+        if not status or status[_START] != identity.start_time or (boot or boot_id()) != identity.boot_id:
+            return None
+        return status
     except OSError as error:
         raise StateError(f"cannot read the status of process {identity.pid}: {reason(error.errno or 0)}") from error
 

@@ -302,7 +302,7 @@ class StateDirectory:
         """Return the name of the record's file, and its contents."""
         for name in (RECORD, OLD_RECORD, RECORD):  # another command may rename it between the first two attempts
             try:
-                return name, files.read(name, self.fd, MAX_FILE)
+                return name, files.read_regular(name, self.fd, MAX_FILE)
             except FileNotFoundError:
                 continue
             except OSError as error:

@@ -5,6 +5,7 @@ The runtime executes what it finds there, such as hooks. So it uses only a direc
 
 import posix
 
+from pyoci import _native
 from pyoci.errors import StateError
 from pyoci.linux import O_PATH
 
@@ -41,12 +42,11 @@ def list_ids(root_fd: int) -> "list[str]":
 
 def require_private(fd: int, path: str) -> None:
     """Close `fd` and raise StateError if another user owns the directory or may write to it."""
-    st = posix.fstat(fd)
-    if st.st_uid != posix.geteuid() or st.st_mode & 0o022:
+    mode, owner, _ = _native.stat_at("", fd)
+    if owner != posix.geteuid() or mode & 0o022:
         posix.close(fd)
         raise StateError(
-            f"cannot use state directory {path}: others can write to it "
-            f"(owner {st.st_uid}, mode {st.st_mode & 0o7777:o})"
+            f"cannot use state directory {path}: others can write to it (owner {owner}, mode {mode & 0o7777:o})"
         )
 
 
