@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from signal import SIGSEGV
 
 import pytest
 
@@ -364,6 +365,22 @@ def test_plain_user_whose_files_may_not_grow(plain: Plain, bundle: Bundle) -> No
     result = plain.run()
     assert one_line(result), result
     assert "cannot execute the helper: memfd: file too large (hint: " in result.err
+
+
+@pytest.mark.parametrize("kibibytes", [28, 36, 48, 64])
+def test_small_stack(runtime: Runtime, bundle: Bundle, kibibytes: int) -> None:
+    """Where RLIMIT_STACK lets the runtime itself work, it is large enough for the helper, with a filter and copies."""
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    deep = bundle.rootfs / "copied"
+    (deep / "/".join(["a"] * 10)).mkdir(parents=True)
+    (deep / "file").write_text("ran\n")
+    bundle.mount("/copied", "tmpfs", "tmpcopyup")
+    bundle.program("cat", "/copied/file").write()
+    result = shell(runtime, f'ulimit -s {kibibytes}; shift; exec "$@"', "run", "--bundle", bundle.folder, runtime.id)
+    if (result.status, result.out, result.err) == (-SIGSEGV, "", ""):  # the runtime itself has ended
+        assert kibibytes < 64
+    else:
+        assert (0, "ran\n", "") == (result.status, result.out, result.err)
 
 
 def test_full_shared_memory(runtime: Runtime, bundle: Bundle) -> None:

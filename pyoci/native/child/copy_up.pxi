@@ -8,30 +8,32 @@ cdef struct linux_dirent64:
     char d_name[1]
 
 
+cdef char COPIED[16384]
+cdef char ENTRIES[MAX_COPY_UP_DEPTH + 1][1024]  # of the directories that are being copied, by depth
+
+
 cdef int copy_contents(int source, int target) noexcept nogil:
-    cdef char buffer[16384]
     cdef ssize_t n, done, m
     while True:
-        n = read(source, buffer, sizeof(buffer))
+        n = read(source, COPIED, sizeof(COPIED))
         if n == 0:
             return 0
         if n < 0:
             return STEP_READ
         done = 0
         while done < n:
-            m = write(target, buffer + done, <size_t>(n - done))
+            m = write(target, COPIED + done, <size_t>(n - done))
             if m < 0:
                 return STEP_WRITE
             done += m
 
 
 cdef int copy_link(int source, int target, const char *name, const stat_t *st) noexcept nogil:
-    cdef char link[PATH_SIZE]
-    cdef ssize_t n = readlinkat(source, name, link, sizeof(link) - 1)
+    cdef ssize_t n = readlinkat(source, name, COPIED, PATH_SIZE - 1)
     if n < 0:
         return STEP_READLINKAT
-    link[n] = 0
-    if symlinkat(link, target, name) < 0:
+    COPIED[n] = 0
+    if symlinkat(COPIED, target, name) < 0:
         return STEP_SYMLINKAT
     return STEP_FCHOWNAT if fchownat(target, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 else 0
 
@@ -81,7 +83,6 @@ cdef int copy_entry(int source, int target, const char *name, int depth) noexcep
 
 cdef int copy_up(int source, int target, int depth) noexcept nogil:
     """Copy the entries of a directory, recursively."""
-    cdef char buffer[8192]
     cdef linux_dirent64 *entry
     cdef long n, offset
     cdef int step
@@ -92,7 +93,7 @@ cdef int copy_up(int source, int target, int depth) noexcept nogil:
         set_errno(ELOOP)
         return STEP_TOO_DEEP
     while True:
-        n = syscall(SYS_getdents64, directory, buffer, sizeof(buffer))
+        n = syscall(SYS_getdents64, directory, ENTRIES[depth], sizeof(ENTRIES[depth]))
         if n < 0:
             return STEP_GETDENTS64
         if n == 0:
@@ -100,7 +101,7 @@ cdef int copy_up(int source, int target, int depth) noexcept nogil:
             return 0
         offset = 0
         while offset < n:
-            entry = <linux_dirent64 *>(buffer + offset)
+            entry = <linux_dirent64 *>(ENTRIES[depth] + offset)
             offset += entry.d_reclen
             if not is_plain_name(entry.d_name):
                 continue

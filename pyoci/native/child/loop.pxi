@@ -14,8 +14,6 @@ cdef void run_ops(Context *ctx) noexcept nogil:
     """Run all operations. Never returns: ends in execve or _exit."""
     cdef int step
     cdef sigaction_t action
-    cdef char thread_stack[THREAD_STACK]
-    ctx.thread_stack = thread_stack
     memset(&action, 0, sizeof(action))
     action.sa_handler = SIG_IGN
     sigaction(SIGPIPE, &action, NULL)  # a started container must survive a killed runtime

@@ -123,27 +123,30 @@ cdef int attach(int tree, int target) noexcept nogil:
     return -1
 
 
+cdef char LINK[PATH_SIZE]
+cdef char PRESENT_LINK[PATH_SIZE]
+
+
 cdef int copy_symlink(Context *ctx, const BindMountOp *op, int source) noexcept nogil:
     """Make the destination a symlink with the source's text. Accepts an existing one with the same text."""
     cdef char buffer[PATH_SIZE]
-    cdef char text[PATH_SIZE]
-    cdef char present[PATH_SIZE]
     cdef char *name = NULL
     cdef int step = 0, directory
-    cdef ssize_t length = readlinkat(source, "", text, sizeof(text) - 1)
+    cdef ssize_t length = readlinkat(source, "", LINK, sizeof(LINK) - 1)
     if length < 0:
         return STEP_READLINKAT
-    text[length] = 0
+    LINK[length] = 0
     if op.flags & FLAG_TARGET_REAL:
         set_errno(ELOOP)
         return STEP_OPENAT2
     directory = open_parent(ctx.slots[SLOT_ROOTFS], ctx.pool + op.target, buffer, &name, &step)
     if directory < 0:
         return step
-    if symlinkat(text, directory, name) < 0:
+    if symlinkat(LINK, directory, name) < 0:
         if errno != EEXIST:
             return STEP_SYMLINKAT
-        if readlinkat(directory, name, present, sizeof(present)) != length or memcmp(text, present, <size_t>length):
+        if (readlinkat(directory, name, PRESENT_LINK, sizeof(PRESENT_LINK)) != length
+                or memcmp(LINK, PRESENT_LINK, <size_t>length)):
             set_errno(EEXIST)
             return STEP_SYMLINKAT
     close(directory)

@@ -5,6 +5,8 @@
 # - Every function is `noexcept nogil`. It touches no Python object, allocates nothing, and uses neither stdio nor
 #   locale: the helper is linked without them, with native/helper/libc.c as its C library.
 # - All strings and vectors come in a block (block.pxi), which is checked before the first operation.
+# - Large buffers are global, because the caller may allow the stack as little as the kernel needs for execve
+#   (RLIMIT_STACK). The child runs one operation at a time.
 # - A path of the container is resolved once, by openat2 with RESOLVE_IN_ROOT. After that only its descriptor is used.
 # - A verb returns 0, or the step that failed, with errno set. The runtime makes a sentence of (operation, step, errno).
 # - The contract of a verb is in its class in pyoci/compiler/verbs. Here, comments give the reasons for the code.
@@ -24,7 +26,6 @@ cdef enum:
     BPF_MAXINSNS = 4096
     NEW_LISTENER = 8  # of seccomp(2)
     TSYNC_FLAGS = 0x11  # TSYNC, TSYNC_ESRCH
-    THREAD_STACK = 8192
     MAX_PAYLOAD = 3072
     PATH_SIZE = 4096
     MAX_LINKS = 40  # that the kernel follows
@@ -76,7 +77,6 @@ cdef struct Context:
     int detail  # of the next record
     int payload_length
     int passed  # a descriptor that goes with the next record, or -1
-    char *thread_stack
     Record record  # sent in one piece with the payload
     char payload[MAX_PAYLOAD]
     char program[PATH_SIZE]

@@ -5,6 +5,10 @@ cdef struct sock_fprog:
     const void *filter
 
 
+cdef char FILTER[BPF_MAXINSNS * 8 + 1]
+cdef char LISTENER_STACK[8192]
+
+
 cdef int close_listener(void *argument) noexcept nogil:
     """Close this process' copy of the listener, in a thread. The runtime sends the descriptor's number.
 
@@ -20,15 +24,14 @@ cdef int close_listener(void *argument) noexcept nogil:
 
 
 cdef int do_load_seccomp(Context *ctx, const LoadSeccompOp *op) noexcept nogil:
-    cdef char content[BPF_MAXINSNS * 8 + 1]
     cdef ssize_t size = table_length(ctx.pool, op.program)
     cdef unsigned int flags = <unsigned int>op.seccomp_flags
     cdef int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     cdef sock_fprog program
     program.filter = ctx.pool + op.program
     if op.file:
-        size = pread(ctx.slots[op.file], content, sizeof(content), 0)
-        program.filter = content
+        size = pread(ctx.slots[op.file], FILTER, sizeof(FILTER), 0)
+        program.filter = FILTER
     if size < 0:
         return STEP_SECCOMP
     if size > BPF_MAXINSNS * 8:  # a longer program would not fit the 16 bits of `length`
@@ -40,7 +43,7 @@ cdef int do_load_seccomp(Context *ctx, const LoadSeccompOp *op) noexcept nogil:
     if not op.flags & FLAG_QUIET:
         report_exec(ctx)  # now, because the filter may deny write(2)
     program.length = <unsigned short>(size // 8)
-    if flags & NEW_LISTENER and clone(close_listener, ctx.thread_stack + THREAD_STACK, thread, ctx) > 0:
+    if flags & NEW_LISTENER and clone(close_listener, LISTENER_STACK + sizeof(LISTENER_STACK), thread, ctx) > 0:
         flags &= ~<unsigned int>TSYNC_FLAGS  # TSYNC would apply the filter to the thread; there is no other thread
     if syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0:
         return STEP_SECCOMP
