@@ -37,6 +37,8 @@ HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protecti
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "_Py_HashBytes")]
 # For a static executable: shared libraries (static.c).
 UNAVAILABLE = [f"-Wl,--wrap={name}" for name in ("dlopen", "dlsym", "dlerror")]
+# Tables for unwinding the stack (static.c).
+UNWINDING = ["-Wl,--eh-frame-hdr", "-Wl,--wrap=__register_frame_info", "-Wl,--wrap=__deregister_frame_info"]
 LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
 # The dynamic linker resolves all symbols at start, then makes the table of their addresses read-only.
 SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
@@ -192,7 +194,7 @@ class Libpython:
         """Linker flags. Symbols are exported, so that the standard library's extension modules find them."""
         if static:
             libraries = [name for name in self.libraries if name.startswith("-l:")]
-            return ["-static", *UNAVAILABLE, str(self.static), *libraries, "-ldl", "-lpthread", "-lm"]
+            return ["-static", *UNAVAILABLE, *UNWINDING, str(self.static), *libraries, "-ldl", "-lpthread", "-lm"]
         # search the C library first: it has nearly all symbols
         if self.is_static:
             return ["-lc", "-Wl,--export-dynamic", str(self.static), *self.libraries]

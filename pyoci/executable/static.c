@@ -1,4 +1,5 @@
-/* What a static executable lacks: shared libraries, and names of users, groups, hosts and services.
+/* What a static executable lacks: shared libraries, and names of users, groups, hosts and services. At the end: what it
+ * does not need.
  *
  * The C library looks such names up through shared libraries (NSS), and loads those with a second copy of itself. pyoci
  * needs neither: all of its modules are built in or frozen, and ids are numbers. CPython refers to these functions, so
@@ -112,5 +113,24 @@ struct servent *getservbyport(int port, const char *protocol)
 {
     (void)port;
     (void)protocol;
+    return NULL;
+}
+
+/* gcc's start of a static executable registers the tables for unwinding the stack. Newer versions of gcc read all of
+ * these tables then: 1.5 million instructions, ten times as many as the rest of a short command, and a megabyte of
+ * memory. Here the linker makes a sorted index instead (`--eh-frame-hdr`), as in other executables. gcc's library finds
+ * it when the stack is unwound, for example when a thread ends by pthread_exit. */
+void __wrap___register_frame_info(const void *tables, void *object);
+void *__wrap___deregister_frame_info(const void *tables);
+
+void __wrap___register_frame_info(const void *tables, void *object)
+{
+    (void)tables;
+    (void)object;
+}
+
+void *__wrap___deregister_frame_info(const void *tables)
+{
+    (void)tables;
     return NULL;
 }

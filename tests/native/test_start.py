@@ -31,10 +31,11 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     temp = tmp_path_factory.mktemp(request.param)
     temp.chmod(0o755)
     objects = [freeze.compile_object(SUPPORT / "started.c", temp, ["-fno-builtin"])]
+    objects.append(freeze.compile_object(freeze.HERE / "static.c", temp, []))
     if request.param == "own":
         objects.append(freeze.compile_object(freeze.HERE / "start.c", temp, []))
     output = temp / "started"
-    linking = ["-static", "-no-pie", "-pthread", *freeze.LINKING, *objects, "-lm", "-o", output]
+    linking = ["-static", "-no-pie", "-pthread", *freeze.UNWINDING, *freeze.LINKING, *objects, "-lm", "-o", output]
     subprocess.run([*freeze.COMPILER, *linking], check=True)
     return output
 

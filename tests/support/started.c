@@ -7,6 +7,7 @@
  * tests/native/test_start.py links it statically, with the start of the executable or with the C library's. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <execinfo.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -246,6 +247,9 @@ static void check_rest(void)
     if (pid == 0)
         _exit(getpid() == getppid());
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+
+    void *frames[8];
+    CHECK(backtrace(frames, 8) >= 2); /* without tables it would be 1, this function */
 
     wchar_t wide[4];
     struct timespec now;
