@@ -26,15 +26,19 @@ static inline __attribute__((always_inline)) long pyoci_raw(long number, long a,
     return value;
 }
 
+/* Makes a process or a thread, which calls `function` with `argument`. The caller continues at label 1. */
+#define PYOCI_CALL_IN_NEW                                                                                              \
+    "syscall\n\t"                                                                                                      \
+    "test %%rax, %%rax\n\t"                                                                                            \
+    "jnz 1f\n\t"                                                                                                       \
+    "mov %[argument], %%rdi\n\t"                                                                                       \
+    "call *%[function]\n\t"
+
 /* clone3(2). The new process calls `function` on the stack in `arguments`. The function must not return. */
 static inline long pyoci_raw_clone3(const void *arguments, long size, void (*function)(void *), void *argument)
 {
     long value;
-    __asm__ volatile("syscall\n\t"
-                     "test %%rax, %%rax\n\t"
-                     "jnz 1f\n\t"
-                     "mov %[argument], %%rdi\n\t"
-                     "call *%[function]\n\t"
+    __asm__ volatile(PYOCI_CALL_IN_NEW
                      "ud2\n"
                      "1:"
                      : "=a"(value)
@@ -49,11 +53,7 @@ static inline long pyoci_raw_thread(long flags, void *stack, int (*function)(voi
     long value;
     register long r10 __asm__("r10") = 0;
     register long r8 __asm__("r8") = 0;
-    __asm__ volatile("syscall\n\t"
-                     "test %%rax, %%rax\n\t"
-                     "jnz 1f\n\t"
-                     "mov %[argument], %%rdi\n\t"
-                     "call *%[function]\n\t"
+    __asm__ volatile(PYOCI_CALL_IN_NEW
                      "mov %%eax, %%edi\n\t"
                      "mov %[exit], %%eax\n\t"
                      "syscall\n\t"
@@ -81,15 +81,18 @@ static inline __attribute__((always_inline)) long pyoci_raw(long number, long a,
     return x0;
 }
 
+#define PYOCI_CALL_IN_NEW                                                                                              \
+    "svc #0\n\t"                                                                                                       \
+    "cbnz x0, 1f\n\t"                                                                                                  \
+    "mov x0, %[argument]\n\t"                                                                                          \
+    "blr %[function]\n\t"
+
 static inline long pyoci_raw_clone3(const void *arguments, long size, void (*function)(void *), void *argument)
 {
     register long x8 __asm__("x8") = SYS_clone3;
     register long x0 __asm__("x0") = (long)arguments;
     register long x1 __asm__("x1") = size;
-    __asm__ volatile("svc #0\n\t"
-                     "cbnz x0, 1f\n\t"
-                     "mov x0, %[argument]\n\t"
-                     "blr %[function]\n\t"
+    __asm__ volatile(PYOCI_CALL_IN_NEW
                      "brk #1\n"
                      "1:"
                      : "+r"(x0)
@@ -106,10 +109,7 @@ static inline long pyoci_raw_thread(long flags, void *stack, int (*function)(voi
     register long x2 __asm__("x2") = 0;
     register long x3 __asm__("x3") = 0;
     register long x4 __asm__("x4") = 0;
-    __asm__ volatile("svc #0\n\t"
-                     "cbnz x0, 1f\n\t"
-                     "mov x0, %[argument]\n\t"
-                     "blr %[function]\n\t"
+    __asm__ volatile(PYOCI_CALL_IN_NEW
                      "mov x8, %[exit]\n\t"
                      "svc #0\n\t"
                      "brk #1\n"
