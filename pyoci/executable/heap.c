@@ -344,3 +344,5 @@ bool heap_survey(const char *path, bool (*rehearse)(enum heat heat))
 char *heap_start(void) { return memory; }
 
 size_t heap_size(void) { return next[COLD]; }
+
+size_t heap_hot_size(void) { return end[HOT]; }

@@ -182,17 +182,30 @@ bool image_is_there(void) { return written; }
 
 bool image_is_rehearsed(void) { return touched.runs >= 0; }
 
-/* Makes the pages that Python is about to write to private, with one call for each run. A fault for each page would
- * take longer. Linux before 5.14 lacks the call, and takes the faults. */
-static void populate(void)
+/* Makes pages private that Python is about to write to. A fault for each page would take longer. Linux before 5.14
+ * lacks the call, and takes the faults. */
+static bool populate(uintptr_t start, size_t size)
 {
 #ifdef MADV_POPULATE_WRITE
-    for (int64_t i = 0; i < touched.runs; i++) {
-        uintptr_t start = first_page() + touched.run[i].first * PAGE;
-        if (madvise((void *)start, touched.run[i].pages * PAGE, MADV_POPULATE_WRITE) != 0)
-            break;
-    }
+    return madvise((void *)start, size, MADV_POPULATE_WRITE) == 0;
+#else
+    (void)start;
+    (void)size;
+    return false;
 #endif
+}
+
+static void populate_touched(void)
+{
+    for (int64_t i = 0; i < touched.runs; i++)
+        if (!populate(first_page() + touched.run[i].first * PAGE, touched.run[i].pages * PAGE))
+            break;
+}
+
+/* The other pages that every command writes to are scattered: a call for each run of them gains nothing. */
+static void populate_hot_heap(void)
+{
+    populate((uintptr_t)heap_start(), heap_hot_size() & ~(size_t)(PAGE - 1));
 }
 
 /* posix.environ still holds the variables of the process that wrote the image. */
@@ -222,7 +235,9 @@ bool image_renew(void)
 void image_resume(bool populates)
 {
     if (populates)
-        populate();
+        populate_touched();
+    else
+        populate_hot_heap();
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);
     /* The process and the thread are not those that wrote the image. Python handles that as a fork. */

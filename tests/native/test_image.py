@@ -40,16 +40,28 @@ def test_executable_has_an_image(pyoci: str) -> None:
     assert 0 != subprocess.run(["strip", "-o", "/dev/null", pyoci], capture_output=True).returncode
 
 
+def populated(trace: Path, *command: "str | Path") -> list[int]:
+    """How many bytes each call populates that a command makes."""
+    strace = ["strace", "-e", "trace=madvise", "-o", trace, *command]
+    assert 0 != subprocess.run(strace, capture_output=True).returncode
+    return [int(size) for size in re.findall(r"madvise\(\w+, (\d+), MADV_POPULATE_WRITE\) = 0", trace.read_text())]
+
+
 @pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
 def test_create_makes_only_those_pages_its_own_that_it_writes_to(pyoci: str, tmp_path: Path) -> None:
     """The rehearsal has found some, and far from all. Of the rest, a failing create writes to few."""
-    strace = ["strace", "-e", "trace=madvise", "-o", tmp_path / "trace", pyoci, "create", "--bundle", tmp_path, "id"]
-    assert 0 != subprocess.run(strace, capture_output=True).returncode
-    calls = re.findall(r"madvise\(\w+, (\d+), MADV_POPULATE_WRITE\) = 0", (tmp_path / "trace").read_text())
-    populated = sum(map(int, calls))
+    calls = populated(tmp_path / "trace", pyoci, "create", "--bundle", tmp_path, "id")
     _, (_, _, _, _, _, in_file, _, _) = image_segment(Path(pyoci).read_bytes())
 
-    assert 1 << 19 < populated < in_file // 2
+    assert 1 << 19 < sum(calls) < in_file // 2
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
+def test_short_command_makes_the_hottest_pages_its_own(pyoci: str, tmp_path: Path) -> None:
+    """One call copies the blocks that every command writes to. They lie together."""
+    (size,) = populated(tmp_path / "trace", pyoci, "--root", tmp_path, "state", "id")
+
+    assert 1 << 16 < size < 1 << 19
 
 
 @pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
