@@ -57,14 +57,12 @@ def execute(container: "Container", request: "ExecRequest") -> int:
 
     Raises PyociError if it can't run, and then leaves nothing behind.
     """
-    _require_status(container.status(), ignore_paused=request.ignore_paused)
-    settings = container.directory.load_exec_settings()
-    init = -1
+    container.is_being_created()  # reads the record again if a create was killed
+    init = open_process(container.record, lasting=True)
     try:
+        _require_status(container.status(lasting=init >= 0), ignore_paused=request.ignore_paused)
+        settings = container.directory.load_exec_settings()
         process, warnings = _load_process(request.wanted, settings)
-        init = open_process(container.record)
-        if init < 0:
-            raise StatusError("cannot exec in a stopped container")
         execution = Execution.compile(container, request, init, process, settings)
         for warning in (*warnings, *execution.plan.warnings):
             request.log.warning(warning)
@@ -118,7 +116,7 @@ class Execution:
         request: "ExecRequest",
         init: int,
         process: "Process",
-        namespaces: "list[str]",
+        namespaces: "dict[str, int]",
         plan: "Plan",
         *,
         preserve_fds: int,
@@ -153,7 +151,7 @@ class Execution:
         filter_ = _load_filter(container, settings)
         target = ExecTarget(
             record.id,
-            namespaces,
+            [*namespaces],
             settings.linux,
             filter_,
             record.rdt.get("joined", ()),
@@ -255,13 +253,11 @@ class Execution:
             raise StatusError("cannot exec in a stopped container") from error
 
     def _verify_namespaces(self, launch: Launch, _op: "verbs.VerifyNamespaces") -> None:
-        for kind in self._namespaces:
-            name = _NAMESPACES[kind]
-            try:
-                its = _inode(f"/proc/{launch.pid}/ns/{name}")
-            except (FileNotFoundError, ProcessLookupError) as error:
-                raise launch.ended() from error
-            if its != _inode(f"/proc/{self._record.pid}/ns/{name}"):
+        its = _native.namespaces(str(launch.pid), _NAMESPACES)
+        for kind, inode in self._namespaces.items():
+            if kind not in its:
+                raise launch.ended()
+            if its[kind] != inode:
                 raise SetupError(f"cannot join the {kind} namespace: it is not the container's")
 
     def _trace_child(self, launch: Launch, _op: "verbs.TraceChild") -> None:
@@ -294,29 +290,17 @@ def _admits_setup(filter_: Filter, process: "Process") -> bool:
     return not filter_.has_listener and _native.admits_setup(filter_.program, privileged, terminal)
 
 
-def _foreign_namespaces(pid: int) -> "list[str]":
-    """List the types of namespaces that a process does not share with the runtime."""
-    found = []
-    for kind, name in _NAMESPACES.items():
-        try:
-            ours = _inode(f"/proc/self/ns/{name}")
-        except FileNotFoundError:
-            continue  # this kernel has no such namespaces
-        try:
-            its = _inode(f"/proc/{pid}/ns/{name}")
-        except (FileNotFoundError, ProcessLookupError) as error:
-            # Threads of it may live on, but its namespaces can't be joined any more.
-            raise StatusError("cannot exec in a container whose first process is ending") from error
-        except OSError as error:
-            raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
-        if its != ours:
-            found.append(kind)
-    return found
-
-
-def _inode(path: str) -> "tuple[int, int]":
-    status = posix.stat(path)
-    return status.st_dev, status.st_ino
+def _foreign_namespaces(pid: int) -> "dict[str, int]":
+    """Return the inodes of the namespaces that a process does not share with the runtime, by type."""
+    ours = _native.namespaces("self", _NAMESPACES)
+    try:
+        its = _native.namespaces(str(pid), _NAMESPACES)
+    except OSError as error:
+        raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
+    if len(its) < len(ours):
+        # Threads of it may live on, but its namespaces can't be joined any more.
+        raise StatusError("cannot exec in a container whose first process is ending")
+    return {kind: inode for kind, inode in its.items() if inode != ours[kind]}
 
 
 def _cgroup(container: "Container", pid: int, below: str) -> "Driver":

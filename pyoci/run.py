@@ -29,7 +29,7 @@ def run(request: "CreateRequest", *, detach: bool = False, keep: bool = False, n
             # Not before create has ended: until then a signal kills this process, and with it a hook that hangs.
             foreground = Foreground(subreaper=not no_subreaper)
             foreground.prepare(launch)
-        relay = start(container, foreground=foreground)
+        relay = start(container, foreground=foreground, pidfd=launch.pidfd)
     except BaseException:
         _undo(container, launch)
         _log_warnings(container, request.log)

@@ -27,11 +27,12 @@ _STATUS_ERRORS = {
 }
 
 
-def start(container: "Container", *, foreground: "Foreground | None" = None) -> "Relay | None":
+def start(container: "Container", *, foreground: "Foreground | None" = None, pidfd: int = -1) -> "Relay | None":
     """Execute the program of a created container, then run the poststart hooks.
 
     If NOTIFY_SOCKET is set here and was set in create, this waits until the program reports that it is ready, or ends.
     With a `foreground`, which takes the runtime's signals, it returns the relay at once for the caller to serve.
+    `pidfd` is init's, if this process is its parent: then no other process can have its pid.
 
     Raises StatusError. Raises SetupError or HookError if a startContainer hook, execve or a poststart hook fails; the
     container is then destroyed, and its poststop hooks have run.
@@ -39,7 +40,7 @@ def start(container: "Container", *, foreground: "Foreground | None" = None) -> 
     container.lock(_STATUS_ERRORS["creating"])
     try:
         record = container.record
-        init = open_process(record, lasting=True)
+        init = open_process(record, lasting=True) if pidfd < 0 else posix.dup(pidfd)
         try:
             status = container.status(lasting=init >= 0)
             if status != "created":

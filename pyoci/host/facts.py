@@ -20,7 +20,7 @@ def probe(root: str = "", *, as_root: bool = False) -> Host:
 
     `root` is the state root of a create. `as_root` returns the facts for a runtime with every privilege.
     """
-    uid_map = b" ".join(files.read("/proc/self/uid_map").split())
+    uid_map = b" ".join(_native.read_small("/proc/self/uid_map").split())
     system = posix.uname()
     capabilities = grantable_capabilities(as_root=as_root)
     return Host(
@@ -83,24 +83,26 @@ def _cgroup_mount() -> str:
 
 def grantable_capabilities(*, as_root: bool = False) -> int:
     """Return the capabilities that a child can get: those in the permitted set and in the bounding set."""
-    sets = {}
-    for line in files.read("/proc/self/status").split(b"\n"):
-        if line.startswith(b"Cap"):
-            name, _, value = line.partition(b":")
-            sets[name] = int(value.strip(), 16)
-    return sets[b"CapBnd"] if as_root else sets[b"CapPrm"] & sets[b"CapBnd"]
+    status = files.read("/proc/self/status")
+    bounding = _capability_set(status, b"\nCapBnd:")
+    return bounding if as_root else _capability_set(status, b"\nCapPrm:") & bounding
+
+
+def _capability_set(status: bytes, name: bytes) -> int:
+    start = status.index(name) + len(name)
+    return int(status[start : status.index(b"\n", start)], 16)
 
 
 def may_set_groups(pid: "int | str") -> bool:
     """Whether the user namespace of a process allows setgroups(2)."""
     try:
-        return files.read(f"/proc/{pid}/setgroups").strip() != b"deny"
+        return _native.read_small(f"/proc/{pid}/setgroups").strip() != b"deny"
     except OSError:
         return True  # a kernel without user namespaces
 
 
 def _flag(path: str, value: bytes) -> bool:
     try:
-        return files.read(path).strip() == value
+        return files.exists(path) and files.read(path).strip() == value
     except OSError:
         return False

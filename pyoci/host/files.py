@@ -6,24 +6,10 @@ import posix
 from pyoci import _native
 from pyoci.linux import O_PATH
 
-# The first read is small, because Linux allocates and clears a buffer of this size to read a kernel parameter.
-_FIRST_READ = 4096
-_NEXT_READ = 65536
-
 
 def read(path: str, dirfd: "int | None" = None, limit: int = 1 << 20) -> bytes:
     """Read a file, up to `limit` bytes. Raises OSError, with ELOOP if the last component is a symlink."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=dirfd)
-    try:
-        parts = []
-        size = _FIRST_READ
-        while limit > 0 and (part := posix.read(fd, min(limit, size))):
-            parts.append(part)
-            limit -= len(part)
-            size = _NEXT_READ
-        return b"".join(parts)
-    finally:
-        posix.close(fd)
+    return _native.read_file(path, dirfd, limit)
 
 
 def read_regular(path: str, dirfd: int, limit: int) -> bytes:
@@ -38,11 +24,7 @@ def read_regular(path: str, dirfd: int, limit: int) -> bytes:
 
 def exists(path: str) -> bool:
     """Whether the path leads to anything that this process can see."""
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True
+    return posix.access(path, posix.F_OK)
 
 
 def write(path: str, data: bytes) -> None:

@@ -195,6 +195,9 @@ def reap(pid: int, seconds: float) -> "int | None":
     while True:
         reaped, status = posix.waitpid(pid, posix.WNOHANG)
         if reaped:
+    reaped, status = posix.waitpid(pid, posix.WNOHANG)
+    if reaped:
+        return status
             return status
         if time.monotonic() > deadline:
             return None

@@ -108,6 +108,63 @@ def process_status(int pid):
     )
 
 
+def read_file(path, dirfd, Py_ssize_t limit):
+    """Read a file, up to `limit` bytes, without following a symlink at the end of the path. Raises OSError.
+
+    The first read(2) is small, as in `read_small`. The others go on until the end of the file.
+    """
+    cdef char content[MAX_SMALL]
+    cdef list parts = []
+    cdef Py_ssize_t room = FIRST_READ, size = 0
+    cdef int error = 0
+    cdef int directory = AT_FDCWD if dirfd is None else dirfd
+    cdef int fd = openat(directory, path_bytes(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    if fd < 0:
+        raise failure()
+    while limit > 0:
+        size = read(fd, content, <size_t>min(limit, room))
+        if size < 0 and errno == EINTR:
+            continue
+        if size <= 0:
+            error = errno
+            break
+        parts.append(content[:size])
+        limit -= size
+        room = MAX_SMALL
+    close(fd)
+    if size < 0:
+        set_errno(error)
+        raise failure()
+    return b"".join(parts)
+
+
+def namespaces(str pid, dict names):
+    """Return the inodes of a process' namespaces. `names` maps each key of the result to a name in /proc/PID/ns.
+
+    Leaves out namespaces that the kernel does not have, and those of a process that has ended. All namespaces are in
+    one filesystem, so the inode identifies them. Raises OSError.
+    """
+    cdef stat_t found
+    cdef dict inodes = {}
+    cdef int error = 0
+    cdef int directory = open(path_bytes(f"/proc/{pid}/ns"), O_PATH | O_DIRECTORY | O_CLOEXEC)
+    if directory < 0:
+        if errno == ENOENT or errno == ESRCH:
+            return inodes
+        raise failure()
+    for kind, name in names.items():
+        if fstatat(directory, path_bytes(name), &found, 0) == 0:
+            inodes[kind] = found.st_ino
+        elif errno != ENOENT and errno != ESRCH:
+            error = errno
+            break
+    close(directory)
+    if error:
+        set_errno(error)
+        raise failure()
+    return inodes
+
+
 def stat_at(path, int dirfd):
     """Return the mode, the owner and the inode of a file, without following a symlink at the end of the path.
 
