@@ -13,7 +13,7 @@ from pyoci.compiler import process as parts
 from pyoci.compiler import verbs
 from pyoci.compiler.namespaces import CLONE_FLAGS
 from pyoci.compiler.operations import Part, Plan, Slots, Start
-from pyoci.compiler.verbs.numbers import HELD, INIT, READY, ROOTFS
+from pyoci.compiler.verbs.numbers import HELD, READY, ROOTFS
 from pyoci.linux import SIGKILL
 
 TYPE_CHECKING = False
@@ -142,14 +142,14 @@ def _oom_score(process: "Process", host: "Host") -> Part:
         return Part()
     op = verbs.WriteOomScoreAdj("/process/oomScoreAdj", adjustment=adjustment)
     if host.may_mount:
-        return Part(at={INIT: [op]})
+        return Part(at={READY: [op]})
     return Part(at={HELD: [op] if process.get("execCPUAffinity") else [verbs.EnterCgroup(), op]})
 
 
 def _resource_groups(container: ExecTarget) -> Part:
     if not container.rdt:
         return Part()
-    return Part(at={INIT: [verbs.JoinRdtGroup(group=" and ".join(path or "/" for path in container.rdt))]})
+    return Part(at={READY: [verbs.JoinRdtGroup(group=" and ".join(path or "/" for path in container.rdt))]})
 
 
 def _enter(process: "Process", container: ExecTarget, preserve_fds: int, slots: Slots) -> Part:

@@ -279,7 +279,7 @@ def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Itera
         if kind in joins:
             yield joins[kind]
     if not namespaces.settles_first:
-        yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL)
+        yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL, waits=True)
 
 
 def id_map(mappings: "Iterable[IdMapping]") -> str:

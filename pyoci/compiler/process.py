@@ -343,7 +343,7 @@ def settled_start(
     before: list[ChildOp] = [set_umask(process)]
     if early and seccomp is not None:
         before += load_filter(seccomp, capabilities, quiet=True)
-    before.append(verbs.CloneInit("/linux/namespaces", signal=0 if early else SIGKILL))
+    before.append(verbs.CloneInit("/linux/namespaces", signal=0 if early else SIGKILL, waits=True))
     own: list[ChildOp] = [verbs.Setsid()]
     if process.get("terminal"):
         own.append(verbs.TakeTerminal("/process/terminal"))
@@ -364,7 +364,7 @@ def without_program(preserve_fds: int, *, settles_first: bool) -> "tuple[list[Ch
     own: list[ChildOp] = []
     if settles_first:
         before = [verbs.DropBounding("/process", keep=0), close, verbs.SetCapabilities("/process")]
-        before.append(verbs.CloneInit("/linux/namespaces", signal=SIGKILL))
+        before.append(verbs.CloneInit("/linux/namespaces", signal=SIGKILL, waits=True))
         own.append(verbs.Setsid())
     own += [verbs.Sync(point=READY), verbs.SetPdeathsig(signal=0)]
     if not settles_first:

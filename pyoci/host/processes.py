@@ -73,8 +73,16 @@ def has_executed_a_file(pid: int) -> bool:
 
 def parent(pid: int) -> int:
     """Return the pid of the parent; 0 if the process does not exist or its parent is in another pid namespace."""
+    return parent_and_start_time(pid)[0]
+
+
+def parent_and_start_time(pid: int) -> "tuple[int, int]":
+    """Return the pid of a process' parent, and when the process started.
+
+    Both are 0 if the process does not exist. The parent is 0 if it is in another pid namespace.
+    """
     status = _native.process_status(pid)
-    return status[_PARENT] if status else 0
+    return (status[_PARENT], status[_START]) if status else (0, 0)
 
 
 def wait_status(pid: int) -> int:
@@ -187,6 +195,9 @@ def reap(pid: int, seconds: float) -> "int | None":
     Returns None if the child does not end, or if its tracer holds it for TRACER_TIMEOUT seconds after its end.
     This polls, because the kernel has no event for a tracer that releases a process.
     """
+    reaped, status = posix.waitpid(pid, posix.WNOHANG)
+    if reaped:
+        return status
     pidfd = posix.pidfd_open(pid)
     timeout = TRACER_TIMEOUT if wait_ended(pidfd, seconds) else 0
     posix.close(pidfd)
@@ -195,9 +206,6 @@ def reap(pid: int, seconds: float) -> "int | None":
     while True:
         reaped, status = posix.waitpid(pid, posix.WNOHANG)
         if reaped:
-    reaped, status = posix.waitpid(pid, posix.WNOHANG)
-    if reaped:
-        return status
             return status
         if time.monotonic() > deadline:
             return None

@@ -57,6 +57,14 @@ class Records:
         """
         if len(data) < RECORD.size:
             raise nonsense("it is too short")
+    def is_early(self, data: bytes) -> bool:
+        """Whether this is a record of a cloned process, and its pid has not come yet: two processes may send now."""
+        barrier = self._barriers[0]
+        clone = self._ops.get(barrier)
+        if not isinstance(clone, verbs.CloneInit) or clone.waits or len(data) < RECORD.size:
+            return False
+        return bool(RECORD.unpack_from(data)[1] > barrier)
+
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         if length != len(data) - RECORD.size or length > MAX_PAYLOAD:
             raise nonsense("its length is wrong")

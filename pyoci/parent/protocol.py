@@ -117,6 +117,7 @@ class Launch:
         self.console = -1
         self.foreground: Foreground | None = None
         self._channel = -1
+        self._early = b""
         self.network = -1
         self.own_rlimit: tuple[int, int, int] | None = None
         self.moved_devices: list[Moved] = []
@@ -252,15 +253,17 @@ class Launch:
         records = Records(dict(enumerate(ops)))
         watch = Watch()
         while True:
-            data = self._receive(watch, may_end=executes)
+            data = self._next_record(records, watch, may_end=executes)
             if data is None:
                 return
             kind, index, step, error, detail, payload = records.take(data)
             if kind == CLONED:
-                if detail == self.pid or processes.parent(detail) != posix.getpid():
-                    raise nonsense("no such process was cloned")
+                bootstrap, bootstrap_fd = self.pid, self.pidfd
                 self._adopt(detail)
-                self.at_sync_point(INIT)
+                clone = ops[index]
+                if isinstance(clone, verbs.CloneInit) and clone.waits:
+                    self.at_sync_point(INIT)
+                self._reap_bootstrap(bootstrap, bootstrap_fd)
             elif kind == UNRECEIVED:
                 what = f"{_native.STEPS[step]}: {reason(error)}"
                 raise SetupError(f"cannot send the plan to {self._process}: {what}")
@@ -338,6 +341,20 @@ class Launch:
         self.console = -1
 
     # --- records and answers
+
+    def _next_record(self, records: Records, watch: Watch, *, may_end: bool) -> "bytes | None":
+        """Return the next record in the plan's order: a cloned process may overtake the record of its pid.
+
+        Returns and raises what `_receive` does.
+        """
+        if self._early and not records.is_early(self._early):
+            data, self._early = self._early, b""
+            return data
+        received = self._receive(watch, may_end=may_end)
+        if received is None or self._early or not records.is_early(received):
+            return received
+        self._early = received
+        return self._receive(watch, may_end=may_end)
 
     def _receive(self, watch: Watch, *, may_end: bool) -> "bytes | None":
         """Return the next record, or None once the channel is closed, if execve `may_end` it.
@@ -427,16 +444,21 @@ class Launch:
         return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 
     def _adopt(self, pid: int) -> None:
-        """Adopt the process that the bootstrap process has cloned as a child of the runtime. Reap the bootstrap."""
-        bootstrap, pidfd = self.pid, self.pidfd
+        """Adopt the process that the bootstrap process has cloned as a child of the runtime. Raises SetupError."""
+        parent, start_time = processes.parent_and_start_time(pid)
+        if pid == self.pid or parent != posix.getpid():
+            raise nonsense("no such process was cloned")
         self.pid = pid
+        self.start_time = start_time
         self._children.append(pid)
         self.pidfd = posix.pidfd_open(pid)
-        self.start_time = processes.start_time(pid)
         self._pidfds.append(self.pidfd)
-        Watch().wait(pidfd, bootstrap, pidfd)
-        processes.reap(bootstrap, KILL_TIMEOUT)
-        self._children.remove(bootstrap)
+
+    def _reap_bootstrap(self, pid: int, pidfd: int) -> None:
+        """Reap the bootstrap process, which exits as soon as it has cloned its child."""
+        Watch().wait(pidfd, pid, pidfd)
+        processes.reap(pid, KILL_TIMEOUT)
+        self._children.remove(pid)
 
     # --- the runtime's operations
 

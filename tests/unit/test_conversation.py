@@ -167,6 +167,7 @@ def converse(
     made._pidfds.append(made.pidfd)
     monkeypatch.setattr(made, "ended", lambda: SetupError("it ended"))
     monkeypatch.setattr(made, "_adopt", lambda pid: None)
+    monkeypatch.setattr(made, "_reap_bootstrap", lambda pid, pidfd: None)
     null = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
     peer = socket.socket(fileno=theirs)
     try:
@@ -188,6 +189,34 @@ def test_honest_conversation(name: str, child: int, monkeypatch: pytest.MonkeyPa
     """The runtime accepts the child's messages, from the first point to the last."""
     config, plan = MADE[name]
     assert converse(plan, config, honest(plan, child), os.getpid(), monkeypatch) is None
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("exec", True), ("joined", False)])
+def test_cloned_process_overtakes_the_record_of_its_pid(
+    name: str, accepted: bool, child: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes send at that moment, unless the cloned one waits for the runtime."""
+    config, plan = MADE[name]
+    said = honest(plan, child)
+    clone = next(n for n, (message, _) in enumerate(said) if RECORD.unpack(message)[0] == CLONED)
+    said[clone], said[clone + 1] = said[clone + 1], said[clone]
+
+    error = converse(plan, config, said, os.getpid(), monkeypatch)
+
+    assert accepted == (error is None)
+
+
+def test_cloned_process_sends_one_record_before_its_pid_comes(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the runtime then, so a second one is not its own."""
+    config, plan = MADE["exec"]
+    said = honest(plan, child)
+    clone = next(n for n, (message, _) in enumerate(said) if RECORD.unpack(message)[0] == CLONED)
+    said = [*said[:clone], said[clone + 1], said[clone + 1], *said[clone:]]
+
+    error = converse(plan, config, said, os.getpid(), monkeypatch)
+
+    assert error is not None
+    assert "makes no sense: the operation is not one that comes next" in error.message
 
 
 @pytest.mark.parametrize("seed", SEEDS)

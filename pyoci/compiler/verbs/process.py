@@ -139,15 +139,16 @@ class BecomeRoot(ChildOp):
 class CloneInit(ChildOp):
     """Clone the program's process as a child of the runtime, report its pid, and end.
 
-    Takes: `signal`, which the new process gets when the runtime ends; 0 for none.
-    Leaves: the rest of the plan to the new process. That continues once the runtime has answered, and exits if the
-        runtime has ended.
+    Takes: `signal`, which the new process gets when the runtime ends; 0 for none. `waits`: the new process continues
+        once the runtime has answered, and exits if the runtime has ended.
+    Leaves: the rest of the plan to the new process.
     Fails with: clone. It does not call clone3, because the seccomp profiles of engines deny that, and the filter may be
         in force.
-    Calls: clone (write exit_group | prctl? read)
+    Calls: clone (write exit_group | prctl? read?)
     """
 
     signal: "Natural"
+    waits: bool = False
     fails = "clone the container's init"
 
 

@@ -60,8 +60,7 @@ cdef int do_clone_init(Context *ctx, const CloneInitOp *op) noexcept nogil:
         _exit(0)
     if op.signal:
         prctl(PR_SET_PDEATHSIG, <unsigned long>op.signal, 0, 0, 0)
-    # no record of this process may arrive before its pid
-    if not wait_for_parent(ctx):
+    if op.flags & FLAG_WAITS and not wait_for_parent(ctx):
         _exit(1)
     return 0
 
