@@ -34,6 +34,7 @@ include "native/child/loop.pxi"
 include "native/child/receive.pxi"
 
 include "native/launch.pxi"
+include "native/encode.pxi"
 include "native/wrappers.pxi"
 include "native/files.pxi"
 include "native/bpf.pxi"

@@ -63,7 +63,7 @@ def offsets(verb: type[ChildOp]) -> list[tuple[str, int]]:
 
 
 _NAMES = {getattr(base, name): name for name in dir(base) if name.isupper() and name.replace("_", "").isalpha()
-          and isinstance(getattr(base, name), int) and not name.startswith("MAX")}  # fmt: skip
+          and type(getattr(base, name)) is int and not name.startswith("MAX")}  # fmt: skip
 _OF_ANY_VALUE = (base.NUMBER, base.HALF)
 _CHECKED = (*(name for kind, name in sorted(_NAMES.items()) if kind not in (*_OF_ANY_VALUE, base.FLAG)), "ZERO_32",
             "ZERO_64")  # fmt: skip
@@ -132,6 +132,7 @@ def declarations() -> str:
         *constants("synchronisation points", points),
         *constants("flags of operations", flags()),
         *constants("blocks of operations", block_constants()),
+        *constants("how fields travel", {f"KIND_{name}": kind for kind, name in sorted(_NAMES.items())}),
         "cdef struct Op:  # any operation",
         "    uint16_t code",
         "    uint16_t flags",

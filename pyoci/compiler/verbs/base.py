@@ -37,9 +37,9 @@ order in which they are declared:
     Vector, Environment the next number: the index of a vector of strings. An environment has a spare place for HOME
     bool                the next bit of the flags
 
-The child checks each field by its type before it runs the first operation (native/child/block.pxi). Fields listed in
-`unsent` stay in the runtime. `tools/gen_verbs.py` writes the same layout as a C struct for each verb, and the types as
-a table.
+The runtime writes the fields by these types (native/encode.pxi). The child checks each of them by its type before it
+runs the first operation (native/child/block.pxi). Fields listed in `unsent` stay in the runtime. `tools/gen_verbs.py`
+writes the same layout as a C struct for each verb, and the types as a table.
 """
 
 import _struct
@@ -228,8 +228,3 @@ def converted(op: Op, verb: "type[OpType]") -> "OpType":
     other = verb(op.where)
     other.__dict__.update(op.__dict__)
     return other
-
-
-def signed(value: int) -> int:
-    """Return a mask of 64 bits as the signed number with the same bits."""
-    return value - (1 << 64) if value >> 63 == 1 else value
