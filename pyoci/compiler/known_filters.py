@@ -1,8 +1,10 @@
-"""Compile the profiles that engines send by default, while the build makes the executable's image.
+"""Compile the profiles and device rules that engines send by default, while the build makes the executable's image.
 
-No command imports this module. Its result is `seccomp.KNOWN`, the only thing in the image that is made from data.
+No command imports this module. Its results are `seccomp.KNOWN` and `device_filter.KNOWN`, the only things in the image
+that are made from data.
 """
 
+from pyoci.cgroups import device_filter
 from pyoci.compiler import seccomp
 from pyoci.compiler._profiles import HEADS, PROFILES, RULES
 from pyoci.compiler._syscalls import NAMES
@@ -11,11 +13,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyoci.types import Seccomp, SyscallRule
+    from pyoci.types import DeviceRule, Seccomp, SyscallRule
 
 
 def compile_known(arch: str) -> None:
-    """Fill `seccomp.KNOWN` for the architecture `arch` (uname -m). Leaves it empty if no profile is known for that."""
+    """Fill `KNOWN` of both compilers, that of seccomp with the profiles of the architecture `arch` (uname -m)."""
+    device_filter.KNOWN.extend((rules, device_filter.compile_rules(rules)) for rules in device_rules().values())
     for _, profile in profiles(arch):
         compiled = seccomp.compile_filter(profile, arch)
         # without what `compiled` keeps to compile its program
@@ -31,6 +34,24 @@ def profiles(arch: str) -> "Iterator[tuple[str, Seccomp]]":
         syscalls = [rules[place] for place in _numbers(places)]
         profile: Seccomp = {**HEADS[head], "syscalls": syscalls}  # type: ignore[typeddict-item]
         yield label, profile
+
+
+def device_rules() -> "dict[str, list[DeviceRule]]":
+    """Return each known list of device rules by its engine. Podman sends one rule, which compiles at once."""
+    everything: DeviceRule = {"allow": False, "access": "rwm"}
+    docker = [everything, *map(_allowed, ("1:5", "1:3", "1:9", "1:8", "5:0", "5:1"))]
+    fuse: DeviceRule = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"}
+    containerd = [everything, *map(_allowed, ("1:3", "1:8", "1:7", "5:0", "1:5", "1:9", "5:1", "136:", "5:2"))]
+    return {"Docker": 2 * [*docker, fuse], "containerd": containerd}
+
+
+def _allowed(numbers: str) -> "DeviceRule":
+    """Return the rule that allows a character device, or all that have its major number."""
+    major, _, minor = numbers.partition(":")
+    rule: DeviceRule = {"allow": True, "type": "c", "major": int(major)}
+    if minor:
+        rule["minor"] = int(minor)
+    return {**rule, "access": "rwm"}
 
 
 def _rule(names: str, rest: "dict[str, object]", texts: "dict[str, str]") -> "SyscallRule":

@@ -1,5 +1,6 @@
-"""Filters that the executable has for the profiles that engines send by default (pyoci/compiler/known_filters.py)."""
+"""Filters that the executable has for what engines send by default (pyoci/compiler/known_filters.py)."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from pyoci.cgroups import device_filter
 from pyoci.compiler import known_filters, seccomp
 from pyoci.config.jsonio import dumps, loads
+from pyoci.errors import CgroupError
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = tuple(seccomp.MACHINES)
@@ -21,6 +24,7 @@ DOCKER = "Docker 28, default capabilities"
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[Any, seccomp.Filter]]]:
     """The filters of every architecture, which the executable has of its own one only."""
     monkeypatch.setattr(seccomp, "KNOWN", {})
+    monkeypatch.setattr(device_filter, "KNOWN", [])
     for arch in MACHINES:
         known_filters.compile_known(arch)
     return seccomp.KNOWN
@@ -36,6 +40,7 @@ def compiled_afresh(profile: Any, arch: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_ordinary_python_knows_no_filters() -> None:
     """Only the build compiles them, so a start of Python costs nothing more."""
     assert {} == seccomp.KNOWN
+    assert [] == device_filter.KNOWN
 
 
 @pytest.mark.parametrize(
@@ -151,6 +156,7 @@ def test_profile_of_another_architecture_is_not_known(known: object) -> None:
 def test_architecture_without_profiles_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """The build on another architecture goes on without known filters."""
     monkeypatch.setattr(seccomp, "KNOWN", {})
+    monkeypatch.setattr(device_filter, "KNOWN", [])
 
     known_filters.compile_known("riscv64")
 
@@ -162,3 +168,29 @@ def test_config_of_the_rehearsal_is_known(known: object) -> None:
     config = json.loads((ROOT / "pyoci/executable/docker.json").read_text())
 
     assert known_filter(config["linux"]["seccomp"], "x86_64")
+
+
+@pytest.mark.parametrize(("engine", "bundle"), [("Docker", "docker-default"), ("containerd", "containerd-ctr")])
+def test_known_device_rules_are_what_the_engine_sends(engine: str, bundle: str) -> None:
+    """The lists equal those of captured configs."""
+    config = json.loads((ROOT / "tests/data/bundles" / f"{bundle}.json").read_text())
+
+    assert config["linux"]["resources"]["devices"] == known_filters.device_rules()[engine]
+
+
+@pytest.mark.parametrize("engine", known_filters.device_rules())
+def test_known_device_filter_equals_compiled_one(engine: str, known: object) -> None:
+    """A known list of device rules gets the compiler's program without compiling it, and no changed list does."""
+    rules = loads(dumps(known_filters.device_rules()[engine]).encode())
+    programs = [program for _, program in device_filter.KNOWN]
+
+    found = device_filter.compile_rules(rules)
+
+    assert any(found is program for program in programs)
+    changed_rules = [each for each in changes(rules) if all({"allow", "access"} <= rule.keys() for rule in each)]
+    assert len(changed_rules) > 100
+    for changed in changed_rules:
+        with contextlib.suppress(CgroupError, KeyError):
+            assert not any(device_filter.compile_rules(changed) is program for program in programs)
+    device_filter.KNOWN.clear()
+    assert found == device_filter.compile_rules(rules)
