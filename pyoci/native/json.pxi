@@ -13,6 +13,7 @@ from libc.string cimport memcmp, memcpy, memset
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    bint PyUnicode_IS_ASCII(object text)
     int PyUnicode_KIND(object text)
     void *PyUnicode_DATA(object text)
     uint32_t PyUnicode_READ(int kind, void *data, Py_ssize_t index)
@@ -25,6 +26,7 @@ cdef extern from "Python.h":
 cdef enum:
     _JSON_MAX_DEPTH = 1000
     _JSON_MAX_DIGITS = 20
+    _JSON_NAMES = 64
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -34,6 +36,7 @@ cdef struct _JsonText:
     const uint8_t *at       # the next byte to read
     const uint8_t *end
     int max_depth
+    PyObject *names         # a list of the latest member names, each at a place that its characters give; or None
 
 
 def json_loads(bytes data not None, int max_depth=64):
@@ -47,6 +50,8 @@ def json_loads(bytes data not None, int max_depth=64):
     of range, and nesting deeper than `max_depth` (1000 at most).
     """
     cdef _JsonText text
+    cdef list names = [None] * _JSON_NAMES
+    text.names = <PyObject *>names
     text.start = text.at = <const uint8_t *>PyBytes_AS_STRING(data)
     text.end = text.start + PyBytes_GET_SIZE(data)
     text.max_depth = min(max_depth, _JSON_MAX_DEPTH)
@@ -118,7 +123,7 @@ cdef dict _json_object(_JsonText *text, int depth):
         place = text.at
         if place == text.end or place[0] != c'"':
             raise _json_fault(text, place, "expected a member name in double quotes")
-        name = _json_string(text)
+        name = _json_name(text)
         if name in members or absent is not None and name in absent:
             raise _json_fault(text, place, f"duplicate member name {name[:80]!r}")
         _json_skip_space(text)
@@ -235,6 +240,24 @@ cdef object _json_string(_JsonText *text):
     if escaped:
         return _json_unescape(start, end)
     return PyUnicode_DecodeUTF8(<const char *>start, end - start, NULL)
+
+
+cdef object _json_name(_JsonText *text):
+    """Read the name of a member. Objects in an array have the same names, so this makes a string for the first only."""
+    cdef bint escaped = False
+    cdef const uint8_t *start = text.at + 1
+    cdef const uint8_t *end = _json_string_end(text, &escaped)
+    cdef Py_ssize_t place, size = end - start
+    cdef list names = <list>text.names
+    if escaped or size == 0:
+        return _json_string(text)
+    text.at = end + 1
+    place = (size + 3 * start[0] + 5 * start[size // 2]) % _JSON_NAMES  # a collision only makes a new string
+    name = names[place]
+    if (name is None or PyUnicode_GET_LENGTH(name) != size or not PyUnicode_IS_ASCII(name)
+            or memcmp(PyUnicode_DATA(name), start, size) != 0):
+        name = names[place] = PyUnicode_DecodeUTF8(<const char *>start, size, NULL)
+    return name
 
 
 cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL:
