@@ -86,7 +86,6 @@ def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *,
     Options end at the first operand, unless `mixed`. Raises UsageError at the first fault; `given` then has the
     options before it.
     """
-    by_name = {name: option for option in options for name in option.names}
     operands: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -98,7 +97,7 @@ def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *,
                 continue
             return [*operands, *rest]
         name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
-        option = by_name.get(name)
+        option = next((each for each in options if name in each.names), None)
         if option is None:
             raise UnknownOption(argument.partition("=")[0], name)
         if not option.value:

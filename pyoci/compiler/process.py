@@ -57,13 +57,15 @@ def mask(names: "list[str]") -> int:
     """Return capability names as a bit mask. Ignores unknown names, about which the config's checks have warned."""
     bits = 0
     for name in names:
-        if name in CAPABILITIES:
-            bits |= 1 << CAPABILITIES[name]
+        bits |= _BITS.get(name, 0)
     return bits
 
 
+_BITS = {name: 1 << number for name, number in CAPABILITIES.items()}
+
+
 def _names(bits: int) -> "list[str]":
-    return [name for name, number in CAPABILITIES.items() if bits >> number & 1]
+    return [name for name, bit in _BITS.items() if bits & bit] if bits else []
 
 
 def of_config(config: "Config") -> "Process":

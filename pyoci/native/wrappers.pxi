@@ -296,17 +296,18 @@ def send_fd(int sock, bytes data, int fd):
 
 
 def receive_fds(int sock, size_t size):
-    """Receive a message of at most `size` bytes. Returns it with its descriptors (SCM_RIGHTS), at most 16."""
+    """Receive a message of at most `size` bytes, 8 KiB at most. Returns it with its descriptors, at most 16."""
     cdef int fds[18]  # the kernel rounds the control message up to whole words
     cdef int count = 0, i
     cdef ssize_t received
-    cdef bytearray data = bytearray(size)
-    cdef char *buffer = data
+    cdef char data[8192]
+    if size > sizeof(data):
+        size = sizeof(data)
     with nogil:
-        received = pyoci_receive_fds(sock, buffer, size, fds, 16, &count)
+        received = pyoci_receive_fds(sock, data, size, fds, 16, &count)
     if received < 0:
         raise failure()
-    return bytes(data[:received]), [fds[i] for i in range(count)]
+    return data[:received], [fds[i] for i in range(count)]
 
 
 def send(int sock, bytes data):

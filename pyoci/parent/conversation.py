@@ -27,6 +27,7 @@ RECORD = _struct.Struct("=IiiiII")  # kind, op, step, errno, payload length, det
 SYNC, FAILED, EXEC, CLONED, UNREADABLE, UNRECEIVED = 1, 2, 3, 4, 5, 6
 MAX_PAYLOAD = 3072
 _MAX_ERRNO = 4095
+_AT_POINT = (verbs.Sync, verbs.OpenConsole)  # verbs that report a synchronisation point
 _SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec)  # verbs that may begin with the record that only execve remains
 
 _FIRST_POLL = 50  # milliseconds without a record, after which the runtime looks at the state of the process
@@ -38,25 +39,24 @@ _SIGNAL_TIMEOUT = 1  # seconds that the program has to begin, and to take the si
 
 
 class Records:
-    """The records that a process may send, in order. `ops` are its operations, by number."""
+    """The records that a process may send, in order. `ops` are its operations, by number, in ascending order."""
 
     __slots__ = ("_barriers", "_executes", "_last", "_ops", "_points")
 
     def __init__(self, ops: "Mapping[int, ChildOp]") -> None:
         self._ops = ops
-        self._points = {n: op.point for n, op in ops.items() if isinstance(op, verbs.Sync | verbs.OpenConsole)}
-        cloned = (n for n, op in ops.items() if isinstance(op, verbs.CloneInit))
-        self._barriers = [*sorted({*self._points, *cloned}), 1 << 31]
+        self._points: dict[int, int] = {}
+        self._barriers: list[int] = []
+        for n, op in ops.items():
+            if isinstance(op, _AT_POINT):
+                self._points[n] = op.point
+                self._barriers.append(n)
+            elif isinstance(op, verbs.CloneInit):
+                self._barriers.append(n)
+        self._barriers.append(1 << 31)
         self._last = -1
         self._executes = False
 
-    def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
-        """Return (kind, operation, step, errno, detail, payload) of the next record.
-
-        Raises SetupError unless the child may send it now.
-        """
-        if len(data) < RECORD.size:
-            raise nonsense("it is too short")
     def is_early(self, data: bytes) -> bool:
         """Whether this is a record of a cloned process, and its pid has not come yet: two processes may send now."""
         barrier = self._barriers[0]
@@ -65,6 +65,13 @@ class Records:
             return False
         return bool(RECORD.unpack_from(data)[1] > barrier)
 
+    def take(self, data: bytes) -> "tuple[int, int, int, int, int, bytes]":
+        """Return (kind, operation, step, errno, detail, payload) of the next record.
+
+        Raises SetupError unless the child may send it now.
+        """
+        if len(data) < RECORD.size:
+            raise nonsense("it is too short")
         kind, index, step, error, length, detail = RECORD.unpack_from(data)
         if length != len(data) - RECORD.size or length > MAX_PAYLOAD:
             raise nonsense("its length is wrong")
