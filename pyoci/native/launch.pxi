@@ -220,12 +220,11 @@ cdef extern from *:
 cdef int write_block(int fd, const char *block, size_t size) noexcept:
     """Write a block with its checksum, which follows the magic number."""
     cdef uint64_t checksum = block_checksum(block, size)
-    cdef size_t start = sizeof(uint64_t), rest = 2 * sizeof(uint64_t)
-    if size < rest:
-        return write_all(fd, block, size)
-    if write_all(fd, block, start) < 0 or write_all(fd, <const char *>&checksum, sizeof(checksum)) < 0:
+    if write_all(fd, block, size) < 0:
         return -1
-    return write_all(fd, block + rest, size - rest)
+    if size < 2 * sizeof(checksum):
+        return 0
+    return 0 if pwrite(fd, &checksum, sizeof(checksum), sizeof(checksum)) == <ssize_t>sizeof(checksum) else -1
 
 
 def send_plan(int channel, bytes block, list slots):

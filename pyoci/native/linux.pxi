@@ -89,6 +89,7 @@ cdef extern from *:
     ssize_t read(int fd, void *buffer, size_t count) nogil
     ssize_t pread(int fd, void *buffer, size_t count, off_t offset) nogil
     ssize_t write(int fd, const void *buffer, size_t count) nogil
+    ssize_t pwrite(int fd, const void *buffer, size_t count, off_t offset) nogil
     off_t lseek(int fd, off_t offset, int whence) nogil
     int SEEK_SET
     int mkdirat(int dirfd, const char *path, mode_t mode) nogil

@@ -27,16 +27,14 @@ cdef int do_set_personality(Context *ctx, const SetPersonalityOp *op) noexcept n
 
 
 cdef int do_drop_bounding(Context *ctx, const DropBoundingOp *op) noexcept nogil:
-    cdef int cap, has
+    cdef int cap
     for cap in range(64):
-        if (<uint64_t>op.keep >> cap) & 1:
+        if (<uint64_t>op.keep >> cap) & 1 or prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0:
             continue
-        has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)
-        if has < 0 and errno != EINVAL:  # EINVAL: unknown to the kernel
-            return STEP_PRCTL
-        if has != 1:
+        # dropping needs CAP_SETPCAP, even for a capability that the set does not have
+        if errno == EPERM and prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 0:
             continue
-        if prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0:
+        if errno != EINVAL:  # EINVAL: unknown to the kernel
             return STEP_PRCTL
     return 0
 
