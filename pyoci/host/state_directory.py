@@ -13,6 +13,7 @@ import fcntl
 import posix
 import time
 
+from pyoci import _native
 from pyoci.config.jsonio import JsonError, dumps, loads
 from pyoci.errors import ContainerExists, ContainerNotFound, PyociError, StateError, reason
 from pyoci.host import files
@@ -445,11 +446,11 @@ class StateDirectory:
 
     def is_ours(self) -> bool:
         """Whether the directory holds only files of this runtime. Engines share one root between runtimes."""
-        return all(name in _OUR_FILES or name.startswith(_TEMPORARY) for name in posix.listdir(self.fd))
+        return all(name in _OUR_FILES or name.startswith(_TEMPORARY) for name in _native.list_names(self.fd))
 
     def is_empty(self) -> bool:
         """Whether the directory has no files: not yet, or no longer."""
-        return not posix.listdir(self.fd)
+        return not _native.list_names(self.fd)
 
     def remove(self) -> None:
         """Remove the files, the record last, then the directory.
@@ -457,7 +458,7 @@ class StateDirectory:
         So if this process is killed half way, `delete` still finds a container. Raises OSError.
         """
         try:
-            names = posix.listdir(self.fd)
+            names = _native.list_names(self.fd)
         except OSError:  # such as EMFILE: no descriptor is left to read it
             names = list(_OUR_FILES)
         for name in sorted(names, key=_RECORDS.__contains__):

@@ -138,6 +138,29 @@ def read_file(path, dirfd, Py_ssize_t limit):
     return b"".join(parts)
 
 
+def list_names(int directory):
+    """Return the names in an open directory, from its beginning. Raises OSError."""
+    cdef char buffer[MAX_SMALL]
+    cdef list names = []
+    cdef linux_dirent64 *entry
+    cdef const char *name
+    cdef long size = 1, offset
+    if lseek(directory, 0, SEEK_SET) < 0:
+        raise failure()
+    while size > 0:
+        size = syscall(SYS_getdents64, directory, buffer, sizeof(buffer))
+        offset = 0
+        while offset < size:
+            entry = <linux_dirent64 *>(buffer + offset)
+            offset += entry.d_reclen
+            name = entry.d_name
+            if is_plain_name(name):
+                names.append(name.decode("utf-8", "surrogateescape"))
+    if size < 0:
+        raise failure()
+    return names
+
+
 def namespaces(str pid, dict names):
     """Return the inodes of a process' namespaces. `names` maps each key of the result to a name in /proc/PID/ns.
 
