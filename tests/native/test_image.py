@@ -30,6 +30,17 @@ def test_whatever_a_hot_command_loads_is_in_the_image() -> None:
 
 
 @pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the counter knows the instructions of x86-64 only")
+@pytest.mark.may_skip("other machines have no counter")
+def test_command_executes_few_instructions(pyoci: str, tmp_path: Path) -> None:
+    """Starting Python anew would take millions, and reading the tables for unwinding more than one."""
+    counter = tmp_path / "counter"
+    subprocess.run(["cc", "-O2", ROOT / "tests/support/cpuid.c", "-o", counter], check=True)
+    output = subprocess.check_output([counter, "1000000", pyoci, "--version"], env={}, text=True)
+    assert 10_000 < int(output.split()[-1]) < 500_000
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_image, reason="this Python has no static library")
 def test_executable_has_an_image(pyoci: str) -> None:
     """Its data segment is larger than what was linked, and there are no sections for strip to believe in."""
     elf = bytearray(Path(pyoci).read_bytes())
