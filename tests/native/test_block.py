@@ -6,6 +6,7 @@ reads those that it accepts as the operations do.
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -164,4 +165,4 @@ def test_sanitizer_can_fail(checker: Path) -> None:
     result = run(checker, "-c", "import block_checker; block_checker.read_behind(bytes(64))")
 
     assert result.returncode
-    assert "heap-buffer-overflow" in result.stderr
+    assert re.search("heap-buffer-overflow|insufficient space", result.stderr)  # AddressSanitizer, UBSan of gcc 16

@@ -382,7 +382,7 @@ size_t strlen(const char *text)
     return (size_t)(end - text);
 }
 
-char *strchr(const char *text, int character)
+char *(strchr)(const char *text, int character) /* a macro in C23 */
 {
     for (;; text++) {
         if (*text == (char)character)
