@@ -34,7 +34,8 @@ HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protecti
     os.uname().machine, []
 )
 # For the image: allocations while Python makes it (heap.c), and hashes of strings (hashes.c).
-WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "_Py_HashBytes")]
+HASH = "_Py_HashBytes" if sys.version_info < (3, 14) else "Py_HashBuffer"
+WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", HASH)]
 # For a static executable: shared libraries (static.c).
 UNAVAILABLE = [f"-Wl,--wrap={name}" for name in ("dlopen", "dlsym", "dlerror")]
 # Tables for unwinding the stack (static.c).
@@ -53,9 +54,9 @@ BUILT_IN = """
 """.split()
 IMPORTED = ["_socket", "_struct", "fcntl", "math", "select", "unicodedata"]  # the last one for \N{NAME} in `re`
 
-# Debian 13's static libpython has the module `_sha2`, but not the archive with its algorithms. So the module is left
-# out; Python has OpenSSL's algorithms in `_hashlib`.
-ORPHANS = {"libHacl_Hash_SHA2.a": "_sha2"}
+# Debian's static libpython has these modules, but not the archives with their algorithms (3.13 lacks that of `_sha2`).
+# So they are left out; Python has OpenSSL's algorithms in `_hashlib`.
+ORPHANS = {f"libHacl_Hash_{name.upper()}.a": f"_{name}" for name in ("md5", "sha1", "sha2", "sha3", "blake2")}
 
 
 class NoLibpython(Exception):
@@ -157,13 +158,13 @@ class Libpython:
 
     @property
     def allows_core_only(self) -> bool:
-        """Whether the hot path can run on the core. CPython 3.13's shared library hides a function that it needs."""
+        """Whether the hot path can run on the core. A shared library of CPython 3.13 or later hides what that needs."""
         return self.is_static or sys.version_info < (3, 13)
 
     @property
     def allows_image(self) -> bool:
         """Whether the build can start Python in advance. Its memory and its code must belong to the executable."""
-        return self.is_static and {*IMPORTED} <= {*sys.builtin_module_names}
+        return self.is_static and {*IMPORTED} <= {*sys.builtin_module_names} and _can_set_stack()
 
     @property
     def allows_static(self) -> bool:
@@ -174,8 +175,7 @@ class Libpython:
         """Source of a table of built-in modules. It replaces the library's if some of those can't be linked."""
         if not self.is_static:
             return []
-        needed = [Path(word) for word in (sysconfig.get_config_var("MODLIBS") or "").split() if word.endswith(".a")]
-        missing = {ORPHANS[path.name] for path in needed if not path.exists() and path.name in ORPHANS}
+        missing = {ORPHANS[path.name] for path in _archives_of_modules() if not path.exists() and path.name in ORPHANS}
         if static:
             missing.update({*sys.builtin_module_names} - {*BUILT_IN, *IMPORTED})
         if not missing:
@@ -263,6 +263,20 @@ def compile_object(source: Path, temp: Path, definitions: list[str], *, warnings
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
     _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
     return str(target)
+
+
+def _can_set_stack() -> bool:
+    """Whether a process can tell Python where its stack is. The first versions of 3.14 look it up only once."""
+    header = Path(sysconfig.get_path("include"), "internal", "pycore_tstate.h")
+    return sys.version_info < (3, 14) or (header.exists() and "c_stack_init_top" in header.read_text())
+
+
+def _archives_of_modules() -> list[Path]:
+    """Archives of CPython's own that its built-in modules need."""
+    variables = sysconfig.get_config_vars()
+    names = (variables.get("MODLIBS") or "").split()
+    names += [str(value) for key, value in variables.items() if key.startswith("LIBHACL_") and key.endswith("_STATIC")]
+    return [Path(name) for name in names if name.endswith(".a")]
 
 
 def _system_libraries(variables: dict[str, str]) -> list[str]:

@@ -39,8 +39,16 @@ extern char build_secret[SECRET] __asm__("_Py_HashSecret");
 
 extern char image_start[], image_end[];
 
-Py_hash_t __real__Py_HashBytes(const void *content, Py_ssize_t size);
-Py_hash_t __wrap__Py_HashBytes(const void *content, Py_ssize_t size);
+/* CPython's function, and the one that the linker puts in its place. */
+#if PY_VERSION_HEX < 0x030E0000
+#define HASH_AS_BUILT __real__Py_HashBytes
+#define HASH __wrap__Py_HashBytes
+#else
+#define HASH_AS_BUILT __real_Py_HashBuffer
+#define HASH __wrap_Py_HashBuffer
+#endif
+Py_hash_t HASH_AS_BUILT(const void *content, Py_ssize_t size);
+Py_hash_t HASH(const void *content, Py_ssize_t size);
 
 static bool is_within_image(const char *start, uint64_t size)
 {
@@ -89,7 +97,7 @@ static void note_if_string(char *at)
     Py_hash_t hash;
     const char *content = content_of((PyObject *)at, &size, &hash);
     if (content == NULL || hash == -1 || size < 0 || !is_within_image(content, (uint64_t)size)
-        || __real__Py_HashBytes(content, size) != hash)
+        || HASH_AS_BUILT(content, size) != hash)
         return;
     uint32_t place = place_of(content, size, hash);
     if (known[place].object != 0)
@@ -118,15 +126,15 @@ bool hashes_draw(void)
     return true;
 }
 
-Py_hash_t __wrap__Py_HashBytes(const void *content, Py_ssize_t size)
+Py_hash_t HASH(const void *content, Py_ssize_t size)
 {
-    Py_hash_t hash = __real__Py_HashBytes(content, size);
+    Py_hash_t hash = HASH_AS_BUILT(content, size);
     if (!drawn || known[place_of(content, size, hash)].object != 0)
         return hash;
     char kept[SECRET];
     memcpy(kept, build_secret, SECRET);
     memcpy(build_secret, secret, SECRET);
-    hash = __real__Py_HashBytes(content, size);
+    hash = HASH_AS_BUILT(content, size);
     memcpy(build_secret, kept, SECRET);
     return hash;
 }

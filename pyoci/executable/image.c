@@ -21,13 +21,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define Py_BUILD_CORE
+#include <internal/pycore_tstate.h>
+#endif
 
 #include "hashes.h"
 #include "heap.h"
 #include "image.h"
 
 enum { PAGE = 4096, RUNS = 256, GAP = 4 };
+enum { MIN_STACK = 48 << 10, MAX_STACK = 4 << 20 }; /* bytes; Python refuses less */
 
 static bool written;
 static PyThreadState *thread;
@@ -54,6 +61,22 @@ void image_prepare(int argc, char **argv)
     mmap((void *)end, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     for (constructor **each = constructors; each < constructors_end; each++)
         (*each)(argc, argv, environ);
+}
+
+/* From 3.14 on, Python compares the stack pointer with the limits of the stack, for which it would read /proc/self/maps
+ * in each process. `c_stack_init_top` is for code that moves to another stack and back. */
+static void set_stack_limits(char *start, size_t size)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    if (PyUnstable_ThreadState_SetStackProtection(thread, start, size) != 0)
+        Py_FatalError("the stack is too small");
+    _PyThreadStateImpl *whole = (_PyThreadStateImpl *)thread;
+    whole->c_stack_init_base = (uintptr_t)start;
+    whole->c_stack_init_top = (uintptr_t)start + size;
+#else
+    (void)start;
+    (void)size;
+#endif
 }
 
 static void collect_garbage(void)
@@ -117,6 +140,7 @@ bool image_write(const char *path)
     thread = PyEval_SaveThread();
     /* what frames have left on Python's stack, such as pointers to the C stack */
     memset(thread->datastack_top, 0, (char *)thread->datastack_limit - (char *)thread->datastack_top);
+    set_stack_limits(image_start, MAX_STACK); /* those of our own would be pointers to elsewhere */
     heap_end();
     written = true;
     if (!hashes_note()) {
@@ -232,12 +256,23 @@ bool image_renew(void)
     return done;
 }
 
+/* The kernel lets arguments and variables fill a quarter of the stack's limit, so half of it is left for Python. */
+static size_t usable_stack(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur / 2 > MAX_STACK)
+        return MAX_STACK;
+    return limit.rlim_cur / 2 > MIN_STACK ? limit.rlim_cur / 2 : MIN_STACK;
+}
+
 void image_resume(bool populates)
 {
     if (populates)
         populate_touched();
     else
         populate_hot_heap();
+    size_t stack = usable_stack();
+    set_stack_limits((char *)__builtin_frame_address(0) - stack, stack);
     thread->thread_id = PyThread_get_thread_ident();
     PyEval_RestoreThread(thread);
     /* The process and the thread are not those that wrote the image. Python handles that as a fork. */

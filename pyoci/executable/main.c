@@ -118,6 +118,24 @@ static bool set_identity(void)
     return done;
 }
 
+static PyStatus configure(PyConfig *config, int argc, char **argv);
+
+static PyStatus initialise_main(void)
+{
+#if PY_VERSION_HEX < 0x030E0000
+    return _Py_InitializeMain();
+#else
+    /* A second call continues where the first one has stopped. */
+    PyConfig config = {0};
+    PyStatus status = configure(&config, own_argc, own_argv);
+    config._init_main = 1;
+    if (!PyStatus_Exception(status))
+        status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    return status;
+#endif
+}
+
 static PyObject *complete(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -132,7 +150,7 @@ static PyObject *complete(PyObject *module, PyObject *unused)
         return NULL;
     Py_DECREF(encodings);
 #endif
-    PyStatus status = _Py_InitializeMain();
+    PyStatus status = initialise_main();
     if (PyStatus_Exception(status)) {
         PyErr_Clear();
         return PyErr_Format(PyExc_ImportError, "cannot initialise Python from %s: %s", PYOCI_STDLIB,
@@ -210,7 +228,7 @@ static void populate_data(void)
 
 /* Sets up the registry of codecs and error handlers without `encodings`. Python needs no codec for UTF-8 itself, but it
  * looks up the handler for bad UTF-8 and lone surrogates there. Left alone, CPython 3.11 and 3.12 import `encodings`
- * while they handle such an error, and 3.13 has no registry before the main initialisation. */
+ * while they handle such an error, and later versions have no registry before the main initialisation. */
 static bool init_codecs(void)
 {
     PyObject *modules = PyImport_GetModuleDict();

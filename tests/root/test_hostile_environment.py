@@ -70,7 +70,7 @@ def test_hostile_environment_and_directory(attack: Attack, command: str) -> None
     marker = attack.folder / "pwned"
     plant(attack.bundle.folder, marker)
     plant(attack.folder, marker)
-    for place in (".local/lib/python3.11/site-packages", ".local/lib/python3.13/site-packages"):
+    for place in (".local/lib/python3.11/site-packages", ".local/lib/python3.14/site-packages"):
         (attack.folder / place).mkdir(parents=True)
         plant(attack.folder / place, marker)
     folder = str(attack.folder)
@@ -120,7 +120,7 @@ def test_program_path_is_not_the_callers(attack: Attack) -> None:
 def library(attack: Attack) -> Attack:
     """An image with every Python module there is, a broken resolver, and files that block or never end."""
     marker = attack.rootfs / "pwned"
-    for version in ("3.11", "3.12", "3.13"):
+    for version in ("3.11", "3.12", "3.13", "3.14"):
         for place in (
             f"usr/lib/python{version}",
             f"usr/local/lib/python{version}",

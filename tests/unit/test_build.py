@@ -82,7 +82,7 @@ def test_another_version_of_python(tmp_path: Path) -> None:
     old.write_text("#!/bin/sh\necho 3.10\n")
     old.chmod(0o755)
 
-    expected = f"{old} is Python 3.10 (hint: set PYTHON to a Python 3.11, 3.12 or 3.13)"
+    expected = f"{old} is Python 3.10 (hint: set PYTHON to a Python 3.11, 3.12, 3.13 or 3.14)"
     assert f"cannot build pyoci: {expected}" == build(old)
 
 

@@ -111,7 +111,7 @@ class Op(_Fields):
 
     def __init_subclass__(cls) -> None:
         cls.verb = snake_case(cls.__name__)
-        own = cls.__dict__.get("__annotations__", {})  # noqa: RUF063 - inspect is slow to import
+        own = cls.__annotations__  # only those of the class itself, since Python 3.10
         kinds = {name: kind if isinstance(kind, str) else kind.__name__ for name, kind in own.items()}
         known = {name for name, _ in cls.fields}
         new = [(name, kind) for name, kind in kinds.items() if name not in known and not kind.startswith("ClassVar")]
