@@ -10,9 +10,9 @@ import sys
 from pyoci import config as configuration
 from pyoci import container, delete, handover, kill, record, run, start
 from pyoci import create as creation
-from pyoci.cgroups import cgroupfs, directories, hierarchy
+from pyoci.cgroups import cgroupfs, controllers, device_program, directories, hierarchy, resources
 from pyoci.cgroups.cgroupfs import Cgroup
-from pyoci.cli import options
+from pyoci.cli import log, options
 from pyoci.cli.table import GLOBAL_OPTIONS
 from pyoci.compiler import verbs
 from pyoci.compiler.block import encode
@@ -20,11 +20,12 @@ from pyoci.compiler.create import compile_container
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.facts import Host, Options
 from pyoci.compiler.seccomp import MACHINES
+from pyoci.compiler.verbs import base, clones
 from pyoci.config.jsonio import dumps, loads
 from pyoci.dbus import wire
 from pyoci.host import bundle, facts, files, hooks, kernel_mounts, processes, state_directory, state_root, terminal
 from pyoci.host.state_directory import StateDirectory
-from pyoci.parent import conversation, operations, protocol
+from pyoci.parent import conversation, helper, operations, protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def warm_up(directory: str, main: "Main") -> None:
     No module keeps a result, because the image must not contain data of the build host. Only `compile_known_filters`
     leaves one, which it makes from constants.
     """
+    # Imports have filled the cache of attributes. Replacing an entry would write to the old name, far from hot blocks.
+    sys._clear_type_cache()
     given = options.Values()
     for _ in range(TIMES):
         options.parse(GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
@@ -80,8 +83,9 @@ def create(directory: str, main: "Main") -> None:
     _compile(directory)
     _failing_create(directory, main)
     for module in (
-        creation, run, handover, protocol, operations, conversation, cgroupfs, directories, hierarchy, bundle, facts,
-        files, hooks, kernel_mounts, processes, state_root, terminal, verbs,
+        creation, run, handover, protocol, operations, conversation, helper, cgroupfs, controllers, device_program,
+        directories, hierarchy, resources, bundle, facts, files, hooks, kernel_mounts, processes, state_directory,
+        state_root, terminal, record, start, log, verbs, base, clones,
     ):  # fmt: skip
         _touch(module, names=True)
 
