@@ -187,12 +187,13 @@ class Creation:
         """Run the plan, and commit the container. On any failure, undo everything and raise the reason."""
         launch, record = self.launch, self.record
         try:
-            self._open_descriptors()
             record.cgroup = launch.plan_cgroup()
             record.rdt = launch.plan_rdt()
             self.directory.save(record)  # before anything slow: without a record no command knows what this is
             launch.prepare()
             launch.clone()
+            self._open_descriptors()
+            launch.send_plan()
             if self._compiled.host.kernel_mounts:
                 kernel_mounts.remember(self.directory.root_fd, self._compiled.host.kernel_mounts)
             launch.alongside()

@@ -188,6 +188,7 @@ class Execution:
             launch.cgroup = _cgroup(self._container, self._record.pid, request.sub_cgroup)
             launch.prepare()
             launch.clone()
+            launch.send_plan()
             launch.serve_child()
             if request.pid_file:
                 write_pid_file(request.pid_file, launch.pid)

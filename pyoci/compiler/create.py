@@ -40,6 +40,7 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
     leaves_host = host_mounts.leaves_host(config, host, options, namespaces)
     if leaves_host:
         host_mounts.leave_host(entry, namespaces, slots, host.kernel_mounts)
+    entry.init += kinds.enter_early(namespaces)
     filter_, filtering = _seccomp(config, host, options, at_once=namespaces.settles_first)
     mounted = mounts.compile_mounts(
         config,
@@ -345,11 +346,11 @@ _NEEDS_USER_NAMESPACE = (
 
 def _clone_in_child(plan: Plan) -> "list[ChildOp]":
     """Move the clones of the host's mounts from the runtime's operations to the child, which may mount."""
-    for op in plan.before:
+    for op in plan.opening:
         if isinstance(op, verbs.MakeUserNamespace | verbs.IdmapTree):
             raise ConfigError([Problem(op.where, "cannot map the ids of a mount: needs CAP_SYS_ADMIN on the host")])
-    clones = [verbs.by_child(op) for op in plan.before if type(op) in verbs.CLONES]
-    plan.before = [op for op in plan.before if type(op) not in verbs.CLONES]
+    clones = [verbs.by_child(op) for op in plan.opening if type(op) in verbs.CLONES]
+    plan.opening = [op for op in plan.opening if type(op) not in verbs.CLONES]
     return clones
 
 

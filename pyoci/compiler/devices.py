@@ -138,8 +138,8 @@ def _make_by_runtime(config: "Config", slots: Slots, mounted: "list[tuple[str, b
             _mknod(device, path, where, mounted) if is_fifo else verbs.BindDevice(where, path=path, tree=trees.pop(0))
         )
     if at_once:
-        return Part(child, before=[first, *making])
-    return Part(child, before=[first], at={INIT: making})
+        return Part(child, opening=[first, *making])
+    return Part(child, opening=[first], at={INIT: making})
 
 
 def _bind_host_nodes(config: "Config", slots: Slots, mounted: "list[tuple[str, bool]]") -> Part:
@@ -157,7 +157,7 @@ def _bind_host_nodes(config: "Config", slots: Slots, mounted: "list[tuple[str, b
             if device.get(key)
         ]
         major, minor = device.get("major", 0), device.get("minor", 0)
-        part.before.append(verbs.OpenDevice(where, path=path, kind=kind, tree=slot, major=major, minor=minor))
+        part.opening.append(verbs.OpenDevice(where, path=path, kind=kind, tree=slot, major=major, minor=minor))
         part.child.append(verbs.BindDevice(where, path=path, tree=slot))
     return part
 

@@ -56,13 +56,9 @@ def _names_no_path(mount: "Mount") -> bool:
 
 
 def leave_host(entry: "Entry", namespaces: "Namespaces", slots: "Slots", kernel_mounts: str) -> None:
-    """Let init make its mount namespace as a copy of the kernel's."""
+    """Let init join the kernel's mount namespace before it makes its own."""
     where, slot = namespaces.where["mount"], slots.new()
-    entry.clone_flags &= ~CLONE_NEWNS
     entry.part.before.append(
         verbs.OpenNamespace(where, path=kernel_mounts, kind="mount", namespace=slot, flag=CLONE_NEWNS)
     )
-    entry.init += [
-        verbs.JoinNamespace(where, kind="kernel's mount", namespaces=slot, types=CLONE_NEWNS),
-        verbs.Unshare(where, kinds="mount", types=CLONE_NEWNS),
-    ]
+    entry.init.append(verbs.JoinNamespace(where, kind="kernel's mount", namespaces=slot, types=CLONE_NEWNS))

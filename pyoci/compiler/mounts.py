@@ -48,7 +48,7 @@ _UNLABELLED = ("proc", "sysfs", "cgroup2", "mqueue")
 class CompiledMounts:
     """What `mounts` adds to a plan.
 
-    `part`            the mounts in the order listed; the sources of bind mounts are opened before the clone
+    `part`            the mounts in the order listed; the runtime opens the sources of bind mounts for them
     `cgroup_at`       the index of the first operation that shows a cgroup, or their number
     `opens_devices`   whether a filesystem is on a device of the host, which the device filter may deny
     `finish`          the operations that wait until every mount point exists, because a read-only tmpfs may hold some
@@ -94,8 +94,8 @@ class _Compiler:
     """
 
     __slots__ = (
-        *("before", "bundle", "cgroup_at", "cgroup_mount", "child", "deferred", "id_maps", "kernel", "label"),
-        *("namespaces", "newest", "opens_devices", "slots"),
+        *("bundle", "cgroup_at", "cgroup_mount", "child", "deferred", "id_maps", "kernel", "label", "namespaces"),
+        *("newest", "opening", "opens_devices", "slots"),
     )
 
     def __init__(
@@ -114,7 +114,7 @@ class _Compiler:
         self.label = linux.get("mountLabel", "")
         self.namespaces = {entry["type"] for entry in linux.get("namespaces", ())}
         self.id_maps = idmap.MountIdMaps(linux, slots, joined_users)
-        self.before: list[ParentOp] = []
+        self.opening: list[ParentOp] = []
         self.child: list[ChildOp] = []
         self.deferred: dict[int, ChildOp] = {}
         self.newest: dict[str, int] = {}
@@ -135,7 +135,7 @@ class _Compiler:
         users = 0
         if mount.idmap_where:
             users, made = self.id_maps.find(entry, mount.idmap_where)
-            self.before += made
+            self.opening += made
         slot = self.newest[mount.destination] = self.slots.new()
         if mount.bind:
             self.take(_bind(mount, slot, self.bundle, users))
@@ -144,7 +144,7 @@ class _Compiler:
 
     def take(self, part: Part) -> None:
         """Take the operations of a bind mount."""
-        self.before += part.before
+        self.opening += part.opening
         self.child += part.child
 
     def _add_filesystem(self, mount: Mount, slot: int, users: int) -> None:
@@ -162,7 +162,7 @@ class _Compiler:
     def compiled(self) -> CompiledMounts:
         """Return the mounts compiled so far."""
         return CompiledMounts(
-            Part(self.child, before=self.before),
+            Part(self.child, opening=self.opening),
             self.cgroup_at if self.cgroup_at >= 0 else len(self.child),
             list(self.deferred.values()),
             opens_devices=self.opens_devices,
@@ -181,7 +181,7 @@ def _mount_notify(slot: int, socket: str) -> Part:
         notify_directory=True,
     )
     mount = verbs.BindMount(NOTIFY, target=_NOTIFY_TARGET, source=directory, tree=slot)
-    return Part([mount], before=[source])
+    return Part([mount], opening=[source])
 
 
 def notify_variable(socket: str) -> "list[str]":
@@ -243,7 +243,7 @@ def _bind(mount: Mount, slot: int, bundle: str, users: int) -> Part:
     # The clone of a host's mount is a peer of the original. It becomes a slave, like the container's whole tree, unless
     # the config asks for sharing. Then a mount on either shows on the other.
     shared = any(kind == SHARED for kind, _, _ in mount.propagation)
-    before: list[ParentOp] = [
+    opening: list[ParentOp] = [
         verbs.OpenTree(
             f"{mount.where}/source",
             path=source,
@@ -259,7 +259,7 @@ def _bind(mount: Mount, slot: int, bundle: str, users: int) -> Part:
     ]
     if users:
         recursive = mount.idmap_recursive
-        before.append(
+        opening.append(
             verbs.IdmapTree(mount.idmap_where, source=source, tree=slot, namespace=users, recursive=recursive)
         )
     attach = verbs.BindMount(
@@ -271,7 +271,7 @@ def _bind(mount: Mount, slot: int, bundle: str, users: int) -> Part:
         target_proc=mount.target_proc,
         target_below_proc=mount.target_below_proc,
     )
-    return Part([attach, *_propagation(mount, slot)], before=before)
+    return Part([attach, *_propagation(mount, slot)], opening=opening)
 
 
 def _propagation(mount: Mount, tree: int) -> "Iterator[ChildOp]":

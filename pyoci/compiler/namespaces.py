@@ -64,6 +64,7 @@ class Namespaces:
     `joins_first`      whether it joins namespaces before it makes the user namespace
     `needs_bootstrap`  whether an intermediate process clones init
     `settles_first`    whether init's process finishes its setup before a joined pid namespace shows it
+    `enters_early`     whether init enters its namespaces while the runtime opens what the rest of its plan needs
     """
 
     def __init__(self, linux: "Linux", kernel: "tuple[int, int]") -> None:
@@ -94,10 +95,16 @@ class Namespaces:
         # process in a user namespace of its own needs no such care: it has no power over the host.
         self.settles_first = "pid" in self.joined and not self.own_user and kernel >= _MOUNTS_PROC_OF_OTHERS
 
+        # The network namespace alone takes longer than the runtime needs to open the container's files. In a user
+        # namespace, the kernel makes all at once, because that owns the others.
+        self.enters_early = not (self.needs_bootstrap or self.own_user)
+
     def made_by_clone(self) -> "list[str]":
         """Return the types of namespaces that the clone of the first process makes."""
         if self.joins_first:
             return []
+        if self.enters_early:
+            return [kind for kind in self.new if kind == "pid"]
         return [kind for kind in self.new if (kind == "user" if self.needs_bootstrap else kind != "cgroup")]
 
     def has(self, kind: str) -> bool:
@@ -214,6 +221,13 @@ def enter_namespaces(
     return entry
 
 
+def enter_early(namespaces: Namespaces) -> "Iterator[ChildOp]":
+    """Make the namespaces that the clone does not make, and wait for the rest of the plan."""
+    if namespaces.enters_early:
+        yield from _unshare([kind for kind in namespaces.new if kind not in ("pid", "cgroup")], namespaces)
+        yield verbs.ReceivePlan()
+
+
 def cgroup_namespace(namespaces: Namespaces) -> "Iterator[ChildOp]":
     """Make a cgroup namespace, once the container's first process is in its cgroup."""
     if "cgroup" in namespaces.new:
@@ -266,13 +280,7 @@ def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Itera
     """
     if namespaces.own_user:
         yield verbs.BecomeRoot(namespaces.where["user"])
-    made = [kind for kind in namespaces.new if kind not in ("user", "cgroup")]
-    if made:
-        flags = 0
-        for kind in made:
-            flags |= CLONE_FLAGS[kind]
-        where = namespaces.where[made[0]] if len(made) == 1 else "/linux/namespaces"
-        yield verbs.Unshare(where, kinds=", ".join(made), types=flags)
+    yield from _unshare([kind for kind in namespaces.new if kind not in ("user", "cgroup")], namespaces)
     if namespaces.time_offsets:
         yield verbs.Sync("/linux/timeOffsets", point=TIME_OFFSETS)
     for kind in _IN_NEXT_CHILD:
@@ -280,6 +288,15 @@ def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Itera
             yield joins[kind]
     if not namespaces.settles_first:
         yield verbs.CloneInit("/linux/namespaces", signal=SIGKILL, waits=True)
+
+
+def _unshare(kinds: "list[str]", namespaces: Namespaces) -> "Iterator[ChildOp]":
+    if kinds:
+        flags = 0
+        for kind in kinds:
+            flags |= CLONE_FLAGS[kind]
+        where = namespaces.where[kinds[0]] if len(kinds) == 1 else "/linux/namespaces"
+        yield verbs.Unshare(where, kinds=", ".join(kinds), types=flags)
 
 
 def id_map(mappings: "Iterable[IdMapping]") -> str:

@@ -6,7 +6,8 @@ filesystem is part of a verb's contract.
 
 `pyoci.compiler.block` writes the child's operations into one buffer, which native code runs after the clone. The plan
 keeps the runtime's operations by the moment when they happen: before the clone, beside the child's work, or at a sync
-point.
+point. The child's operations travel in one block or in two. The first one has what the child does while the runtime
+opens what the second one needs.
 """
 
 from pyoci.compiler import verbs
@@ -27,13 +28,14 @@ class Part:
     The compiler decides where the operations of `child` go. `Plan.add` adds the other fields to the plan's own.
     """
 
-    __slots__ = ("after", "alongside", "at", "before", "child", "ignored", "warnings")
+    __slots__ = ("after", "alongside", "at", "before", "child", "ignored", "opening", "warnings")
 
     def __init__(
         self,
         child: "Iterable[ChildOp]" = (),
         *,
         before: "Iterable[ParentOp]" = (),
+        opening: "Iterable[ParentOp]" = (),
         alongside: "Iterable[ParentOp]" = (),
         at: "Mapping[int, Sequence[ParentOp]] | None" = None,
         after: "Mapping[int, Sequence[ParentOp]] | None" = None,
@@ -42,6 +44,7 @@ class Part:
     ) -> None:
         self.child = list(child)
         self.before = list(before)
+        self.opening = list(opening)
         self.alongside = list(alongside)
         self.at = at or {}
         self.after = after or {}
@@ -98,7 +101,8 @@ class Plan:
     `bootstrap`    operations of an intermediate process, if the plan needs one (to join a pid or user namespace, or for
                    time offsets); the last one is `clone_init`
     `init`         operations of the container's first process; the last one is `exec`
-    `alongside`    the runtime's operations beside the child's work, before its first answer to the child
+    `opening`      the runtime's operations after the clone, which open what the child's last block needs
+    `alongside`    the runtime's operations once the child has its last block, before the first answer to the child
     `at`           the runtime's operations at each sync point, before its answer
     `after`        the runtime's operations after its answer at each sync point, beside the child's work
     `poststart`    hooks that `start` runs once the program runs; create keeps them in the record
@@ -113,7 +117,7 @@ class Plan:
 
     __slots__ = (
         "after", "alongside", "at", "before", "bootstrap", "clone_flags", "filter", "guards_memory", "ignored", "init",
-        "no_cgroup", "poststart", "poststop", "slots", "warnings",
+        "no_cgroup", "opening", "poststart", "poststop", "slots", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -121,6 +125,7 @@ class Plan:
         self.clone_flags = 0
         self.bootstrap: list[ChildOp] = []
         self.init: list[ChildOp] = []
+        self.opening: list[ParentOp] = []
         self.alongside: list[ParentOp] = []
         self.at: dict[int, list[ParentOp]] = {}
         self.after: dict[int, list[ParentOp]] = {}
@@ -136,6 +141,7 @@ class Plan:
     def add(self, part: Part) -> None:
         """Add everything of a part but its operations of the child."""
         self.before += part.before
+        self.opening += part.opening
         self.alongside += part.alongside
         for point, ops in part.at.items():
             self.at.setdefault(point, []).extend(ops)
@@ -148,9 +154,19 @@ class Plan:
         """Return the child's operations in order. Its failure reports name an operation by its index in this list."""
         return self.bootstrap + self.init
 
+    def blocks(self) -> "list[tuple[int, list[ChildOp]]]":
+        """Return the child's operations block by block, each with the number of its first operation.
+
+        A block ends where the child receives the next one.
+        """
+        ops = self.child()
+        ends = [number for number, op in enumerate(ops, 1) if type(op) is verbs.ReceivePlan]
+        return [(first, ops[first:end]) for first, end in zip([0, *ends], [*ends, len(ops)], strict=True)]
+
     def parent(self) -> "Iterator[ParentOp]":
         """Yield every operation of the runtime."""
         yield from self.before
+        yield from self.opening
         yield from self.alongside
         for point in sorted(self.at):
             yield from self.at[point]

@@ -24,7 +24,7 @@ PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable
 
 def open_rootfs(rootfs: str) -> Part:
     """Clone the mounts of the root filesystem before anything else."""
-    return Part(before=[verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS)])
+    return Part(opening=[verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS)])
 
 
 def prepare_rootfs(rootfs: str) -> "Iterator[ChildOp]":
@@ -72,7 +72,7 @@ def protect_paths(config: "Config") -> Part:
         ops.append(verbs.MakeMaskDirectory("/linux/mountLabel", label=linux["mountLabel"]))
     ops += [_protect(verbs.MaskPath, f"/linux/maskedPaths/{index}", path, own) for index, path in _once(masked)]
     null = verbs.OpenNull("/linux/maskedPaths", path="/dev/null", kind="c", tree=NULL, major=1, minor=3)
-    return Part(ops, before=[null])
+    return Part(ops, opening=[null])
 
 
 def _once(paths: "Sequence[str]") -> "list[tuple[int, str]]":

@@ -1,7 +1,8 @@
 """Print a plan: one line for each operation, numbered and aligned, with the JSON pointer that it comes from.
 
 Errors name the child's operations by these numbers. The runtime's operations appear where they happen: before the
-clone, beside the child, or below the sync point at which the child waits for them.
+clone, beside the child, or below the sync point at which the child waits for them. A title says which operations the
+child has by then.
 """
 
 from pyoci.compiler import namespaces, verbs
@@ -12,10 +13,10 @@ from pyoci.config.jsonio import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pyoci.compiler.operations import Plan
-    from pyoci.compiler.verbs import ChildOp, Op
+    from pyoci.compiler.verbs import ChildOp, Op, ParentOp
 
     Row = tuple[str, str, str, str]  # number, verb, object, where
 
@@ -68,15 +69,16 @@ def _put(lines: "list[str]", word: str) -> None:
 def as_json(plan: "Plan") -> str:
     """Return the plan as JSON for a program, with each operation as an object.
 
-    The operations of the child have their fields, read back from the block that the child gets.
+    The operations of the child have their fields, read back from the blocks that the child gets.
     """
-    block = decode(encode(plan.child(), plan.slots))
-    fields = [read.sent_fields() for read in block.ops]
+    blocks = [decode(encode(ops, plan.slots, first=first)) for first, ops in plan.blocks()]
+    fields = [read.sent_fields() for block in blocks for read in block.ops]
     bootstrap = len(plan.bootstrap)
     document = {
         "ignored": [_object(op) for op in plan.ignored],
         "cloneFlags": _clone_flags(plan.clone_flags),
         "before": [_object(op) for op in plan.before],
+        "opening": [_object(op) for op in plan.opening],
         "meanwhile": [_object(op) for op in plan.alongside],
         "bootstrap": _child_objects(plan.bootstrap, fields[:bootstrap]),
         "init": _child_objects(plan.init, fields[bootstrap:]),
@@ -84,35 +86,27 @@ def as_json(plan: "Plan") -> str:
         "after": {POINTS[point]: [_object(op) for op in ops] for point, ops in sorted(plan.after.items())},
         "poststart": [_object(op) for op in plan.poststart],
         "poststop": [_object(op) for op in plan.poststop],
-        "block": {
-            "size": block.size,
-            "operations": len(block.ops),
-            "vectors": len(block.vectors),
-            "strings": len(block.pool),
-            "slots": block.slots,
-        },
+        "blocks": [
+            {
+                "first": block.first,
+                "size": block.size,
+                "operations": len(block.ops),
+                "vectors": len(block.vectors),
+                "strings": len(block.pool),
+                "slots": block.slots,
+            }
+            for block in blocks
+        ],
     }
     return dumps(document, indent=2) + "\n"
 
 
 def rows_of(plan: "Plan") -> "Iterator[Row | str]":
     """Yield a row for each operation of the plan, and a string for each title between them."""
-    yield from _ignored(plan)
-    yield "runtime: before the clone"
-    for op in plan.before:
-        yield "", op.verb, phrase(op), op.where
-    flags = ", ".join(_clone_flags(plan.clone_flags)) or "no new namespaces"
-    in_cgroup = any(isinstance(op, verbs.MakeCgroup | verbs.OpenContainer) for op in plan.before)
-    into = ", into the cgroup" if in_cgroup else ""
-    held = plan.at.get(HELD, [])
-    if held:
-        yield f"runtime: clone ({flags}), and before the child does anything"
-        for op in held:
-            yield "", op.verb, phrase(op), op.where
-    else:
-        yield f"runtime: clone ({flags}{into}), and meanwhile"
-    for op in plan.alongside:
-        yield "", op.verb, phrase(op), op.where
+    if plan.ignored:
+        yield from _titled("annotations without effect", plan.ignored)
+    yield from _titled("runtime: before the clone", plan.before)
+    yield from _clone(plan)
     if plan.bootstrap:
         yield "bootstrap process"
     for index, child in enumerate(plan.bootstrap):
@@ -125,16 +119,31 @@ def rows_of(plan: "Plan") -> "Iterator[Row | str]":
         ("runtime: delete, when the container is gone", plan.poststop),
     ):
         if ops:
-            yield title
-        for op in ops:
-            yield "", op.verb, phrase(op), op.where
+            yield from _titled(title, ops)
 
 
-def _ignored(plan: "Plan") -> "Iterator[Row | str]":
-    if plan.ignored:
-        yield "annotations without effect"
-    for op in plan.ignored:
+def _titled(title: str, ops: "Sequence[ParentOp]") -> "Iterator[Row | str]":
+    yield title
+    for op in ops:
         yield "", op.verb, phrase(op), op.where
+
+
+def _clone(plan: "Plan") -> "Iterator[Row | str]":
+    """Yield what the runtime does from the clone until the child reaches its first sync point."""
+    flags = ", ".join(_clone_flags(plan.clone_flags)) or "no new namespaces"
+    if HELD in plan.at:
+        yield from _titled(f"runtime: clone ({flags}), and before the child does anything", plan.at[HELD])
+        return
+    in_cgroup = any(isinstance(op, verbs.MakeCgroup | verbs.OpenContainer) for op in plan.before)
+    clone = f"runtime: clone ({flags}{', into the cgroup' if in_cgroup else ''})"
+    if len(plan.blocks()) > 1:
+        yield from _titled(f"{clone}, send the operations up to receive_plan, and meanwhile", plan.opening)
+        yield from _titled("runtime: send the rest of the plan, and meanwhile", plan.alongside)
+    elif plan.opening:
+        yield from _titled(f"{clone}, and before the child gets its plan", plan.opening)
+        yield from _titled("runtime: send the plan, and meanwhile", plan.alongside)
+    else:
+        yield from _titled(f"{clone}, and meanwhile", plan.alongside)
 
 
 def _child_rows(plan: "Plan", op: "ChildOp", index: int) -> "Iterator[Row]":

@@ -104,7 +104,8 @@ def _compile(directory: str) -> "tuple[Config, Plan]":
     plan = compile_container(config, _HOST, Options("/bundle", "id"))
     if plan.filter is not None:
         plan.filter.program  # noqa: B018 - compiles it
-    encode(plan.child())
+    for first, ops in plan.blocks():
+        encode(ops, first=first)
     loads(dumps({"process": config["process"], "linux": config["linux"]}).encode())
     return config, plan
 

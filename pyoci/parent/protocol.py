@@ -118,6 +118,7 @@ class Launch:
         self.foreground: Foreground | None = None
         self._channel = -1
         self._early = b""
+        self._blocks = plan.blocks()
         self.network = -1
         self.own_rlimit: tuple[int, int, int] | None = None
         self.moved_devices: list[Moved] = []
@@ -161,7 +162,7 @@ class Launch:
             self._run(op)
 
     def clone(self) -> None:
-        """Clone the first child straight into its cgroup. The child starts to work at once.
+        """Clone the first child straight into its cgroup. If its plan has two blocks, it starts to work at once.
 
         There are two exceptions, in which the runtime clones a child outside the cgroup and then moves it.
 
@@ -174,7 +175,6 @@ class Launch:
             self._clone(-1)
             for op in self.plan.at[HELD]:
                 self._run(op)
-            self._send_plan()
             return
         # systemd makes the cgroup of a unit later, for the process
         cgroup_fd = self.cgroup.dirfd if isinstance(self.cgroup, Cgroup) and self.cgroup.inode else -1
@@ -183,7 +183,9 @@ class Launch:
                 self.reap_killed_child()
             self._clone(-1)
             self._run(verbs.EnterCgroup("/linux/cgroupsPath"))
-        self._send_plan()
+        if len(self._blocks) > 1:
+            self._send_block()
+            self._close_slots()
 
     def reap_killed_child(self) -> None:
         """Reap a child that the kernel killed at its clone."""
@@ -225,11 +227,20 @@ class Launch:
         self.start_time, killed = processes.start_time_and_killed(self.pid)
         return killed
 
-    def _send_plan(self) -> None:
-        """Give the child its plan, and the descriptors that the runtime has opened for it."""
+    def send_plan(self) -> None:
+        """Open what the rest of the plan needs, and send it to the child."""
+        for op in self.plan.opening:
+            self._run(op)
+        self._send_block()
+
+    def _send_block(self) -> None:
+        """Give the child its next operations, and the descriptors that are open for them."""
+        first, ops = self._blocks.pop(0)
         try:
-            _native.send_plan(self._channel, encode(self.plan.child(), len(self.slots)), self.slots)
-        except BrokenPipeError as error:
+            _native.send_plan(self._channel, encode(ops, len(self.slots), first=first), self.slots)
+        except ConnectionError as error:
+            if first:
+                self.serve_child()  # the child has reported why it ended
             raise self.ended() from error
         except OSError as error:
             what = f"{error.filename}: {reason(error.errno or 0)}"
@@ -311,10 +322,7 @@ class Launch:
 
         Keeps the pidfd and the console, which a foreground `run` still uses.
         """
-        for slot, fd in enumerate(self.slots):
-            if fd >= 0:
-                posix.close(fd)
-                self.slots[slot] = -1
+        self._close_slots()
         for fd in (self._channel, self.network, *self.unneeded):
             if fd >= 0:
                 posix.close(fd)
@@ -325,6 +333,12 @@ class Launch:
         if self.own_rlimit is not None:
             _native.prlimit(0, *self.own_rlimit)
             self.own_rlimit = None
+
+    def _close_slots(self) -> None:
+        for slot, fd in enumerate(self.slots):
+            if fd >= 0:
+                posix.close(fd)
+                self.slots[slot] = -1
 
     def release(self) -> None:
         """Close the pidfds and the console, because this process does not wait for the container."""
@@ -368,8 +382,8 @@ class Launch:
             raise self.ended()
         try:
             data, descriptors = _native.receive_fds(self._channel, 8192)
-        except ConnectionResetError:  # the child was killed before it had read the answer
-            data, descriptors = b"", []
+        except ConnectionResetError:  # the child ended before it had read everything: its last record comes next
+            data, descriptors = _native.receive_fds(self._channel, 8192)
         if descriptors:
             self._take_console(data, descriptors)
         if not data:

@@ -18,12 +18,12 @@ import pytest
 
 from pyoci import _native
 from pyoci.compiler.block import encode
-from pyoci.compiler.verbs import Sync
-from pyoci.compiler.verbs.numbers import FIRST_SLOT, HOOKS, MAX_SLOTS, READY
+from pyoci.compiler.verbs import Chdir, ChildOp, ReceivePlan, Setsid, Sync
+from pyoci.compiler.verbs.numbers import BLOCK_ERRORS, FIRST_SLOT, HOOKS, MAX_SLOTS, READY
 from pyoci.errors import SetupError, reason
 from pyoci.executable import freeze, image
 from pyoci.parent import helper
-from pyoci.parent.conversation import RECORD, SYNC, UNRECEIVED
+from pyoci.parent.conversation import FAILED, RECORD, SYNC, UNREADABLE, UNRECEIVED
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "pyoci/_native.c"
@@ -141,8 +141,16 @@ class Started:
 
     def send(self, *points: int, slots: list[int] | None = None) -> None:
         """Send a plan of synchronisation points."""
+        self.send_ops(*(Sync(point=point) for point in points), slots=slots)
+
+    def send_ops(self, *ops: ChildOp, slots: list[int] | None = None, first: int = 0) -> None:
+        """Send a block of operations."""
         slots = slots or [-1] * FIRST_SLOT
-        _native.send_plan(self.ours, encode([Sync(point=point) for point in points], len(slots)), slots)
+        _native.send_plan(self.ours, encode(list(ops), len(slots), first=first), slots)
+
+    def answer(self) -> None:
+        """Let the process continue at a point."""
+        _native.send(self.ours, b"\1")
 
     def record(self) -> tuple[int, ...]:
         """Receive one record: kind, operation, step, errno, length, detail."""
@@ -243,6 +251,65 @@ def test_too_many_descriptors(started: Started) -> None:
     kind, index, step, error, *_ = started.record()
     assert (UNRECEIVED, 0, "recvmsg", errno.EMFILE) == (kind, index, _native.STEPS[step], error)
     os.close(null)
+
+
+def test_plan_in_two_blocks(started: Started) -> None:
+    """Records count operations through both. Each block may come with descriptors."""
+    read, write = os.pipe()
+    slots = [-1] * FIRST_SLOT
+    started.send_ops(Sync(point=HOOKS), ReceivePlan(), slots=slots)
+    kind, index, *_, detail = started.record()
+    assert (SYNC, 0, HOOKS) == (kind, index, detail)
+    started.answer()
+    slots[3] = read
+    started.send_ops(Setsid(), Sync(point=READY), slots=slots, first=2)
+    kind, index, *_, detail = started.record()
+    assert (SYNC, 3, READY) == (kind, index, detail)
+    links = [os.readlink(f"/proc/{started.pid}/fd/{name}") for name in os.listdir(f"/proc/{started.pid}/fd")]
+    assert 1 == links.count(os.readlink(f"/proc/self/fd/{read}"))
+    for fd in (read, write):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("first", "gid", "reason", "index"), [(0, 0, "HEADER", -1), (3, 0, "HEADER", -1), (2, -1, "NEGATIVE", 3)]
+)
+def test_second_block_that_is_damaged(started: Started, first: int, gid: int, reason: str, index: int) -> None:
+    """The record names the operation by its number in the whole plan. The second block continues the first one."""
+    started.send_ops(Setsid(), ReceivePlan())
+    started.send_ops(Sync(point=HOOKS), Chdir(path="/", uid=0, gid=gid), first=first)
+    kind, found, step, *_ = started.record()
+    assert (UNREADABLE, index, reason) == (kind, found, [*BLOCK_ERRORS][step - 1])
+
+
+def test_operations_behind_the_end_of_a_block(started: Started) -> None:
+    """The child waits for more at the end of a block only."""
+    started.send_ops(ReceivePlan(), Setsid())
+    kind, index, step, *_ = started.record()
+    assert (UNREADABLE, 0, "LAST") == (kind, index, [*BLOCK_ERRORS][step - 1])
+
+
+def test_too_many_descriptors_with_the_second_block(started: Started) -> None:
+    """The operation that receives them fails."""
+    import resource
+
+    slots = [-1] * 40
+    started.send_ops(Setsid(), ReceivePlan(), slots=slots)
+    resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (20, 20))
+    null = os.open("/dev/null", os.O_RDONLY)
+    started.send_ops(Sync(point=READY), slots=[null] * 40, first=2)
+    kind, index, step, error, *_ = started.record()
+    assert (FAILED, 1, "recvmsg", errno.EMFILE) == (kind, index, _native.STEPS[step], error)
+    os.close(null)
+
+
+def test_child_that_waits_for_its_second_block_ends_with_the_runtime() -> None:
+    """A closed channel ends it."""
+    started = Started()
+    started.send_ops(Sync(point=HOOKS), ReceivePlan())
+    assert SYNC == started.record()[0]
+    started.answer()
+    assert 1 == started.end()
 
 
 def test_child_ends_with_the_runtime() -> None:

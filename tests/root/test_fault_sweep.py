@@ -163,12 +163,12 @@ class Sweep:
     def break_child(self, index: int) -> None:
         """Replace an operation of the child by one that fails; -1 only counts the operations."""
 
-        def encode(ops: Sequence[ChildOp], slots: int) -> bytes:
-            self.ops = list(ops)
+        def encode(ops: Sequence[ChildOp], slots: int, *, first: int) -> bytes:
+            self.ops = [*self.ops[:first], *ops]
             broken = list(ops)
-            if index >= 0:
-                broken[index] = verbs.SetScheduler(attributes=b"", policy="none")
-            return self.encode(broken, slots)
+            if first <= index < first + len(ops):
+                broken[index - first] = verbs.SetScheduler(attributes=b"", policy="none")
+            return self.encode(broken, slots, first=first)
 
         self.monkeypatch.setattr(protocol, "encode", encode)
 

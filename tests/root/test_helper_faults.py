@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from errno import EACCES, EIO, EMFILE, ENOMEM, ENOSYS, EPERM
+from errno import EACCES, EIO, EMFILE, ENOMEM, ENOSPC, ENOSYS, EPERM
 from pathlib import Path
 
 import pytest
@@ -164,15 +164,41 @@ def test_helper_of_exec_is_killed(faults: Faults) -> None:
     faults.assert_clean()
 
 
+def test_helper_is_killed_while_it_waits_for_its_plan(faults: Faults) -> None:
+    """For either block, or for more descriptors."""
+    call = number_of("recvmsg")
+    count = faults.create("helper", "count", call, 0).count
+    faults.assert_clean()
+    assert count >= 2
+    for n in range(1, count + 1):
+        outcome = faults.create("helper", "kill", call, n)
+        if outcome.status:  # 0 at the very beginning: the runtime tries again
+            assert KILLED in outcome.err, (n, outcome)
+            assert is_one_line(outcome), (n, outcome)
+            assert not (faults.runtime.root / faults.runtime.id).exists(), n
+        faults.assert_clean()
+
+
+def test_namespaces_cannot_be_made(faults: Faults) -> None:
+    """The runtime prepares the rest of the plan meanwhile. The error is the helper's, and names the namespaces."""
+    outcome = faults.create("helper", ENOSPC, number_of("unshare"), 1)
+    assert outcome.status != 0
+    assert re.fullmatch(
+        r"/linux/namespaces: cannot create the namespaces: [a-z, ]+: unshare: no space left on device\n", outcome.err
+    )
+    assert not (faults.runtime.root / faults.runtime.id).exists()
+    faults.assert_clean()
+
+
 @pytest.mark.parametrize("command", ["create", "exec"])
 def test_helper_start_with_a_failing_call(faults: Faults, command: str) -> None:
-    """Each of the first calls, which receive and map the plan. The helper ignores the failure of some."""
+    """Each of the first calls, which receive and map the plan, or its first block. It ignores the failure of some."""
     run = faults.create if command == "create" else faults.execute
     if command == "exec":
         faults.runtime.create()
         faults.runtime.start()
     failed = 0
-    for n in range(1, 16):
+    for n in range(1, 32):
         for error in (EIO, ENOMEM):
             outcome = run("helper", error, ANY, n)
             assert outcome.status == 0 or is_one_line(outcome), (n, error, outcome)

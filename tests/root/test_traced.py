@@ -109,7 +109,7 @@ def of_runtime(plan: dict[str, Any]) -> list[Step]:
     """What the runtime does by this plan, in order: before the clone, beside the child, and where the child waits."""
     ops = [step(op) for op in plan["before"]]
     held = plan["at"].get("held", [])
-    ops += [CLONE, *map(step, held), *map(step, plan["meanwhile"])]
+    ops += [CLONE, *map(step, held), *map(step, (*plan["opening"], *plan["meanwhile"]))]
     for op in (*plan["bootstrap"], *plan["init"]):
         point = (
             op["object"] if op["verb"] == "sync" else {"clone_init": "init", "open_console": "console"}.get(op["verb"])

@@ -120,14 +120,20 @@ def damaged(chance: random.Random, block: bytes) -> bytes:
     return bytes(copy)
 
 
+def plans() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the blocks of every golden plan, in the order in which the child gets them."""
+    for name, plan in (
+        *((name, compiled(name)) for name in NAMES),
+        *((f"exec/{name}", compiled_exec(name)) for name in EXEC_NAMES),
+    ):
+        yield name, [encode(ops, plan.slots, first=first) for first, ops in plan.blocks()]
+
+
 def blocks() -> Iterator[tuple[str, bytes]]:
-    """Yield the block of every golden plan."""
-    for name in NAMES:
-        plan = compiled(name)
-        yield name, encode(plan.child(), plan.slots)
-    for name in EXEC_NAMES:
-        plan = compiled_exec(name)
-        yield f"exec/{name}", encode(plan.child(), plan.slots)
+    """Yield every block of every golden plan."""
+    for name, parts in plans():
+        for number, block in enumerate(parts):
+            yield f"{name}, block {number}", block
 
 
 def is_safe(block: bytes) -> bool:

@@ -2,8 +2,9 @@
 
     unshare --user --map-root-user --mount --pid --fork --uts --ipc --net python -m tests.support.fuzz_helper SEED COUNT
 
-COUNT is the number of damaged blocks of each golden plan. The checksum is right, so the helper runs what it accepts. It
-has nothing to act on: this process first leaves all files of the host behind, and each helper has new namespaces.
+COUNT is the number of damages to each block of each golden plan. The checksum is right, so the helper runs what it
+accepts. It has nothing to act on: this process first leaves all files of the host behind, and each helper has new
+namespaces.
 Prints as JSON how often each kind of record came last.
 """
 
@@ -19,7 +20,7 @@ import sys
 from pyoci import _native
 from pyoci.parent.conversation import CLONED, EXEC, FAILED, RECORD, SYNC, UNREADABLE
 from pyoci.parent.helper import Helper
-from tests.support.damage import blocks, damaged
+from tests.support.damage import damaged, plans
 
 # user, mount, pid, uts, ipc, cgroup, network
 FLAGS = 0x10000000 | 0x20000 | 0x20000000 | 0x4000000 | 0x8000000 | 0x2000000 | 0x40000000
@@ -47,8 +48,8 @@ def checked(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def course(helper: Helper, block: bytes, slots: list[int]) -> str:
-    """Let a helper run a block, and answer it. Return the name of the last record, or "none".
+def course(helper: Helper, blocks: list[bytes], slots: list[int]) -> str:
+    """Let a helper run a plan, and answer it. Return the name of the last record, or "none".
 
     Raises AssertionError if it ended by a signal, or does not end.
     """
@@ -57,10 +58,17 @@ def course(helper: Helper, block: bytes, slots: list[int]) -> str:
     os.close(theirs)
     last = "none"
     try:
-        _native.send_plan(ours, block, slots)
+        for block in blocks:
+            _native.send_plan(ours, block, slots)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it has rejected a block
+    try:
         for _ in range(MAX_ANSWERS):
             assert select.select([ours], [], [], TIMEOUT / 1000)[0], "no record"
-            data, descriptors = _native.receive_fds(ours, 8192)
+            try:
+                data, descriptors = _native.receive_fds(ours, 8192)
+            except ConnectionResetError:  # it has ended with blocks that it did not read: its last record comes next
+                continue
             for fd in descriptors:
                 os.close(fd)
             if not data:
@@ -69,7 +77,7 @@ def course(helper: Helper, block: bytes, slots: list[int]) -> str:
             last = NAMES[kind]
             if kind in (SYNC, CLONED):
                 _native.send(ours, b"\1")
-    except (BrokenPipeError, ConnectionResetError):
+    except BrokenPipeError:
         pass
     os.close(ours)
     assert select.select([pidfd], [], [], TIMEOUT / 1000)[0], "it does not end"
@@ -84,18 +92,19 @@ def main() -> None:
     seed, count = map(int, sys.argv[1:])
     chance = random.Random(seed)
     resource.setrlimit(resource.RLIMIT_NPROC, (200, 200))
-    plans = [*blocks()]
+    every = [*plans()]
     helper = Helper()
     found: collections.Counter[str] = collections.Counter()
     leave_the_host()
     os.makedirs("/bundle/rootfs")
     root = os.open("/bundle/rootfs", os.O_PATH)  # what every slot leads to: most operations then begin
-    for name, block in plans:
-        slots = int.from_bytes(block[32:36], "little")
-        for n in range(count):
-            other = damaged(chance, block) if n else block
+    for name, blocks in every:
+        slots = int.from_bytes(blocks[0][32:36], "little")
+        for n in range(count * len(blocks)):
+            at = n % len(blocks)
+            other = damaged(chance, blocks[at]) if n >= len(blocks) else blocks[at]
             try:
-                found[course(helper, other, [root] * slots)] += 1
+                found[course(helper, [*blocks[:at], other, *blocks[at + 1 :]], [root] * slots)] += 1
             except AssertionError as error:
                 raise AssertionError(f"{name}, {n}: {error}") from error
     print(json.dumps(found))

@@ -23,21 +23,22 @@ def golden(name: str) -> Plan:
 def test_decode_reads_what_encode_wrote(name: str) -> None:
     """Every field of every operation, and the header."""
     plan = golden(name)
-    ops = plan.child()
-    block = encode(ops, plan.slots, first=3)
-    read = decode(block)
-
-    assert [op.verb for op in ops] == [op.verb for op in read.ops]
-    for written, back in zip(ops, read.ops, strict=True):
-        assert [*written.sent_fields()] == [*back.sent_fields()]
-        for field, value in written.sent_fields().items():
-            expected = [*value] if isinstance(value, list | tuple) else value
-            found = back.sent_fields()[field]
-            mask = (1 << 64) - 1
-            same = expected & mask == found & mask if isinstance(expected, int) else expected == found
-            assert same, (written, field)
-    assert (plan.slots, 3, False) == (read.slots, read.first, read.unfinished)
-    assert block == encode(read.ops, read.slots, first=read.first)
+    blocks = plan.blocks()
+    assert plan.child() == [op for _, ops in blocks for op in ops]
+    for first, ops in blocks:
+        block = encode(ops, plan.slots, first=first)
+        read = decode(block)
+        assert [op.verb for op in ops] == [op.verb for op in read.ops]
+        for written, back in zip(ops, read.ops, strict=True):
+            assert [*written.sent_fields()] == [*back.sent_fields()]
+            for field, value in written.sent_fields().items():
+                expected = [*value] if isinstance(value, list | tuple) else value
+                found = back.sent_fields()[field]
+                mask = (1 << 64) - 1
+                same = expected & mask == found & mask if isinstance(expected, int) else expected == found
+                assert same, (written, field)
+        assert (plan.slots, first, ops is not blocks[-1][1]) == (read.slots, read.first, read.unfinished)
+        assert block == encode(read.ops, read.slots, first=read.first)
 
 
 def test_block_without_exec_is_marked() -> None:
@@ -60,8 +61,11 @@ def test_plan_as_json_has_the_fields_that_the_child_gets() -> None:
     ops: list[dict[str, Any]] = [*printed["bootstrap"], *printed["init"]]
 
     assert [op.verb for op in plan.child()] == [op["verb"] for op in ops]
-    assert {"size", "operations", "vectors", "strings", "slots"} == set(printed["block"])
-    assert (len(ops), plan.slots) == (printed["block"]["operations"], printed["block"]["slots"])
+    assert [0, printed["blocks"][0]["operations"]] == [block["first"] for block in printed["blocks"]]
+    assert len(ops) == sum(block["operations"] for block in printed["blocks"])
+    for block in printed["blocks"]:
+        assert {"first", "size", "operations", "vectors", "strings", "slots"} == set(block)
+        assert plan.slots == block["slots"]
     mount = next(op for op in ops if op["verb"] == "mount")
     assert {"type", "options", "target", "tree", "copy_up"} < set(mount["fields"])
     assert isinstance(mount["fields"]["options"], list)

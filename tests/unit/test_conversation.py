@@ -356,8 +356,8 @@ def begun(*command: str, **options: str) -> tuple[Launch, int]:
     """A launch whose process is this program, and the process' end of the channel."""
     config, plan = MADE["container"]
     made = protocol.Launch(plan, OPERATIONS, config, "id", **options)
-    made._channel, theirs = _native.channel()
     made.pid = os.posix_spawn(command[0], command, {})
+    made._channel, theirs = _native.channel()  # now, because the new process closes what it inherits a little later
     made.pidfd = os.pidfd_open(made.pid)
     made._children.append(made.pid)
     made._pidfds.append(made.pidfd)
@@ -384,6 +384,29 @@ def test_abort_tells_everything_that_stays(monkeypatch: pytest.MonkeyPatch) -> N
     made.moved_devices = [{}]
     assert [f"process {made.pid} stays until its tracer ends", "cannot bring eth0 back"] == made.abort()
     os.waitpid(made.pid, 0)
+
+
+@pytest.mark.parametrize("when", ["it has read everything", "a block is unread", "the rest is on its way"])
+def test_process_that_fails_before_the_rest_of_its_plan(when: str) -> None:
+    """The error is what the process reports, although the runtime sends it more, or is about to."""
+    made, theirs = begun("/bin/sleep", "1000")
+    made.plan = Plan()
+    made.plan.init = [verbs.Unshare(kinds="network", types=0), verbs.ReceivePlan(), EXEC_OP]
+    made._blocks = made.plan.blocks()
+    made._send_block()
+    peer = socket.socket(fileno=theirs)
+    if when == "it has read everything":
+        _, descriptors, _, _ = socket.recv_fds(peer, 64, 4)
+        os.close(descriptors[0])
+    proceed = made.send_plan
+    if when == "the rest is on its way":
+        made.send_plan()
+        proceed = made.serve_child
+    peer.send(record(FAILED, 0, _native.STEPS.index("unshare"), errno.ENOSPC))
+    peer.close()
+    with pytest.raises(SetupError, match="cannot create the namespaces: network: unshare: no space left on device"):
+        proceed()
+    assert [] == made.abort()
 
 
 def test_process_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def compile_all(document: "dict[str, Any]", host: facts.Host, manager: str) -> N
     plan = create.compile_container(loaded, host, facts.Options("/bundle", "box", cgroup_manager=manager))
     assert show.text(plan)
     assert show.as_json(plan)
-    assert is_safe(encode(plan.child(), plan.slots))
+    assert all(is_safe(encode(ops, plan.slots, first=first)) for first, ops in plan.blocks())
 
 
 def compile_process(document: "dict[str, Any]", host: facts.Host) -> None:

@@ -128,7 +128,8 @@ def test_annotation_without_effect_is_in_the_plan_for_programs() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_compiling_is_pure(name: str) -> None:
     """The same config gives the same plan, encoded to the same bytes."""
-    assert encode(compiled(name).child()) == encode(compiled(name).child())
+    once, again = ([encode(ops, first=first) for first, ops in compiled(name).blocks()] for _ in range(2))
+    assert once == again
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,7 +138,7 @@ def test_every_decision_names_the_property_it_came_from(name: str) -> None:
     everywhere = {
         "set_pdeathsig", "set_dumpable", "setsid", "join_keyring", "mknod", "bind_device", "make_device", "open_device", "symlink",
         "clone_device", "hide_caller", "reset_affinity", "sync", "close_fds", "wait_start", "commit",
-        "protect_stdio", "record_process", "save_exec_settings",
+        "protect_stdio", "receive_plan", "record_process", "save_exec_settings",
     }  # fmt: skip
     plan = compiled(name)
 
@@ -420,7 +421,12 @@ def test_every_namespace_is_cloned_joined_or_unshared_once() -> None:
         writer = namespaces.IdMapWriter(linux, kinds_, 0, 0, process.ALL_CAPABILITIES)
         entry = namespaces.enter_namespaces(kinds_, writer, operations.Slots(), [], dumpable=False, privileged=True)
         flags = [flag for flag in namespaces.CLONE_FLAGS.values() if entry.clone_flags & flag]
-        for op in (*entry.bootstrap, *entry.init, *namespaces.cgroup_namespace(kinds_)):
+        for op in (
+            *entry.bootstrap,
+            *entry.init,
+            *namespaces.enter_early(kinds_),
+            *namespaces.cgroup_namespace(kinds_),
+        ):
             if isinstance(op, verbs.JoinNamespace):
                 flags.append(op.types)
             elif isinstance(op, verbs.Unshare):
@@ -651,7 +657,7 @@ def test_devices_of_a_user_namespace_have_its_owners(device: dict, owner: "tuple
     """The runtime makes the node for an id of the host; an id that is not mapped, root's too, is an error."""
     if owner:
         plan = create.compile_container(with_device(**device), facts.Host(), facts.Options("/bundle"))
-        (made,) = [op for op in plan.before if isinstance(op, verbs.MakeDevice) and op.where]
+        (made,) = [op for op in plan.opening if isinstance(op, verbs.MakeDevice) and op.where]
         assert owner == (made.uid, made.gid)
         return
     with pytest.raises(ConfigError) as caught:
@@ -669,7 +675,7 @@ def test_devices_of_a_joined_user_namespace_wait_for_its_mappings() -> None:
     plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
     made = [op for op in plan.at[INIT] if isinstance(op, verbs.MakeDevice)]
 
-    assert ["make_device_filesystem"] == [op.verb for op in plan.before if "device" in op.verb]
+    assert ["make_device_filesystem"] == [op.verb for op in plan.opening if "device" in op.verb]
     assert 1 + len(devices.DEFAULT_DEVICES) == len(made)
     assert (5, 6, True) == (made[0].uid, made[0].gid, made[0].owner_in_container)
 
@@ -679,7 +685,7 @@ def test_default_devices_without_container_root_cause_no_error() -> None:
     document = with_device()
     del document["linux"]["devices"]
     plan = create.compile_container(document, facts.Host(), facts.Options("/bundle"))
-    assert {(1000, 0)} == {(op.uid, op.gid) for op in plan.before if isinstance(op, verbs.MakeDevice)}
+    assert {(1000, 0)} == {(op.uid, op.gid) for op in plan.opening if isinstance(op, verbs.MakeDevice)}
 
 
 CHOWN, FOWNER, MKNOD = 0, 3, 27
@@ -692,7 +698,7 @@ CHOWN, FOWNER, MKNOD = 0, 3, 27
 def test_devices_are_bound_where_the_runtime_can_make_none(host: facts.Host) -> None:
     """In a user namespace of the runtime's, or without the capabilities to make a node and to give it away."""
     plan = create.compile_container(with_device(), host, facts.Options("/bundle"))
-    assert "/dev/x" in [op.path for op in plan.before if isinstance(op, verbs.OpenDevice)]
+    assert "/dev/x" in [op.path for op in plan.opening if isinstance(op, verbs.OpenDevice)]
     assert "open_devices" not in [op.verb for op in plan.init]
 
 

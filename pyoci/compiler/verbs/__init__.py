@@ -9,8 +9,8 @@ the runtime, write its class here and its function in `pyoci.parent.operations`.
 # In the order of a container's life, by which the child's verbs get their codes.
 from pyoci.compiler.verbs.base import CHILD, PARENT, ChildOp, Op, ParentOp, converted
 from pyoci.compiler.verbs.process import (
-    BecomeRoot, CloneInit, CloseFds, HideCaller, JoinNamespace, LoUp, ResetAffinity, ResetSignals, SetDomainname,
-    SetDumpable, SetHostname, SetMemoryPolicy, SetPdeathsig, SetRlimit, Setsid, SetUmask, Sync, Unshare,
+    BecomeRoot, CloneInit, CloseFds, HideCaller, JoinNamespace, LoUp, ReceivePlan, ResetAffinity, ResetSignals,
+    SetDomainname, SetDumpable, SetHostname, SetMemoryPolicy, SetPdeathsig, SetRlimit, Setsid, SetUmask, Sync, Unshare,
 )
 from pyoci.compiler.verbs.proc import OpenProc, WriteAttr, WriteSysctl
 from pyoci.compiler.verbs.clones import (

@@ -52,7 +52,7 @@ BLOCK_ERRORS = {
     "POINT": "there is no such synchronisation point",
     "NEGATIVE": "the number is negative",
     "UNUSED": "an unused place is not zero",
-    "LAST": "only the last operation executes the program",
+    "LAST": "only the last operation executes the program or receives the rest",
 }
 
 # The system call or the check at which an operation of the child failed. A record has its index, and `start` also reads

@@ -33,6 +33,19 @@ class Sync(ChildOp):
         return self.name
 
 
+class ReceivePlan(ChildOp):
+    """Wait for the rest of the plan and the descriptors that it needs, and check it.
+
+    Does: exits if the runtime has ended.
+    Leaves: the new operations as the next ones. This is the last operation of the child's first block.
+    Fails with: recvmsg, fstat, mmap.
+    Calls: recvmsg+ fstat mmap mmap close
+    """
+
+    shows = "the rest, with descriptors"
+    fails = "receive the rest of the plan"
+
+
 class HideCaller(ChildOp):
     """Call this process `init`, and erase the number of its channel from its command line.
 

@@ -177,7 +177,8 @@ cdef int check_block(const void *memory, size_t size, Block *block) noexcept nog
         bad = check_op(block, &block.ops[i])
         if bad:
             return bad
-        if block.ops[i].code == VERB_EXEC and i + 1 < block.header.count:
+        if i + 1 < block.header.count and (
+                block.ops[i].code == VERB_EXEC or block.ops[i].code == VERB_RECEIVE_PLAN):
             return BAD_LAST
     bad = block.header.count == 0 or block.ops[block.header.count - 1].code != VERB_EXEC
     if bad != (block.header.flags & BLOCK_UNFINISHED != 0):

@@ -18,9 +18,10 @@ cdef void run_ops(Context *ctx) noexcept nogil:
     action.sa_handler = SIG_IGN
     sigaction(SIGPIPE, &action, NULL)  # a started container must survive a killed runtime
     ctx.saved_umask = umask(0)
-    for ctx.index in range(ctx.count):
+    while ctx.index < ctx.count:
         step = run_op(ctx, ctx.ops + ctx.index)
         if step:
             report(ctx, RECORD_FAILED, step, errno)
             _exit(1)
+        ctx.index += 1
     _exit(0)

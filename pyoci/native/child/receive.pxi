@@ -56,7 +56,10 @@ cdef int map_block(Context *ctx, int fd, Block *block) noexcept nogil:
     bad = check_block(memory, <size_t>st.st_size, block)
     if bad == 0 and <int>block.header.slots != ctx.slot_count:
         bad = BAD_SLOTS
+    if bad == 0 and <int>block.header.first != ctx.first + ctx.count:
+        bad = BAD_HEADER
     if bad:
+        ctx.first = ctx.first + ctx.count if block.op >= 0 else 0
         ctx.index = block.op
         ctx.detail = block.place
         report(ctx, RECORD_UNREADABLE, bad, 0)
@@ -96,6 +99,20 @@ cdef int receive_descriptors(Context *ctx) noexcept nogil:
                 set_errno(EINVAL)
                 return -1
     return block
+
+
+cdef int do_receive_plan(Context *ctx, const ReceivePlanOp *op) noexcept nogil:
+    cdef Block parts
+    cdef int step, block = receive_descriptors(ctx)
+    if block < 0 and errno == 0:
+        _exit(1)
+    if block < 0:
+        return STEP_RECVMSG
+    step = map_block(ctx, block, &parts)
+    close(block)
+    if step == 0:
+        ctx.index = -1  # the loop continues with the first operation of the new block
+    return step
 
 
 cdef int channel_number(const char *text, bint *has_capabilities) noexcept nogil:
