@@ -139,7 +139,7 @@ def read_file(path, dirfd, Py_ssize_t limit):
 
 
 def list_names(int directory):
-    """Return the names in an open directory, from its beginning. Raises OSError."""
+    """Return the names in an open directory, from its beginning; [] if it was removed. Raises OSError."""
     cdef char buffer[MAX_SMALL]
     cdef list names = []
     cdef linux_dirent64 *entry
@@ -156,7 +156,7 @@ def list_names(int directory):
             name = entry.d_name
             if is_plain_name(name):
                 names.append(name.decode("utf-8", "surrogateescape"))
-    if size < 0:
+    if size < 0 and errno != ENOENT:
         raise failure()
     return names
 

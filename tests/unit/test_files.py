@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyoci import _native
 from pyoci.host import files
 
 if TYPE_CHECKING:
@@ -43,3 +44,27 @@ def test_replace_writes_through_nothing(tmp_path: "Path", monkeypatch: pytest.Mo
     assert "untouched" == elsewhere.read_text()
     assert kind != "file" or "untouched" == place.read_text()
     assert [place.name, "elsewhere"] == sorted(os.listdir(tmp_path))
+
+
+def test_names_of_a_directory(tmp_path: "Path") -> None:
+    """All names, again and again, whatever their bytes; none once the directory is removed."""
+    names = [f"{'n' * 200}{n}" for n in range(300)]
+    for name in (*names, b"\xff".decode("utf-8", "surrogateescape")):
+        (tmp_path / name).touch()
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(2):
+        assert sorted(os.listdir(tmp_path)) == sorted(_native.list_names(directory))
+    os.close(directory)
+    (tmp_path / "gone").mkdir()
+    directory = os.open(tmp_path / "gone", os.O_RDONLY | os.O_DIRECTORY)
+    assert [] == _native.list_names(directory)
+    (tmp_path / "gone").rmdir()
+    assert [] == _native.list_names(directory)
+    os.close(directory)
+
+
+def test_namespaces_of_a_process() -> None:
+    """The inodes behind the links of /proc/PID/ns; nothing of a kind that the kernel lacks or a process that ended."""
+    found = _native.namespaces("self", {"network": "net", "mount": "mnt", "other": "no_such_namespace"})
+    assert {"network": os.stat("/proc/self/ns/net").st_ino, "mount": os.stat("/proc/self/ns/mnt").st_ino} == found
+    assert {} == _native.namespaces("0", {"mount": "mnt"})
