@@ -334,7 +334,7 @@ class StateDirectory:
 
     def _runtime(self) -> str:
         """Return which other runtime made the container, by a file that only it writes; "" if unknown."""
-        names = posix.listdir(self.fd)
+        names = _native.list_names(self.fd)
         for runtime, file in (("youki", "youki_config.json"), ("crun", "status"), ("runc", OLD_RECORD)):
             if file in names:
                 return runtime
