@@ -93,7 +93,8 @@ def test_what_each_status_allows(runtime: Runtime, bundle: Bundle) -> None:
     wait_for(lambda: runtime.output() == "ready\ngot usr1\n")
 
     assert 0 == runtime("kill", runtime.id, "9").status
-    runtime.wait("stopped")
+    runtime.wait("stopped")  # also if SIGKILL is still pending
+    wait_for(lambda: runtime("kill", runtime.id, "0").status != 0)
     assert "container not running" in runtime.fails("kill", runtime.id, "0")
     assert "container not running" in runtime.fails("kill", runtime.id, "TERM")
     assert "cannot start a container that has stopped" in runtime.fails("start", runtime.id)
