@@ -230,13 +230,11 @@ class Record:
 
     def extended_state(self, status: str) -> "ExtendedState":
         """Return the state document of `pyoci state`."""
+        document: ExtendedState = self.state(status)  # type: ignore[assignment]  # the other members follow
+        document["rootfs"] = self.rootfs
+        document["created"] = self.created
+        document["owner"] = self.owner
         unit = self.cgroup.get("unit")
-        document: ExtendedState = {
-            **self.state(status),  # type: ignore[typeddict-item]  # to mypy, a State may have more keys
-            "rootfs": self.rootfs,
-            "created": self.created,
-            "owner": self.owner,
-        }
         if unit:
             document["systemd-scope"] = unit
         return document

@@ -9,9 +9,10 @@ from pyoci.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from pyoci.errors import Problem
+    from pyoci.record import ExtendedState
 
 _BUFFER = 1 << 16  # characters
 
@@ -57,7 +58,7 @@ def to_json(value: object, indent: "int | None" = None) -> str:
     return dumps(value, indent=indent) + "\n"
 
 
-def print_containers(states: "Iterable[Mapping[str, object]]", *, format: str, quiet: bool) -> int:
+def print_containers(states: "Iterable[ExtendedState]", *, format: str, quiet: bool) -> int:
     """Print what `list` prints: ids only if `quiet`, else JSON or a table. All but a table is printed as it comes."""
     if quiet:
         return _print_pieces(f"{state['id']}\n" for state in states)
@@ -94,13 +95,12 @@ def problems(found: "Iterable[Problem]") -> "list[dict[str, object]]":
     return [{name: getattr(problem, name) for name in names} for problem in found]
 
 
-def _table(states: "Iterable[Mapping[str, object]]") -> "Iterator[str]":
+def _table(states: "Iterable[ExtendedState]") -> "Iterator[str]":
     """A table as runc prints it: columns at least 12 wide, 3 apart."""
     rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
-    names = ("id", "pid", "status", "bundle", "created", "owner")
     for state in states:
-        row = tuple([str(state.get(name, "")) for name in names])
-        rows.append(row if "".join(row).isprintable() else tuple(map(printable, row)))
+        cells = [state["id"], str(state["pid"]), state["status"], state["bundle"], state["created"], state["owner"]]
+        rows.append(tuple(cells if "".join(cells).isprintable() else map(printable, cells)))
     form = "".join([f"%-{max(12, 3 + max(map(len, column)))}s" for column in zip(*rows, strict=True)])
     for row in rows:
         yield (form % row).rstrip() + "\n"

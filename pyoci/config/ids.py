@@ -2,8 +2,6 @@
 
 from pyoci.errors import PyociError
 
-_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
-_OTHERS = _FIRST | {"."}
 # A file name has at most 255 bytes, and pyoci adds up to 32 to an id, as in `pyoci-ID.scope`.
 MAX_ID = 255 - 32
 
@@ -18,9 +16,10 @@ def check_id(id: str) -> None:
         raise PyociError("cannot use container ID ``: it is empty")
     if len(id) > MAX_ID:
         raise PyociError(f"cannot use container ID `{id[:16]}…`: it is longer than {MAX_ID} characters")
-    if id[0] not in _FIRST or not _OTHERS.issuperset(id):
-        wrong = [f"`{character}` in" for character in id if character not in _OTHERS] or ["`.` at the start of"]
+    rest = id.replace("_", "").replace("+", "").replace("-", "").replace(".", "")
+    if id[0] == "." or not id.isascii() or (rest and not rest.isalnum()):
+        wrong = [f"`{character}` in" for character in rest if not (character.isascii() and character.isalnum())]
         raise PyociError(
-            f"cannot use container ID `{id}`: invalid character {wrong[0]} the ID: "
+            f"cannot use container ID `{id}`: invalid character {(wrong or ['`.` at the start of'])[0]} the ID: "
             "only letters, digits, `_`, `+`, `-` and `.` are allowed, and no dot at the start"
         )
