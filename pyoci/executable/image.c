@@ -29,6 +29,7 @@
 #include <internal/pycore_tstate.h>
 #endif
 
+#include "frozen_import.h"
 #include "hashes.h"
 #include "heap.h"
 #include "image.h"
@@ -236,7 +237,7 @@ static void populate_hot_heap(void)
 bool image_renew(void)
 {
     extern char **environ;
-    PyObject *posix = PyImport_ImportModule("posix");
+    PyObject *posix = frozen_import("posix");
     PyObject *variables = posix ? PyObject_GetAttrString(posix, "environ") : NULL;
     bool done = variables != NULL && PyDict_Check(variables);
     if (done)

@@ -38,7 +38,7 @@ PyMODINIT_FUNC PyInit__native(void);
 extern PyStatus _PyCodec_InitRegistry(PyInterpreterState *); /* private: only a static libpython has it */
 #endif
 
-/* The executable; "" if unknown. */
+/* The executable; "" until find_installed_path is called. */
 static char installed_path[PATH_MAX];
 
 /* 1. Opens /dev/null in place of each standard descriptor that is closed. Otherwise the next file that some code opens
@@ -104,17 +104,18 @@ static PyObject *arguments_list(int argc, char **argv)
 /* A Python from the image still has the path and the arguments of the process that made it. */
 static bool set_identity(void)
 {
-    PyObject *module = PyImport_ImportModule("_pyoci_executable");
+    if (!find_installed_path()) {
+        PyErr_SetString(PyExc_ImportError, "cannot find the executable");
+        return false;
+    }
     PyObject *path = PyUnicode_DecodeFSDefault(installed_path);
-    bool done = module != NULL && path != NULL && PyObject_SetAttrString(module, "executable", path) == 0
-        && PySys_SetObject("executable", path) == 0;
-    for (int i = 0; done && completed && i < 2; i++) {
+    bool done = path != NULL && PySys_SetObject("executable", path) == 0;
+    for (int i = 0; done && i < 2; i++) {
         PyObject *arguments = arguments_list(own_argc, own_argv);
         done = arguments != NULL && PySys_SetObject(i ? "orig_argv" : "argv", arguments) == 0;
         Py_XDECREF(arguments);
     }
     Py_XDECREF(path);
-    Py_XDECREF(module);
     return done;
 }
 
@@ -171,13 +172,10 @@ static PyObject *init_executable_module(void)
     PyObject *module = PyModule_Create(&executable_module);
     if (module == NULL)
         return NULL;
-    PyObject *path = PyUnicode_DecodeFSDefault(installed_path);
-    if (path == NULL || PyModule_AddObjectRef(module, "executable", path) < 0
-        || PyModule_AddIntConstant(module, "core_only", PYOCI_CORE_ONLY) < 0
+    if (PyModule_AddIntConstant(module, "core_only", PYOCI_CORE_ONLY) < 0
         || PyModule_AddIntConstant(module, "static", PYOCI_STATIC) < 0
         || PyModule_AddStringConstant(module, "stdlib", PYOCI_STDLIB) < 0)
         Py_CLEAR(module);
-    Py_XDECREF(path);
     return module;
 }
 
@@ -308,7 +306,7 @@ static const char *directory;
 
 static bool call_executable(const char *function)
 {
-    PyObject *module = PyImport_ImportModule("pyoci.executable");
+    PyObject *module = frozen_import("pyoci.executable");
     PyObject *nothing = module ? PyObject_CallMethod(module, function, "s", directory) : NULL;
     if (nothing == NULL)
         PyErr_Print();
@@ -320,7 +318,7 @@ static bool call_executable(const char *function)
 /* Does what a process that begins with the image does first. */
 static bool rehearse(enum heat heat)
 {
-    return image_renew() && set_identity() && call_executable(heat == HOT ? "rehearse_any" : "rehearse_create");
+    return image_renew() && call_executable(heat == HOT ? "rehearse_any" : "rehearse_create");
 }
 
 /* The build runs this executable three times. The arguments are a file to write to, a directory, and
@@ -330,7 +328,6 @@ static bool rehearse(enum heat heat)
  */
 static int make_image(int argc, char **argv)
 {
-    installed_path[0] = '\0';
     directory = argv[2];
     if (argc < 4 || !(seed = strtoul(argv[3], NULL, 10)) || !heap_begin(argc == 4 ? NULL : argv[4]))
         return EXIT_FAILURE;
@@ -357,7 +354,7 @@ static int call_main(int argc, char **argv)
 {
     int status = EXIT_FAILURE;
     PyObject *arguments = arguments_list(argc - 1, argv + 1);
-    PyObject *module = arguments ? PyImport_ImportModule("pyoci.executable") : NULL;
+    PyObject *module = arguments ? frozen_import("pyoci.executable") : NULL;
     PyObject *result = module ? PyObject_CallMethod(module, "main", "O", arguments) : NULL;
     if (result != NULL)
         status = (int)PyLong_AsLong(result);
@@ -389,8 +386,6 @@ int main(int argc, char **argv)
         fputs("pyoci: cannot run with the privileges of a setuid or setgid file\n", stderr);
         return EXIT_FAILURE;
     }
-    if (!find_installed_path())
-        return EXIT_FAILURE;
     own_argc = argc;
     own_argv = argv;
     prepare_process();
@@ -404,12 +399,12 @@ int main(int argc, char **argv)
     if (!image_is_rehearsed())
         return note_touched(argc, argv);
     image_resume(populates(argc, argv));
-    if (!image_renew() || !set_identity()) {
+    if (!image_renew()) {
         fputs("pyoci: cannot start Python: out of memory\n", stderr);
         return EXIT_FAILURE;
     }
 #else
-    if (!start_python(argc, argv))
+    if (!find_installed_path() || !start_python(argc, argv))
         return EXIT_FAILURE;
 #endif
     int status = call_main(argc, argv);

@@ -144,9 +144,8 @@ def _run(fds: "list[int]") -> int:
 
 def _command() -> "list[str]":
     """Return the command of the mover: the installed executable, or this Python with the absolute part of its path."""
-    program = sys.modules.get("_pyoci_executable")
-    if program is not None:
-        return [program.executable, MOVER]
+    if "_pyoci_executable" in sys.modules:
+        return [posix.readlink("/proc/self/exe"), MOVER]
     path = [directory for directory in sys.path if directory.startswith("/")]
     code = f"import sys; sys.path[:] = {path!r}; from pyoci import cli; sys.exit(cli.main([{MOVER!r}]))"
     return [sys.executable, "-I", "-S", "-c", code]

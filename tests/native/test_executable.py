@@ -90,14 +90,14 @@ def test_opens_no_files(run: Run, probe: Path, request: pytest.FixtureRequest) -
     """A hot command opens at most the C library: no standard library, no configuration."""
     if not shutil.which("strace"):
         pytest.skip("strace is missing")
-    result = run("state", "pass", prefix=("strace", "-z", "-e", "trace=open,openat,stat,newfstatat,readlink"))
-    calls = [line for line in result.stderr.splitlines() if line.startswith(("open", "stat", "readlink"))]
+    result = run("state", "pass", prefix=("strace", "-z", "-e", "trace=execve,open,openat,stat,newfstatat,readlink"))
+    calls = [line for line in result.stderr.splitlines() if line.startswith(("execve", "open", "stat", "readlink"))]
 
     files = {line.split('"')[1] for line in calls}
 
-    assert "/proc/self/exe" in files
+    assert str(probe) in files
     # CPython 3.13's allocator asks how memory is committed
-    files -= {"/proc/self/exe", "/etc/ld.so.cache", "/proc/sys/vm/overcommit_memory"}
+    files -= {str(probe), "/proc/self/exe", "/etc/ld.so.cache", "/proc/sys/vm/overcommit_memory"}
     if request.node.callspec.params["probe"] == "fresh":
         files -= {"/proc/self/maps"}  # CPython 3.14 looks for its stack
     assert [] == [file for file in files if not (file.startswith(("/lib", "/usr/lib")) and ".so" in file)]
