@@ -378,7 +378,7 @@ def build(
         linked += f", with the C library's start: {reason}" if reason else ", with a start of its own"
     linking = [*objects, *library.flags(static=static)]
     if image:
-        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "heap.c")]
+        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "small.c", "heap.c")]
         script = temp / "image.ld"
         script.write_text(layout(str(library.static), library.archives, [*objects, *last]))
         linking = [*WRAPPING, f"-Wl,-T,{script}", f"-Wl,-Ttext-segment={BASE:#x}", *linking, *last]

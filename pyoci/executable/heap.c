@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "heap.h"
+#include "small.h"
 
 enum {
     PAGE = 4096,
@@ -34,6 +35,7 @@ enum {
     SMALL = 1024, /* sizes up to here are multiples of 16 bytes, larger ones powers of two */
     CLASSES = SMALL / 16 + 1 + 64,
     LARGE = PAGE / 2, /* larger blocks fill whole pages anyway */
+    AREA = 256 << 10, /* for the small blocks of a process */
     MEMORY = 16 << 20,
     MAX_ALLOCATIONS = 4 << 20 /* that a survey tells apart */
 };
@@ -44,7 +46,8 @@ static char memory[MEMORY] __attribute__((aligned(PAGE)));
 static bool writing IN_DATA;
 static uint32_t allocations IN_DATA;
 static void *freed[HEATS][CLASSES] IN_DATA;
-/* The parts of the memory: where the next block of each heat goes, and where the part ends. */
+/* The parts of the memory: where the next block of each heat goes, and where the part ends. After the first one lies
+ * the area for the small blocks of a process. */
 static size_t next[HEATS] IN_DATA, end[HEATS] IN_DATA = {MEMORY};
 static const uint8_t *order IN_DATA; /* the heat of each allocation; NULL after heap_end */
 static uint32_t ordered IN_DATA;
@@ -241,7 +244,7 @@ static bool read_order(const char *path)
         ordered = count > 0 ? (uint32_t)count : 0;
         order = heats;
         end[HOT] = sizes[HOT];
-        next[WARM] = end[HOT];
+        next[WARM] = end[HOT] + AREA;
         end[WARM] = next[WARM] + sizes[WARM];
         next[READ] = (end[WARM] + PAGE - 1) & ~(size_t)(PAGE - 1);
         end[READ] = next[READ] + sizes[READ];
@@ -275,6 +278,7 @@ void heap_end(void)
 {
     for (int i = 0; i < 2; i++)
         PyMem_SetAllocator(domains[i], &small[i]);
+    small_begin(memory + end[HOT], AREA);
     order = NULL;
     ordered = 0;
     writing = false;
