@@ -7,7 +7,7 @@ from pyoci.cli.call import Call, open_log
 from pyoci.cli.log import Log
 from pyoci.cli.options import Option, UnknownOption, Values, parse
 from pyoci.cli.output import print_data
-from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, INTERNAL, UNSUPPORTED, Command
+from pyoci.cli.table import COMMANDS, GLOBAL_BY_NAME, GLOBAL_OPTIONS, INTERNAL, UNSUPPORTED, Command
 from pyoci.errors import PyociError, UsageError
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def main(argv: "list[str]") -> int:
 
 def _dispatch(argv: "list[str]", given: Values) -> int:
     try:
-        rest = parse(GLOBAL_OPTIONS, argv, given, mixed=False)
+        rest = parse(GLOBAL_BY_NAME, argv, given, mixed=False)
     except UnknownOption as error:
         others = [option for command in COMMANDS.values() for option in command.options]
         error.hint = _option_hint(error.name, GLOBAL_OPTIONS, ("after the command", others))
@@ -57,7 +57,7 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
     command = COMMANDS[verb]
     options = Values()
     try:
-        operands = parse((*command.options, *HELP), arguments, options, mixed=command.mixed)
+        operands = parse(command.by_name, arguments, options, mixed=command.mixed)
         if options.on("help") or options.on("usage"):
             return _help(verb, options)
         _check_operands(command, operands)
@@ -76,8 +76,7 @@ def _run(verb: str, arguments: "list[str]", given: Values) -> int:
 
 
 def _check_operands(command: Command, operands: "list[str]") -> None:
-    least = sum(not name.startswith("[") for name in command.operands)
-    if len(operands) < least:
+    if len(operands) < command.least:
         raise UsageError(f"needs {command.operands[len(operands)]}")
     if command.operands and command.operands[-1].endswith("..."):
         return

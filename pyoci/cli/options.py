@@ -15,7 +15,7 @@ from pyoci.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 _SWITCH_VALUES = {
     "1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
@@ -80,7 +80,12 @@ class Values:
         return int(text)
 
 
-def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *, mixed: bool) -> "list[str]":
+def by_name(options: "Iterable[Option]") -> "dict[str, Option]":
+    """Return options by each of their names."""
+    return {name: option for option in options for name in option.names}
+
+
+def parse(by_name: "dict[str, Option]", arguments: "list[str]", given: Values, *, mixed: bool) -> "list[str]":
     """Put the options of `arguments` into `given` and return the operands.
 
     Options end at the first operand, unless `mixed`. Raises UsageError at the first fault; `given` then has the
@@ -97,7 +102,7 @@ def parse(options: "Sequence[Option]", arguments: "list[str]", given: Values, *,
                 continue
             return [*operands, *rest]
         name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
-        option = next((each for each in options if name in each.names), None)
+        option = by_name.get(name)
         if option is None:
             raise UnknownOption(argument.partition("=")[0], name)
         if not option.value:

@@ -1,7 +1,7 @@
 """The table of commands and their options. They are those of runc and crun, so that engines need no change."""
 
 from pyoci.cli import commands
-from pyoci.cli.options import Option
+from pyoci.cli.options import Option, by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,17 +10,24 @@ if TYPE_CHECKING:
     from pyoci.cli.call import Call
 
 
+HELP = (
+    Option("help h ?", "", "show this help"),
+    Option("usage", "", "show only the usage line"),
+)
+
+
 class Command:
     """One command.
 
     - `summary` says what it does; `run` does it.
-    - `operands` and `options` are what it accepts. Operands in brackets are optional.
+    - `operands` and `options` are what it accepts. Operands in brackets are optional, `least` are not.
+    - `by_name` has the options, and those for help.
     - `data`: callers parse its standard output, often together with standard error.
     - `mixed`: options may follow operands.
     - `failure` is the exit status when the command itself fails.
     """
 
-    __slots__ = ("data", "failure", "mixed", "operands", "options", "run", "summary")
+    __slots__ = ("by_name", "data", "failure", "least", "mixed", "operands", "options", "run", "summary")
 
     def __init__(
         self,
@@ -35,17 +42,15 @@ class Command:
     ) -> None:
         self.summary = summary
         self.operands = operands.split()
+        self.least = sum(not name.startswith("[") for name in self.operands)
         self.options = options
+        self.by_name = by_name((*options, *HELP))
         self.run = run
         self.data = data
         self.mixed = mixed
         self.failure = failure
 
 
-HELP = (
-    Option("help h ?", "", "show this help"),
-    Option("usage", "", "show only the usage line"),
-)
 GLOBAL_OPTIONS = (
     Option("root", "DIR", "keep states in DIR (default: /run/pyoci; rootless: $XDG_RUNTIME_DIR/pyoci)"),
     Option("log", "DEST", "also write errors to this file, or to journald:ID or syslog:ID"),
@@ -59,6 +64,7 @@ GLOBAL_OPTIONS = (
     Option("rootless", "BOOL", "ignored: pyoci finds out by itself what it may do", hidden=True),
     Option("criu", "PATH", "ignored: no command uses CRIU", hidden=True),
 )
+GLOBAL_BY_NAME = by_name(GLOBAL_OPTIONS)
 
 _BUNDLE = Option("bundle b", "DIR", "bundle: a directory with config.json (default: the current directory)")
 _CONFIG = Option("config f", "FILE", "read this file instead of the bundle's config.json")

@@ -13,7 +13,7 @@ from pyoci import create as creation
 from pyoci.cgroups import cgroupfs, controllers, device_program, directories, hierarchy, resources
 from pyoci.cgroups.cgroupfs import Cgroup
 from pyoci.cli import log, options
-from pyoci.cli.table import GLOBAL_OPTIONS
+from pyoci.cli.table import GLOBAL_BY_NAME
 from pyoci.compiler import verbs
 from pyoci.compiler.block import encode
 from pyoci.compiler.create import compile_container
@@ -63,7 +63,7 @@ def warm_up(directory: str, main: "Main") -> None:
     sys._clear_type_cache()
     given = options.Values()
     for _ in range(TIMES):
-        options.parse(GLOBAL_OPTIONS, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
+        options.parse(GLOBAL_BY_NAME, ["--root", "/run/pyoci", "--log-format", "json", "state"], given, mixed=False)
         config, plan = _compile(directory)
         _exec(config, plan)
         _unit(config)

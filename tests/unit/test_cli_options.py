@@ -4,15 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyoci.cli.options import Option, UnknownOption, Values, parse
+from pyoci.cli.options import Option, UnknownOption, Values, by_name, parse
 from pyoci.errors import UsageError
 
-OPTIONS = (
-    Option("bundle b", "DIR", ""),
-    Option("log", "DEST", ""),
-    Option("force f", "", ""),
-    Option("no-subreaper", "", ""),
-    Option("preserve-fds", "N", ""),
+OPTIONS = by_name(
+    (
+        Option("bundle b", "DIR", ""),
+        Option("log", "DEST", ""),
+        Option("force f", "", ""),
+        Option("no-subreaper", "", ""),
+        Option("preserve-fds", "N", ""),
+    )
 )
 
 
