@@ -1,4 +1,4 @@
-# Strict JSON (RFC 8259): bytes to values, and values to bytes.
+# Strict JSON (RFC 8259): bytes to values. json_write.pxi writes it.
 #
 # The hot path can't load the standard `json`. And two readers of one config.json must never understand it differently:
 # this parser rejects text that others repair, guess or drop. It checks UTF-8 itself, because CPython's check would
@@ -7,13 +7,18 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
+cdef extern from *:
+    int __builtin_ctzll(unsigned long long word) nogil
+
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    object PyUnicode_New(Py_ssize_t size, uint32_t largest)
+    void PyUnicode_InternInPlace(PyObject **text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    bint PyUnicode_IS_ASCII(object text)
     int PyUnicode_KIND(object text)
     void *PyUnicode_DATA(object text)
     uint32_t PyUnicode_READ(int kind, void *data, Py_ssize_t index)
@@ -26,7 +31,13 @@ cdef extern from "Python.h":
 cdef enum:
     _JSON_MAX_DEPTH = 1000
     _JSON_MAX_DIGITS = 20
-    _JSON_NAMES = 64
+    _JSON_NAMES = 512
+    _JSON_LONGEST_NAME = 32
+    _JSON_HAS_ESCAPES = 1  # what a string has
+    _JSON_HAS_OTHERS = 2  # characters that are not ASCII
+
+# Names of members that were read before. Making such a string and its hash anew would take most of the parser's time.
+cdef PyObject *_json_names[_JSON_NAMES]
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -36,7 +47,6 @@ cdef struct _JsonText:
     const uint8_t *at       # the next byte to read
     const uint8_t *end
     int max_depth
-    PyObject *names         # a list of the latest member names, each at a place that its characters give; or None
 
 
 def json_loads(bytes data not None, int max_depth=64):
@@ -50,8 +60,6 @@ def json_loads(bytes data not None, int max_depth=64):
     of range, and nesting deeper than `max_depth` (1000 at most).
     """
     cdef _JsonText text
-    cdef list names = [None] * _JSON_NAMES
-    text.names = <PyObject *>names
     text.start = text.at = <const uint8_t *>PyBytes_AS_STRING(data)
     text.end = text.start + PyBytes_GET_SIZE(data)
     text.max_depth = min(max_depth, _JSON_MAX_DEPTH)
@@ -233,44 +241,72 @@ cdef object _json_float(_JsonText *text, const uint8_t *start):
 # if there are any. A character in UTF-8 is never longer than its escape, so the result fits into the original size.
 
 cdef object _json_string(_JsonText *text):
-    cdef bint escaped = False
+    cdef int has = 0
     cdef const uint8_t *start = text.at + 1
-    cdef const uint8_t *end = _json_string_end(text, &escaped)
+    cdef const uint8_t *end = _json_string_end(text, &has)
     text.at = end + 1
-    if escaped:
+    if has & _JSON_HAS_ESCAPES:
         return _json_unescape(start, end)
-    return PyUnicode_DecodeUTF8(<const char *>start, end - start, NULL)
+    if has:
+        return PyUnicode_DecodeUTF8(<const char *>start, end - start, NULL)
+    return _json_ascii(start, end - start)
+
+
+cdef object _json_ascii(const uint8_t *start, Py_ssize_t size):
+    made = PyUnicode_New(size, 0x7F)
+    memcpy(PyUnicode_DATA(made), start, size)
+    return made
 
 
 cdef object _json_name(_JsonText *text):
-    """Read the name of a member. Objects in an array have the same names, so this makes a string for the first only."""
-    cdef bint escaped = False
+    """Read a string that is the name of a member."""
+    cdef int has = 0
     cdef const uint8_t *start = text.at + 1
-    cdef const uint8_t *end = _json_string_end(text, &escaped)
-    cdef Py_ssize_t place, size = end - start
-    cdef list names = <list>text.names
-    if escaped or size == 0:
+    cdef Py_ssize_t size = _json_string_end(text, &has) - start
+    cdef PyObject **place
+    if has or not 0 < size <= _JSON_LONGEST_NAME:
         return _json_string(text)
-    text.at = end + 1
-    place = (size + 3 * start[0] + 5 * start[size // 2]) % _JSON_NAMES  # a collision only makes a new string
-    name = names[place]
-    if (name is None or PyUnicode_GET_LENGTH(name) != size or not PyUnicode_IS_ASCII(name)
-            or memcmp(PyUnicode_DATA(name), start, size) != 0):
-        name = names[place] = PyUnicode_DecodeUTF8(<const char *>start, size, NULL)
-    return name
+    text.at = start + size + 1
+    place = &_json_names[(start[0] + 7 * start[size // 2] + 31 * start[size - 1] + 61 * size) % _JSON_NAMES]
+    if place[0] == NULL or PyUnicode_GET_LENGTH(<object>place[0]) != size \
+            or memcmp(PyUnicode_DATA(<object>place[0]), start, size):
+        made = _json_ascii(start, size)
+        Py_XDECREF(place[0])
+        Py_INCREF(made)
+        place[0] = <PyObject *>made
+        PyUnicode_InternInPlace(place)
+    return <object>place[0]
 
 
-cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL:
-    """Check the string whose opening quote is at text.at. Return its closing quote."""
+cdef inline uint64_t _json_specials(uint64_t word) noexcept:
+    """Set the high bit of the first of 8 bytes that is a quote, a backslash, a control character or not ASCII.
+
+    Returns 0 if there is none. Higher bits may be set, too.
+    """
+    cdef uint64_t ones = 0x0101010101010101
+    cdef uint64_t quotes = word ^ (ones * 0x22), slashes = word ^ (ones * 0x5C)
+    return (word | (word - ones * 0x20) | (quotes - ones) | (slashes - ones)) & (ones * 0x80)
+
+
+cdef const uint8_t *_json_string_end(_JsonText *text, int *has) except NULL:
+    """Check the string whose opening quote is at text.at. Return its closing quote, and what the string has."""
     cdef const uint8_t *at = text.at + 1
+    cdef uint64_t word, specials
     cdef int size
     while at < text.end:
+        if text.end - at >= 8:
+            memcpy(&word, at, 8)
+            specials = _json_specials(word)
+            if specials == 0:
+                at += 8
+                continue
+            at += __builtin_ctzll(specials) // 8
         if at[0] == c'"':
             return at
         if at[0] < 0x20:
             raise _json_fault(text, at, f"unescaped control character 0x{at[0]:02x} in a string")
         if at[0] == c"\\":
-            escaped[0] = True
+            has[0] |= _JSON_HAS_ESCAPES
             at += _json_escape_size(text, at)
         elif at[0] < 0x80:
             at += 1
@@ -278,6 +314,7 @@ cdef const uint8_t *_json_string_end(_JsonText *text, bint *escaped) except NULL
             size = _json_utf8_size(at, text.end)
             if size == 0:
                 raise _json_fault(text, at, "malformed UTF-8 in a string")
+            has[0] |= _JSON_HAS_OTHERS
             at += size
     raise _json_fault(text, text.at, "unterminated string")
 
@@ -407,176 +444,15 @@ cdef int _json_utf8_put(uint8_t *out, uint32_t code) noexcept:
     return 4
 
 
-# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
-
-cdef struct _JsonOutput:
-    uint8_t *start
-    Py_ssize_t used
-    Py_ssize_t size
-    bint indent
-
-
-def json_dumps(object value, bint indent=False):
-    """Format `value` as JSON text in UTF-8: on one line without spaces, or indented by two spaces per level.
-
-    Accepts dict with str names, list, tuple, str, int, bool and None. Escapes control characters and DEL. Writes a lone
-    surrogate, which stands for a byte of a name that is not UTF-8, as its escape.
-
-    Raises TypeError for other types, and ValueError for nesting deeper than 1000 levels, such as a list in itself.
-    """
-    cdef _JsonOutput out
-    memset(&out, 0, sizeof(out))
-    out.indent = indent
-    try:
-        _json_write(&out, value, 0)
-        return PyBytes_FromStringAndSize(<const char *>out.start, out.used)
-    finally:
-        PyMem_Free(out.start)
-
-
-cdef int _json_reserve(_JsonOutput *out, Py_ssize_t more) except -1:
-    """Make room for `more` bytes."""
-    cdef Py_ssize_t size
-    cdef void *start
-    if out.size - out.used >= more:
-        return 0
-    size = 2 * out.size + more + 256
-    start = PyMem_Realloc(out.start, size)
-    if start == NULL:
-        raise MemoryError
-    out.start = <uint8_t *>start
-    out.size = size
-    return 0
-
-
-cdef int _json_put(_JsonOutput *out, const char *data, Py_ssize_t size) except -1:
-    _json_reserve(out, size)
-    memcpy(out.start + out.used, data, size)
-    out.used += size
-    return 0
-
-
-cdef int _json_break_line(_JsonOutput *out, int depth) except -1:
-    """Begin a new line at `depth` if the output is indented."""
-    if not out.indent:
-        return 0
-    _json_reserve(out, 1 + 2 * depth)
-    out.start[out.used] = c"\n"
-    memset(out.start + out.used + 1, c" ", 2 * depth)
-    out.used += 1 + 2 * depth
-    return 0
-
-
-cdef int _json_write(_JsonOutput *out, object value, int depth) except -1:
-    if value is None:
-        return _json_put(out, b"null", 4)
-    if value is True:
-        return _json_put(out, b"true", 4)
-    if value is False:
-        return _json_put(out, b"false", 5)
-    if isinstance(value, str):
-        return _json_write_string(out, value)
-    if isinstance(value, int):
-        return _json_write_digits(out, int.__repr__(value))
-    if depth >= _JSON_MAX_DEPTH:
-        raise ValueError(f"cannot write JSON: nested deeper than {_JSON_MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        return _json_write_object(out, value, depth + 1)
-    if isinstance(value, (list, tuple)):
-        return _json_write_array(out, value, depth + 1)
-    raise TypeError(f"cannot write JSON: a {type(value).__name__} has no place in it")
-
-
-cdef int _json_write_object(_JsonOutput *out, object members, int depth) except -1:
-    cdef bint first = True
-    if not members:
-        return _json_put(out, b"{}", 2)
-    _json_put(out, b"{", 1)
-    for name, value in (<dict>members).items():  # subclasses too
-        if not isinstance(name, str):
-            raise TypeError(f"cannot write JSON: a member name is a {type(name).__name__}, not a str")
-        if not first:
-            _json_put(out, b",", 1)
-        first = False
-        _json_break_line(out, depth)
-        _json_write_string(out, name)
-        _json_put(out, b": ", 2 if out.indent else 1)
-        _json_write(out, value, depth)
-    _json_break_line(out, depth - 1)
-    return _json_put(out, b"}", 1)
-
-
-cdef int _json_write_array(_JsonOutput *out, object items, int depth) except -1:
-    cdef bint first = True
-    if not items:
-        return _json_put(out, b"[]", 2)
-    _json_put(out, b"[", 1)
-    for item in items:
-        if not first:
-            _json_put(out, b",", 1)
-        first = False
-        _json_break_line(out, depth)
-        _json_write(out, item, depth)
-    _json_break_line(out, depth - 1)
-    return _json_put(out, b"]", 1)
-
-
-cdef int _json_write_string(_JsonOutput *out, object text) except -1:
-    cdef int kind = PyUnicode_KIND(text)
-    cdef void *data = PyUnicode_DATA(text)
-    cdef Py_ssize_t index, length = PyUnicode_GET_LENGTH(text)
-    cdef uint8_t *at
-    _json_reserve(out, 6 * length + 2)  # every character may become \uXXXX
-    at = out.start + out.used
-    at[0] = c'"'
-    at += 1
-    for index in range(length):
-        at += _json_put_character(at, PyUnicode_READ(kind, data, index))
-    at[0] = c'"'
-    out.used = at + 1 - out.start
-    return 0
-
-
-cdef inline int _json_put_character(uint8_t *at, uint32_t code) noexcept:
-    """Write `code` for use in a string, escaped if necessary. Return the number of bytes, 6 at most."""
-    cdef const char *digits = b"0123456789abcdef"
-    cdef char letter
-    if code == c'"' or code == c"\\":
-        letter = <char>code
-    elif 0x20 <= code < 0x7F:
-        at[0] = <uint8_t>code
-        return 1
-    elif code == c"\n":
-        letter = c"n"
-    elif code == c"\t":
-        letter = c"t"
-    elif code == c"\r":
-        letter = c"r"
-    elif code == c"\b":
-        letter = c"b"
-    elif code == c"\f":
-        letter = c"f"
-    elif code < 0x20 or code == 0x7F or 0xD800 <= code < 0xE000:
-        at[0] = c"\\"
-        at[1] = c"u"
-        at[2] = digits[code >> 12]
-        at[3] = digits[code >> 8 & 0xF]
-        at[4] = digits[code >> 4 & 0xF]
-        at[5] = digits[code & 0xF]
-        return 6
-    else:
-        return _json_utf8_put(at, code)
-    at[0] = c"\\"
-    at[1] = letter
-    return 2
-
-
-cdef int _json_write_digits(_JsonOutput *out, object digits) except -1:
-    """Write the ASCII str `digits` unchanged."""
-    return _json_put(out, <const char *>PyUnicode_DATA(digits), PyUnicode_GET_LENGTH(digits))
-
-
 # ── Checking ────────────────────────────────────────────────────────────────────────────────────────────
+
+def each_has_types(dict data not None, dict types not None):
+    """Whether each value of `data` is a dict with these members, as in `has_types`."""
+    for value in data.values():
+        if type(value) is not dict or not has_types(value, types):
+            return False
+    return True
+
 
 def has_types(dict data not None, dict types not None):
     """Whether each key of `types` is in `data`, with a value of exactly that type. A bool is not an int here."""
