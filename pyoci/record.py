@@ -273,13 +273,10 @@ def _is_hook(entry: "Any") -> bool:
 
 def _operations(data: "dict[str, Any]") -> "dict[int, dict[str, Any]]":
     """Return operations by their number, which is a JSON key. Raises ValueError."""
-    found = {}
-    for key, operation in data.items():
-        if not (key.isascii() and key.isdigit()) or len(key) > 9:
-            raise ValueError("startOps")
-        _require(operation, _OPERATION_TYPES)
-        found[int(key)] = operation
-    return found
+    keys = "".join(data)
+    if (keys and not (keys.isascii() and keys.isdigit())) or not _native.each_has_types(data, _OPERATION_TYPES):
+        raise ValueError("startOps")
+    return {int(key): operation for key, operation in data.items()}
 
 
 def now() -> str:
