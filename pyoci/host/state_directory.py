@@ -415,8 +415,10 @@ class StateDirectory:
         was killed before it could remove the FIFO.
         """
         try:
+            if not _native.exists_at(EXEC_FIFO, self.fd):  # `start` has removed it
+                return False
             posix.close(self.open_fifo(EXEC_FIFO, posix.O_WRONLY))
-        except FileNotFoundError:  # `start` has removed it
+        except FileNotFoundError:  # just now
             return False
         except OSError as error:
             if error.errno in (errno.ENXIO, errno.ELOOP, errno.EISDIR):

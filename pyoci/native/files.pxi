@@ -188,6 +188,16 @@ def namespaces(str pid, dict names):
     return inodes
 
 
+def exists_at(path, int dirfd):
+    """Whether a directory has an entry of this name, even a dangling symlink. Raises OSError."""
+    cdef stat_t found
+    if fstatat(dirfd, path_bytes(path), &found, AT_SYMLINK_NOFOLLOW) == 0:
+        return True
+    if errno != ENOENT:
+        raise failure()
+    return False
+
+
 def stat_at(path, int dirfd):
     """Return the mode, the owner and the inode of a file, without following a symlink at the end of the path.
 
