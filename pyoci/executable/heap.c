@@ -36,6 +36,7 @@ enum {
     CLASSES = SMALL / 16 + 1 + 64,
     LARGE = PAGE / 2, /* larger blocks fill whole pages anyway */
     AREA = 256 << 10, /* for the small blocks of a process */
+    FRESH = 36 << 10, /* of it that `state` uses */
     MEMORY = 16 << 20,
     MAX_ALLOCATIONS = 4 << 20 /* that a survey tells apart */
 };
@@ -349,4 +350,4 @@ char *heap_start(void) { return memory; }
 
 size_t heap_size(void) { return next[COLD]; }
 
-size_t heap_hot_size(void) { return end[HOT]; }
+size_t heap_hot_size(void) { return end[HOT] + FRESH; }

@@ -19,7 +19,7 @@ void heap_end(void);
  * which blocks they used, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
-/* The used part of the image's memory. It begins with the blocks that every command writes to. */
+/* The used part of the image's memory. It begins with what every command writes to: blocks, and the area of small.c. */
 char *heap_start(void);
 size_t heap_size(void);
 size_t heap_hot_size(void);
