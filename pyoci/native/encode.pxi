@@ -67,7 +67,8 @@ cdef int put_op(char *entry, op, bytearray vectors, bytearray pool, dict known) 
             elif kind == KIND_BLOB:
                 offset = put_table(pool, value)
             else:
-                offset = put_table(pool, "".join([f"{option}\0" for option in value]).encode("utf-8", "surrogateescape"))
+                options = "".join([f"{option}\0" for option in value])
+                offset = put_table(pool, options.encode("utf-8", "surrogateescape"))
             (<uint32_t *>text)[0] = offset
             text += sizeof(uint32_t)
         elif kind == KIND_HALF:
@@ -102,7 +103,8 @@ def encode(list ops, uint32_t slots, uint32_t first):
     header.count = <uint32_t>len(ops)
     header.vectors = <uint32_t>(PyByteArray_GET_SIZE(vectors) // sizeof(uint32_t))
     header.pool = <uint32_t>PyByteArray_GET_SIZE(pool)
-    header.size = <uint32_t>(sizeof(header) + PyByteArray_GET_SIZE(entries) + PyByteArray_GET_SIZE(vectors)) + header.pool
+    header.size = <uint32_t>(sizeof(header) + PyByteArray_GET_SIZE(entries) + PyByteArray_GET_SIZE(vectors))
+    header.size += header.pool
     header.slots = slots
     header.first = first
     if not ops or ops[len(ops) - 1].code != VERB_EXEC:
