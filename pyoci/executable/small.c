@@ -25,7 +25,10 @@ static struct area {
 
 static PyMemAllocatorEx others[2]; /* CPython's */
 
-static bool is_ours(const void *block) { return (uintptr_t)block - (uintptr_t)area < (uintptr_t)(area->end - (char *)area); }
+static bool is_ours(const void *block)
+{
+    return (uintptr_t)block - (uintptr_t)area < (uintptr_t)(area->end - (char *)area);
+}
 
 static uint8_t *units_of(void *block) { return &area->sizes[((char *)block - (char *)area) / UNIT]; }
 
