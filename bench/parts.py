@@ -56,16 +56,16 @@ def at_once(options: Options) -> Result:
     ids = [f"many{number}" for number in range(AT_ONCE)]
 
     def measure(runtime: Runtime) -> dict[str, Sample]:
-        time.sleep(SETTLE)
         try:
+            time.sleep(SETTLE)
             created = bench.timer.run(*(runtime.create(id) for id in ids))
             end_processes([runtime.cgroup(id) for id in ids])
             bench.timer.run(*(runtime.delete(id) for id in ids))
+            time.sleep(SETTLE)
+            return {"create": created, "run": bench.timer.run(*(runtime.run(id) for id in ids))}
         except FailedCommandError:
             bench.clear(runtime, ids)
             raise
-        time.sleep(SETTLE)
-        return {"create": created, "run": bench.timer.run(*(runtime.run(id) for id in ids))}
 
     with session(options) as bench:
         series = bench.repeat(max(1, options.rounds // 5), measure, f"{AT_ONCE} at once")

@@ -120,8 +120,8 @@ class Session:
         return series
 
     def _attempt(self, runtime: Runtime, measure: Callable[[Runtime], dict[str, Sample]]) -> dict[str, Sample]:
-        """Sometimes runc finds its cgroup busy, so try three times."""
-        for remaining in (2, 1, 0):
+        """Sometimes runc finds its cgroup busy, so try twice."""
+        for remaining in (1, 0):
             try:
                 return measure(runtime)
             except FailedCommandError as error:

@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_REQUEST = 1 << 20, MAX_WORDS = 16384, MAX_COMMANDS = 1024, TIMEOUT = 120 };
+enum { MAX_REQUEST = 1 << 20, MAX_WORDS = 16384, MAX_COMMANDS = 1024, TIMEOUT = 20 };
 
 static char request[MAX_REQUEST];
 static char *words[MAX_WORDS];
