@@ -42,8 +42,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def can_run(docker: Docker, name: str) -> bool:
-    """Whether Docker runs a container with this runtime. Docker sends an empty `blockIO`: crun then needs that cgroup
-    controller, io.
+    """Whether Docker runs a container with this runtime.
+
+    Docker sends an empty `blockIO`, for which crun needs the io controller.
     """
     done = docker.run("run", "--rm", "--runtime", name, "busybox", "/bin/true")
     if done.returncode:

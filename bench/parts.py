@@ -15,10 +15,10 @@ from bench.timing import FailedCommandError, Sample, time_with_hyperfine
 
 Result = dict[str, Any]
 AT_ONCE = 50
-SETTLE = 0.3  # seconds in which the kernel takes apart the namespaces of so many containers
+SETTLE = 0.3  # seconds for the kernel to remove the namespaces of so many containers
 PROPORTIONAL = 10  # runtimes that wait at a time
 HYPERFINE_RUNS = 10
-HYPERFINE_ROUNDS = 15  # of our rounds in the place of one of hyperfine's
+HYPERFINE_ROUNDS = 15  # rounds of our timer for each round of hyperfine
 
 
 def versions(options: Options) -> Result:

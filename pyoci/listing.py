@@ -101,7 +101,7 @@ class _Listing:
         return state
 
     def _ordinary_state(self, id: str) -> "ExtendedState | None":
-        """Return the state of a container that has started or stopped; None if only `Container` can tell it."""
+        """Return the state of a container that has started or stopped; None if `Container` must find it out."""
         try:
             text = _native.read_private(id, RECORD, EXEC_FIFO, self._root_fd, self._uid)
             record = None if text is None else self._record(text)
@@ -187,7 +187,7 @@ class _Form:
         """Take the first record, which `read` will change, and the document that it was made from."""
         gaps: list[tuple[tuple[str, ...], type]] = []
         pieces = dumps(_leave_gaps(document, (), gaps)).encode().split(dumps(_GAP).encode())
-        self._parts: list[bytes | type] = []  # by default, no text
+        self._parts: list[bytes | type] = []  # matches no record
         if len(pieces) == len(gaps) + 1 and all(type(value) is str for value in record.annotations.values()):
             kinds = [kind for _, kind in gaps]
             self._parts = [part for pair in zip(pieces, [*kinds, bytes], strict=True) for part in pair][:-1]
@@ -221,7 +221,7 @@ class _Form:
 def _leave_gaps(value: "Any", path: "tuple[str, ...]", gaps: "list[tuple[tuple[str, ...], type]]") -> "Any":
     """Return `value` with gaps for strings, numbers and arrays of strings. Append the path and the type of each gap.
 
-    An empty array stays as it is, since nothing tells the type of its items.
+    An empty array stays as it is, because nothing shows the type of its items.
     """
     kind = type(value)
     if kind is dict:

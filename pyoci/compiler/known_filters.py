@@ -1,7 +1,6 @@
 """Compile the profiles and device rules that engines send by default, while the build makes the executable's image.
 
-No command imports this module. Its results are `seccomp.KNOWN` and `device_filter.KNOWN`, the only things in the image
-that are made from data.
+No command imports this module. Its results are `seccomp.KNOWN` and `device_filter.KNOWN`, which the image keeps.
 """
 
 from pyoci.cgroups import device_filter

@@ -4,10 +4,10 @@ An operation is an instance of a verb (`pyoci.compiler.verbs`), whose class stat
 no conditions, no loops and no variables. The compiler decides what depends on the config. What depends on the root
 filesystem is part of a verb's contract.
 
-`pyoci.compiler.block` writes the child's operations into one buffer, which native code runs after the clone. The plan
-keeps the runtime's operations by the moment when they happen: before the clone, beside the child's work, or at a sync
-point. The child's operations travel in one block or in two. The first one has what the child does while the runtime
-opens what the second one needs.
+`pyoci.compiler.block` writes the child's operations into blocks, which native code runs after the clone. The plan keeps
+the runtime's operations by the moment when they happen: before the clone, before the last block, beside the child's
+work, or at a sync point. The child's operations travel in one block or in two. The first one has what the child does
+while the runtime opens what the second one needs.
 """
 
 from pyoci.compiler import verbs
@@ -107,7 +107,7 @@ class Plan:
     `after`        the runtime's operations after its answer at each sync point, beside the child's work
     `poststart`    hooks that `start` runs once the program runs; create keeps them in the record
     `poststop`     hooks that `delete` runs once the container is gone; create keeps them in the record
-    `guards_memory`  whether the container's user namespace gets no power over the first child's memory
+    `guards_memory`  whether to keep the first child's memory from the container's user namespace
     `slots`        the number of descriptors that the plan numbers
     `filter`       the seccomp filter, which `write_filter` may still have to compile
     `ignored`      annotations that have no effect; see `ignore`

@@ -23,7 +23,7 @@ PROPAGATION = {"shared": SHARED, "slave": SLAVE, "private": PRIVATE, "unbindable
 
 
 def open_rootfs(rootfs: str) -> Part:
-    """Clone the mounts of the root filesystem before anything else."""
+    """Clone the mounts of the root filesystem the first thing after the clone."""
     return Part(opening=[verbs.OpenRootfs("/root/path", path=rootfs, tree=ROOTFS)])
 
 

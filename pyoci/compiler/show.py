@@ -1,8 +1,8 @@
 """Print a plan: one line for each operation, numbered and aligned, with the JSON pointer that it comes from.
 
 Errors name the child's operations by these numbers. The runtime's operations appear where they happen: before the
-clone, beside the child, or below the sync point at which the child waits for them. A title says which operations the
-child has by then.
+clone, beside the child, or below the sync point at which the child waits for them. A title says which block the child
+has at that moment.
 """
 
 from pyoci.compiler import namespaces, verbs

@@ -352,11 +352,11 @@ def build(
     image: bool = True,
     static: bool = True,
 ) -> str:
-    """Build the executable at `output`; generated files go to `temp`. Return what it is linked of.
+    """Build the executable at `output`; generated files go to `temp`. Return a line that says how it is linked.
 
     Freezes `package`, with `native`, the C or object file of its extension. Without an image each process starts
     Python anew; with a shared libpython it always does. `static` links the C library statically, if there is an image
-    and the C compiler has an archive of it. The executable then starts without CPUID where start.c allows it.
+    and the C compiler has an archive of it. The executable then starts without CPUID if start.py allows start.c.
 
     Raises NoLibpython if this Python can't be embedded.
     """

@@ -36,7 +36,7 @@ enum {
     CLASSES = SMALL / 16 + 1 + 64,
     LARGE = PAGE / 2, /* larger blocks fill whole pages anyway */
     AREA = 256 << 10, /* for the small blocks of a process */
-    FRESH = 36 << 10, /* of it that `state` uses */
+    FRESH = 36 << 10, /* the part of AREA that `state` uses */
     MEMORY = 16 << 20,
     MAX_ALLOCATIONS = 4 << 20 /* that a survey tells apart */
 };

@@ -19,9 +19,11 @@ void heap_end(void);
  * which blocks they used, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
-/* The used part of the image's memory. It begins with what every command writes to: blocks, and the area of small.c. */
+/* The used part of the image's memory. */
 char *heap_start(void);
 size_t heap_size(void);
+
+/* The size of its beginning, which every command writes to: blocks, and what `state` uses of the area of small.c. */
 size_t heap_hot_size(void);
 
 #endif

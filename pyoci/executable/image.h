@@ -27,8 +27,8 @@ bool image_is_rehearsed(void);
 /* Writes the list of touched pages to a new file, after a rehearsal in a process that began with the image. */
 bool image_write_touched(const char *path);
 
-/* Makes the Python of the image this process' own. Copies pages in advance that the command will write to: if it
- * `populates`, because it writes to much of the image, all of them, else the blocks that every command writes to. */
+/* Makes the Python of the image this process' own. Copies pages in advance. If `populates`: all that `create` writes
+ * to. Otherwise: the blocks that every command writes to, and the beginning of the area of small.c. */
 void image_resume(bool populates);
 
 /* Renews what Python caches about its process: the environment. */

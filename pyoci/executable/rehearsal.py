@@ -56,8 +56,8 @@ def compile_known_filters(_directory: str, _main: "Main") -> None:
 def warm_up(directory: str, main: "Main") -> None:
     """Do the work of commands until CPython has specialised the code.
 
-    No module keeps a result, because the image must not contain data of the build host. Only `compile_known_filters`
-    leaves one, which it makes from constants.
+    No module keeps a result, because the image must not contain data of the build host. Two results stay, made from
+    constants: the filters of `compile_known_filters`, and the JSON reader's names.
     """
     # Imports have filled the cache of attributes. Replacing an entry would write to the old name, far from hot blocks.
     sys._clear_type_cache()

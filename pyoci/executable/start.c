@@ -2,9 +2,9 @@
  *
  * glibc's start asks the processor for its features and for the sizes of its caches, to choose the fastest variants of
  * memcpy and similar functions. It executes CPUID up to 68 times, 49 of them for the caches. In a virtual machine, each
- * of these leaves the guest and takes 4 to 9 us: half a millisecond of every command, of 1.6 ms that `state` takes as a
- * whole. No setting prevents that. This start skips these questions, and GLIBC_TUNABLES, which pyoci should not obey.
- * glibc then knows no feature of the processor, and its functions choose the variants for any x86-64 processor (SSE2).
+ * of these leaves the guest and takes 4 to 9 us: half a millisecond of every command. No setting prevents that. This
+ * start skips these questions, and GLIBC_TUNABLES, which pyoci should not obey. glibc then knows no feature of the
+ * processor, and its functions choose the variants for any x86-64 processor (SSE2).
  *
  * Everything else happens as in glibc: the same steps in the same order, each by glibc's own function. These functions
  * are internal, so start.py links this file only with versions of glibc that it knows. If a version needed another

@@ -36,7 +36,7 @@ KNOWN = {
 def reason_against_start(compiler: list[str], archive: Path) -> str:
     """Return why start.c can't be used with this archive of the C library; "" if it can."""
     if platform.machine() != "x86_64":
-        return "only x86-64 processors have CPUID"
+        return "start.c is for x86-64 only"
     version = _version(compiler)
     if version not in KNOWN:
         return f"glibc {version} is unknown" if version else "the C library is not glibc"

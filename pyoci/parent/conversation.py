@@ -58,7 +58,7 @@ class Records:
         self._executes = False
 
     def is_early(self, data: bytes) -> bool:
-        """Whether this is a record of a cloned process, and its pid has not come yet: two processes may send now."""
+        """Whether a cloned process has sent this record before the record of its pid has come."""
         barrier = self._barriers[0]
         clone = self._ops.get(barrier)
         if not isinstance(clone, verbs.CloneInit) or clone.waits or len(data) < RECORD.size:

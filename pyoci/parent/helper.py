@@ -35,8 +35,8 @@ _EVERYWHERE = {
 class Helper:
     """The executable of the processes that a command starts. `debug` logs where it is.
 
-    `readable`: whether these processes may read it. If not, the kernel gives the user namespace that the clone makes no
-    power over their memory, and their files in /proc belong to root.
+    `readable`: whether these processes may read it. If not, a new user namespace gets no power over their memory, and
+    their files in /proc belong to root.
     """
 
     __slots__ = ("_debug", "_failures", "_fd", "_left", "_mode")

@@ -228,7 +228,7 @@ class Launch:
         return killed
 
     def send_plan(self) -> None:
-        """Open what the rest of the plan needs, and send it to the child."""
+        """Open what the last block needs, and send that block to the child."""
         for op in self.plan.opening:
             self._run(op)
         self._send_block()

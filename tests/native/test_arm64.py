@@ -91,7 +91,7 @@ def emulated(helper: Path) -> Iterator[Emulated]:
     made.end()
 
 
-def test_helper_is_one_for_arm64(helper: Path) -> None:
+def test_helper_is_an_arm64_executable(helper: Path) -> None:
     """It is small, and needs no relocation."""
     elf = helper.read_bytes()
     assert AARCH64 == struct.unpack_from("<H", elf, 18)[0]

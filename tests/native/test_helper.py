@@ -282,7 +282,7 @@ def test_second_block_that_is_damaged(started: Started, first: int, gid: int, re
     assert (UNREADABLE, index, reason) == (kind, found, [*BLOCK_ERRORS][step - 1])
 
 
-def test_operations_behind_the_end_of_a_block(started: Started) -> None:
+def test_operations_after_receive_plan(started: Started) -> None:
     """The child waits for more at the end of a block only."""
     started.send_ops(ReceivePlan(), Setsid())
     kind, index, step, *_ = started.record()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests/support"
 ARCHIVE = Path(freeze._located("libc.a"))
 REASON = start.reason_against_start(freeze.COMPILER, ARCHIVE)
-FIRST_STEPS = "10000"  # main begins before
+FIRST_STEPS = "10000"  # instructions; main begins within them
 
 STARTS = ["own", "glibc"]
 
@@ -168,11 +168,11 @@ def test_different_build_of_glibc_keeps_its_start(monkeypatch: pytest.MonkeyPatc
 def test_other_processors_keep_their_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """aarch64 has no CPUID."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert "only x86-64 processors have CPUID" == start.reason_against_start(freeze.COMPILER, ARCHIVE)
+    assert "start.c is for x86-64 only" == start.reason_against_start(freeze.COMPILER, ARCHIVE)
 
 
 def test_link_fails_if_the_library_brings_its_own_start(tmp_path: Path) -> None:
-    """A symbol of glibc's start that start.c does not define would bring in a second start: never by luck."""
+    """A symbol of glibc's start that start.c does not define would bring in a second start."""
     source = tmp_path / "start.c"
     text = (freeze.HERE / "start.c").read_text().replace("../native", str(ROOT / "pyoci/native"))
     source.write_text(text.replace("__x86_string_control", "renamed"))

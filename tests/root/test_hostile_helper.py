@@ -269,7 +269,7 @@ STRICT = [sys.executable, "-IS", str(Path(memfds.__file__))]
 
 
 def strict(command: list[str]) -> tuple[int, str, str]:
-    """Run a command on a kernel that refuses each memfd whose creator does not forbid to execute it."""
+    """Run a command on a kernel that refuses every memfd without MFD_NOEXEC_SEAL."""
     done = subprocess.run([*STRICT, *command], capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
 

@@ -38,8 +38,8 @@ order in which they are declared:
     bool                the next bit of the flags
 
 The runtime writes the fields by these types (native/encode.pxi). The child checks each of them by its type before it
-runs the first operation (native/child/block.pxi). Fields listed in `unsent` stay in the runtime. `tools/gen_verbs.py`
-writes the same layout as a C struct for each verb, and the types as a table.
+runs an operation of the block (native/child/block.pxi). Fields listed in `unsent` stay in the runtime.
+`tools/gen_verbs.py` writes the same layout as a C struct for each verb, and the types as a table.
 """
 
 import _struct

@@ -1,4 +1,5 @@
-"""Clones of mounts of the host. The runtime makes them before the clone if it may mount, else the child does.
+"""Clones of mounts of the host. If it may mount, the runtime makes them
+before the child needs them. Otherwise the child does.
 
 Both have a verb for each of three sources. The child of an unprivileged runtime is root of the user namespace that owns
 its copy of the mounts, so it may clone them.

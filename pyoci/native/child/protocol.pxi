@@ -4,7 +4,7 @@
 # Rules of native/child:
 # - Every function is `noexcept nogil`. It touches no Python object, allocates nothing, and uses neither stdio nor
 #   locale: the helper is linked without them, with native/helper/libc.c as its C library.
-# - All strings and vectors come in a block (block.pxi), which is checked before the first operation.
+# - All strings and vectors come in a block (block.pxi), which is checked before its first operation.
 # - Large buffers are global, because the caller may allow the stack as little as the kernel needs for execve
 #   (RLIMIT_STACK). The child runs one operation at a time.
 # - A path of the container is resolved once, by openat2 with RESOLVE_IN_ROOT. After that only its descriptor is used.
