@@ -240,7 +240,7 @@ class Launch:
             _native.send_plan(self._channel, encode(ops, len(self.slots), first=first), self.slots)
         except ConnectionError as error:
             if first:
-                self.serve_child()  # the child has reported why it ended
+                self.serve_child()  # raises what the child has reported
             raise self.ended() from error
         except OSError as error:
             what = f"{error.filename}: {reason(error.errno or 0)}"
