@@ -200,9 +200,9 @@ def _open_proc(config: "Config", namespaces: "Namespaces", host: "Host") -> "Ite
 
 def _mounts_in_unit(mounted: "CompiledMounts", namespaces: "Namespaces") -> Part:
     """Wait for systemd's cgroup just before the first filesystem that shows it, as late as possible."""
-    ops, at = mounted.part.child, mounted.cgroup_at
     wait = [verbs.Sync("/linux/cgroupsPath", point=CGROUP), *kinds.cgroup_namespace(namespaces)]
-    return Part([*ops[:at], *wait, *ops[at:]], before=mounted.part.before)
+    mounted.part.child[mounted.cgroup_at : mounted.cgroup_at] = wait
+    return mounted.part
 
 
 def _nodes_of(namespaces: "Namespaces", host: "Host") -> int:

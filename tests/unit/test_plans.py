@@ -38,6 +38,21 @@ def test_clocks_that_there_are_not() -> None:
     assert expected == show.text(plan)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mount_of_the_child_has_been_opened(name: str) -> None:
+    """An operation that binds a mount, or maps the ids of one, follows the operation that opens its slot."""
+    plan = compiled(name)
+    opened = {0}  # no user namespace
+    for op in [*plan.before, *plan.opening]:
+        opened |= {getattr(op, slot) for slot in ("tree", "users", "namespace") if hasattr(op, slot)}
+    for child in plan.child():
+        if isinstance(child, verbs.BindMount):
+            assert child.tree in opened, child
+        if isinstance(child, verbs.Mount):
+            assert child.users in opened, child
+        opened.add(getattr(child, "tree", 0))
+
+
 @pytest.mark.parametrize("name", EXEC_NAMES)
 def test_plan_of_exec_is_the_golden_one(name: str) -> None:
     """Each process compiles to the plan beside it."""
