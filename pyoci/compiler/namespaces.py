@@ -51,6 +51,9 @@ CLOCKS: "tuple[Literal['boottime', 'monotonic'], ...]" = ("boottime", "monotonic
 # The mount namespace comes last, so that paths stay reachable.
 _JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "time", "cgroup", "mount")
 
+# setns and unshare move only the children of a process into one of these.
+_IN_NEXT_CHILD = ("pid", "time")
+
 _MOUNTS_PROC_OF_OTHERS = (6, 17)  # the first Linux whose procfs has the option `pidns`
 
 
@@ -104,7 +107,7 @@ class Namespaces:
         if self.joins_first:
             return []
         if self.enters_early:
-            return [kind for kind in self.new if kind == "pid"]
+            return [kind for kind in self.new if kind in _IN_NEXT_CHILD]
         return [kind for kind in self.new if (kind == "user" if self.needs_bootstrap else kind != "cgroup")]
 
     def has(self, kind: str) -> bool:
@@ -224,7 +227,8 @@ def enter_namespaces(
 def enter_early(namespaces: Namespaces) -> "Iterator[ChildOp]":
     """Make the namespaces that the clone does not make, and wait for the rest of the plan."""
     if namespaces.enters_early:
-        yield from _unshare([kind for kind in namespaces.new if kind not in ("pid", "cgroup")], namespaces)
+        made = (*_IN_NEXT_CHILD, "cgroup")
+        yield from _unshare([kind for kind in namespaces.new if kind not in made], namespaces)
         yield verbs.ReceivePlan()
 
 
@@ -268,9 +272,6 @@ def _joins(namespaces: Namespaces, slots: Slots) -> "dict[str, tuple[verbs.OpenN
                 verbs.JoinNamespace(where, kind=kind, namespaces=slot, types=flag),
             )
     return joins
-
-
-_IN_NEXT_CHILD = ("pid", "time")  # a process that joins one of these moves only its children
 
 
 def _bootstrap(namespaces: Namespaces, joins: "Mapping[str, ChildOp]") -> "Iterator[ChildOp]":

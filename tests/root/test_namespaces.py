@@ -52,6 +52,15 @@ def test_new_namespaces(runtime: Runtime, bundle: Bundle, kinds: list[str]) -> N
     assert set(kinds) == {kind for kind in LINKS if found[kind] != host[kind]}
 
 
+def test_time_namespace_without_offsets(runtime: Runtime, bundle: Bundle) -> None:
+    """init is in the new time namespace from the first, as its children are."""
+    bundle.namespace("time").program("sleep", 100)
+    runtime.create()
+    created = namespaces_of(runtime.pid())
+    runtime.start()
+    assert namespaces_of("self")["time"] != created["time"] == namespaces_of(runtime.pid())["time"]
+
+
 @pytest.fixture
 def other(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> int:
     """A container whose namespaces can be joined: all of them new, a user namespace too. Its pid."""
