@@ -85,15 +85,16 @@ def compile_exec(
     slots = Slots()
     enter = _enter(process, container, preserve_fds, slots)
     start = _start(process, container, host, preserve_fds)
-    ready = _ready(process, container, host, foreground=foreground, pidfd_socket=pidfd_socket)
     plan = Plan()
     for part in (
-        ready,
+        _check(container, host),
         enter,
         start.part,
         _affinity(process),
         _oom_score(process, host),
         _resource_groups(container),
+        # last, because the engine should get no process that can still fail
+        _hand_over(process, container, foreground=foreground, pidfd_socket=pidfd_socket),
         Part(before=[verbs.ProtectStdio()]),
     ):
         plan.add(part)
@@ -103,14 +104,17 @@ def compile_exec(
     return plan
 
 
-def _ready(process: "Process", container: ExecTarget, host: "Host", *, foreground: bool, pidfd_socket: bool) -> Part:
-    """Check the new process before it runs the program, and hand it to the engine."""
-    ready: list[ParentOp] = []
+def _check(container: ExecTarget, host: "Host") -> Part:
+    """Check the new process before it runs the program."""
+    checks: list[ParentOp] = []
     if host.may_mount:  # only root may read /proc/PID/ns of a process that is not dumpable
-        ready.append(verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces)))
-    ready.append(verbs.CheckInit(id=container.id))
-    if foreground:
-        ready.append(verbs.TakeSignals())
+        checks.append(verbs.VerifyNamespaces(namespaces=", ".join(container.namespaces)))
+    return Part(at={READY: [*checks, verbs.CheckInit(id=container.id)]})
+
+
+def _hand_over(process: "Process", container: ExecTarget, *, foreground: bool, pidfd_socket: bool) -> Part:
+    """Hand the new process to the engine, and its filter's listener to the agent."""
+    ready: list[ParentOp] = [verbs.TakeSignals()] if foreground else []
     ready += parts.hand_over(process, pidfd_socket=pidfd_socket)
     if container.seccomp is None or not container.seccomp.has_listener or container.listener is None:
         return Part(at={READY: ready})
