@@ -8,6 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.version cimport PY_VERSION_HEX
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -276,7 +277,8 @@ cdef object _json_name(_JsonText *text):
         Py_XDECREF(place[0])
         Py_INCREF(made)
         place[0] = <PyObject *>made
-        PyUnicode_InternInPlace(place)
+        if PY_VERSION_HEX >> 16 != 0x030C:  # the first releases of CPython 3.12 never free an interned string
+            PyUnicode_InternInPlace(place)
     return <object>place[0]
 
 
