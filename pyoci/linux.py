@@ -91,6 +91,7 @@ NS_GET_USERNS = 0xB701
 
 # linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 
 # linux/ptrace.h
 PTRACE_DETACH = 17

@@ -6,7 +6,7 @@ import posix
 from pyoci import _native
 from pyoci.errors import CgroupError, reason
 from pyoci.host import files
-from pyoci.linux import RESOLVE_NO_SYMLINKS
+from pyoci.linux import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def open_below(mount: str, path: str) -> int:
     if not path.strip("/"):
         return fd
     try:
-        return _native.openat2(fd, path[1:], DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
+        return _native.openat2(fd, path[1:], DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
     finally:
         posix.close(fd)
 
