@@ -68,7 +68,7 @@ class Emulated:
 
     def send(self, *ops: "verbs.ChildOp") -> None:
         """Send a plan without descriptors."""
-        _native.send_plan(self.ours, encode(ops), [-1] * FIRST_SLOT)
+        _native.send_plan(self.ours, encode([*ops]), [-1] * FIRST_SLOT)
 
     def record(self) -> tuple[int, ...]:
         """Receive one record: kind, operation, step, errno, length, detail."""
