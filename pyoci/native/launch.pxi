@@ -82,7 +82,7 @@ cdef extern from *:
     int mprotect(void *address, size_t size, int protection) nogil
     unsigned int MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC, MFD_NOEXEC_SEAL
     int F_ADD_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE, F_SETFD
-    int PROT_NONE, MAP_STACK, _SC_PAGESIZE
+    int PROT_NONE, MAP_STACK, MAP_POPULATE, _SC_PAGESIZE
     long sysconf(int name) nogil
 
 cdef enum:
@@ -143,7 +143,10 @@ cdef long clone_helper(pyoci_birth *birth, uint64_t flags, int cgroup_fd, int *p
     cdef long pid
     cdef size_t guard = <size_t>sysconf(_SC_PAGESIZE)  # of arm64 up to 64 KiB
     cdef size_t size = guard + LAUNCH_STACK
-    cdef char *stack = <char *>mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
+    # MAP_POPULATE: a page fault of the child counts for its cgroup. In a cgroup without memory it would last for ever,
+    # because the kernel kills no process whose parent waits in vfork, and the runtime would wait with it.
+    cdef int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE
+    cdef char *stack = <char *>mmap(NULL, size, PROT_READ | PROT_WRITE, kind, -1, 0)
     if <void *>stack == MAP_FAILED:
         return -1
     mprotect(stack, guard, PROT_NONE)
