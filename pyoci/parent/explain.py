@@ -97,8 +97,8 @@ def _pointer(op: "ChildOp", step: str, detail: int) -> str:
 
 NO_ROOM = "the cgroup, a parent of it or the user has reached a limit of processes: pids.max, RLIMIT_NPROC"
 NO_MEMORY = "out of memory? the limit may be too low"
-# Why a process can't be cloned, or can't execute the helper.
-CLONE_HINTS = {errno.EAGAIN: NO_ROOM, errno.ENOMEM: NO_MEMORY}
+# Why a process can't be cloned, or can't execute the helper. E2BIG: the kernel found no memory for the arguments.
+CLONE_HINTS = {errno.EAGAIN: NO_ROOM, errno.ENOMEM: NO_MEMORY, errno.E2BIG: NO_MEMORY}
 
 
 def no_clone(op: "ChildOp", process: str, step_number: int, error: int) -> SetupError:
