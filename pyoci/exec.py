@@ -83,9 +83,12 @@ def execute(container: "Container", request: "ExecRequest") -> int:
     return execution.foreground.wait(launch)
 
 
+_STOPPED = "cannot exec in a stopped container"
+
+
 def _require_status(status: str, *, ignore_paused: bool) -> None:
     if status == "stopped":
-        raise StatusError("cannot exec in a stopped container")
+        raise StatusError(_STOPPED)
     if status == "creating":
         raise StatusError("cannot exec in a container that is still being created")
     if status == "paused" and not ignore_paused:
@@ -147,7 +150,7 @@ class Execution:
         if sockets:
             process.setdefault("env", []).extend(listen_variables(sockets))
         preserve_fds = sockets + request.preserve_fds
-        namespaces = _foreign_namespaces(record.pid)
+        namespaces = _foreign_namespaces(record.pid, init)
         filter_ = _load_filter(container, settings)
         target = ExecTarget(
             record.id,
@@ -224,7 +227,7 @@ class Execution:
         path = f"/proc/{self._record.pid}/root"
         launch.slots[op.root] = posix.open(path, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         if wait_ended(self._init, 0):  # then the pid may have passed to another process
-            raise StatusError("cannot exec in a stopped container")
+            raise StatusError(_STOPPED)
 
     def _join_rdt_group(self, launch: Launch, _op: "verbs.JoinRdtGroup") -> None:
         from pyoci.host import resctrl
@@ -233,7 +236,7 @@ class Execution:
 
     def _check_init(self, _launch: Launch, _op: "verbs.CheckInit") -> None:
         if wait_ended(self._init, 0):
-            raise StatusError("cannot exec in a stopped container")
+            raise StatusError(_STOPPED)
 
     def _take_signals(self, launch: Launch, _op: "verbs.TakeSignals") -> None:
         self.foreground = launch.foreground = terminal.Foreground(subreaper=False)
@@ -251,7 +254,7 @@ class Execution:
     def _require_container(self, error: BaseException) -> None:
         """Raise StatusError if init has ended or is exiting, because that explains any failure of exec."""
         if isinstance(error, OSError | PyociError) and (wait_ended(self._init, 0) or is_exiting(self._record.pid)):
-            raise StatusError("cannot exec in a stopped container") from error
+            raise StatusError(_STOPPED) from error
 
     def _verify_namespaces(self, launch: Launch, _op: "verbs.VerifyNamespaces") -> None:
         its = _native.namespaces(str(launch.pid), _NAMESPACES)
@@ -291,7 +294,7 @@ def _admits_setup(filter_: Filter, process: "Process") -> bool:
     return not filter_.has_listener and _native.admits_setup(filter_.program, privileged, terminal)
 
 
-def _foreign_namespaces(pid: int) -> "dict[str, int]":
+def _foreign_namespaces(pid: int, pidfd: int) -> "dict[str, int]":
     """Return the inodes of the namespaces that a process does not share with the runtime, by type."""
     ours = _native.namespaces("self", _NAMESPACES)
     try:
@@ -299,6 +302,8 @@ def _foreign_namespaces(pid: int) -> "dict[str, int]":
     except OSError as error:
         raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
     if len(its) < len(ours):
+        if wait_ended(pidfd, 0):
+            raise StatusError(_STOPPED)
         # Threads of it may live on, but its namespaces can't be joined any more.
         raise StatusError("cannot exec in a container whose first process is ending")
     return {kind: inode for kind, inode in its.items() if inode != ours[kind]}
