@@ -3,10 +3,8 @@
 import errno
 import posix
 
-from pyoci import _native
 from pyoci.errors import CgroupError, reason
 from pyoci.host import files
-from pyoci.linux import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,12 +96,13 @@ def rmdir_at(dirfd: int, name: str) -> bool:
 def open_below(mount: str, path: str) -> int:
     """Open the directory `path` below `mount`: "/a/b", or "" or "/" for the mount itself."""
     fd = posix.open(mount, DIRECTORY)
-    if not path.strip("/"):
-        return fd
-    try:
-        return _native.openat2(fd, path[1:], DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-    finally:
-        posix.close(fd)
+    for name in path[1:].split("/") if path.strip("/") else ():
+        above = fd
+        try:
+            fd = posix.open(name, DIRECTORY, dir_fd=above)
+        finally:
+            posix.close(above)
+    return fd
 
 
 def remove_unused(mount: str, path: str) -> None:
