@@ -227,8 +227,8 @@ def enter_namespaces(
 def enter_early(namespaces: Namespaces) -> "Iterator[ChildOp]":
     """Make the namespaces that the clone does not make, and wait for the rest of the plan."""
     if namespaces.enters_early:
-        made = (*_IN_NEXT_CHILD, "cgroup")
-        yield from _unshare([kind for kind in namespaces.new if kind not in made], namespaces)
+        others = (*namespaces.made_by_clone(), "cgroup")
+        yield from _unshare([kind for kind in namespaces.new if kind not in others], namespaces)
         yield verbs.ReceivePlan()
 
 
