@@ -304,7 +304,7 @@ def _archive(library: str) -> str:
 
 
 def _located(name: str) -> str:
-    """The path of a file of the C compiler's libraries; the name itself if there is none."""
+    """Return the path of a file of the C compiler's libraries, or the name itself if it has no such file."""
     query = [*COMPILER, f"-print-file-name={name}"]
     return subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
