@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _STATE, _PARENT, _FLAGS, _THREADS, _START, _PENDING, _EXIT = range(7)
+STOPPED_AGAIN = "another process stops the container's process again and again while the runtime sets it up"
 TRACER_TIMEOUT = 2  # seconds in which a tracer has to release a process that has ended
 # The process does not exist. If the number is that of a thread, pidfd_open(2) fails with EINVAL or ENOENT.
 _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)

@@ -15,7 +15,7 @@ from pyoci import _native
 from pyoci.config.jsonio import dumps
 from pyoci.errors import SetupError, reason
 from pyoci.host import files, sockets
-from pyoci.host.processes import parent, send_signal, wait_ended
+from pyoci.host.processes import STOPPED_AGAIN, parent, send_signal, wait_ended
 from pyoci.linux import (
     CLD_TRAPPED,
     PTRACE_DETACH,
@@ -200,9 +200,7 @@ class Tracee:
         if signal in _STOP_SIGNALS:
             self._stops += 1
             if self._stops > _MAX_STOPS:
-                raise SetupError(
-                    "cannot set up the container's process: another process stops it again and again", where=WHERE
-                )
+                raise SetupError(STOPPED_AGAIN, where=WHERE)
         if event == PTRACE_EVENT_STOP and signal != SIGTRAP:
             send_signal(self._pidfd, SIGCONT)
             _native.ptrace(PTRACE_LISTEN, self._pid)

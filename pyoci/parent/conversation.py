@@ -180,7 +180,7 @@ class Watch:
     def _resume(self, pidfd: int) -> None:
         self._stops += 1
         if self._stops > _MAX_STOPS:
-            raise SetupError("the container's process was stopped again and again while it was set up")
+            raise SetupError(processes.STOPPED_AGAIN)
         processes.send_signal(pidfd, SIGCONT)
 
     def _notice_tracer(self, *, held: bool) -> None:

@@ -17,7 +17,7 @@ from tests.support.runtime import wait_for
 pytestmark = pytest.mark.root
 
 BOUND = 30  # seconds for a command that the runtime gives up, on a busy machine
-AGAIN = "the container's process was stopped again and again while it was set up\n"
+AGAIN = "another process stops the container's process again and again while the runtime sets it up\n"
 KILLED = "the process was killed by signal 9 while it was set up (hint: out of memory? the limit may be too low)\n"
 HELD = "another process has traced and held the container's process for 10 s\n"
 
