@@ -29,7 +29,7 @@
 enum { MANY = 1024, OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK
        | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL };
 
-struct tracee { pid_t pid; int helper; int started; int failing; };
+struct tracee { pid_t pid; int helper; int started; int announced; int failing; };
 static struct tracee tracees[MANY];
 static int of_helper, action, call;
 static long target, count;
@@ -126,6 +126,10 @@ static void let_all_go(void)
     for (i = 0; i < MANY; i++) {
         if (tracees[i].pid == 0)
             continue;
+        if (tracees[i].started && !tracees[i].announced) {
+            let_go(&tracees[i]);
+            continue;
+        }
         if (kill(tracees[i].pid, SIGSTOP) < 0 || waitpid(tracees[i].pid, &status, __WALL) < 0 || !WIFSTOPPED(status))
             continue;
         ptrace(PTRACE_DETACH, tracees[i].pid, 0, 0);
@@ -153,9 +157,14 @@ static void stopped(struct tracee *tracee, int status)
         ptrace(PTRACE_GETEVENTMSG, tracee->pid, 0, &message);
         child = find((pid_t)message);
         child->helper = tracee->helper;
+        child->announced = 1;
+        if (child->started)
+            resume(child, 0);
         signum = 0;
     } else if (!tracee->started && signum == SIGSTOP) {
         tracee->started = 1;
+        if (!tracee->announced)
+            return; /* its parent's stop, which says whose it is, comes after its own */
         signum = 0;
     } else if (signum == SIGTRAP) {
         if (tracee->helper && action == STEP && ++count == target)
@@ -185,7 +194,7 @@ int main(int argc, char **argv)
     }
     waitpid(main_pid, &status, 0);
     ptrace(PTRACE_SETOPTIONS, main_pid, 0, OPTIONS);
-    find(main_pid)->started = 1;
+    find(main_pid)->started = find(main_pid)->announced = 1;
     resume(find(main_pid), 0);
     while ((pid = waitpid(-1, &status, __WALL)) > 0) {
         if (WIFSTOPPED(status)) {
