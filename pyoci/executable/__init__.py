@@ -41,8 +41,6 @@ PRELOADED = (
     "pyoci.cgroups.units",
 )
 
-_GROUP_WRITABLE, _OTHER_WRITABLE, _STICKY = 0o020, 0o002, 0o1000
-
 
 def main(arguments: list[str]) -> int:
     """Run a command line and return its exit status. main.c calls it: the core has no `sys.argv`."""
@@ -141,49 +139,11 @@ def _complete() -> None:
 def check_trusted(directory: str) -> None:
     """Raise ImportError unless only root, or the user who runs pyoci, can put code into `directory`.
 
-    Checks every directory on the way, with symbolic links resolved. A sticky directory (/tmp) protects the entries of
-    other users. Accepts a missing directory that no other user can create: nothing is imported from it.
+    Accepts a missing directory that no other user can create: nothing is imported from it.
     """
-    user = posix.geteuid()
-    forbidden = _OTHER_WRITABLE | (_GROUP_WRITABLE if user == 0 else 0)
-    names = _resolve(directory)
-    open_to_others = 0
-    for depth in range(len(names) + 1):
-        path = "/" + "/".join(names[:depth])
-        try:
-            status = posix.lstat(path)
-        except FileNotFoundError:
-            if open_to_others:
-                raise ImportError(f"cannot import from {directory}: others can make {path}") from None
-            return
-        open_to_others = status.st_mode & forbidden
-        if status.st_uid not in (0, user):
-            raise ImportError(f"cannot import from {directory}: {path} belongs to user {status.st_uid}")
-        if open_to_others and (depth == len(names) or not status.st_mode & _STICKY):
-            raise ImportError(f"cannot import from {directory}: {path} can be written by others")
+    from pyoci.host import trust
 
-
-def _resolve(directory: str) -> list[str]:
-    """The names on the way from / to `directory`, with symbolic links resolved."""
-    todo = [name for name in directory.split("/") if name][::-1]
-    done: list[str] = []
-    links = 0
-    while todo:
-        name = todo.pop()
-        if name == "..":
-            done = done[:-1]
-            continue
-        if name == ".":
-            continue
-        try:
-            link = posix.readlink("/" + "/".join([*done, name]))
-        except OSError:  # not a link, or missing
-            done.append(name)
-            continue
-        links += 1
-        if links > 40:
-            raise ImportError(f"cannot import from {directory}: too many levels of symbolic links")
-        if link.startswith("/"):
-            done = []
-        todo += [part for part in link.split("/") if part][::-1]
-    return done
+    try:
+        trust.check(directory)
+    except trust.Untrusted as error:
+        raise ImportError(f"cannot import from {directory}: {error}") from None

@@ -41,8 +41,9 @@ def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """An executable like the real one, whose command line runs Python code in the place of pyoci.cli."""
     top = tmp_path_factory.mktemp("probe")
     package = top / "pyoci"
-    (package / "executable").mkdir(parents=True)
-    for name in ("__init__.py", "version.py", "executable/__init__.py"):
+    for folder in ("executable", "host"):
+        (package / folder).mkdir(parents=True)
+    for name in ("__init__.py", "version.py", "executable/__init__.py", "host/__init__.py", "host/trust.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
     (package / "part").mkdir()

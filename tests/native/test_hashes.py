@@ -44,8 +44,9 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An executable with an image whose command line runs Python code."""
     top = tmp_path_factory.mktemp("hashes")
     package = top / "pyoci"
-    (package / "executable").mkdir(parents=True)
-    for name in ("__init__.py", "version.py", "executable/__init__.py"):
+    for folder in ("executable", "host"):
+        (package / folder).mkdir(parents=True)
+    for name in ("__init__.py", "version.py", "executable/__init__.py", "host/__init__.py", "host/trust.py"):
         shutil.copy(ROOT / "pyoci" / name, package / name)
     (package / "cli.py").write_text(CLI)
     native = ROOT / "build" / "executable" / "_native.o"
