@@ -1,5 +1,8 @@
 """Paths as text. The compiler only cleans a path of the container. The child resolves it below the container's root."""
 
+SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where the runtime, and CRIU on its behalf, look for programs of the host."""
+
 
 def clean(path: str) -> str:
     """Return `path` as an absolute path of the container without empty, `.` and `..` components."""

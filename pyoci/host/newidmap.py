@@ -6,10 +6,9 @@ administrator has assigned to each user.
 
 import posix
 
-from pyoci import _native
+from pyoci.compiler.paths import SYSTEM_DIRECTORIES
 from pyoci.errors import SetupError, reason
-from pyoci.host.processes import send_signal, wait_ended
-from pyoci.linux import SIGKILL
+from pyoci.host.programs import Program, TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 60  # seconds; the program may query a directory service for the user's ranges
 # Engines run commands without PATH. The first directory is that of NixOS.
-_MAX_OUTPUT = 4096  # bytes
-_PATH = ("/run/wrappers/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_PATH = ("/run/wrappers/bin", *SYSTEM_DIRECTORIES)
 
 
 def run(op: "RunIdMapper", pid: int) -> None:
@@ -53,27 +51,11 @@ def _find(op: "RunIdMapper") -> str:
 
 def _run(program: str, arguments: "list[str]", op: "RunIdMapper") -> "tuple[str, int]":
     """Run the program. Returns its output as one line, and its wait status."""
-    output = _native.new_memfd("output")  # a pipe would have no end while a descendant keeps it open
-    actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
     try:
-        try:
-            child = posix.posix_spawn(
-                program,
-                arguments,
-                {},
-                file_actions=[(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0), *actions],
-            )
-        except OSError as error:
-            raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
-        pidfd = posix.pidfd_open(child)
-        ended = wait_ended(pidfd, TIMEOUT)
-        if not ended:
-            send_signal(pidfd, SIGKILL)
-        posix.close(pidfd)
-        _, status = posix.waitpid(child, 0)
-        if not ended:
-            raise SetupError(f"cannot map ids: {program} has not ended within {TIMEOUT} seconds", where=op.where)
-        text = posix.pread(output, _MAX_OUTPUT, 0)
-    finally:
-        posix.close(output)
-    return "; ".join(text.decode("utf-8", "backslashreplace").strip().splitlines()), status
+        output, status = Program(program, arguments).wait(TIMEOUT)
+    except OSError as error:
+        raise SetupError(f"cannot run {program}: {reason(error.errno or 0)}", where=op.where) from error
+    except TimedOut:
+        text = f"cannot map ids: {program} has not ended within {TIMEOUT} seconds"
+        raise SetupError(text, where=op.where) from None
+    return "; ".join(output.strip().splitlines()), status
