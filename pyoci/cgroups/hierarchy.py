@@ -53,10 +53,12 @@ def shows_whole_hierarchy(path: str) -> bool:
 
 def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
     """Yield the mounts of a file system type: (root in the file system, mount point, device "major:minor")."""
+    from pyoci.mountinfo import unescape  # only hosts with an unusual mount point get here
+
     for line in read_file("/proc/self/mountinfo").split("\n"):
         if f" - {kind} " in line:
             _, _, device, root, path, *_ = line.split(" ")
-            yield root, _unescape(path), device
+            yield root, unescape(path), device
 
 
 def is_mounted(path: str, device: str) -> bool:
@@ -66,12 +68,6 @@ def is_mounted(path: str, device: str) -> bool:
         return posix.stat(path).st_dev == posix.makedev(int(major), int(minor))
     except OSError:
         return False
-
-
-def _unescape(path: str) -> str:
-    """Decode a path of mountinfo: a blank, tab, newline or backslash is `\\` and three octal digits."""
-    head, *escaped = path.split("\\")
-    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in escaped)
 
 
 def cgroup_path(cgroups_path: str, id: str) -> str:
