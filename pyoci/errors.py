@@ -100,12 +100,12 @@ class Problem:
 
 
 class ConfigError(PyociError):
-    """The config breaks the specification. `problems` lists every problem."""
+    """The config breaks the specification. `problems` lists every problem. `command` prints all of them."""
 
-    def __init__(self, problems: "Sequence[Problem]") -> None:
+    def __init__(self, problems: "Sequence[Problem]", command: str = "pyoci validate") -> None:
         first = str(problems[0])
         more = len(problems) - 1
-        tail = f" (and {more} more: see `pyoci validate`)" if more else ""
+        tail = f" (and {more} more{f': see `{command}`' if command else ''})" if more else ""
         super().__init__(first + tail)
         self.problems = list(problems)
 

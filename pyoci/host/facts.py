@@ -20,7 +20,7 @@ def probe(root: str = "", *, as_root: bool = False) -> Host:
 
     `root` is the state root of a create. `as_root` returns the facts for a runtime with every privilege.
     """
-    uid_map = b" ".join(_native.read_small("/proc/self/uid_map").split())
+    in_namespace = not in_initial_user_namespace()
     system = posix.uname()
     capabilities = grantable_capabilities(as_root=as_root)
     return Host(
@@ -29,16 +29,21 @@ def probe(root: str = "", *, as_root: bool = False) -> Host:
         capabilities=capabilities,
         uid=0 if as_root else posix.geteuid(),
         gid=0 if as_root else posix.getegid(),
-        user_namespace=uid_map != _ALL_IDS,
+        user_namespace=in_namespace,
         setgroups=may_set_groups("self"),
         apparmor=_flag("/sys/module/apparmor/parameters/enabled", b"Y"),
         selinux=files.exists("/sys/fs/selinux/enforce"),
         open_files=_native.getrlimit(RLIMITS["RLIMIT_NOFILE"]),
-        user_manager=not as_root and _has_user_manager(in_namespace=uid_map != _ALL_IDS),
+        user_manager=not as_root and _has_user_manager(in_namespace=in_namespace),
         kernel=kernel_version(system.release),
-        owns_pids=uid_map == _ALL_IDS or _owns_pids(),
+        owns_pids=not in_namespace or _owns_pids(),
         kernel_mounts=kernel_mounts.find(root, as_root=as_root) if root and capabilities & _JOINS == _JOINS else "",
     )
+
+
+def in_initial_user_namespace() -> bool:
+    """Whether every id maps to itself."""
+    return b" ".join(_native.read_small("/proc/self/uid_map").split()) == _ALL_IDS
 
 
 def _owns_pids() -> bool:

@@ -1,5 +1,7 @@
 """`linux.netDevices`, the runtime's side: requests to the mover, the process that moves the devices.
 
+The mover also sets up the network namespace of a restored container.
+
 Moving a device needs two network namespaces, and the runtime never changes its own. So it executes itself once more, as
 the mover (`host/netlink.py`, a command in `cli.INTERNAL`). The mover gets the container's network namespace as a
 descriptor. It enters no other namespace of the container, so its files are the host's. It ends before init continues.
@@ -85,6 +87,17 @@ def bring_back(moved: "list[Moved]", network: int) -> "list[str]":
         return [f"cannot move the network devices back: {failure}"]
     error = answer.get("error")
     return [error["message"]] if error else answer["warnings"]
+
+
+def set_up(parameters: "Sequence[tuple[str, str, str]]", network: int) -> None:
+    """Bring loopback up in a network namespace, and write its kernel parameters: pointer, path and value.
+
+    Raises SetupError.
+    """
+    answer = _ask({"setUp": parameters}, network)
+    error = answer.get("error")
+    if error:
+        raise SetupError(error["message"], where=error["where"], hint=error["hint"])
 
 
 def _ask(request: "dict[str, object]", network: int) -> "dict[str, Any]":

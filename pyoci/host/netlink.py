@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from pyoci.host.net_devices import Address, Device, Moved
 
+_LOOPBACK = 1  # the index of `lo` in each network namespace
 FOREVER = 0xFFFFFFFF  # seconds
 # The flags that a request to add an address may have: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
 # The others report the state of the address.
@@ -93,9 +94,26 @@ def _answer(request: "dict[str, Any]") -> "dict[str, object]":
         raise Failure(
             f"cannot enter the container's network namespace: {reason(error.errno or 0)}", WHERE, hint
         ) from error
+    if "setUp" in request:
+        _set_up(mover, request["setUp"])
+        return {"warnings": []}
     if "bringBack" in request:
         return {"warnings": mover.bring_back(request["bringBack"])}
     return {"moved": mover.move(request["move"])}
+
+
+def _set_up(mover: "_Mover", parameters: "list[list[str]]") -> None:
+    """Bring loopback up, and write kernel parameters of the namespace, which /proc/sys/net of this process shows."""
+    try:
+        mover.inside.set_link(_LOOPBACK, {}, IFF_UP)
+    except OSError as error:
+        raise Failure(f"cannot bring loopback up: {reason(error.errno or 0)}") from error
+    for where, path, value in parameters:
+        try:
+            files.write(f"/proc/sys/{path}", value.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            why = reason(error.errno or 0)
+            raise Failure(f"cannot write {value!r} to /proc/sys/{path}: {why}", where) from error
 
 
 class _Mover:

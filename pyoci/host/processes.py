@@ -11,10 +11,12 @@ import time
 
 from pyoci import _native
 from pyoci.errors import StateError, reason
+from pyoci.host import files
 from pyoci.linux import PF_EXITING, PF_KTHREAD, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Protocol
 
     class Identity(Protocol):
@@ -100,6 +102,19 @@ def is_kernel_thread(pid: int, name: bytes) -> bool:
         return False
     begin, end = data.index(b"("), data.rindex(b")")
     return data[begin + 1 : end] == name and bool(int(data[end + 2 :].split()[6]) & PF_KTHREAD)
+
+
+def with_descendants(pid: int) -> "Iterator[int]":
+    """Yield a process and all below it. If processes are not stopped, some may come or go meanwhile. Raises OSError."""
+    left = [pid]
+    while left:
+        pid = left.pop()
+        yield pid
+        try:
+            for tid in posix.listdir(f"/proc/{pid}/task"):
+                left += map(int, files.read(f"/proc/{pid}/task/{tid}/children").split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
 
 
 def boot_id() -> str:

@@ -10,7 +10,7 @@ from pyoci import linux
 
 HEADERS = """
     fcntl.h sched.h signal.h sys/ioctl.h sys/mount.h sys/ptrace.h sys/socket.h sys/stat.h net/if.h
-    linux/bpf.h linux/capability.h linux/if_addr.h linux/ioprio.h linux/magic.h linux/nsfs.h
+    linux/bpf.h linux/capability.h linux/if_addr.h linux/ioprio.h linux/magic.h linux/nsfs.h linux/openat2.h
     linux/rtnetlink.h linux/seccomp.h
 """.split()
 # These are in no header that programs include.
