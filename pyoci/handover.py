@@ -37,6 +37,24 @@ def fill_fd_holes(count: int) -> None:
                 posix.close(null)
 
 
+def standard_streams() -> "list[str]":
+    """Return what the three standard streams are, such as "pipe:[42]".
+
+    Returns "" for one that is closed, or whose name no JSON can hold. checkpoint needs the pipes: a restored program
+    gets those of its new engine in their place.
+    """
+    return [_target(fd) for fd in range(FIRST_FD)]
+
+
+def _target(fd: int) -> str:
+    try:
+        name = posix.readlink(f"/proc/self/fd/{fd}")
+        name.encode()
+    except (OSError, UnicodeEncodeError):
+        return ""
+    return name
+
+
 def send_console(path: str, console: int) -> None:
     """Send the master of the terminal to the console socket. Raises SetupError."""
     from pyoci.host import sockets
@@ -59,4 +77,12 @@ def write_pid_file(path: str, pid: int) -> None:
         raise SetupError(f"cannot write pid file {path}: {reason(error.errno or 0)}") from error
 
 
-__all__ = ["fill_fd_holes", "listen_fds", "listen_variables", "send_console", "send_pidfd", "write_pid_file"]
+__all__ = [
+    "fill_fd_holes",
+    "listen_fds",
+    "listen_variables",
+    "send_console",
+    "send_pidfd",
+    "standard_streams",
+    "write_pid_file",
+]

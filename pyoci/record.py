@@ -103,12 +103,14 @@ class Record:
     cgroup, rdt         what cgroups.from_dict and host.resctrl read, each in its own format
     listener            None without SCMP_ACT_NOTIFY
     start_operations    those of the plan that run during `start`, by their number: what an error about one needs
+    namespaces          the paths of those that config.json joins, by their type; {} in a record of an earlier version
+    descriptors         what the program's standard streams were, as in /proc/PID/fd; [] in an earlier record
     """
 
     __slots__ = (
-        *("annotations", "args", "boot_id", "bundle", "cgroup", "created", "hooks", "id", "listener", "notify"),
-        *("oci_version", "other", "owner", "pid", "rdt", "rootfs", "shares_pids", "start_operations", "start_time"),
-        "status",
+        *("annotations", "args", "boot_id", "bundle", "cgroup", "created", "descriptors", "hooks", "id", "listener"),
+        *("namespaces", "notify", "oci_version", "other", "owner", "pid", "rdt", "rootfs", "shares_pids"),
+        *("start_operations", "start_time", "status"),
     )
 
     def __init__(
@@ -133,6 +135,8 @@ class Record:
         rdt: "dict[str, Any] | None" = None,
         listener: "Listener | None" = None,
         start_operations: "dict[int, dict[str, Any]] | None" = None,
+        namespaces: "dict[str, str] | None" = None,
+        descriptors: "list[str] | None" = None,
         other: "dict[str, object] | None" = None,
     ) -> None:
         self.id = id
@@ -154,6 +158,8 @@ class Record:
         self.rdt = rdt or {}
         self.listener = listener
         self.start_operations = start_operations or {}
+        self.namespaces = namespaces or {}
+        self.descriptors = descriptors or []
         self.other = other or {}  # keys of another version, which a saved record keeps
 
     @classmethod
@@ -186,6 +192,8 @@ class Record:
             rdt=data["rdt"],
             listener=Listener.from_dict(data["listener"]) if data["listener"] else None,
             start_operations=_operations(data["startOps"]),
+            namespaces=_paths(data.get("namespaces", {})),
+            descriptors=_texts(data.get("descriptors", [])),
             other={} if data.keys() <= _KEYS else {key: data[key] for key in data if key not in _KEYS},
         )
 
@@ -211,6 +219,8 @@ class Record:
             "rdt": self.rdt,
             "listener": self.listener.to_dict() if self.listener is not None else {},
             "startOps": {str(index): operation for index, operation in self.start_operations.items()},
+            "namespaces": self.namespaces,
+            "descriptors": self.descriptors,
             **self.other,
         }
 
@@ -251,7 +261,7 @@ _TYPES = {
     "startOps": dict, "startTime": int, "status": str,
 }  # fmt: skip
 # Keys that earlier versions did not write, and the two that belong to the state directory.
-_KEYS = frozenset((*_TYPES, "ociVersion", "notify", "pyoci", "fifos"))
+_KEYS = frozenset((*_TYPES, "ociVersion", "notify", "namespaces", "descriptors", "pyoci", "fifos"))
 
 
 def _require(data: "dict[str, Any]", types: "dict[str, type]") -> None:
@@ -261,6 +271,20 @@ def _require(data: "dict[str, Any]", types: "dict[str, type]") -> None:
     if not _native.has_types(data, types):
         wrong = [key for key, kind in types.items() if type(data.get(key)) is not kind]
         raise ValueError(wrong[0])
+
+
+def _texts(data: "Any") -> "list[str]":
+    """Return a list of strings. Raises ValueError."""
+    if type(data) is not list or any(type(text) is not str for text in data):
+        raise ValueError("descriptors")
+    return data
+
+
+def _paths(data: "Any") -> "dict[str, str]":
+    """Return an object of strings. Raises ValueError."""
+    if type(data) is not dict or any(type(path) is not str for path in data.values()):
+        raise ValueError("namespaces")
+    return data
 
 
 def _is_hook(entry: "Any") -> bool:

@@ -1,4 +1,4 @@
-"""What the caller of create, run and exec asks for.
+"""What the caller of create, run, exec, checkpoint and restore asks for.
 
 These classes hold values alone, so that a command line can be read without the modules that do the work.
 """
@@ -169,4 +169,122 @@ class ProcessOverrides:
         return changed
 
 
-__all__ = ["CreateRequest", "ExecRequest", "ProcessOverrides"]
+class CriuOptions:
+    """The options of CRIU that checkpoint and restore share. "" and None stand for CRIU's or the runtime's default.
+
+    `manage_cgroups_mode` is soft, full, strict, ignore, or "" for soft. `network_lock` is iptables, nftables or skip.
+    `lsm_profile` is TYPE:NAME.
+    """
+
+    __slots__ = (
+        *("auto_dedup", "ext_unix_sk", "file_locks", "lazy_pages", "link_remap", "lsm_mount_context"),
+        *("lsm_profile", "manage_cgroups_mode", "network_lock", "shell_job", "tcp_close", "tcp_established"),
+        "tcp_skip_in_flight",
+    )
+
+    def __init__(
+        self,
+        *,
+        tcp_established: bool = False,
+        tcp_skip_in_flight: bool = False,
+        tcp_close: bool = False,
+        ext_unix_sk: bool = False,
+        shell_job: bool = False,
+        file_locks: bool = False,
+        manage_cgroups_mode: str = "",
+        lsm_profile: str = "",
+        lsm_mount_context: str = "",
+        network_lock: str = "",
+        link_remap: bool = False,
+        auto_dedup: bool = False,
+        lazy_pages: bool = False,
+    ) -> None:
+        self.tcp_established = tcp_established
+        self.tcp_skip_in_flight = tcp_skip_in_flight
+        self.tcp_close = tcp_close
+        self.ext_unix_sk = ext_unix_sk
+        self.shell_job = shell_job
+        self.file_locks = file_locks
+        self.manage_cgroups_mode = manage_cgroups_mode
+        self.lsm_profile = lsm_profile
+        self.lsm_mount_context = lsm_mount_context
+        self.network_lock = network_lock
+        self.link_remap = link_remap
+        self.auto_dedup = auto_dedup
+        self.lazy_pages = lazy_pages
+
+
+class CheckpointRequest:
+    """The caller's request for checkpoint.
+
+    `work_path` None is the image directory. `parent_path` is relative to the image directory, or None. `criu` is the
+    path of the program, None to look for it. `plan` is "" to checkpoint, or "text" or "json" to print the plan
+    and CRIU's request.
+    """
+
+    __slots__ = (
+        *("criu", "image_path", "leave_running", "log", "options", "page_server", "parent_path", "plan", "pre_dump"),
+        *("status_fd", "work_path"),
+    )
+
+    def __init__(
+        self,
+        image_path: str,
+        *,
+        options: CriuOptions,
+        log: "Log",
+        work_path: "str | None" = None,
+        parent_path: "str | None" = None,
+        leave_running: bool = False,
+        pre_dump: bool = False,
+        page_server: "tuple[str, int] | None" = None,
+        status_fd: "int | None" = None,
+        criu: "str | None" = None,
+        plan: str = "",
+    ) -> None:
+        self.image_path = image_path
+        self.options = options
+        self.log = log
+        self.work_path = work_path
+        self.parent_path = parent_path
+        self.leave_running = leave_running
+        self.pre_dump = pre_dump
+        self.page_server = page_server
+        self.status_fd = status_fd
+        self.criu = criu
+        self.plan = plan
+
+
+class RestoreRequest:
+    """The caller's request for restore. `create` has what restore shares with create; the rest is as in checkpoint.
+
+    `detach`, `no_subreaper` and `keep` mean what they mean for run.
+    """
+
+    __slots__ = ("create", "criu", "detach", "image_path", "keep", "no_subreaper", "options", "plan", "work_path")
+
+    def __init__(
+        self,
+        create: CreateRequest,
+        image_path: str,
+        *,
+        options: CriuOptions,
+        work_path: "str | None" = None,
+        detach: bool = False,
+        no_subreaper: bool = False,
+        keep: bool = False,
+        criu: "str | None" = None,
+        plan: str = "",
+    ) -> None:
+        self.create = create
+        self.image_path = image_path
+        self.options = options
+        self.work_path = work_path
+        self.detach = detach
+        self.no_subreaper = no_subreaper
+        self.keep = keep
+        self.criu = criu
+        self.plan = plan
+
+
+__all__ = ["CheckpointRequest", "CreateRequest", "CriuOptions", "ExecRequest", "ProcessOverrides", "RestoreRequest"]

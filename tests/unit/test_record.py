@@ -17,6 +17,7 @@ WRITTEN: dict[str, Any] = {
     "process": ["sh"], "notify": True, "sharesPids": False, "cgroup": {"driver": "disabled"}, "rdt": {},
     "listener": {"path": "/agent", "metadata": "m", "filters": 1},
     "startOps": {"63": {"verb": "wait_start", "where": "", "s1": "", "timeout": 0}},
+    "namespaces": {"network": "/run/netns/a"}, "descriptors": ["/dev/null", "pipe:[7]"],
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def test_record_keeps_unknown_keys() -> None:
     assert [1] == Record.from_dict(WRITTEN | {"new": [1]}).to_dict()["new"]
 
 
-@pytest.mark.parametrize("key", ["ociVersion", "notify"])
+@pytest.mark.parametrize("key", ["ociVersion", "notify", "namespaces", "descriptors"])
 def test_record_of_an_earlier_version_lacks_keys(key: str) -> None:
     """Versions before these keys wrote records that are still valid."""
     older = {name: value for name, value in WRITTEN.items() if name != key}
@@ -65,6 +66,10 @@ def test_listener_of_an_earlier_version_lacks_the_number_of_filters() -> None:
         ("startOps", {"x": {"verb": "exec", "where": "", "s1": "", "timeout": 0}}),
         ("startOps", {"1": {"verb": "exec"}}),
         ("startOps", {"1": []}),
+        ("namespaces", []),
+        ("namespaces", {"pid": 1}),
+        ("descriptors", "pipe:[7]"),
+        ("descriptors", [None]),
     ],
 )
 def test_record_with_a_wrong_type_is_rejected(key: str, value: object) -> None:
@@ -75,7 +80,7 @@ def test_record_with_a_wrong_type_is_rejected(key: str, value: object) -> None:
 
 def test_record_without_a_key_is_rejected() -> None:
     """Every key that all versions write is required."""
-    for key in WRITTEN.keys() - {"ociVersion", "notify"}:
+    for key in WRITTEN.keys() - {"ociVersion", "notify", "namespaces", "descriptors"}:
         with pytest.raises(ValueError, match=key):
             Record.from_dict({name: value for name, value in WRITTEN.items() if name != key})
 
