@@ -16,6 +16,8 @@ RDONLY, NOSUID = linux.MOUNT_ATTR_RDONLY, linux.MOUNT_ATTR_NOSUID
 NODEV, NOEXEC = linux.MOUNT_ATTR_NODEV, linux.MOUNT_ATTR_NOEXEC
 NOATIME, STRICTATIME, ATIME = linux.MOUNT_ATTR_NOATIME, linux.MOUNT_ATTR_STRICTATIME, linux.MOUNT_ATTR__ATIME
 NODIRATIME, NOSYMFOLLOW = linux.MOUNT_ATTR_NODIRATIME, linux.MOUNT_ATTR_NOSYMFOLLOW
+# Attributes that confine, with their options. mount(2) and mount_setattr(2) have the same numbers for them.
+CONFINING = {RDONLY: "ro", NOSUID: "nosuid", NODEV: "nodev", NOEXEC: "noexec"}
 
 MS_REC = linux.MS_REC
 UNBINDABLE, PRIVATE, SLAVE, SHARED = linux.MS_UNBINDABLE, linux.MS_PRIVATE, linux.MS_SLAVE, linux.MS_SHARED
