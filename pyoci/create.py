@@ -32,7 +32,15 @@ from pyoci.config.ids import check_id
 from pyoci.container import Container
 from pyoci.delete import run_poststop
 from pyoci.errors import PyociError, SetupError
-from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
+from pyoci.handover import (
+    fill_fd_holes,
+    listen_fds,
+    listen_variables,
+    send_console,
+    send_pidfd,
+    standard_streams,
+    write_pid_file,
+)
 from pyoci.host import files, hooks, kernel_mounts
 from pyoci.host.bundle import read_config
 from pyoci.host.facts import probe
@@ -69,7 +77,8 @@ def create_and_hold(request: "CreateRequest", *, detached: bool) -> "tuple[Conta
     compiled = compile_request(request)
     terminal = bool(compiled.config.get("process", {}).get("terminal"))
     check_terminal(terminal=terminal, socket=request.console_socket, detached=detached)
-    creation = Creation.begin(compiled)
+    creation = Creation(compiled)
+    creation.begin()
     creation.run()
     return Container(creation.directory, creation.record), creation.launch
 
@@ -99,6 +108,15 @@ class Compiled:
 
 def compile_request(request: "CreateRequest") -> Compiled:
     """Read, check and compile the config, and log the warnings. Raises PyociError."""
+    config, host, options = read_request(request)
+    plan = compile_container(config, host, options)
+    for warning in plan.warnings:
+        request.log.warning(warning)
+    return Compiled(request, config, host, options, plan)
+
+
+def read_request(request: "CreateRequest") -> "tuple[Config, Host, Options]":
+    """Return the checked config, and what else the compiler needs. Logs the warnings. Raises PyociError."""
     check_id(request.id)
     bundle = _absolute_bundle(request.bundle)
     directory, name = (bundle, "config.json") if request.config_file is None else _split(request.config_file)
@@ -109,11 +127,7 @@ def compile_request(request: "CreateRequest") -> Compiled:
     if sockets and "process" in config:
         config["process"].setdefault("env", []).extend(listen_variables(sockets))
     host = probe(request.root)
-    options = _options(request, bundle, config, host, sockets + request.preserve_fds)
-    plan = compile_container(config, host, options)
-    for warning in plan.warnings:
-        request.log.warning(warning)
-    return Compiled(request, config, host, options, plan)
+    return config, host, _options(request, bundle, config, host, sockets + request.preserve_fds)
 
 
 def _absolute_bundle(bundle: str) -> str:
@@ -156,13 +170,13 @@ def _options(request: "CreateRequest", bundle: str, config: "Config", host: "Hos
 class Creation:
     """A container that is being created: its compiled request, claimed directory, launch and record."""
 
-    __slots__ = ("_compiled", "_hooks_have_run", "directory", "launch", "record")
+    __slots__ = ("_hooks_have_run", "compiled", "directory", "launch", "record")
 
-    def __init__(self, compiled: Compiled, record: Record) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
         self._hooks_have_run = False
         self.directory: StateDirectory  # of a claimed id
-        self.record = record
+        self.record = _new_record(compiled)
         self.launch = Launch(
             compiled.plan,
             {**HOST_VERBS, **self._operations()},
@@ -174,14 +188,11 @@ class Creation:
             debug=compiled.request.log.debug,
         )
 
-    @classmethod
-    def begin(cls, compiled: Compiled) -> "Creation":
+    def begin(self) -> None:
         """Claim the id. Raises ContainerExists, StateError."""
-        fill_fd_holes(compiled.options.preserve_fds)
-        creation = cls(compiled, _new_record(compiled))
+        fill_fd_holes(self.compiled.options.preserve_fds)
         # The claim comes last, because only `run` undoes it.
-        creation.directory = StateDirectory.claim(compiled.request.root, compiled.request.id)
-        return creation
+        self.directory = StateDirectory.claim(self.compiled.request.root, self.compiled.request.id)
 
     def run(self) -> None:
         """Run the plan, and commit the container. On any failure, undo everything and raise the reason."""
@@ -194,22 +205,26 @@ class Creation:
             launch.clone()
             self._open_descriptors()
             launch.send_plan()
-            if self._compiled.host.kernel_mounts:
-                kernel_mounts.remember(self.directory.root_fd, self._compiled.host.kernel_mounts)
+            if self.compiled.host.kernel_mounts:
+                kernel_mounts.remember(self.directory.root_fd, self.compiled.host.kernel_mounts)
             launch.alongside()
-            self._prepare_commit()
-            launch.serve_child()
+            self._finish()
         except BaseException as error:
             _add_to_message(error, self._undo())
             if self._hooks_have_run:  # poststop hooks undo what the first hooks set up on the host, such as a network
                 for warning in run_poststop(record):
-                    self._compiled.request.log.warning(warning)
+                    self.compiled.request.log.warning(warning)
             raise
         launch.close()
 
+    def _finish(self) -> None:
+        """Serve the child until the container is created."""
+        self._prepare_commit()
+        self.launch.serve_child()
+
     def _open_descriptors(self) -> None:
         """Fill the slots of the plan that need the state directory or a file in memory."""
-        slots, plan = self.launch.slots, self._compiled.plan
+        slots, plan = self.launch.slots, self.compiled.plan
         slots[EXEC_FIFO], slots[RESULT_FIFO] = self.directory.create_fifos()
         if self.record.notify:
             slots[NOTIFY_DIRECTORY] = self.directory.create_notify_directory()
@@ -241,17 +256,18 @@ class Creation:
         made = self.launch.to_dict(settled=settled)
         self.record.cgroup, self.record.rdt = made["cgroup"], made["rdt"]
 
-    def _record_process(self, launch: Launch, _op: "verbs.RecordProcess") -> None:
+    def _record_process(self, launch: Launch, _op: "verbs.RecordProcess", *, save: bool = True) -> None:
         self._record_host_objects()
         self.record.pid = launch.pid
         self.record.start_time = launch.start_time
         if not self.record.start_time:
             raise SetupError(f"cannot read /proc/{launch.pid}/stat: is a procfs mounted on /proc?")
-        self.directory.save(self.record)
+        if save:
+            self.directory.save(self.record)
 
     def _prepare_commit(self) -> None:
         """Write the record of the created container while the child works, if all of it is known by now."""
-        plan = self._compiled.plan
+        plan = self.compiled.plan
         if plan.bootstrap or self.record.listener is not None or plan.after:
             return
         self._settle()
@@ -267,7 +283,7 @@ class Creation:
         self.directory.save(self.record)
 
     def _save_exec_settings(self, _launch: Launch, _op: "verbs.SaveExecSettings") -> None:
-        config, plan = self._compiled.config, self._compiled.plan
+        config, plan = self.compiled.config, self.compiled.plan
         linux = config.get("linux", {})
         kept: Linux = {}
         if "personality" in linux:
@@ -277,9 +293,10 @@ class Creation:
         settings = ExecSettings(
             of_config(config),
             kept,
-            keyring=self._compiled.options.new_keyring,
+            keyring=self.compiled.options.new_keyring,
         )
-        if plan.filter is not None and any(isinstance(op, verbs.LoadSeccomp) for op in plan.child()):
+        loaded = plan.becomes_criu or any(isinstance(op, verbs.LoadSeccomp) for op in plan.child())
+        if plan.filter is not None and loaded:  # CRIU loads the same filter
             settings.seccomp_flags = plan.filter.flags
             self.directory.write_once(SECCOMP, plan.filter.program)
         self.directory.save_exec_settings(settings)
@@ -295,12 +312,12 @@ class Creation:
         hooks.fill(launch.slots[START_STATE], self.record.state_json("created", pid=_inner_pid(launch.pid)))
 
     def _send_console(self, launch: Launch, _op: "verbs.SendConsole") -> None:
-        if self._compiled.request.console_socket:
-            send_console(self._compiled.request.console_socket, launch.console)
+        if self.compiled.request.console_socket:
+            send_console(self.compiled.request.console_socket, launch.console)
 
     def _send_pidfd(self, launch: Launch, _op: "verbs.SendPidfd") -> None:
-        if self._compiled.request.pidfd_socket:
-            send_pidfd(self._compiled.request.pidfd_socket, launch.pidfd)
+        if self.compiled.request.pidfd_socket:
+            send_pidfd(self.compiled.request.pidfd_socket, launch.pidfd)
 
     def _commit(self, launch: Launch, _op: "verbs.Commit") -> None:
         if self.record.listener is not None:
@@ -309,8 +326,8 @@ class Creation:
             self.record.listener.filters = count_filters(launch.pid)
         self._settle()
         self.directory.save(self.record)
-        if self._compiled.request.pid_file:
-            write_pid_file(self._compiled.request.pid_file, self.record.pid)
+        if self.compiled.request.pid_file:
+            write_pid_file(self.compiled.request.pid_file, self.record.pid)
 
     # --- after a failure
 
@@ -366,6 +383,8 @@ def _new_record(compiled: Compiled) -> Record:
         shares_pids="pid" not in namespaces or bool(namespaces["pid"]),
         listener=_listener(plan),
         start_operations={index: verbs.to_record(op) for index, op in _start_operations(plan)},
+        namespaces={kind: path for kind, path in namespaces.items() if path},
+        descriptors=standard_streams(),
     )
 
 

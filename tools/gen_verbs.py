@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from pyoci.compiler.verbs import CHILD, ChildOp, Exec, ReceivePlan, base, numbers  # noqa: E402
+from pyoci.compiler.verbs import CHILD, ChildOp, Exec, ExecHost, ReceivePlan, base, numbers  # noqa: E402
 
 HEADER = "# Made by tools/gen_verbs.py from pyoci/compiler/verbs. Edit the classes there.\n"
 
@@ -124,7 +124,12 @@ def declarations() -> str:
     slots = {f"SLOT_{name}": getattr(numbers, name) for name in numbers.SLOTS}
     points = {f"SYNC_{name.upper().replace('-', '_')}": point for point, name in numbers.POINTS.items()}
     steps = {step_constant(name): index for index, name in enumerate(numbers.STEPS) if name}
-    codes = {"LAST_VERB": len(CHILD), "VERB_EXEC": Exec.code, "VERB_RECEIVE_PLAN": ReceivePlan.code}
+    codes = {
+        "LAST_VERB": len(CHILD),
+        "VERB_EXEC": Exec.code,
+        "VERB_EXEC_HOST": ExecHost.code,
+        "VERB_RECEIVE_PLAN": ReceivePlan.code,
+    }
     lines = [
         HEADER,
         *constants("codes of operations go from 1 to", codes),

@@ -54,7 +54,7 @@ def compile_container(config: "Config", host: "Host", options: "Options") -> Pla
     setup = _setup(config, host, options, namespaces, mounted, slots, leaves_host=leaves_host)
     start = _start(config, host, options, namespaces, writer, filter_)
     asking, limits = _cgroup(config, host, options, namespaces, mounted)
-    raised = _raise_fd_limit(slots.count, host, options)
+    raised = raise_fd_limit(slots.count, host, options)
     parts = [
         raised,
         _ignored_handlers(config.get("annotations", {})),
@@ -125,7 +125,7 @@ def _setup(
         Part(_open_proc(config, namespaces, host)),
         Part(process.labelled_keyring(program) if options.new_keyring else ()),
         _mounts_in_unit(mounted, namespaces) if by_systemd else mounted.part,
-        devices.compile_devices(config, slots, _nodes_of(namespaces, host)),
+        devices.compile_devices(config, slots, nodes_of(namespaces, host)),
         _net_devices(config),
         hooks.create_hooks(config, namespaces, slots),
         Part(rootfs.pivot(options.no_pivot) if own_mounts else rootfs.enter()),
@@ -205,7 +205,7 @@ def _mounts_in_unit(mounted: "CompiledMounts", namespaces: "Namespaces") -> Part
     return mounted.part
 
 
-def _nodes_of(namespaces: "Namespaces", host: "Host") -> int:
+def nodes_of(namespaces: "Namespaces", host: "Host") -> int:
     """Decide who makes device nodes. The config does not have the id mappings of a joined user namespace."""
     if not (namespaces.own_user or host.user_namespace):
         return devices.CHILD
@@ -321,7 +321,7 @@ def _ignored_handlers(annotations: "dict[str, str]") -> Part:
     )
 
 
-def _raise_fd_limit(slots: int, host: "Host", options: "Options") -> Part:
+def raise_fd_limit(slots: int, host: "Host", options: "Options") -> Part:
     """Raise the runtime's limit on descriptors if a plan has very many mounts. Each has one until it is attached.
 
     The soft limit protects programs that can't handle large descriptors. The runtime exceeds it only during create. The
@@ -359,4 +359,4 @@ def rootfs_path(config: "Config", options: "Options") -> str:
     return join(options.bundle, config["root"]["path"]).rstrip("/") or "/"
 
 
-__all__ = ["compile_container", "rootfs_path"]
+__all__ = ["compile_container", "nodes_of", "raise_fd_limit", "rootfs_path"]

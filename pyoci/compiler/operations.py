@@ -112,12 +112,13 @@ class Plan:
     `filter`       the seccomp filter, which `write_filter` may still have to compile
     `ignored`      annotations that have no effect; see `ignore`
     `no_cgroup`    why the runtime can't create a cgroup on this host; "" if it can
+    `becomes_criu`  whether the child becomes CRIU, with whose notifications the points of `at` come
     `warnings`     messages for the user
     """
 
     __slots__ = (
-        "after", "alongside", "at", "before", "bootstrap", "clone_flags", "filter", "guards_memory", "ignored", "init",
-        "no_cgroup", "opening", "poststart", "poststop", "slots", "warnings",
+        "after", "alongside", "at", "becomes_criu", "before", "bootstrap", "clone_flags", "filter", "guards_memory",
+        "ignored", "init", "no_cgroup", "opening", "poststart", "poststop", "slots", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -132,6 +133,7 @@ class Plan:
         self.poststart: list[ParentOp] = []
         self.poststop: list[ParentOp] = []
         self.guards_memory = False
+        self.becomes_criu = False
         self.slots = FIRST_SLOT
         self.ignored: list[ParentOp] = []
         self.no_cgroup = ""

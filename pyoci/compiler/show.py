@@ -8,8 +8,10 @@ has at that moment.
 from pyoci.compiler import namespaces, verbs
 from pyoci.compiler.block import encode
 from pyoci.compiler.decode import decode
+from pyoci.compiler.restore import NOTIFICATIONS
 from pyoci.compiler.verbs.numbers import HELD, INIT, LISTENER, POINTS
 from pyoci.config.jsonio import dumps
+from pyoci.criu import rpc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,15 +113,29 @@ def rows_of(plan: "Plan") -> "Iterator[Row | str]":
         yield "bootstrap process"
     for index, child in enumerate(plan.bootstrap):
         yield from _child_rows(plan, child, index)
-    yield "container's first process"
+    yield "process that becomes CRIU" if plan.becomes_criu else "container's first process"
     for index, child in enumerate(plan.init, len(plan.bootstrap)):
         yield from _child_rows(plan, child, index)
+    if plan.becomes_criu:
+        for script, title in _NOTIFICATIONS.items():
+            ops = [op for point in NOTIFICATIONS[script] for op in plan.at.get(point, ())]
+            if ops:
+                yield from _titled(title, ops)
     for title, ops in (
         ("runtime: start, when the program runs", plan.poststart),
         ("runtime: delete, when the container is gone", plan.poststop),
     ):
         if ops:
             yield from _titled(title, ops)
+
+
+# When CRIU's notifications come.
+_NOTIFICATIONS = {
+    rpc.SETUP_NAMESPACES: "runtime: once the namespaces exist",
+    rpc.ORPHAN_PTS_MASTER: "runtime: once the terminal exists",
+    rpc.POST_RESTORE: "runtime: once all processes exist",
+    rpc.PRE_RESUME: "runtime: once all processes are checked, and before any of them runs",
+}
 
 
 def _titled(title: str, ops: "Sequence[ParentOp]") -> "Iterator[Row | str]":

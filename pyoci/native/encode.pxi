@@ -107,6 +107,6 @@ def encode(list ops, uint32_t slots, uint32_t first):
     header.size += header.pool
     header.slots = slots
     header.first = first
-    if not ops or ops[len(ops) - 1].code != VERB_EXEC:
+    if not ops or ops[len(ops) - 1].code not in (VERB_EXEC, VERB_EXEC_HOST):
         header.flags = BLOCK_UNFINISHED
     return b"".join([(<char *>&header)[:sizeof(header)], entries, vectors, pool])

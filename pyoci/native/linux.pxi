@@ -2,7 +2,7 @@
 # Values that Debian 12's headers lack are given as numbers; all of them are part of the kernel's stable ABI.
 
 from libc.errno cimport errno, E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ELOOP
-from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EOPNOTSUPP, ESRCH, ETIMEDOUT
+from libc.errno cimport ENAMETOOLONG, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EOPNOTSUPP, ESRCH, ETIMEDOUT, EXDEV
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, intptr_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strcmp, strlen, strncmp
 
@@ -224,7 +224,9 @@ cdef enum:
 
     MS_PRIVATE = 1 << 18
     MS_SLAVE = 1 << 19
+    MS_SHARED = 1 << 20
     MNT_DETACH = 2
+    UMOUNT_NOFOLLOW = 8
 
     CLONE_PIDFD = 0x1000
     CLONE_PARENT = 0x8000

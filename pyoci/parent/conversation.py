@@ -28,7 +28,8 @@ SYNC, FAILED, EXEC, CLONED, UNREADABLE, UNRECEIVED = 1, 2, 3, 4, 5, 6
 MAX_PAYLOAD = 3072
 _MAX_ERRNO = 4095
 _AT_POINT = (verbs.Sync, verbs.OpenConsole)  # verbs that report a synchronisation point
-_SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec)  # verbs that may begin with the record that only execve remains
+# verbs that may begin with the record that only execve remains
+_SENDS_EXEC = (verbs.LoadSeccomp, verbs.Exec, verbs.ExecHost)
 
 _FIRST_POLL = 50  # milliseconds without a record, after which the runtime looks at the state of the process
 _MAX_POLL = 200

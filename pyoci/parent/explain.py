@@ -31,6 +31,7 @@ _CHECKS = {
     "not-devpts": "the container's /dev/pts is not a devpts",
     "outside": "it lies outside of the container's root",
     "caps-differ": "the kernel did not grant exactly these sets",
+    "not-mounted": "nothing is mounted there",
     "nodes-differ": "the kernel did not take all of these nodes",
     "too-deep": "the directory tree is too deep",
     "label-differs": "the kernel did not take exactly this label",

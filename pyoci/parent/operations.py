@@ -197,8 +197,16 @@ def move_net_device(launch: "Launch", op: "verbs.MoveNetDevice") -> None:
 
     # Kept open until the container is created. Otherwise a device would vanish with its namespace before `abort` can
     # bring it back.
-    launch.network = posix.open(f"/proc/{launch.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+    if launch.network < 0:
+        launch.network = posix.open(f"/proc/{launch.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
     launch.moved_devices = net_devices.move(ops, launch.network)
+
+
+def set_up_network(launch: "Launch", op: "verbs.SetUpNetwork") -> None:
+    from pyoci.host import net_devices
+
+    launch.network = posix.open(f"/proc/{launch.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+    net_devices.set_up(op.parameters, launch.network)
 
 
 def _host_id(id_map: bytes, inside: int) -> int:
@@ -341,6 +349,7 @@ HOST_VERBS: "dict[type[verbs.ParentOp], Callable[[Launch, Any], None]]" = {
     verbs.RunIdMapper: run_id_mapper,
     verbs.WriteTimeOffsets: write_time_offsets,
     verbs.MoveNetDevice: move_net_device,
+    verbs.SetUpNetwork: set_up_network,
     verbs.MakeCgroup: make_cgroup,
     verbs.ConnectSystemd: connect_systemd,
     verbs.SetProperty: set_property,

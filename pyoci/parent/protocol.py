@@ -270,11 +270,11 @@ class Launch:
             kind, index, step, error, detail, payload = records.take(data)
             if kind == CLONED:
                 bootstrap, bootstrap_fd = self.pid, self.pidfd
-                self._adopt(detail)
+                self.adopt(detail)
                 clone = ops[index]
                 if isinstance(clone, verbs.CloneInit) and clone.waits:
                     self.at_sync_point(INIT)
-                self._reap_bootstrap(bootstrap, bootstrap_fd)
+                self.reap_bootstrap(bootstrap, bootstrap_fd)
             elif kind == UNRECEIVED:
                 what = f"{_native.STEPS[step]}: {reason(error)}"
                 raise SetupError(f"cannot send the plan to {self._process}: {what}")
@@ -428,6 +428,11 @@ class Launch:
             if errno_of(error) not in GONE or not processes.wait_ended(self.pidfd, 0):
                 raise
 
+    def perform(self, point: int) -> None:
+        """Perform the operations of a point that something else than the child's report has announced."""
+        for op in (*self.plan.at.get(point, ()), *self.plan.after.get(point, ())):
+            self._run(op)
+
     def _answer(self) -> None:
         """Let the child continue. Raises SetupError if it has ended."""
         try:
@@ -457,8 +462,8 @@ class Launch:
         verb = "was " if status & 0x7F else ""
         return SetupError(f"{self._process} {verb}{how} while it was set up", hint=hint)
 
-    def _adopt(self, pid: int) -> None:
-        """Adopt the process that the bootstrap process has cloned as a child of the runtime. Raises SetupError."""
+    def adopt(self, pid: int) -> None:
+        """Adopt the process that the first child has cloned as a child of the runtime. Raises SetupError."""
         parent, start_time = processes.parent_and_start_time(pid)
         if pid == self.pid or parent != posix.getpid():
             raise nonsense("no such process was cloned")
@@ -468,7 +473,13 @@ class Launch:
         self.pidfd = posix.pidfd_open(pid)
         self._pidfds.append(self.pidfd)
 
-    def _reap_bootstrap(self, pid: int, pidfd: int) -> None:
+    def reap(self) -> None:
+        """Wait for the end of every child, which is certain to end."""
+        for pid in self._children:
+            posix.waitpid(pid, 0)
+        self._children = []
+
+    def reap_bootstrap(self, pid: int, pidfd: int) -> None:
         """Reap the bootstrap process, which exits as soon as it has cloned its child."""
         Watch().wait(pidfd, pid, pidfd)
         processes.reap(pid, KILL_TIMEOUT)

@@ -18,7 +18,7 @@ import pytest
 from pyoci.compiler import verbs
 from pyoci.compiler.block import HEADER, encode
 from pyoci.compiler.verbs import numbers
-from pyoci.compiler.verbs.numbers import READY
+from pyoci.compiler.verbs.numbers import FIRST_SLOT, READY
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
@@ -28,15 +28,15 @@ SEED = 12
 # Mount, CloseFds, OpenDevices, Sync, SetGroups, RunHook, Exec: all kinds of fields
 PLAN = encode(
     [
-        verbs.Mount(type="tmpfs", target="/x", options=["mode=1"], attributes=0, tree=16, users=0),
+        verbs.Mount(type="tmpfs", target="/x", options=["mode=1"], attributes=0, tree=FIRST_SLOT, users=0),
         verbs.CloseFds(first=3),
-        verbs.OpenDevices(filesystem=16, first=17, count=2),
+        verbs.OpenDevices(filesystem=FIRST_SLOT, first=FIRST_SLOT + 1, count=2),
         verbs.Sync(point=READY),
         verbs.SetGroups(gids=b"12345678"),
         verbs.RunHook(path="/h", argv=["h"], envp=[], timeout_ms=0, state=5, add_home=True),
         verbs.Exec(argv=["x"], envp=["A=b"]),
     ],
-    19,
+    FIRST_SLOT + 3,
 )
 VECTORS = HEADER.size + 48 * 7
 

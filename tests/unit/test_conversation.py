@@ -166,8 +166,8 @@ def converse(
     made.pid, made.pidfd = pid, os.pidfd_open(pid)
     made._pidfds.append(made.pidfd)
     monkeypatch.setattr(made, "ended", lambda: SetupError("it ended"))
-    monkeypatch.setattr(made, "_adopt", lambda pid: None)
-    monkeypatch.setattr(made, "_reap_bootstrap", lambda pid, pidfd: None)
+    monkeypatch.setattr(made, "adopt", lambda pid: None)
+    monkeypatch.setattr(made, "reap_bootstrap", lambda pid, pidfd: None)
     null = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
     peer = socket.socket(fileno=theirs)
     try:

@@ -25,7 +25,17 @@ from pyoci.compiler.decode import decode
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.verbs.numbers import INIT, READY
 from pyoci.errors import ConfigError
-from tests.support.goldens import EXEC, EXEC_NAMES, NAMES, PLAIN_USER, PLANS, compiled, compiled_exec
+from tests.support.goldens import (
+    EXEC,
+    EXEC_NAMES,
+    NAMES,
+    PLAIN_USER,
+    PLANS,
+    RESTORE_NAMES,
+    compiled,
+    compiled_exec,
+    compiled_restore,
+)
 
 
 def test_clocks_that_there_are_not() -> None:
@@ -220,6 +230,7 @@ def test_goldens_show_every_verb() -> None:
     """Every verb of the child but the ones for special hosts appears in a golden plan, so that its printing is seen."""
     shown = {op.verb for name in NAMES for op in compiled(name).child()}
     shown |= {op.verb for name in EXEC_NAMES for op in compiled_exec(name).child()}
+    shown |= {op.verb for name in RESTORE_NAMES for op in compiled_restore(name).plan.child()}
 
     special = {"move_root", "set_rlimit", "set_scheduler", "set_io_priority"}
     assert special == {verb.verb for verb in verbs.CHILD} - shown
@@ -229,6 +240,7 @@ def test_parent_verbs_are_all_known() -> None:
     """What a plan asks of the runtime is a verb of the runtime."""
     asked = {type(op) for name in NAMES for op in compiled(name).parent()}
     asked |= {type(op) for name in EXEC_NAMES for op in compiled_exec(name).parent()}
+    asked |= {type(op) for name in RESTORE_NAMES for op in compiled_restore(name).plan.parent()}
 
     assert asked <= set(verbs.PARENT)
 

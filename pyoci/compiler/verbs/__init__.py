@@ -31,11 +31,15 @@ from pyoci.compiler.verbs.program import (
     Chdir, Exec, FindProgram, IoprioSet, LoadSeccomp, MakeDirectory, SchedSetattr, SetHome, SetIoPriority,
     SetScheduler, WaitStart,
 )
+from pyoci.compiler.verbs.restore import (
+    AddSource, ExecHost, MakeMountPoint, MountSources, NumberFds, ShareImages, StageTree, UnstageTree,
+)
 from pyoci.compiler.verbs.hooks import RunHook, RunHostHook
 from pyoci.compiler.verbs.runtime import (
     CheckInit, Commit, DenySetgroups, FillHookState, FillStartState, IdmapTree, IgnoreAnnotation, MakeUserNamespace,
     MoveNetDevice, OpenContainer, OpenContainerRoot, OpenHostProc, OpenNamespace, Prlimit, ProtectStdio, RaiseOwnRlimit,
     RecordCgroup, RecordProcess, RunIdMapper, SaveExecSettings, SendConsole, SendListener, SendPidfd, SetAffinity,
+    SetUpNetwork,
     TakeSignals, TraceChild, VerifyNamespaces, WriteFilter, WriteIdMaps, WriteOomScoreAdj, WriteTimeOffsets,
 )
 from pyoci.compiler.verbs.cgroup import (

@@ -18,10 +18,13 @@ POINTS = {
 SLOTS = (
     "ROOTFS", "CHANNEL", "EXEC_FIFO", "RESULT_FIFO", "HOOK_STATE", "START_STATE", "BUNDLE", "NULL", "PROC", "TERMINAL",
     "MASK_DIRECTORY", "FILTER", "CREATE_STATE", "NOTIFY_DIRECTORY", "HOST_PROC", "JOINED_PIDS",
+    "CRIU_INPUT", "CRIU_OUTPUT", "CRIU_ERRORS", "RPC", "STDIN", "STDOUT", "STDERR",
 )  # fmt: skip
 ROOTFS, CHANNEL, EXEC_FIFO, RESULT_FIFO, HOOK_STATE, START_STATE, BUNDLE, NULL = range(8)
 PROC, TERMINAL, MASK_DIRECTORY, FILTER, CREATE_STATE, NOTIFY_DIRECTORY, HOST_PROC, JOINED_PIDS = range(8, 16)
-FIRST_SLOT = 16
+# What CRIU gets as its first descriptors: its own streams, the socket of its request, and the runtime's streams.
+CRIU_INPUT, CRIU_OUTPUT, CRIU_ERRORS, RPC, STDIN, STDOUT, STDERR = range(16, 23)
+FIRST_SLOT = 23
 
 NO_SLOT = -1
 MAX_SLOTS = 1 << 20  # the kernel's default limit of descriptors
@@ -66,5 +69,5 @@ STEPS = (
     "fchmodat", "changed", "target-is-root", "target-in-proc", "not-proc", "other-node", "not-devpts", "not-found",
     "not-executable", "is-directory", "interpreter", "outside", "", "unknown-verb", "caps-differ", "too-deep",
     "clone", "prlimit", "label-differs", "fsetxattr", "sched_setattr", "ioprio_set", "set_mempolicy", "get_mempolicy",
-    "nodes-differ", "mount", "recvmsg", "mmap",
+    "nodes-differ", "mount", "recvmsg", "mmap", "not-mounted",
 )  # fmt: skip

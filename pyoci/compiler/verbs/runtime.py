@@ -199,6 +199,23 @@ class MoveNetDevice(ParentOp):
     fails = "move network device {device}"
 
 
+class SetUpNetwork(ParentOp):
+    """Bring loopback up in the network namespace that CRIU has made, which is empty, and write its kernel parameters.
+
+    Takes: `parameters`: the pointer of each, its path below /proc/sys, and its value.
+    Does: starts a process, which enters the namespace.
+    Leaves: the network namespace open, as in `move_net_device`.
+    Fails with: SetupError.
+    Calls: clone3 | clone | vfork
+    """
+
+    parameters: "tuple[tuple[str, str, str], ...]"
+    fails = "set up the network namespace"
+
+    def shown(self) -> str:
+        return ", ".join(["loopback up", *(f"/proc/sys/{path} = {value}" for _, path, value in self.parameters)])
+
+
 class CheckInit(ParentOp):
     """Check that the container's init is alive, once the child is in its namespaces.
 

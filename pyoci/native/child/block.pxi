@@ -158,6 +158,11 @@ cdef int check_op(Block *block, const Op *op) noexcept nogil:
     return 0
 
 
+cdef bint executes(const Op *op) noexcept nogil:
+    """Whether an operation ends the plan, because it executes a program."""
+    return op.code == VERB_EXEC or op.code == VERB_EXEC_HOST
+
+
 cdef int check_block(const void *memory, size_t size, Block *block) noexcept nogil:
     """Check a block at an address that is a multiple of 8, and find its parts. Changes nothing but `block`.
 
@@ -178,9 +183,9 @@ cdef int check_block(const void *memory, size_t size, Block *block) noexcept nog
         if bad:
             return bad
         if i + 1 < block.header.count and (
-                block.ops[i].code == VERB_EXEC or block.ops[i].code == VERB_RECEIVE_PLAN):
+                executes(&block.ops[i]) or block.ops[i].code == VERB_RECEIVE_PLAN):
             return BAD_LAST
-    bad = block.header.count == 0 or block.ops[block.header.count - 1].code != VERB_EXEC
+    bad = block.header.count == 0 or not executes(&block.ops[block.header.count - 1])
     if bad != (block.header.flags & BLOCK_UNFINISHED != 0):
         return BAD_LAST
     block.op = -1

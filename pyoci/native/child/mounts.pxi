@@ -67,15 +67,15 @@ cdef int do_open_bundle(Context *ctx, const OpenBundleOp *op) noexcept nogil:
     return 0
 
 
-cdef int open_without_symlinks(int rootfs, const char *path, int *existed, int *step) noexcept nogil:
-    """Open a directory whose path contains no symlink. Creates it if missing."""
-    cdef uint64_t flags = O_PATH | O_DIRECTORY
+cdef int open_without_symlinks(int rootfs, const char *path, bint directory, int *existed, int *step) noexcept nogil:
+    """Open a directory or a file whose path contains no symlink. Creates it if missing."""
+    cdef uint64_t flags = O_PATH | O_DIRECTORY if directory else O_PATH
     cdef int fd = open_in_root(rootfs, path, flags, RESOLVE_NO_SYMLINKS)
     step[0] = STEP_OPENAT2
     existed[0] = 1
     if fd >= 0 or errno != ENOENT:
         return fd
-    fd = make_in_root(rootfs, path, True, 0, existed, step)
+    fd = make_in_root(rootfs, path, directory, 0, existed, step)
     if fd < 0:
         return -1
     close(fd)
@@ -92,7 +92,7 @@ cdef int open_target(Context *ctx, unsigned int flags, const char *path, bint di
     cdef int rootfs = ctx.slots[SLOT_ROOTFS]
     cdef int fd = -1
     if flags & FLAG_TARGET_REAL:
-        fd = open_without_symlinks(rootfs, path, existed, step)
+        fd = open_without_symlinks(rootfs, path, True, existed, step)
     else:
         fd = make_in_root(rootfs, path, directory, MAX_LINKS, existed, step)
     if fd < 0:

@@ -85,7 +85,7 @@ cdef int receive_descriptors(Context *ctx) noexcept nogil:
         count = pyoci_receive_words(ctx.channel, words, fds)
         if count < 0:
             return -1
-        if not ctx.slot_count and SLOT_JOINED_PIDS < words[0] <= MAX_SLOTS:
+        if not ctx.slot_count and FIRST_SLOT <= words[0] <= MAX_SLOTS:
             ctx.slot_count = words[0]
             for i in range(ctx.slot_count):
                 ctx.slots[i] = -1
