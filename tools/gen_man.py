@@ -55,6 +55,10 @@ EXAMPLES = {
     "ps": "pyoci ps web\npyoci ps web -o pid,args\npyoci ps --format json web",
     "update": "pyoci update --memory 512m --pids-limit 100 web\n"
     """echo '{"cpu": {"quota": 50000}}' | pyoci update --resources - web""",
+    "checkpoint": "pyoci checkpoint --image-path /var/lib/images/web --tcp-established web\n"
+    "pyoci checkpoint --pre-dump --image-path /var/lib/images/web-1 web\n"
+    "pyoci checkpoint --parent-path ../web-1 --image-path /var/lib/images/web-2 web",
+    "restore": "pyoci restore --bundle /bundles/web --image-path /var/lib/images/web --tcp-established --detach web",
     "events": "pyoci events --stats web\npyoci events --interval 1s web",
     "list": "pyoci list\npyoci --root /run/user/1000/pyoci list --format json",
     "spec": "mkdir -p /bundles/web/rootfs\npyoci spec --bundle /bundles/web",
@@ -116,6 +120,8 @@ their program, or 128 + N if signal N ended it. If `exec` itself fails, it retur
 
 - */run/pyoci*: the states of the containers, one directory each.
 - *config.json*: the configuration, in a container's bundle.
+- */etc/criu/pyoci.conf*, or else *runc.conf* or *crun.conf* there: options of CRIU that override those of **checkpoint**
+  and **restore**. Only root may be able to change the file.
 
 ## SYSTEMD
 
@@ -134,12 +140,14 @@ overrides an annotation. For any other property pyoci only prints a warning.
 
 ## ANNOTATIONS
 
-Two `annotations` change what pyoci does:
+Three `annotations` change what pyoci does:
 
 - `org.systemd.property.X` sets a property of the container's unit, as described above.
 - `run.oci.keep_original_groups` with the value `1` keeps the supplementary groups of pyoci's caller, in place of
   `process.user.additionalGids`. Only a pyoci in a user namespace, or without CAP_SETGID, obeys it: an image must not get
   root's groups.
+- `org.criu.config` names a file below */etc/criu* with options for CRIU, in place of */etc/criu/pyoci.conf*, *runc.conf*
+  or *crun.conf* there. Only root may be able to change it. With an empty value CRIU gets no such file.
 
 pyoci ignores all others. `run.oci.handler` and `module.wasm.image/variant` ask for another kind of container, such as a
 virtual machine; pyoci runs the program in a plain container. **plan** lists the annotations that ask for something and
@@ -157,6 +165,9 @@ pyoci knows the options of the specification and two more:
 
 systemd.scope(5), systemd.resource-control(5), the OCI Runtime Specification, <https://github.com/opencontainers/runtime-spec>
 """
+
+
+_MORE = dict.fromkeys(("checkpoint", "restore"), "; criu(8); [checkpoint.md](../checkpoint.md)")
 
 
 def command_page(verb: str, command: Command) -> str:
@@ -185,7 +196,7 @@ pyoci-{verb} - {command.summary}
 
 ## SEE ALSO
 
-[pyoci(8)](pyoci.8.md) for global options, errors and exit status
+[pyoci(8)](pyoci.8.md) for global options, errors and exit status{_MORE.get(verb, "")}
 """
 
 

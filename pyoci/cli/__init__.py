@@ -42,7 +42,7 @@ def _dispatch(argv: "list[str]", given: Values) -> int:
         error.hint = _option_hint(error.name, GLOBAL_OPTIONS, ("after the command", others))
         raise
     if given.on("version"):
-        return print_data(_version())
+        return print_data(_version(given.text("criu")))
     verb, arguments = (rest[0], rest[1:]) if rest else ("help", [])
     if verb == "help" or given.on("help") or given.on("usage"):
         return _help(arguments[0] if arguments and verb == "help" else "", given)
@@ -131,9 +131,11 @@ def _help(verb: str, given: Values) -> int:
     return print_data(of_program(COMMANDS, GLOBAL_OPTIONS, whole=whole))
 
 
-def _version() -> str:
+def _version(criu: str) -> str:
+    from pyoci.criu.installed import is_available
     from pyoci.version import COMMIT, SPEC, VERSION
 
     # dockerd takes the last line with the word "version" in it, and a line that starts with "commit:".
     commit = f"commit: {COMMIT}\n" if COMMIT else ""
-    return f"pyoci version {VERSION}\n{commit}spec: {SPEC}\n"
+    found = "+CRIU\n" if is_available(criu) else ""  # in the form of crun
+    return f"pyoci version {VERSION}\n{commit}spec: {SPEC}\n{found}"

@@ -15,7 +15,7 @@ CGROUP_MANAGERS = ("cgroupfs", "systemd", "disabled")
 class Call:
     """The operands, options and global options of one command."""
 
-    __slots__ = ("cgroup_manager", "log", "operands", "options", "root", "root_given")
+    __slots__ = ("cgroup_manager", "criu", "log", "operands", "options", "root", "root_given")
 
     def __init__(self, operands: "list[str]", options: "Values", given: "Values", log: Log) -> None:
         self.operands = operands
@@ -23,6 +23,7 @@ class Call:
         self.root_given = bool(given.text("root"))
         self.root = state_root(given)
         self.cgroup_manager = _cgroup_manager(given)
+        self.criu = given.text("criu")
         self.log = log
 
     @property

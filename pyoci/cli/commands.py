@@ -43,6 +43,38 @@ def exec_process(call: "Call") -> int:
     return execute(_load(call, call.id), request)
 
 
+def checkpoint(call: "Call") -> int:
+    """`pyoci checkpoint ID`. With --plan it changes nothing, and prints the plan and CRIU's request."""
+    from pyoci.checkpoint import checkpoint, plan, undumpable
+    from pyoci.cli import criu
+    from pyoci.container import Container
+
+    request = criu.checkpoint_request(call)
+    if request.plan:
+        container = _load(call, call.id)
+        made = plan(container, request)
+        problems = undumpable(container, request, made.request)
+        return criu.print_plan(made.plan, made.request, request.plan, problems)
+    container = Container.open(call.id, root=call.root)
+    try:
+        checkpoint(container, request)
+    finally:
+        _warn(call, container)
+    return 0
+
+
+def restore(call: "Call") -> int:
+    """`pyoci restore ID`: the exit status is the program's, or 0 with --detach. With --plan it changes nothing."""
+    from pyoci.cli import criu
+    from pyoci.restore import plan, restore
+
+    request = criu.restore_request(call)
+    if request.plan:
+        made = plan(request)
+        return criu.print_plan(made.plan, made.request, request.plan)
+    return restore(request)
+
+
 def start(call: "Call") -> int:
     """`pyoci start ID`."""
     from pyoci.container import Container
@@ -195,11 +227,12 @@ def plan(call: "Call") -> int:
     return print_lines(show.text(result).removesuffix("\n").split("\n"))
 
 
-def features(_: "Call") -> int:
+def features(call: "Call") -> int:
     """`pyoci features`."""
     from pyoci.compiler.features import document
+    from pyoci.criu import installed
 
-    return print_json(document(), indent=2)
+    return print_json(document(checkpoint=installed.is_available(call.criu)), indent=2)
 
 
 def _load(call: "Call", id: str) -> "Container":

@@ -62,6 +62,23 @@ the list is empty and the exit status 0.""",
 changes the limits that the options name. The other limits stay unchanged, and device rules never change.
 With --resources, pyoci ignores the other options, except --l3-cache-schema and --mem-bw-schema. If the kernel
 rejects a limit, pyoci restores the old values of those it has changed.""",
+    "checkpoint": """\
+saves the processes of a running or paused container in image files, and deletes the container; its root
+filesystem and its volumes stay as they are. With --leave-running and --pre-dump, and after a failure, the
+container runs on. criu(8) does the work, and its log is dump.log in the work directory.
+
+With --plan it changes nothing. It prints the operations of the process that becomes CRIU, and CRIU's request as
+text of protocol buffers. Comments name what CRIU can't dump, and the options that would help.""",
+    "restore": """\
+creates a container from config.json as `create` does, but its processes come from the image files of
+`checkpoint`, and go on where they were. The root filesystem and the volumes must be as they were. In the
+foreground it then does what `run` does: the exit status is the program's, or 128 + N if signal N ended it.
+With --detach it returns 0 as soon as the processes run. A failure leaves nothing behind. criu(8) does the work,
+and its log is restore.log in the work directory.
+
+pyoci checks that the images fit config.json before it starts CRIU, and that every process has at most the
+privileges of config.json before the first one runs. With --plan it changes nothing. It prints the operations of
+the process that becomes CRIU, and CRIU's request.""",
     "events": """\
 prints a line of type `stats` at every interval, and one of type `oom` when the kernel kills a process
 because memory ran out. It returns when the container ends.""",
@@ -82,7 +99,8 @@ for NOTIFY_SOCKET in the environment names that variable. It prints root's plan 
 nothing. With `--json`, each operation of the container's process has its fields, read back from the block that
 the process gets: texts, numbers, tables in hexadecimal, and descriptors by the numbers of their slots.""",
     "features": """\
-prints the features document of the specification. It describes this pyoci, not this host.""",
+prints the features document of the specification. It describes this pyoci, not this host, with one
+exception: it has the annotation org.opencontainers.runc.checkpoint.enabled only if the host has criu(8).""",
 }
 
 

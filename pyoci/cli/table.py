@@ -59,10 +59,10 @@ GLOBAL_OPTIONS = (
     Option("debug", "", "the same as --log-level debug"),
     Option("cgroup-manager", "NAME", "cgroupfs (default), systemd for a unit of systemd, or disabled for no cgroup"),
     Option("systemd-cgroup", "", "the same as --cgroup-manager systemd"),
+    Option("criu", "PATH", "program that checkpoint and restore run (default: criu in the system's directories)"),
     *HELP,
     Option("version v V", "", "show the version"),
     Option("rootless", "BOOL", "ignored: pyoci finds out by itself what it may do", hidden=True),
-    Option("criu", "PATH", "ignored: no command uses CRIU", hidden=True),
 )
 GLOBAL_BY_NAME = by_name(GLOBAL_OPTIONS)
 
@@ -83,6 +83,25 @@ _CREATE = (
 )
 _REGEX = Option("regex r", "", "ID is a regular expression: apply to every container whose id it matches")
 _JSON = Option("json", "", "print JSON")
+
+_PLAN = (
+    Option("plan", "", "print the plan and CRIU's request, and change nothing"),
+    Option("json", "", "print the plan as JSON"),
+)
+_CRIU = (
+    Option("image-path", "DIR", "directory of the images (default: checkpoint in the current directory)"),
+    Option("work-path", "DIR", "directory of CRIU's log and other files (default: that of the images)"),
+    Option("tcp-established", "", "allow established TCP connections"),
+    Option("tcp-close", "", "drop established TCP connections: the restored program finds them closed"),
+    Option("ext-unix-sk", "", "allow connections to unix sockets outside the container"),
+    Option("shell-job", "", "allow a terminal or session that belongs to the caller"),
+    Option("file-locks", "", "allow file locks"),
+    Option("manage-cgroups-mode", "MODE", "what CRIU does with cgroups in the container: soft, full, strict or ignore"),
+    Option("network-lock", "METHOD", "how CRIU blocks TCP traffic meanwhile: iptables, nftables or skip"),
+    Option("empty-ns", "NAMESPACE", "leave this namespace empty: network, which is never saved"),
+    Option("auto-dedup", "", "free memory pages of a parent image that later images replace"),
+    Option("lazy-pages", "", "move memory when the restored program needs it (see `criu lazy-pages`)"),
+)
 
 COMMANDS = {
     "create": Command(
@@ -179,6 +198,48 @@ COMMANDS = {
         ),
         commands.update,
     ),
+    "checkpoint": Command(
+        "save a running container in image files, and stop it",
+        "ID",
+        (
+            *_CRIU,
+            Option("parent-path", "DIR", "images of the previous --pre-dump, relative to the directory of the images"),
+            Option("leave-running", "", "let the container run on"),
+            Option("pre-dump", "", "save only memory, and let the container run on"),
+            Option("tcp-skip-in-flight", "", "leave out TCP connections that are still being established"),
+            Option("link-remap", "", "save deleted files that are open by linking them again"),
+            Option(
+                "page-server",
+                "ADDRESS:PORT",
+                "send the memory to a `criu page-server`; with --lazy-pages, serve it there",
+            ),
+            Option("status-fd", "N", "with --lazy-pages: write a zero byte to descriptor N when memory can be moved"),
+            *_PLAN,
+        ),
+        commands.checkpoint,
+    ),
+    "restore": Command(
+        "restore a container from image files, wait until it ends, and delete it",
+        "ID",
+        (
+            _BUNDLE,
+            _CONFIG,
+            *_CRIU,
+            Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
+            Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
+            Option("pid-file", "FILE", "write the pid of the container's process to this file"),
+            Option("detach d", "", "don't wait: leave the container running"),
+            Option("keep", "", "keep the stopped container and its cgroup until `delete`"),
+            Option("no-subreaper", "", "don't adopt orphans of the container's process"),
+            Option("no-new-keyring", "", "keep the caller's session keyring"),
+            Option("lsm-profile", "TYPE:NAME", "restore under this profile: apparmor:NAME or selinux:LABEL"),
+            Option("lsm-mount-context", "CONTEXT", "replace the SELinux context of mounts that have one"),
+            *_PLAN,
+            Option("no-pivot", "", "accepted for callers that pass it, and ignored", hidden=True),
+            Option("preserve-fds", "N", "ignored: the images say which descriptors a process has", hidden=True),
+        ),
+        commands.restore,
+    ),
     "events": Command(
         "print what happens to a container, and its resource usage, as lines of JSON",
         "ID",
@@ -220,8 +281,6 @@ COMMANDS = {
 
 # Commands of runc and crun that pyoci lacks.
 UNSUPPORTED = {
-    "checkpoint": "cannot checkpoint a container: pyoci does not support checkpoint and restore",
-    "restore": "cannot restore a container: pyoci does not support checkpoint and restore",
     "mounts": "cannot change the mounts of a container: pyoci does not support it",
 }
 

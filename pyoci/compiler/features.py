@@ -1,7 +1,7 @@
 """The features document (specification: features.md and features-linux.md): what this pyoci supports.
 
-It describes the build, not the host. So it is the same everywhere, and needs no privileges. Its lists come from the
-tables of the code that implements them.
+It describes the build, not the host, and needs no privileges. Only whether checkpoint and restore work depends on the
+host, which has criu or not. The lists come from the tables of the code that implements them.
 """
 
 from pyoci.version import COMMIT, SPEC, VERSION
@@ -15,12 +15,12 @@ OLDEST_SPEC = "1.0.0"
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
+UNSAFE_ANNOTATIONS = ("org.criu.config", "org.systemd.property.", "run.oci.keep_original_groups")
 """The annotations of a config that change what pyoci does: names, and prefixes of names that end with a dot."""
 
 
-def document() -> "Features":
-    """Return the features document.
+def document(*, checkpoint: bool = False) -> "Features":
+    """Return the features document. `checkpoint` says whether the host has criu.
 
     By the specification, an empty list means that pyoci supports none, and a missing key that it does not know.
     """
@@ -32,7 +32,7 @@ def document() -> "Features":
         "hooks": list(HOOKS),
         "mountOptions": sorted(MOUNT_OPTIONS),
         "linux": _linux(),
-        "annotations": _annotations(),
+        "annotations": _annotations(checkpoint=checkpoint),
         "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
     }
 
@@ -71,8 +71,10 @@ def _seccomp() -> "SeccompFeatures":
     }
 
 
-def _annotations() -> "dict[str, str]":
+def _annotations(*, checkpoint: bool) -> "dict[str, str]":
     annotations = {"io.github.pyoci.version": VERSION}
+    if checkpoint:
+        annotations["org.opencontainers.runc.checkpoint.enabled"] = "true"
     if COMMIT:
         annotations["io.github.pyoci.commit"] = COMMIT
     return annotations

@@ -392,8 +392,9 @@ def test_list_of_nothing(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPa
     assert "" == pyoci("list", "-q")[1]
 
 
-def test_version(pyoci: Callable[..., Any]) -> None:
+def test_version(pyoci: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """dockerd takes the last line with `version` in it, and what starts with `commit:`."""
+    monkeypatch.setattr("pyoci.criu.installed.SYSTEM_DIRECTORIES", ())
     status, out, err = pyoci("--version")
     lines = out.splitlines()
 
@@ -401,6 +402,14 @@ def test_version(pyoci: Callable[..., Any]) -> None:
     assert "pyoci version 0.1.0" == lines[0]
     assert "spec: 1.3.0" == lines[-1]
     assert [0] == [number for number, line in enumerate(lines) if "version" in line]
+
+
+def test_version_shows_that_criu_is_there(pyoci: Callable[..., Any], tmp_path: Path) -> None:
+    """In crun's words, in the last line."""
+    (tmp_path / "criu").touch(mode=0o755)
+
+    assert pyoci("--criu", tmp_path / "criu", "--version")[1].endswith("\nspec: 1.3.0\n+CRIU\n")
+    assert pyoci("--criu", tmp_path / "missing", "--version")[1].endswith("\nspec: 1.3.0\n")
 
 
 @pytest.mark.parametrize("words", ["-v", "-V", "--version", "--root /r --version", "--version create"])
@@ -529,13 +538,6 @@ def test_given_root_wins(pyoci: Callable[..., Any], container: type[Any], monkey
         ("--log-format xml start x", "cannot use log format `xml`: expected one of text, json"),
         ("--cgroup-manager x start x", "cannot use cgroup manager `x`: expected cgroupfs, systemd or disabled"),
         ("--log", "flag needs an argument: --log"),
-        ("checkpoint --help", "cannot checkpoint a container: pyoci does not support checkpoint and restore"),
-        (
-            "checkpoint --image-path /i x",
-            "cannot checkpoint a container: pyoci does not support checkpoint and restore",
-        ),
-        ("restore --lsm-mount-context", "cannot restore a container: pyoci does not support checkpoint and restore"),
-        ("help restore", "cannot restore a container: pyoci does not support checkpoint and restore"),
         ("mounts add x", "cannot change the mounts of a container: pyoci does not support it"),
         ("create --bundel /b x", "create: flag provided but not defined: --bundel (hint: did you mean `--bundle`?)"),
         ("create -bundel=/b x", "create: flag provided but not defined: -bundel (hint: did you mean `--bundle`?)"),

@@ -15,6 +15,7 @@ from pyoci import cli
 from pyoci.cli.output import write_new
 from pyoci.compiler import features, memory_policy, mounts, seccomp
 from pyoci.config import template
+from pyoci.criu import installed
 from pyoci.errors import PyociError
 from tests.support import specification
 
@@ -43,8 +44,9 @@ def official_faults(document: dict[str, Any], name: str) -> list[Any]:
 
 
 @pytest.fixture
-def document(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What `pyoci features` prints."""
+def document(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `pyoci features` prints on a host without criu."""
+    monkeypatch.setattr(installed, "SYSTEM_DIRECTORIES", ())
     assert 0 == cli.main(["features"])
     out, err = capfd.readouterr()
     assert "" == err
@@ -81,13 +83,25 @@ def test_versions(document: dict[str, Any]) -> None:
 def test_it_is_the_same_without_root(
     document: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It describes the build, whatever the host and the caller are."""
+    """It describes the build, whatever the caller is."""
     for name in ("geteuid", "uname", "stat", "open", "listdir"):
         monkeypatch.setattr(f"posix.{name}", lambda *args, name=name, **options: pytest.fail(f"{name} was called"))
     described = features.document()
     monkeypatch.undo()
 
     assert document == described
+
+
+def test_checkpoint_is_there_if_criu_is(
+    document: dict[str, Any], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """runc's annotation; also with --criu."""
+    (tmp_path / "criu").touch(mode=0o755)
+    name = "org.opencontainers.runc.checkpoint.enabled"
+
+    assert name not in document["annotations"]
+    cli.main(["--criu", str(tmp_path / "criu"), "features"])
+    assert "true" == json.loads(capfd.readouterr()[0])["annotations"][name]
 
 
 def test_containerd_and_docker_find_recursive_read_only(document: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ VERBS = """
     pyoci.compiler.verbs pyoci.compiler.verbs.base pyoci.compiler.verbs.numbers pyoci.compiler.verbs.phrases
     pyoci.compiler.verbs.process pyoci.compiler.verbs.proc pyoci.compiler.verbs.clones pyoci.compiler.verbs.mounts
     pyoci.compiler.verbs.devices pyoci.compiler.verbs.root pyoci.compiler.verbs.terminal pyoci.compiler.verbs.credentials
-    pyoci.compiler.verbs.program pyoci.compiler.verbs.hooks pyoci.compiler.verbs.runtime pyoci.compiler.verbs.cgroup
+    pyoci.compiler.verbs.program pyoci.compiler.verbs.restore pyoci.compiler.verbs.hooks pyoci.compiler.verbs.runtime pyoci.compiler.verbs.cgroup
 """
 
 COMMANDS = {
