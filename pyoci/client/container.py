@@ -7,12 +7,13 @@ import signal as signals
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, Unpack
 
+from pyoci.client import criu
 from pyoci.client.executable import Executable, temporary_directory
 from pyoci.client.exits import Watch
 from pyoci.client.failures import UnsupportedError
-from pyoci.client.types import Event, File, Stats, StrPath
+from pyoci.client.types import CriuOptions, Event, File, Stats, StrPath
 from pyoci.errors import ContainerNotFound
 from pyoci.types import Process, Resources, State
 
@@ -95,6 +96,35 @@ class Container:
     def resume(self) -> None:
         """Thaw a paused container. Raises StatusError unless it is paused."""
         self._executable.call("resume", self.id)
+
+    def checkpoint(
+        self,
+        images: StrPath,
+        *,
+        work: StrPath | None = None,
+        parent: str | None = None,
+        leave_running: bool = False,
+        pre_dump: bool = False,
+        **options: Unpack[CriuOptions],
+    ) -> None:
+        """Save the processes in the directory `images`, and delete the container; `Runtime.restore` goes on from there.
+
+        Args:
+            images: The directory. The runtime creates it.
+            work: The directory of CRIU's log; by default `images`.
+            parent: The images of a pre-dump before, relative to `images`.
+            leave_running: Let the container run on.
+            pre_dump: Save only memory, and let the container run on.
+            options: What CRIU may do besides, such as `tcp_established=True`: the options of the command.
+
+        Needs root, and the program criu. Raises StatusError unless the container is running or paused, and SetupError
+        or another PyociError if CRIU can't save it; the container then runs on.
+        """
+        words = [*criu.images(images, work), *criu.switches(options, restoring=False)]
+        words += [] if parent is None else ["--parent-path", parent]
+        words += [f"--{name}" for name, on in (("leave-running", leave_running), ("pre-dump", pre_dump)) if on]
+        self._executable.call("checkpoint", *words, self.id)
+        self._watch.settle()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the first process ends, and return its exit status: 128 plus the number of a signal.

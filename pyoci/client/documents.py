@@ -13,6 +13,7 @@ from pyoci.compiler.facts import Options
 from pyoci.config import diagnosis, load, template
 from pyoci.config.jsonio import dumps
 from pyoci.config.text import printable
+from pyoci.criu import installed
 from pyoci.errors import Problem
 from pyoci.host import facts
 from pyoci.host.bundle import read_config
@@ -120,7 +121,7 @@ def spec(*, rootless: bool = False) -> Config:
 
 def features() -> Features:
     """What this version of pyoci supports: the output of `pyoci features`."""
-    return features_document.document()
+    return features_document.document(checkpoint=installed.is_available())
 
 
 def _read(config: Mapping[str, object] | bytes | StrPath) -> tuple[bytes, str]:

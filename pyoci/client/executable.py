@@ -23,12 +23,18 @@ class Executable:
     """A runtime's executable and the global options for it. Its methods may run in several threads."""
 
     def __init__(
-        self, path: StrPath | None, root: StrPath | None, cgroup_manager: CgroupManager, log_level: LogLevel
+        self,
+        path: StrPath | None,
+        root: StrPath | None,
+        cgroup_manager: CgroupManager,
+        log_level: LogLevel,
+        criu: StrPath | None = None,
     ) -> None:
         self.path = _find(path)
         self.root = None if root is None else os.path.abspath(root)
         self.cgroup_manager = cgroup_manager
         self.log_level = log_level
+        self.criu = None if criu is None else os.path.abspath(criu)
         self.inherited: tuple[int, ...] = ()  # descriptors for every process
 
     @functools.cached_property
@@ -49,6 +55,10 @@ class Executable:
             options += ["--systemd-cgroup"]
         elif self.cgroup_manager == "disabled":
             raise UnsupportedError(f"cannot disable cgroups: {self.name or self.path} has no such option")
+        if self.criu is not None:
+            if self.name != "pyoci":
+                raise UnsupportedError(f"cannot choose criu: {self.name or self.path} looks for it in PATH")
+            options += ["--criu", self.criu]
         return tuple(options)
 
     def command(self, *words: StrPath, log: StrPath | None = None) -> list[str]:

@@ -4,13 +4,16 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
+from pyoci.client import criu
 from pyoci.client.container import Container
 from pyoci.client.executable import Executable, temporary_directory
 from pyoci.client.exits import Watch, needs_monitor
 from pyoci.client.failures import UnsupportedError
-from pyoci.client.types import CgroupManager, File, LogLevel, StrPath
+from pyoci.client.types import CgroupManager, File, LogLevel, RestoreOptions, StrPath
 from pyoci.errors import PyociError
 from pyoci.types import Features, State
 
@@ -23,6 +26,7 @@ class Runtime:
             the one in PATH.
         root: The directory for states; by default the executable's own.
         cgroup_manager: What creates the cgroups: the runtime itself (`cgroupfs`), systemd, or nothing.
+        criu: The program for checkpoint and restore; by default the one that the runtime finds.
         log_level: The least important messages for the logger `pyoci`.
 
     Every method runs the executable and leaves this process as it is. Several threads may use one Runtime.
@@ -34,9 +38,10 @@ class Runtime:
         *,
         root: StrPath | None = None,
         cgroup_manager: CgroupManager = "cgroupfs",
+        criu: StrPath | None = None,
         log_level: LogLevel = "warning",
     ) -> None:
-        self._executable = Executable(executable, root, cgroup_manager, log_level)
+        self._executable = Executable(executable, root, cgroup_manager, log_level, criu)
 
     def __repr__(self) -> str:
         return f"Runtime({self.executable!r}, root={self.root!r})"
@@ -75,9 +80,44 @@ class Runtime:
 
         Raises ConfigError, ContainerExists, SetupError, HookError, CgroupError, or another PyociError.
         """
+        options = _creation_options(self.name, bundle, config, console_socket)
+        return self._create("create", id, options, _config_file(bundle, config), (stdin, stdout, stderr))
+
+    def restore(
+        self,
+        id: str,
+        bundle: StrPath,
+        images: StrPath,
+        *,
+        config: StrPath | None = None,
+        work: StrPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        console_socket: StrPath | None = None,
+        **options: Unpack[RestoreOptions],
+    ) -> Container:
+        """Create a container from what `Container.checkpoint` has saved in the directory `images`. It runs at once.
+
+        `work` is the directory of CRIU's log, by default `images`. The standard streams replace pipes that the
+        container had as such. `options` are those of the command, such as `tcp_established=True`. The others are as in
+        `create`.
+
+        Needs root, and the program criu. Raises what `create` raises.
+        """
+        if config is not None and self.name == "crun":
+            raise UnsupportedError("cannot use another config: crun's restore reads the bundle's config.json alone")
+        words = [*_creation_options(self.name, bundle, config, console_socket), *criu.images(images, work)]
+        words += ["--detach", *criu.switches(options, restoring=True)]
+        return self._create("restore", id, words, _config_file(bundle, config), (stdin, stdout, stderr))
+
+    def _create(
+        self, verb: str, id: str, options: Sequence[StrPath], config: Path, streams: tuple[File, File, File]
+    ) -> Container:
+        """Run a command that creates a container, and watch the container's first process."""
+        stdin, stdout, stderr = streams
         with temporary_directory() as temp:
-            options = _creation_options(self.name, bundle, config, console_socket)
-            command = self._executable.command("create", *options, "--pid-file", temp / "pid", id, log=temp / "log")
+            command = self._executable.command(verb, *options, "--pid-file", temp / "pid", id, log=temp / "log")
             process: subprocess.Popen[bytes] | None = None
             watch = Watch(monitor=needs_monitor())
             try:
@@ -86,7 +126,7 @@ class Runtime:
                 )
                 watch.release()
                 status = process.wait()
-                self._executable.check(status, temp, "create", config=_config_file(bundle, config))
+                self._executable.check(status, temp, verb, config=config)
                 with contextlib.suppress(ProcessLookupError):  # it was killed already
                     watch.begin(int((temp / "pid").read_text()))
             except BaseException as error:

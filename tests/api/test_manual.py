@@ -69,14 +69,21 @@ def test_the_bundle_suits_the_main_example(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("example", OTHERS, ids=titles(OTHERS))
 def test_the_other_examples(
-    place: Path, runtime: api.Runtime, container: api.Container, bundle: Bundle, example: str
+    place: Path,
+    runtime: api.Runtime,
+    container: api.Container,
+    bundle: Bundle,
+    example: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     """With what the text around them has made."""
     if "/usr/bin/crun" in example and not Path("/usr/bin/crun").exists():
         pytest.skip("no crun")
     if "runtime.run(" in example:
         bundle.program("cat").write()
-    names: dict[str, Any] = {"pyoci": api, "subprocess": subprocess, "contextlib": contextlib}
+    if ".checkpoint(" in example:
+        runtime = api.Runtime(runtime.executable, root=place / "dumped", criu=request.getfixturevalue("criu"))
+    names: dict[str, Any] = {"pyoci": api, "subprocess": subprocess, "contextlib": contextlib, "Path": Path}
 
     exec(example, names | {"runtime": runtime, "container": container})
 

@@ -35,6 +35,9 @@ def life(path: Path) -> Iterator[int]:
             for event in container.events(interval=0.5):
                 print(event["type"], event.get("data"))
             yield from (container.wait(timeout=1), len(result.stdout), state["pid"], *container.processes())
+        container.checkpoint(path, work=path / "work", parent="../before", pre_dump=True, tcp_established=True)
+        with runtime.restore("id", path, path, manage_cgroups_mode="ignore", lsm_profile="apparmor:x") as restored:
+            print(restored.id)
     except pyoci.ConfigError as error:
         print(error.problems[0].pointer)
     except pyoci.PyociError as error:
