@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import criu as criu_program
 from tests.support import deadline
 from tests.support.reach import reachable
 from tests.support.times import Times
@@ -24,6 +25,12 @@ def pyoci() -> Iterator[str]:
     assert os.access(path, os.X_OK), f"there is no {path}: run tools/build"
     with reachable(Path(path)) as executable:
         yield str(executable)
+
+
+@pytest.fixture(scope="session")
+def criu() -> Path:
+    """The path of a criu that works on this kernel."""
+    return criu_program.program()
 
 
 class NoSilentSkips:

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.hostile import Attack
 from tests.support.probe import build
+from tests.support.restoring import CheckpointRuntime, Pipe
 from tests.support.runtime import Bundle, Host, Runtime, kill
 
 
@@ -66,6 +67,30 @@ def runtime(pyoci: str, tmp_path: Path, bundle: Bundle, host_clean: Host) -> Ite
     made = Runtime(pyoci, tmp_path, bundle, host_clean)
     yield made
     made.clean_up()
+
+
+@pytest.fixture
+def checkpoints(
+    pyoci: str, criu: Path, tmp_path: Path, bundle: Bundle, host_clean: Host
+) -> Iterator[CheckpointRuntime]:
+    """The same with a CRIU that works here."""
+    made = CheckpointRuntime(pyoci, tmp_path, bundle, host_clean, criu)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def pipes() -> Iterator[Callable[[], Pipe]]:
+    """A function that makes a pipe, as an engine gives it to a container."""
+    made: list[Pipe] = []
+
+    def make() -> Pipe:
+        made.append(Pipe())
+        return made[-1]
+
+    yield make
+    for pipe in made:
+        pipe.close()
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,8 @@ CALLS: dict[str, list[tuple[int, str]]] = {
     "validate": [(0, "validate"), (1, "validate --config /bundle/faulty.json"), (1, "validate --json -f /bundle/faulty.json")],
     "plan": [(0, "plan"), (0, "plan --json"), (0, "--systemd-cgroup plan"), (1, "plan --config /bundle/faulty.json")],
     "features": [(0, "features")],
+    "checkpoint": [(0, "checkpoint --plan ID"), (0, "checkpoint --plan --json ID"), (1, "checkpoint ID")],
+    "restore": [(1, "restore --plan --image-path /none OTHER"), (1, "restore OTHER")],  # there is no criu
 }  # fmt: skip
 
 

@@ -33,10 +33,10 @@ def needs(*names: Any):
 
 
 class Systemd(Runtime):
-    """Create and run get --systemd-cgroup, other commands don't: as engines do it."""
+    """Create, run and restore get --systemd-cgroup, other commands don't: as engines do it."""
 
     def command(self, *words: object, log: object = None) -> list[str]:
-        driver = ["--systemd-cgroup"] if words[0] in ("create", "run") else []
+        driver = ["--systemd-cgroup"] if words[0] in ("create", "run", "restore") else []
         program, *rest = super().command(*words, log=log)
         return [program, *driver, *rest]
 
