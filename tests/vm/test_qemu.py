@@ -25,10 +25,18 @@ COMMON = [
     "test_cgroups_limits.py",
     "test_long_options.py",
 ]
-OLD = ["--kernel", "6.1"], [*COMMON, "test_cgroups.py", "test_cgroups_resources.py"], "not selinux and not mount_label"
+CONFINED = [  # restored containers
+    f"test_checkpoint_isolation.py::{test}"
+    for test in ("test_apparmor_profile", "test_limits_of_the_config", "test_seccomp_and_capabilities")
+]
+OLD = (
+    ["--kernel", "6.1"],
+    [*COMMON, "test_cgroups.py", "test_cgroups_resources.py", *CONFINED],
+    "not selinux and not mount_label",
+)
 NEW = (
     ["--kernel", "6.12", "--append", "security=selinux selinux=1 enforcing=0", CHECKOUT / "tests/vm/selinux"],
-    COMMON,
+    [*COMMON, "test_checkpoint_memory.py"],
     "not apparmor",
 )
 # Of what runs in both, and in one of them: tests that have no other machine.
@@ -39,8 +47,14 @@ EVERYWHERE = [
     *(f"test_what_a_newer_kernel_brings[{feature.since[0]}.{feature.since[1]}]" for feature in FEATURES),
 ]
 ONLY = {
-    "old": ["test_apparmor_profile_in_a_user_namespace", "test_apparmor_confines_the_runtime_itself[True]"],
-    "new": ["test_selinux_label[0-True]", "test_mount_label", "test_a_tmpfs_with_a_copy"],
+    "old": [
+        *("test_apparmor_profile_in_a_user_namespace", "test_apparmor_confines_the_runtime_itself[True]"),
+        *("test_apparmor_profile", "test_limits_of_the_config", "test_seccomp_and_capabilities[False-1000]"),
+    ],
+    "new": [
+        *("test_selinux_label[0-True]", "test_mount_label", "test_a_tmpfs_with_a_copy"),
+        *("test_a_chain_of_pre_dumps", "test_lazy_pages", "test_a_page_server"),
+    ],
 }
 
 
@@ -85,9 +99,10 @@ def test_a_machine_that_does_not_boot_is_tried_again(tmp_path: Path) -> None:
 
 
 @on_qemu
-def test_the_tests_as_root_pass_in_machines(pyoci: str, tmp_path: Path) -> None:
+def test_the_tests_as_root_pass_in_machines(pyoci: str, criu: Path, tmp_path: Path) -> None:
     """On the oldest kernel and on a newer one, each with its security module."""
     assert os.access(pyoci, os.X_OK)
+    assert os.access(criu, os.X_OK)
     probe.build()  # here, where it does not take half a minute
 
     def boot(machine):

@@ -63,9 +63,9 @@ def test_kernel_parameters_are_not_the_machines(tmp_path: Path) -> None:
     assert "Read-only file system" in err
 
 
-def assert_the_driver_works(tmp_path, *machine: Any):
+def assert_the_driver_works(tmp_path, *machine: Any, modules: tuple[str, ...] = ("test_systemd.py",)):
     """The output of its tests in a machine."""
-    command = [*machine, "--timeout", "900", *pytest_command(["test_systemd.py"])]
+    command = [*machine, "--timeout", "900", *pytest_command(modules)]
 
     status, out, err = run(*command, cwd=CHECKOUT, env=environment(tmp_path))
 
@@ -74,8 +74,10 @@ def assert_the_driver_works(tmp_path, *machine: Any):
     return out
 
 
-def test_the_systemd_driver(pyoci: str, tmp_path: Path) -> None:
-    assert_the_driver_works(tmp_path, SYSTEMD)
+def test_the_systemd_driver(pyoci: str, criu: Path, tmp_path: Path) -> None:
+    out = assert_the_driver_works(tmp_path, SYSTEMD, modules=("test_systemd.py", "test_checkpoint_systemd.py"))
+
+    assert "test_a_restored_container_is_in_a_scope PASSED" in out
 
 
 @on_uml
