@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support import leaks, rootfs
-from tests.support.daemon import PATIENCE, Client, Daemon
+from tests.support.daemon import PATIENCE, Client, Daemon, until
 from tests.support.engines import CHECKOUT
 
 CONFIGURATION = CHECKOUT / "contrib/docker/daemon.json"
@@ -154,3 +154,17 @@ class Docker(Client):
     def stop(self) -> None:
         """End the daemon, with its containers."""
         self.daemon.stop()
+
+
+def restore(docker: Docker, name: str, checkpoint: str) -> None:
+    """Start a container from a checkpoint.
+
+    Docker fails until the next collection of garbage has removed the daemon's own copy of the checkpoint.
+    """
+
+    def started() -> bool:
+        done = docker.run("start", "--checkpoint", checkpoint, name)
+        assert done.returncode == 0 or "already exists" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    until(started, "Docker forgets its own copy of the checkpoint")

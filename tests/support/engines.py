@@ -13,6 +13,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINE = CHECKOUT / "tests/engines/machine"
+LATE = 124  # the status of tests that did not end, as of timeout(1)
 RESULTS = "ENGINE-RESULTS "  # begins the line of what the tests found
 
 OLD, NEWEST = "bookworm", "sid"  # suites of Debian with the engines of the tests
@@ -36,18 +37,20 @@ _PODMAN = [
     "iproute2",
 ]
 ENGINES = {
-    "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
+    "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2", "criu"],
     "containerd": [
         "containerd",
         "conmon",
+        "criu",
         "containernetworking-plugins",
         "e2fsprogs",
+        "iptables",
         "iproute2",
         "python3-grpcio",
         "python3-grpc-tools",
         "python3-yaml",
     ],
-    "podman": _PODMAN,
+    "podman": [*_PODMAN, "criu", "iptables"],
     "podman4": [*_PODMAN, "iptables"],
     "buildah": _PODMAN,
 }
@@ -67,7 +70,7 @@ SYSTEMD = os.path.isdir("/run/systemd/system")  # engines use the systemd driver
 
 @dataclass
 class Run:
-    """The outcome of an engine's tests.
+    """The outcome of an engine's tests. `status` is that of pytest, or LATE.
 
     `rows` are the features: {engine, version, machine, runtime, feature, result, note}, where `result` is "works",
     "fails" or "needs", and `note` says what is missing, or how runc differs.
@@ -112,6 +115,8 @@ def run(
             *arguments,
         ),
         *([] if machine in ("host", "systemd") else ["--needs"]),
+        # the root of qemu is an overlay, on which Podman can't mount another; /tmp is a tmpfs
+        *(["--basetemp=/tmp/engine"] if machine.startswith("qemu") else []),
         *([] if any("/" in argument for argument in arguments) else [f"tests/engines/{engine}"]),
     ]
     environment = {
@@ -133,12 +138,14 @@ def run(
     ) as process:
         try:
             said, _ = process.communicate(timeout=timeout)
-        except BaseException:
+        except BaseException as error:
             process.terminate()  # SIGTERM lets the machine end its processes; SIGKILL would not
             try:
-                process.communicate(timeout=60)
+                said, _ = process.communicate(timeout=60)
             finally:
                 process.kill()
-            raise
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return Run(LATE, f"{said}\nnot finished after {timeout:.0f} seconds", [])
     output, _, results = said.partition(RESULTS)
     return Run(process.returncode, output, json.loads(results.splitlines()[0]) if results else [])

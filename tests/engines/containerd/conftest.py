@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.containerd import Containerd, Cri, Pod
+from tests.support.hierarchies import keep_out_of_v1
 from tests.support.leaks import Leaks
 
 KERNEL = tuple(map(int, platform.release().split(".")[:2]))
@@ -29,6 +30,8 @@ def disk(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def daemon(request: pytest.FixtureRequest, runtime: str) -> Iterator[Containerd]:
     """With the configuration that we recommend, and a busybox image."""
+    if runtime == "runc":
+        keep_out_of_v1()
     folder = Path(tempfile.mkdtemp(prefix="engine"))
     if KERNEL < TMPFS_WITH_IDS and os.path.exists("/dev/loop-control"):
         disk(folder)

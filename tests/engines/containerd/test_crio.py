@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import rootfs
 from tests.support.containerd import KUBERNETES
+from tests.support.counting import repeat
 from tests.support.daemon import until
 from tests.support.engines import SYSTEMD
 from tests.support.leaks import Leaks
@@ -36,7 +37,7 @@ class Crio:
         config = json.loads((bundle / "config.json").read_text())
         config["process"] |= {
             "terminal": False,
-            "args": ["sh", "-c", "trap 'exit 7' TERM; echo out; while :; do sleep .1; done"],
+            "args": ["sh", "-c", "trap 'exit 7' TERM; echo out; " + repeat(":", fifo="/dev/shm/fifo")],
         }
         config["linux"]["cgroupsPath"] = f"{self.slice}:crio:{ID}" if SYSTEMD else f"/kubepods/podcrio/crio-{ID}"
         (bundle / "config.json").write_text(json.dumps(config))
@@ -52,17 +53,17 @@ class Crio:
         assert status == done.returncode, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def create(self):
-        """By conmon, which reports the pid."""
+    def create(self, *options: Any):
+        """Let conmon create it, or restore it. Returns the pid that conmon reports."""
         reader, writer = os.pipe()
         folder = self.folder
         for name in "exits", "sockets", "persistent":
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
         command = [HANDLER["monitor_path"], "-b", self.bundle, "-c", ID, "-u", ID, "-n", "k8s_box_pod_test_0"]
         command += ["--exit-dir", folder / "exits", "-l", folder / "log", "--log-level", "info"]
         command += ["-P", folder / "conmon.pid", "-p", self.bundle / "pidfile", "--persist-dir", folder / "persistent"]
         command += ["-r", self.binary, "--runtime-arg", f"--root={self.root}", "--socket-dir-path", folder / "sockets"]
-        command += ["--syslog", *(["-s"] if SYSTEMD else [])]
+        command += ["--syslog", *(["-s"] if SYSTEMD else []), *options]
         environment = {**os.environ, "_OCI_SYNCPIPE": str(writer)}
         with os.fdopen(reader) as answers:
             try:
@@ -110,3 +111,24 @@ def test_life(crio, record_property: Callable[[str, object], None]) -> None:
     until(lambda: list((crio.folder / "exits").iterdir()), "conmon has seen it end")
     assert "7" == (crio.folder / "exits" / ID).read_text()
     assert "stopped" == crio.state()["status"]
+
+
+def test_checkpoint(crio) -> None:
+    """CRI-O: checkpoint, with --leave-running and without; restore through conmon."""
+    images, ended = crio.folder / "images", crio.folder / "exits" / ID
+    crio.create()
+    crio.call("start", ID, systemd=True)
+    until(lambda: "out" in (crio.folder / "log").read_text(), "its output is in the log")
+    options = ["--file-locks", "--image-path", images, "--work-path", crio.folder]
+    crio.call("checkpoint", *options, "--leave-running", ID, systemd=True)
+    assert "running" == crio.state()["status"]
+
+    crio.call("checkpoint", *options, ID, systemd=True)
+    until(ended.exists, "conmon has seen it end")
+    ended.unlink()
+    pid = crio.create("--restore", images)
+
+    assert ("running", pid) == (crio.state()["status"], crio.state()["pid"])
+    crio.call("kill", ID, "15", systemd=True)
+    until(ended.exists, "conmon has seen it end again")
+    assert "7" == ended.read_text()

@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker import Docker
+from tests.support.hierarchies import keep_out_of_v1
 from tests.support.leaks import Leaks
 
 
 @pytest.fixture(scope="session")
 def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, runtime: str) -> Iterator[Docker]:
     """With the configuration that we recommend, and the image `busybox`."""
+    if runtime == "runc":
+        keep_out_of_v1()
     # a kernel may have bridges, but no tables for them
     tables = not subprocess.run(["iptables", "--table", "nat", "--list"], capture_output=True, check=False).returncode
     options = [] if tables else ["--iptables=false", "--ip6tables=false"]
-    docker = Docker(tmp_path_factory.mktemp("engine"), runtime, "--debug", *options)
+    docker = Docker(tmp_path_factory.mktemp("engine"), runtime, "--debug", "--experimental", *options)
     request.config.engine_version = docker.version()
     docker.import_busybox()
     docker("run", "--rm", "--network", "host", "busybox", "true")  # its namespace stays, as an endpoint of its network

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import rootfs
 from tests.support.daemon import until
-from tests.support.docker import Docker
+from tests.support.docker import Docker, restore
 
 NGINX = ["nginx", "-g", "daemon off;"]
 
@@ -102,3 +102,24 @@ def test_data_outlives_the_container(docker: Docker, debian) -> None:
     docker("run", "-d", "--name", "box", *options, debian, *server)
     until(lambda: cli("ping") == "PONG", "it serves again")
     assert "kept" == cli("get", "word")
+
+
+def test_checkpoint(docker: Docker, debian) -> None:
+    """checkpoint create and start --checkpoint: Debian's redis-server has its data in memory, and serves again."""
+    server = ["redis-server", "--save", "", "--appendonly", "no", "--port", "6390"]
+    docker("run", "-d", "--name", "box", "--network", "host", "--stop-signal", "SIGTERM", debian, *server)
+
+    def cli(*command: Any):
+        return docker.run("exec", "box", "redis-cli", "-p", "6390", *command).stdout.strip()
+
+    until(lambda: cli("ping") == "PONG", "it serves")
+    assert "OK" == cli("set", "word", "kept")
+    cli("eval", "for i = 1, 10000 do redis.call('set', i, 'value' .. i) end", "0")
+    docker("checkpoint", "create", "box", "first")
+    docker.await_state("box", "exited")
+
+    restore(docker, "box", "first")
+
+    assert ("kept", "10001") == (cli("get", "word"), cli("dbsize"))
+    docker("stop", "box")
+    assert 0 == docker.inspect("box")["State"]["ExitCode"]

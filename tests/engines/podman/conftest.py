@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hierarchies import keep_out_of_v1
 from tests.support.leaks import Leaks
 from tests.support.podman import Podman, prepare_machine
 
@@ -30,6 +31,8 @@ def _ready(podman: Podman) -> Podman:
 @pytest.fixture(scope="session")
 def of_root(request: pytest.FixtureRequest, machine: Path, runtime: str) -> Podman:
     """With the configuration that we recommend, and the image `busybox`."""
+    if runtime == "runc":
+        keep_out_of_v1()
     podman = Podman(machine / "root", runtime)
     request.config.engine_version = podman.version()
     return _ready(podman)
