@@ -268,6 +268,44 @@ def hyperfine(options: Options) -> Result:
     return {"ours": ours, "hyperfine": theirs, "version": version}
 
 
+def checkpoint(options: Options) -> Result:
+    """Dump a container to a tmpfs, and restore it. CRIU's own time, the same for all, is most of it."""
+    with session(options) as bench:
+        for name in ("floor", "youki"):  # neither can restore
+            bench.runtimes.pop(name, None)
+        images = bench.host.directory / "images"
+        images.mkdir()
+        for directory in (
+            images,
+            Path("/run"),
+        ):  # CRIU keeps what it knows about the kernel in /run, if that is a tmpfs
+            subprocess.run(["mount", "-t", "tmpfs", "bench", directory], check=True)
+
+        for runtime in bench.runtimes.values():
+            runtime.root = Path("/run") / runtime.name  # crun masks directories with one that it finds only there
+
+        def measure(runtime: Runtime) -> dict[str, Sample]:
+            run, pid = bench.timer.run, bench.pid
+            shutil.rmtree(images / runtime.name, ignore_errors=True)
+            run(runtime.create("two", "quiet"))
+            run(runtime.start("two"))
+            time.sleep(SETTLE)  # until the program has closed the output
+            first = pid(runtime, "two")
+            dumped = run(runtime.checkpoint("two", images / runtime.name))
+            bench.timer.reap(first)
+            restored = run(runtime.restore("two", images / runtime.name))
+            end_processes([runtime.cgroup("two")])
+            run(runtime.command("delete", "--force", "two"))
+            return {"checkpoint": dumped, "restore": restored}
+
+        try:
+            series = bench.repeat(max(1, options.rounds // 2), measure, "checkpoint")
+        finally:
+            subprocess.run(["umount", images, "/run"], check=True)
+        version = subprocess.check_output(["criu", "--version"], text=True).split("\n")[0].split()[-1]
+        return {"times": series.times, "criu": version}
+
+
 def mount(type: str, target: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"bench", str(target).encode(), type.encode(), 0, b"size=4k"):

@@ -161,6 +161,9 @@ def summary_rows(parts: Results) -> Iterable[tuple[str, dict[str, float]]]:
             yield title, {name: 1 / max(samples) for name, samples in rates.items()}
     if part := parts.get("systemd"):
         yield "run, with systemd", {name: least(samples) for name, samples in part["times"]["run"].items()}
+    if part := parts.get("checkpoint"):
+        for operation, times in part["times"].items():
+            yield operation, {name: least(samples) for name, samples in times.items()}
 
 
 def ratio(ours: float, other: float | None) -> str:
@@ -247,6 +250,13 @@ def systemd_section(part: Results) -> str:
     return text + times_table(part["times"])
 
 
+def checkpoint_section(part: Results) -> str:
+    text = "## Checkpoint and restore\n\n"
+    text += f"A container whose program sleeps, dumped to a tmpfs by CRIU {part['criu']} and restored. "
+    text += "CRIU itself takes most of the time.\n\n"
+    return text + times_table(part["times"])
+
+
 def docker_section(part: Results) -> str:
     names = list(part["run"])
     rows = [
@@ -286,6 +296,7 @@ SECTIONS: tuple[tuple[str, Callable[[Results], str]], ...] = (
     ("live", live_section),
     ("systemd", systemd_section),
     ("docker", docker_section),
+    ("checkpoint", checkpoint_section),
     ("hyperfine", hyperfine_section),
 )
 

@@ -10,7 +10,11 @@ from typing import Any
 
 CGROUPS = "/sys/fs/cgroup"
 PEERS = ("crun", "runc", "youki")
-PROGRAMS = {"true": ["/bin/true"], "sleep": ["/bin/sleep", "100000"]}
+# CRIU can't dump a file of the host, to which our timer sends the output.
+QUIET = "exec sleep 100000 </dev/null >/dev/null 2>&1"
+# With crun, CRIU also restores the cgroups of version 1 on a host that has both, and fails.
+_CRIU_OPTIONS = ("--manage-cgroups-mode", "ignore")
+PROGRAMS = {"true": ["/bin/true"], "sleep": ["/bin/sleep", "100000"], "quiet": ["/bin/sh", "-c", QUIET]}
 
 
 class Runtime:
@@ -47,6 +51,13 @@ class Runtime:
 
     def delete(self, id: str) -> list[str]:
         return self.command("delete", id)
+
+    def checkpoint(self, id: str, images: Path) -> list[str]:
+        return self.command("checkpoint", *_CRIU_OPTIONS, "--image-path", str(images), id)
+
+    def restore(self, id: str, images: Path) -> list[str]:
+        bundle = str(self.host.bundle(self.name, id, "quiet"))
+        return self.command("restore", *_CRIU_OPTIONS, "--detach", "--bundle", bundle, "--image-path", str(images), id)
 
     def list_all(self) -> list[str]:
         return self.command("list")
