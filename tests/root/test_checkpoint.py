@@ -80,11 +80,12 @@ def test_the_running_container_stays_with_leave_running(checkpoints: CheckpointR
     checkpoints.checkpoint("--leave-running")
 
     assert ("running", pid) == (checkpoints.state()["status"], checkpoints.pid())
+    checkpoints.inside("touch /dev/shm/later")
     later = checkpoints.count() + 20
     wait_for(lambda: checkpoints.count() > later, "it does not go on")
     checkpoints.delete("--force")
     checkpoints.restore()
-    assert checkpoints.count() < later
+    assert "later" not in checkpoints.inside("ls /dev/shm").split()
     checkpoints.assert_counts()
 
 

@@ -320,7 +320,7 @@ def test_cgroups_of_the_container(checkpoints: CheckpointRuntime, bundle: Bundle
         "mkdir -p /sys/fs/cgroup/inner/most; echo 0 >/sys/fs/cgroup/inner/most/cgroup.procs; exec sleep 100000"
     )
     checkpoints.launch()
-    wait_for(lambda: cgroup(checkpoints).name == "most")
+    wait_for(lambda: (cgroup(checkpoints).name, status_of(checkpoints.pid())["Name"]) == ("most", "sleep"))
     before = facts(checkpoints)
 
     checkpoints.again()

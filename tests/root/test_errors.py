@@ -535,11 +535,11 @@ def processor_time() -> float:
     ids=["empty", "array", "truncated", "bare", "duplicate", "UTF-16", "deep", "number"],
 )
 def test_content(runtime: Runtime, bundle: Bundle, content: bytes, expected: str) -> None:
-    """An invalid config: the line, the column, the expected value, within a second of the processor's time."""
+    """An invalid config: the line, the column, the expected value, within seconds of the processor's time."""
     bundle.write = lambda: (bundle.folder / "config.json").write_bytes(content)
     before = processor_time()
     message = runtime.create_fails()
-    assert processor_time() - before < 1
+    assert processor_time() - before < 5
     assert re.fullmatch(expected, message), message
     assert len(message) < 1000
 
@@ -613,7 +613,7 @@ def test_file(runtime: Runtime, bundle: Bundle, kind: Callable[..., Any]) -> Non
     kind(bundle.folder / "config.json")
     before = processor_time()
     message = runtime.create_fails()
-    assert processor_time() - before < 1
+    assert processor_time() - before < 5
     assert f"{bundle.folder}/config.json" in message
     assert message.startswith("cannot ")
 

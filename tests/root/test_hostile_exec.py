@@ -6,6 +6,7 @@ tests/support/watcher.c is an ordinary user's and reads what /proc tells of it.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,7 +139,9 @@ def test_watcher_sees_nothing_of_the_runtime(attack: Attack, host_environment: d
         assert 0 == (result := attack(*words, env=host_environment)).status, result
     seen = {line for line in attack.output().splitlines()[1:] if not line.startswith("auxv=")}
     assert {"cmdline=init|", "comm=init"} <= seen, "the attacker was too slow each time"
-    assert seen <= {"cmdline=init|", "comm=init", "cmdline=/bin/true|", "comm=true"}
+    # the kernel changes a name without a lock: a reader may see the beginning of one and the end of the other
+    others = {line for line in seen if not re.fullmatch("comm=[it][nr][iu][te]", line)}
+    assert others <= {"cmdline=init|", "cmdline=/bin/true|"}
 
 
 def test_created_process_tells_nothing_of_the_runtime(attack: Attack, host_environment: dict[str, str]) -> None:

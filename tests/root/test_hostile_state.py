@@ -25,6 +25,8 @@ from tests.support.runtime import AT_ONCE, PATIENCE, kill, wait_for
 
 pytestmark = pytest.mark.root
 
+CLONE3 = 435  # its number, on every architecture
+
 
 def created(attack: Attack) -> Path:
     """A created container; where its state is."""
@@ -360,16 +362,25 @@ def test_nonsense_is_handed_on_with_a_cgroup(attack: Attack, kept: bytes) -> Non
     attack.assert_host_clean()
 
 
+def is_in_clone3(strace: int) -> bool:
+    """Whether the program that strace follows is held up in clone3(2)."""
+    for pid in Path(f"/proc/{strace}/task/{strace}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/syscall").read_text().startswith(f"{CLONE3} "):
+                return True
+    return False
+
+
 def test_delete_where_an_exec_is_frozen(attack: Attack) -> None:
     """What exec had put into the cgroup, and not yet into the pid namespace, is killed with the container."""
     created(attack)
     assert 0 == attack.start().status
     # held up between the look at the container's status and the clone
-    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_enter=3000000",
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:delay_enter=5000000",
                *attack.command("exec", attack.id, "/bin/true")]  # fmt: skip
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as executing:
-        time.sleep(0.5)
+        wait_for(lambda: is_in_clone3(executing.pid))
         assert 0 == attack("pause", attack.id).status
         assert 0 == attack("kill", attack.id, "KILL").status
         attack.wait("stopped")
@@ -537,6 +548,7 @@ def test_pid_of_another_process(attack: Attack, bystander: "subprocess.Popen[byt
 def test_pid_is_a_thread_now(attack: Attack) -> None:
     """A pid that has become a thread of another process can't be opened: the container has stopped."""
     place = created(attack)
+    time.sleep(0.02)  # start times count ticks of 10 ms: the thread must not share that of init
     with ThreadPoolExecutor(1) as pool:
         import threading
 

@@ -18,6 +18,7 @@ from pyoci.compiler.dump import Dumped, external_mounts
 from pyoci.criu import restored
 from pyoci.criu.images import Image
 from pyoci.errors import SetupError
+from pyoci.host.processes import with_descendants
 from pyoci.mountinfo import parse
 from tests.support.runtime import Runtime, wait_for
 
@@ -48,8 +49,8 @@ class Restored:
         self.runtime.create(*options, **more)
         self.runtime.start()
         wait_for(lambda: "ready" in self.runtime.output())
-        if script == WAIT:
-            wait_for(lambda: comm(self.runtime.pid()) == "sleep")
+        if script.endswith("sleep 100"):
+            wait_for(lambda: {"sleep"} == {comm(pid) for pid in with_descendants(self.runtime.pid()) if not ended(pid)})
         mounts = parse(Path(f"/proc/{self.runtime.pid()}/mountinfo").read_text())
         devices = {mount.device for mount in parse(Path("/proc/self/mountinfo").read_text())}
         dumped = Dumped(self.runtime.pid(), mounts=mounts, host_devices=devices)

@@ -267,7 +267,7 @@ def test_run_heeds_signals_while_the_queue_is_full(
 ) -> None:
     """In the foreground `run` passes signals on, and notices the program's end, whatever the service manager does."""
     shutil.copy(notifier, bundle.rootfs / "bin/notifier")
-    bundle.shell("/bin/notifier READY=1 & trap 'exit 7' TERM; sleep 1; echo ready; " + ("exit 7" if ends else "wait"))
+    bundle.shell("/bin/notifier READY=1 & trap 'exit 7' TERM; sleep 3; echo ready; " + ("exit 7" if ends else "wait"))
     bundle.write()
     words = [runtime.executable, "--root", runtime.root, "run", "--bundle", bundle.folder, runtime.id]
     with subprocess.Popen(

@@ -228,7 +228,8 @@ q = os.memfd_create("x"); r = mmap.mmap(-1, 4096); s = libc.eventfd(0, 0); t = l
 @pytest.mark.parametrize(("flag", "kind"), [(0x4000000, "uts"), (0x8000000, "ipc"), (0x2000000, "cgroup")])
 def test_nested_namespaces(flag: int, kind: str, tmp_path: Path) -> None:
     """CRIU dumps only one of these namespaces."""
-    script = f"if os.fork() == 0:\n    libc.unshare({flag})\n    time.sleep(100)\nelse:\n    time.sleep(0.3)"
+    child = f"    libc.unshare({flag}); os.write(w, b'x'); time.sleep(100)"
+    script = f"r, w = os.pipe()\nif os.fork() == 0:\n{child}\nos.read(r, 1)"
     with running(script, tmp_path) as pid:
         assert [f"has its own {kind} namespace: {CANT}"] == found(pid, *children(pid))
 

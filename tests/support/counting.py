@@ -13,6 +13,9 @@ def repeat(body: str, fifo: str = "/fifo", seconds: float = 0.05) -> str:
     return f"[ -p {fifo} ] || mkfifo {fifo}; exec 9<>{fifo}; while :; do {body}; read -t {seconds} line <&9; done"
 
 
+# Answers on port 7001, and goes on once it listens.
+LISTEN = "nc -lp 7001 -e cat & until grep -q ':1B59 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep .05; done"
+
 # The counter is a variable of the shell, so only the memory of the process has it.
 COUNT = ("sh", "-c", "i=0; " + repeat("i=$((i+1)); echo $i"))
 

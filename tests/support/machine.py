@@ -46,6 +46,13 @@ def run(*command: Any, **options: Any):
     return process.returncode, out, err
 
 
+def host_mounts(own: Path) -> list[str]:
+    """The lines of the host's mountinfo, without the mounts that other tests make meanwhile. `own` is this test's."""
+    others = ("/pytest-", f"{CHECKOUT}/build/", "/run/netns")
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(own) in line or not any(other in line for other in others)]
+
+
 def environment(folder):
     """This environment, with another directory for temporary files."""
     return {**os.environ, "TMPDIR": str(folder)}

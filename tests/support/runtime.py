@@ -16,6 +16,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import signal
 import stat
 import struct
@@ -178,7 +179,7 @@ class Runtime:
         try:
             return str(self.state(id).get("status", ""))
         except pyoci.PyociError as error:
-            if "is being created" not in str(error):
+            if not re.search("is being created|was left half made", str(error)):
                 raise
             return ""
 

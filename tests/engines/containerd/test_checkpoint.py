@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.containerd import BUSYBOX, Containerd
-from tests.support.counting import repeat, until_count
+from tests.support.counting import LISTEN, repeat, until_count
 from tests.support.daemon import until
+from tests.support.docker import LATE
 
 IMAGE = "localhost/checkpoint:latest"
 # `ctr run --detach` shows no output. --rw brings the file along.
@@ -28,7 +29,14 @@ def box(ctr: Containerd) -> Iterator[str]:
 
 def count(ctr: Containerd, name: str) -> int:
     """The number that a container has counted to."""
-    return int(ctr("tasks", "exec", "--exec-id", "e", name, "sh", "-c", "cat /count || echo 0") or 0)
+    found: list[str] = []
+
+    def read() -> bool:
+        found[:] = ctr("tasks", "exec", "--exec-id", "e", name, *LATE, "sh", "-c", "cat /count || echo 0").split()
+        return bool(found)  # the program may have just emptied the file
+
+    until(read, "the file has a number")
+    return int(found[0])
 
 
 def status(ctr: Containerd, name: str) -> str:
@@ -97,7 +105,7 @@ def test_other_name(ctr: Containerd, box: str) -> None:
 
 def test_failure(ctr: Containerd, tmp_path: Path) -> None:
     """tasks checkpoint: an error for an open connection; the task runs on."""
-    connected = "ifconfig lo up; nc -lp 7001 -e cat & sleep .2; nc 127.0.0.1 7001 </dev/zero >/dev/null & "
+    connected = f"ifconfig lo up; {LISTEN}; nc 127.0.0.1 7001 </dev/zero >/dev/null & "
     ctr("run", *ctr.options(), "--detach", "--cap-add", "CAP_NET_ADMIN", BUSYBOX, "box", "sh", "-c", connected + SCRIPT)
     until_count(lambda: count(ctr, "box"), 10)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counting import COUNT, await_count, counted, repeat
+from tests.support.counting import COUNT, LISTEN, await_count, counted, repeat
 from tests.support.daemon import until
 from tests.support.docker import Docker, restore
 
@@ -113,7 +113,7 @@ def test_files(docker: Docker, folder: Path) -> None:
 
 def test_failure(docker: Docker) -> None:
     """checkpoint create: an error for an open connection; the container runs on."""
-    script = "nc -lp 7001 -e cat & sleep .2; nc 127.0.0.1 7001 </dev/zero >/dev/null & " + COUNT[2]
+    script = f"{LISTEN}; nc 127.0.0.1 7001 </dev/zero >/dev/null & " + COUNT[2]
     docker("run", "-d", "--name", "box", "--network", "host", "busybox", "sh", "-c", script)
     await_count(docker, "box", 10)
 

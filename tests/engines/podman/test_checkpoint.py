@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counting import COUNT, await_count, counted, repeat, until_count
+from tests.support.counting import COUNT, LISTEN, await_count, counted, repeat, until_count
 from tests.support.daemon import until
 from tests.support.podman import GRAPH_ROOT, Podman
 
@@ -200,7 +200,7 @@ def test_files(podman: Podman, tmp_path: Path) -> None:
     until(lambda: log.stat().st_size > size, "it writes on")
 
 
-CONNECTED = "nc -lp 7001 -e cat & sleep .2; " + repeat("echo x") + " | nc 127.0.0.1 7001"
+CONNECTED = f"{LISTEN}; " + repeat("echo x") + " | nc 127.0.0.1 7001"
 
 
 def test_connection(podman: Podman) -> None:
