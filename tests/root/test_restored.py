@@ -5,6 +5,7 @@ A hostile image is like a container that was created from another one.
 """
 
 import copy
+import fcntl
 import json
 import os
 import subprocess
@@ -318,12 +319,12 @@ def test_check_rejects_another_cgroup(container: Restored, monkeypatch: pytest.M
 def test_check_rejects_descriptors_of_the_host(container: Restored, path: str, shown: str) -> None:
     """A directory, a file and a namespace."""
     opened = os.open(path, os.O_RDONLY)
+    copy_of_it = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 33)  # above those that subprocess uses
     try:
-        os.dup2(opened, 33)
-        config = container.start(WAIT, "--preserve-fds", 1, pass_fds=(3,), preexec_fn=lambda: os.dup2(33, 3))
+        config = container.start(WAIT, "--preserve-fds", 1, pass_fds=(3,), preexec_fn=lambda: os.dup2(copy_of_it, 3))
     finally:
         os.close(opened)
-        os.close(33)
+        os.close(copy_of_it)
 
     text = container.refusal(config)
     assert text.startswith(f"process PID (sleep) has descriptor 3 open, which leads to {shown}")
