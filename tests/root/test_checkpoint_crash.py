@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.root.test_checkpoint_failures import LONG, Subject
-from tests.support.moments import CALL, HARMLESS, Moments
+from tests.support.moments import Moments, at, moments_in
 from tests.support.runtime import PATIENCE, Runtime, wait_for
 
 pytestmark = pytest.mark.root
@@ -79,26 +79,14 @@ def strace(subject: Subject, *options: object) -> Path:
 
 def moments_of_criu(subject: Subject, trace: Path) -> list[tuple[str, int, str]]:
     """Every call of CRIU after it got its request, as (name, n, the call)."""
-    counts: dict[str, int] = {}
-    found = []
-    begun = False
-    for line in trace.read_text(errors="replace").splitlines():
-        call = CALL.match(line)
-        if not call or "resumed>" in line:
-            continue
-        name = call[1]
-        counts[name] = counts.get(name, 0) + 1
-        begun = begun or name.startswith("recv")
-        if begun and name not in HARMLESS:
-            found.append((name, counts[name], line[:120]))
+    found = moments_in(trace, r"^recv")
     assert len(found) > MOMENTS
     return found
 
 
 def killed_by_strace(subject: Subject, moment: tuple[str, int, str]) -> Path:
     """A criu that is killed as it enters this call."""
-    name, n, _ = moment
-    return strace(subject, "-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}")
+    return strace(subject, "-o", "/dev/null", *at(moment, "KILL"))
 
 
 def assert_removed(subject: Subject) -> None:

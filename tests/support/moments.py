@@ -21,6 +21,27 @@ HARMLESS = frozenset(
 )
 
 
+def moments_in(trace: Path, first: str) -> list[tuple[str, int, str]]:
+    """Every call of a trace from the first one that matches `first`, as (name, n, the call)."""
+    counts: dict[str, int] = {}
+    found: list[tuple[str, int, str]] = []
+    for line in trace.read_text(errors="replace").splitlines():
+        call = CALL.match(line)
+        if not call or "resumed>" in line:
+            continue
+        name = call[1]
+        counts[name] = counts.get(name, 0) + 1
+        if (found or re.search(first, line)) and name not in HARMLESS:
+            found.append((name, counts[name], line[:120]))
+    return found
+
+
+def at(moment: tuple[str, int, str], signal_name: str) -> list[str]:
+    """The options of strace that send the command a signal as it enters this call."""
+    name, n, _ = moment
+    return ["-e", f"trace={name}", "-e", f"inject={name}:signal={signal_name}:when={n}"]
+
+
 class Moments:
     """The moments at which a command can be killed."""
 
@@ -33,24 +54,13 @@ class Moments:
         """Run the command once; every call from the first one that matches `first`, as (name, n, the call)."""
         trace = self.runtime.folder / "trace"
         self._run(["-o", trace], words, options)
-        counts = {}
-        found = []
-        for line in trace.read_text(errors="replace").splitlines():
-            call = CALL.match(line)
-            if not call or "resumed>" in line:
-                continue
-            name = call[1]
-            counts[name] = counts.get(name, 0) + 1
-            if (found or re.search(first, line)) and name not in HARMLESS:
-                found.append((name, counts[name], line[:120]))
+        found = moments_in(trace, first)
         assert len(found) > 5
         return found
 
     def kill(self, moment, *words: Any, **options: Any):
         """Run the command and kill it at this moment. False if it ended before."""
-        name, n, _ = moment
-        injection = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={n}"]
-        return self._run(injection, words, options) == -signal.SIGKILL
+        return self._run(["-o", "/dev/null", *at(moment, "KILL")], words, options) == -signal.SIGKILL
 
     def _run(self, arguments, words, options):
         command = [self.strace, "-qq", *map(str, arguments), *self.runtime.command(*words)]
@@ -63,10 +73,9 @@ class Moments:
         """Run the command, stop it at this moment, and let it go on in the end, to one of the exit statuses. Yields
         whether it was stopped: it may end before.
         """
-        name, n, _ = moment
         trace = self.runtime.folder / "trace"
         trace.unlink(missing_ok=True)
-        command = [self.strace, "-o", trace, "-e", f"trace={name}", "-e", f"inject={name}:signal=STOP:when={n}"]
+        command = [self.strace, "-o", trace, *at(moment, "STOP")]
         with (self.runtime.folder / "out").open("wb") as out:
             strace = subprocess.Popen(
                 [*map(str, command), *self.runtime.command(*words)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
