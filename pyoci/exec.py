@@ -13,6 +13,7 @@ from pyoci.cgroups.directories import GONE, errno_of
 from pyoci.compiler import verbs
 from pyoci.compiler.exec import ExecTarget, compile_exec
 from pyoci.compiler.seccomp import Filter
+from pyoci.config.constants import NAMESPACE_FILES
 from pyoci.config.jsonio import dumps
 from pyoci.errors import CgroupError, ConfigError, Problem, PyociError, SetupError, StatusError, UsageError, reason
 from pyoci.handover import fill_fd_holes, listen_fds, listen_variables, send_console, send_pidfd, write_pid_file
@@ -45,11 +46,6 @@ _INHERITED = (
     "apparmorProfile", "capabilities", "execCPUAffinity", "ioPriority", "oomScoreAdj", "rlimits", "scheduler",
     "selinuxLabel",
 )  # fmt: skip
-# Types of namespaces: their names in config.json and in /proc/PID/ns.
-_NAMESPACES = {
-    "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
-    "mount": "mnt",
-}  # fmt: skip
 
 
 def execute(container: "Container", request: "ExecRequest") -> int:
@@ -257,7 +253,7 @@ class Execution:
             raise StatusError(_STOPPED) from error
 
     def _verify_namespaces(self, launch: Launch, _op: "verbs.VerifyNamespaces") -> None:
-        its = _native.namespaces(str(launch.pid), _NAMESPACES)
+        its = _native.namespaces(str(launch.pid), NAMESPACE_FILES)
         for kind, inode in self._namespaces.items():
             if kind not in its:
                 raise launch.ended()
@@ -296,9 +292,9 @@ def _admits_setup(filter_: Filter, process: "Process") -> bool:
 
 def _foreign_namespaces(pid: int, pidfd: int) -> "dict[str, int]":
     """Return the inodes of the namespaces that a process does not share with the runtime, by type."""
-    ours = _native.namespaces("self", _NAMESPACES)
+    ours = _native.namespaces("self", NAMESPACE_FILES)
     try:
-        its = _native.namespaces(str(pid), _NAMESPACES)
+        its = _native.namespaces(str(pid), NAMESPACE_FILES)
     except OSError as error:
         raise SetupError(f"cannot look at the container's namespaces: {reason(error.errno or 0)}") from error
     if len(its) < len(ours):

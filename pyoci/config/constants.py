@@ -28,6 +28,12 @@ RLIMITS: dict[str, int] = {
     )
 }
 
+# What /proc/PID/ns calls each type of namespace. `exec` joins them in this order.
+NAMESPACE_FILES = {
+    "user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "time": "time", "cgroup": "cgroup",
+    "mount": "mnt",
+}  # fmt: skip
+
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _WORD = frozenset(_LETTERS + "0123456789_")
 _SYSCTL = _WORD | frozenset("./:@-")

@@ -5,6 +5,7 @@ Each function yields the JSON pointer and the text of everything that is wrong. 
 
 from pyoci.compiler.mount_options import CONFINING, Mount
 from pyoci.compiler.paths import clean
+from pyoci.config.constants import NAMESPACE_FILES
 from pyoci.config.text import printable
 from pyoci.criu.credentials import Credentials
 from pyoci.criu.images import SECCOMP_MODE_FILTER
@@ -261,8 +262,7 @@ def leads_to_host(
     return bool(opened) and kind in own and kind not in shared and inode.rstrip("]") == str(own[kind])
 
 
-# Names in /proc/PID/ns that differ from those in config.json.
-_LINK_KINDS = {"net": "network", "mnt": "mount"}
+_LINK_KINDS = {name: kind for kind, name in NAMESPACE_FILES.items()}
 
 
 def relative(path: str) -> str:

@@ -10,6 +10,7 @@ import posix
 from pyoci import _native
 from pyoci.compiler.namespaces import Namespaces
 from pyoci.compiler.paths import clean
+from pyoci.config.constants import NAMESPACE_FILES
 from pyoci.config.text import printable
 from pyoci.criu import confinement
 from pyoci.criu.confinement import Resolved, Thread
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
     from pyoci.criu.images import Image
     from pyoci.types import Config
 
-# Names in /proc/PID/ns.
-_NAMESPACES = {
-    "cgroup": "cgroup", "ipc": "ipc", "mount": "mnt", "network": "net", "pid": "pid", "time": "time", "user": "user",
-    "uts": "uts",
-}  # fmt: skip
+_NAMESPACES = {kind: NAMESPACE_FILES[kind] for kind in sorted(NAMESPACE_FILES)}
 _LABELS = ("attr/apparmor/current", "attr/current")
 _MAX_FILE = 64 << 20  # bytes of a file in /proc
 _NULL = posix.makedev(1, 3)
@@ -243,7 +240,7 @@ class _Check:
 
 def _others(pids: "Collection[int]", criu: int) -> "list[int]":
     """Return the pids of processes outside CRIU's mount namespace, which every container leaves."""
-    mount = {"mount": "mnt"}
+    mount = {"mount": NAMESPACE_FILES["mount"]}
     its = _native.namespaces(str(criu), mount)
     return [pid for pid in pids if _native.namespaces(str(pid), mount) != its]
 
