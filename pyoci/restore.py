@@ -15,12 +15,12 @@ from pyoci.create import Compiled, Creation, read_request
 from pyoci.criu import cgroups, explain, image_directory, links, program, restored, rpc, shape
 from pyoci.criu.directories import Directories
 from pyoci.criu.service import Service
-from pyoci.delete import delete
 from pyoci.errors import CgroupError, PyociError, SetupError
 from pyoci.host.places import resolve
 from pyoci.host.processes import open_pid, send_signal, with_descendants
 from pyoci.host.terminal import Foreground, check_terminal
 from pyoci.linux import SIGKILL
+from pyoci.run import stay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,12 +121,7 @@ def _wait(request: "RestoreRequest", container: Container, launch: "Launch") -> 
     """Stay with the container, as `run` does."""
     foreground = Foreground(subreaper=not request.no_subreaper)
     foreground.prepare(launch)
-    status = foreground.wait(launch)
-    if not request.keep:
-        delete(container, force=True)
-    for warning in container.warnings:
-        request.create.log.warning(warning)
-    return status
+    return stay(foreground, container, launch, request.create.log, keep=request.keep)
 
 
 class Restoration(Creation):
@@ -208,7 +203,7 @@ class Restoration(Creation):
             restored.check(
                 self.launch.pid,
                 self.compiled.config,
-                self.launch.cgroup.path,
+                cgroup.path,
                 self._images,
                 rootfs=self.record.rootfs,
                 pids=cgroup.pids(),

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyoci.container import Container
     from pyoci.errors import Log
+    from pyoci.host.sd_notify import Relay
     from pyoci.parent.protocol import Launch
     from pyoci.request import CreateRequest
 
@@ -37,10 +38,26 @@ def run(request: "CreateRequest", *, detach: bool = False, keep: bool = False, n
     _log_warnings(container, request.log)
     if foreground is None:
         return 0
+    return stay(foreground, container, launch, request.log, keep=keep, relay=relay)
+
+
+def stay(
+    foreground: Foreground,
+    container: "Container",
+    launch: "Launch",
+    log: "Log",
+    *,
+    keep: bool,
+    relay: "Relay | None" = None,
+) -> int:
+    """Wait for the program's end, and delete the container unless `keep`. Return the program's exit status.
+
+    Raises PyociError.
+    """
     status = foreground.wait(launch, relay)
     if not keep:
         delete(container, force=True)
-    _log_warnings(container, request.log)
+    _log_warnings(container, log)
     return status
 
 
@@ -60,4 +77,4 @@ def _log_warnings(container: "Container", log: "Log") -> None:
     container.warnings.clear()
 
 
-__all__ = ["run"]
+__all__ = ["run", "stay"]
