@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pyoci.compiler.operations import Plan
 
 MANAGE_CGROUPS_MODES = ("soft", "full", "strict", "ignore")
-NETWORK_LOCKS = ("iptables", "nftables", "skip")
 LSM_TYPES = ("apparmor", "selinux")
 EMPTY_NAMESPACES = ("network",)  # runc accepts no other, and CRIU can leave out only this one
 
@@ -89,7 +88,7 @@ def _criu_options(options: "Values") -> CriuOptions:
         manage_cgroups_mode=_one_of(options.text("manage-cgroups-mode"), "manage-cgroups-mode", MANAGE_CGROUPS_MODES),
         lsm_profile=_lsm_profile(options.text("lsm-profile")),
         lsm_mount_context=options.text("lsm-mount-context"),
-        network_lock=_one_of(options.text("network-lock"), "network-lock", NETWORK_LOCKS),
+        network_lock=_one_of(options.text("network-lock"), "network-lock", tuple(rpc.NETWORK_LOCKS)),
         link_remap=options.on("link-remap"),
         auto_dedup=options.on("auto-dedup"),
         lazy_pages=options.on("lazy-pages"),

@@ -68,18 +68,22 @@ GLOBAL_BY_NAME = by_name(GLOBAL_OPTIONS)
 
 _BUNDLE = Option("bundle b", "DIR", "bundle: a directory with config.json (default: the current directory)")
 _CONFIG = Option("config f", "FILE", "read this file instead of the bundle's config.json")
+_KEYRING = Option("no-new-keyring", "", "keep the caller's session keyring")
 _PLANNED = (
     Option("no-pivot", "", "don't use pivot_root; needed if the host's root filesystem is a ramdisk"),
-    Option("no-new-keyring", "", "keep the caller's session keyring"),
+    _KEYRING,
     Option("preserve-fds", "N", "pass N descriptors after the standard three and those of $LISTEN_FDS"),
 )
-_CREATE = (
-    _BUNDLE,
-    _CONFIG,
-    *_PLANNED,
+_HANDOVER = (
     Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
     Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
     Option("pid-file", "FILE", "write the pid of the container's process to this file"),
+)
+_CREATE = (_BUNDLE, _CONFIG, *_PLANNED, *_HANDOVER)
+_FOREGROUND = (
+    Option("detach d", "", "don't wait: leave the container running"),
+    Option("keep", "", "keep the stopped container and its cgroup until `delete`"),
+    Option("no-subreaper", "", "don't adopt orphans of the container's process"),
 )
 _REGEX = Option("regex r", "", "ID is a regular expression: apply to every container whose id it matches")
 _JSON = Option("json", "", "print JSON")
@@ -140,12 +144,7 @@ COMMANDS = {
     "run": Command(
         "create and start a container, wait until it ends, and delete it",
         "ID",
-        (
-            *_CREATE,
-            Option("detach d", "", "don't wait: leave the container running"),
-            Option("keep", "", "keep the stopped container and its cgroup until `delete`"),
-            Option("no-subreaper", "", "don't adopt orphans of the container's process"),
-        ),
+        (*_CREATE, *_FOREGROUND),
         commands.run,
     ),
     "state": Command("print the state of a container as JSON", "ID", (), commands.state, data=True),
@@ -225,13 +224,9 @@ COMMANDS = {
             _BUNDLE,
             _CONFIG,
             *_CRIU,
-            Option("console-socket", "SOCKET", "send the master end of the terminal to this socket"),
-            Option("pidfd-socket", "SOCKET", "send a pidfd of the container's process to this socket"),
-            Option("pid-file", "FILE", "write the pid of the container's process to this file"),
-            Option("detach d", "", "don't wait: leave the container running"),
-            Option("keep", "", "keep the stopped container and its cgroup until `delete`"),
-            Option("no-subreaper", "", "don't adopt orphans of the container's process"),
-            Option("no-new-keyring", "", "keep the caller's session keyring"),
+            *_HANDOVER,
+            *_FOREGROUND,
+            _KEYRING,
             Option("lsm-profile", "TYPE:NAME", "restore under this profile: apparmor:NAME or selinux:LABEL"),
             Option("lsm-mount-context", "CONTEXT", "replace the SELinux context of mounts that have one"),
             *_PLAN,
