@@ -40,8 +40,8 @@ def _others_survive(record: "Record", signal: int) -> bool:
 
 
 def _signal_init(record: "Record", signal: int) -> bool:
-    """Signal init; return False if it has ended."""
-    pidfd = open_process(record)
+    """Signal init; return False if it has ended or is certain to end: the container's status is `stopped` then."""
+    pidfd = open_process(record, lasting=True)
     if pidfd < 0:
         return False
     try:

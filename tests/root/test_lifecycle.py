@@ -213,6 +213,7 @@ def test_killed_is_stopped(runtime: Runtime, bundle: Bundle, words: list[str]) -
         wait_for(lambda: runtime.output() == "held\n")
         assert (0, "") == tuple(runtime(*words, runtime.id, "KILL"))[::2]
         assert "stopped" == runtime.state()["status"]
+        assert (1, "", "container not running\n") == tuple(runtime("kill", runtime.id, "KILL"))
         runtime.delete()
 
 
