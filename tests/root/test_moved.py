@@ -188,7 +188,7 @@ def test_kill_all_in_the_hosts_pid_namespace(runtime: Runtime, bundle: Bundle, b
     made = Moved(runtime, bundle, beside)
     made.move()
     assert (0, "", "") == tuple(runtime("kill", "--all", runtime.id, "TERM"))
-    wait_for(made.told.exists)
+    wait_for(lambda: made.told.exists() and made.told.read_text())
     assert "first\n" == made.told.read_text()
 
 
