@@ -71,6 +71,13 @@ class NoSilentSkips:
                 terminalreporter.line(nodeid)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that run at night, unless $NIGHTLY is set."""
+    if not os.environ.get("NIGHTLY"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Bound every test, take its time, and guard the run under CI."""
     config.pluginmanager.register(deadline, "deadline")
