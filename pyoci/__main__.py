@@ -1,10 +1,22 @@
-"""Entry point of `python3 -I -m pyoci`, which runs the command line without the executable.
+"""Entry point of `python3 -m pyoci`, which runs the command line without the executable.
 
 This module does what main.c does in the executable.
 """
 
 import posix
 import sys
+
+# Imports pyoci in isolated mode. The first argument is where another process has found it.
+ISOLATED = """
+import sys
+place = sys.argv.pop(1)
+try:
+    from pyoci.__main__ import main
+except ModuleNotFoundError:
+    sys.exit(f"pyoci: cannot run {place} as root: the environment or the working directory says where it is "
+             "(hint: install pyoci, or run build/pyoci of a checkout)")
+sys.exit(main())
+"""
 
 
 def main() -> int:
@@ -22,6 +34,7 @@ def main() -> int:
 def _prepare() -> None:
     """Open closed standard descriptors on /dev/null, and check where modules come from.
 
+    As root, begin again in isolated mode: the environment and the working directory must not say what is imported.
     Raises ImportError, OSError.
     """
     from pyoci.executable import check_trusted
@@ -32,9 +45,16 @@ def _prepare() -> None:
         except OSError:
             posix.open("/dev/null", posix.O_RDWR)
     if not sys.flags.isolated and posix.geteuid() == 0:
-        raise ImportError("cannot run as root where the environment says what is imported: use `python3 -I -m pyoci`")
+        package = __file__.rpartition("/")[0]
+        posix.execv(sys.executable, [sys.executable, "-I", "-c", ISOLATED, package, *sys.argv[1:]])
     for directory in sys.path:
         check_trusted(directory)
+    try:
+        import pyoci._native  # noqa: F401 - before any module that can't report its absence
+    except ImportError as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        hint = f"in a checkout, run tools/build with PYTHON={sys.executable}"
+        raise ImportError(f"cannot import the extension for Python {version}: {error} (hint: {hint})") from error
 
 
 if __name__ == "__main__":

@@ -377,11 +377,23 @@ def test_ordinary_python(command: list[str], pyoci: str) -> None:
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root is refused")
 def test_ordinary_python_as_root() -> None:
-    """Root is refused where the environment could say what is imported."""
+    """Root is refused where the environment could say what is imported. Only a package that is installed can run."""
     result = ordinary("--version", isolated=False)
 
+    expected = f"cannot run {ROOT}/pyoci as root: the environment or the working directory says where it is"
+    hint = "install pyoci, or run build/pyoci of a checkout"
+    assert (1, "", f"pyoci: {expected} (hint: {hint})\n") == (result.returncode, result.stdout, result.stderr)
+
+
+def test_checkout_in_which_nothing_is_built(tmp_path: Path) -> None:
+    """One line names the command that builds it."""
+    shutil.copytree(ROOT / "pyoci", tmp_path / "pyoci", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from pyoci.__main__ import main; sys.exit(main())"
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+
     assert (1, "") == (result.returncode, result.stdout)
-    assert "python3 -I -m pyoci" in result.stderr
+    assert result.stderr.startswith("pyoci: cannot import the extension for Python ")
+    assert result.stderr.endswith(f" (hint: in a checkout, run tools/build with PYTHON={sys.executable})\n")
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="root is the strictest")
