@@ -1,10 +1,14 @@
 """Builds the extension `pyoci._native` and, as the script `pyoci`, the executable with the package frozen in.
 
-Everything else about the project stands in pyproject.toml.
+It also installs manual pages, completion and documentation (tools/share). Everything else about the project stands in
+pyproject.toml.
 """
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -14,6 +18,16 @@ from setuptools.command.build_py import build_py
 
 # isort: split
 from distutils.command.build_scripts import build_scripts  # brought by setuptools where Python has it no more
+from distutils.command.install_data import install_data
+
+MACHINES = ("x86_64", "aarch64")
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit(
+        "cannot build pyoci: this is a free-threaded Python, which pyoci does not support "
+        "(hint: use an ordinary Python 3.11, 3.12, 3.13 or 3.14)"
+    )
+if os.uname().machine not in MACHINES:
+    sys.exit(f"cannot build pyoci: {os.uname().machine} is not supported (hint: use {' or '.join(MACHINES)})")
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
@@ -29,7 +43,7 @@ NATIVE = Extension(
     define_macros=[("PYOCI_HELPER", f'"{freeze.HELPER}"')],
     depends=[str(path) for path in (*(ROOT / "pyoci").rglob("*.px[id]"), *(ROOT / "pyoci/native/helper").iterdir())],
     extra_compile_args=FLAGS,
-    extra_link_args=freeze.SAFE_LINKING,
+    extra_link_args=[*freeze.SAFE_LINKING, "-s"],  # symbols would name the directory of the build
 )
 DIRECTIVES = {
     "language_level": 3,
@@ -77,8 +91,23 @@ class BuildScripts(build_scripts):
         return []
 
 
+class InstallData(install_data):
+    """Installs below `share` what tools/share writes."""
+
+    def run(self) -> None:
+        share = Path(self.get_finalized_command("build").build_temp, "share").resolve()
+        shutil.rmtree(share, ignore_errors=True)  # of an earlier version
+        subprocess.run([sys.executable, "tools/share", share], cwd=ROOT, check=True)
+        directories: dict[str, list[str]] = {}
+        for file in sorted(path for path in share.rglob("*") if path.is_file()):
+            directories.setdefault(f"share/{file.parent.relative_to(share)}", []).append(str(file))
+        self.data_files = [*directories.items()]
+        super().run()
+
+
 setup(
     ext_modules=[*cythonize([NATIVE], compiler_directives=DIRECTIVES)],
     scripts=["pyoci"],
-    cmdclass={"build_py": BuildPy, "build_ext": BuildExt, "build_scripts": BuildScripts},
+    data_files=[("share", [])],  # InstallData finds the files
+    cmdclass={"build_py": BuildPy, "build_ext": BuildExt, "build_scripts": BuildScripts, "install_data": InstallData},
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BUILD = Path(__file__).resolve().parents[2] / "tools" / "build"
-INSTALL = "install 'Cython>=3.1' 'setuptools>=77'"
+INSTALL = "install 'Cython>=3.0' 'setuptools>=77'"
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_a_library_that_is_missing(python: Path, name: str) -> None:
 
 
 def test_a_cython_that_is_too_old(python: Path) -> None:
-    """3.0 can't compile the extension."""
-    (python.parent / "libraries" / "Cython" / "__init__.py").write_text("__version__ = '3.0.12'\n")
+    """0.29 can't compile the extension."""
+    (python.parent / "libraries" / "Cython" / "__init__.py").write_text("__version__ = '0.29.37'\n")
 
-    assert f"cannot build pyoci: Cython is too old (hint: {python} -m pip install 'Cython>=3.1')" == build(python)
+    assert f"cannot build pyoci: Cython is too old (hint: {python} -m pip install 'Cython>=3.0')" == build(python)
 
 
 def test_no_compiler(python: Path) -> None:
@@ -69,7 +69,9 @@ def test_no_headers_of_the_c_library(python: Path) -> None:
 
 def test_no_headers_of_python(python: Path) -> None:
     """Debian has them in a package of their own."""
-    (python.parent / "libraries" / "sysconfig.py").write_text("def get_path(name): return '/no/include'\n")
+    (python.parent / "libraries" / "sysconfig.py").write_text(
+        "def get_path(name): return '/no/include'\ndef get_config_var(name): return None\n"
+    )
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
 
     expected = f"{python} has no headers in /no/include (hint: apt-get install python{version}-dev)"
@@ -84,6 +86,42 @@ def test_another_version_of_python(tmp_path: Path) -> None:
 
     expected = f"{old} is Python 3.10 (hint: set PYTHON to a Python 3.11, 3.12, 3.13 or 3.14)"
     assert f"cannot build pyoci: {expected}" == build(old)
+
+
+def test_a_free_threaded_python(python: Path) -> None:
+    """The image and the start of the executable are made for an interpreter with its lock."""
+    (python.parent / "libraries" / "sysconfig.py").write_text(
+        "def get_config_var(name): return name == 'Py_GIL_DISABLED'\n"
+    )
+
+    expected = f"{python} is a free-threaded Python (hint: set PYTHON to an ordinary Python 3.11, 3.12, 3.13 or 3.14)"
+    assert f"cannot build pyoci: {expected}" == build(python)
+
+
+FREE_THREADED = """
+import sysconfig
+ask = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: name == "Py_GIL_DISABLED" or ask(name)
+"""
+M68K = """
+import os
+machine = os.uname_result((*os.uname()[:4], "m68k"))
+os.uname = lambda: machine
+"""
+REFUSED = {
+    FREE_THREADED: "this is a free-threaded Python, which pyoci does not support "
+    "(hint: use an ordinary Python 3.11, 3.12, 3.13 or 3.14)",
+    M68K: "m68k is not supported (hint: use x86_64 or aarch64)",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED, ids=["free-threaded", "m68k"])
+def test_setup_refuses_what_it_cannot_build_for(kind: str) -> None:
+    """pip shows the line. Nothing is compiled before."""
+    program = f"{kind}\nimport runpy\nrunpy.run_path('setup.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=BUILD.parents[1], capture_output=True, text=True)
+
+    assert (1, f"cannot build pyoci: {REFUSED[kind]}\n") == (done.returncode, done.stderr)
 
 
 def test_no_python() -> None:
