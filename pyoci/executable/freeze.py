@@ -339,7 +339,8 @@ def write_script(output: Path) -> None:
 
     It is slower than the executable, but equally isolated.
     """
-    output.write_text(SCRIPT.format(python=sys.executable, sites=_site_directories()))
+    python = os.path.realpath(sys.executable)  # the virtual environment of a build is temporary
+    output.write_text(SCRIPT.format(python=python, sites=_site_directories()))
     output.chmod(0o755)
 
 
