@@ -127,7 +127,7 @@ class Root:
         return [f"{directory}/{Path(shutil.copy(file, target)).name}" for file in files]
 
     def files(self) -> dict[str, str]:
-        """Describe every file: its path, and its mode, size and time of change, or where it links to.
+        """Describe every file: its path, and its mode and size, or where it links to.
 
         Leaves out directories: programs that remove files often leave those that they share with others.
         """
@@ -140,7 +140,7 @@ class Root:
                 path = os.path.join(directory, name)
                 status = os.lstat(path)
                 is_link = stat.S_ISLNK(status.st_mode)
-                text = os.readlink(path) if is_link else f"{status.st_mode:o} {status.st_size} {status.st_mtime_ns}"
+                text = os.readlink(path) if is_link else f"{status.st_mode:o} {status.st_size}"
                 found[path.removeprefix(str(self.path))] = text
         return found
 
