@@ -2,8 +2,7 @@
 
     python3 tools/gen_man.py [--check]
 
-With --check it writes nothing, and fails if a page is outdated. Pages are Markdown; `pandoc -s -t man` converts them to
-roff.
+With --check it writes nothing, and fails if a page is outdated. Pages are Markdown; tools/share converts them to roff.
 """
 
 import re
