@@ -23,7 +23,7 @@ pytestmark = [
 
 WAYS = {
     "pip": ("With pip, in a virtual environment", "/opt/pyoci"),
-    "pipx": ("With [pipx](https://pipx.pypa.io)", "/opt/pipx/venvs/pyoci"),
+    "pipx": ("With [pipx](https://pipx.pypa.io) 1.5 or later", "/opt/pipx/venvs/pyoci"),
     "uv": ("With [uv](https://docs.astral.sh/uv)", "/opt/uv/pyoci"),
 }
 # Where pipx, uv and man keep files of their own, whatever they install and show.
@@ -80,7 +80,7 @@ class System(installed.Root):
     def shell(self, script: str, directory: str = "/root") -> str:
         """Run a script, with pipx and uv in its PATH. Return what it prints."""
         path = "/opt/tools/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        variables = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        variables = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PIPX_DEFAULT_BACKEND": "pip"}
         return self.run("sh", "-ec", script, directory=directory, environment=variables).stdout
 
 
@@ -194,7 +194,9 @@ def test_man_finds_the_pages_as_the_page_says(system: System) -> None:
     uninstall(system, "pipx", variables)
 
     variables = install(system, "pip", "wheel")
-    assert "pyoci-run" in system.shell(commands("the directory to `man`. The colon keeps the system's pages"))
+    assert "pyoci-run" in system.shell(
+        commands("uv, name the directory to `man`. The colon at the end keeps the system's pages")
+    )
     uninstall(system, "pip", variables)
 
 
