@@ -11,8 +11,8 @@ INLINE = re.compile(
     r"`(?P<code>[^`]+)`|\*\*(?P<bold>[^*]+)\*\*|\*(?P<italic>[^*]+)\*"
     r"|\[(?P<text>[^]]+)\]\((?P<target>[^)]+)\)|<(?P<url>https?://[^>]+)>"
 )
-# In roff, these characters begin an escape, or print as typographic quotes, accents and hyphens. An option that is copied
-# with such a hyphen does not work.
+# In roff, these characters begin an escape, or print as typographic quotes, accents and hyphens. A shell does not know
+# an option with such a hyphen.
 CHARACTERS = str.maketrans({
     "\\": r"\(rs", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti", "…": "...",
 })  # fmt: skip

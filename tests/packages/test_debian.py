@@ -185,33 +185,34 @@ def test_package_can_be_removed_by_force(package: Package) -> None:
         root.run("pyoci", "delete", "--force", "web")
 
 
+# $1 is the package, $2 the command that installs it, $3 the content of daemon.json.
 DOCKER = r"""
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
-cp "$1" /mnt/pyoci.deb
+cp "$1" /tmp
 cd /mnt/root
 for each in proc sys dev run tmp; do mount --rbind /$each $each; done
-cp /mnt/pyoci.deb tmp
 pivot_root . .
 umount -l .
 cd /tmp
 
-{install}
+export DEBIAN_FRONTEND=noninteractive
+eval "$2" >log 2>&1 || { cat log; exit 1; }
 mkdir -p /etc/docker
-cp /usr/share/doc/pyoci/examples/docker/daemon.json /etc/docker
+printf %s "$3" >/etc/docker/daemon.json
 dockerd --data-root /tmp/docker --iptables=false --ip6tables=false --bridge=none >log 2>&1 &
-until docker version >/dev/null 2>&1; do kill -0 $! || {{ cat log; exit 1; }}; sleep 0.1; done
+until docker version >/dev/null 2>&1; do kill -0 $! || { cat log; exit 1; }; sleep 0.1; done
 mkdir -p root/bin
 cp /bin/busybox root/bin
 for name in sh echo sleep; do ln -s busybox root/bin/$name; done
 tar -C root -c . | docker import - busybox >/dev/null
 docker run --rm --runtime pyoci --network none busybox /bin/sh -c 'sleep 0.2; echo ran by Docker'
 docker run -d --runtime pyoci --network none --name web busybox /bin/sleep 600 >/dev/null
-docker inspect --format 'runtime {{{{.HostConfig.Runtime}}}}' web
+docker inspect --format 'runtime {{.HostConfig.Runtime}}' web
 ! apt-get -q -y remove pyoci >removal 2>&1
 grep -o 'containers live' removal
-grep -o 'running .* in /run/docker/.*' removal | sed 's/[0-9a-f]\{{64\}}/ID/'
+grep -o 'running .* in /run/docker/.*' removal | sed 's/[0-9a-f]\{64\}/ID/'
 docker rm -f web
 apt-get -q -y purge pyoci >/dev/null
 test ! -e /usr/bin/pyoci
@@ -221,17 +222,19 @@ test ! -e /usr/bin/pyoci
 @pytest.mark.deadline(1200)
 def test_docker_runs_containers_with_the_package(package: Package) -> None:
     """After what docs/install.md says: the installation, and the lines in daemon.json."""
-    (install,) = re.findall(r"(?m)^    (apt(?:-get)? install \./pyoci_.*\.deb)$", installed.PAGE.read_text())
-    command = "cp pyoci.deb pyoci_0_amd64.deb && " + install.replace("install", "install -y -q", 1) + " >/dev/null 2>&1"
-    script = DOCKER.format(install=command)
+    page = installed.PAGE.read_text().partition("## With the Debian package")[2]
+    install = re.search(r"(?m)^    apt install \./(pyoci_.*\.deb)$", page)
+    assert package.path.name == install[1].replace("amd64", package.fields["Architecture"])
+    configuration = re.search(r"```json\n(.*?)```", page, re.DOTALL)[1]
     # the machine sees the checkout, and no other directory of the host
     shared = CHECKOUT / "build/packages"
     shared.mkdir(parents=True, exist_ok=True)
     copy = root_copy(package.path, shared)
-    machine = [engines.MACHINE, engines.SUITES["docker"], *engines.COMMON, *engines.ENGINES["docker"]]
+    machine = [engines.MACHINE, engines.SUITES["docker"], *engines.COMMON, *engines.ENGINES["docker"], "--"]
+    command = f"apt install -y ./{package.path.name}"
     try:
         done = subprocess.run(
-            [*machine, "--", "bash", "-euc", script, "bash", copy],
+            [*machine, "bash", "-euc", DOCKER, "bash", copy, command, configuration],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
