@@ -273,7 +273,7 @@ _pyoci() {
 
     _arguments -C -S -A '-*' \\
 @options@
-        '1:command:_pyoci_commands' \\
+        '1:command: _pyoci_commands' \\
         '*::argument:->arguments' && ret=0
     [[ $state == arguments ]] || return ret
 
@@ -318,8 +318,16 @@ def _zsh_option(option: "Option") -> str:
 
 def _zsh_action(what: str) -> str:
     name, _, rest = what.partition(" ")
-    actions = {"directories": "_directories", "files": "_files", "words": f"({rest})"}
-    return actions.get(name) or (f"_pyoci_containers {rest}".rstrip() if name else " ")
+    # behind a space, a function gets no other arguments than these
+    containers = f" _pyoci_containers {rest}".rstrip()
+    actions = {
+        "": " ",
+        "directories": "_directories",
+        "files": "_files",
+        "words": f"({rest})",
+        "containers": containers,
+    }
+    return actions[name]
 
 
 def _colons(text: str) -> str:
