@@ -401,3 +401,34 @@ def sleeper(root: installed.Root, bundle: str) -> None:
     text = config.read_text().replace('"terminal": true', '"terminal": false')
     config.write_text(re.sub(r'"args": \[\s*"sh"\s*\]', '"args": ["sleep", "600"]', text))
     assert '"sleep"' in config.read_text()
+
+
+@pytest.mark.nightly
+def test_playbook_installs_each_version_once() -> None:
+    """contrib/ansible runs the installer on a host that lacks the version, and leaves the host alone afterwards."""
+    with installed.Root("trixie", "xz-utils", "ansible-core") as root:
+        system = System(root)
+        root.run("mkdir", "-p", "/srv/contrib/ansible")
+        root.copy(INSTALLER, directory="/srv/contrib")
+        (playbook,) = root.copy(CHECKOUT / "contrib/ansible/pyoci.yml", directory="/srv/contrib/ansible")
+        local = ["ansible-playbook", "--inventory", "localhost,", "--connection", "local", playbook, "--extra-vars"]
+
+        def play(archive: str) -> tuple[int, str]:
+            done = root.run(*local, f"archive={RELEASE}/{archive}", check=False)
+            return done.returncode, done.stdout
+
+        root.run(*local[:-1], "--syntax-check")
+        for archive in (system.old, system.new):
+            status, output = play(archive)
+            assert 0 == status, output
+            assert re.search(r"changed=[1-9].*failed=0", output), output
+            assert f"pyoci version {archive.split('-')[1]}" == system.version()
+            status, output = play(archive)
+            assert (0, True) == (status, "changed=0" in output), output
+
+        (system.release / "SHA256SUMS").write_text(f"{'0' * 64}  {system.old}\n")
+        status, output = play(system.old)
+        assert 0 != status
+        assert "its SHA-256 sum is" in output
+        assert "pyoci version 1.1.0" == system.version()
+        assert [] == list(Path(f"{root.path}/tmp").glob("ansible.*"))
