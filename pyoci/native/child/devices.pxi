@@ -18,7 +18,7 @@ cdef int chmod_node(Context *ctx, int fd, mode_t mode) noexcept nogil:
     cdef char path[64]
     cdef const char *directory = "thread-self/fd/"
     cdef int step
-    if syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0:
+    if syscall(SYS_fchmodat2, fd, b"", mode, AT_EMPTY_PATH) == 0:
         return 0
     if errno != ENOSYS:
         return STEP_FCHMODAT
@@ -78,7 +78,7 @@ cdef int do_open_devices(Context *ctx, const OpenDevicesOp *op) noexcept nogil:
         ctx.slots[op.first + i] = device
     if fchdir(tree) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+    if syscall(SYS_umount2, b".", MNT_DETACH) < 0:
         return STEP_UMOUNT2
     if fchdir(root) < 0:
         return STEP_FCHDIR

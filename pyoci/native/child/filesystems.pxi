@@ -55,16 +55,16 @@ cdef int inherit_mode(int fs, int target) noexcept nogil:
     for i in range(4):
         text[i] = <char>(c'0' + ((mode >> (9 - 3 * i)) & 7))
     text[4] = 0
-    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", text, 0)
+    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"mode", text, 0)
 
 
 cdef int make_private_tmpfs() noexcept nogil:
     """Make a tmpfs that only root may enter. It is attached nowhere."""
     cdef int tree = -1, error
-    cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+    cdef int fs = <int>syscall(SYS_fsopen, b"tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
         return -1
-    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0700", 0) == 0
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"mode", b"0700", 0) == 0
             and syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0):
         tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
     error = errno
@@ -91,9 +91,9 @@ cdef int mount_in(Context *ctx, const MountOp *op, int place, int *tree) noexcep
         return STEP_OPENAT
     if fchdir(point) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_mount, source, ".", ctx.pool + op.type, <unsigned long>op.mount_flags, options) < 0:
+    if syscall(SYS_mount, source, b".", ctx.pool + op.type, <unsigned long>op.mount_flags, options) < 0:
         return STEP_MOUNT
-    tree[0] = <int>syscall(SYS_open_tree, place, "m", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
+    tree[0] = <int>syscall(SYS_open_tree, place, b"m", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW | O_CLOEXEC)
     if tree[0] < 0:
         return STEP_OPEN_TREE
     if fstat(place, &ours) < 0 or fstat(tree[0], &its) < 0:
@@ -130,7 +130,7 @@ cdef int mount_one_string(Context *ctx, const MountOp *op, int target, bint exis
     error = errno
     if fchdir(place) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+    if syscall(SYS_umount2, b".", MNT_DETACH) < 0:
         return STEP_UMOUNT2
     if fchdir(root) < 0:
         return STEP_FCHDIR
@@ -212,7 +212,7 @@ cdef int do_remount(Context *ctx, const RemountOp *op) noexcept nogil:
         if done < 0:
             return STEP_MOUNT_SETATTR
     if op.options:
-        fs = <int>syscall(SYS_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
+        fs = <int>syscall(SYS_fspick, target, b"", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
         if fs < 0:
             return STEP_FSPICK
         if configure(ctx, fs, op.options) < 0:

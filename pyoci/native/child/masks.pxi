@@ -6,14 +6,14 @@ cdef int make_mask_directory(Context *ctx, const char *label) noexcept nogil:
     It gets the SELinux context `label` unless that is empty.
     """
     cdef int tree
-    cdef int fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+    cdef int fs = <int>syscall(SYS_fsopen, b"tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
     # with nr_inodes=1 the root itself would get none
-    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0
-            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0
-            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0
-            or (label[0] and syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "context", label, 0) < 0)
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"nr_blocks", b"1", 0) < 0
+            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"nr_inodes", b"2", 0) < 0
+            or syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"mode", b"0555", 0) < 0
+            or (label[0] and syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"context", label, 0) < 0)
             or syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0):
         return STEP_FSCONFIG
     tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
@@ -76,7 +76,7 @@ cdef int do_mask_path(Context *ctx, const MaskPathOp *op) noexcept nogil:
     tree = ctx.slots[slot]
     if attached[0]:
         # Linux before 6.15 clones only an attached mount: later masks are clones of the first
-        tree = <int>syscall(SYS_open_tree, tree, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
+        tree = <int>syscall(SYS_open_tree, tree, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
         if tree < 0:
             return STEP_OPEN_TREE
     done = attach(tree, target)
@@ -94,7 +94,7 @@ cdef int do_readonly_path(Context *ctx, const ReadonlyPathOp *op) noexcept nogil
     cdef int target = open_protected(ctx, op.path, op.mount, op.below, op.filesystem, &step)
     if target < 0:
         return step
-    tree = <int>syscall(SYS_open_tree, target, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
+    tree = <int>syscall(SYS_open_tree, target, b"", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | O_CLOEXEC)
     if tree < 0:
         return STEP_OPEN_TREE
     if set_attributes(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0) < 0:

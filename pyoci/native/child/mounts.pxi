@@ -16,7 +16,7 @@ cdef int map_ids(int tree, unsigned int recursive, int userns) noexcept nogil:
     memset(&attr, 0, sizeof(attr))
     attr.attr_set = MOUNT_ATTR_IDMAP
     attr.userns_fd = <uint64_t>userns
-    return <int>syscall(SYS_mount_setattr, tree, "", recursive | <unsigned int>AT_EMPTY_PATH, &attr, sizeof(attr))
+    return <int>syscall(SYS_mount_setattr, tree, b"", recursive | <unsigned int>AT_EMPTY_PATH, &attr, sizeof(attr))
 
 
 cdef int do_set_propagation(Context *ctx, const SetPropagationOp *op) noexcept nogil:
@@ -43,14 +43,14 @@ cdef int do_attach_rootfs(Context *ctx, const AttachRootfsOp *op) noexcept nogil
     if not is_same_file(target, ctx.slots[SLOT_ROOTFS]):
         set_errno(EBUSY)
         return STEP_CHANGED
-    done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", target, "",
+    done = <int>syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], b"", target, b"",
                         MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     close(target)
     return STEP_MOVE_MOUNT if done < 0 else 0
 
 
 cdef int do_cover_root(Context *ctx, const CoverRootOp *op) noexcept nogil:
-    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
+    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], b"", AT_FDCWD, b"/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
         return STEP_MOVE_MOUNT
     return 0
 
@@ -113,7 +113,7 @@ cdef int open_target(Context *ctx, unsigned int flags, const char *path, bint di
 cdef int attach(int tree, int target) noexcept nogil:
     """Mount `tree` on `target`. If only one of them is a directory, fails with ENOTDIR; the kernel reports EINVAL."""
     cdef stat_t source, covered
-    if syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0:
+    if syscall(SYS_move_mount, tree, b"", target, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0:
         return 0
     if errno == EINVAL:
         if fstat(tree, &source) < 0 or fstat(target, &covered) < 0:
@@ -181,7 +181,7 @@ cdef int do_label_mount(Context *ctx, const LabelMountOp *op) noexcept nogil:
     cdef const char *label = ctx.pool + op.label
     if fd < 0:
         return STEP_OPENAT
-    if syscall(SYS_fsetxattr, fd, "security.selinux", label, strlen(label) + 1, 0) < 0 and errno != EOPNOTSUPP:
+    if syscall(SYS_fsetxattr, fd, b"security.selinux", label, strlen(label) + 1, 0) < 0 and errno != EOPNOTSUPP:
         return STEP_FSETXATTR
     close(fd)
     return 0

@@ -17,7 +17,7 @@ cdef int open_visible_proc() noexcept nogil:
     how.flags = <uint64_t>(O_PATH | O_DIRECTORY | O_CLOEXEC)
     how.mode = 0
     how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-    fd = <int>syscall(SYS_openat2, AT_FDCWD, "/proc", &how, sizeof(how))
+    fd = <int>syscall(SYS_openat2, AT_FDCWD, b"/proc", &how, sizeof(how))
     if fd >= 0 and not is_proc_root(fd):
         close(fd)
         set_errno(EACCES)
@@ -29,12 +29,12 @@ cdef int show_joined_pids(Context *ctx, int fs) noexcept nogil:
     """Make a new procfs show the joined pid namespace, not this process' own (Linux 6.17)."""
     if ctx.slots[SLOT_JOINED_PIDS] < 0:
         return 0
-    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "pidns", NULL, ctx.slots[SLOT_JOINED_PIDS])
+    return <int>syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, b"pidns", NULL, ctx.slots[SLOT_JOINED_PIDS])
 
 
 cdef int make_private_proc(Context *ctx) noexcept nogil:
     """Make a procfs that is attached nowhere, in the slot PROC."""
-    cdef int fs = <int>syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC)
+    cdef int fs = <int>syscall(SYS_fsopen, b"proc", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
     cdef int step = 0, tree = -1, error

@@ -19,10 +19,10 @@ cdef int do_mount_sources(Context *ctx, const MountSourcesOp *op) noexcept nogil
     target = openat(AT_FDCWD, ctx.pool + op.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
     if target < 0:
         return STEP_OPENAT
-    fs = <int>syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+    fs = <int>syscall(SYS_fsopen, b"tmpfs", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
-    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, b"mode", b"1777", 0) < 0
             or syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0):
         return STEP_FSCONFIG
     tree = <int>syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
@@ -87,7 +87,7 @@ cdef int do_share_images(Context *ctx, const ShareImagesOp *op) noexcept nogil:
     cdef int fs, tree, directory, step
     if mkdirat(AT_FDCWD, ctx.pool + op.upper, 0o700) < 0 or mkdirat(AT_FDCWD, ctx.pool + op.work, 0o700) < 0:
         return STEP_MKDIRAT
-    fs = <int>syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC)
+    fs = <int>syscall(SYS_fsopen, b"overlay", FSOPEN_CLOEXEC)
     if fs < 0:
         return STEP_FSOPEN
     if (set_fs_string(fs, "upperdir", ctx.pool + op.upper) < 0 or set_fs_string(fs, "workdir", ctx.pool + op.work) < 0

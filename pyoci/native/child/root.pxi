@@ -12,7 +12,7 @@ cdef int do_pivot_root(Context *ctx, const PivotRootOp *op) noexcept nogil:
     if old < 0:
         return STEP_OPENAT
     # both ends are the current directory, so no path is resolved
-    if syscall(SYS_pivot_root, ".", ".") < 0:
+    if syscall(SYS_pivot_root, b".", b".") < 0:
         return STEP_PIVOT_ROOT
     if fchdir(old) < 0:
         return STEP_FCHDIR
@@ -20,7 +20,7 @@ cdef int do_pivot_root(Context *ctx, const PivotRootOp *op) noexcept nogil:
     # otherwise the unmount below would reach the host
     if set_attributes(AT_FDCWD, ".", AT_RECURSIVE, 0, 0, MS_SLAVE) < 0:
         return STEP_MOUNT_SETATTR
-    if syscall(SYS_umount2, ".", MNT_DETACH) < 0:
+    if syscall(SYS_umount2, b".", MNT_DETACH) < 0:
         return STEP_UMOUNT2
     if chdir("/") < 0:
         return STEP_CHDIR
@@ -74,7 +74,7 @@ cdef int do_move_root(Context *ctx, const MoveRootOp *op) noexcept nogil:
         return step
     if fchdir(ctx.slots[SLOT_ROOTFS]) < 0:
         return STEP_FCHDIR
-    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
+    if syscall(SYS_move_mount, ctx.slots[SLOT_ROOTFS], b"", AT_FDCWD, b"/", MOVE_MOUNT_F_EMPTY_PATH) < 0:
         return STEP_MOVE_MOUNT
     if chroot(".") < 0:
         return STEP_CHROOT

@@ -94,7 +94,7 @@ cdef int do_mount_console(Context *ctx, const MountConsoleOp *op) noexcept nogil
     if on_procfs(target):
         set_errno(EPERM)
         return STEP_TARGET_IN_PROC
-    tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_TERMINAL], "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
+    tree = <int>syscall(SYS_open_tree, ctx.slots[SLOT_TERMINAL], b"", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC)
     if tree < 0:
         return STEP_OPEN_TREE
     if attach(tree, target) < 0:
