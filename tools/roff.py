@@ -30,22 +30,21 @@ def page(markdown: str, *, version: str, date: str) -> str:
         elif block.startswith("## "):
             lines.append(f".SH {escape(block[3:])}")
         elif block.startswith("    "):
-            lines += [
-                ".PP",
-                ".RS 4",
-                ".nf",
-                *map(protect, map(escape, textwrap.dedent(block).split("\n"))),
-                ".fi",
-                ".RE",
-            ]
+            code = map(protect, map(escape, textwrap.dedent(block).split("\n")))
+            lines += [*paragraph(lines), ".RS 4", ".nf", *code, ".fi", ".RE"]
         elif block.startswith("|"):
             lines += table(block)
         elif block.startswith("- "):
             for item in re.split(r"\n(?=- )", block):
                 lines += list_item(joined(item[2:]))
         else:
-            lines += [*([] if lines[-1].startswith(".SH") else [".PP"]), *sentences(joined(block))]
+            lines += [*paragraph(lines), *sentences(joined(block))]
     return "\n".join(lines) + "\n"
+
+
+def paragraph(lines: list[str]) -> list[str]:
+    """Return the request that begins a paragraph, which a heading has begun already."""
+    return [] if lines[-1].startswith(".SH") else [".PP"]
 
 
 def table(block: str) -> list[str]:

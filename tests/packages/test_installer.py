@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import installed
+from tests.support import installed, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -364,9 +364,9 @@ def test_installed_pyoci_works_and_containers_outlive_an_upgrade(pyoci: str, tmp
 
         assert f"installed pyoci version {old} in {PREFIX}\n" == system.install("--version", old, RELEASE)[1]
         words = installed.use(root, bundle)
-        sleeper(root, bundle)
+        sleeper.make_bundle(root, f"{bundle}/rootfs")
         for name in ("first", "second"):
-            root.run("pyoci", "create", "--bundle", "/srv/sleeper", name)
+            sleeper.create(root, name)
         root.run("pyoci", "start", "first")
         assert "installed pyoci version 99.0.0 in /usr/local\n" == system.install("--version", "99.0.0", RELEASE)[1]
 
@@ -390,17 +390,6 @@ def test_installed_pyoci_works_and_containers_outlive_an_upgrade(pyoci: str, tmp
         left = {path for path in root.files().items() ^ before.items() if not path[0].startswith("/srv/")}
     assert set() == left
     installed.assert_listed(installed.row("contrib/install.sh", "trixie", "—", {"installed", *words, "removed"}))
-
-
-def sleeper(root: installed.Root, bundle: str) -> None:
-    """Make /srv/sleeper, whose program waits, with the root filesystem of another bundle."""
-    root.run("mkdir", "-p", "/srv/sleeper")
-    root.run("cp", "-a", f"{bundle}/rootfs", "/srv/sleeper/rootfs")
-    root.run("pyoci", "spec", "--bundle", "/srv/sleeper")
-    config = Path(f"{root.path}/srv/sleeper/config.json")
-    text = config.read_text().replace('"terminal": true', '"terminal": false')
-    config.write_text(re.sub(r'"args": \[\s*"sh"\s*\]', '"args": ["sleep", "600"]', text))
-    assert '"sleep"' in config.read_text()
 
 
 @pytest.mark.nightly

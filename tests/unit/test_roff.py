@@ -39,7 +39,7 @@ def test_title_has_version_and_date() -> None:
         ("- **-a, --b C**: d. E\n- **f**, **g**: h", [".TP", r"\fB\-a, \-\-b C\fR", "d.", "E", ".TP", r"\fBf\fR, \fBg\fR", "h"]),
         ("- *a*: b\n  c", [r".IP \(bu 2", r"\fIa\fR: b c"]),
         ("| a | |\n|-|-|\n| [run](pyoci-run.8.md) | b, c |", [".TP", r"\fBpyoci\-run\fR(8)", "b, c"]),
-        ("    # pyoci run\n    .x", [".PP", ".RS 4", ".nf", r"# pyoci run", r"\&.x", ".fi", ".RE"]),
+        ("    # pyoci run\n    .x", [".RS 4", ".nf", r"# pyoci run", r"\&.x", ".fi", ".RE"]),
     ],
 )  # fmt: skip
 def test_marks_become_requests(text: str, expected: list[str]) -> None:
