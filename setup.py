@@ -42,7 +42,7 @@ NATIVE = Extension(
     ["pyoci/_native.pyx", "pyoci/native/helper/embed.c"],
     define_macros=[("PYOCI_HELPER", f'"{freeze.HELPER}"')],
     depends=[str(path) for path in (*(ROOT / "pyoci").rglob("*.px[id]"), *(ROOT / "pyoci/native/helper").iterdir())],
-    extra_compile_args=FLAGS,
+    extra_compile_args=[*FLAGS, *freeze.EXTENSION],
     extra_link_args=[*freeze.SAFE_LINKING, "-s"],  # symbols would name the directory of the build
 )
 DIRECTIVES = {

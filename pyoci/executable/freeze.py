@@ -33,6 +33,8 @@ HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong", "-fstack-clash-p
 HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}.get(
     os.uname().machine, []
 )
+# For the extension: Cython 3.2 would compress its strings with zlib, which the executable lacks.
+EXTENSION = ["-DCYTHON_COMPRESS_STRINGS=0"]
 # For the image: allocations while Python makes it (heap.c), and hashes of strings (hashes.c).
 HASH = "_Py_HashBytes" if sys.version_info < (3, 14) else "Py_HashBuffer"
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", HASH)]
@@ -253,7 +255,7 @@ def compile_objects(temp: Path, native: Path, table: list[Path], definitions: li
         return [*objects, str(native)]
     target = temp / (native.stem + ".o")
     if not target.exists() or target.stat().st_mtime < native.stat().st_mtime:
-        compile_object(native, temp, definitions, warnings=[])
+        compile_object(native, temp, [*definitions, *EXTENSION], warnings=[])
     return [*objects, str(target)]
 
 
