@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BUILD = Path(__file__).resolve().parents[2] / "tools" / "build"
-INSTALL = "install 'Cython>=3.0' 'setuptools>=77'"
+REQUIREMENTS = {"Cython": "Cython>=3", "setuptools": "setuptools>=77"}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def build(python: Path | str, **environment: str) -> str:
     return done.stderr.removesuffix("\n")
 
 
-@pytest.mark.parametrize("name", ["Cython", "setuptools"])
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_a_library_that_is_missing(python: Path, name: str) -> None:
     """The line names it, and how to get it."""
     (python.parent / "libraries" / name / "__init__.py").unlink()
@@ -44,15 +44,17 @@ def test_a_library_that_is_missing(python: Path, name: str) -> None:
 
     assert (
         f"cannot build pyoci: {python} has no {name} "
-        f"(hint: run ./test, which installs it, or {python} -m pip {INSTALL})" == build(python)
+        f"(hint: run ./test, which installs it, or {python} -m pip install '{REQUIREMENTS[name]}')" == build(python)
     )
 
 
-def test_a_cython_that_is_too_old(python: Path) -> None:
-    """0.29 can't compile the extension."""
-    (python.parent / "libraries" / "Cython" / "__init__.py").write_text("__version__ = '0.29.37'\n")
+@pytest.mark.parametrize(("name", "version"), [("Cython", "0.29.37"), ("setuptools", "66.1.1")])
+def test_a_library_that_is_too_old(python: Path, name: str, version: str) -> None:
+    """Debian 12 has these."""
+    (python.parent / "libraries" / name / "__init__.py").write_text(f"__version__ = '{version}'\n")
 
-    assert f"cannot build pyoci: Cython is too old (hint: {python} -m pip install 'Cython>=3.0')" == build(python)
+    expected = f"{name} is too old (hint: {python} -m pip install '{REQUIREMENTS[name]}')"
+    assert f"cannot build pyoci: {expected}" == build(python)
 
 
 def test_no_compiler(python: Path) -> None:
