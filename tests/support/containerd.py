@@ -19,6 +19,8 @@ NODE_OF_KUBERNETES = KUBERNETES / "containerd.toml"  # with systemd's cgroups
 PROTOCOL = CHECKOUT / "tests/engines/containerd/cri.proto"
 POD, CONTAINER, NODE = range(3)  # NamespaceMode
 CREATED, RUNNING, EXITED = range(3)  # ContainerState
+RUNTIME_DEFAULT, UNCONFINED, LOCALHOST = range(3)  # ProfileType
+SYSTEMD_DRIVER, CGROUPFS_DRIVER = range(2)  # CgroupDriver
 BUSYBOX, PAUSE = "localhost/busybox:latest", "localhost/pause:latest"
 # A test's own part of the configuration: beside what we recommend, for all versions, for containerd 1 and 2.
 OWN = """
@@ -61,8 +63,8 @@ NETWORK = """
 class Containerd:
     """A daemon, and `ctr`: `containerd("images", "ls")` is a command that must succeed, and gives what it prints."""
 
-    def __init__(self, folder: Path, runtime: str) -> None:
-        """Start it with the configuration that we recommend, beside what is a test's own."""
+    def __init__(self, folder: Path, runtime: str, *more: Path) -> None:
+        """Start it with the configuration that we recommend, with `more` files, beside what is a test's own."""
         self.folder = folder
         self.runtime = runtime
         self.states = folder / "runtime"
@@ -79,12 +81,19 @@ class Containerd:
                 recommended.read_text().partition("\n")[2] + ("SystemdCgroup = true\n" if SYSTEMD else ""),
             )
         else:
-            imports, rest = ", ".join(f'"{path}"' for path in (recommended, *([NODE_OF_KUBERNETES] * SYSTEMD))), ""
+            paths = [recommended, *([NODE_OF_KUBERNETES] * SYSTEMD), *map(self._with_own_driver, more)]
+            imports, rest = ", ".join(f'"{path}"' for path in paths), ""
         own = (OWN + PODS[major]).format(format=major + 1, imports=imports, folder=folder, pause=PAUSE)
         (folder / "config.toml").write_text(own + rest)
         self.client = ["ctr", "--address", f"{folder}/socket"]
         self.daemon = Daemon(folder / "log", "containerd", "--config", folder / "config.toml")
         self.await_daemon()
+
+    def _with_own_driver(self, path: Path) -> Path:
+        """A copy of a file for the systemd driver, for the driver of this machine."""
+        copy = self.folder / path.name
+        copy.write_text(path.read_text() if SYSTEMD else path.read_text().replace("SystemdCgroup = true\n", ""))
+        return copy
 
     def await_daemon(self) -> None:
         """Until it answers."""
@@ -141,8 +150,9 @@ class Containerd:
 class Cri:
     """The Container Runtime Interface: `cri("RunPodSandbox", config=…)` is a call, and gives the answer."""
 
-    def __init__(self, containerd: Containerd) -> None:
-        generated = containerd.folder / "generated"
+    def __init__(self, engine: Any) -> None:
+        """Call the socket of an engine: `Containerd`, or one with its directory."""
+        generated = engine.folder / "generated"
         generated.mkdir()
         paths = [f"-I{PROTOCOL.parent}", f"--python_out={generated}"]
         subprocess.check_call([sys.executable, "-W", "ignore", "-m", "grpc_tools.protoc", *paths, PROTOCOL])
@@ -153,7 +163,7 @@ class Cri:
         self.types: Any = cri_pb2
         # gRPC has threads of its own, and does not go with a process that forks
         self.caller = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", CALLER, f"unix://{containerd.folder}/socket"],
+            [sys.executable, "-W", "ignore", "-c", CALLER, f"unix://{engine.folder}/socket"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -20,7 +20,7 @@ OLD, NEWEST = "bookworm", "sid"  # suites of Debian with the engines of the test
 # The stable release is too old. Its Docker 26 loses output of short containers on a busy machine (support/docker.py),
 # and its Podman 5.4 cannot remove a container whose conmon was killed, with runc as well. Its containerd 1.7 lacks
 # calls of a current kubelet.
-SUITES = {"docker": NEWEST, "containerd": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
+SUITES = {"docker": NEWEST, "containerd": NEWEST, "crio": NEWEST, "podman": NEWEST, "podman4": OLD, "buildah": NEWEST}
 COMMON = ["python3", "python3-pytest", "busybox-static", "procps", "runc"]
 # The engines and their packages.
 _PODMAN = [
@@ -50,9 +50,24 @@ ENGINES = {
         "python3-grpc-tools",
         "python3-yaml",
     ],
+    "crio": [
+        *("conmon", "crun", "skopeo", "containernetworking-plugins", "golang-github-containers-common", "libseccomp2"),
+        *("iptables", "iproute2", "python3-grpcio", "python3-grpc-tools", "python3-yaml"),
+    ],
     "podman": [*_PODMAN, "criu", "iptables"],
     "podman4": [*_PODMAN, "iptables"],
     "buildah": _PODMAN,
+}
+# Programs that Debian does not package: the arguments of tools/go-install.
+BUILT = {
+    # the tags leave out what needs more libraries, such as GPGME
+    "crio": [
+        *("--with-c", "pinns/src", "github.com/cri-o/cri-o/cmd/crio@v1.34.0", "libseccomp-dev", "pkgconf", "--"),
+        *("-tags", "seccomp containers_image_openpgp exclude_graphdriver_btrfs btrfs_noversion"),
+    ],
+    "nvidia-container-runtime": [
+        "github.com/NVIDIA/nvidia-container-toolkit/cmd/nvidia-container-runtime@v1.20.2",
+    ],
 }
 # Where the tests can run, and the command that runs another command there.
 MACHINES: dict[str, tuple[str | Path, ...]] = {
@@ -81,6 +96,11 @@ class Run:
     rows: list[dict[str, Any]]
 
 
+def build(program: str) -> None:
+    """Build a program of BUILT in the Debian with the newest engines, if it is not there."""
+    subprocess.run([CHECKOUT / "tools/go-install", NEWEST, *BUILT[program]], check=True)
+
+
 def run(
     engine: str,
     *arguments: str,
@@ -101,6 +121,8 @@ def run(
         timeout: Seconds.
     """
     debian = suite or SUITES[engine]
+    if engine in BUILT:
+        build(engine)
     command = [
         *(*MACHINES[machine], MACHINE, *(["--systemd"] if "systemd" in machine else [])),
         *(debian, *COMMON, *ENGINES[engine], "--"),
