@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES, ERRORS = ROOT / "docs/engines.md", ROOT / "docs/errors.md"
+CONFIGURATION = (".toml", ".json", ".conf", ".yaml")
 CASES = ROOT / "tests/engines/docker/test_errors.py"
 
 
@@ -32,8 +33,8 @@ def constants(path: Path) -> dict[str, Any]:
 
 
 def test_every_configuration_file_is_linked() -> None:
-    """Each file of contrib/ but its README."""
-    files = [path for path in (ROOT / "contrib").rglob("*.*") if path.name != "README.md"]
+    """Each configuration file of contrib/."""
+    files = [path for path in (ROOT / "contrib").rglob("*.*") if path.suffix in CONFIGURATION]
 
     assert len(files) > 5
     assert [] == [path.name for path in files if f"(../{path.relative_to(ROOT)})" not in ENGINES.read_text()]
