@@ -7,6 +7,7 @@ is a row of build/engines/results.md (`tools/engines`), and its docstring names 
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import devices
 from tests.support.engines import ENGINES, RESULTS, SYSTEMD
 from tests.support.leaks import Leaks
 
@@ -39,8 +41,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "driver(name): with this cgroup driver only")
     config.addinivalue_line("markers", "section(name): the section of its row in the results, if it is not its engine")
     config.addinivalue_line("markers", "compares: with pyoci only, since it uses both runtimes")
+    config.addinivalue_line("markers", "program(name): only where tools/go-install has built this program")
+    config.addinivalue_line("markers", "apparmor: only on a kernel with AppArmor")
     if INSIDE:
         config.pluginmanager.register(Report(config), "engine-report")
+
+
+def is_installed(marker: pytest.Mark) -> bool:
+    """Whether this Debian has a program that Debian does not package."""
+    return shutil.which(marker.args[0]) is not None
+
+
+def has_apparmor() -> bool:
+    """Whether the kernel has AppArmor."""
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    return enabled.exists() and enabled.read_text() == "Y\n"
 
 
 @pytest.hookimpl(tryfirst=True)  # before may_skip is looked at
@@ -50,6 +65,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if any(item.iter_markers("needs"))]
     driver = "systemd" if SYSTEMD else "cgroupfs"
     items[:] = [item for item in items if all(marker.args[0] == driver for marker in item.iter_markers("driver"))]
+    items[:] = [item for item in items if all(map(is_installed, item.iter_markers("program")))]
+    if not has_apparmor():
+        items[:] = [item for item in items if not any(item.iter_markers("apparmor"))]
     if config.getoption("--runtime") == "runc":
         items[:] = [item for item in items if not any(item.iter_markers("compares"))]
     present = CONTROLLERS.read_text().split() if CONTROLLERS.exists() else []
@@ -120,3 +138,16 @@ def leaks() -> Iterator[Leaks]:
     leaks = Leaks()
     yield leaks
     leaks.assert_none()
+
+
+@pytest.fixture
+def sensor() -> Iterator[str]:
+    """The name of a device of contrib/cdi, which engines find meanwhile."""
+    directory = Path(devices.DIRECTORY)
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)
+    path = directory / devices.EXAMPLE.name
+    shutil.copyfile(devices.EXAMPLE, path)
+    path.chmod(0o644)
+    yield devices.SENSOR
+    path.unlink()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support import engines, rootfs
-from tests.support.machine import on_uml, run
+from tests.support.machine import on_qemu, on_uml, run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -148,7 +148,7 @@ def server() -> None:
     rootfs.server()
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("engine", [name for name in engines.ENGINES if name not in engines.BUILT])
 def test_engine(pyoci: str, server: None, engine: Any) -> None:
     """In one machine, with one start of its daemons."""
     run = engines.run(engine, timeout=TIME)
@@ -166,6 +166,62 @@ def test_systemd_driver(pyoci: str, server: None, engine: str) -> None:
     assert 0 == run.status, run.output[-30_000:]
     assert [] == [row for row in run.rows if row["result"] == "fails"]
     assert 10 < len(run.rows)
+
+
+def test_nvidia_container_runtime(pyoci: str) -> None:
+    """NVIDIA's runtime, which adds devices to a config, calls pyoci: below Docker."""
+    engines.build("nvidia-container-runtime")
+
+    run = engines.run("docker", "-k", "nvidia", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert ["works"] * 3 == [row["result"] for row in run.rows]
+
+
+@on_uml
+def test_nvidia_container_runtime_in_a_pod(pyoci: str) -> None:
+    """NVIDIA's runtime as a RuntimeClass of containerd's pods, which need controllers."""
+    engines.build("nvidia-container-runtime")
+
+    run = engines.run("containerd", "-k", "nvidia", machine="uml", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert ["works"] == [row["result"] for row in run.rows]
+
+
+@on_uml
+@pytest.mark.parametrize(
+    ("machine", "chosen"),
+    [("host", ["test_containerd"]), ("uml", ["test_plain_pod", "test_exec_sync", "test_stop", "test_commands"])],
+    ids=["configuration", "pods"],
+)
+def test_containerd_1(pyoci: str, machine: str, chosen: list[str]) -> None:
+    """The page's configuration for containerd 1, and some pods, with Debian 13's containerd."""
+    run = engines.run("containerd", "-k", " or ".join(chosen), machine=machine, suite="trixie", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert {"works"} == {row["result"] for row in run.rows}
+    assert len(chosen) <= len(run.rows)
+
+
+@pytest.mark.nightly
+@on_uml
+def test_crio(pyoci: str) -> None:
+    """CRI-O, built from its sources, with the drop-in of contrib/kubernetes."""
+    run = engines.run("crio", machine="uml", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert {"works"} == {row["result"] for row in run.rows}
+    assert 5 < len(run.rows)
+
+
+@on_qemu
+def test_apparmor(pyoci: str) -> None:
+    """Pods with AppArmor profiles, on a kernel that has it."""
+    run = engines.run("containerd", "-k", "apparmor", machine="qemu", timeout=TIME)
+
+    assert 0 == run.status, run.output[-30_000:]
+    assert ["works"] == [row["result"] for row in run.rows]
 
 
 @on_uml

@@ -62,12 +62,10 @@ ENGINES = {
 BUILT = {
     # the tags leave out what needs more libraries, such as GPGME
     "crio": [
-        *("--with-c", "pinns/src", "github.com/cri-o/cri-o/cmd/crio@v1.34.0", "libseccomp-dev", "pkgconf", "--"),
+        *("--with-c", "pinns/src", "github.com/cri-o/cri-o@v1.34.0", "cmd/crio", "libseccomp-dev", "pkgconf", "--"),
         *("-tags", "seccomp containers_image_openpgp exclude_graphdriver_btrfs btrfs_noversion"),
     ],
-    "nvidia-container-runtime": [
-        "github.com/NVIDIA/nvidia-container-toolkit/cmd/nvidia-container-runtime@v1.20.2",
-    ],
+    "nvidia-container-runtime": ["github.com/NVIDIA/nvidia-container-toolkit@v1.20.2", "cmd/nvidia-container-runtime"],
 }
 # Where the tests can run, and the command that runs another command there.
 MACHINES: dict[str, tuple[str | Path, ...]] = {

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.containerd import Containerd, Cri, Pod
+from tests.support.devices import NVIDIA
 from tests.support.hierarchies import keep_out_of_v1
 from tests.support.leaks import Leaks
 
 KERNEL = tuple(map(int, platform.release().split(".")[:2]))
+SECURITY = Path("/sys/kernel/security")
 TMPFS_WITH_IDS = (6, 3)  # the first Linux whose tmpfs can be idmapped
 
 
@@ -36,7 +39,13 @@ def daemon(request: pytest.FixtureRequest, runtime: str) -> Iterator[Containerd]
     if KERNEL < TMPFS_WITH_IDS and os.path.exists("/dev/loop-control"):
         disk(folder)
     folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem, as in /run/containerd
-    containerd = Containerd(folder, runtime)
+    more = []
+    if shutil.which("nvidia-container-runtime"):
+        more.append(NVIDIA / "containerd.toml")
+        os.environ["NVIDIA_CTK_CONFIG_FILE_PATH"] = str(NVIDIA / "config.toml")
+    if Path("/sys/module/apparmor").exists() and not SECURITY.joinpath("apparmor").exists():
+        subprocess.check_call(["mount", "-t", "securityfs", "securityfs", SECURITY])
+    containerd = Containerd(folder, runtime, *more)
     request.config.engine_version = containerd.version()
     containerd.import_images()
     for namespace in "default", "k8s.io":  # runc leaves the parents of cgroups and states

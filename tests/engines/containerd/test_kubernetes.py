@@ -5,12 +5,29 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.containerd import CONTAINER, KUBERNETES, NODE, POD, Containerd, Cri, CriError, Pod
+from tests.support import pages
+from tests.support.containerd import (
+    CGROUPFS_DRIVER,
+    CONTAINER,
+    KUBERNETES,
+    LOCALHOST,
+    NODE,
+    POD,
+    RUNTIME_DEFAULT,
+    SYSTEMD_DRIVER,
+    UNCONFINED,
+    Containerd,
+    Cri,
+    CriError,
+    Pod,
+)
 from tests.support.daemon import until
+from tests.support.devices import SHOW_SENSOR, assert_sensor
 from tests.support.engines import SYSTEMD
 
 pytestmark = [pytest.mark.needs("cpu"), pytest.mark.section("kubernetes")]
@@ -164,6 +181,202 @@ def test_sysctls(make: Callable[..., Pod]) -> None:
 
     paths = ["/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shm_rmid_forced"]
     assert (0, "0\n1\n", "") == pod.exec(box, "cat", *paths)
+
+
+PROFILE_TYPES = {"RuntimeDefault": RUNTIME_DEFAULT, "Unconfined": UNCONFINED, "Localhost": LOCALHOST}
+
+
+def manifest(section: str) -> dict[str, Any]:
+    """The pod in a section of the page, parsed."""
+    (pod,) = [
+        each
+        for each in map(yaml.safe_load, (block.text for block in pages.blocks(pages.KUBERNETES, section, "yaml")))
+        if each.get("kind") == "Pod"
+    ]
+    return pod["spec"]
+
+
+def profile(given: dict[str, str], directory: str = "") -> dict[str, object]:
+    """A seccompProfile or appArmorProfile of a pod, as the kubelet passes it on."""
+    reference = os.path.join(directory, given["localhostProfile"]) if "localhostProfile" in given else ""
+    return {"profile_type": PROFILE_TYPES[given["type"]], "localhost_ref": reference}
+
+
+def run_with(pod: Pod, *, name: str = "box", **context: object) -> str:
+    """Run a container with this security context."""
+    return pod.run("sleep", "99", name=name, linux={"security_context": context})
+
+
+FILTERED = "Seccomp:\t2\n"
+
+
+def test_seccomp_of_the_engine(pod: Pod) -> None:
+    """seccompProfile RuntimeDefault: the engine's filter, also for ExecSync; Unconfined: without a filter."""
+    filtered = run_with(pod, name="filtered", seccomp={"profile_type": RUNTIME_DEFAULT})
+    free = run_with(pod, name="free", seccomp={"profile_type": UNCONFINED})
+
+    mode = "grep", "Seccomp:", "/proc/self/status"
+    assert (0, FILTERED, "") == pod.exec(filtered, *mode)
+    assert (0, "Seccomp:\t0\n", "") == pod.exec(free, *mode)
+    assert FILTERED in Path(f"/proc/{pod.process(filtered)}/status").read_text()
+    # the filter refuses new user namespaces to programs without CAP_SYS_ADMIN
+    unshare = "unshare", "--user", "true"
+    assert 0 == pod.exec(free, *unshare)[0]
+    status, _, error = pod.exec(filtered, *unshare)
+    assert (True, True) == (status != 0, "Operation not permitted" in error)
+
+
+def test_seccomp_of_the_node(pod: Pod, tmp_path: Path) -> None:
+    """seccompProfile Localhost: the pod and the profile of docs/kubernetes.md."""
+    specification = manifest("Seccomp")
+    (container,) = specification["containers"]
+    given = container["securityContext"]["seccompProfile"]
+    path = tmp_path / given["localhostProfile"]
+    path.parent.mkdir(parents=True)
+    path.write_text(pages.block(pages.KUBERNETES, "Seccomp", "json"))
+
+    box = run_with(pod, seccomp=profile(given, str(tmp_path)))
+
+    assert "RuntimeDefault" == specification["securityContext"]["seccompProfile"]["type"]
+    assert (0, FILTERED, "") == pod.exec(box, "grep", "Seccomp:", "/proc/self/status")
+    status, _, error = pod.exec(box, "mkdir", "/made")
+    assert (True, True) == (status != 0, "No space left on device" in error)
+    assert 0 == pod.exec(box, "touch", "/made")[0]
+
+
+def test_seccomp_profile_is_missing(pod: Pod, tmp_path: Path) -> None:
+    """seccompProfile Localhost, without the file: no container is left."""
+    with pytest.raises(CriError, match="no such file or directory"):
+        run_with(pod, seccomp={"profile_type": LOCALHOST, "localhost_ref": f"{tmp_path}/none.json"})
+
+
+CONFINEMENT = """
+profile {name} flags=(attach_disconnected,mediate_deleted) {{
+  file,
+  capability,
+  network,
+  signal,
+  deny /made w,
+}}
+"""
+
+
+@pytest.mark.apparmor
+def test_apparmor(pod: Pod, tmp_path: Path) -> None:
+    """appArmorProfile RuntimeDefault, and the pod of docs/kubernetes.md, with a profile of the node."""
+    (container,) = manifest("AppArmor")["containers"]
+    given = container["securityContext"]["appArmorProfile"]
+    name = given["localhostProfile"]
+    text = tmp_path / "profile"
+    text.write_text(CONFINEMENT.format(name=name))
+    subprocess.check_call(["apparmor_parser", "--replace", "--skip-cache", text], timeout=120)
+
+    confined = run_with(pod, name="confined", apparmor=profile(given))
+    default = run_with(pod, name="default", apparmor={"profile_type": RUNTIME_DEFAULT})
+
+    label = "cat", "/proc/self/attr/current"
+    assert (0, f"{name} (enforce)\n", "") == pod.exec(confined, *label)
+    assert (0, "cri-containerd.apparmor.d (enforce)\n", "") == pod.exec(default, *label)
+    assert f"{name} (enforce)\n" == Path(f"/proc/{pod.process(confined)}/attr/current").read_text()
+    assert "Permission denied" in pod.exec(confined, "touch", "/made")[2]
+    assert 0 == pod.exec(default, "touch", "/made")[0]
+
+
+@pytest.mark.cgroup
+def test_cgroup_driver(interface: Cri) -> None:
+    """RuntimeConfig: containerd reports the driver of pyoci's handler to the kubelet."""
+    driver = SYSTEMD_DRIVER if SYSTEMD else CGROUPFS_DRIVER
+
+    assert driver == interface("RuntimeConfig").linux.cgroup_driver
+
+
+def test_handler_features(interface: Cri) -> None:
+    """The node's status.runtimeHandlers, as docs/kubernetes.md shows it."""
+    (shown,) = yaml.safe_load(pages.block(pages.KUBERNETES, "What pyoci reports to the engine", "yaml"))
+    handlers = {each.name: each.features for each in interface("Status").runtime_handlers}
+
+    features = handlers[shown["name"]]
+    assert shown["features"] == {
+        "recursiveReadOnlyMounts": features.recursive_read_only_mounts,
+        "userNamespaces": features.user_namespaces,
+    }
+
+
+def test_plain_pod(make: Callable[..., Pod]) -> None:
+    """The pod of docs/kubernetes.md that only chooses the RuntimeClass."""
+    specification = manifest("RuntimeClass")
+    (container,) = specification["containers"]
+    pod = make(handler=specification["runtimeClassName"])
+
+    assert (0, "pod\n", "") == pod.exec(pod.run(*container["command"]), "hostname")
+
+
+def test_commands_for_the_operator(pod: Pod, daemon: Containerd) -> None:
+    """What docs/kubernetes.md runs on the node to look at a container."""
+    box = pod.run("sleep", "99")
+    script = pages.block(pages.KUBERNETES, "Find out why a pod does not start", "sh")
+    assert "/run/containerd/io.containerd" in script
+
+    script = script.replace("/run/containerd/io.containerd", f"{daemon.folder}/state/io.containerd")
+    done = subprocess.run(
+        ["sh", "-euxc", script], env={**os.environ, "ID": box}, capture_output=True, text=True, timeout=120
+    )
+
+    assert 0 == done.returncode, done.stderr
+    shown = done.stdout.replace(": ", ":")
+    assert [] == [each for each in (f'"id":"{box}"', '"status":"running"', "wait_start") if each not in shown]
+
+
+def test_upgrade(pod: Pod) -> None:
+    """A new executable is renamed over the old one: exec, signals and deletion of running containers work."""
+    installed = Path("/usr/local/bin/pyoci")
+    old, box = installed.stat().st_ino, pod.run("sleep", "99")
+    new = installed.with_suffix(".new")
+    subprocess.check_call(["cp", installed, new])
+
+    new.rename(installed)
+
+    assert old != installed.stat().st_ino
+    assert [] == [link for link in Path("/proc").glob("[0-9]*/exe") if is_deleted(link, installed)]
+    assert (0, "pod\n", "") == pod.exec(box, "hostname")
+    pod.cri("StopContainer", container_id=box, timeout=0)
+    assert 137 == pod.status(box).exit_code
+
+
+def is_deleted(link: Path, program: Path) -> bool:
+    """Whether a process runs a program that is no longer there."""
+    try:
+        return os.readlink(link) == f"{program} (deleted)"
+    except OSError:  # it has ended, or belongs to the kernel
+        return False
+
+
+def test_device(pod: Pod, sensor: str) -> None:
+    """A CDI device of contrib/cdi: its node, its variable, the mount of all devices of its kind."""
+    box = pod.run("sleep", "99", CDI_devices=[{"name": sensor}])
+
+    assert_sensor(pod.exec(box, "sh", "-c", SHOW_SENSOR)[1])
+
+
+@pytest.mark.program("nvidia-container-runtime")
+@pytest.mark.compares
+def test_nvidia_container_runtime(make: Callable[..., Pod], sensor: str) -> None:
+    """A RuntimeClass for NVIDIA's runtime in its cdi mode, which calls pyoci."""
+    pod = make(handler="nvidia")
+    wanted = [{"key": "NVIDIA_VISIBLE_DEVICES", "value": sensor.encode()}]
+    box = pod.run("sh", "-c", f"{SHOW_SENSOR}; exec sleep 99", envs=wanted)
+    log = Path(f"{pod.config['log_directory']}/box.log")
+
+    until(lambda: "ID=" in log.read_text(), "its output is in the log")
+    assert_sensor("\n".join(line.split(" ", 3)[3] for line in log.read_text().splitlines()))
+    listed = subprocess.check_output(["pyoci", "--root", STATES, "list", "--quiet"], text=True, timeout=60)
+    assert {pod.id, box} == set(listed.split())
+
+
+def test_unknown_device(pod: Pod, sensor: str) -> None:
+    """A CDI device that no file has."""
+    with pytest.raises(CriError, match="unresolvable CDI devices"):
+        pod.create("sleep", "99", CDI_devices=[{"name": sensor.replace("=", "=un")}])
 
 
 HOOK = """#!/bin/sh

@@ -1,0 +1,48 @@
+"""A CRI-O for all tests, empty before and after each."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.containerd import Cri, Pod
+from tests.support.crio import Crio
+from tests.support.leaks import Leaks
+
+
+@pytest.fixture(scope="session")
+def interface(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cri]:
+    """What Kubernetes calls."""
+    folder = Path(tempfile.mkdtemp(prefix="engine"))
+    folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem
+    crio = Crio(folder)
+    request.config.engine_version = crio.version()
+    cri = Cri(crio)
+    Pod(cri, "pyoci", tmp_path_factory.mktemp("first")).remove()  # makes what stays, such as the bridge of all pods
+    yield cri
+    cri.close()
+    crio.stop()
+
+
+@pytest.fixture
+def make(interface: Cri, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
+    """Make pods; at the end, nothing is left of them."""
+    leaks = Leaks()
+    pods: list[Pod] = []
+
+    def call(handler: str = "pyoci", **linux: Any) -> Pod:
+        pods.append(Pod(interface, handler, tmp_path, **linux))
+        return pods[-1]
+
+    yield call
+    for pod in pods:
+        pod.remove()
+    leaks.assert_none()
+
+
+@pytest.fixture
+def pod(make: Callable[..., Pod]) -> Pod:
+    """A pod."""
+    return make()

@@ -1,0 +1,16 @@
+"""Devices of the Container Device Interface."""
+
+from tests.support.devices import SHOW_SENSOR, assert_sensor
+from tests.support.podman import Podman
+
+
+def test_device(either: Podman, sensor: str) -> None:
+    """run --device of a CDI device: its node, its variable, the mount of all devices of its kind."""
+    assert_sensor(either("run", "--rm", "--device", sensor, "busybox", "sh", "-c", SHOW_SENSOR))
+
+
+def test_unknown_device(either: Podman, sensor: str) -> None:
+    """run --device of a CDI device that no file has."""
+    unknown = sensor.replace("=", "=un")
+
+    assert unknown in either("run", "--rm", "--device", unknown, "busybox", "true", status=126)
