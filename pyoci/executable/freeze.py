@@ -207,9 +207,10 @@ class Libpython:
 
 
 # The helper has a start and a C library of its own (native/helper/libc.c). These define the stack protector's value,
-# but not the checking variants of functions that -D_FORTIFY_SOURCE needs.
+# but not the checking variants of functions that -D_FORTIFY_SOURCE needs. Ubuntu's gcc sets that by itself.
 HELPER_FLAGS = ["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
 HELPER_FLAGS += ["-fno-asynchronous-unwind-tables", *(flag for flag in HARDENING if "FORTIFY" not in flag)]
+HELPER_FLAGS += ["-U_FORTIFY_SOURCE"]
 GUARD = "-mstack-protector-guard"  # gcc for arm64 would read a global one through a table that needs relocation
 HELPER_FLAGS += {
     "x86_64": [f"{GUARD}=global"],
