@@ -4,7 +4,7 @@
 
 The numbers come from libseccomp, whose authors derive its tables from the kernel's. Use the newest one. It has no
 function that lists its names, so this program looks up every number that can have a name. Negative numbers stand for
-calls that an architecture lacks, and for the operations of socketcall(2) and ipc(2) on x86.
+calls that an architecture lacks, and for the operations of socketcall(2) and ipc(2) on x86, POWER and s390.
 """
 
 import ctypes
@@ -18,6 +18,10 @@ ARCHITECTURES = {
     "SCMP_ARCH_X32": 0x4000003E,
     "SCMP_ARCH_AARCH64": 0xC00000B7,
     "SCMP_ARCH_ARM": 0x40000028,
+    "SCMP_ARCH_RISCV64": 0xC00000F3,
+    "SCMP_ARCH_PPC64LE": 0xC0000015,
+    "SCMP_ARCH_S390X": 0x80000016,
+    "SCMP_ARCH_S390": 0x00000016,
 }
 X32_BIT = 0x4000_0000
 DIRECT = (*range(2000), *range(0x0F_0000, 0x0F_0020), *range(X32_BIT, X32_BIT + 2000))
@@ -45,7 +49,7 @@ COLUMNS: dict[str, tuple[int, ...]] = {{
 {columns}
 }}
 
-# Calls that are an operation of socketcall or ipc on x86: name: (socketcall or ipc, its first argument)
+# Calls that are an operation of socketcall or ipc: name: (socketcall or ipc, its first argument)
 MULTIPLEXED: dict[str, tuple[str, int]] = {{
 {multiplexed}
 }}'''

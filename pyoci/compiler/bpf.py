@@ -32,6 +32,8 @@ WORD = 0xFFFF_FFFF
 REACH = 254
 
 _NODE = _struct.Struct("=IIIIqq")
+# struct sock_filter
+_LITTLE_ENDIAN, _BIG_ENDIAN = _struct.Struct("<HBBI"), _struct.Struct(">HBBI")
 
 
 def outcome(test: "Test", facts: "Sequence[Fact]") -> bool | None:
@@ -97,7 +99,7 @@ class Assembler:
     """A program that is written from its end to its start, so that the destination of every jump exists already.
 
     A *position* counts instructions from the end. `code` keeps each struct sock_filter (u16 code, u8 jt, u8 jf, u32 k)
-    as one 64-bit number, because the supported architectures are little-endian.
+    as one 64-bit number, which on most architectures has the same bytes.
     """
 
     __slots__ = ("_after_load", "_at", "_decisions", "_returns", "code")
@@ -110,9 +112,16 @@ class Assembler:
         self._at: dict[int, int] = {}
         self._after_load: dict[int, int] = {}
 
-    def bytes(self) -> bytes:
-        """Return the program as an array of struct sock_filter."""
-        return _struct.pack(f"<{len(self.code)}Q", *reversed(self.code))
+    def bytes(self, *, big_endian: bool) -> bytes:
+        """Return the program as an array of struct sock_filter, in the byte order of the machine that runs it."""
+        program = _struct.pack(f"<{len(self.code)}Q", *reversed(self.code))
+        if not big_endian:
+            return program
+        return b"".join([_BIG_ENDIAN.pack(*fields) for fields in _LITTLE_ENDIAN.iter_unpack(program)])
+
+    def returns(self, value: int) -> bool:
+        """Whether an instruction of the program returns this value."""
+        return RETURN | value << 32 in self.code
 
     def at(self, target: int) -> int:
         """Return the position to jump to for this target. If it is a node, `trees` must have written it."""

@@ -10,7 +10,7 @@ The semantics are libseccomp's as runc uses it (docs/decisions/0002-seccomp-comp
 """
 
 from pyoci.compiler._syscalls import NAMES
-from pyoci.compiler.bpf import IF_EQUAL, RETURN, WORD, Assembler, Decisions
+from pyoci.compiler.bpf import IF_EQUAL, WORD, Assembler, Decisions
 from pyoci.compiler.seccomp_rules import OPERATORS, RETURN_ENOSYS, Abi, Rules, Table
 from pyoci.errors import PyociError
 from pyoci.linux import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC_ESRCH
@@ -51,7 +51,6 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
 }
-_RETURN_NOTIFY = RETURN | ACTIONS["SCMP_ACT_NOTIFY"] << 32
 
 # Offsets in struct seccomp_data.
 NR = 0
@@ -65,8 +64,18 @@ X86 = Abi("SCMP_ARCH_X86", 0x4000_0003, multiplexed=True)
 X32 = Abi("SCMP_ARCH_X32", 0xC000_003E, first=0x4000_0000)
 AARCH64 = Abi("SCMP_ARCH_AARCH64", 0xC000_00B7, wide=True)
 ARM = Abi("SCMP_ARCH_ARM", 0x4000_0028)
+RISCV64 = Abi("SCMP_ARCH_RISCV64", 0xC000_00F3, wide=True)
+PPC64LE = Abi("SCMP_ARCH_PPC64LE", 0xC000_0015, wide=True, multiplexed=True)
+S390X = Abi("SCMP_ARCH_S390X", 0x8000_0016, wide=True, multiplexed=True, big_endian=True)
+S390 = Abi("SCMP_ARCH_S390", 0x0000_0016, multiplexed=True, big_endian=True)
 # The ABIs of each architecture (uname -m), its native one first. A host never sees those of other architectures.
-MACHINES = {"x86_64": (X86_64, X32, X86), "aarch64": (AARCH64, ARM)}
+MACHINES = {
+    "x86_64": (X86_64, X32, X86),
+    "aarch64": (AARCH64, ARM),
+    "riscv64": (RISCV64,),
+    "ppc64le": (PPC64LE,),
+    "s390x": (S390X, S390),
+}
 
 
 # Profiles whose filters the build of the executable has compiled, by `shape` (known_filters.py). Otherwise empty.
@@ -121,7 +130,7 @@ class Filter:
 
 
 def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
-    """Check `linux.seccomp` and return its filter for the architecture `arch` (uname -m: x86_64 or aarch64).
+    """Check `linux.seccomp` and return its filter for the architecture `arch` (uname -m, a key of MACHINES).
 
     The executable has the filters of the profiles that engines send by default. It compiles every other profile.
 
@@ -152,16 +161,17 @@ def compile_filter(seccomp: "Seccomp", arch: str) -> Filter:
     rules = _rules(syscalls, default, warnings)
 
     def code() -> bytes:
-        return _code(abis, rules, default, stub=stub)
+        return _assemble(abis, rules, default, stub=stub).bytes(big_endian=own.big_endian)
 
     notifies = "SCMP_ACT_NOTIFY"
     if seccomp["defaultAction"] != notifies and all(rule["action"] != notifies for rule in syscalls):
         return Filter(_flags(seccomp.get("flags"), warnings, notify=False), warnings, code=code)
-    program = code()
-    notify = _RETURN_NOTIFY in memoryview(program).cast("Q")
+    program = _assemble(abis, rules, default, stub=stub)
+    notify = program.returns(ACTIONS[notifies])
     if notify and not seccomp.get("listenerPath"):
         raise PyociError("cannot use SCMP_ACT_NOTIFY: there is no listenerPath", where=WHERE)
-    return Filter(_flags(seccomp.get("flags"), warnings, notify=notify), warnings, program=program)
+    flags = _flags(seccomp.get("flags"), warnings, notify=notify)
+    return Filter(flags, warnings, program=program.bytes(big_endian=own.big_endian))
 
 
 def shape(seccomp: "Seccomp", arch: str) -> str:
@@ -170,7 +180,7 @@ def shape(seccomp: "Seccomp", arch: str) -> str:
     return " ".join([arch, *[word for rule in rules for word in (rule["names"][0], rule["action"])]])
 
 
-def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> bytes:
+def _assemble(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> Assembler:
     own = abis[0]
     decisions = Decisions()
     tables = [Table(abi, rules, default, decisions, stub=stub) for abi in abis]
@@ -188,7 +198,7 @@ def _code(abis: "Sequence[Abi]", rules: Rules, default: int, *, stub: bool) -> b
     if instructions > MAX_INSTRUCTIONS:
         reason = f"it has {instructions} instructions, and the kernel accepts {MAX_INSTRUCTIONS}"
         raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/syscalls")
-    return program.bytes()
+    return program
 
 
 def _dispatch(program: Assembler, searches: "Mapping[int, Sequence[Range]]") -> None:

@@ -40,7 +40,7 @@ OPERATORS = {
 # More than the kernel's 4096 instructions, because calls with equal conditions share code.
 MAX_RULES = 65536
 
-# Offset of the arguments in struct seccomp_data, 64 bits each, the low word first.
+# Offset of the arguments in struct seccomp_data, 64 bits each in the machine's byte order.
 ARGS = 16
 # Numbers in a range that differ from it, each with a test. From the fourth on, the binary search is cheaper.
 MAX_HOLES = 3
@@ -54,16 +54,27 @@ class Abi:
     `wide`         whether conditions compare 64 bits of an argument, instead of 32
     `first`        its lowest number
     `multiplexed`  whether it has socketcall(2) and ipc(2)
+    `big_endian`   whether the high word of an argument comes first
     """
 
-    __slots__ = ("audit", "first", "multiplexed", "name", "wide")
+    __slots__ = ("audit", "big_endian", "first", "multiplexed", "name", "wide")
 
-    def __init__(self, name: str, audit: int, *, wide: bool = False, first: int = 0, multiplexed: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        audit: int,
+        *,
+        wide: bool = False,
+        first: int = 0,
+        multiplexed: bool = False,
+        big_endian: bool = False,
+    ) -> None:
         self.name = name
         self.audit = audit
         self.wide = wide
         self.first = first
         self.multiplexed = multiplexed
+        self.big_endian = big_endian
 
 
 class Rules:
@@ -104,9 +115,10 @@ class Rules:
             raise PyociError(f"cannot compile the seccomp filter: {reason}", where=f"{WHERE}/{rule}")
 
     def with_multiplexed(self) -> "dict[str, list[Rule]]":
-        """Return the rules with conditions, plus rules for the operations of x86's socketcall(2) and ipc(2).
+        """Return the rules with conditions, plus rules for the operations of socketcall(2) and ipc(2).
 
-        The first argument there is the operation, so those rules drop conditions on the call's own first argument.
+        The first argument there is the operation, so those rules drop conditions on the call's own first argument. The
+        kernel ignores the high word of the operation.
         """
         conditional = self.conditional.copy()
         for name, (multiplexer, operation) in MULTIPLEXED.items():
@@ -151,7 +163,7 @@ class Table:
             if always:
                 self.targets[number] = always[0]
         if number not in self.targets and number != -1:
-            self.targets[number] = _tree(decisions, rules, self._default, wide=self.abi.wide)
+            self.targets[number] = _tree(decisions, rules, self._default, self.abi)
 
     def ranges(self) -> "list[Range]":
         """Return ranges that cover every number of this ABI, including those without a rule."""
@@ -200,14 +212,14 @@ def _low_words(conditions: "list[Condition]") -> "list[Condition]":
     return [(index, op, value & WORD, mask & WORD) for index, op, value, mask in conditions if mask & WORD]
 
 
-def _tree(decisions: Decisions, rules: "list[Rule]", default: int, *, wide: bool) -> int:
+def _tree(decisions: Decisions, rules: "list[Rule]", default: int, abi: Abi) -> int:
     """Return a target that tries the rules of one system call in order, and ends in `default` if no rule matches."""
     if len({action for _, action, _ in rules}) > 1:
         _reject_contradictions(rules)
         rules = sorted(rules, key=_closeness)
     target = default
     for _, action, conditions in reversed(rules):
-        comparisons = [_comparison(condition, wide=wide) for condition in conditions]
+        comparisons = [_comparison(condition, abi) for condition in conditions]
         target = _graft(decisions, comparisons, action, target, ())
     return target
 
@@ -231,17 +243,18 @@ def _closeness(rule: "Rule") -> list[tuple[int, int, int]]:
     return key
 
 
-def _comparison(condition: "Condition", *, wide: bool) -> "Comparison":
+def _comparison(condition: "Condition", abi: Abi) -> "Comparison":
     """Return a condition as tests of 32-bit words, the high word first."""
     index, operator, value, mask = condition
-    low = ARGS + 8 * index
-    high = low + 4
+    low, high = ARGS + 8 * index, ARGS + 8 * index + 4
+    if abi.big_endian:
+        low, high = high, low
     test, held, _ = OPERATORS[operator]
     if test == IF_EQUAL:
         equal = _word_equals(low, value & WORD, mask & WORD, held, not held)
-        return _word_equals(high, value >> 32, mask >> 32, equal, not held) if wide else equal
+        return _word_equals(high, value >> 32, mask >> 32, equal, not held) if abi.wide else equal
     comparison: Comparison = ((low, WORD, test, value & WORD), held, not held)
-    if not wide:
+    if not abi.wide:
         return comparison
     if not value >> 32:
         return (high, WORD, IF_EQUAL, 0), comparison, held

@@ -23,9 +23,12 @@ MAX_INSTRUCTIONS = 4096
 Instruction = tuple[int, int, int, int]
 
 
-def decode(program: bytes) -> list[Instruction]:
-    """The (code, jt, jf, k) of each struct sock_filter; AssertionError if the kernel would refuse the program."""
-    instructions = list(struct.iter_unpack("=HBBI", program))
+def decode(program: bytes, order: str = "<") -> list[Instruction]:
+    """The (code, jt, jf, k) of each struct sock_filter; AssertionError if the kernel would refuse the program.
+
+    `order` is the byte order of the machine that runs it, as in `struct`.
+    """
+    instructions = list(struct.iter_unpack(f"{order}HBBI", program))
     assert 0 < len(instructions) <= MAX_INSTRUCTIONS
     for position, (code, jt, jf, k) in enumerate(instructions):
         if code in CONDITIONS:
@@ -41,9 +44,9 @@ def decode(program: bytes) -> list[Instruction]:
     return instructions
 
 
-def run(instructions: Sequence[Instruction], audit: int, nr: int, args: Sequence[int]) -> int:
+def run(instructions: Sequence[Instruction], audit: int, nr: int, args: Sequence[int], order: str = "<") -> int:
     """The return value of the filter for a call `nr` of architecture `audit` with six 64-bit arguments."""
-    words = struct.unpack("=16I", struct.pack("=IIQ6Q", nr, audit, 0, *args))
+    words = struct.unpack(f"{order}16I", struct.pack(f"{order}IIQ6Q", nr, audit, 0, *args))
     accumulator = position = 0
     while True:
         code, jt, jf, k = instructions[position]

@@ -7,19 +7,33 @@ from typing import Any
 from pyoci.compiler import _syscalls
 from pyoci.compiler._syscalls import MULTIPLEXED, NAMES
 
-COLUMNS = ("x86_64", "x86", "x32", "aarch64", "arm")
-ARCHITECTURES = {
-    "x86_64": "SCMP_ARCH_X86_64",
-    "x86": "SCMP_ARCH_X86",
-    "x32": "SCMP_ARCH_X32",
-    "aarch64": "SCMP_ARCH_AARCH64",
-    "arm": "SCMP_ARCH_ARM",
-}
+COLUMNS = ("x86_64", "x86", "x32", "aarch64", "arm", "riscv64", "ppc64le", "s390x", "s390")
+ARCHITECTURES = {abi: f"SCMP_ARCH_{abi.upper()}" for abi in COLUMNS}
 # name: its number on each of COLUMNS, -1 for none
 NUMBERS = dict(zip(NAMES, zip(*(_syscalls.COLUMNS[ARCHITECTURES[abi]] for abi in COLUMNS), strict=True), strict=True))
-AUDIT = {"x86_64": 0xC000003E, "x86": 0x40000003, "x32": 0xC000003E, "aarch64": 0xC00000B7, "arm": 0x40000028}
-MACHINES = {"x86_64": ("x86_64", "x86", "x32"), "aarch64": ("aarch64", "arm")}
-WIDE = ("x86_64", "aarch64")
+AUDIT = {
+    "x86_64": 0xC000003E,
+    "x86": 0x40000003,
+    "x32": 0xC000003E,
+    "aarch64": 0xC00000B7,
+    "arm": 0x40000028,
+    "riscv64": 0xC00000F3,
+    "ppc64le": 0xC0000015,
+    "s390x": 0x80000016,
+    "s390": 0x00000016,
+}
+MACHINES = {
+    "x86_64": ("x86_64", "x86", "x32"),
+    "aarch64": ("aarch64", "arm"),
+    "riscv64": ("riscv64",),
+    "ppc64le": ("ppc64le",),
+    "s390x": ("s390x", "s390"),
+}
+# The machine's own ABI has 64 bits, and a filter always covers it.
+OWN = tuple(MACHINES)
+BIG_ENDIAN = ("s390x",)
+# Some calls are also operations of socketcall or ipc.
+WITH_OPERATIONS = ("x86", "ppc64le", "s390x", "s390")
 X32_BIT = 0x4000_0000
 MINUS_ONE = 0xFFFF_FFFF
 
@@ -89,20 +103,26 @@ def rules_for(seccomp: Mapping[str, Any], abi: str, nr: int) -> Iterable[tuple[i
             for conditions in alternatives(rule.get("args", ())):
                 if name in NUMBERS and NUMBERS[name][column] == nr:
                     yield action, conditions
-                if abi == "x86" and name in MULTIPLEXED and number_behind(name) == nr:
+                if abi in WITH_OPERATIONS and name in MULTIPLEXED and number_behind(name, abi) == nr:
                     # What decides for the call itself decides for the operation too.
                     if name in decided:
                         if conditions:
                             continue
                         decided.remove(name)
-                    operation = {"index": 0, "op": "SCMP_CMP_EQ", "value": MULTIPLEXED[name][1]}
+                    # the kernel reads the operation as a number of 32 bits
+                    operation = {
+                        "index": 0,
+                        "op": "SCMP_CMP_MASKED_EQ",
+                        "value": 0xFFFF_FFFF,
+                        "valueTwo": MULTIPLEXED[name][1],
+                    }
                     yield action, [operation, *(other for other in conditions if other["index"] != 0)]
 
 
-def number_behind(name: str) -> int:
-    """The number of socketcall or ipc, of which a call is an operation on x86."""
+def number_behind(name: str, abi: str) -> int:
+    """The number of socketcall or ipc, of which a call is an operation."""
     multiplexer, _ = MULTIPLEXED[name]
-    return int(NUMBERS[multiplexer][COLUMNS.index("x86")])
+    return int(NUMBERS[multiplexer][COLUMNS.index(abi)])
 
 
 def always_true(conditions: Sequence[Arg], bits: int) -> bool:
@@ -115,9 +135,9 @@ def last_number(seccomp: Mapping[str, Any], abi: str) -> int:
     """The greatest number that the profile names, whatever it wants to become of it."""
     names = [name for rule in seccomp.get("syscalls", ()) for name in rule["names"] if name in NUMBERS]
     numbers = [NUMBERS[name][COLUMNS.index(abi)] for name in names]
-    if abi == "x86":
+    if abi in WITH_OPERATIONS:
         acting = {n for rule in seccomp["syscalls"] if _acts(seccomp, rule) for n in rule["names"]}
-        numbers += [number_behind(name) for name in acting & MULTIPLEXED.keys()]
+        numbers += [number_behind(name, abi) for name in acting & MULTIPLEXED.keys()]
     return max(numbers, default=0)
 
 
@@ -129,7 +149,7 @@ def _acts(seccomp: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 def evaluate(seccomp: Mapping[str, Any], abi: str, nr: int, args: Sequence[int]) -> int:
     """The return value for a call of an ABI; of several matching rules with conditions, the first."""
     default = action_of(seccomp, "defaultAction", "defaultErrnoRet")
-    covered = {*seccomp.get("architectures", ()), "SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
+    covered = {*seccomp.get("architectures", ()), *(ARCHITECTURES[own] for own in OWN)}
     if abi in ("x86_64", "x32"):
         abi = "x32" if nr & X32_BIT else "x86_64"
         if abi == "x32" and nr == MINUS_ONE and ARCHITECTURES["x32"] not in covered:
@@ -139,7 +159,7 @@ def evaluate(seccomp: Mapping[str, Any], abi: str, nr: int, args: Sequence[int])
     last = last_number(seccomp, abi)
     if seccomp["defaultAction"] not in PERMISSIVE and last > 0 and nr > last:
         return ENOSYS
-    bits = 64 if abi in WIDE else 32
+    bits = 64 if abi in OWN else 32
     rules = list(rules_for(seccomp, abi, nr))
     for action, conditions in rules:
         if always_true(conditions, bits):

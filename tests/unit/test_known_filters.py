@@ -148,9 +148,8 @@ def test_changed_profile_is_compiled(change: Any, warned: bool, known: object, m
 def test_profile_of_another_architecture_is_not_known(known: object) -> None:
     """A profile is known for the architecture that its engine sends it on."""
     for arch, _, profile in PROFILES:
-        (other,) = {*MACHINES} - {arch}
         assert known_filter(profile, arch)
-        assert not known_filter(profile, other)
+        assert not any(known_filter(profile, other) for other in MACHINES if other != arch)
 
 
 def test_architecture_without_profiles_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
