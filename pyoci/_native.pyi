@@ -7,6 +7,7 @@ from pyoci.compiler.verbs import ChildOp
 VERBS: tuple[str, ...]
 STEPS: tuple[str, ...]
 SECCOMP: int
+IOCTLS: dict[str, int]
 
 def bpf(command: int, attr: bytearray) -> int: ...
 def bpf_prog_load(type: int, program: bytes, log: bytearray | None = None) -> int: ...

@@ -1,6 +1,6 @@
 """Constants of the kernel's interface, by header file. `posix`, `errno` and `fcntl` have the others.
 
-The numbers are the same on x86-64 and arm64.
+The numbers are the same on every architecture that pyoci supports. `_native.IOCTLS` has those that are not.
 """
 
 # asm-generic/fcntl.h, linux/fcntl.h
@@ -11,10 +11,6 @@ F_SEAL_SEAL = 0x1
 F_SEAL_SHRINK = 0x2
 F_SEAL_GROW = 0x4
 F_SEAL_WRITE = 0x8
-
-# asm-generic/ioctls.h
-TIOCGPTN = 0x80045430
-TIOCGPTPEER = 0x5441
 
 # asm-generic/siginfo.h
 CLD_TRAPPED = 4
@@ -89,9 +85,6 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
-
-# linux/nsfs.h
-NS_GET_USERNS = 0xB701
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS = 0x02

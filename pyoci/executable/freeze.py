@@ -211,15 +211,18 @@ class Libpython:
 HELPER_FLAGS = ["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
 HELPER_FLAGS += ["-fno-asynchronous-unwind-tables", *(flag for flag in HARDENING if "FORTIFY" not in flag)]
 HELPER_FLAGS += ["-U_FORTIFY_SOURCE"]
-GUARD = "-mstack-protector-guard"  # gcc for arm64 would read a global one through a table that needs relocation
+GUARD = "-mstack-protector-guard"
+# Except on x86-64, gcc would read a global value through a table that needs relocation. gcc for s390 has no choice.
 HELPER_FLAGS += {
     "x86_64": [f"{GUARD}=global"],
     "aarch64": [f"{GUARD}=sysreg", f"{GUARD}-reg=tpidr_el0", f"{GUARD}-offset=0"],
+    "riscv64": [f"{GUARD}=tls", f"{GUARD}-reg=tp", f"{GUARD}-offset=0"],
+    "ppc64le": [f"{GUARD}=tls", f"{GUARD}-reg=r13", f"{GUARD}-offset=0"],
 }.get(os.uname().machine, [])
 HELPER_LINKING = ["-static-pie", "-nostdlib", "-nostartfiles", "-s"]
 HELPER_LINKING += ["-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now"]
 # The largest pages of a kernel. With larger ones than these, it could not map the helper; smaller ones save space.
-LARGEST_PAGE = {"x86_64": 1 << 12, "aarch64": 1 << 16}.get(os.uname().machine, 1 << 16)
+LARGEST_PAGE = 1 << 12 if os.uname().machine in ("x86_64", "riscv64", "s390x") else 1 << 16
 HELPER_LINKING.append(f"-Wl,-z,max-page-size={LARGEST_PAGE}")
 MAX_HELPER = 100_000  # bytes: each create and exec copies it
 

@@ -9,7 +9,7 @@ from pyoci.compiler.facts import Host
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.host import files, kernel_mounts
-from pyoci.linux import CAP_SYS_ADMIN, CAP_SYS_CHROOT, NS_GET_USERNS
+from pyoci.linux import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 
 _JOINS = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_CHROOT  # what joining a mount namespace requires (setns(2))
 _ALL_IDS = b"0 0 4294967295"  # the uid_map of the initial user namespace
@@ -50,7 +50,7 @@ def _owns_pids() -> bool:
     """Whether this process's user namespace owns its pid namespace (ioctl_nsfs(2))."""
     pids = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        owner = fcntl.ioctl(pids, NS_GET_USERNS)
+        owner = fcntl.ioctl(pids, _native.IOCTLS["NS_GET_USERNS"])
     except OSError:
         return False  # the owner is neither this user namespace nor a descendant of it
     finally:

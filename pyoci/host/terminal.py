@@ -3,11 +3,12 @@
 import fcntl
 import posix
 import select
+import sys
 
 from pyoci import _native
 from pyoci.errors import PyociError
 from pyoci.host.processes import reap, wait_status
-from pyoci.linux import SIGCHLD, SIGTERM, SIGWINCH, TIOCGPTPEER
+from pyoci.linux import SIGCHLD, SIGTERM, SIGWINCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Foreground:
         return signal in _ENDING_SIGNALS
 
     def _take_signal(self) -> int:
-        return int.from_bytes(posix.read(self.signals, 128)[:4], "little")
+        return int.from_bytes(posix.read(self.signals, 128)[:4], sys.byteorder)
 
     def _forward(self, program: "Program", signal: int) -> None:
         if signal == SIGWINCH:
@@ -140,7 +141,8 @@ class _Relay:
         posix.set_blocking(program.console, False)
         self._program = program
         # An open peer prevents a hang-up while no program has the terminal open: init systems open it again later.
-        self._peer = fcntl.ioctl(program.console, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+        flags = posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
+        self._peer = fcntl.ioctl(program.console, _native.IOCTLS["TIOCGPTPEER"], flags)
         self._input = b""  # still to write to the terminal
         self._output = b""  # still to write to the caller
         self._has_input = True
@@ -175,7 +177,7 @@ class _Relay:
             if not self._output:
                 return
             ready = _poll({1: select.POLLOUT, signals: select.POLLIN})
-            if signals in ready and int.from_bytes(posix.read(signals, 128)[:4], "little") in _ENDING_SIGNALS:
+            if signals in ready and int.from_bytes(posix.read(signals, 128)[:4], sys.byteorder) in _ENDING_SIGNALS:
                 return
             if 1 in ready:
                 self._put_output()

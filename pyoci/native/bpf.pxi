@@ -118,8 +118,12 @@ cdef extern from *:
     #define PYOCI_AUDIT_ARCH AUDIT_ARCH_X86_64
     #elif defined(__aarch64__)
     #define PYOCI_AUDIT_ARCH AUDIT_ARCH_AARCH64
-    #else
-    #define PYOCI_AUDIT_ARCH 0 /* pyoci compiles no filters for other machines */
+    #elif defined(__riscv)
+    #define PYOCI_AUDIT_ARCH AUDIT_ARCH_RISCV64
+    #elif defined(__powerpc64__)
+    #define PYOCI_AUDIT_ARCH AUDIT_ARCH_PPC64LE
+    #elif defined(__s390x__)
+    #define PYOCI_AUDIT_ARCH AUDIT_ARCH_S390X
     #endif
 
     /* Whether the filter allows a system call with these arguments, of which the first `known` are given. Returns 0 if
@@ -176,7 +180,12 @@ cdef extern from *:
             for_settings[] = {
                 SYS_prlimit64, SYS_sched_setattr, SYS_ioprio_set, SYS_set_mempolicy, SYS_get_mempolicy},
             for_capabilities[] = {SYS_capset, SYS_capget};
-        static const uint64_t clone[] = {CLONE_PARENT, 0, 0, 0, 0}, control[] = {0, TIOCSCTTY, 0};
+    #if defined(__s390x__)
+        static const uint64_t clone[] = {0, CLONE_PARENT, 0, 0, 0};
+    #else
+        static const uint64_t clone[] = {CLONE_PARENT, 0, 0, 0, 0};
+    #endif
+        static const uint64_t control[] = {0, TIOCSCTTY, 0};
         const struct sock_filter *code = (const void *)program;
         size_t count = size / sizeof *code;
     #define ALLOWS_ALL(calls) pyoci_allows_all(code, count, calls, sizeof calls / sizeof *calls)

@@ -32,6 +32,7 @@ cdef extern from *:
     #include <sys/uio.h>
     #include <sys/wait.h>
     #include <net/if.h>
+    #include <linux/nsfs.h>
     #include <elf.h>
     #include <time.h>
     #include <unistd.h>
@@ -49,7 +50,10 @@ cdef extern from *:
     #define SYS_fchmodat2 452
     #endif
     #ifndef TIOCGPTPEER
-    #define TIOCGPTPEER 0x5441
+    #define TIOCGPTPEER _IO('T', 0x41)
+    #endif
+    #ifndef PIDFD_GET_INFO
+    #define PIDFD_GET_INFO _IOC(_IOC_READ | _IOC_WRITE, 0xFF, 11, 64) /* the size of the first struct pidfd_info */
     #endif
     #if defined(__x86_64__)
     #define OWN_MACHINE EM_X86_64
@@ -57,7 +61,30 @@ cdef extern from *:
     #elif defined(__aarch64__)
     #define OWN_MACHINE EM_AARCH64
     #define OWN_MACHINE_32 EM_ARM
+    #elif defined(__riscv) && __riscv_xlen == 64
+    #define OWN_MACHINE EM_RISCV
+    #define OWN_MACHINE_32 EM_RISCV
+    #elif defined(__powerpc64__)
+    #define OWN_MACHINE EM_PPC64
+    #define OWN_MACHINE_32 EM_PPC64
+    #elif defined(__s390x__)
+    #define OWN_MACHINE EM_S390
+    #define OWN_MACHINE_32 EM_S390
+    #else
+    #error "pyoci does not support this architecture"
     #endif
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define OTHER_ORDER ELFDATA2MSB
+    #else
+    #define OTHER_ORDER ELFDATA2LSB
+    #endif
+    /* clone(2), whose arguments stand in another order on s390. The new process goes on with a copy of the stack. */
+    #if defined(__s390x__)
+    #define CLONE_ARGUMENTS(flags, pidfd) NULL, (long)(flags), (pidfd), NULL, NULL
+    #else
+    #define CLONE_ARGUMENTS(flags, pidfd) (long)(flags), NULL, (pidfd), NULL, NULL
+    #endif
+    #define clone_process(flags, pidfd) syscall(SYS_clone, CLONE_ARGUMENTS(flags, pidfd))
     """
     ctypedef int pid_t
     ctypedef unsigned int uid_t
@@ -128,7 +155,8 @@ cdef extern from *:
     int fstatat(int dirfd, const char *path, stat_t *buffer, int flags) nogil
     mode_t S_IFMT, S_IFDIR, S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFLNK
 
-    int OWN_MACHINE, OWN_MACHINE_32
+    int OWN_MACHINE, OWN_MACHINE_32, OTHER_ORDER, ELFDATA2MSB
+    unsigned int PT_INTERP
 
     cdef struct statfs_t "statfs":
         long f_type
@@ -151,6 +179,7 @@ cdef extern from *:
         sigset_t sa_mask
     void (*SIG_IGN)(int) noexcept nogil
     int clone(int (*function)(void *) noexcept nogil, void *stack, int flags, void *argument, ...) nogil
+    long clone_process(long flags, int *pidfd) nogil
     enum: CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_SYSVSEM
     int sigaction(int signum, const sigaction_t *act, sigaction_t *old) nogil
     int sigemptyset(sigset_t *set) nogil
@@ -177,7 +206,8 @@ cdef extern from *:
         unsigned short ws_col
         unsigned short ws_xpixel
         unsigned short ws_ypixel
-    unsigned long TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCSCTTY, SIOCSIFFLAGS, SIOCGIFFLAGS
+    unsigned long TIOCSWINSZ, TIOCSPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCSCTTY, SIOCSIFFLAGS, SIOCGIFFLAGS
+    unsigned long NS_GET_USERNS, NS_GET_NSTYPE, PIDFD_GET_INFO
     cdef struct ifreq:
         char ifr_name[16]
         short ifr_flags

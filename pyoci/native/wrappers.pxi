@@ -103,7 +103,7 @@ def make_read_only(int fd):
 
 def namespace_type(int fd):
     """The CLONE_NEW… flag of the namespace behind `fd`: ioctl NS_GET_NSTYPE."""
-    cdef int kind = ioctl(fd, 0xB703)
+    cdef int kind = ioctl(fd, NS_GET_NSTYPE)
     if kind < 0:
         raise failure()
     return kind
@@ -167,6 +167,13 @@ def ioprio_set(int pid, int priority):
 
 
 SECCOMP = SYS_seccomp
+# POWER has other numbers than most architectures.
+IOCTLS = {
+    "NS_GET_USERNS": NS_GET_USERNS,
+    "PIDFD_GET_INFO": PIDFD_GET_INFO,
+    "TIOCGPTN": TIOCGPTN,
+    "TIOCGPTPEER": TIOCGPTPEER,
+}
 
 
 def ptrace(int request, int pid, unsigned long data=0):

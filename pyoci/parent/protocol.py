@@ -18,7 +18,7 @@ from pyoci.compiler.block import encode
 from pyoci.compiler.verbs.numbers import CONSOLE, CREATED, HELD, INIT
 from pyoci.errors import CgroupError, PyociError, SetupError, reason
 from pyoci.host import processes
-from pyoci.linux import SIGKILL, TIOCGPTN
+from pyoci.linux import SIGKILL
 from pyoci.parent import explain
 from pyoci.parent.conversation import (
     CLONED,
@@ -514,7 +514,7 @@ _CGROUP_HINTS = {
 def _is_terminal(fd: int) -> bool:
     """Whether a descriptor is the master of a pseudo-terminal."""
     try:
-        fcntl.ioctl(fd, TIOCGPTN, bytes(4))
+        fcntl.ioctl(fd, _native.IOCTLS["TIOCGPTN"], bytes(4))
     except OSError:
         return False
     return True

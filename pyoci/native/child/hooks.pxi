@@ -50,7 +50,7 @@ cdef int spawn_hook(const char *path, char **argv, char **envp, int cwd, int sta
         set_errno(error)
         return STEP_PIPE2
     # clone, not clone3: startContainer hooks run under the filter, and engines' profiles answer clone3 with ENOSYS
-    child = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &hook.pidfd, NULL, NULL)
+    child = clone_process(CLONE_PIDFD | SIGCHLD, &hook.pidfd)
     if child == 0:
         become_hook(path, argv, envp, cwd, state, output[1], errors[1])
     error = errno

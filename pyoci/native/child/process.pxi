@@ -51,7 +51,7 @@ cdef int do_become_root(Context *ctx, const BecomeRootOp *op) noexcept nogil:
 
 cdef int do_clone_init(Context *ctx, const CloneInitOp *op) noexcept nogil:
     # clone, not clone3: the seccomp filter may be loaded already, and engines' profiles answer clone3 with ENOSYS
-    cdef long pid = syscall(SYS_clone, CLONE_PARENT, NULL, NULL, NULL, NULL)
+    cdef long pid = clone_process(CLONE_PARENT, NULL)
     if pid < 0:
         return STEP_CLONE
     if pid > 0:

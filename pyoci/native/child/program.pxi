@@ -89,8 +89,8 @@ cdef int file_kind(const uint8_t *head, ssize_t n) noexcept nogil:
         return FILE_SCRIPT
     if n < 20 or head[0] != 0x7F or head[1] != c'E' or head[2] != c'L' or head[3] != c'F':
         return FILE_PLAIN
-    machine = head[18] | (head[19] << 8)
-    if machine != OWN_MACHINE and machine != OWN_MACHINE_32:
+    machine = head[18] << 8 | head[19] if head[5] == ELFDATA2MSB else head[18] | (head[19] << 8)
+    if (machine != OWN_MACHINE and machine != OWN_MACHINE_32) or head[5] == OTHER_ORDER:
         return FILE_FOREIGN_ELF | (machine << 8)
     return FILE_ELF | (machine << 8)
 
@@ -110,34 +110,40 @@ cdef void script_interpreter(const uint8_t *head, ssize_t n, char *name) noexcep
         name[i - start] = 0
 
 
+cdef uint64_t elf_number(const uint8_t *at, size_t size) noexcept nogil:
+    """Read a number of 2, 4 or 8 bytes in this machine's byte order."""
+    cdef uint16_t half
+    cdef uint32_t word
+    cdef uint64_t number
+    if size == sizeof(half):
+        memcpy(&half, at, sizeof(half))
+        return half
+    if size == sizeof(word):
+        memcpy(&word, at, sizeof(word))
+        return word
+    memcpy(&number, at, sizeof(number))
+    return number
+
+
 cdef void elf_interpreter(const uint8_t *head, ssize_t n, char *name) noexcept nogil:
     """Copy the loader of a dynamic ELF program to `name`. Handles 32 and 64 bits, in this machine's byte order."""
     cdef bint wide = head[4] == 2
-    cdef uint64_t table = 0, offset, size = 0, entry_size, least = 56 if wide else 32
+    cdef uint64_t table, offset, size, entry_size, least = 56 if wide else 32
     cdef int i, count
     if n < 64:
         return
-    if wide:
-        memcpy(&table, head + 32, 8)
-    else:
-        memcpy(&table, head + 28, 4)
-    entry_size = head[54] | (head[55] << 8) if wide else head[42] | (head[43] << 8)
-    count = head[56] | (head[57] << 8) if wide else head[44] | (head[45] << 8)
+    table = elf_number(head + 32, 8) if wide else elf_number(head + 28, 4)
+    entry_size = elf_number(head + (54 if wide else 42), 2)
+    count = <int>elf_number(head + (56 if wide else 44), 2)
     for i in range(count):
         # the file must not make a sum overflow
         if table > <uint64_t>n or entry_size < least or table + <uint64_t>(i + 1) * entry_size > <uint64_t>n:
             return
         offset = table + <uint64_t>i * entry_size
-        if head[offset] != 3 or head[offset + 1] != 0:  # PT_INTERP
+        if elf_number(head + offset, 4) != PT_INTERP:
             continue
-        if wide:
-            memcpy(&size, head + offset + 32, 8)
-            memcpy(&offset, head + offset + 8, 8)
-        else:
-            memcpy(&size, head + offset + 16, 4)
-            table = 0
-            memcpy(&table, head + offset + 4, 4)
-            offset = table
+        size = elf_number(head + offset + 32, 8) if wide else elf_number(head + offset + 16, 4)
+        offset = elf_number(head + offset + 8, 8) if wide else elf_number(head + offset + 4, 4)
         if size < PATH_SIZE and offset <= <uint64_t>n and size <= <uint64_t>n - offset:
             memcpy(name, head + offset, size)
             name[size] = 0

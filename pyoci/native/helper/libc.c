@@ -33,8 +33,14 @@ void pyoci_helper(char *name, char *argument);
 
 /* --- start */
 
-/* The compiler's stack protector uses these two symbols. */
+/* The compiler's stack protector compares with this value, and calls __stack_chk_fail. On s390 the value lies 40 bytes
+ * behind the thread pointer. On all others but x86-64, the thread pointer leads to it. */
+#if defined(__s390x__)
+static uintptr_t thread[6];
+#define __stack_chk_guard thread[5]
+#else
 uintptr_t __stack_chk_guard;
+#endif
 
 __attribute__((noreturn)) void __stack_chk_fail(void)
 {
@@ -65,9 +71,21 @@ __attribute__((noreturn, used)) PYOCI_UNGUARDED void pyoci_begin(const uintptr_t
     const char *random = (const char *)getauxval(AT_RANDOM);
     if (random != NULL)
         memcpy(&__stack_chk_guard, random, sizeof __stack_chk_guard);
-    __stack_chk_guard &= ~(uintptr_t)0xff; /* a NUL stops functions on strings */
+    *(char *)&__stack_chk_guard = 0; /* a NUL stops functions on strings */
 #if defined(__aarch64__)
     __asm__ volatile("msr tpidr_el0, %0" : : "r"(&__stack_chk_guard));
+#elif defined(__riscv)
+    __asm__ volatile("mv tp, %0" : : "r"(&__stack_chk_guard));
+#elif defined(__powerpc64__)
+    __asm__ volatile("mr 13, %0" : : "r"(&__stack_chk_guard));
+#elif defined(__s390x__)
+    unsigned long pointer = (unsigned long)thread; /* its halves go to two access registers */
+    __asm__ volatile("sar %%a1, %0\n\t"
+                     "srlg %0, %0, 32\n\t"
+                     "sar %%a0, %0"
+                     : "+d"(pointer)
+                     :
+                     : "memory");
 #endif
     if (count == 2)
         pyoci_helper(arguments[0], arguments[1]);
@@ -99,6 +117,42 @@ __asm__(".globl _start\n"
         "    mov x0, sp\n"
         "    bl pyoci_begin\n"
         "    brk #1\n");
+#elif defined(__riscv)
+__asm__(".globl _start\n"
+        ".type _start, @function\n"
+        "_start:\n"
+        "    .option push\n"
+        "    .option norelax\n" /* relaxed, it would read gp, which it sets */
+        "    lla gp, __global_pointer$\n"
+        "    .option pop\n"
+        "    li ra, 0\n"
+        "    mv a0, sp\n"
+        "    andi sp, sp, -16\n"
+        "    call pyoci_begin\n"
+        "    ebreak\n");
+#elif defined(__powerpc64__)
+__asm__(".globl _start\n"
+        ".type _start, @function\n"
+        "_start:\n"
+        "0:  addis 2, 12, .TOC.-0b@ha\n" /* the kernel leaves the address of _start in r12 */
+        "    addi 2, 2, .TOC.-0b@l\n"
+        "    mr 3, 1\n"
+        "    clrrdi 1, 1, 4\n"
+        "    li 0, 0\n"
+        "    mtlr 0\n"
+        "    stdu 0, -64(1)\n"
+        "    bl pyoci_begin\n"
+        "    nop\n"
+        "    trap\n");
+#elif defined(__s390x__)
+__asm__(".globl _start\n"
+        ".type _start, @function\n"
+        "_start:\n"
+        "    lgr %r2, %r15\n"
+        "    aghi %r15, -160\n"
+        "    xc 0(8,%r15), 0(%r15)\n"
+        "    brasl %r14, pyoci_begin\n"
+        "    j .+2\n");
 #else
 #error "the helper has no start for this architecture"
 #endif
@@ -242,7 +296,12 @@ int poll(struct pollfd *fds, nfds_t count, int timeout)
 
 void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
+#if defined(__s390x__)
+    long arguments[] = {(long)address, (long)size, protection, flags, fd, offset};
+    return (void *)CALL1(mmap, arguments);
+#else
     return (void *)CALL6(mmap, address, size, protection, flags, fd, offset);
+#endif
 }
 void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset) LARGE(mmap);
 
@@ -294,7 +353,9 @@ int clone(int (*function)(void *), void *stack, int flags, void *argument, ...)
 struct kernel_sigaction {
     void (*handler)(int);
     unsigned long flags;
+#if !defined(__riscv)
     void (*restore)(void);
+#endif
     uint64_t mask;
 };
 
@@ -302,7 +363,7 @@ enum { RESTORE = 0x04000000, SIGNALS = 8 };
 
 int sigaction(int signal, const struct sigaction *action, struct sigaction *old)
 {
-    struct kernel_sigaction kernel = {action->sa_handler, (unsigned long)action->sa_flags, NULL, 0};
+    struct kernel_sigaction kernel = {.handler = action->sa_handler, .flags = (unsigned long)action->sa_flags};
     (void)old; /* callers pass NULL */
 #if defined(__x86_64__)
     kernel.flags |= RESTORE; /* the kernel calls no handler without it */
