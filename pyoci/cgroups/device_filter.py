@@ -9,6 +9,7 @@ So after `deny r` the kernel rejects an open for reading and writing, as with th
 """
 
 import _struct
+import sys
 
 from pyoci import linux
 from pyoci.errors import CgroupError
@@ -44,7 +45,7 @@ DEFAULTS = (
 )
 
 # struct bpf_insn: opcode, registers (source << 4 | destination), jump offset, immediate.
-INSTRUCTION = _struct.Struct("<BBhi")
+INSTRUCTION = _struct.Struct("=BBhi")
 LOAD_WORD, MOVE, AND, SHIFT_RIGHT = 0x61, 0xB4, 0x54, 0x74  # 32 bits
 JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, JUMP_IF_SET, EXIT = 0x05, 0x15, 0x55, 0x45, 0x95
 RESULT, CONTEXT, ASKED, TYPE, MAJOR, MINOR = range(6)  # registers
@@ -201,6 +202,11 @@ def _assemble(tests: "list[Rule]") -> bytes:
     targets = {"deny": len(code), "allow": len(code) + 2}
     code += [(MOVE, RESULT, 0, 0), (EXIT, 0, 0, 0), (MOVE, RESULT, 0, 1), (EXIT, 0, 0, 0)]
     return b"".join(
-        INSTRUCTION.pack(opcode, registers, targets[to] - i - 1 if isinstance(to, str) else to, imm)
+        INSTRUCTION.pack(opcode, _packed(registers), targets[to] - i - 1 if isinstance(to, str) else to, imm)
         for i, (opcode, registers, to, imm) in enumerate(code)
     )
+
+
+def _packed(registers: int, byte_order: str = sys.byteorder) -> int:
+    """Return the byte of both registers. They are bit fields, of which a big-endian machine puts the first one high."""
+    return registers >> 4 | (registers & 0xF) << 4 if byte_order == "big" else registers

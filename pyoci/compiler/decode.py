@@ -3,6 +3,8 @@
 This reader shares no code with `encode` but the verbs' layout. It trusts the block: the child checks it.
 """
 
+import sys
+
 from pyoci.compiler.block import HEADER
 from pyoci.compiler.block import NULL as END
 from pyoci.compiler.verbs import CHILD, base
@@ -35,7 +37,7 @@ class Decoded:
         self.ops = [self._op(block[at : at + 48]) for at in range(HEADER.size, end_of_ops, 48)]
 
     def _op(self, encoded: bytes) -> "ChildOp":
-        verb = CHILD[int.from_bytes(encoded[:2], "little") - 1]
+        verb = CHILD[int.from_bytes(encoded[:2], sys.byteorder) - 1]
         _, flags, *values = verb.layout.unpack(encoded)
         fields: dict[str, Any] = {name: bool(flags & bit) for name, bit in verb.bits}
         for (name, kind), value in zip(verb.wire, values, strict=True):
@@ -59,7 +61,7 @@ class Decoded:
     def _table(self, offset: int) -> bytes:
         if not offset:
             return b""
-        length = int.from_bytes(self.pool[offset - 4 : offset], "little")
+        length = int.from_bytes(self.pool[offset - 4 : offset], sys.byteorder)
         return self.pool[offset : offset + length]
 
 

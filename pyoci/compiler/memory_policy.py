@@ -4,6 +4,8 @@ Implements config-linux.md "Memory policy". The child sets the policy once the c
 changed later, the kernel would move the policy to other nodes.
 """
 
+import sys
+
 from pyoci import ranges
 from pyoci.compiler import verbs
 from pyoci.compiler.verbs.process import MEMORY_POLICY_FLAGS as FLAGS
@@ -32,7 +34,10 @@ def set_memory_policy(policy: "MemoryPolicy") -> "ChildOp":
         flags |= FLAGS[name]
     nodes = policy.get("nodes", "")
     bits = ranges.bits(nodes) if nodes else 0
-    mask = bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")  # an array of unsigned long
+    # an array of unsigned long, the lowest nodes first
+    mask = b"".join(
+        (bits >> first & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, sys.byteorder) for first in range(0, bits.bit_length(), 64)
+    )
     return verbs.SetMemoryPolicy(
         "/linux/memoryPolicy",
         mask=mask,

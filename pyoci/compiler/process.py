@@ -10,6 +10,8 @@ Implements config.md "Process".
   then dropped every privilege and descriptor of the runtime.
 """
 
+import sys
+
 from pyoci import _native, linux
 from pyoci.compiler import verbs
 from pyoci.compiler.operations import Part, ignore
@@ -279,7 +281,7 @@ def become_container_user(
 
 def pack_groups(groups: "list[int]") -> bytes:
     """Pack group ids as setgroups(2) expects them."""
-    return b"".join(gid.to_bytes(4, "little") for gid in groups)
+    return b"".join(gid.to_bytes(4, sys.byteorder) for gid in groups)
 
 
 def environment(process: "Process", more: "Sequence[str]" = ()) -> "list[str]":

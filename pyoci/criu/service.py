@@ -7,6 +7,7 @@ CRIU opens the directories in a request as /proc/PID/fd/N of the process that ma
 import _socket
 import posix
 import select
+import sys
 
 from pyoci import _native
 from pyoci.compiler.paths import SYSTEM_DIRECTORIES
@@ -155,7 +156,7 @@ class Service:
         fds = []
         for level, kind, content in ancillary:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                fds += [int.from_bytes(content[at : at + _INT], "little") for at in range(0, len(content), _INT)]
+                fds += [int.from_bytes(content[at : at + _INT], sys.byteorder) for at in range(0, len(content), _INT)]
         for fd in fds[1:]:
             posix.close(fd)
         return data, fds[:1]

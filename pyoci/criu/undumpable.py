@@ -7,6 +7,7 @@ has the last word.
 import _socket
 import _struct
 import posix
+import sys
 
 from pyoci import _native
 from pyoci.criu import unsupported
@@ -334,11 +335,11 @@ def _unix_socket(message: bytes) -> "tuple[int, UnixSocket]":
         if attribute == _NAME:
             found.name = _socket_name(value)
         elif attribute == _PEER:
-            found.peer = int.from_bytes(value, "little")
+            found.peer = int.from_bytes(value, sys.byteorder)
         elif attribute == _ICONS:
             found.waiting = tuple(memoryview(value[: len(value) & ~3]).cast("I"))
         elif attribute == _SHUTDOWN:
-            found.shutdown = int.from_bytes(value, "little")
+            found.shutdown = int.from_bytes(value, sys.byteorder)
         at += length + 3 & ~3
     return inode, found
 

@@ -10,11 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 # struct elf64_phdr: type, flags, offset, virtual and physical address, size in file and in memory, alignment.
-SEGMENT = struct.Struct("<IIQQQQQQ")
+SEGMENT = struct.Struct("=IIQQQQQQ")
 PT_LOAD = 1
 ATTEMPTS = 4  # to make an image: in a few of a hundred processes, a number in it looks like an address
 # Addresses of the image and, within it, of the list of pages that commands write to.
-ADDRESSES = struct.Struct("<QQ")
+ADDRESSES = struct.Struct("=QQ")
 
 
 def put_image(executable: Path) -> None:
@@ -58,8 +58,8 @@ def _put_data(executable: Path, image: bytes) -> int:
 
     content = image[ADDRESSES.size :]
     SEGMENT.pack_into(elf, at, kind, flags, offset, virtual, physical, len(content), in_memory, alignment)
-    struct.pack_into("<Q", elf, 40, 0)
-    struct.pack_into("<HHH", elf, 58, 0, 0, 0)
+    struct.pack_into("=Q", elf, 40, 0)
+    struct.pack_into("=HHH", elf, 58, 0, 0, 0)
     elf[offset:] = content
     executable.write_bytes(elf)
 
@@ -68,7 +68,7 @@ def _put_data(executable: Path, image: bytes) -> int:
 
 def image_segment(elf: bytes | bytearray) -> "tuple[int, tuple[int, ...]]":
     """The last loaded segment: where its program header is in the file, and the header's fields."""
-    table, entries = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+    table, entries = struct.unpack_from("=Q", elf, 32)[0], struct.unpack_from("=H", elf, 56)[0]
     headers = [(at, SEGMENT.unpack_from(elf, at)) for at in range(table, table + entries * SEGMENT.size, SEGMENT.size)]
     return max((header for header in headers if header[1][0] == PT_LOAD), key=lambda header: header[1][3])
 

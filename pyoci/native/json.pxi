@@ -15,6 +15,9 @@ from libc.string cimport memcmp, memcpy, memset
 cdef extern from *:
     int __builtin_ctzll(unsigned long long word) nogil
 
+cdef extern from "endian.h":
+    uint64_t le64toh(uint64_t word) nogil
+
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     object PyUnicode_New(Py_ssize_t size, uint32_t largest)
@@ -300,7 +303,7 @@ cdef const uint8_t *_json_string_end(_JsonText *text, int *has) except NULL:
     while at < text.end:
         if text.end - at >= 8:
             memcpy(&word, at, 8)
-            specials = _json_specials(word)
+            specials = _json_specials(le64toh(word))
             if specials == 0:
                 at += 8
                 continue

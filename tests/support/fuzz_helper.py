@@ -99,7 +99,7 @@ def main() -> None:
     os.makedirs("/bundle/rootfs")
     root = os.open("/bundle/rootfs", os.O_PATH)  # what every slot leads to: most operations then begin
     for name, blocks in every:
-        slots = int.from_bytes(blocks[0][32:36], "little")
+        slots = int.from_bytes(blocks[0][32:36], sys.byteorder)
         for n in range(count * len(blocks)):
             at = n % len(blocks)
             other = damaged(chance, blocks[at]) if n >= len(blocks) else blocks[at]

@@ -1,6 +1,7 @@
 """The block: what `encode` writes, and what is read back from it for `pyoci plan --json`."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -78,6 +79,6 @@ def test_plan_as_json_has_tables_in_hexadecimal() -> None:
     groups = next(op for op in printed["init"] if op["verb"] == "set_groups")
 
     assert groups["object"].split() == [
-        str(int.from_bytes(bytes.fromhex(groups["fields"]["gids"])[n : n + 4], "little"))
+        str(int.from_bytes(bytes.fromhex(groups["fields"]["gids"])[n : n + 4], sys.byteorder))
         for n in range(0, len(groups["fields"]["gids"]) // 2, 4)
     ]

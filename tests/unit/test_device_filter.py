@@ -3,13 +3,14 @@
 import itertools
 import json
 import struct
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyoci.cgroups.device_filter import compile_rules
+from pyoci.cgroups.device_filter import _packed, compile_rules
 from pyoci.config import load
 from pyoci.errors import CgroupError, ConfigError
 
@@ -24,7 +25,11 @@ class RefusedProgram(Exception):
 
 def instructions(program: bytes) -> list[tuple[int, int, int, int, int]]:
     """(opcode, destination, source, offset, immediate) of each instruction."""
-    return [(op, regs & 15, regs >> 4, off, imm) for op, regs, off, imm in struct.iter_unpack("<BBhi", program)]
+    found = []
+    for op, registers, offset, immediate in struct.iter_unpack("=BBhi", program):
+        halves = registers & 15, registers >> 4
+        found.append((op, *(halves if sys.byteorder == "little" else halves[::-1]), offset, immediate))
+    return found
 
 
 def run(program: bytes, type_: str, major: int, minor: int, letters: str) -> bool:
@@ -32,7 +37,7 @@ def run(program: bytes, type_: str, major: int, minor: int, letters: str) -> boo
     if not program:
         return True
     access = sum({"m": 1, "r": 2, "w": 4}[letter] for letter in letters) << 16 | {"b": 1, "c": 2}[type_]
-    context = struct.pack("<III", access, major, minor)
+    context = struct.pack("=III", access, major, minor)
     code = instructions(program)
     registers = {1: None}
     at = 0
@@ -43,7 +48,7 @@ def run(program: bytes, type_: str, major: int, minor: int, letters: str) -> boo
             case 0x61:  # r = *(u32 *)(source + offset)
                 if source != 1:
                     raise RefusedProgram
-                registers[to] = struct.unpack_from("<I", context, offset)[0]
+                registers[to] = struct.unpack_from("=I", context, offset)[0]
             case 0x54:
                 registers[to] &= immediate & 0xFFFFFFFF
             case 0x74:
@@ -263,3 +268,9 @@ def test_a_thousand_rules_still_mean_what_they_say() -> None:
     program = compile_rules([ALLOW_ALL, *rules])
 
     assert [bool(n % 3) for n in range(0, 1024, 41)] == [run(program, "b", 9, n, "r") for n in range(0, 1024, 41)]
+
+
+def test_registers_have_the_machines_order() -> None:
+    """A big-endian machine has the destination in the high half of the byte."""
+    assert 0x12 == _packed(0x12, "little")
+    assert 0x21 == _packed(0x12, "big")

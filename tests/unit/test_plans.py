@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 
@@ -501,13 +502,13 @@ def test_encoding_shares_strings_and_aligns_blobs() -> None:
     )
     encoded = block[HEADER.size :]
     pool, vectors = decode(block).pool, decode(block).vectors
-    first, second, blob = (int.from_bytes(encoded[48 * n + 4 : 48 * n + 8], "little") for n in range(3))
+    first, second, blob = (int.from_bytes(encoded[48 * n + 4 : 48 * n + 8], sys.byteorder) for n in range(3))
 
     assert first == second
     assert b"/a\0" == pool[first : first + 3]
     assert 0 == blob % 8
     assert b"12345678" == pool[blob : blob + 8]
-    assert 8 == int.from_bytes(pool[blob - 4 : blob], "little")
+    assert 8 == int.from_bytes(pool[blob - 4 : blob], sys.byteorder)
     assert [NULL, NULL, NULL] == [vectors[2], vectors[4], vectors[5]]
     assert 0 == vectors[1]
 
@@ -588,7 +589,8 @@ def test_nodes_of_a_memory_policy(nodes: str, bits: list[int]) -> None:
     """A mask of whole words, as long as it must be."""
     op = memory_policy.set_memory_policy({"mode": "MPOL_BIND", "nodes": nodes})
 
-    assert sum(1 << bit for bit in bits) == int.from_bytes(op.mask, "little")
+    words = enumerate(memoryview(op.mask).cast("L"))
+    assert sum(1 << bit for bit in bits) == sum(word << 64 * n for n, word in words)
     assert len(op.mask) % 8 == 0
 
 

@@ -1,5 +1,7 @@
 """The ids, groups, capabilities and other limits of power of the program's process."""
 
+import sys
+
 from pyoci.compiler.verbs.base import ChildOp
 from pyoci.compiler.verbs.phrases import capabilities
 
@@ -72,7 +74,7 @@ class SetGroups(ChildOp):
 
     def shown(self) -> str:
         gids = self.gids
-        return " ".join(str(int.from_bytes(gids[n : n + 4], "little")) for n in range(0, len(gids), 4)) or "none"
+        return " ".join(str(int.from_bytes(gids[n : n + 4], sys.byteorder)) for n in range(0, len(gids), 4)) or "none"
 
 
 class SetIds(ChildOp):
