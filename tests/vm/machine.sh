@@ -96,12 +96,13 @@ await() {
     wait "${tails[@]}" || true
 }
 
-# run TRIES: boot the machine, again if it does not get as far as the job; exit with the job's status
+# run TRIES: boot the machine, again if it does not get as far as the job; exit with the job's status. `patience` is for
+# how many seconds it may boot.
 run() {
     local tries=$1 try
     for ((try = 1; ; try++)); do
         boot
-        await 120
+        await "${patience:-120}"
         [ ! -e "$job/booted" ] || break
         if [ $try = "$tries" ]; then
             say "the machine did not boot; its console:"
