@@ -98,11 +98,12 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
  * count, because image_resume sets it anew.
  *
  * Not every such word is a pointer: the last characters of a string, read as a number, may lie below 4 GiB, where the C
- * library's heap is. So there only multiples of 8 count: the addresses of the heap's blocks are multiples of 8. If the
- * characters happen to be one, too, image.py tries again, in a process whose heap lies elsewhere. */
+ * library's heap is. Small numbers side by side may lie below 1 TiB, where QEMU's user mode has the stack. So there only
+ * multiples of 8 count: the addresses of the heap's blocks are multiples of 8. If the characters happen to be one, too,
+ * image.py tries again, in a process whose heap lies elsewhere. */
 static size_t count_pointers(uintptr_t start, uintptr_t end)
 {
-    const uintptr_t mask = end <= UINT32_MAX ? sizeof(void *) - 1 : 0;
+    const uintptr_t mask = end <= (uintptr_t)1 << 40 ? sizeof(void *) - 1 : 0;
     size_t count = 0;
     for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
         if (*word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident()) {
