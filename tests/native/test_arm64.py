@@ -23,6 +23,7 @@ from tests.native.test_block import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+HEADERS = Path("/usr/aarch64-linux-gnu/include/stdio.h")
 AARCH64 = 183  # EM_AARCH64
 BUILD = """
 import os, sys, types
@@ -36,6 +37,7 @@ freeze.build_helper(Path(sys.argv[1]), output=Path(sys.argv[2]))
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the other tests run the helper of this machine"),
     pytest.mark.skipif(not COMPILER or not EMULATOR, reason="needs gcc-aarch64-linux-gnu and qemu-user-static"),
+    pytest.mark.skipif(not HEADERS.exists(), reason="needs libc6-dev-arm64-cross"),
     pytest.mark.may_skip("few machines have a cross compiler and an emulator for arm64"),
 ]
 

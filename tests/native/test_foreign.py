@@ -72,7 +72,9 @@ def test_commands_say_what_they_say_here(arch: str, pyoci: str, tmp_path: Path) 
     for program in (Path(pyoci), executable):
         bundle = tmp_path / program.parent.name / arch
         (bundle / "rootfs").mkdir(parents=True)
-        said = [foreign(arch, program, *words, cwd=bundle) for words in (["--version"], ["spec"], ["validate"], ["plan"])]
+        said = [
+            foreign(arch, program, *words, cwd=bundle) for words in (["--version"], ["spec"], ["validate"], ["plan"])
+        ]
         (bundle / "config.json").write_bytes(BUNDLE.read_bytes())
         said += [foreign(arch, program, *words, cwd=bundle) for words in (["validate"], ["plan"], ["plan", "--json"])]
         assert [0] * len(said) == [status for status, *_ in said], said

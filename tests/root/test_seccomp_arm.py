@@ -20,7 +20,9 @@ HIGHEST = NUMBERS["set_tls"]
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(platform.machine() != "aarch64" or not COMPILER, reason="needs aarch64 and gcc-arm-linux-gnueabihf"),
+    pytest.mark.skipif(
+        platform.machine() != "aarch64" or not COMPILER, reason="needs aarch64 and gcc-arm-linux-gnueabihf"
+    ),
     pytest.mark.may_skip("other processors run no programs of 32-bit Arm"),
 ]
 

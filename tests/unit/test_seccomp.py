@@ -431,7 +431,7 @@ def test_errors(fault: str) -> None:
 
 @pytest.mark.parametrize(("arch", "order", "low"), [("riscv64", "<", 16), ("ppc64le", "<", 16), ("s390x", ">", 20)])
 def test_byte_order(arch: str, order: str, low: int) -> None:
-    """The program has the bytes of its machine, and loads the low word of an argument from where that machine has it."""
+    """The program has its machine's bytes, and loads the words of an argument from where that machine has them."""
     rule = allow("personality", args=[arg(0, "EQ", 8)])
     program = seccomp.compile_filter(profile(rule), arch).program
     tests = [k for code, _, _, k in bpf_interpreter.decode(program, order) if code == bpf_interpreter.LD_W_ABS]

@@ -70,7 +70,7 @@ prepare() {
     [ -z "$systemd" ] || touch "$job/systemd"
     local name
     {
-        for name in $(compgen -e | grep -E '^(CI$|PYTHON|PYTEST_|PYOCI)' || true); do
+        for name in $(compgen -e | grep -E '^(CI$|PYTHON|PYTEST_|PYOCI|CONFORMANCE_)' || true); do
             printf 'export %s=%q\n' "$name" "${!name}"
         done
         [ ! -d "$checkout/.venv/bin" ] || printf 'PATH=%q:$PATH\n' "$checkout/.venv/bin"
