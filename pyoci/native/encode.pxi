@@ -67,7 +67,7 @@ cdef int put_op(char *entry, op, bytearray vectors, bytearray pool, dict known) 
             elif kind == KIND_BLOB:
                 offset = put_table(pool, value)
             else:
-                options = "".join([f"{option}\0" for option in value])
+                options = "".join([option + "\0" for option in value])
                 offset = put_table(pool, options.encode("utf-8", "surrogateescape"))
             (<uint32_t *>text)[0] = offset
             text += sizeof(uint32_t)
