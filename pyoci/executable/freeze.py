@@ -7,13 +7,15 @@ under the Python that is embedded, because marshalled code is valid for one vers
 """
 
 import argparse
-import marshal
+import json
 import os
+import platform
 import shlex
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import IO
 
 from pyoci.executable import POPULATING
 from pyoci.executable.image import put_image
@@ -27,6 +29,12 @@ HELPER = PACKAGE / "_helper"
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
+# The result shall not tell where it was built: __FILE__ begins with one of these names instead.
+NEUTRAL = [
+    f"-ffile-prefix-map={path}={name}"
+    for path, name in ((PACKAGE.parent, "."), (sysconfig.get_path("include"), "python"))
+]
+OPTIMISATION += NEUTRAL
 HARDENING = ["-D_FORTIFY_SOURCE=3", "-fstack-protector-strong", "-fstack-clash-protection"]
 # Control flow: Intel's CET, Arm's BTI and pointer authentication. The linker marks the executable only if all objects
 # of libpython and the C library have them, too.
@@ -35,14 +43,25 @@ HARDENING += {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protecti
 )
 # For the extension: Cython 3.2 would compress its strings with zlib, which the executable lacks.
 EXTENSION = ["-DCYTHON_COMPRESS_STRINGS=0"]
+IMAGE = ("build_host.c", "image.c", "hashes.c", "small.c", "heap.c")  # heap.c comes last: see there
 # For the image: allocations while Python makes it (heap.c), and hashes of strings (hashes.c).
 HASH = "_Py_HashBytes" if sys.version_info < (3, 14) else "Py_HashBuffer"
 WRAPPING = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", HASH)]
+# For the image, too: what Python learns of the host that makes it (build_host.c).
+HOST = """
+    open openat access faccessat stat lstat fstat fstatat statfs getxattr getuid geteuid getgid getegid getpid uname
+    clock_gettime getrandom syscall PyThread_get_thread_ident
+""".split()
+if platform.libc_ver()[0] == "glibc":
+    HOST += "open64 openat64 __open64_2 stat64 lstat64 fstat64 fstatat64".split()
+if sys.version_info >= (3, 13):
+    HOST.append("PyThread_get_thread_ident_ex")
+WRAPPING += [f"-Wl,--wrap={name}" for name in HOST]
 # For a static executable: shared libraries (static.c).
 UNAVAILABLE = [f"-Wl,--wrap={name}" for name in ("dlopen", "dlsym", "dlerror")]
 # Tables for unwinding the stack (static.c).
 UNWINDING = ["-Wl,--eh-frame-hdr", "-Wl,--wrap=__register_frame_info", "-Wl,--wrap=__deregister_frame_info"]
-LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-s"]
+LINKING = ["-Wl,--gc-sections", "-Wl,-O1", "-Wl,--as-needed", "-Wl,--build-id=none", "-s"]
 # The dynamic linker resolves all symbols at start, then makes the table of their addresses read-only.
 SAFE_LINKING = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
 LINKING += SAFE_LINKING
@@ -75,6 +94,7 @@ if sys.version_info < (3, 13):  # newer versions of the package create this modu
     REGULAR_EXPRESSIONS.append("collections.abc")
 BUILD = [("executable", "freeze"), ("executable", "image"), ("executable", "layout"), ("executable", "start")]
 API = ("client", "testing", "types")  # the Python API, which runs the executable and is not in it
+NOWHERE = "/nonexistent"  # for paths that nothing uses
 # A complete initialisation imports them first; before 3.13 it does so before sys.path exists.
 ENCODINGS = ["encodings", "encodings.aliases", "encodings.utf_8"]
 
@@ -95,23 +115,24 @@ def modules(package: Path) -> list[tuple[str, Path, bool]]:
     return found
 
 
-def freeze(package: Path, temp: Path) -> None:
-    """Write frozen.h and frozen.bin: every module's marshalled code, and the table that CPython looks them up in."""
-    blob = bytearray()
-    rows = []
-    for name, file, is_package in modules(package):
-        code = compile(file.read_bytes(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=2)
-        data = marshal.dumps(code)  # stripping docstrings saves a tenth of a hot command's load time
-        rows.append(f'    {{"{name}", frozen_code + {len(blob)}, {len(data)}, {int(is_package)}}},')
-        blob += data
-    (temp / "frozen.bin").write_bytes(blob)
+def freeze(package: Path, temp: Path, *, static: bool) -> None:
+    """Write frozen.h and frozen.bin: every module's marshalled code, and the table that CPython looks them up in.
+
+    A `static` executable imports nothing from files, so it gets no paths of this Python.
+    """
+    found = modules(package)
+    sizes = _marshal([(name, str(file)) for name, file, _ in found], temp / "frozen.bin")
+    rows, at = [], 0
+    for (name, _, is_package), size in zip(found, sizes, strict=True):
+        rows.append(f'    {{"{name}", frozen_code + {at}, {size}, {int(is_package)}}},')
+        at += size
 
     blob_file = _quoted(str(temp / "frozen.bin")).replace("\\", "\\\\").replace('"', '\\"')
     header = [
         "/* Generated by freeze.py. */",
-        f"#define PYOCI_PREFIX {_quoted(sys.base_prefix)}",
-        f"#define PYOCI_STDLIB {_quoted(sysconfig.get_path('stdlib'))}",
-        f"#define PYOCI_DYNLOAD {_quoted(sysconfig.get_config_var('DESTSHARED'))}",
+        f"#define PYOCI_PREFIX {_quoted(NOWHERE if static else sys.base_prefix)}",
+        f"#define PYOCI_STDLIB {_quoted(NOWHERE if static else sysconfig.get_path('stdlib'))}",
+        f"#define PYOCI_DYNLOAD {_quoted(NOWHERE if static else sysconfig.get_config_var('DESTSHARED'))}",
         f"#define PYOCI_POPULATING {{{', '.join(_quoted(command) for command in POPULATING)}}}",
         "extern const unsigned char frozen_code[];",
         # .incbin, because a compiler needs seconds for an array of this size
@@ -122,6 +143,28 @@ def freeze(package: Path, temp: Path) -> None:
         "};",
     ]
     (temp / "frozen.h").write_text("\n".join(header) + "\n")
+
+
+# Runs in a process of its own. marshal notes which objects have other references, and in a process that has imported
+# more modules, more strings do. Stripping docstrings saves a tenth of a hot command's load time.
+MARSHAL = """
+import json, marshal, sys
+sizes = []
+with open(sys.argv[1], "wb") as output:
+    for name, path in json.load(sys.stdin):
+        with open(path, "rb") as file:
+            code = compile(file.read(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=2)
+        sizes.append(output.write(marshal.dumps(code)))
+print(json.dumps(sizes))
+"""
+
+
+def _marshal(files: list[tuple[str, str]], output: Path) -> list[int]:
+    """Compile modules, given by name and path, and write their marshalled code to `output`. Return the sizes."""
+    command = [sys.executable, "-IS", "-c", MARSHAL, str(output)]
+    done = subprocess.run(command, input=json.dumps(files), stdout=subprocess.PIPE, text=True, check=True)
+    sizes: list[int] = json.loads(done.stdout)
+    return sizes
 
 
 def _quoted(text: str) -> str:
@@ -209,6 +252,7 @@ class Libpython:
 # The helper has a start and a C library of its own (native/helper/libc.c). These define the stack protector's value,
 # but not the checking variants of functions that -D_FORTIFY_SOURCE needs. Ubuntu's gcc sets that by itself.
 HELPER_FLAGS = ["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
+HELPER_FLAGS += NEUTRAL
 HELPER_FLAGS += ["-fno-asynchronous-unwind-tables", *(flag for flag in HARDENING if "FORTIFY" not in flag)]
 HELPER_FLAGS += ["-U_FORTIFY_SOURCE"]
 GUARD = "-mstack-protector-guard"
@@ -224,6 +268,7 @@ HELPER_LINKING += ["-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,tex
 # The largest pages of a kernel. With larger ones than these, it could not map the helper; smaller ones save space.
 LARGEST_PAGE = 1 << 12 if os.uname().machine in ("x86_64", "riscv64", "s390x") else 1 << 16
 HELPER_LINKING.append(f"-Wl,-z,max-page-size={LARGEST_PAGE}")
+LINKED = "linked"  # the file in which the linker lists what it has linked, for tools/linked
 MAX_HELPER = 100_000  # bytes: each create and exec copies it
 
 
@@ -267,6 +312,7 @@ def compile_object(source: Path, temp: Path, definitions: list[str], *, warnings
     """Compile one source. Return the path of its object file."""
     target = temp / (source.stem + ".o")
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), temp, HERE)]
+    includes.append(f"-ffile-prefix-map={temp}=build")
     _run(*COMPILER, *OPTIMISATION, *HARDENING, *warnings, *definitions, *includes, "-c", source, "-o", target)
     return str(target)
 
@@ -275,6 +321,13 @@ def _can_set_stack() -> bool:
     """Whether a process can tell Python where its stack is. The first versions of 3.14 look it up only once."""
     header = Path(sysconfig.get_path("include"), "internal", "pycore_tstate.h")
     return sys.version_info < (3, 14) or (header.exists() and "c_stack_init_top" in header.read_text())
+
+
+def _closed_to_others() -> str:
+    """A warning if other users than the owner can't read the standard library, and so can't run the executable."""
+    library = Path(sysconfig.get_path("stdlib"))
+    closed = [path for path in (library, *library.parents) if not path.stat().st_mode & 0o001]
+    return f", which other users cannot read: {closed[-1]} is closed to them" if closed else ""
 
 
 def _archives_of_modules() -> list[Path]:
@@ -320,8 +373,8 @@ def _entries(modules: set[str]) -> tuple[str, ...]:
     return tuple(f'{{"{name}",' for name in modules)
 
 
-def _run(*command: "str | Path") -> None:
-    subprocess.run([str(word) for word in command], check=True)
+def _run(*command: "str | Path", stdout: "IO[str] | None" = None) -> None:
+    subprocess.run([str(word) for word in command], check=True, stdout=stdout)
 
 
 SCRIPT = """\
@@ -372,11 +425,13 @@ def build(
     library = Libpython()
     image = image and library.allows_image
     static = static and image and library.allows_static
-    freeze(package, temp)
+    freeze(package, temp, static=static)
     facts = {"CORE_ONLY": library.allows_core_only, "IMAGE": image, "STATIC": static}
     definitions = [f"-DPYOCI_{name}={int(value)}" for name, value in facts.items()]
     objects = compile_objects(temp, native, library.table(temp, static=static), definitions)
     linked = "linked statically" if static else "linked dynamically"
+    if not {*IMPORTED} <= {*sys.builtin_module_names}:
+        linked += f", imports modules from {sysconfig.get_path('stdlib')}{_closed_to_others()}"
     if static:
         objects.append(compile_object(HERE / "static.c", temp, definitions))
         reason = reason_against_start(COMPILER, Path(_located("libc.a")))
@@ -385,12 +440,13 @@ def build(
         linked += f", with the C library's start: {reason}" if reason else ", with a start of its own"
     linking = [*objects, *library.flags(static=static)]
     if image:
-        last = [compile_object(HERE / name, temp, definitions) for name in ("image.c", "hashes.c", "small.c", "heap.c")]
+        last = [compile_object(HERE / name, temp, definitions) for name in IMAGE]
         script = temp / "image.ld"
         script.write_text(layout(str(library.static), library.archives, [*objects, *last]))
         linking = [*WRAPPING, f"-Wl,-T,{script}", f"-Wl,-Ttext-segment={BASE:#x}", *linking, *last]
     unfinished = output.with_name(output.name + ".new")
-    _run(*COMPILER, "-no-pie", *LINKING, *linking, "-o", unfinished)
+    with (temp / LINKED).open("w") as trace:
+        _run(*COMPILER, "-no-pie", *LINKING, "-Wl,--trace,--trace", *linking, "-o", unfinished, stdout=trace)
     if image:
         put_image(unfinished)
     unfinished.replace(output)  # the kernel refuses to write to an executable that runs

@@ -55,6 +55,8 @@ static uint32_t ordered IN_DATA;
 
 /* Used by a survey only: its memory, the file with the contents, and the number of the block at each place. */
 static const size_t POOL = (size_t)32 << 30;
+/* Where the pool should lie: Python hashes some objects by their address. */
+static void *const POOL_ADDRESS = (void *)((uintptr_t)32 << 30);
 static char *pool IN_DATA;
 static int pool_file IN_DATA;
 static size_t pool_used IN_DATA;
@@ -263,7 +265,8 @@ bool heap_begin(const char *path)
     } else {
         pool_file = memfd_create("pool", MFD_CLOEXEC);
         owner = map(POOL / APART * sizeof *owner);
-        if (pool_file < 0 || owner == NULL || ftruncate(pool_file, (off_t)POOL) != 0 || !map_pool(NULL, MAP_SHARED))
+        if (pool_file < 0 || owner == NULL || ftruncate(pool_file, (off_t)POOL) != 0
+            || !map_pool(POOL_ADDRESS, MAP_SHARED))
             return false;
     }
     for (int i = 0; i < 2; i++)
@@ -275,8 +278,21 @@ bool heap_begin(const char *path)
     return true;
 }
 
+/* The lists of freed blocks show in which order the file system has listed names. */
+static void forget_freed(void)
+{
+    for (int heat = 0; heat < HEATS; heat++)
+        for (int class = 0; class < CLASSES; class++)
+            while (freed[heat][class] != NULL) {
+                void **block = freed[heat][class];
+                freed[heat][class] = *block;
+                *block = NULL;
+            }
+}
+
 void heap_end(void)
 {
+    forget_freed();
     for (int i = 0; i < 2; i++)
         PyMem_SetAllocator(domains[i], &small[i]);
     small_begin(memory + end[HOT], AREA);

@@ -17,11 +17,15 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #if PY_VERSION_HEX >= 0x030E0000
@@ -29,6 +33,7 @@
 #include <internal/pycore_tstate.h>
 #endif
 
+#include "build_host.h"
 #include "frozen_import.h"
 #include "hashes.h"
 #include "heap.h"
@@ -55,8 +60,18 @@ extern constructor *constructors[], *constructors_end[];
 
 /* --- write the image */
 
+/* Python notes which signals are ignored, and nohup ignores one. Files that the build creates have their modes. */
+static void forget_caller(void)
+{
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    umask(022);
+}
+
 void image_prepare(int argc, char **argv)
 {
+    forget_caller();
+    image_without_huge_pages();
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* mmap takes no other address */
     uintptr_t end = ((uintptr_t)sbrk(0) + page - 1) & ~(page - 1);
     mmap((void *)end, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -94,8 +109,17 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
     return heap_survey(path, rehearse);
 }
 
-/* Returns how many words of the image have a value from `start` to below `end`. The identity of the thread does not
- * count, because image_resume sets it anew.
+/* Code that does not ask Python for the thread's identity has noted the address that the C library uses. image_resume
+ * sets the one that counts. */
+static void forget_thread(void)
+{
+    for (uintptr_t *word = (uintptr_t *)image_start; word < (uintptr_t *)image_end; word++)
+        if (*word == (uintptr_t)pthread_self())
+            *word = BUILD_THREAD;
+}
+
+/* Returns how many words of the image have a value from `start` to below `end`. The end of the image itself does not
+ * count: without random addresses, the C library's heap begins right there.
  *
  * Not every such word is a pointer: the last characters of a string, read as a number, may lie below 4 GiB, where the C
  * library's heap is. Small numbers side by side may lie below 1 TiB, where QEMU's user mode has the stack. So there only
@@ -106,7 +130,7 @@ static size_t count_pointers(uintptr_t start, uintptr_t end)
     const uintptr_t mask = end <= (uintptr_t)1 << 40 ? sizeof(void *) - 1 : 0;
     size_t count = 0;
     for (const uintptr_t *word = (const uintptr_t *)image_start; word < (const uintptr_t *)image_end; word++)
-        if (*word >= start && *word < end && (*word & mask) == 0 && *word != PyThread_get_thread_ident()) {
+        if (*word >= start && *word < end && (*word & mask) == 0 && *word != (uintptr_t)image_end) {
             fprintf(stderr, "pyoci: the image has a pointer to memory of this process at %p: %#" PRIxPTR "\n",
                 (const void *)word, *word);
             count++;
@@ -126,9 +150,11 @@ static bool is_self_contained(void)
     while (fgets(line, sizeof line, maps) != NULL) {
         uintptr_t start, end;
         int parsed = 0;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " rw-p 00000000 00:00 0%n", &start, &end, &parsed) == 2 && parsed > 0
-            && start >= (uintptr_t)image_end)
-            count += count_pointers(start, end);
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " rw-p 00000000 00:00 0%n", &start, &end, &parsed) != 2
+            || parsed == 0 || end <= (uintptr_t)image_end)
+            continue;
+        /* the C library's heap may be in one mapping with the end of the image */
+        count += count_pointers(start < (uintptr_t)image_end ? (uintptr_t)image_end : start, end);
     }
     fclose(maps);
     return count == 0;
@@ -144,6 +170,7 @@ bool image_write(const char *path)
     memset(thread->datastack_top, 0, (char *)thread->datastack_limit - (char *)thread->datastack_top);
     set_stack_limits(image_start, MAX_STACK); /* those of our own would be pointers to elsewhere */
     heap_end();
+    forget_thread();
     written = true;
     if (!hashes_note()) {
         fputs("pyoci: cannot make the image: it has too many strings\n", stderr);
@@ -163,6 +190,8 @@ bool image_write(const char *path)
     bool done = fwrite(addresses, sizeof addresses, 1, file) == 1 && fwrite(image_start, 1, size, file) == size;
     return fclose(file) == 0 && done;
 }
+
+void image_without_huge_pages(void) { prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); }
 
 static uintptr_t first_page(void) { return (uintptr_t)image_start & ~(uintptr_t)(PAGE - 1); }
 

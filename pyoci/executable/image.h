@@ -11,8 +11,11 @@ bool image_is_there(void);
 
 /* Call it first in a process that makes an image. Runs constructors, which later processes don't run. Keeps malloc off
  * the addresses right after the executable: they are so low that other data in the image would look like pointers to
- * it. */
+ * it. Resets what the process has inherited from its caller. */
 void image_prepare(int argc, char **argv);
+
+/* Call it before what a survey or a rehearsal measures: the kernel then counts each page that the process touches. */
+void image_without_huge_pages(void);
 
 /* Instead of image_write: finds the best order of blocks in memory, and writes it to the new file `path`. One child
  * calls `rehearse` for WARM, and one for HOT. */

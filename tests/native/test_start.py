@@ -194,7 +194,7 @@ def test_build_says_how_the_executable_starts(tmp_path: Path, monkeypatch: pytes
     """It links start.c or prints why not. (Here nothing is compiled.)"""
     commands: list[list[str]] = []
 
-    def run(*command: object) -> None:
+    def run(*command: object, stdout: object = None) -> None:
         commands.append([str(word) for word in command])
         Path(commands[-1][commands[-1].index("-o") + 1]).touch()
 
