@@ -52,10 +52,17 @@ def shows_whole_hierarchy(path: str) -> bool:
 
 
 def mounts(kind: str) -> "Iterator[tuple[str, str, str]]":
-    """Yield the mounts of a file system type: (root in the file system, mount point, device "major:minor")."""
+    """Yield the mounts of a file system type: (root in the file system, mount point, device "major:minor").
+
+    Without procfs, none is known.
+    """
     from pyoci.mountinfo import unescape  # only hosts with an unusual mount point get here
 
-    for line in read_file("/proc/self/mountinfo").split("\n"):
+    try:
+        lines = read_file("/proc/self/mountinfo").split("\n")
+    except FileNotFoundError:
+        return
+    for line in lines:
         if f" - {kind} " in line:
             _, _, device, root, path, *_ = line.split(" ")
             yield root, unescape(path), device

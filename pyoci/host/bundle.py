@@ -53,7 +53,8 @@ def read_given(path: str) -> bytes:
     except ValueError as error:
         raise PyociError(f"cannot read {path!r}: the path has a NUL") from error
     try:
-        if not posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+        is_fifo = posix.fstat(fd).st_mode & S_IFMT == S_IFIFO
+        if not is_fifo or not posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
             return _read_regular(fd, path)
         posix.set_blocking(fd, True)
         return read_pipe(fd, path)

@@ -9,6 +9,7 @@ from pyoci.compiler.facts import Host
 from pyoci.config.constants import RLIMITS
 from pyoci.errors import CgroupError
 from pyoci.host import files, kernel_mounts
+from pyoci.host.processes import require_procfs
 from pyoci.linux import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 
 _JOINS = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_CHROOT  # what joining a mount namespace requires (setns(2))
@@ -42,8 +43,11 @@ def probe(root: str = "", *, as_root: bool = False) -> Host:
 
 
 def in_initial_user_namespace() -> bool:
-    """Whether every id maps to itself."""
-    return b" ".join(_native.read_small("/proc/self/uid_map").split()) == _ALL_IDS
+    """Whether every id maps to itself. Without procfs, or with a kernel without user namespaces, that is assumed."""
+    try:
+        return b" ".join(_native.read_small("/proc/self/uid_map").split()) == _ALL_IDS
+    except FileNotFoundError:
+        return True
 
 
 def _owns_pids() -> bool:
@@ -87,8 +91,18 @@ def _cgroup_mount() -> str:
 
 
 def grantable_capabilities(*, as_root: bool = False) -> int:
-    """Return the capabilities that a child can get: those in the permitted set and in the bounding set."""
-    status = files.read("/proc/self/status")
+    """Return the capabilities that a child can get: those in the permitted set and in the bounding set.
+
+    `as_root` returns those of root here. Without procfs, root is assumed to have all. Raises StateError.
+    """
+    try:
+        status = files.read("/proc/self/status")
+    except FileNotFoundError:
+        if not as_root:
+            require_procfs()
+        from pyoci.compiler.process import ALL_CAPABILITIES
+
+        return ALL_CAPABILITIES
     bounding = _capability_set(status, b"\nCapBnd:")
     return bounding if as_root else _capability_set(status, b"\nCapPrm:") & bounding
 

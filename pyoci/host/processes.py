@@ -39,6 +39,12 @@ _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 # --- looking at a process
 
 
+def require_procfs() -> None:
+    """Raise StateError where no procfs is mounted on /proc, because every process would seem to have ended."""
+    if not files.exists("/proc/self"):
+        raise StateError("cannot look at processes: no procfs is mounted on /proc", hint="mount -t proc proc /proc")
+
+
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 if it does not exist."""
     status = _native.process_status(pid)
@@ -174,7 +180,10 @@ def _status_of(identity: "Identity", boot: str = "") -> "Status | None":
     """Return the status of the process; None if it does not exist. Raises StateError."""
     try:
         status = _native.process_status(identity.pid)
-        if not status or status[_START] != identity.start_time or (boot or boot_id()) != identity.boot_id:
+        if not status:
+            require_procfs()
+            return None
+        if status[_START] != identity.start_time or (boot or boot_id()) != identity.boot_id:
             return None
         return status
     except OSError as error:

@@ -1,6 +1,7 @@
 """The executable: isolated, and on CPython's core (pyoci/executable)."""
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -435,6 +436,45 @@ def test_script(tmp_path: Path, pyoci: str, command: list[str]) -> None:
 
     expected = subprocess.run([pyoci, *command], capture_output=True, text=True)
     assert (expected.stdout, "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
+@pytest.mark.skipif(not freeze.Libpython().allows_static, reason="there is no static library to link")
+@pytest.mark.parametrize("probe", ["static"], indirect=True)
+def test_static_executable_needs_no_procfs(probe: Path, tmp_path: Path) -> None:
+    """It starts in an empty root directory, and has no path of the Python that built it."""
+    if not AS_ROOT:
+        pytest.skip("needs root")
+    shutil.copy(probe, tmp_path / "pyoci")
+    code = "import _pyoci_executable, re; say(_pyoci_executable.stdlib, re.sub('a', 'b', 'a'))"
+
+    done = subprocess.run(
+        ["/usr/sbin/chroot", tmp_path, "/pyoci", "state", code], capture_output=True, text=True, env={}
+    )
+
+    assert (freeze.NOWHERE, "b") == said(done)
+    assert str(probe.parent).encode() not in probe.read_bytes()
+
+
+@dynamic
+@pytest.mark.skipif(not AS_ROOT, reason="needs root")
+def test_dynamic_executable_needs_no_procfs(run: Run) -> None:
+    """Only `sys.executable` is empty then, and only the whole Python has it."""
+    code = "import json; say(sys.executable, json.loads('1'))"
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$0" "$@"')
+    assert ("", 1) == said(run("state", code, prefix=hidden))
+
+
+@pytest.mark.skipif(not freeze.Libpython().is_static, reason="this Python has no static library")
+def test_build_lists_what_it_has_linked() -> None:
+    """tools/linked finds the packages of the C library and of Python, and of the compiler."""
+    output = subprocess.check_output([sys.executable, ROOT / "tools/linked"], text=True)
+    found = {kind: {each["name"]: each for each in packages} for kind, packages in json.loads(output).items()}
+
+    assert {"libc6-dev", f"lib{PYTHON}-dev"} <= {*found["linked"]}
+    assert {"Cython", "setuptools"} <= {*found["tools"]}
+    assert any(name.startswith("gcc-") for name in found["tools"])
+    assert "glibc" == found["linked"]["libc6-dev"]["source"]
+    assert all(Path(each["licence"]).is_file() for each in found["linked"].values())
 
 
 def test_no_library_to_embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
