@@ -70,14 +70,19 @@ def source_distribution(directory: Path) -> Path:
 
 
 def normalised(archive: Path) -> bytes:
-    """The members of a tar archive in order, owned by root, and of one time."""
+    """The members of a tar archive in order, owned by root, and of one time; $PYOCI_COMMIT is in pyoci/version.py."""
     content = io.BytesIO()
     with tarfile.open(archive) as source, tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as target:
         for member in sorted(source, key=lambda member: member.name):
             member.mtime, member.pax_headers = int(epoch()), {}
             member.uid, member.gid, member.uname, member.gname = 0, 0, "", ""
             member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-            target.addfile(member, source.extractfile(member) if member.isfile() else None)
+            file = source.extractfile(member)
+            data = file.read() if file else b""
+            if member.name.endswith("/pyoci/version.py"):
+                data = data.replace(b'COMMIT = ""', f'COMMIT = "{os.environ.get("PYOCI_COMMIT", "")}"'.encode())
+                member.size = len(data)
+            target.addfile(member, io.BytesIO(data))
     return content.getvalue()
 
 

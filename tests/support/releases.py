@@ -1,0 +1,49 @@
+"""The files of a release of this checkout, for tests. tools/release makes them once, in build/release/files.
+
+They are kept until a source changes. They have no wheels, which tests/support/pythons.py makes.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+from pyoci.version import VERSION
+from tools import release_make, wheels
+
+DIRECTORY = release_make.ROOT / "build/release"
+NAME = f"pyoci-{VERSION}-linux-{platform.machine()}"
+
+
+def made() -> Path:
+    """The directory with the files."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    files, noted = DIRECTORY / "files", DIRECTORY / "sources"
+    with (DIRECTORY / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sources = f"{_digest()} {release_make.commit()}"
+        if not files.exists() or not noted.exists() or noted.read_text() != sources:
+            shutil.rmtree(files, ignore_errors=True)
+            unfinished = DIRECTORY / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            release_make.make(unfinished, with_wheels=False)
+            unfinished.rename(files)
+            noted.write_text(sources)
+    return files
+
+
+def unpacked(directory: Path) -> Path:
+    """Unpack the archive below `directory`, and return the directory that it has: the future prefix."""
+    shutil.unpack_archive(made() / f"{NAME}.tar.xz", directory, filter="tar")
+    return directory / NAME
+
+
+def _digest() -> str:
+    """A sum of all sources."""
+    constant = mock.patch.dict(os.environ, SOURCE_DATE_EPOCH=str(wheels.EARLIEST), PYOCI_COMMIT="")
+    with constant, tempfile.TemporaryDirectory() as temporary:
+        return hashlib.sha256(wheels.source_distribution(Path(temporary)).read_bytes()).hexdigest()

@@ -1,0 +1,196 @@
+"""Makes the files of a release, for tools/release.
+
+The executable depends on the compiler, the C library and the Python that it was built with. So a release is built in a
+Debian of its own, the same on each host, by `tools/debian`. There, this module runs a second time (`make_here`), in the
+unpacked source distribution.
+"""
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from unittest import mock
+
+from pyoci.version import VERSION
+from tools import release_bill, wheels
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = "3.13"
+SUITE = wheels.PYTHONS[PYTHON]
+TOOLS = ("Cython", "setuptools", "cyclonedx-python-lib")
+# Reads an archive of the source distribution and of TOOLS, builds without the network, and writes an archive of the
+# files.
+INSIDE = """
+mkdir /tmp/in /tmp/sources /tmp/out
+tar -C /tmp/in -x
+python3 -m venv /tmp/venv
+/tmp/venv/bin/pip install --quiet --no-index --find-links /tmp/in "$@" >&2
+tar -C /tmp/sources --strip-components=1 -xf /tmp/in/pyoci-*.tar.gz
+cd /tmp/sources
+/tmp/venv/bin/python tools/release --here /tmp/out >&2
+tar -C /tmp/out -c .
+"""
+SUMS = "SHA256SUMS"
+
+LICENCES = """\
+# Licences
+
+pyoci is under the Apache License 2.0, which is in the file `LICENSE` beside this directory. The executable also
+contains code of the Debian packages below. Each has its licence in the file of its name.
+
+| package | version | source package |
+|-|-|-|
+{rows}
+
+Debian keeps the source of each package: `apt-get source NAME=VERSION`, or https://snapshot.debian.org.
+
+The C library is under the LGPL 2.1. To link pyoci with another version of it, install that version, with its headers
+and archives. Then run `tools/build` in the sources of pyoci.
+"""
+
+
+class Failure(Exception):
+    """A release can't be made: the message says why."""
+
+
+def name() -> str:
+    """What the names of the files for this architecture begin with."""
+    return f"pyoci-{VERSION}-linux-{platform.machine()}"
+
+
+# --- in a Debian
+
+
+def make(directory: Path, *, with_wheels: bool) -> None:
+    """Make all files in `directory`. Raises Failure, wheels.Failed."""
+    _require_empty(directory)
+    if os.geteuid() != 0:
+        raise Failure("cannot make a release: tools/debian needs root (hint: --here needs none)")
+    environment = {"SOURCE_DATE_EPOCH": wheels.epoch(), "PYOCI_COMMIT": commit()}
+    with mock.patch.dict(os.environ, environment):
+        source = wheels.source_distribution(directory)
+        with tarfile.open(fileobj=io.BytesIO(_build_in_debian(source))) as archive:
+            archive.extractall(directory, filter="tar")
+        if with_wheels:
+            wheels.build(directory)
+        else:
+            source.unlink()
+    write_sums(directory)
+
+
+def _build_in_debian(source: Path) -> bytes:
+    """Run `make_here` in the Debian, on the source distribution. Return an archive of the files that it makes."""
+    root = [ROOT / "tools" / "debian", SUITE, *wheels.PACKAGES, "--"]
+    wheels.run(*root, "true")  # makes it, and may read standard input
+    variables = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "SOURCE_DATE_EPOCH": wheels.epoch(),
+    }
+    clean = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
+    with tempfile.TemporaryDirectory() as temporary:
+        files = Path(temporary, "in")
+        wheels.download(PYTHON, files, *TOOLS)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as target:
+            for file in (source, *files.iterdir()):
+                target.add(file, file.name)
+    return wheels.run(*root, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS, input=archive.getvalue())
+
+
+def commit() -> str:
+    """The commit of the checkout; with `-dirty` at its end if the checkout has other content."""
+    is_dirty = _git("status", "--porcelain", "--untracked-files=no")
+    return _git("rev-parse", "HEAD").decode().strip() + ("-dirty" if is_dirty else "")
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"cannot make a release: git {arguments[0]}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+# --- where the build runs
+
+
+def make_here(directory: Path) -> None:
+    """Make the executable, its archive, its bill of materials and the sums with this Python. Raises Failure."""
+    _require_empty(directory)
+    _run("build", ROOT / "tools" / "build", env={**os.environ, "PYTHON": sys.executable})
+    linked = json.loads(_run("list what was linked", sys.executable, ROOT / "tools" / "linked"))
+    executable = directory / name()
+    shutil.copy(ROOT / "build" / "pyoci", executable)
+    executable.chmod(0o755)
+    content = executable.read_bytes()
+    (directory / f"{name()}.cdx.json").write_text(release_bill.write(VERSION, content, linked, int(wheels.epoch())))
+    with tempfile.TemporaryDirectory(prefix="pyoci-release.") as temporary:
+        tree = Path(temporary, name())
+        (tree / "bin").mkdir(parents=True)
+        shutil.copy(executable, tree / "bin" / "pyoci")
+        _run("write share/", sys.executable, ROOT / "tools" / "share", tree / "share")
+        _write_licences(tree / "share" / "doc" / "pyoci" / "licences", linked["linked"])
+        pack(tree, directory / f"{name()}.tar.xz", int(wheels.epoch()))
+    write_sums(directory)
+
+
+def _write_licences(directory: Path, packages: Iterable[dict[str, str]]) -> None:
+    """Write the licence of each package, and where its source is."""
+    directory.mkdir()
+    rows = []
+    for package in packages:
+        shutil.copyfile(package["licence"], directory / f"{package['name']}.txt")
+        source = f"{package['source']} {package['sourceVersion']}"
+        rows.append(f"| {package['name']} | {package['version']} | {source} |")
+    (directory / "README.md").write_text(LICENCES.format(rows="\n".join(rows)))
+
+
+def pack(tree: Path, output: Path, time: int) -> None:
+    """Write an archive of a directory: sorted, of root, and all of it changed at `time`."""
+
+    def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = "root"
+        member.mtime = time
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        return member
+
+    with tarfile.open(output, "w:xz", format=tarfile.GNU_FORMAT, preset=9) as archive:
+        for path in [tree, *sorted(tree.rglob("*"))]:
+            archive.add(path, str(path.relative_to(tree.parent)), recursive=False, filter=neutral)
+
+
+def write_sums(directory: Path) -> None:
+    """Write SHA256SUMS, in the form of sha256sum(1)."""
+    (directory / SUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in sums(directory).items()))
+
+
+def sums(directory: Path) -> dict[str, str]:
+    """The SHA-256 sum of each file but SHA256SUMS, by its name, sorted."""
+    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _require_empty(directory: Path) -> None:
+    """Make the directory. Raises Failure if it has files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise Failure(f"cannot make a release in {directory}: it has files already")
+
+
+def _run(what: str, *command: "str | Path", env: "dict[str, str] | None" = None) -> str:
+    """Run a command and return its output. Raises Failure with what it reports."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
+    if done.returncode != 0:
+        raise Failure(f"cannot {what}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
