@@ -51,7 +51,7 @@ class Part:
 
 
 # These take turns, because they look at the whole host.
-HOST = [Part(name, [f"tests/{name}"]) for name in ("unit", "native", "api", "root")]
+HOST = [Part(name, [f"tests/{name}"]) for name in ("unit", "native", "api", "root", "packages")]
 # These run in VMs, or only look at what has their own names. Those that take longest come first.
 TWO_ENGINES = "docker or containerd"
 MACHINES = [
