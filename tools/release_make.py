@@ -78,7 +78,7 @@ def make(directory: Path, *, with_wheels: bool) -> None:
     with mock.patch.dict(os.environ, environment):
         source = wheels.source_distribution(directory)
         with tarfile.open(fileobj=io.BytesIO(_build_in_debian(source))) as archive:
-            archive.extractall(directory, filter="tar")
+            archive.extractall(directory)  # made by this program
         if with_wheels:
             wheels.build(directory)
         else:

@@ -38,7 +38,7 @@ def made() -> Path:
 
 def unpacked(directory: Path) -> Path:
     """Unpack the archive below `directory`, and return the directory that it has: the future prefix."""
-    shutil.unpack_archive(made() / f"{NAME}.tar.xz", directory, filter="tar")
+    shutil.unpack_archive(made() / f"{NAME}.tar.xz", directory)
     return directory / NAME
 
 
