@@ -122,7 +122,7 @@ static void forget_thread(void)
  * count: without random addresses, the C library's heap begins right there.
  *
  * Not every such word is a pointer: the last characters of a string, read as a number, may lie below 4 GiB, where the C
- * library's heap is. Small numbers side by side may lie below 1 TiB, where QEMU's user mode has the stack. So there only
+ * library's heap is. Small numbers side by side may lie below 1 TiB, where QEMU's user mode has the stack. There, only
  * multiples of 8 count: the addresses of the heap's blocks are multiples of 8. If the characters happen to be one, too,
  * image.py tries again, in a process whose heap lies elsewhere. */
 static size_t count_pointers(uintptr_t start, uintptr_t end)
