@@ -20,14 +20,14 @@ from setuptools.command.build_py import build_py
 from distutils.command.build_scripts import build_scripts  # brought by setuptools where Python has it no more
 from distutils.command.install_data import install_data
 
-MACHINES = ("x86_64", "aarch64")
+MACHINES = ("x86_64", "aarch64", "riscv64", "ppc64le", "s390x")
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     sys.exit(
         "cannot build pyoci: this is a free-threaded Python, which pyoci does not support "
         "(hint: use an ordinary Python 3.11, 3.12, 3.13 or 3.14)"
     )
 if os.uname().machine not in MACHINES:
-    sys.exit(f"cannot build pyoci: {os.uname().machine} is not supported (hint: use {' or '.join(MACHINES)})")
+    sys.exit(f"cannot build pyoci: {os.uname().machine} is not supported (hint: use {', '.join(MACHINES)})")
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))

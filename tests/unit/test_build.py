@@ -113,7 +113,7 @@ os.uname = lambda: machine
 REFUSED = {
     FREE_THREADED: "this is a free-threaded Python, which pyoci does not support "
     "(hint: use an ordinary Python 3.11, 3.12, 3.13 or 3.14)",
-    M68K: "m68k is not supported (hint: use x86_64 or aarch64)",
+    M68K: "m68k is not supported (hint: use x86_64, aarch64, riscv64, ppc64le, s390x)",
 }
 
 
