@@ -43,7 +43,8 @@ def archive(directory: Path, version: str, executable: bytes, *, machine: str = 
     subprocess.run([sys.executable, CHECKOUT / "tools/share", tree / "share"], check=True)
     if extra:
         (tree / extra).write_text("of this version only\n")
-    subprocess.run(["tar", "-C", directory, "-cJf", directory / f"{name}.tar.xz", name], check=True)
+    quick = {**os.environ, "XZ_OPT": "-0"}
+    subprocess.run(["tar", "-C", directory, "-cJf", directory / f"{name}.tar.xz", name], env=quick, check=True)
     shutil.rmtree(tree)
     digest = hashlib.sha256((directory / f"{name}.tar.xz").read_bytes()).hexdigest()
     with (directory / "SHA256SUMS").open("a") as sums:
