@@ -225,7 +225,8 @@ def test_docker_runs_containers_with_the_package(package: Package) -> None:
     shared = CHECKOUT / "build/packages"
     shared.mkdir(parents=True, exist_ok=True)
     copy = root_copy(package.path, shared)
-    machine = [engines.MACHINE, engines.SUITES["docker"], *engines.COMMON, *engines.ENGINES["docker"], "--"]
+    packages = [*engines.COMMON, *engines.ENGINES["docker"], "util-linux-extra"]  # for pivot_root
+    machine = [engines.MACHINE, engines.SUITES["docker"], *packages, "--"]
     command = f"apt install -y ./{package.path.name}"
     try:
         done = subprocess.run(
