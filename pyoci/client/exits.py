@@ -20,10 +20,12 @@ import threading
 import time
 from pathlib import Path
 
-from pyoci import _native
 from pyoci.errors import StatusError
 
-_INFO = struct.Struct("=Q52xi")  # the first struct pidfd_info (linux/pidfd.h), 64 bytes: mask … exit_code
+# PIDFD_GET_INFO (linux/pidfd.h); the size of the first struct pidfd_info, 64 bytes, is part of the number. Reading and
+# writing give every architecture the same number, and a Python without the extension `_native` has it, too.
+_GET_INFO = 0xC040FF0B
+_INFO = struct.Struct("=Q52xi")  # mask … exit_code
 _INFO_EXIT = 1 << 3
 _PR_GET_CHILD_SUBREAPER = 37
 _MONITOR = Path(__file__).with_name("monitor.py")
@@ -158,7 +160,7 @@ class Watch:
         """What the pidfd keeps of a process that was reaped."""
         info = bytearray(_INFO.pack(_INFO_EXIT, 0))
         try:
-            fcntl.ioctl(self._pidfd, _native.IOCTLS["PIDFD_GET_INFO"], info)
+            fcntl.ioctl(self._pidfd, _GET_INFO, info)
         except OSError:  # Linux before 6.13: ENOTTY; before 6.15, of a reaped process: ESRCH
             return None
         mask, status = _INFO.unpack(info)
