@@ -10,10 +10,13 @@ import yaml
 
 from tests.support import pages
 from tests.support.containerd import Containerd
+from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.section("kubernetes")
 
 IMPORTS = "/etc/containerd/conf.d"
+# What a second daemon needs: its settings at the top of the file, and its tables at the end.
+SETTINGS, TABLES = 'root = "{0}/root"\nstate = "{0}/state"\n', '[grpc]\naddress = "{0}/s"\n[ttrpc]\naddress = "{0}/t"\n'
 
 
 def configuration(path: Path) -> Any:
@@ -24,28 +27,48 @@ def configuration(path: Path) -> Any:
     return tomllib.loads(done.stdout)["plugins"]
 
 
-def test_containerd(daemon: Containerd, tmp_path: Path) -> None:
-    """The drop-in of docs/kubernetes.md, by way of the import, or the tables of containerd 1."""
-    major = daemon.version().partition(".")[0]
+@pytest.fixture
+def page(daemon: Containerd, tmp_path: Path) -> Path:
+    """The page's configuration of this containerd: the drop-in with its import, or the tables of containerd 1."""
     snippets = [block.text for block in pages.blocks(pages.KUBERNETES, language="toml")]
-    path = tmp_path / "config.toml"
-    if major == "1":
+    path, own = tmp_path / "config.toml", SETTINGS.format(tmp_path)
+    if daemon.version().startswith("1."):
         (tables,) = (text for text in snippets if "io.containerd.grpc.v1.cri" in text)
-        path.write_text(f"version = 2\n{tables}")
-        containerd = configuration(path)["io.containerd.grpc.v1.cri"]["containerd"]
+        path.write_text(f"version = 2\n{own}{tables}")
     else:
         (importing,) = (text for text in snippets if IMPORTS in text)
         (tables,) = (text for text in snippets if "io.containerd.cri.v1.runtime" in text)
-        path.write_text(importing.replace(IMPORTS, str(tmp_path / "conf.d")))
+        path.write_text(importing.replace(IMPORTS, str(tmp_path / "conf.d")) + own)
         (tmp_path / "conf.d").mkdir()
         (tmp_path / "conf.d/pyoci.toml").write_text(tables)
-        containerd = configuration(path)["io.containerd.cri.v1.runtime"]["containerd"]
+    with path.open("a") as file:
+        file.write(TABLES.format(tmp_path))
+    return path
 
-    handler = containerd["runtimes"]["pyoci"]
-    assert "io.containerd.runc.v2" == handler["runtime_type"]
-    assert ("/usr/local/bin/pyoci", True) == (handler["options"]["BinaryName"], handler["options"]["SystemdCgroup"])
-    assert "runc" == containerd["default_runtime_name"]
-    assert "runc" in containerd["runtimes"]
+
+def test_containerd(page: Path) -> None:
+    """The configuration of docs/kubernetes.md: containerd has the handler, and keeps runc as its default."""
+    plugins = configuration(page)
+    plugin = plugins.get("io.containerd.cri.v1.runtime") or plugins["io.containerd.grpc.v1.cri"]
+    handlers = plugin["containerd"]["runtimes"]
+
+    options = handlers["pyoci"]["options"]
+    assert "io.containerd.runc.v2" == handlers["pyoci"]["runtime_type"]
+    assert ("/usr/local/bin/pyoci", True) == (options["BinaryName"], options["SystemdCgroup"])
+    assert plugin["containerd"]["default_runtime_name"] == "runc" in handlers
+
+
+def test_containerd_starts(page: Path) -> None:
+    """The configuration of docs/kubernetes.md: the plugin for the kubelet starts, which checks the default handler."""
+    containerd = Daemon(page.with_name("log"), "containerd", "--config", page)
+    try:
+        ctr = ["ctr", "--address", page.with_name("s")]
+        containerd.await_answer(*ctr, "version")
+        listed = subprocess.check_output([*ctr, "plugins", "ls"], text=True, timeout=60).splitlines()
+    finally:
+        containerd.stop()
+
+    assert {"ok"} == {line.split()[-1] for line in listed if " cri " in line}
 
 
 # The fields that the page uses, as the API of Kubernetes has them.
