@@ -215,6 +215,7 @@ def test_crio(pyoci: str) -> None:
     assert 5 < len(run.rows)
 
 
+@pytest.mark.nightly
 @on_qemu
 def test_apparmor(pyoci: str) -> None:
     """Pods with AppArmor profiles, on a kernel that has it."""

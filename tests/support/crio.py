@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support import image, rootfs
@@ -30,6 +31,7 @@ container_attach_socket_dir = "{folder}/attach"
 namespaces_dir = "{folder}/namespaces"
 hooks_dir = []
 disable_hostport_mapping = true
+irqbalance_config_restore_file = "disable"
 
 [crio.image]
 pause_image = "{pause}"
@@ -39,6 +41,9 @@ pause_command = ""
 network_dir = "{folder}/net.d"
 plugin_dirs = ["/usr/lib/cni"]
 """
+
+# Ends on SIGTERM, which CRI-O gives a minute.
+HOLD = "trap exit TERM; sleep 1000000 & wait"
 
 
 class Crio:
@@ -56,13 +61,14 @@ class Crio:
         self._import_images()
         options = ["--config", folder / "crio.conf", "--config-dir", folder / "crio.conf.d"]
         self.daemon = Daemon(folder / "log", "crio", *options)
-        self.daemon.await_answer("test", "-S", f"{folder}/socket")
+        connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        self.daemon.await_answer(sys.executable, "-c", connect, f"{folder}/socket")
 
     def _import_images(self) -> None:
         """busybox, and what holds a pod's namespaces, before the daemon opens its storage."""
         root = rootfs.busybox(self.folder / "busybox")
         image.archive(self.folder / "busybox.tar", root, BUSYBOX, Cmd=["sh"])
-        image.archive(self.folder / "pause.tar", root, PAUSE, Entrypoint=["/bin/sleep", "1000000"])
+        image.archive(self.folder / "pause.tar", root, PAUSE, Entrypoint=["/bin/sh", "-c", HOLD])
         storage = f"containers-storage:[overlay@{self.folder}/root+{self.folder}/run]"
         for name, path in (BUSYBOX, "busybox.tar"), (PAUSE, "pause.tar"):
             copy = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{self.folder}/{path}:latest", storage + name]

@@ -39,6 +39,7 @@ _PODMAN = [
 ENGINES = {
     "docker": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2", "criu"],
     "containerd": [
+        "apparmor",
         "containerd",
         "conmon",
         "criu",

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.containerd import Containerd, Cri, Pod
 from tests.support.devices import NVIDIA
+from tests.support.engines import SYSTEMD
 from tests.support.hierarchies import keep_out_of_v1
 from tests.support.leaks import Leaks
 
@@ -35,7 +36,8 @@ def daemon(request: pytest.FixtureRequest, runtime: str) -> Iterator[Containerd]
     """With the configuration that we recommend, and a busybox image."""
     if runtime == "runc":
         keep_out_of_v1()
-    folder = Path(tempfile.mkdtemp(prefix="engine"))
+    # a tmpfs: the root of a machine can be an overlay, which can't hold another
+    folder = Path(tempfile.mkdtemp(prefix="engine", dir=None if SYSTEMD else "/tmp"))
     if KERNEL < TMPFS_WITH_IDS and os.path.exists("/dev/loop-control"):
         disk(folder)
     folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem, as in /run/containerd

@@ -15,7 +15,7 @@ from tests.support.leaks import Leaks
 @pytest.fixture(scope="session")
 def interface(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cri]:
     """What Kubernetes calls."""
-    folder = Path(tempfile.mkdtemp(prefix="engine"))
+    folder = Path(tempfile.mkdtemp(prefix="engine", dir="/tmp"))
     folder.chmod(0o711)  # root of a user namespace has to get through to its root filesystem
     crio = Crio(folder)
     request.config.engine_version = crio.version()
@@ -39,6 +39,8 @@ def make(interface: Cri, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
     yield call
     for pod in pods:
         pod.remove()
+    for cgroup in Path("/sys/fs/cgroup").glob("crio-conmon-*"):
+        cgroup.rmdir()  # CRI-O leaves that of a conmon whose container could not be created
     leaks.assert_none()
 
 

@@ -85,6 +85,7 @@ def test_manifests(make: Callable[..., Pod], tmp_path: Path) -> None:
         assert "0     200000      65536" in pod.exec(box, "cat", "/proc/self/uid_map")[1]
         for directory in "/goods", "/goods/below":
             assert "Read-only file system" in pod.exec(box, "touch", f"{directory}/new")[2]
+        pod.cri("StopContainer", container_id=box, timeout=0)  # `sleep` as first process ignores SIGTERM
     finally:
         subprocess.check_call(["umount", "--lazy", goods / "below"])
 
