@@ -34,7 +34,7 @@ def configure(docker: Docker, configuration: dict[str, object]) -> None:
     """Let dockerd read another configuration, as `systemctl reload docker` does."""
     (docker.folder / "daemon.json").write_text(json.dumps(configuration))
     docker.daemon.process.send_signal(signal.SIGHUP)
-    default = configuration.get("default-runtime", "runc")
+    default = configuration["default-runtime"]
     until(lambda: docker("info", "--format", "{{.DefaultRuntime}}") == default, f"the default runtime is {default}")
 
 
@@ -51,7 +51,7 @@ def start(docker: Docker, name: str) -> None:
 def test_containers_keep_their_runtime(switched: Docker) -> None:
     """Docker keeps the runtime of each container when the default changes."""
     configuration = json.loads(CONFIGURATION.read_text())
-    configure(switched, {"runtimes": configuration["runtimes"]})
+    configure(switched, {**configuration, "default-runtime": "runc"})
     start(switched, "before")
     configure(switched, configuration)
     start(switched, "after")
@@ -63,7 +63,7 @@ def test_containers_keep_their_runtime(switched: Docker) -> None:
         assert "lives" == switched("exec", name, "echo", "lives")
     assert ["runc", "pyoci"] == [runtime_of(switched, name) for name in ("before", "after")]
 
-    configure(switched, {"runtimes": configuration["runtimes"]})  # back
+    configure(switched, {**configuration, "default-runtime": "runc"})  # back
     start(switched, "later")
     assert ["pyoci", "runc"] == [runtime_of(switched, name) for name in ("after", "later")]
     assert "lives" == switched("exec", "after", "echo", "lives")
@@ -75,7 +75,7 @@ def test_containers_need_their_runtime(switched: Docker) -> None:
     configure(switched, configuration)
     start(switched, "left")
     switched("stop", "--time", "0", "left")
-    configure(switched, {})
+    configure(switched, {"runtimes": {}, "default-runtime": "runc"})
 
     done = switched.run("start", "left")
     assert 0 != done.returncode
