@@ -263,6 +263,8 @@ HELPER_FLAGS += {
     "riscv64": [f"{GUARD}=tls", f"{GUARD}-reg=tp", f"{GUARD}-offset=0"],
     "ppc64le": [f"{GUARD}=tls", f"{GUARD}-reg=r13", f"{GUARD}-offset=0"],
 }.get(os.uname().machine, [])
+# On POWER the linker keeps all functions, because the table of their addresses is one section: the compiler drops them.
+WHOLE_PROGRAM = ["-flto"] if os.uname().machine == "ppc64le" else []
 HELPER_LINKING = ["-static-pie", "-nostdlib", "-nostartfiles", "-s"]
 HELPER_LINKING += ["-Wl,--gc-sections,--no-dynamic-linker,--build-id=none,-z,text,-z,noexecstack,-z,relro,-z,now"]
 # The largest pages of a kernel. With larger ones than these, it could not map the helper; smaller ones save space.
@@ -284,10 +286,10 @@ def build_helper(temp: Path, *, native: Path = PACKAGE / "_native.c", output: Pa
     temp.mkdir(parents=True, exist_ok=True)
     extension, library = temp / "helper.o", temp / "libc.o"
     include = f"-I{sysconfig.get_path('include')}"
-    _run(*COMPILER, *HELPER_FLAGS, include, "-c", native, "-o", extension)
+    _run(*COMPILER, *HELPER_FLAGS, *WHOLE_PROGRAM, include, "-c", native, "-o", extension)
     _run(*COMPILER, *HELPER_FLAGS, *WARNINGS, "-ffreestanding", "-fno-builtin", "-c", folder / "libc.c", "-o", library)
     unfinished = output.with_name(output.name + ".new")
-    _run(*COMPILER, *HELPER_LINKING, extension, library, "-o", unfinished)
+    _run(*COMPILER, *HELPER_FLAGS, *WHOLE_PROGRAM, *HELPER_LINKING, extension, library, "-o", unfinished)
     if unfinished.stat().st_size > MAX_HELPER:
         raise RuntimeError(f"the helper has {unfinished.stat().st_size} bytes, more than {MAX_HELPER}")
     unfinished.replace(output)
