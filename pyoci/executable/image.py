@@ -99,7 +99,8 @@ def _run_for(executable: Path, *arguments: str) -> bytes:
         _write_model(directory / "host")
         made = directory / "made"
         command = [str(executable.resolve()), str(made), name, *arguments]
-        status = subprocess.call(command, env={}, cwd="/", stdin=subprocess.DEVNULL)
+        emulator = {name: value for name, value in os.environ.items() if name.startswith("QEMU_")}  # for tools/foreign
+        status = subprocess.call(command, env=emulator, cwd="/", stdin=subprocess.DEVNULL)
         if status != 0:
             raise RuntimeError(f"cannot make the image of {executable}: status {status}")
         return made.read_bytes()
