@@ -26,15 +26,16 @@ WAYS = {
     "pipx": ("With [pipx](https://pipx.pypa.io) 1.5 or later", "/opt/pipx/venvs/pyoci"),
     "uv": ("With [uv](https://docs.astral.sh/uv)", "/opt/uv/pyoci"),
 }
-# Where pipx, uv and man keep files of their own, whatever they install and show.
-THEIR_OWN = ("/root/.cache/", "/root/.local/", "/opt/pipx/shared/", "/opt/pipx/logs/", "/opt/uv/.", "/var/cache/")
+# Where pipx, uv and man keep files of their own, whatever they install and show; and the bundle, which has run.
+THEIR_OWN = ("/root/.cache/", "/root/.local/", "/opt/pipx/shared/", "/opt/pipx/logs/", "/opt/pipx/py/", "/opt/pipx/.")
+THEIR_OWN += ("/opt/pipx/venvs/.", "/opt/uv/.", "/var/cache/", "/srv/bundle/")
 PAGE = installed.PAGE.read_text()
 
 API = """
 import json, sys
 import pyoci
 runtime = pyoci.Runtime()
-print(json.dumps([runtime.executable, runtime.name, pyoci.validate({})[0].message, pyoci.plan(pyoci.spec())[-1].verb]))
+print(json.dumps([runtime.executable, runtime.name, pyoci.validate({})[0].message, [*pyoci.plan(pyoci.spec())][-1].verb]))
 """
 
 
@@ -67,7 +68,7 @@ class System(installed.Root):
         self.run(f"python{version}", "-m", "venv", "/opt/tools")
         self.run("/opt/tools/bin/pip", "install", "--quiet", "pipx", "uv")
         # pip leaves dependencies behind when it uninstalls
-        self.run(f"python{version}", "-m", "venv", "/opt/pyoci")
+        self.run("python3", "-m", "venv", "/opt/pyoci")
         self.run("/opt/pyoci/bin/pip", "install", "--quiet", "jsonschema>=4.10")
         self.bundle = installed.bundle(self)
 
@@ -79,7 +80,7 @@ class System(installed.Root):
 
     def shell(self, script: str, directory: str = "/root") -> str:
         """Run a script, with pipx and uv in its PATH. Return what it prints."""
-        path = "/opt/tools/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/tools/bin"
         variables = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PIPX_DEFAULT_BACKEND": "pip"}
         return self.run("sh", "-ec", script, directory=directory, environment=variables).stdout
 
@@ -131,11 +132,14 @@ def uninstall(system: System, way: str, variables: str) -> None:
 
 
 def check(system: System, way: str, kind: str) -> None:
-    """Install, use and uninstall pyoci, and look for the row in docs/install.md."""
+    """Install, use, upgrade and uninstall pyoci, and look for the row in docs/install.md."""
     before = system.files()
     variables = install(system, way, kind)
     words = {"installed", *installed.use(system, system.bundle)}
     check_python(system, WAYS[way][1])
+    check_manual(system, way)
+    if kind == "wheel":
+        check_upgrade(system, way, variables)
     uninstall(system, way, variables)
 
     assert [] == left_over(before, system.files())
@@ -152,23 +156,15 @@ def check_python(system: System, prefix: str) -> None:
     assert system.shell("pyoci --version") == system.shell(f"{python} -m pyoci --version")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_wheel_can_be_installed_and_uninstalled(system: System, way: str) -> None:
-    """With the commands of docs/install.md."""
-    check(system, way, "wheel")
+def check_manual(system: System, way: str) -> None:
+    """pipx links the pages to where man searches. For pip and uv, MANPATH names the directory."""
+    line = "uv, name the directory to `man`. The colon at the end keeps the system's pages"
+    script = "man pyoci-run" if way == "pipx" else commands(line).replace(WAYS["pip"][1], WAYS[way][1])
+    assert "pyoci-run" in system.shell(script)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("way", WAYS)
-def test_the_source_distribution_can_be_installed_and_uninstalled(system: System, way: str) -> None:
-    """With the same commands; the system has a compiler and Python's headers."""
-    check(system, way, "sdist")
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_container_outlives_an_upgrade(system: System, way: str) -> None:
-    """The command of docs/install.md replaces the executable. Then the new one controls the container."""
-    variables = install(system, way, "wheel")
+def check_upgrade(system: System, way: str, variables: str) -> None:
+    """While a container runs, a later version replaces the executable, and controls the container."""
     config = Path(f"{system.path}{system.bundle}/config.json")
     own = json.loads(config.read_text())
     own["process"]["args"] = ["/bin/sleep", "600"]
@@ -184,20 +180,19 @@ def test_a_container_outlives_an_upgrade(system: System, way: str) -> None:
         assert "inside\n" == system.shell("pyoci exec box echo inside")
     finally:
         system.shell("pyoci delete --force box")
-        uninstall(system, way, variables)
 
 
-def test_man_finds_the_pages_as_the_page_says(system: System) -> None:
-    """pipx links them to where man searches. For pip, MANPATH names the directory."""
-    variables = install(system, "pipx", "wheel")
-    assert "pyoci-run" in system.shell("man -P cat pyoci-run")
-    uninstall(system, "pipx", variables)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_wheel_can_be_installed_upgraded_and_uninstalled(system: System, way: str) -> None:
+    """With the commands of docs/install.md."""
+    check(system, way, "wheel")
 
-    variables = install(system, "pip", "wheel")
-    assert "pyoci-run" in system.shell(
-        commands("uv, name the directory to `man`. The colon at the end keeps the system's pages")
-    )
-    uninstall(system, "pip", variables)
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("way", WAYS)
+def test_the_source_distribution_can_be_installed_and_uninstalled(system: System, way: str) -> None:
+    """With the same commands; the system has a compiler and Python's headers."""
+    check(system, way, "sdist")
 
 
 @pytest.mark.may_skip("a source distribution can be tested, too")
