@@ -21,8 +21,8 @@ NOBODY = 65534
 # Commands that need neither privileges nor procfs, and the beginning of what they print. /bundle has a config.json.
 ANYWHERE = {
     ("--version",): "pyoci version ",
-    ("--help",): "Usage: pyoci",
-    ("run", "--help"): "Usage: pyoci run",
+    ("--help",): "usage: pyoci",
+    ("run", "--help"): "usage: pyoci run",
     ("features",): '{\n  "ociVersionMin"',
     ("validate", "/bundle"): "",
     ("plan", "/bundle"): "runtime: before the clone",
@@ -139,11 +139,12 @@ def test_commands_name_what_is_missing(root: Root, arguments: tuple[str, ...]) -
 
 
 def test_container_in_a_root_with_nothing_else(root: Root) -> None:
-    """What ./demo runs, with the executable, procfs, and the kernel's cgroups."""
+    """What ./demo runs, with the executable and what the kernel provides: procfs, cgroups and /dev/null."""
     configure(root)
     cgroups = subprocess.check_output(["findmnt", "-n", "-t", "cgroup2", "-o", "TARGET"], text=True).split()[0]
     # a new mount of cgroup2 would change the options of the host's
-    needed = f"mkdir -p proc sys/fs/cgroup run && mount -t proc proc proc && mount --bind {cgroups} sys/fs/cgroup"
+    needed = f"mkdir -p proc sys/fs/cgroup run dev && mount -t proc proc proc && mount --bind {cgroups} sys/fs/cgroup"
+    needed += " && touch dev/null && mount --bind /dev/null dev/null"
 
     done = root.run("run", "--bundle", "/bundle", f"demo-{os.getpid()}", mounts=needed)
 

@@ -4,6 +4,7 @@ They are kept until a source changes. They have no wheels, which tests/support/p
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -19,6 +20,7 @@ DIRECTORY = release_make.ROOT / "build/release"
 NAME = f"pyoci-{VERSION}-linux-{platform.machine()}"
 
 
+@functools.cache
 def made() -> Path:
     """The directory with the files."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
