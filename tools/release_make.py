@@ -164,7 +164,7 @@ def pack(tree: Path, output: Path, time: int) -> None:
         member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
         return member
 
-    with tarfile.open(output, "w:xz", format=tarfile.GNU_FORMAT, preset=9) as archive:
+    with tarfile.open(output, "w:xz", format=tarfile.GNU_FORMAT, preset=6) as archive:
         for path in [tree, *sorted(tree.rglob("*"))]:
             archive.add(path, str(path.relative_to(tree.parent)), recursive=False, filter=neutral)
 

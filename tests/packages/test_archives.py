@@ -108,7 +108,7 @@ def configure(root: Root) -> None:
 
 
 @pytest.mark.parametrize("user", [0, NOBODY])
-@pytest.mark.parametrize("mounts", ["", "mount -o remount,ro ."], ids=["writable", "read-only"])
+@pytest.mark.parametrize("mounts", ["", "mount -o remount,bind,ro ."], ids=["writable", "read-only"])
 def test_commands_that_need_no_kernel_interface(root: Root, user: int, mounts: str) -> None:
     """They run without /proc, libraries and configuration, for any user, also where nothing can be written."""
     configure(root)
@@ -178,7 +178,8 @@ def test_archive_in_a_distribution(prefix: Path, suite: str) -> None:
         words = {"installed", *installed.use(system, bundle)}
         system.run("rm", *(f"/usr/local/{file}" for file in files))
         after = system.files()
-        changed = {path for path, _ in before.items() ^ after.items() if not path.startswith("/var/cache/man/")}
+        theirs = ("/var/cache/man/", f"{bundle}/")  # man's, and mount points that the container's runtime has made
+        changed = {path for path, _ in before.items() ^ after.items() if not path.startswith(theirs)}
 
     assert set() == changed
     installed.assert_listed(installed.row("archive", suite, "—", {*words, "removed"}))
