@@ -168,6 +168,7 @@ def test_systemd_driver(pyoci: str, server: None, engine: str) -> None:
     assert 10 < len(run.rows)
 
 
+@pytest.mark.nightly
 def test_nvidia_container_runtime(pyoci: str) -> None:
     """NVIDIA's runtime, which adds devices to a config, calls pyoci: below Docker."""
     engines.build("nvidia-container-runtime")
@@ -178,6 +179,7 @@ def test_nvidia_container_runtime(pyoci: str) -> None:
     assert ["works"] * 3 == [row["result"] for row in run.rows]
 
 
+@pytest.mark.nightly
 @on_uml
 def test_nvidia_container_runtime_in_a_pod(pyoci: str) -> None:
     """NVIDIA's runtime as a RuntimeClass of containerd's pods, which need controllers."""
@@ -192,7 +194,12 @@ def test_nvidia_container_runtime_in_a_pod(pyoci: str) -> None:
 @on_uml
 @pytest.mark.parametrize(
     ("machine", "chosen"),
-    [("host", ["test_containerd"]), ("uml", ["test_plain_pod", "test_exec_sync", "test_stop", "test_commands"])],
+    [
+        ("host", ["test_containerd"]),
+        pytest.param(
+            *("uml", ["test_plain_pod", "test_exec_sync", "test_stop", "test_commands"]), marks=pytest.mark.nightly
+        ),
+    ],
     ids=["configuration", "pods"],
 )
 def test_containerd_1(pyoci: str, machine: str, chosen: list[str]) -> None:
