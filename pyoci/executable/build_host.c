@@ -158,16 +158,21 @@ WRAP_FSTATAT(fstatat64)
 #endif
 
 /* The model's only file system that a command asks for is that of cgroups. */
-int __real_statfs(const char *path, struct statfs *found);
-int __wrap_statfs(const char *path, struct statfs *found);
-int __wrap_statfs(const char *path, struct statfs *found)
-{
-    if (directory == NULL)
-        return __real_statfs(path, found);
-    memset(found, 0, sizeof *found);
-    found->f_type = CGROUP2_SUPER_MAGIC;
-    return 0;
-}
+#define WRAP_STATFS(NAME)                                                                                              \
+    int __real_##NAME(const char *path, struct statfs *found);                                                         \
+    int __wrap_##NAME(const char *path, struct statfs *found);                                                         \
+    int __wrap_##NAME(const char *path, struct statfs *found)                                                          \
+    {                                                                                                                  \
+        if (directory == NULL)                                                                                         \
+            return __real_##NAME(path, found);                                                                         \
+        memset(found, 0, sizeof *found);                                                                               \
+        found->f_type = CGROUP2_SUPER_MAGIC;                                                                           \
+        return 0;                                                                                                      \
+    }
+WRAP_STATFS(statfs)
+#ifdef __GLIBC__
+WRAP_STATFS(statfs64)
+#endif
 
 /* No file of the model has an extended attribute. */
 ssize_t __real_getxattr(const char *path, const char *name, void *value, size_t size);

@@ -53,7 +53,7 @@ HOST = """
     clock_gettime getrandom syscall PyThread_get_thread_ident
 """.split()
 if platform.libc_ver()[0] == "glibc":
-    HOST += "open64 openat64 __open64_2 stat64 lstat64 fstat64 fstatat64".split()
+    HOST += "open64 openat64 __open64_2 stat64 lstat64 fstat64 fstatat64 statfs64".split()
 if sys.version_info >= (3, 13):
     HOST.append("PyThread_get_thread_ident_ex")
 WRAPPING += [f"-Wl,--wrap={name}" for name in HOST]

@@ -12,7 +12,7 @@ from pyoci.executable import freeze, image
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = ROOT / "build" / "pyoci"
 PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))  # every user can reach this one
-# Copies the sources to another file system, hides /tmp, and builds there behind a prefix such as `setarch -R`. It does
+# Copies the sources to another file system, hides /tmp and /sys, and builds there behind a prefix such as `setarch -R`. It does
 # what tools/build does for the executable alone: the extension's C code is there already.
 SCRIPT = """
 sources=$1 place=$2
@@ -22,6 +22,7 @@ mkdir -p "/mnt/$place"
 cp -r "$sources" "/mnt/$place/pyoci"
 mkdir -m 1777 /mnt/temporary
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs tmpfs /sys
 hostname another
 cd "/mnt/$place"
 find . -exec touch -d 2001-02-03 {} +
