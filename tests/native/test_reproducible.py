@@ -12,8 +12,8 @@ from pyoci.executable import freeze, image
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = ROOT / "build" / "pyoci"
 PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))  # every user can reach this one
-# Copies the sources to another file system, hides /tmp and /sys, and builds there behind a prefix such as `setarch -R`. It does
-# what tools/build does for the executable alone: the extension's C code is there already.
+# Copies the sources to another file system, hides /tmp and /sys, and builds there behind a prefix such as `setarch -R`.
+# It does what tools/build does for the executable alone: the extension's C code is there already.
 SCRIPT = """
 sources=$1 place=$2
 shift 2
