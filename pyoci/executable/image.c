@@ -110,11 +110,17 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 }
 
 /* Code that does not ask Python for the thread's identity has noted the address that the C library uses. image_resume
- * sets the one that counts. */
+ * sets the one that counts. mimalloc, which Python brings along and does not use, has noted the thread pointer. */
 static void forget_thread(void)
 {
+    uintptr_t self = (uintptr_t)pthread_self(), pointer = self;
+#if defined(__riscv)
+    pointer = (uintptr_t)__builtin_thread_pointer(); /* elsewhere the same, or mimalloc reads what it leads to */
+#elif defined(__powerpc64__)
+    __asm__("mr %0, 13" : "=r"(pointer));
+#endif
     for (uintptr_t *word = (uintptr_t *)image_start; word < (uintptr_t *)image_end; word++)
-        if (*word == (uintptr_t)pthread_self())
+        if (*word == self || *word == pointer)
             *word = BUILD_THREAD;
 }
 
