@@ -116,8 +116,6 @@ static void forget_thread(void)
     uintptr_t self = (uintptr_t)pthread_self(), pointer = self;
 #if defined(__riscv)
     pointer = (uintptr_t)__builtin_thread_pointer(); /* elsewhere the same, or mimalloc reads what it leads to */
-#elif defined(__powerpc64__)
-    __asm__("mr %0, 13" : "=r"(pointer));
 #endif
     for (uintptr_t *word = (uintptr_t *)image_start; word < (uintptr_t *)image_end; word++)
         if (*word == self || *word == pointer)
