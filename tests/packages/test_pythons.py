@@ -189,10 +189,9 @@ def test_the_wheel_can_be_installed_upgraded_and_uninstalled(system: System, way
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("way", WAYS)
-def test_the_source_distribution_can_be_installed_and_uninstalled(system: System, way: str) -> None:
-    """With the same commands; the system has a compiler and Python's headers."""
-    check(system, way, "sdist")
+def test_the_source_distribution_can_be_installed_and_uninstalled(system: System) -> None:
+    """The system has a compiler and Python's headers. The build is the same with pipx and uv."""
+    check(system, "pip", "sdist")
 
 
 @pytest.mark.may_skip("a source distribution can be tested, too")
