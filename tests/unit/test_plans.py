@@ -86,9 +86,12 @@ def test_namespaces_are_verified_by_who_may_look_at_them(host: facts.Host, verif
     assert verified == ("verify_namespaces" in [op.verb for op in plan.parent()])
 
 
+@pytest.mark.may_skip("the order of the last operations depends on what this machine's filter allows")
 @pytest.mark.parametrize("name", NAMES)
 def test_plan_is_the_golden_one(name: str) -> None:
     """Each example compiles to the plan beside it."""
+    if name == "joined-pids" and os.uname().machine != "x86_64":
+        pytest.skip("this plan has a filter of x86-64")
     printed = show.text(compiled(name))
     golden = PLANS / f"{name}.plan"
     if os.environ.get("PYOCI_UPDATE_PLANS"):
