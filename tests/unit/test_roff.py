@@ -1,5 +1,6 @@
 """The manual pages as roff."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_share_has_a_page_for_every_command(tmp_path: Path) -> None:
     assert [] == [name for name, (text, mode) in first.items() if mode != (0o755 if text.startswith(b"#!") else 0o644)]
     assert {0o755} == {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_dir()}
     assert before == {path: path.stat().st_mtime_ns for path in (ROOT / "tools").rglob("*")}
+
+
+def test_links_between_installed_pages_exist(tmp_path: Path) -> None:
+    """Each relative link of an installed page leads to an installed file or directory."""
+    subprocess.run([sys.executable, ROOT / "tools/share", tmp_path], check=True)
+    pages = [*(tmp_path / "doc/pyoci").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text())]
+
+    assert len(links) > 50
+    assert [] == [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
 
 
 def test_share_reports_a_directory_that_it_cannot_write(tmp_path: Path) -> None:
