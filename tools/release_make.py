@@ -124,10 +124,11 @@ def _git(*arguments: str) -> bytes:
 
 
 def make_here(directory: Path) -> None:
-    """Make the executable, its archive, its bill of materials and the sums with this Python. Raises Failure."""
+    """Make all files but the wheels and the source distribution with this Python. Raises Failure."""
     _require_empty(directory)
     _run("build", ROOT / "tools" / "build", env={**os.environ, "PYTHON": sys.executable})
     linked = json.loads(_run("list what was linked", sys.executable, ROOT / "tools" / "linked"))
+    shutil.copy(ROOT / "contrib" / "install.sh", directory)
     executable = directory / name()
     shutil.copy(ROOT / "build" / "pyoci", executable)
     executable.chmod(0o755)

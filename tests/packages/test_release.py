@@ -44,10 +44,11 @@ def copy(files: Path, tmp_path: Path) -> Path:
 
 def test_release_has_its_files(files: Path) -> None:
     """Each file is there, and sha256sum(1) confirms the sums."""
-    assert {NAME, f"{NAME}.tar.xz", f"{NAME}.cdx.json", "SHA256SUMS"} == {path.name for path in files.iterdir()}
+    expected = {NAME, f"{NAME}.tar.xz", f"{NAME}.cdx.json", "install.sh", "SHA256SUMS"}
+    assert expected == {path.name for path in files.iterdir()}
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=True)
-    assert f"{NAME}: OK\n{NAME}.cdx.json: OK\n{NAME}.tar.xz: OK\n" == done.stdout
+    assert f"install.sh: OK\n{NAME}: OK\n{NAME}.cdx.json: OK\n{NAME}.tar.xz: OK\n" == done.stdout
 
 
 def test_executable_names_its_commit(files: Path) -> None:
