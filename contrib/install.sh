@@ -102,7 +102,7 @@ put() {
     touch "$state/files"
     grep -v '/$' "$state/wanted" | while IFS= read -r file; do
         [ ! -e "$prefix/$file" ] || grep -Fqx "$file" "$state/files" ||
-            fail "write $prefix/$file: it exists, and this installer has not made it"
+            fail "write $prefix/$file: it exists, and this installer did not install it (hint: remove it, or pass --prefix)"
     done || exit 1
     while IFS= read -r file; do
         case $file in
@@ -156,7 +156,7 @@ clean_up() {
 # Make the directory $state for this process alone.
 lock() {
     mkdir -p "$state" 2>/dev/null || fail "write to $prefix"
-    mkdir "$state/lock" 2>/dev/null || fail "change $prefix: another installation runs; if not, remove $state/lock"
+    mkdir "$state/lock" 2>/dev/null || fail "change $prefix: another installation runs (hint: if none does, remove $state/lock)"
     trap clean_up EXIT
     trap 'exit 1' HUP INT TERM
 }
@@ -188,9 +188,6 @@ esac
 [ -d "$prefix" ] || fail "use $prefix: it is not a directory"
 prefix=$(cd "$prefix" && pwd -P)
 state=$prefix/.pyoci-install
-for program in tar xz sha256sum awk; do
-    command -v $program >/dev/null || fail "install pyoci: install $program"
-done
 
 case $action in
 uninstall)
@@ -208,6 +205,9 @@ rollback)
     put "$state/previous"
     ;;
 install)
+    for program in tar xz sha256sum awk; do
+        command -v $program >/dev/null || fail "install pyoci: there is no $program (hint: install it)"
+    done
     case $source in
     http://*) [ -n "$sum" ] || fail "use $source: http protects nothing, use https or pass --sha256" ;;
     https://*) ;;

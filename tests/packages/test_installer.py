@@ -132,7 +132,10 @@ def test_installer_keeps_files_that_are_not_its_own(system: System) -> None:
     by_hand.write_text("by hand")
     status, output = system.install("--version", "1.0.0", RELEASE)
 
-    assert (1, "cannot write /usr/local/bin/pyoci: it exists, and this installer has not made it\n") == (status, output)
+    assert 1 == status
+    assert output.startswith(
+        "cannot write /usr/local/bin/pyoci: it exists, and this installer did not install it (hint: "
+    )
     assert "by hand" == by_hand.read_text()
     by_hand.unlink()
     system.install("--version", "1.0.0", RELEASE)
@@ -222,7 +225,7 @@ def test_installer_reports_faults_and_changes_nothing(system: System, fault: str
     "arguments", [[], ["--prefix"], ["--unknown", "x"], ["a", "b"], ["--rollback", "a"], ["--version", "1/2", RELEASE]]
 )
 def test_installer_shows_its_usage(system: System, arguments: list[str]) -> None:
-    """With status 2."""
+    """The usage comes with status 2."""
     status, output = system.install(*arguments)
 
     assert 2 == status
@@ -254,7 +257,7 @@ def test_installers_exclude_each_other(system: System) -> None:
 
     assert (
         1,
-        f"cannot change {PREFIX}: another installation runs; if not, remove {PREFIX}/.pyoci-install/lock\n",
+        f"cannot change {PREFIX}: another installation runs (hint: if none does, remove {PREFIX}/.pyoci-install/lock)\n",
     ) == found
 
 
