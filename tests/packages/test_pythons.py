@@ -158,7 +158,7 @@ def check_python(system: System, prefix: str) -> None:
 
 def check_manual(system: System, way: str) -> None:
     """pipx links the pages to where man searches. For pip and uv, MANPATH names the directory."""
-    line = "uv, name the directory to `man`. The colon at the end keeps the system's pages"
+    line = "uv, set MANPATH. The colon at the end keeps the system's pages"
     script = "man pyoci-run" if way == "pipx" else commands(line).replace(WAYS["pip"][1], WAYS[way][1])
     assert "pyoci-run" in system.shell(script)
 
@@ -246,7 +246,7 @@ def test_wheels_have_everything(wheel: Path) -> None:
 
 @pytest.mark.nightly
 def test_a_second_build_gives_the_same_wheel(tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte by byte."""
+    """A second build has the same bytes."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(wheels.EARLIEST))
     version = re.sub(r".*-cp3(\d+)-cp3.*", r"3.\1", wheel.name)
     source, again = wheels.build(tmp_path, [version])
