@@ -386,7 +386,7 @@ def test_ordinary_python_as_root() -> None:
     assert (1, "", f"pyoci: {expected} (hint: {hint})\n") == (result.returncode, result.stdout, result.stderr)
 
 
-def test_checkout_in_which_nothing_is_built(tmp_path: Path) -> None:
+def test_unbuilt_checkout_names_tools_build(tmp_path: Path) -> None:
     """One line names the command that builds it."""
     shutil.copytree(ROOT / "pyoci", tmp_path / "pyoci", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from pyoci.__main__ import main; sys.exit(main())"

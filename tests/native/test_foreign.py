@@ -66,7 +66,7 @@ def test_helper_needs_no_relocation(arch: str) -> None:
     assert "There are no relocations in this file." in listing
 
 
-def test_commands_say_what_they_say_here(arch: str, pyoci: str, tmp_path: Path) -> None:
+def test_commands_print_the_same_as_on_this_machine(arch: str, pyoci: str, tmp_path: Path) -> None:
     """`spec`, `validate` and `plan` have this machine's output."""
     executable = checkout(arch) / "build/pyoci"
     config = tmp_path / "config.json"

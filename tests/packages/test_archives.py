@@ -65,7 +65,7 @@ class Root:
 
 
 def empty(directory: Path) -> None:
-    """Nothing."""
+    """Leave the directory empty."""
 
 
 def musl(directory: Path) -> None:
@@ -163,7 +163,7 @@ def test_executable_of_another_user_is_the_same(root: Root) -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_archive_in_a_distribution(prefix: Path, suite: str) -> None:
+def test_archive_runs_in_each_distribution(prefix: Path, suite: str) -> None:
     """Unpacked below /usr/local, it runs Docker's container, and brings manual pages and completion."""
     files = sorted(str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file())
     text = installed.PAGE.read_text().partition("In the directory with the archive and `SHA256SUMS`:\n\n")[2]

@@ -91,7 +91,7 @@ def root_copy(file: Path, folder: Path) -> Path:
 
 
 def test_lintian_finds_no_error(package: Package) -> None:
-    """And no warning."""
+    """lintian reports neither errors nor warnings."""
     assert [] == [line for line in package.lintian.splitlines() if line.startswith(("E:", "W:"))]
 
 
@@ -169,7 +169,7 @@ def test_package_is_installed_upgraded_and_purged(package: Package) -> None:
 
 
 def test_package_can_be_removed_by_force(package: Package) -> None:
-    """As its message says. The container is still there for a pyoci that is installed again."""
+    """PYOCI_FORCE_REMOVE=1 removes it. A pyoci that is installed again finds the container."""
     with installed.Root(package.suite, *installed.SHELLS_AND_MANUAL) as root:
         bundle = installed.bundle(root)
         (path,) = root.copy(package.path)

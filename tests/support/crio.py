@@ -76,7 +76,7 @@ class Crio:
 
     @staticmethod
     def version() -> str:
-        """The program's."""
+        """Return the version that `crio --version` prints."""
         lines = subprocess.check_output(["crio", "--version"], text=True, stderr=subprocess.DEVNULL).splitlines()
         (version,) = (line.split()[-1] for line in lines if line.lower().startswith("crio version"))
         return version

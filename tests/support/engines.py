@@ -115,7 +115,6 @@ def run(
         arguments: Passed to pytest.
         runtime: The engine's runtime: pyoci or runc.
         machine: Its name in `MACHINES`. Other kernels than the host's run only features that need a controller.
-        tested.
         suite: The suite of Debian that has the engine; None for the one in `SUITES`.
         timeout: Seconds.
     """

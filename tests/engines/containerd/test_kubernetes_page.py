@@ -125,7 +125,7 @@ def test_manifests_of_the_page() -> None:
         assert [] == strangers(each, {"kind": str, "metadata": {"name": str}, **fields})
 
 
-def test_strangers() -> None:
+def test_comparison_finds_unknown_fields() -> None:
     """The comparison finds a misspelt field, also in a list, and a wrong type."""
     pod = {"containers": [{"name": "box", "comand": ["true"]}], "hostUsers": "no"}
 

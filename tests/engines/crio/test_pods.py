@@ -22,14 +22,14 @@ pytestmark = [
 MAPPING = [{"host_id": 200000, "container_id": 0, "length": 65536}]
 
 
-def test_handler(interface: Cri) -> None:
+def test_status_lists_the_handler(interface: Cri) -> None:
     """CRI-O, Status: the handler of the drop-in, with its features."""
     features = {each.name: each.features for each in interface("Status").runtime_handlers}["pyoci"]
 
     assert (True, True) == (features.recursive_read_only_mounts, features.user_namespaces)
 
 
-def test_container(pod: Pod) -> None:
+def test_container_returns_output_and_exit_code(pod: Pod) -> None:
     """CRI-O: a container's output, exit code, ExecSync; pyoci has it."""
     box = pod.run("sh", "-c", "trap 'exit 9' TERM; echo out; while :; do sleep .1; done")
 
@@ -41,7 +41,7 @@ def test_container(pod: Pod) -> None:
     assert (EXITED, 9) == (pod.status(box).state, pod.status(box).exit_code)
 
 
-def test_program_is_missing(pod: Pod) -> None:
+def test_create_reports_a_missing_program(pod: Pod) -> None:
     """CRI-O: a program that is not there."""
     with pytest.raises(CriError, match='exec: "none": executable file not found in \\$PATH'):
         pod.run("none")
@@ -101,7 +101,7 @@ def test_seccomp_of_the_node(pod: Pod, tmp_path: Path) -> None:
     assert "No space left on device" in pod.exec(box, "mkdir", "/made")[2]
 
 
-def test_device(pod: Pod, sensor: str) -> None:
+def test_container_gets_a_cdi_device(pod: Pod, sensor: str) -> None:
     """CRI-O: a CDI device of contrib/cdi."""
     box = pod.run("sleep", "99", CDI_devices=[{"name": sensor}])
 
