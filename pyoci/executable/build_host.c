@@ -157,7 +157,7 @@ WRAP_FSTAT(fstat64)
 WRAP_FSTATAT(fstatat64)
 #endif
 
-/* The model's only file system that a command asks for is that of cgroups. */
+/* The model's only file system that a command checks is that of cgroups. */
 #define WRAP_STATFS(NAME)                                                                                              \
     int __real_##NAME(const char *path, struct statfs *found);                                                         \
     int __wrap_##NAME(const char *path, struct statfs *found);                                                         \

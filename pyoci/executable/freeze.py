@@ -29,7 +29,7 @@ HELPER = PACKAGE / "_helper"
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 OPTIMISATION = ["-O2", "-ffunction-sections", "-fdata-sections", "-fno-plt", "-fno-pie"]
-# The result shall not tell where it was built: __FILE__ begins with one of these names instead.
+# The executable must not contain the directory of its build: __FILE__ begins with one of these names instead.
 NEUTRAL = [
     f"-ffile-prefix-map={path}={name}"
     for path, name in ((PACKAGE.parent, "."), (sysconfig.get_path("include"), "python"))

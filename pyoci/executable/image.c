@@ -109,7 +109,7 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
     return heap_survey(path, rehearse);
 }
 
-/* Code that does not ask Python for the thread's identity has noted the address that the C library uses. image_resume
+/* Code that does not get the thread's identity from Python has noted the address that the C library uses. image_resume
  * sets the one that counts. mimalloc, which Python brings along and does not use, has noted the thread pointer. */
 static void forget_thread(void)
 {
