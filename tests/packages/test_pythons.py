@@ -39,13 +39,6 @@ print(json.dumps([runtime.executable, runtime.name, pyoci.validate({})[0].messag
 """
 
 
-def commands(introduction: str) -> str:
-    """The code block of docs/install.md after a line."""
-    block = PAGE.partition(f"\n{introduction}:\n\n")[2].partition("\n\n")[0]
-    assert block.startswith("    "), introduction
-    return re.sub("(?m)^    ", "", block)
-
-
 def in_table(way: str, column: int) -> str:
     """The command of docs/install.md that upgrades (1) or uninstalls (2)."""
     (row,) = re.findall(rf"(?m)^\| {way} \| `(.*)` \| `(.*)` \|$", PAGE)
@@ -116,7 +109,7 @@ def left_over(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 def install(system: System, way: str, kind: str) -> str:
     """Run the commands of docs/install.md with a wheel or source distribution. Return the lines with variables."""
-    script = commands(WAYS[way][0])
+    script = installed.commands(WAYS[way][0])
     if kind == "sdist":
         script = script.replace("pyoci-*.whl", "pyoci-*.tar.gz")
     assert f"./pyoci-*.{'whl' if kind == 'wheel' else 'tar.gz'}" in script
@@ -159,7 +152,7 @@ def check_python(system: System, prefix: str) -> None:
 def check_manual(system: System, way: str) -> None:
     """pipx links the pages to where man searches. For pip and uv, MANPATH names the directory."""
     line = "uv, set MANPATH. The colon at the end keeps the system's pages"
-    script = "man pyoci-run" if way == "pipx" else commands(line).replace(WAYS["pip"][1], WAYS[way][1])
+    script = "man pyoci-run" if way == "pipx" else installed.commands(line).replace(WAYS["pip"][1], WAYS[way][1])
     assert "pyoci-run" in system.shell(script)
 
 
@@ -260,7 +253,7 @@ def test_without_libpython_a_script_is_installed() -> None:
     with System("3.11") as system:
         system.shell("rm /usr/lib/python3.11/config-3.11-*/libpython3.11*.a /usr/lib/*/libpython3.11.so*")
         before = system.files()
-        variables = commands(WAYS["uv"][0]).partition("uv tool")[0]
+        variables = installed.commands(WAYS["uv"][0]).partition("uv tool")[0]
         shown = system.shell(f"{variables}uv tool install --verbose ./pyoci-*.tar.gz", directory="/srv/sdist")
         words = {"installed", *installed.use(system, system.bundle)}
 

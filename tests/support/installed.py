@@ -13,6 +13,7 @@ installed.assert_listed(installed.row("Debian package", "trixie", "—", {"insta
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -39,6 +40,14 @@ SYSTEMS = {
 WORDS = ("installed", "ran", "validated", "manual", "completed", "removed")
 SHELLS_AND_MANUAL = ("bash", "bash-completion", "man-db")  # with these packages, `use` prints all of its words
 TIMEOUT = 900  # seconds for one command in a root: it may compile
+
+
+def commands(introduction: str) -> str:
+    """The code block of docs/install.md after a line."""
+    block = PAGE.read_text().partition(f"\n{introduction}:\n\n")[2].partition("\n\n")[0]
+    assert block.startswith("    "), introduction
+    return re.sub("(?m)^    ", "", block)
+
 
 # Makes an overlay on the directory $1 the root of a mount namespace, and keeps it until standard input ends. What a
 # command writes is in a tmpfs, and vanishes with the namespace.
