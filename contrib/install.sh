@@ -25,17 +25,29 @@ usage() {
     exit 2
 }
 
-# Print the status, the id and the root of each container that is not stopped, as the executable $1 knows them.
+# Print the status, the id and the root of each container that is not stopped, as the executable $1 knows them. The
+# status is `unknown` if the executable can't use a container's record: the container may live.
 live_containers() {
-    for root in /run/pyoci /run/docker/runtime-*/* /run/containerd/runc/* /run/user/*/pyoci; do
-        [ -d "$root" ] || continue
-        user=$(stat -c %u "$root")
-        if [ "$user" = "$(id -u)" ]; then
-            "$1" --root "$root" list
-        elif command -v setpriv >/dev/null; then # pyoci lists only what its user owns
-            setpriv --reuid "$user" --clear-groups "$1" --root "$root" list
-        fi 2>/dev/null | awk -v root="$root" 'NR > 1 && $3 != "stopped" { print $3, $1, "in", root }'
+    for record in /run/pyoci/*/record.json /run/docker/runtime-*/*/*/record.json /run/containerd/runc/*/*/record.json \
+        /run/user/*/pyoci/*/record.json /run/user/*/docker/runtime-*/*/*/record.json; do
+        [ -f "$record" ] || continue
+        directory=${record%/*}
+        root=${directory%/*} id=${directory##*/}
+        status=$(as_owner "$directory" "$1" --root "$root" state "$id" 2>/dev/null |
+            sed -n 's/^  "status": "\([a-z]*\)",*$/\1/p')
+        [ "$status" = stopped ] || [ ! -e "$record" ] || echo "${status:-unknown} $id in $root"
     done
+}
+
+# Run a command as the user who owns the directory $1, because pyoci uses only what its user owns.
+as_owner() {
+    user=$(stat -c %u "$1") group=$(stat -c %g "$1")
+    shift
+    if [ "$user" = "$(id -u)" ]; then
+        "$@"
+    else
+        env -i setpriv --reuid "$user" --regid "$group" --clear-groups --inh-caps=-all "$@"
+    fi
 }
 
 # Fail if containers live, and name them.
@@ -55,7 +67,8 @@ fetch() {
     [ "${1#http://}" = "$1" ] || protocols='=http,https'
     if command -v curl >/dev/null; then
         error=$(curl -fsSL --proto "$protocols" --proto-redir "$protocols" -o "$2" "$1" 2>&1) || fail "fetch $1: $error"
-    elif command -v wget >/dev/null; then
+    elif command -v wget >/dev/null; then # a redirection may lead to http
+        [ -n "$sum" ] || fail "verify $1: there is no curl (hint: install it, or pass --sha256)"
         wget -q -O "$2" "$1" || fail "fetch $1"
     else
         fail "fetch $1: install curl or wget"
@@ -101,7 +114,7 @@ put() {
         >"$state/wanted"
     touch "$state/files"
     grep -v '/$' "$state/wanted" | while IFS= read -r file; do
-        [ ! -e "$prefix/$file" ] || grep -Fqx "$file" "$state/files" ||
+        { [ ! -e "$prefix/$file" ] && [ ! -L "$prefix/$file" ]; } || grep -Fqx "$file" "$state/files" ||
             fail "write $prefix/$file: it exists, and this installer did not install it (hint: remove it, or pass --prefix)"
     done || exit 1
     while IFS= read -r file; do
@@ -145,18 +158,24 @@ remove_files() {
 
 # Remove what a run needs no more after it has ended, also after a failure.
 clean_up() {
+    clean_up_files
+    rmdir "$state/lock" "$state" 2>/dev/null || true
+}
+
+clean_up_files() {
     if [ -e "$state/ours" ]; then # the new version is not installed
         while IFS= read -r file; do rm -f "$prefix/$file.pyoci-new"; done <"$state/wanted"
         remove_files "$state/ours" "$state/files"
     fi
     (cd "$state" && rm -rf new before wanted ours old files.new && { [ -s files ] || rm -f files; })
-    rmdir "$state/lock" "$state" 2>/dev/null || true
 }
 
 # Make the directory $state for this process alone.
 lock() {
     mkdir -p "$state" 2>/dev/null || fail "write to $prefix"
-    mkdir "$state/lock" 2>/dev/null || fail "change $prefix: another installation runs (hint: if none does, remove $state/lock)"
+    mkdir "$state/lock" 2>/dev/null ||
+        fail "change $prefix: another installation runs (hint: if none does, remove $state/lock)"
+    clean_up_files # of an installation that was killed
     trap clean_up EXIT
     trap 'exit 1' HUP INT TERM
 }
@@ -192,8 +211,8 @@ state=$prefix/.pyoci-install
 case $action in
 uninstall)
     [ -e "$state/files" ] || fail "uninstall pyoci: this installer has not installed it in $prefix"
-    refuse_if_containers_live "$prefix/bin/pyoci"
     lock
+    refuse_if_containers_live "$prefix/bin/pyoci"
     remove_files "$state/files" /dev/null
     rm -rf "$state/files" "$state/previous"
     echo "removed pyoci from $prefix"

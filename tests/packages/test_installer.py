@@ -309,20 +309,26 @@ def test_installer_fetches_a_release(system: System, servers: tuple[str, str], p
     sums = dict(reversed(line.split()) for line in (system.release / "SHA256SUMS").read_text().splitlines())
     try:
         directory = system.install("--version", "1.0.0", secure, **trust)
-        file = system.install(f"{secure}/{system.new}", **trust)
+        given = [] if program == "curl" else ["--sha256", sums[system.new]]
+        file = system.install(*given, f"{secure}/{system.new}", **trust)
         with_sum = system.install("--sha256", sums[system.old], f"{plain}/{system.old}")
         wrong, message = system.install("--sha256", sums[system.old], f"{plain}/{system.new}")
-        missing, reason = system.install("--version", "1.0.0", f"{secure}/nothing", **trust)
-        distrusted, _ = system.install("--version", "1.0.0", secure.replace("localhost", "127.0.0.1"), **trust)
+        missing, reason = system.install(*given, f"{secure}/nothing.tar.xz", **trust)
+        distrusted, _ = system.install(*given, f"{secure}/{system.new}".replace("localhost", "127.0.0.1"), **trust)
     finally:
         hidden.with_suffix(".hidden").rename(hidden)
 
-    assert (0, "installed pyoci version 1.0.0 in /usr/local\n") == directory == with_sum
+    if program == "curl":
+        assert (0, "installed pyoci version 1.0.0 in /usr/local\n") == directory
+    else:  # it follows redirections to http
+        no_curl = f"cannot verify {secure}/SHA256SUMS: there is no curl (hint: install it, or pass --sha256)\n"
+        assert (1, no_curl) == directory
+    assert (0, "installed pyoci version 1.0.0 in /usr/local\n") == with_sum
     assert (0, "installed pyoci version 1.1.0 in /usr/local\n") == file
     assert 1 == wrong
     assert f"cannot use {system.new}: its SHA-256 sum is {sums[system.new]}, expected {sums[system.old]}\n" == message
     assert 1 == missing
-    assert f"cannot fetch {secure}/nothing/SHA256SUMS" in reason
+    assert f"cannot fetch {secure}/nothing.tar.xz" in reason
     assert 1 == distrusted
     assert "pyoci version 1.0.0" == system.version()
 
@@ -386,6 +392,7 @@ def test_installed_pyoci_works_and_containers_outlive_an_upgrade(pyoci: str, tmp
 
         assert 0 == system.install("--rollback")[0]
         assert "lives\n" == root.run("pyoci", "exec", "first", "echo", "lives").stdout
+        assert_guarded(system)
         forced, _ = system.install("--uninstall", PYOCI_FORCE_REMOVE="1")
         assert 0 == forced
         assert 0 == system.install("--version", "99.0.0", RELEASE)[0]
@@ -394,6 +401,26 @@ def test_installed_pyoci_works_and_containers_outlive_an_upgrade(pyoci: str, tmp
         left = {path for path in root.files().items() ^ before.items() if not path[0].startswith("/srv/")}
     assert set() == left
     installed.assert_listed(installed.row("contrib/install.sh", "trixie", "—", {"installed", *words, "removed"}))
+
+
+def assert_guarded(system: System) -> None:
+    """Check that a container also counts if another user owns it, or if its state can't be read."""
+    script = """
+        rootless=/run/user/12345/pyoci
+        mkdir -p $rootless
+        cp -a /run/pyoci/first $rootless
+        chown -R 12345:12345 /run/user/12345
+        chmod 700 $rootless
+        mkdir /run/pyoci/broken
+        echo nothing >/run/pyoci/broken/record.json
+    """
+    system.root.run("sh", "-euc", script)
+    status, output = system.install("--uninstall")
+    system.root.run("rm", "-r", "/run/user", "/run/pyoci/broken")
+
+    assert 1 == status
+    lives = {"unknown broken in /run/pyoci", "running first in /run/pyoci", "running first in /run/user/12345/pyoci"}
+    assert lives == {line.strip() for line in output.splitlines() if line.startswith("    ")}
 
 
 @pytest.mark.nightly
