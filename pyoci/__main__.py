@@ -11,11 +11,13 @@ ISOLATED = """
 import sys
 place = sys.argv.pop(1)
 try:
-    from pyoci.__main__ import main
+    from pyoci import __main__ as entry
 except ModuleNotFoundError:
+    entry = None
+if entry is None or entry.__file__.rpartition("/")[0] != place:
     sys.exit(f"pyoci: cannot run {place} as root: the environment or the working directory says where it is "
              "(hint: install pyoci, or run build/pyoci of a checkout)")
-sys.exit(main())
+sys.exit(entry.main())
 """
 
 
