@@ -98,11 +98,23 @@ class InstallData(install_data):
         share = Path(self.get_finalized_command("build").build_temp, "share").resolve()
         shutil.rmtree(share, ignore_errors=True)  # of an earlier version
         subprocess.run([sys.executable, "tools/share", share], cwd=ROOT, check=True)
+        self._write_licences(share / "doc/pyoci/licences")
         directories: dict[str, list[str]] = {}
         for file in sorted(path for path in share.rglob("*") if path.is_file()):
             directories.setdefault(f"share/{file.parent.relative_to(share)}", []).append(str(file))
         self.data_files = [*directories.items()]
         super().run()
+
+    def _write_licences(self, directory: Path) -> None:
+        """Write the licences of what the executable contains. Who passes it on needs them, which takes a Debian."""
+        trace = Path(self.get_finalized_command("build").build_temp, "executable", freeze.LINKED).resolve()
+        if not trace.exists() or not shutil.which("dpkg-query"):
+            return
+        listed = subprocess.run([sys.executable, "tools/linked", trace], cwd=ROOT, capture_output=True, check=False)
+        if listed.returncode:
+            print(f"pyoci has no licences of what is linked: {listed.stderr.decode().strip()}")
+            return
+        subprocess.run([sys.executable, "tools/licences.py", directory], cwd=ROOT, input=listed.stdout, check=True)
 
 
 setup(

@@ -15,12 +15,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
 from pyoci.version import VERSION
-from tools import release_bill, wheels
+from tools import licences, release_bill, wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = "3.13"
@@ -39,22 +38,6 @@ cd /tmp/sources
 tar -C /tmp/out -c .
 """
 SUMS = "SHA256SUMS"
-
-LICENCES = """\
-# Licences
-
-pyoci is under the Apache License 2.0, which is in the file `LICENSE` beside this directory. The executable also
-contains code of the Debian packages below. Each has its licence in the file of its name.
-
-| package | version | source package |
-|-|-|-|
-{rows}
-
-Debian keeps the source of each package: `apt-get source NAME=VERSION`, or https://snapshot.debian.org.
-
-The C library is under the LGPL 2.1. To link pyoci with another version of it, install that version, with its headers
-and archives. Then run `tools/build` in the sources of pyoci.
-"""
 
 
 class Failure(Exception):
@@ -104,7 +87,9 @@ def _build_in_debian(source: Path) -> bytes:
         with tarfile.open(fileobj=archive, mode="w") as target:
             for file in (source, *files.iterdir()):
                 target.add(file, file.name)
-    return wheels.run(*root, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS, input=archive.getvalue())
+    return wheels.run(
+        *root, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS, input=archive.getvalue()
+    )
 
 
 def commit() -> str:
@@ -139,20 +124,9 @@ def make_here(directory: Path) -> None:
         (tree / "bin").mkdir(parents=True)
         shutil.copy(executable, tree / "bin" / "pyoci")
         _run("write share/", sys.executable, ROOT / "tools" / "share", tree / "share")
-        _write_licences(tree / "share" / "doc" / "pyoci" / "licences", linked["linked"])
+        licences.write(tree / "share" / "doc" / "pyoci" / "licences", linked["linked"])
         pack(tree, directory / f"{name()}.tar.xz", int(wheels.epoch()))
     write_sums(directory)
-
-
-def _write_licences(directory: Path, packages: Iterable[dict[str, str]]) -> None:
-    """Write the licence of each package, and where its source is."""
-    directory.mkdir()
-    rows = []
-    for package in packages:
-        shutil.copyfile(package["licence"], directory / f"{package['name']}.txt")
-        source = f"{package['source']} {package['sourceVersion']}"
-        rows.append(f"| {package['name']} | {package['version']} | {source} |")
-    (directory / "README.md").write_text(LICENCES.format(rows="\n".join(rows)))
 
 
 def pack(tree: Path, output: Path, time: int) -> None:

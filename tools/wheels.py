@@ -114,10 +114,12 @@ def wheel(version: str, source: Path, directory: Path) -> Path:
         with tarfile.open(fileobj=archive, mode="w") as target:
             for file in (source, *files.iterdir()):
                 target.add(file, file.name)
-        built = run(*root, *clean, "sh", "-ec", BUILD, "sh", f"python{version}", input=archive.getvalue())
+        built = run(
+            *root, *clean, "sh", "-ec", BUILD, "sh", f"python{version}", input=archive.getvalue()
+        )
         unrepaired = Path(temp, built.partition(b"\n")[0].decode())
         unrepaired.write_bytes(built.partition(b"\n")[2])
-        check_executable(unrepaired)
+        check(unrepaired)
         repaired = Path(temp, "repaired")
         # the extension needs the C library only, so there is nothing to patch
         run(VENV / "auditwheel", "repair", "--patcher", "none", "--wheel-dir", repaired, unrepaired, epoch=epoch())
@@ -125,12 +127,17 @@ def wheel(version: str, source: Path, directory: Path) -> Path:
         return Path(shutil.copy(finished, directory))
 
 
-def check_executable(wheel: Path) -> None:
-    """Raise Failed unless the wheel has the executable. The script in its place would only work where it was built."""
+def check(wheel: Path) -> None:
+    """Raise Failed unless the wheel has the executable, and the licences of what that contains.
+
+    The script in place of the executable would only work where it was built.
+    """
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".data/scripts/pyoci"))
         if not archive.read(name).startswith(b"\x7fELF"):
             raise Failed(f"{wheel.name} has a script and not the executable: its Python has no libpython")
+        if not any(name.endswith("/licences/README.md") for name in archive.namelist()):
+            raise Failed(f"{wheel.name} lacks the licences of what the executable contains")
 
 
 def build(directory: Path, versions: Iterable[str] = PYTHONS) -> list[Path]:

@@ -234,6 +234,8 @@ def test_wheels_have_everything(wheel: Path) -> None:
     shells = "bash-completion/completions/pyoci", "zsh/site-functions/_pyoci", "fish/vendor_completions.d/pyoci.fish"
     assert {f"{share}/{path}" for path in shells} <= names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    licences = "README.md", "libc6-dev.txt", "common-licenses/LGPL-2.1"
+    assert {f"{share}/doc/pyoci/licences/{file}" for file in licences} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx", ".pxi", ".h")) or name.startswith("tests/")]
 
 

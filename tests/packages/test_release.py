@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,15 @@ def test_archive_has_licences_of_what_was_linked(files: Path) -> None:
     """The C library and Python are part of the executable: their licences and the way to their sources are there."""
     with tarfile.open(files / f"{NAME}.tar.xz") as archive:
         folder = f"{NAME}/share/doc/pyoci/licences"
-        names = {Path(member.name).name for member in archive if member.name.startswith(f"{folder}/")}
+        names = {member.name.removeprefix(f"{folder}/") for member in archive if member.name.startswith(f"{folder}/")}
         table = archive.extractfile(f"{folder}/README.md")
         assert table is not None
         text = table.read().decode()
 
     assert {"README.md", "libc6-dev.txt", f"libpython{release_make.PYTHON}-dev.txt"} <= names
+    assert {"common-licenses/LGPL-2.1", "common-licenses/GPL-3"} <= names
     rows = re.findall(r"(?m)^\| (\S+) \| (\S+) \| (\S+) (\S+) \|$", text)
-    assert names - {"README.md"} == {f"{package}.txt" for package, *_ in rows if package != "package"}
+    assert {name for name in names if name.endswith(".txt")} == {f"{row[0]}.txt" for row in rows if row[0] != "package"}
     assert "glibc" in {source for _, _, source, _ in rows}
 
 
@@ -193,6 +195,25 @@ def test_directory_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = subprocess.run([RELEASE, tmp_path], capture_output=True, text=True)
     assert (1, f"cannot make a release in {tmp_path}: it has files already\n") == (done.returncode, done.stderr)
+
+
+@pytest.mark.nightly
+@pytest.mark.deadline(3600)
+def test_check_accepts_a_release_with_wheels(tmp_path: Path) -> None:
+    """Only the conditions fail that no checkout fulfils. A wheel with another executable is found."""
+    release_make.make(tmp_path, with_wheels=True)
+    release_check.packages_are_right(tmp_path)
+    release_check.sums_are_right(tmp_path)
+    (wheel,) = tmp_path.glob(f"*-cp{release_make.PYTHON.replace('.', '')}-*.whl")
+    other = tmp_path / "other"
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(other, "w") as target:
+        for member in source.infolist():
+            content = source.read(member)
+            target.writestr(member, content + b"x" if member.filename.endswith(".data/scripts/pyoci") else content)
+    other.replace(wheel)
+
+    with pytest.raises(release_check.Wrong, match="has another executable than the release"):
+        release_check.packages_are_right(tmp_path)
 
 
 @pytest.mark.nightly
