@@ -31,6 +31,7 @@ VENV = ROOT / ".venv/bin"
 PYTHONS = {"3.11": "bookworm", "3.12": "noble", "3.13": "trixie", "3.14": "sid"}
 """The suites of Debian and Ubuntu that have these Pythons."""
 PACKAGES = ("gcc", "libc6-dev", "python3-dev", "python3-venv")
+WITHOUT_NETWORK = ("unshare", "--net")
 EARLIEST = 315532800  # 1980, the first year of zip's clock
 
 # Reads an archive of the source distribution, Cython and setuptools. Prints the wheel after a line with its name.
@@ -115,7 +116,7 @@ def wheel(version: str, source: Path, directory: Path) -> Path:
             for file in (source, *files.iterdir()):
                 target.add(file, file.name)
         built = run(
-            *root, *clean, "sh", "-ec", BUILD, "sh", f"python{version}", input=archive.getvalue()
+            *root, *WITHOUT_NETWORK, *clean, "sh", "-ec", BUILD, "sh", f"python{version}", input=archive.getvalue()
         )
         unrepaired = Path(temp, built.partition(b"\n")[0].decode())
         unrepaired.write_bytes(built.partition(b"\n")[2])
