@@ -164,7 +164,7 @@ def test_executable_of_another_user_is_the_same(root: Root) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_archive_runs_in_each_distribution(suite: str) -> None:
-    """Unpacked below /usr/local, it runs Docker's container, and brings manual pages and completion. It can be removed."""
+    """Unpacked below /usr/local, it runs Docker's container, and brings manual pages and completion. rm removes it."""
     introductions = (
         "In the directory with the archive and `SHA256SUMS`",
         "To upgrade, rename the new executable over the old one, then copy the rest",
