@@ -87,9 +87,8 @@ def _build_in_debian(source: Path) -> bytes:
         with tarfile.open(fileobj=archive, mode="w") as target:
             for file in (source, *files.iterdir()):
                 target.add(file, file.name)
-    return wheels.run(
-        *root, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS, input=archive.getvalue()
-    )
+    command = [*root, *wheels.WITHOUT_NETWORK, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS]
+    return wheels.run(*command, input=archive.getvalue())
 
 
 def commit() -> str:
