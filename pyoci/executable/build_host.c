@@ -62,9 +62,11 @@ static const char *modelled(const char *path, char *space)
 /* --- files */
 
 /* Each function exists twice, and programs that are compiled for large files use the second name. They are the same on
- * 64-bit machines. The parameters of open are those that it gets from the compiler: the mode may be missing. */
+ * 64-bit machines. The parameters of open are those that it gets from the compiler: the mode may be missing. The C
+ * library's function takes a variable number of them. On POWER it then writes to its caller's frame, where the compiler
+ * leaves space only if the declaration says so. */
 #define WRAP_OPEN(NAME)                                                                                                \
-    int __real_##NAME(const char *path, int flags, mode_t mode);                                                       \
+    int __real_##NAME(const char *path, int flags, ...);                                                               \
     int __wrap_##NAME(const char *path, int flags, mode_t mode);                                                       \
     int __wrap_##NAME(const char *path, int flags, mode_t mode)                                                        \
     {                                                                                                                  \
@@ -72,7 +74,7 @@ static const char *modelled(const char *path, char *space)
         return __real_##NAME(modelled(path, space), flags, mode);                                                      \
     }
 #define WRAP_OPENAT(NAME)                                                                                              \
-    int __real_##NAME(int at, const char *path, int flags, mode_t mode);                                               \
+    int __real_##NAME(int at, const char *path, int flags, ...);                                                       \
     int __wrap_##NAME(int at, const char *path, int flags, mode_t mode);                                               \
     int __wrap_##NAME(int at, const char *path, int flags, mode_t mode)                                                \
     {                                                                                                                  \
