@@ -55,6 +55,9 @@ static struct {
 } touched = {.runs = -1};
 
 extern char image_start[], image_end[];
+#ifdef WITH_MIMALLOC
+extern __thread void *_mi_heap_default;
+#endif
 typedef void constructor(int argc, char **argv, char **variables);
 extern constructor *constructors[], *constructors_end[];
 
@@ -110,16 +113,23 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 }
 
 /* Code that does not get the thread's identity from Python has noted the address that the C library uses. image_resume
- * sets the one that counts. mimalloc, which Python brings along and does not use, has noted the thread pointer. */
+ * sets the one that counts. mimalloc, which Python brings along and does not use, has noted one, too: the address of a
+ * variable on POWER and s390, and the thread pointer elsewhere, which on x86 is the C library's address. */
 static void forget_thread(void)
 {
-    uintptr_t self = (uintptr_t)pthread_self(), pointer = self;
-#if defined(__riscv)
-    pointer = (uintptr_t)__builtin_thread_pointer(); /* elsewhere the same, or mimalloc reads what it leads to */
+    const uintptr_t addresses[] = {
+        (uintptr_t)pthread_self(),
+#if defined(__aarch64__) || defined(__riscv)
+        (uintptr_t)__builtin_thread_pointer(),
 #endif
+#ifdef WITH_MIMALLOC
+        (uintptr_t)&_mi_heap_default,
+#endif
+    };
     for (uintptr_t *word = (uintptr_t *)image_start; word < (uintptr_t *)image_end; word++)
-        if (*word == self || *word == pointer)
-            *word = BUILD_THREAD;
+        for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
+            if (*word == addresses[i])
+                *word = BUILD_THREAD;
 }
 
 /* Returns how many words of the image have a value from `start` to below `end`. The end of the image itself does not
