@@ -69,7 +69,7 @@ fetch() {
         error=$(curl -fsSL --proto "$protocols" --proto-redir "$protocols" -o "$2" "$1" 2>&1) || fail "fetch $1: $error"
     elif command -v wget >/dev/null; then # a redirection may lead to http
         [ -n "$sum" ] || fail "verify $1: there is no curl (hint: install it, or pass --sha256)"
-        wget -q -O "$2" "$1" || fail "fetch $1"
+        error=$(wget -nv -O "$2" "$1" 2>&1) || fail "fetch $1: $error"
     else
         fail "fetch $1: install curl or wget"
     fi
