@@ -82,7 +82,8 @@ class System:
 @pytest.fixture(scope="module")
 def debian() -> Iterator[System]:
     """Make the system once."""
-    packages = ["xz-utils", "busybox", "curl", "wget", "openssl", "ca-certificates", *installed.SHELLS_AND_MANUAL]
+    packages = ["xz-utils", "busybox", "curl", "wget", "openssl", "ca-certificates", "netbase"]
+    packages += installed.SHELLS_AND_MANUAL
     with installed.Root("trixie", *packages) as root:
         yield System(root)
 
