@@ -13,7 +13,7 @@ Package = dict[str, str]
 LICENCES = {
     r"python3\.\d+": "PSF-2.0",
     "glibc": "LGPL-2.1-or-later",
-    r"gcc-\d+|gcc-defaults": "GPL-3.0-or-later WITH GCC-exception-3.1",
+    r"gcc-\d+(-cross)?|gcc-defaults": "GPL-3.0-or-later WITH GCC-exception-3.1",
     "zlib": "Zlib",
     "expat": "MIT",
     "openssl": "Apache-2.0",
