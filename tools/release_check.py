@@ -1,8 +1,10 @@
 """Checks whether the files of a release may be published, for tools/release --check."""
 
+import functools
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from pathlib import Path
 from pyoci.executable.image import SEGMENT
 from pyoci.version import SPEC, VERSION
 from tools import release_make, wheels
-from tools.release_make import ROOT, SUMS, name
+from tools.release_make import ROOT, SUMS, made_for, name
 
 PT_INTERP, PT_DYNAMIC = 3, 2
 # Addresses and names that stand for what the project does not have yet. The documents in DOCUMENTS may not have one.
@@ -34,6 +36,27 @@ IN_ARCHIVE = (
 
 class Wrong(Exception):
     """A condition does not hold: the message says why, and what to do."""
+
+
+def for_each_architecture(condition: Callable[[Path, str], None]) -> Callable[[Path], None]:
+    """The condition for the files of every architecture in a directory."""
+
+    @functools.wraps(condition)
+    def for_all(directory: Path) -> None:
+        for architecture in made_for(directory):
+            condition(directory, architecture)
+
+    return for_all
+
+
+def emulator(architecture: str) -> list[str]:
+    """The program that runs executables of an architecture; none for this host's. Raises Wrong."""
+    if architecture == platform.machine():
+        return []
+    program = shutil.which(f"qemu-{architecture}-static")
+    if program is None:
+        raise Wrong(f"there is no qemu-{architecture}-static (hint: apt-get install qemu-user-static)")
+    return [program]
 
 
 FAILURES = (Wrong, release_make.Failure, wheels.Failed)
@@ -85,14 +108,18 @@ def versions_agree(directory: Path) -> None:
     changelog = ROOT / "debian" / "changelog"
     if changelog.exists():
         found["debian/changelog"] = changelog.read_text().partition("(")[2].partition(")")[0].partition("-")[0]
-    reported = subprocess.check_output([directory / name(), "--version"], text=True, env={})
-    found["the executable"] = reported.splitlines()[0].removeprefix("pyoci version ")
+    commit = release_make.commit()
+    others = []
+    for executable in map(name, made_for(directory)):
+        command = [*emulator(executable.rpartition("-")[2]), directory / executable, "--version"]
+        reported = subprocess.check_output(command, text=True, env={})
+        found[executable] = reported.splitlines()[0].removeprefix("pyoci version ")
+        others += [] if f"commit: {commit}\nspec: {SPEC}\n" in reported else [executable]
     different = [f"{place} has {version}" for place, version in found.items() if version != VERSION]
     if different:
         raise Wrong(f"pyoci/version.py has {VERSION}, but {', '.join(different)}")
-    commit = release_make.commit()
-    if f"commit: {commit}\nspec: {SPEC}\n" not in reported:
-        raise Wrong(f"the executable is not of commit {commit}")
+    if others:
+        raise Wrong(f"{', '.join(others)}: not of commit {commit}")
 
 
 def has_changelog(_directory: Path) -> None:
@@ -125,29 +152,34 @@ def sums_are_right(directory: Path) -> None:
         raise Wrong(f"{SUMS} is wrong about {', '.join(wrong)}")
 
 
-def is_static(directory: Path) -> None:
+@for_each_architecture
+def is_static(directory: Path, architecture: str) -> None:
     """The executable needs no other file."""
-    elf = (directory / name()).read_bytes()
+    elf = (directory / name(architecture)).read_bytes()
     table, count = int.from_bytes(elf[32:40], "little"), int.from_bytes(elf[56:58], "little")
     kinds = {SEGMENT.unpack_from(elf, table + SEGMENT.size * index)[0] for index in range(count)}
     if kinds & {PT_INTERP, PT_DYNAMIC}:
-        raise Wrong(f"{name()} needs a dynamic linker")
+        raise Wrong(f"{name(architecture)} needs a dynamic linker")
 
 
-def runs_alone(directory: Path) -> None:
+@for_each_architecture
+def runs_alone(directory: Path, architecture: str) -> None:
     """It runs where nothing else is: neither a library, nor /proc."""
     if os.geteuid() != 0:
         raise Wrong("only root can try that")
     with tempfile.TemporaryDirectory(prefix="pyoci-release.") as empty:
-        shutil.copy(directory / name(), Path(empty, "pyoci"))
+        programs = [*emulator(architecture), directory / name(architecture)]
+        copies = [f"/{Path(shutil.copy(program, empty)).name}" for program in programs]
         for command in ("--version", "--help", "features"):
-            subprocess.run(["/usr/sbin/chroot", empty, "/pyoci", command], check=True, capture_output=True, env={})
+            subprocess.run(["/usr/sbin/chroot", empty, *copies, command], check=True, capture_output=True, env={})
 
 
-def archive_is_complete(directory: Path) -> None:
+@for_each_architecture
+def archive_is_complete(directory: Path, architecture: str) -> None:
     """It has the executable, and what belongs to it; all of root."""
-    with tarfile.open(directory / f"{name()}.tar.xz") as archive:
-        members = {member.name.removeprefix(f"{name()}/"): member for member in archive}
+    own = name(architecture)
+    with tarfile.open(directory / f"{own}.tar.xz") as archive:
+        members = {member.name.removeprefix(f"{own}/"): member for member in archive}
         missing = [file for file in IN_ARCHIVE if file not in members]
         if missing:
             raise Wrong(f"the archive lacks {', '.join(missing)}")
@@ -155,21 +187,22 @@ def archive_is_complete(directory: Path) -> None:
         if len(owners) != 1 or (0, 0) != next(iter(owners))[:2]:
             raise Wrong("members of the archive differ in owner or time")
         inside = archive.extractfile(members["bin/pyoci"])
-        if inside is None or inside.read() != (directory / name()).read_bytes():
+        if inside is None or inside.read() != (directory / own).read_bytes():
             raise Wrong("the archive has another executable")
 
 
-def bill_is_valid(directory: Path) -> None:
+@for_each_architecture
+def bill_is_valid(directory: Path, architecture: str) -> None:
     """The bill of materials follows the schema of CycloneDX, and describes this executable."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    text = (directory / f"{name()}.cdx.json").read_text()
+    text = (directory / f"{name(architecture)}.cdx.json").read_text()
     problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
     if problem:
         raise Wrong(str(problem).splitlines()[0])
     bill = json.loads(text)
-    digest = hashlib.sha256((directory / name()).read_bytes()).hexdigest()
+    digest = hashlib.sha256((directory / name(architecture)).read_bytes()).hexdigest()
     if digest != bill["metadata"]["component"]["hashes"][0]["content"]:
         raise Wrong("the bill of materials describes another executable")
     unlicensed = [
@@ -183,25 +216,28 @@ def packages_are_right(directory: Path) -> None:
     """The package index takes the wheels and the source distribution. One Python's wheel has the same executable."""
     files = [path for path in directory.iterdir() if path.name.endswith((".whl", ".tar.gz"))]
     built = [path for path in files if path.suffix == ".whl"]
-    if not built or len(built) == len(files):
-        raise Wrong("there are no wheels, or there is no source distribution")
+    lacking = [each for each in made_for(directory) if not any(wheel.stem.endswith(each) for wheel in built)]
+    if lacking or len(built) == len(files):
+        raise Wrong(f"there are no wheels for {', '.join(lacking)}" if lacking else "there is no source distribution")
     done = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise Wrong(" ".join(done.stdout.split()))
-    for wheel in built:
-        with zipfile.ZipFile(wheel) as archive:
-            (script,) = (file for file in archive.namelist() if file.endswith(".data/scripts/pyoci"))
-            content = archive.read(script)
-        if f"-cp{release_make.PYTHON.replace('.', '')}-" in wheel.name and content != (directory / name()).read_bytes():
-            raise Wrong(f"{wheel.name} has another executable than the release")
+    same = f"-cp{release_make.PYTHON.replace('.', '')}-"
+    for architecture in made_for(directory):
+        for wheel in (path for path in built if same in path.name and path.stem.endswith(architecture)):
+            with zipfile.ZipFile(wheel) as archive:
+                (script,) = (file for file in archive.namelist() if file.endswith(".data/scripts/pyoci"))
+                content = archive.read(script)
+            if content != (directory / name(architecture)).read_bytes():
+                raise Wrong(f"{wheel.name} has another executable than the release")
 
 
 def same_again(directory: Path) -> None:
     """Another build from the same sources gives the same files."""
     with tempfile.TemporaryDirectory(prefix="pyoci-release-again.") as other:
-        release_make.make(Path(other), with_wheels=any(directory.glob("*.whl")))
+        release_make.make(Path(other), made_for(directory), with_wheels=any(directory.glob("*.whl")))
         one, two = release_make.sums(directory), release_make.sums(Path(other))
     different = sorted(file for file in {*one, *two} if one.get(file) != two.get(file))
     if different:

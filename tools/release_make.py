@@ -2,19 +2,20 @@
 
 The executable depends on the compiler, the C library and the Python that it was built with. So a release is built in a
 Debian of its own, the same on each host, by `tools/debian`. There, this module runs a second time (`make_here`), in the
-unpacked source distribution.
+unpacked source distribution. For another architecture, it runs under tools/foreign in place of the Debian.
 """
 
 import hashlib
 import io
 import json
 import os
-import platform
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
@@ -44,42 +45,44 @@ class Failure(Exception):
     """A release can't be made: the message says why."""
 
 
-def name() -> str:
-    """What the names of the files for this architecture begin with."""
-    return f"pyoci-{VERSION}-linux-{platform.machine()}"
+def name(architecture: str = wheels.MACHINE) -> str:
+    """What the names of the files for an architecture begin with."""
+    return f"pyoci-{VERSION}-linux-{architecture}"
+
+
+def made_for(directory: Path) -> list[str]:
+    """The architectures whose files are in a directory; this one if there are none."""
+    pattern = re.compile(rf"{re.escape(name(''))}(\w+)(\.tar\.xz|\.cdx\.json)?")
+    found = {match[1] for path in directory.iterdir() if (match := pattern.fullmatch(path.name))}
+    return sorted(found) or [wheels.MACHINE]
 
 
 # --- in a Debian
 
 
-def make(directory: Path, *, with_wheels: bool) -> None:
-    """Make all files in `directory`. Raises Failure, wheels.Failed."""
+def make(directory: Path, architectures: Iterable[str] = (wheels.MACHINE,), *, with_wheels: bool) -> None:
+    """Make all files for these architectures in `directory`. Raises Failure, wheels.Failed."""
     _require_empty(directory)
     if os.geteuid() != 0:
         raise Failure("cannot make a release: tools/debian needs root (hint: --here needs none)")
     environment = {"SOURCE_DATE_EPOCH": wheels.epoch(), "PYOCI_COMMIT": commit()}
-    with mock.patch.dict(os.environ, environment):
-        source = wheels.source_distribution(directory)
-        with tarfile.open(fileobj=io.BytesIO(_build_in_debian(source))) as archive:
-            archive.extractall(directory)  # made by this program
-        if with_wheels:
-            wheels.build(directory)
-        else:
-            source.unlink()
+    with mock.patch.dict(os.environ, environment), tempfile.TemporaryDirectory() as temporary:
+        source = wheels.source_distribution(Path(temporary))
+        for architecture in architectures:
+            if architecture == wheels.MACHINE:
+                _build_in_debian(source, directory)
+            else:
+                _build_for(architecture, source, directory)
+            if with_wheels:
+                wheels.build(directory, architecture=architecture)
     write_sums(directory)
 
 
-def _build_in_debian(source: Path) -> bytes:
-    """Run `make_here` in the Debian, on the source distribution. Return an archive of the files that it makes."""
+def _build_in_debian(source: Path, directory: Path) -> None:
+    """Run `make_here` in the Debian, on the source distribution. Move the files to `directory`."""
     root = [ROOT / "tools" / "debian", SUITE, *wheels.PACKAGES, "--"]
     wheels.run(*root, "true")  # makes it, and may read standard input
-    variables = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/tmp",
-        "LANG": "C.UTF-8",
-        "SOURCE_DATE_EPOCH": wheels.epoch(),
-    }
-    clean = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
+    clean = ["env", "-i", *(f"{name}={value}" for name, value in wheels.environment().items())]
     with tempfile.TemporaryDirectory() as temporary:
         files = Path(temporary, "in")
         wheels.download(PYTHON, files, *TOOLS)
@@ -88,7 +91,17 @@ def _build_in_debian(source: Path) -> bytes:
             for file in (source, *files.iterdir()):
                 target.add(file, file.name)
     command = [*root, *wheels.WITHOUT_NETWORK, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS]
-    return wheels.run(*command, input=archive.getvalue())
+    made = wheels.run(*command, input=archive.getvalue())
+    with tarfile.open(fileobj=io.BytesIO(made)) as archive_of_files:
+        archive_of_files.extractall(directory)  # made by this program
+
+
+def _build_for(architecture: str, source: Path, directory: Path) -> None:
+    """Run `make_here` for another architecture, on the source distribution. Move the files to `directory`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        foreign = wheels.Foreign(architecture, PYTHON, source, Path(temporary), *TOOLS)
+        foreign.run(foreign.python, "tools/release", "--here", Path(temporary, "out"))
+        shutil.copytree(Path(temporary, "out"), directory, dirs_exist_ok=True)
 
 
 def commit() -> str:

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Builds the source distribution, and from it a wheel for each Python.
 
-    tools/wheels.py DIRECTORY               for every Python
-    tools/wheels.py DIRECTORY 3.11 3.13     for these
+    tools/wheels.py DIRECTORY                      for every Python
+    tools/wheels.py DIRECTORY 3.11 3.13            for these
+    tools/wheels.py --arch aarch64 DIRECTORY       for another architecture than this one
 
-Each wheel is built in a Debian or Ubuntu that has this Python (tools/debian), without the network. auditwheel gives it
-the tag of the oldest glibc that it runs on. The same sources give the same files on any day: tools/constraints.txt
-fixes the versions of Cython and setuptools, and $SOURCE_DATE_EPOCH, by default the last commit, is the time of every
-file in them.
+Each wheel is built in a Debian or Ubuntu that has this Python (tools/debian), without the network. For another
+architecture, a cross compiler and an emulated Python build it (tools/foreign). That knows no Ubuntu, so it leaves out
+3.12. auditwheel gives each wheel the tag of the oldest glibc that it runs on. The same sources give the same files on
+any day: tools/constraints.txt fixes the versions of Cython and setuptools, and $SOURCE_DATE_EPOCH, by default the last
+commit, is the time of every file in them.
 
 Needs root, the network for what it has not yet fetched, and the virtual environment that ./test makes.
 """
@@ -16,14 +18,16 @@ import argparse
 import gzip
 import io
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +36,8 @@ PYTHONS = {"3.11": "bookworm", "3.12": "noble", "3.13": "trixie", "3.14": "sid"}
 """The suites of Debian and Ubuntu that have these Pythons."""
 PACKAGES = ("gcc", "libc6-dev", "python3-dev", "python3-venv")
 WITHOUT_NETWORK = ("unshare", "--net")
+MACHINE = platform.machine()
+ARCHITECTURES = tuple(dict.fromkeys((MACHINE, "aarch64")))  # what distributions can be built for
 EARLIEST = 315532800  # 1980, the first year of zip's clock
 
 # Reads an archive of the source distribution, Cython and setuptools. Prints the wheel after a line with its name.
@@ -94,38 +100,104 @@ def download(version: str, directory: Path, *requirements: str) -> None:
     run(*command, *constraints, "--only-binary", ":all:", "--python-version", version, *requirements)
 
 
-def wheel(version: str, source: Path, directory: Path) -> Path:
+def wheel(version: str, source: Path, directory: Path, architecture: str = MACHINE) -> Path:
     """Build the wheel of a source distribution for a Python, write it to `directory`, and return its path."""
-    suite = PYTHONS[version]
-    root = [ROOT / "tools/debian", suite, *PACKAGES, "--"]
-    run(*root, "true")  # makes it, and may read standard input
-    variables = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/tmp",
-        "LANG": "C.UTF-8",
-        "SOURCE_DATE_EPOCH": epoch(),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": "/tmp/in",
-    }
-    clean = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
+    build = _build_here if architecture == MACHINE else partial(_build_for, architecture)
     with tempfile.TemporaryDirectory() as temp:
-        files = Path(temp, "in")
-        download(version, files, "Cython", "setuptools")
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as target:
-            for file in (source, *files.iterdir()):
-                target.add(file, file.name)
-        built = run(
-            *root, *WITHOUT_NETWORK, *clean, "sh", "-ec", BUILD, "sh", f"python{version}", input=archive.getvalue()
-        )
-        unrepaired = Path(temp, built.partition(b"\n")[0].decode())
-        unrepaired.write_bytes(built.partition(b"\n")[2])
+        unrepaired = build(version, source, Path(temp))
         check(unrepaired)
         repaired = Path(temp, "repaired")
         # the extension needs the C library only, so there is nothing to patch
-        run(VENV / "auditwheel", "repair", "--patcher", "none", "--wheel-dir", repaired, unrepaired, epoch=epoch())
+        repair = [VENV / "auditwheel", "repair", "--patcher", "none", "--wheel-dir", repaired, unrepaired]
+        run(*repair, environment={**os.environ, "SOURCE_DATE_EPOCH": epoch()})
         (finished,) = repaired.glob("*.whl")
         return Path(shutil.copy(finished, directory))
+
+
+def _build_here(version: str, source: Path, temp: Path) -> Path:
+    """Build the wheel in a Debian or Ubuntu. Return its path in `temp`, a new directory."""
+    suite = PYTHONS[version]
+    root = [ROOT / "tools/debian", suite, *PACKAGES, "--"]
+    run(*root, "true")  # makes it, and may read standard input
+    files = temp / "in"
+    download(version, files, "Cython", "setuptools")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as target:
+        for file in (source, *files.iterdir()):
+            target.add(file, file.name)
+    variables = [f"{name}={value}" for name, value in environment(PIP_NO_INDEX="1", PIP_FIND_LINKS="/tmp/in").items()]
+    command = [*root, *WITHOUT_NETWORK, "env", "-i", *variables, "sh", "-ec", BUILD, "sh", f"python{version}"]
+    built = run(*command, input=archive.getvalue())
+    output = temp / built.partition(b"\n")[0].decode()
+    output.write_bytes(built.partition(b"\n")[2])
+    return output
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of a build: these, and nothing that depends on the caller."""
+    return {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "SOURCE_DATE_EPOCH": epoch(), **variables}
+
+
+class Foreign:
+    """An unpacked source distribution, and a virtual environment of another architecture to build it with.
+
+    Attributes:
+        python: The virtual environment's Python, for `run`.
+    """
+
+    def __init__(self, architecture: str, version: str, source: Path, directory: Path, *tools: str) -> None:
+        """Make both in `directory`.
+
+        Args:
+            architecture: One that tools/foreign has.
+            version: The Python.
+            source: The source distribution.
+            directory: An absolute path.
+            tools: Packages of the virtual environment, without compiled code. Cython is one of them.
+
+        Raises Failed.
+        """
+        suite = PYTHONS[version]
+        if suite == "noble":
+            raise Failed(
+                f"cannot build for Python {version} on {architecture}: tools/foreign has no Ubuntu "
+                f"(hint: use an {architecture} machine)"
+            )
+        self._sources = directory / "sources"
+        self._foreign = [ROOT / "tools/foreign", architecture]
+        self._environment = environment(PYOCI_FOREIGN_SUITE=suite)
+        with tarfile.open(source) as archive:
+            archive.extractall(directory)  # made by this program
+        (directory / source.name.removesuffix(".tar.gz")).rename(self._sources)
+
+        # fetches what it needs, for which a host may need more variables
+        run(*self._foreign, "true", environment={**os.environ, "PYOCI_FOREIGN_SUITE": suite})
+        self.run("python3", "-m", "venv", "--without-pip", directory / "venv")
+        self.python = directory / "venv/bin/python"
+        site = directory / f"venv/lib/python{version}/site-packages"
+        pip = [VENV / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile"]
+        pure = ["--only-binary", ":all:", "--implementation", "py", "--abi", "none", "--platform", "any"]
+        pure += ["--python-version", version, "--constraint", ROOT / "tools/constraints.txt"]
+        run(*pip, "--target", site, *pure, *tools)
+        # Generate the C code, which is the same everywhere: it would take minutes there. If the checkout's virtual
+        # environment has another Cython, that one generates it again.
+        run(VENV / "python", "setup.py", "--quiet", "--name", cwd=self._sources)
+
+    def run(self, *command: "str | Path") -> bytes:
+        """Run a command in the sources, among programs of that architecture. Return its output. Raises Failed."""
+        return run(*WITHOUT_NETWORK, *self._foreign, *command, cwd=self._sources, environment=self._environment)
+
+
+# What pip calls, which would be slow there.
+BUILD_WHEEL = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+
+
+def _build_for(architecture: str, version: str, source: Path, temp: Path) -> Path:
+    """Build the wheel for another architecture. Return its path in `temp`, a new directory."""
+    foreign = Foreign(architecture, version, source, temp, "Cython", "setuptools")
+    foreign.run(foreign.python, "-c", BUILD_WHEEL, temp / "out")
+    (output,) = (temp / "out").iterdir()
+    return output
 
 
 def check(wheel: Path) -> None:
@@ -141,24 +213,33 @@ def check(wheel: Path) -> None:
             raise Failed(f"{wheel.name} lacks the licences of what the executable contains")
 
 
-def build(directory: Path, versions: Iterable[str] = PYTHONS) -> list[Path]:
-    """Build the source distribution and the wheels, two at a time. Return their paths. Raises Failed."""
+def versions_for(architecture: str) -> list[str]:
+    """The Pythons that wheels can be built for: tools/foreign has no Ubuntu."""
+    return [version for version, suite in PYTHONS.items() if architecture == MACHINE or suite != "noble"]
+
+
+def build(directory: Path, versions: Iterable[str] = (), architecture: str = MACHINE) -> list[Path]:
+    """Build the source distribution and the wheels, two at a time. Return their paths. Raises Failed.
+
+    `versions` are those of Python, by default all.
+    """
     source = source_distribution(directory)
+    chosen = [*versions] or versions_for(architecture)
     with ThreadPoolExecutor(2) as pool:
-        wheels = list(pool.map(lambda version: wheel(version, source, directory), versions))
+        wheels = list(pool.map(lambda version: wheel(version, source, directory, architecture), chosen))
     run(VENV / "twine", "check", "--strict", source, *wheels)
     return [source, *wheels]
 
 
-def run(*command: "str | Path", input: bytes = b"", epoch: str = "") -> bytes:
+def run(
+    *command: "str | Path", input: bytes = b"", cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> bytes:
     """Run a command, and return its standard output. Raises Failed with what it has printed."""
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch} if epoch else None
-    done = subprocess.run(
-        [*map(str, command)], input=input, capture_output=True, env=environment, cwd=ROOT, check=False
-    )
+    words = [*map(str, command)]
+    done = subprocess.run(words, input=input, capture_output=True, env=environment, cwd=cwd, check=False)
     if done.returncode:
         printed = (done.stderr + done.stdout).decode(errors="replace")
-        raise Failed(f"cannot build the distributions: {' '.join(map(str, command[:4]))}: {printed}")
+        raise Failed(f"cannot build the distributions: {' '.join(words[:4])}: {printed}")
     return done.stdout
 
 
@@ -166,12 +247,13 @@ def main() -> int:
     """Build what the command line asks for, and print the paths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="where to write")
+    parser.add_argument("--arch", choices=ARCHITECTURES, default=MACHINE, help="the architecture")
     parser.add_argument("versions", nargs="*", metavar="PYTHON", help=", ".join(PYTHONS))
     options = parser.parse_args()
     if unknown := set(options.versions) - {*PYTHONS}:
         parser.error(f"cannot build for Python {', '.join(sorted(unknown))}: choose from {', '.join(PYTHONS)}")
     try:
-        print(*build(options.directory, options.versions or PYTHONS), sep="\n")
+        print(*build(options.directory.absolute(), options.versions, options.arch), sep="\n")
     except Failed as reason:
         print(reason, file=sys.stderr)
         return 1

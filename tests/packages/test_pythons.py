@@ -29,7 +29,6 @@ WAYS = {
 # Where pipx, uv and man keep files of their own, whatever they install and show; and the bundle, which has run.
 THEIR_OWN = ("/root/.cache/", "/root/.local/", "/opt/pipx/shared/", "/opt/pipx/logs/", "/opt/pipx/py/", "/opt/pipx/.")
 THEIR_OWN += ("/opt/pipx/venvs/.", "/opt/uv/.", "/var/cache/", "/srv/bundle/")
-PAGE = installed.PAGE.read_text()
 
 API = """
 import json, sys
@@ -37,12 +36,6 @@ import pyoci
 runtime = pyoci.Runtime()
 print(json.dumps([runtime.executable, runtime.name, pyoci.validate({})[0].message, [*pyoci.plan(pyoci.spec())][-1].verb]))
 """
-
-
-def in_table(way: str, column: int) -> str:
-    """The command of docs/install.md that upgrades (1) or uninstalls (2)."""
-    (row,) = re.findall(rf"(?m)^\| {way} \| `(.*)` \| `(.*)` \|$", PAGE)
-    return str(row[column - 1])
 
 
 class System(installed.Root):
@@ -119,7 +112,7 @@ def install(system: System, way: str, kind: str) -> str:
 
 def uninstall(system: System, way: str, variables: str) -> None:
     """Run the command of docs/install.md."""
-    system.shell(variables + in_table(way, 2))
+    system.shell(variables + installed.in_table(way, 2))
     if way == "pip":
         system.run("rm", "/usr/local/bin/pyoci")
 
@@ -167,7 +160,7 @@ def check_upgrade(system: System, way: str, variables: str) -> None:
     try:
         executable = Path(f"{system.path}{WAYS[way][1]}/bin/pyoci")
         before = executable.stat().st_ino
-        system.shell(variables + in_table(way, 1), directory="/srv/later")
+        system.shell(variables + installed.in_table(way, 1), directory="/srv/later")
 
         assert before != executable.stat().st_ino
         assert "inside\n" == system.shell("pyoci exec box echo inside")
@@ -199,10 +192,20 @@ def test_the_source_distribution_has_every_file_of_the_repository(tmp_path: Path
     assert {"PKG-INFO", "setup.cfg"} == {name for name in files - set(tracked) if ".egg-info/" not in name}
 
 
-@pytest.fixture(scope="module", params=wheels.PYTHONS)
+# Those for another architecture take minutes each.
+WHEELS = [pytest.param((wheels.MACHINE, version), id=version) for version in wheels.PYTHONS]
+WHEELS += [
+    pytest.param((other, version), id=f"{version}-{other}", marks=pytest.mark.nightly)
+    for other in wheels.ARCHITECTURES[1:]
+    for version in wheels.versions_for(other)
+]
+
+
+@pytest.fixture(scope="module", params=WHEELS)
 def wheel(request: pytest.FixtureRequest) -> Path:
-    """The wheel of each Python."""
-    return pythons.distributions().wheels[request.param]
+    """The wheel of each architecture and Python."""
+    architecture, version = request.param
+    return pythons.distributions([version], architecture).wheels[version]
 
 
 def test_wheels_run_on_older_systems(wheel: Path) -> None:
@@ -244,10 +247,25 @@ def test_a_second_build_gives_the_same_wheel(tmp_path: Path, wheel: Path, monkey
     """A second build has the same bytes."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(wheels.EARLIEST))
     version = re.sub(r".*-cp3(\d+)-cp3.*", r"3.\1", wheel.name)
-    source, again = wheels.build(tmp_path, [version])
+    (architecture,) = (each for each in wheels.ARCHITECTURES if wheel.stem.endswith(each))
+    source, again = wheels.build(tmp_path, [version], architecture)
 
     assert (wheel.name, wheel.read_bytes()) == (again.name, again.read_bytes())
-    assert pythons.distributions([version]).source.read_bytes() == source.read_bytes()
+    assert pythons.distributions([version], architecture).source.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.may_skip("a machine of aarch64 builds all of its wheels")
+@pytest.mark.skipif(wheels.MACHINE == "aarch64", reason="this is aarch64")
+def test_a_wheel_of_ubuntu_is_refused_for_another_architecture(tmp_path: Path) -> None:
+    """tools/foreign has Debian only."""
+    command = [installed.CHECKOUT / "tools/wheels.py", "--arch", "aarch64", tmp_path, "3.12"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert done.stderr == (
+        "cannot build for Python 3.12 on aarch64: tools/foreign has no Ubuntu (hint: use an aarch64 machine)\n"
+    )
+    assert "3.12" not in wheels.versions_for("aarch64")
 
 
 def test_without_libpython_a_script_is_installed() -> None:

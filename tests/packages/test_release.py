@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -195,6 +196,36 @@ def test_directory_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = subprocess.run([RELEASE, tmp_path], capture_output=True, text=True)
     assert (1, f"cannot make a release in {tmp_path}: it has files already\n") == (done.returncode, done.stderr)
+
+
+def test_check_finds_the_architectures_of_the_files(tmp_path: Path) -> None:
+    """Each needs wheels. Without files it is this one's, so that a condition does not hold for an empty directory."""
+    assert [platform.machine()] == release_make.made_for(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        release_check.is_static(tmp_path)
+
+    for file in ("linux-aarch64.tar.xz", "linux-x86_64", "cp313-cp313-manylinux_2_34_x86_64.whl", "linux-x86_64.orig"):
+        (tmp_path / f"pyoci-{VERSION}-{file}").write_text("")
+    assert ["aarch64", "x86_64"] == release_make.made_for(tmp_path)
+    with pytest.raises(release_check.Wrong, match="there are no wheels for aarch64"):
+        release_check.packages_are_right(tmp_path)
+
+
+def test_check_needs_an_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an executable of another architecture."""
+    monkeypatch.setenv("PATH", "")
+    assert [] == release_check.emulator(platform.machine())
+    with pytest.raises(release_check.Wrong, match=r"there is no qemu-s390x-static \(hint: apt-get install"):
+        release_check.emulator("s390x")
+
+
+@pytest.mark.parametrize("option", ["--check", "--here"])
+def test_architecture_is_for_a_build_elsewhere(tmp_path: Path, option: str) -> None:
+    """The check looks at the files, and --here builds for this machine."""
+    done = subprocess.run([RELEASE, option, "--arch", "aarch64", tmp_path / "new"], capture_output=True, text=True)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.endswith(f"error: --arch can't be combined with {option}\n")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.nightly

@@ -173,7 +173,12 @@ def bundle(root: Root, directory: str = "/srv/bundle") -> str:
 
     It needs a busybox on the host. Its file `expected` has what the container prints.
     """
-    folder = Path(f"{root.path}{directory}")
+    write_bundle(Path(f"{root.path}{directory}"), directory)
+    return directory
+
+
+def write_bundle(folder: Path, directory: str) -> None:
+    """Write this bundle to the new directory `folder`, which another system has as `directory`."""
     rootfs.busybox(folder / "rootfs")
     for name in ("resolv.conf", "hostname", "hosts"):
         (folder / name).write_text(f"{name} of the engine\n")
@@ -182,7 +187,6 @@ def bundle(root: Root, directory: str = "/srv/bundle") -> str:
     config["linux"]["cgroupsPath"] = f"/pyoci-test-{uuid4().hex}"
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "expected").write_text(config["process"]["args"][-1] + "\n")
-    return directory
 
 
 def use(root: Root, bundle: str, *executable: str, environment: Mapping[str, str] | None = None) -> set[str]:
@@ -194,6 +198,12 @@ def use(root: Root, bundle: str, *executable: str, environment: Mapping[str, str
     words = root.run("sh", script, bundle, *executable, environment=environment).stdout.split()
     assert set(words) <= set(WORDS), words
     return set(words)
+
+
+def in_table(way: str, column: int) -> str:
+    """The command of docs/install.md that upgrades (1) or uninstalls (2)."""
+    (row,) = re.findall(rf"(?m)^\| {way} \| `(.*)` \| `(.*)` \|$", PAGE.read_text())
+    return str(row[column - 1])
 
 
 def row(way: str, suite: str, python: str, words: Iterable[str], architecture: str = "") -> str:

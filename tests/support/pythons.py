@@ -26,8 +26,9 @@ class Distributions:
     wheels: dict[str, Path]
 
 
-def distributions(versions: Iterable[str] = wheels.PYTHONS) -> Distributions:
-    """Build what is missing or older than the sources."""
+def distributions(versions: Iterable[str] = (), architecture: str = wheels.MACHINE) -> Distributions:
+    """Build what is missing or older than the sources. `versions` are those of Python, by default all."""
+    versions = [*versions] or wheels.versions_for(architecture)
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     # the digest must not change with each commit
     constant = mock.patch.dict(os.environ, SOURCE_DATE_EPOCH=str(wheels.EARLIEST))
@@ -39,22 +40,25 @@ def distributions(versions: Iterable[str] = wheels.PYTHONS) -> Distributions:
             for stale in DIRECTORY.glob("*.whl"):
                 stale.unlink()
             noted.write_text(digest)
-        if missing := [version for version in versions if not _wheel(version)]:
-            wheels.build(DIRECTORY, missing)
-        found = {version: wheel for version in versions if (wheel := _wheel(version))}
+        if missing := [version for version in versions if not _wheel(version, architecture)]:
+            wheels.build(DIRECTORY, missing, architecture)
+        found = {version: wheel for version in versions if (wheel := _wheel(version, architecture))}
     return Distributions(source, found)
 
 
-def wheelhouse(version: str) -> list[Path]:
+def wheelhouse(version: str, architecture: str = wheels.MACHINE) -> list[Path]:
     """The wheels that a machine without the network needs, fetched once."""
-    directory = DIRECTORY / f"wheelhouse-{version}"
+    directory = DIRECTORY / f"wheelhouse-{version}-{architecture}"
     with (DIRECTORY / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "complete").exists():
-            wheels.download(version, directory, *REQUIREMENTS)
+            tags = []
+            if architecture != wheels.MACHINE:
+                tags = [f"--platform=manylinux_2_{minor}_{architecture}" for minor in range(17, 35)]
+            wheels.download(version, directory, *tags, *REQUIREMENTS)
             (directory / "complete").touch()
     return sorted(directory.glob("*.whl"))
 
 
-def _wheel(version: str) -> Path | None:
-    return next(DIRECTORY.glob(f"pyoci-*-cp{version.replace('.', '')}-*.whl"), None)
+def _wheel(version: str, architecture: str) -> Path | None:
+    return next(DIRECTORY.glob(f"pyoci-*-cp{version.replace('.', '')}-*_{architecture}.whl"), None)

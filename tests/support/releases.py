@@ -1,4 +1,4 @@
-"""The files of a release of this checkout, for tests. tools/release makes them once, in build/release/files.
+"""The files of a release of this checkout, for tests. tools/release makes them once, in build/release/ARCH/files.
 
 They are kept until a source changes. They have no wheels, which tests/support/pythons.py makes.
 """
@@ -7,32 +7,31 @@ import fcntl
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 from pathlib import Path
 from unittest import mock
 
-from pyoci.version import VERSION
 from tools import release_make, wheels
 
 DIRECTORY = release_make.ROOT / "build/release"
-NAME = f"pyoci-{VERSION}-linux-{platform.machine()}"
+NAME = release_make.name()
 
 
 @functools.cache
-def made() -> Path:
-    """The directory with the files."""
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    files, noted = DIRECTORY / "files", DIRECTORY / "sources"
-    with (DIRECTORY / "lock").open("w") as lock:
+def made(architecture: str = wheels.MACHINE) -> Path:
+    """The directory with the files for an architecture."""
+    directory = DIRECTORY / architecture
+    directory.mkdir(parents=True, exist_ok=True)
+    files, noted = directory / "files", directory / "sources"
+    with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         sources = f"{_digest()} {release_make.commit()}"
         if not files.exists() or not noted.exists() or noted.read_text() != sources:
             shutil.rmtree(files, ignore_errors=True)
-            unfinished = DIRECTORY / "unfinished"
+            unfinished = directory / "unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            release_make.make(unfinished, with_wheels=False)
+            release_make.make(unfinished, [architecture], with_wheels=False)
             unfinished.rename(files)
             noted.write_text(sources)
     return files
