@@ -15,6 +15,7 @@ Needs root, the network for what it has not yet fetched, and the virtual environ
 """
 
 import argparse
+import fcntl
 import gzip
 import io
 import os
@@ -66,7 +67,9 @@ def epoch() -> str:
 
 def source_distribution(directory: Path) -> Path:
     """Write the source distribution to `directory`, and return its path."""
-    with tempfile.TemporaryDirectory() as temp:
+    (ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as temp, (ROOT / "build/sdist.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it gathers the files in a directory of the checkout
         # without metadata of an earlier version in the checkout
         run(VENV / "python", "setup.py", "--quiet", "egg_info", "--egg-base", temp, "sdist", "--dist-dir", temp)
         (archive,) = Path(temp).glob("*.tar.gz")
