@@ -1,5 +1,6 @@
 """The table of verbs: each is complete, and native code has the same idea of it."""
 
+import inspect
 import re
 import runpy
 import struct
@@ -47,9 +48,9 @@ def declared(verb: type[verbs.ChildOp]) -> str:
 @pytest.mark.parametrize("verb", EVERY, ids=lambda verb: verb.verb)
 def test_verb_has_contract(verb: type[verbs.Op]) -> None:
     """Each class says in one line what it does, and which system calls it makes."""
-    contract = verb.__doc__ or ""
+    contract = inspect.getdoc(verb) or ""  # since 3.13, __doc__ lacks the indentation, too
     first, _, rest = contract.partition("\n")
-    sections = re.findall(r"^    (\w[\w ]*):", rest, re.MULTILINE)
+    sections = re.findall(r"^(\w[\w ]*):", rest, re.MULTILINE)
 
     assert re.fullmatch(r"[A-Z].*\.", first), first
     assert "Calls" in sections
@@ -61,7 +62,7 @@ def test_verb_has_contract(verb: type[verbs.Op]) -> None:
 @pytest.mark.parametrize("verb", EVERY, ids=lambda verb: verb.verb)
 def test_verb_has_calls_that_parse(verb: type[verbs.Op]) -> None:
     """`Calls:` is a pattern over names of system calls."""
-    calls = re.search(r"^    Calls:(.*(?:\n        .*)*)", verb.__doc__ or "", re.MULTILINE)
+    calls = re.search(r"^Calls:(.*(?:\n    .*)*)", inspect.getdoc(verb) or "", re.MULTILINE)
     assert calls
     pattern = re.sub(r"[A-Za-z_0-9]+", "(?:x )", calls[1])
 
