@@ -55,12 +55,15 @@ def put_image(executable: Path) -> None:
 
 def _image(executable: Path, order: Path) -> bytes:
     """Return the image. If it seems to contain pointers to memory of one process, tries again in other ones."""
+    # Under tools/foreign, QEMU then has its stacks where none of these pointers lead. In other processes, it must not
+    # move the memory, or the kernel's list of their pages would be that of other addresses.
+    emulator = {name: value for name, value in os.environ.items() if name.startswith("QEMU_")}
     for _ in range(ATTEMPTS - 1):
         try:
-            return _run_for(executable, SEED, str(order))
+            return _run_for(executable, SEED, str(order), **emulator)
         except RuntimeError:
             continue
-    return _run_for(executable, SEED, str(order))
+    return _run_for(executable, SEED, str(order), **emulator)
 
 
 def _put_data(executable: Path, image: bytes) -> int:
@@ -91,16 +94,15 @@ def image_segment(elf: bytes | bytearray) -> "tuple[int, tuple[int, ...]]":
     return max((header for header in headers if header[1][0] == PT_LOAD), key=lambda header: header[1][3])
 
 
-def _run_for(executable: Path, *arguments: str) -> bytes:
-    """Run the unfinished executable in a directory of its own; return the file that it writes."""
+def _run_for(executable: Path, *arguments: str, **variables: str) -> bytes:
+    """Run the unfinished executable with these variables, in a directory of its own; return the file that it writes."""
     with tempfile.TemporaryDirectory(prefix="pyoci.", dir=PLACE if os.access(PLACE, os.W_OK) else None) as name:
         directory = Path(name)
         shutil.copy(HERE / "docker.json", directory / "config.json")
         _write_model(directory / "host")
         made = directory / "made"
         command = [str(executable.resolve()), str(made), name, *arguments]
-        emulator = {name: value for name, value in os.environ.items() if name.startswith("QEMU_")}  # for tools/foreign
-        status = subprocess.call(command, env=emulator, cwd="/", stdin=subprocess.DEVNULL)
+        status = subprocess.call(command, env=variables, cwd="/", stdin=subprocess.DEVNULL)
         if status != 0:
             raise RuntimeError(f"cannot make the image of {executable}: status {status}")
         return made.read_bytes()
