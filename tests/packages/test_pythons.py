@@ -55,7 +55,7 @@ class System(installed.Root):
         self.run("/opt/tools/bin/pip", "install", "--quiet", "pipx", "uv")
         # pip leaves dependencies behind when it uninstalls
         self.run("python3", "-m", "venv", "/opt/pyoci")
-        self.run("/opt/pyoci/bin/pip", "install", "--quiet", "jsonschema>=4.10")
+        self.run("/opt/pyoci/bin/pip", "install", "--quiet", "jsonschema>=4.18")
         self.bundle = installed.bundle(self)
 
     def configure(self, path: str, text: str) -> None:

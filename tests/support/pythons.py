@@ -15,7 +15,7 @@ from tools import wheels
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "build/pythons"
 # What a wheel depends on, what pip needs to build it from the sources, and the programs that install it.
-REQUIREMENTS = ("jsonschema>=4.10", "Cython", "setuptools", "pip", "pipx", "uv")
+REQUIREMENTS = ("jsonschema>=4.18", "Cython", "setuptools", "pip", "pipx", "uv")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,15 @@ def wheelhouse(version: str, architecture: str = wheels.MACHINE) -> list[Path]:
     with (DIRECTORY / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "complete").exists():
-            tags = []
-            if architecture != wheels.MACHINE:
-                tags = [f"--platform=manylinux_2_{minor}_{architecture}" for minor in range(17, 35)]
+            tags = platforms(architecture) if architecture != wheels.MACHINE else []
             wheels.download(version, directory, *tags, *REQUIREMENTS)
             (directory / "complete").touch()
     return sorted(directory.glob("*.whl"))
+
+
+def platforms(architecture: str) -> list[str]:
+    """Options for pip: what a system with glibc 2.34 can install."""
+    return [f"--platform=manylinux_2_{minor}_{architecture}" for minor in range(17, 35)]
 
 
 def _wheel(version: str, architecture: str) -> Path | None:
