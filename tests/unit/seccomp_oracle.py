@@ -56,7 +56,10 @@ def _load() -> ctypes.CDLL | None:
     name = os.environ.get("PYOCI_LIBSECCOMP") or ctypes.util.find_library("seccomp")
     if not name:
         return None
-    library = ctypes.CDLL(name)
+    try:
+        library = ctypes.CDLL(name)
+    except OSError:  # of the host's architecture, while an emulator runs this Python
+        return None
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_init.argtypes = [ctypes.c_uint32]
     library.seccomp_release.argtypes = [ctypes.c_void_p]
