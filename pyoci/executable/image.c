@@ -114,13 +114,17 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 
 /* Code that does not get the thread's identity from Python has noted the address that the C library uses. image_resume
  * sets the one that counts. mimalloc, which Python brings along and does not use, has noted one, too: the address of a
- * variable on POWER and s390, and the thread pointer elsewhere, which on x86 is the C library's address. */
+ * variable on POWER and s390, and the thread pointer elsewhere, which on x86 is the C library's address. On aarch64, that
+ * of Python 3.13 has noted the first word behind the thread pointer: where the loader keeps the thread's variables. */
 static void forget_thread(void)
 {
     const uintptr_t addresses[] = {
         (uintptr_t)pthread_self(),
 #if defined(__aarch64__) || defined(__riscv)
         (uintptr_t)__builtin_thread_pointer(),
+#endif
+#if defined(__aarch64__)
+        *(const uintptr_t *)__builtin_thread_pointer(),
 #endif
 #ifdef WITH_MIMALLOC
         (uintptr_t)&_mi_heap_default,
