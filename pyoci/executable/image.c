@@ -114,8 +114,8 @@ bool image_survey(const char *path, bool (*rehearse)(enum heat heat))
 
 /* Code that does not get the thread's identity from Python has noted the address that the C library uses. image_resume
  * sets the one that counts. mimalloc, which Python brings along and does not use, has noted one, too: the address of a
- * variable on POWER and s390, and the thread pointer elsewhere, which on x86 is the C library's address. On aarch64, that
- * of Python 3.13 has noted the first word behind the thread pointer: where the loader keeps the thread's variables. */
+ * variable on POWER and s390, and the thread pointer elsewhere, which on x86 is the C library's address. On
+ * aarch64, mimalloc of Python 3.13 has noted the word there, which leads to the thread's variables. */
 static void forget_thread(void)
 {
     const uintptr_t addresses[] = {
