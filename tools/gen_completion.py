@@ -8,7 +8,6 @@ are in this file, too.
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from pyoci.cli.call import CGROUP_MANAGERS  # noqa: E402
 from pyoci.cli.signals import SIGNALS  # noqa: E402
 from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP  # noqa: E402
 from pyoci.config.constants import CAPABILITIES  # noqa: E402
+from tools import generated  # noqa: E402
 
 if TYPE_CHECKING:
     from pyoci.cli.options import Option
@@ -139,7 +139,7 @@ _pyoci_unquote() {
     printf %s "${word/#\\~\\//$HOME/}"
 }
 
-# Set COMPREPLY to the ids of the containers that have one of STATUS..., or any if there is none. Bash lists several ids
+# Set COMPREPLY to container ids: those with one of STATUS..., or all if no STATUS is given. Bash lists several ids
 # at the second key press: then each has its status.
 _pyoci_containers() {
     local id status
@@ -240,7 +240,7 @@ ZSH = """\
 #compdef pyoci
 # Completes the command line of pyoci in zsh. tools/gen_completion.py writes this file.
 
-# Offer the ids of the containers that have one of STATUS..., or any if there is none, each with its status.
+# Offer container ids with their status: those with one of STATUS..., or all if no STATUS is given.
 _pyoci_containers() {
     local line
     local -a fields found lines=(${(f)"$($pyoci_list list 2>/dev/null </dev/null)"})
@@ -384,7 +384,7 @@ function __pyoci_operand
     test "$place[1]" = "$argv[1]" -a "$place[2]" = "$argv[2]"
 end
 
-# Print the ids of the containers that have one of STATUS..., or any if there is none, each with its status.
+# Print container ids with their status: those with one of STATUS..., or all if no STATUS is given.
 function __pyoci_containers
     set -l words (string replace -r -- '^~/' "$HOME/" (commandline -opc))
     set -l list $words[1]
@@ -492,23 +492,10 @@ def files() -> dict[Path, str]:
     return {DIRECTORY / "pyoci.bash": bash(), DIRECTORY / "_pyoci": zsh(), DIRECTORY / "pyoci.fish": fish()}
 
 
-def outdated() -> Iterable[Path]:
+def outdated() -> list[Path]:
     """The files that are missing or outdated."""
-    return [path for path, text in files().items() if not path.is_file() or path.read_text() != text]
-
-
-def main() -> int:
-    """Write or check the files; the exit status."""
-    paths = outdated()
-    if "--check" in sys.argv[1:]:
-        for path in paths:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is outdated: run tools/gen_completion.py\n")
-        return 1 if paths else 0
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        path.write_text(files()[path])
-    return 0
+    return generated.changed(files())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main("gen_completion.py", files(), outdated()))

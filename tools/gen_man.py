@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from pyoci.cgroups.units import ANNOTATED  # noqa: E402
 from pyoci.cli.help import ABOUT, flags  # noqa: E402
 from pyoci.cli.table import COMMANDS, GLOBAL_OPTIONS, Command  # noqa: E402
+from tools import generated  # noqa: E402
 
 if TYPE_CHECKING:
     from pyoci.cli.options import Option
@@ -234,25 +235,8 @@ def pages() -> dict[Path, str]:
 def outdated() -> list[Path]:
     """The pages that are missing, outdated, or belong to no command."""
     wanted = pages()
-    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
-    return changed + [path for path in DIRECTORY.glob("*.md") if path not in wanted]
-
-
-def main() -> int:
-    """Write or check the pages; the exit status."""
-    paths = outdated()
-    if "--check" in sys.argv[1:]:
-        for path in paths:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is outdated: run tools/gen_man.py\n")
-        return 1 if paths else 0
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        if path in pages():
-            path.write_text(pages()[path])
-        else:
-            path.unlink()
-    return 0
+    return generated.changed(wanted) + [path for path in DIRECTORY.glob("*.md") if path not in wanted]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main("gen_man.py", pages(), outdated()))

@@ -102,7 +102,7 @@ _pyoci_unquote() {
     printf %s "${word/#\~\//$HOME/}"
 }
 
-# Set COMPREPLY to the ids of the containers that have one of STATUS..., or any if there is none. Bash lists several ids
+# Set COMPREPLY to container ids: those with one of STATUS..., or all if no STATUS is given. Bash lists several ids
 # at the second key press: then each has its status.
 _pyoci_containers() {
     local id status

@@ -41,7 +41,7 @@ function __pyoci_operand
     test "$place[1]" = "$argv[1]" -a "$place[2]" = "$argv[2]"
 end
 
-# Print the ids of the containers that have one of STATUS..., or any if there is none, each with its status.
+# Print container ids with their status: those with one of STATUS..., or all if no STATUS is given.
 function __pyoci_containers
     set -l words (string replace -r -- '^~/' "$HOME/" (commandline -opc))
     set -l list $words[1]
