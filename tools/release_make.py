@@ -24,7 +24,6 @@ from tools import licences, release_bill, wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = "3.13"
-SUITE = wheels.PYTHONS[PYTHON]
 TOOLS = ("Cython", "setuptools", "cyclonedx-python-lib")
 # Reads an archive of the source distribution and of TOOLS, builds without the network, and writes an archive of the
 # files.
@@ -32,7 +31,7 @@ INSIDE = """
 mkdir /tmp/in /tmp/sources /tmp/out
 tar -C /tmp/in -x
 python3 -m venv /tmp/venv
-/tmp/venv/bin/pip install --quiet --no-index --find-links /tmp/in "$@" >&2
+/tmp/venv/bin/pip install --quiet "$@" >&2
 tar -C /tmp/sources --strip-components=1 -xf /tmp/in/pyoci-*.tar.gz
 cd /tmp/sources
 /tmp/venv/bin/python tools/release --here /tmp/out >&2
@@ -80,20 +79,9 @@ def make(directory: Path, architectures: Iterable[str] = (wheels.MACHINE,), *, w
 
 def _build_in_debian(source: Path, directory: Path) -> None:
     """Run `make_here` in the Debian, on the source distribution. Move the files to `directory`."""
-    root = [ROOT / "tools" / "debian", SUITE, *wheels.PACKAGES, "--"]
-    wheels.run(*root, "true")  # makes it, and may read standard input
-    clean = ["env", "-i", *(f"{name}={value}" for name, value in wheels.environment().items())]
-    with tempfile.TemporaryDirectory() as temporary:
-        files = Path(temporary, "in")
-        wheels.download(PYTHON, files, *TOOLS)
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as target:
-            for file in (source, *files.iterdir()):
-                target.add(file, file.name)
-    command = [*root, *wheels.WITHOUT_NETWORK, *clean, "sh", "-ec", INSIDE, "sh", *TOOLS]
-    made = wheels.run(*command, input=archive.getvalue())
-    with tarfile.open(fileobj=io.BytesIO(made)) as archive_of_files:
-        archive_of_files.extractall(directory)  # made by this program
+    made = wheels.run_in_debian(PYTHON, source, TOOLS, INSIDE, *TOOLS)
+    with tarfile.open(fileobj=io.BytesIO(made)) as archive:
+        archive.extractall(directory)  # made by this program
 
 
 def _build_for(architecture: str, source: Path, directory: Path) -> None:

@@ -119,21 +119,29 @@ def wheel(version: str, source: Path, directory: Path, architecture: str = MACHI
 
 def _build_here(version: str, source: Path, temp: Path) -> Path:
     """Build the wheel in a Debian or Ubuntu. Return its path in `temp`, a new directory."""
-    suite = PYTHONS[version]
-    root = [ROOT / "tools/debian", suite, *PACKAGES, "--"]
-    run(*root, "true")  # makes it, and may read standard input
-    files = temp / "in"
-    download(version, files, "Cython", "setuptools")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as target:
-        for file in (source, *files.iterdir()):
-            target.add(file, file.name)
-    variables = [f"{name}={value}" for name, value in environment(PIP_NO_INDEX="1", PIP_FIND_LINKS="/tmp/in").items()]
-    command = [*root, *WITHOUT_NETWORK, "env", "-i", *variables, "sh", "-ec", BUILD, "sh", f"python{version}"]
-    built = run(*command, input=archive.getvalue())
+    built = run_in_debian(version, source, ["Cython", "setuptools"], BUILD, f"python{version}")
     output = temp / built.partition(b"\n")[0].decode()
     output.write_bytes(built.partition(b"\n")[2])
     return output
+
+
+def run_in_debian(version: str, source: Path, tools: Iterable[str], script: str, *arguments: str) -> bytes:
+    """Run a script of the shell in the Debian or Ubuntu that has a Python, without the network. Return its output.
+
+    Its standard input is an archive of the source distribution and of wheels of `tools`. pip takes packages from
+    /tmp/in only, where the script unpacks them. Raises Failed.
+    """
+    root = [ROOT / "tools/debian", PYTHONS[version], *PACKAGES, "--"]
+    run(*root, "true")  # makes it, and may read standard input
+    archive = io.BytesIO()
+    with tempfile.TemporaryDirectory() as temp, tarfile.open(fileobj=archive, mode="w") as target:
+        download(version, Path(temp), *tools)
+        for file in (source, *Path(temp).iterdir()):
+            target.add(file, file.name)
+    variables = environment(PIP_NO_INDEX="1", PIP_FIND_LINKS="/tmp/in").items()
+    clean = ["env", "-i", *(f"{name}={value}" for name, value in variables)]
+    command = [*root, *WITHOUT_NETWORK, *clean, "sh", "-ec", script, "sh", *arguments]
+    return run(*command, input=archive.getvalue())
 
 
 def environment(**variables: str) -> dict[str, str]:
