@@ -106,7 +106,7 @@ class InstallData(install_data):
         super().run()
 
     def _write_licences(self, directory: Path) -> None:
-        """Write the licences of what the executable contains. Who passes it on needs them, which takes a Debian."""
+        """Write the licences of what the executable contains, which a distributor passes on. Only Debian has them."""
         trace = Path(self.get_finalized_command("build").build_temp, "executable", freeze.LINKED).resolve()
         if not trace.exists() or not shutil.which("dpkg-query"):
             return
