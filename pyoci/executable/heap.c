@@ -301,19 +301,50 @@ void heap_end(void)
     writing = false;
 }
 
-/* Runs in a child. In /proc/PID/pagemap, bit 63 says that this process has the page, and bit 61 that it is still the
- * file's, so it was only read. If the kernel does not show the map, every block is cold. */
+/* QEMU's user mode adds a number to each address of the program. The kernel knows the sum only, and so does the page
+ * map. Returns that number, 0 without QEMU, or -1. It compares an address with a thread's maps, which show the kernel's:
+ * QEMU translates those of /proc/self/maps. */
+static intptr_t shift(void)
+{
+    char text[1 << 16] = {0};
+    size_t size = 0;
+    ssize_t count = -1;
+    unsigned long start;
+    int probe = memfd_create("pyoci-probe", MFD_CLOEXEC);
+    char *page = ftruncate(probe, PAGE) == 0 ? mmap(NULL, PAGE, PROT_READ, MAP_SHARED, probe, 0) : MAP_FAILED;
+    int fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+    while (size < sizeof text - 1 && (count = read(fd, text + size, sizeof text - 1 - size)) > 0)
+        size += (size_t)count;
+    char *line = strstr(text, "/memfd:pyoci-probe");
+    while (line != NULL && line > text && line[-1] != '\n')
+        line--;
+    if (page == MAP_FAILED || line == NULL || sscanf(line, "%lx-", &start) != 1)
+        return -1;
+    return (intptr_t)(start - (uintptr_t)page);
+}
+
+bool heap_page_map(const void *start, uint64_t *entries, size_t count)
+{
+    size_t size = count * sizeof *entries;
+    intptr_t added = shift();
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    off_t at = (off_t)(((uintptr_t)start + (uintptr_t)added) / PAGE * sizeof *entries);
+    bool done = added >= 0 && fd >= 0 && pread(fd, entries, size, at) == (ssize_t)size;
+    close(fd);
+    return done;
+}
+
+/* Runs in a child. A page that the process has, and that is still the file's, was only read. If the kernel does not
+ * show the page map, every block is cold. */
 static void note_used(uint8_t *heats, enum heat heat)
 {
-    size_t count = pool_used / PAGE, size = count * sizeof(uint64_t);
-    uint64_t *pagemap = map(size);
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    off_t at = (off_t)((uintptr_t)pool / PAGE * sizeof(uint64_t));
-    if (pagemap == NULL || fd < 0 || pread(fd, pagemap, size, at) != (ssize_t)size)
+    size_t count = pool_used / PAGE;
+    uint64_t *pagemap = map(count * sizeof *pagemap);
+    if (pagemap == NULL || !heap_page_map(pool, pagemap, count))
         return;
     for (size_t page = 0; page < count; page += APART / PAGE) {
         uint8_t *its = &heats[owner[page / (APART / PAGE)]];
-        if ((pagemap[page] >> 61 & 5) == 4)
+        if (heap_wrote_to(pagemap[page]))
             *its = (uint8_t)heat;
         else if (pagemap[page] >> 63 && *its == COLD)
             *its = READ;

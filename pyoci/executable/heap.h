@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* How commands use a block: not at all, they read it, create and run write to it, all write to it. */
 enum heat { COLD, READ, WARM, HOT, HEATS };
@@ -18,6 +19,14 @@ void heap_end(void);
 /* After heap_end of a survey: one child runs `rehearse` for WARM and one for HOT. Writes to the new file `path`
  * which blocks they used, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
+
+/* Reads the entries of /proc/PID/pagemap for this process and the pages from `start`; false if the kernel does not show
+ * them. */
+bool heap_page_map(const void *start, uint64_t *entries, size_t count);
+
+/* Whether an entry is of a page of a private file mapping that the process wrote to: the process has it (bit 63), and it
+ * is no longer the file's (bit 61). */
+static inline bool heap_wrote_to(uint64_t entry) { return (entry >> 61 & 5) == 4; }
 
 /* The used part of the image's memory. */
 char *heap_start(void);

@@ -15,7 +15,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -215,11 +214,10 @@ static uintptr_t first_page(void) { return (uintptr_t)image_start & ~(uintptr_t)
 
 static size_t pages(void) { return ((uintptr_t)heap_start() + heap_size() + PAGE - 1 - first_page()) / PAGE; }
 
-/* In /proc/PID/pagemap a page that was written to is present (bit 63) and no longer the file's (bit 61). */
 static void note_touched(const uint64_t *pagemap, size_t count)
 {
     for (size_t page = 0; page < count; page++) {
-        if ((pagemap[page] >> 61 & 5) != 4)
+        if (!heap_wrote_to(pagemap[page]))
             continue;
         int64_t last = touched.runs - 1;
         if (last >= 0 && (page - touched.run[last].first - touched.run[last].pages < GAP || touched.runs == RUNS)) {
@@ -235,12 +233,10 @@ static void note_touched(const uint64_t *pagemap, size_t count)
 /* If the kernel does not show the page map, `touched` stays empty. */
 bool image_write_touched(const char *path)
 {
-    size_t count = pages(), size = count * sizeof(uint64_t);
-    uint64_t *pagemap = malloc(size);
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    off_t at = (off_t)(first_page() / PAGE * sizeof(uint64_t));
+    size_t count = pages();
+    uint64_t *pagemap = malloc(count * sizeof *pagemap);
     touched.runs = 0;
-    if (pagemap != NULL && fd >= 0 && pread(fd, pagemap, size, at) == (ssize_t)size)
+    if (pagemap != NULL && heap_page_map((void *)first_page(), pagemap, count))
         note_touched(pagemap, count);
     FILE *file = fopen(path, "wbx");
     if (file == NULL)

@@ -96,6 +96,15 @@ def test_plan_has_a_filter(arch: str, tmp_path: Path) -> None:
     assert json.loads(out)
 
 
+def test_short_command_makes_the_hottest_pages_its_own(arch: str, tmp_path: Path) -> None:
+    """The rehearsal under QEMU has found the blocks that every command writes to."""
+    command = ("env", "QEMU_STRACE=1", checkout(arch) / "build/pyoci", "--root", tmp_path, "state", "id")
+    status, out, err = foreign(arch, *command)
+    assert 1 == status
+    (size,) = re.findall(r"madvise\(\w+,(\d+),MADV_POPULATE_WRITE\) = 0", out + err)
+    assert 1 << 16 < int(size) < 1 << 19
+
+
 def test_validate_reports_a_mistake(arch: str, tmp_path: Path) -> None:
     """One line with its place, and status 1."""
     executable = checkout(arch) / "build/pyoci"
