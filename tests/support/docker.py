@@ -3,7 +3,11 @@
 import json
 import socket
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support import leaks, rootfs
 from tests.support.daemon import PATIENCE, Client, Daemon, until
@@ -168,3 +172,35 @@ def restore(docker: Docker, name: str, checkpoint: str) -> None:
         return done.returncode == 0
 
     until(started, "Docker forgets its own copy of the checkpoint")
+
+
+D = TypeVar("D", bound=Docker)
+
+
+@contextmanager
+def separate(
+    kind: type[D], name: str, runtime: str, *options: str, clean_up: Callable[[D], object] = lambda docker: None
+) -> Iterator[D]:
+    """A dockerd beside the one for all tests. At the end nothing is left.
+
+    It has no networks: with them it would remove the bridge of the other.
+
+    Args:
+        kind: The class of the result.
+        name: The directory of its files begins with that. Keep it short: containerd's sockets have long names.
+        runtime: The default runtime.
+        options: More of the daemon's.
+        clean_up: What removes more, when the daemon has stopped.
+    """
+    left = leaks.Leaks()
+    folder = Path(tempfile.mkdtemp(prefix=name))
+    folder.chmod(0o711)  # the ids of a user namespace search it
+    networks = ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    docker = kind(folder, runtime, *networks, *options, wrapper=("unshare", "--net"))
+    docker.import_busybox()
+    yield docker
+    docker.remove_all()
+    docker.stop()
+    clean_up(docker)
+    left.states.append(docker.states)
+    left.assert_none()

@@ -1,15 +1,13 @@
 """Devices of the Container Device Interface, by Docker itself and by NVIDIA's container runtime in its cdi mode."""
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.devices import NVIDIA, SHOW_SENSOR, assert_sensor
-from tests.support.docker import Docker
-from tests.support.leaks import Leaks
+from tests.support.docker import Docker, separate
 
 
 def test_device(docker: Docker, sensor: str) -> None:
@@ -33,17 +31,10 @@ class WithNvidia(Docker):
 
 @pytest.fixture
 def nvidia(daemon: Docker, sensor: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WithNvidia]:
-    """A separate dockerd, whose runtime `nvidia` calls pyoci. At the end nothing is left."""
-    leaks = Leaks()
+    """A separate dockerd, whose runtime `nvidia` calls pyoci."""
     monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(NVIDIA / "config.toml"))
-    folder = Path(tempfile.mkdtemp(prefix="nvidia"))  # short: containerd's sockets have long names
-    options = ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
-    docker = WithNvidia(folder, "runc", *options, wrapper=("unshare", "--net"))
-    docker.import_busybox()
-    yield docker
-    docker.remove_all()
-    docker.stop()
-    leaks.assert_none()
+    with separate(WithNvidia, "nvidia", "runc") as docker:
+        yield docker
 
 
 @pytest.mark.compares

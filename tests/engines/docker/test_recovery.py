@@ -4,45 +4,39 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.daemon import until
-from tests.support.docker import Docker
-from tests.support.leaks import Leaks, processes
+from tests.support.docker import Docker, separate
+from tests.support.leaks import processes
 
 STEPS = 6  # moments in the course of a command
 COURSE = 0.3  # seconds that a command takes, about
 KILLED = pytest.mark.differs("If runc is killed in the middle of a command, it can leave a cgroup or a process behind.")
 
 
-@pytest.fixture
-def crashing(daemon: Docker, runtime: str, request: pytest.FixtureRequest):
-    """A separate dockerd without networks, which may crash. At the end nothing is left."""
-    leaks = Leaks()
-    folder = Path(tempfile.mkdtemp(prefix="crash"))  # short: containerd's sockets have long names
-    options = ["--bridge", "none", "--iptables=false", "--ip6tables=false", *getattr(request, "param", [])]
-    # without networks it would take away the other's bridge
-    docker = Docker(folder, runtime, *options, wrapper=("unshare", "--net"))
-    docker.import_busybox()
-    docker.nap = str(9_000_000 + time.monotonic_ns() % 1_000_000)  # seconds, and how to know the containers' processes
-    yield docker
-    docker.remove_all()
-    docker.stop()
+def remove_remains(docker: Docker) -> None:
+    """Remove what a dockerd leaves that is killed: shims without a task, and its mounts."""
+    folder = str(docker.folder)
     for pid, _, name in processes():  # one that had just been started when its containerd was killed has no task yet
-        if name == "containerd-shim" and str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
+        if name == "containerd-shim" and folder in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGKILL)
-    leaks.states.append(docker.states)
-    for line in (
-        Path("/proc/self/mountinfo").read_text().splitlines()
-    ):  # dockerd's own: it leaves them when it is killed
-        if str(folder) in line.split()[4]:
-            subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)
-    leaks.assert_none()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if folder in (target := line.split()[4]):
+            subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
+
+
+@pytest.fixture
+def crashing(daemon: Docker, runtime: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A separate dockerd, which may crash."""
+    with separate(Docker, "crash", runtime, *getattr(request, "param", []), clean_up=remove_remains) as docker:
+        docker.nap = str(9_000_000 + time.monotonic_ns() % 1_000_000)  # seconds; they show which processes it runs
+        yield docker
 
 
 def sleepers(docker):

@@ -2,32 +2,21 @@
 
 import json
 import signal
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.daemon import until
-from tests.support.docker import CONFIGURATION, Docker
-from tests.support.leaks import Leaks
+from tests.support.docker import CONFIGURATION, Docker, separate
 
 pytestmark = pytest.mark.compares
 
 
 @pytest.fixture
-def switched(daemon: Docker):
+def switched(daemon: Docker) -> Iterator[Docker]:
     """Start a separate dockerd whose runtime is runc, with a configuration that the test may change."""
-    leaks = Leaks()
-    folder = Path(tempfile.mkdtemp(prefix="switch"))  # short: containerd's sockets have long names
-    options = ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
-    # without networks it would take away the other's bridge
-    docker = Docker(folder, "runc", *options, wrapper=("unshare", "--net"))
-    docker.import_busybox()
-    yield docker
-    docker.remove_all()
-    docker.stop()
-    leaks.states.append(docker.states)
-    leaks.assert_none()
+    with separate(Docker, "switch", "runc") as docker:
+        yield docker
 
 
 def configure(docker: Docker, configuration: dict[str, object]) -> None:

@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.docker import Docker, capabilities
-from tests.support.leaks import Leaks
+from tests.support.docker import Docker, capabilities, separate
 
 FIRST = 200000  # of the host's ids that containers have
 LINES = {
@@ -20,24 +19,16 @@ LINES = {
 
 
 @pytest.fixture
-def remapped(daemon: Docker, runtime: str):
-    """A separate dockerd, whose containers have the ids of a user `remap`. At the end nothing is left."""
-    leaks = Leaks()
-    folder = Path(tempfile.mkdtemp(prefix="remap"))  # short: containerd's sockets have long names
-    folder.chmod(0o711)
-    etc = [(Path("/etc") / name, folder / name, line) for name, line in LINES.items()]
-    for path, copy, line in etc:
+def remapped(daemon: Docker, runtime: str, tmp_path: Path) -> Iterator[Docker]:
+    """A separate dockerd, whose containers have the ids of a user `remap`."""
+    for name, line in LINES.items():
+        path, copy = Path("/etc") / name, tmp_path / name
         copy.write_text(path.read_text() + line)
         subprocess.check_call(["mount", "--bind", copy, path])
-    options = ["--userns-remap", "remap", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
-    docker = Docker(folder, runtime, *options, wrapper=("unshare", "--net"))
-    docker.import_busybox()
-    yield docker
-    docker.remove_all()
-    docker.stop()
-    for path, _, _ in etc:
-        subprocess.check_call(["umount", path])
-    leaks.assert_none()
+    with separate(Docker, "remap", runtime, "--userns-remap", "remap") as docker:
+        yield docker
+    for name in LINES:
+        subprocess.check_call(["umount", f"/etc/{name}"])
 
 
 def test_life(remapped) -> None:
