@@ -19,6 +19,7 @@ from pyoci.compiler import verbs
 from pyoci.compiler.block import HEADER, encode
 from pyoci.compiler.verbs import numbers
 from pyoci.compiler.verbs.numbers import FIRST_SLOT, READY
+from tests.support.slowness import SLOWNESS
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
@@ -118,7 +119,7 @@ def run(checker: Path, *command: str, text: str = "") -> subprocess.CompletedPro
         text=True,
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=300 * SLOWNESS,
     )
 
 
@@ -152,7 +153,7 @@ def test_helper_survives_damaged_blocks() -> None:
     """The real helper refuses them, or ends with a record of the operation that failed; never by a signal."""
     namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net"]
     command = [*namespaces, sys.executable, "-m", "tests.support.fuzz_helper", str(SEED), "40"]
-    result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=300 * SLOWNESS)
 
     assert (0, "") == (result.returncode, result.stderr)
     found = json.loads(result.stdout)
