@@ -141,6 +141,7 @@ def run(
     ]
     environment = {
         **os.environ,
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",  # pyoci is in /usr/local/bin there
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYOCI_ENGINE": engine,
         "PYOCI_ENGINE_MACHINE": machine,
