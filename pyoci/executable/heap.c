@@ -301,9 +301,9 @@ void heap_end(void)
     writing = false;
 }
 
-/* QEMU's user mode adds a number to each address of the program. The kernel knows the sum only, and so does the page
- * map. Returns that number, 0 without QEMU, or -1. It compares an address with a thread's maps, which show the kernel's:
- * QEMU translates those of /proc/self/maps. */
+/* QEMU's user mode adds a number to each address of the program. The kernel and its page map know the sum only.
+ * Returns that number, 0 without QEMU, or -1. A thread's maps show the kernel's addresses; QEMU translates those in
+ * /proc/self/maps. */
 static intptr_t shift(void)
 {
     char text[1 << 16] = {0};

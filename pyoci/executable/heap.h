@@ -20,12 +20,12 @@ void heap_end(void);
  * which blocks they used, for an executable that allocates in the same order. */
 bool heap_survey(const char *path, bool (*rehearse)(enum heat heat));
 
-/* Reads the entries of /proc/PID/pagemap for this process and the pages from `start`; false if the kernel does not show
- * them. */
+/* Reads the entries of /proc/PID/pagemap for this process and the pages from `start`. Returns false if the kernel does
+ * not show them. */
 bool heap_page_map(const void *start, uint64_t *entries, size_t count);
 
-/* Whether an entry is of a page of a private file mapping that the process wrote to: the process has it (bit 63), and it
- * is no longer the file's (bit 61). */
+/* Whether the process wrote to that page of a private file mapping: the process has it (bit 63), and it is no longer
+ * the file's (bit 61). */
 static inline bool heap_wrote_to(uint64_t entry) { return (entry >> 61 & 5) == 4; }
 
 /* The used part of the image's memory. */
