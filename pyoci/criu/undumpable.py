@@ -144,7 +144,10 @@ class _Container:
 
     def _mounts_of(self, pid: int, namespace: int) -> "_Mounts":
         if namespace not in self._mounts:
-            self._mounts[namespace] = _Mounts(_text(f"/proc/{pid}/mountinfo"))
+            mountinfo = _text(f"/proc/{pid}/mountinfo")
+            if not mountinfo:  # the process has ended; others in its namespace still have mounts
+                return _Mounts("")
+            self._mounts[namespace] = _Mounts(mountinfo)
         return self._mounts[namespace]
 
     def _remember(self, pid: int, fd: str, file: File) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyoci.criu import undumpable
 from pyoci.criu.undumpable import MAX_FINDINGS, find
 from pyoci.request import CriuOptions
 from tests.support.runtime import Bundle, Runtime, kill, wait_for
@@ -260,6 +261,18 @@ if b == 0:
         first, *others = children(pid)
         for _ in range(20):
             assert [] == problems_of([pid, first, *others, *(each for other in others for each in children(other))])
+
+
+def test_process_that_ends_before_its_mounts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its mount namespace still have their mounts."""
+    read = undumpable._text
+    with running("", tmp_path) as pid:
+        first, second = sorted((os.getpid(), pid))
+        monkeypatch.setattr(undumpable, "_text", lambda path: "" if path == f"/proc/{first}/mountinfo" else read(path))
+        problems = problems_of([pid, os.getpid()])
+    assert [] == [
+        each for each in problems if f"process {second} " in each and "none of the container's mounts" in each
+    ]
 
 
 def test_the_number_of_problems_is_bounded(tmp_path: Path) -> None:
