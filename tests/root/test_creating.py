@@ -87,6 +87,7 @@ def test_every_moment_of_create(runtime: Runtime, bundle: Bundle) -> None:
             if stopped:
                 recorded = recorded_status(runtime)
                 first = status_and_error(runtime)
+                assert first[0] == runtime.state().get("status", "")
                 if first[0] != "created":
                     results = {command: runtime(*words_of(runtime, command)) for command in OTHERS}
                     listed = [state["status"] for state in json.loads(runtime("list", "--format", "json").out) or []]

@@ -47,13 +47,16 @@ def traced(attack: Attack, *words: object, **options: Any) -> str:
     command = [STRACE, "-f", "-qq", "-s", "4096", "-o", str(out), "-e", "trace=%file,execve,execveat"]
     with subprocess.Popen([*command, *attack.command(*words)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL, **options) as tracer:  # fmt: skip
-        if words[0] == "create":
-            wait_for(lambda: attack.state().get("status") == "created" or tracer.poll() is not None)
-            assert tracer.poll() is None
-            assert 0 == attack.delete().status
-            tracer.wait(PATIENCE)  # the status is that of what lived longest
-        else:
-            assert 0 == tracer.wait(PATIENCE)
+        try:
+            if words[0] == "create":
+                wait_for(lambda: attack.state().get("status") == "created" or tracer.poll() is not None)
+                assert tracer.poll() is None
+                assert 0 == attack.delete().status
+                tracer.wait(PATIENCE)  # the status is that of what lived longest
+            else:
+                assert 0 == tracer.wait(PATIENCE)
+        finally:
+            attack.clean_up()  # else strace waits for the container's process
     return out.read_text()
 
 

@@ -164,11 +164,15 @@ class Runtime:
         return result.out
 
     def state(self, id: str = "") -> dict[str, Any]:
-        """The state document; {} if there is no such container."""
+        """The state document; {} if there is no such container, or `create` has not recorded it yet."""
         try:
             return dict(self.container(id).state)
         except pyoci.ContainerNotFound:
             return {}
+        except pyoci.StateError as error:
+            if str(error).endswith("is being created: it has no record.json yet"):
+                return {}
+            raise
 
     def pid(self, id: str = "") -> int:
         """The container's first process, as the host numbers it."""
