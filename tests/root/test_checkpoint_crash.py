@@ -40,9 +40,13 @@ def moments(runtime: Runtime) -> Moments:
 
 
 def some(moments: list[tuple[str, int, str]], count: int = MOMENTS) -> list[tuple[str, int, str]]:
-    """So many of the moments, from the whole course of the command."""
+    """So many of the moments, from the whole course of the command, and the last ones.
+
+    A moment is the nth call of its name. On a busy machine the command may make more calls before the same point, so
+    one late moment alone may come early.
+    """
     step = max(1, len(moments) // count)
-    return [*moments[::step], moments[-1]]
+    return [*moments[:-8:step], *moments[-8:]]
 
 
 def settled(subject: Subject) -> str:
