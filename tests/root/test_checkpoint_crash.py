@@ -39,14 +39,14 @@ def moments(runtime: Runtime) -> Moments:
     return Moments(runtime)
 
 
-def some(moments: list[tuple[str, int, str]], count: int = MOMENTS) -> list[tuple[str, int, str]]:
-    """So many of the moments, from the whole course of the command, and the last ones.
+def some(moments: list[tuple[str, int, str]], last: int = 1) -> list[tuple[str, int, str]]:
+    """Some of the moments, from the whole course of the command, and this many of the last ones.
 
     A moment is the nth call of its name. On a busy machine the command may make more calls before the same point, so
     one late moment alone may come early.
     """
-    step = max(1, len(moments) // count)
-    return [*moments[:-8:step], *moments[-8:]]
+    step = max(1, len(moments) // MOMENTS)
+    return [*moments[:-last:step], *moments[-last:]]
 
 
 def settled(subject: Subject) -> str:
@@ -195,7 +195,7 @@ def test_the_runtime_is_killed_while_it_restores(subject: Subject, moments: Mome
     words = ("--criu", subject.criu, "restore", "--detach", "--bundle", bundle, "--image-path", subject.images)
     words = (*words, subject.runtime.id)
     null = {"stdout": -3, "stderr": -3}
-    points = some(moments.of(*words, first=r"^mkdir", **null))
+    points = some(moments.of(*words, first=r"^mkdir", **null), last=8)
     subject.runtime.delete("--force")
 
     seen = set()
