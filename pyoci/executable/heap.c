@@ -16,6 +16,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <endian.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -323,6 +324,16 @@ static intptr_t shift(void)
     return (intptr_t)(start - (uintptr_t)page);
 }
 
+/* QEMU's user mode changes the byte order of a program, not of the kernel. Linux before 6.2 does not show it. */
+static bool kernel_is_little_endian(void)
+{
+    char order[6] = {0};
+    int fd = open("/sys/kernel/cpu_byteorder", O_RDONLY | O_CLOEXEC);
+    bool shown = fd >= 0 && read(fd, order, sizeof order) == sizeof order;
+    close(fd);
+    return shown ? memcmp(order, "little", sizeof order) == 0 : __BYTE_ORDER == __LITTLE_ENDIAN;
+}
+
 bool heap_page_map(const void *start, uint64_t *entries, size_t count)
 {
     size_t size = count * sizeof *entries;
@@ -331,6 +342,9 @@ bool heap_page_map(const void *start, uint64_t *entries, size_t count)
     off_t at = (off_t)(((uintptr_t)start + (uintptr_t)added) / PAGE * sizeof *entries);
     bool done = added >= 0 && fd >= 0 && pread(fd, entries, size, at) == (ssize_t)size;
     close(fd);
+    bool little = kernel_is_little_endian();
+    for (size_t i = 0; i < count; i++)
+        entries[i] = little ? le64toh(entries[i]) : be64toh(entries[i]);
     return done;
 }
 
