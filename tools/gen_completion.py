@@ -494,8 +494,8 @@ def files() -> dict[Path, str]:
 
 def outdated() -> list[Path]:
     """The files that are missing or outdated."""
-    return generated.changed(files())
+    return generated.outdated(files())
 
 
 if __name__ == "__main__":
-    sys.exit(generated.main("gen_completion.py", files(), outdated()))
+    sys.exit(generated.main("gen_completion.py", files()))

@@ -234,9 +234,8 @@ def pages() -> dict[Path, str]:
 
 def outdated() -> list[Path]:
     """The pages that are missing, outdated, or belong to no command."""
-    wanted = pages()
-    return generated.changed(wanted) + [path for path in DIRECTORY.glob("*.md") if path not in wanted]
+    return generated.outdated(pages(), DIRECTORY.glob("*.md"))
 
 
 if __name__ == "__main__":
-    sys.exit(generated.main("gen_man.py", pages(), outdated()))
+    sys.exit(generated.main("gen_man.py", pages(), DIRECTORY.glob("*.md")))
