@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from pyoci.mountinfo import MountInfo
     from pyoci.request import CriuOptions
 
     Finding = tuple[int, str]  # the pid, 0 for the container, and a phrase
@@ -67,15 +68,16 @@ def _line(pid: int, phrase: str) -> str:
 
 
 class _Mounts:
-    """The mounts of one mount namespace.
+    """The mounts of one mount namespace. All are empty if they can't be read.
 
+    list     as in mountinfo
     all      the numbers of all
     quick    the numbers of those whose files can be looked at
     devices  of the filesystems of those, as in /proc/PID/maps
     """
 
-    def __init__(self, mountinfo: str) -> None:
-        mounts = parse(mountinfo)
+    def __init__(self, mounts: "list[MountInfo]") -> None:
+        self.list = mounts
         quick = [mount for mount in mounts if not mount.type.startswith(unsupported.SLOW_FILESYSTEMS)]
         self.all = {mount.id for mount in mounts}
         self.quick = {mount.id for mount in quick}
@@ -103,8 +105,8 @@ class _Container:
 
     def findings(self) -> "Iterator[Finding]":
         """Yield everything that is found; the same finding may come more than once."""
-        mountinfo = _text(f"/proc/{self._init}/mountinfo")
-        yield from ((0, phrase) for phrase in unsupported.judge_mounts(parse(mountinfo), self._external_mounts))
+        mounts = self._mounts_of(self._init)  # before another process of its namespace, which may show fewer
+        yield from ((0, phrase) for phrase in unsupported.judge_mounts(mounts.list, self._external_mounts))
         parents = {}
         for pid in self._pids:
             status = unsupported.fields_of(_text(f"/proc/{pid}/status"))
@@ -130,7 +132,7 @@ class _Container:
         own = self._namespaces[pid]
         yield from unsupported.judge_namespaces(own, self._namespaces[self._init])
         self._networks.setdefault(own.get("net", 0), pid)
-        mounts = self._mounts_of(pid, own.get("mnt", 0))
+        mounts = self._mounts_of(pid)
         for fd in _names(f"/proc/{pid}/fd"):
             if self._left <= 0:
                 return
@@ -142,13 +144,19 @@ class _Container:
             yield unsupported.judge_file(file, self._options, mounts.all, self._files)
         yield from self._mappings(pid, mounts, shares_ipc=own.get("ipc") == _inode("/proc/self/ns/ipc"))
 
-    def _mounts_of(self, pid: int, namespace: int) -> "_Mounts":
-        if namespace not in self._mounts:
-            mountinfo = _text(f"/proc/{pid}/mountinfo")
-            if not mountinfo:  # the process has ended; others in its namespace still have mounts
-                return _Mounts("")
-            self._mounts[namespace] = _Mounts(mountinfo)
-        return self._mounts[namespace]
+    def _mounts_of(self, pid: int) -> "_Mounts":
+        """Return the mounts of a process's mount namespace, as the first process that has any shows them.
+
+        A process shows only mounts below its root directory: none after chroot(2) to a plain directory, and none once
+        it has ended.
+        """
+        namespace = self._namespaces[pid].get("mnt", 0)
+        found = self._mounts.get(namespace)
+        if found is None:
+            found = _Mounts(parse(_text(f"/proc/{pid}/mountinfo")))
+            if found.all:
+                self._mounts[namespace] = found
+        return found
 
     def _remember(self, pid: int, fd: str, file: File) -> None:
         """Keep what only makes sense together with the files of other processes."""

@@ -114,7 +114,8 @@ class File:
 def judge_file(file: File, options: "CriuOptions", mounts: "Collection[int]", external: "Collection[str]") -> str:
     """Return the problem with a descriptor, or "".
 
-    `mounts` are the numbers of the container's mounts; `external` has CRIU's names of files that the request declares.
+    `mounts` are the numbers of the container's mounts; empty if they are not known. `external` has CRIU's names of
+    files that the request declares.
     """
     if file.kind == S_IFSOCK:
         return judge_protocol(file.protocol)
@@ -127,7 +128,7 @@ def judge_file(file: File, options: "CriuOptions", mounts: "Collection[int]", ex
     if file.link.startswith("/secretmem"):
         return f"has secret memory (memfd_secret): {_CANT}"
     name = short(file.link)
-    if file.mount >= 0 and file.mount not in mounts:
+    if mounts and file.mount >= 0 and file.mount not in mounts:
         return "" if file.key in external else f"has {name}, which is in none of the container's mounts: {_CANT}"
     if file.kind in (S_IFCHR, S_IFBLK):
         return judge_device(name, file)

@@ -263,16 +263,40 @@ if b == 0:
             assert [] == problems_of([pid, first, *others, *(each for other in others for each in children(other))])
 
 
+EXECED = "was started by exec: CRIU leaves it out"  # so is each process that init has not started
+LOCK = 'f = open(str(os.getpid()), "w"); fcntl.flock(f, fcntl.LOCK_EX)'
+
+
+def locks(folder: Path, *pids: int) -> list[str]:
+    """The problems of processes that have done `LOCK` in this directory."""
+    return [f"holds a lock on {folder}/{pid} (hint: pass --file-locks)" for pid in pids]
+
+
 def test_process_that_ends_before_its_mounts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of its mount namespace still have their mounts."""
     read = undumpable._text
-    with running("", tmp_path) as pid:
-        first, second = sorted((os.getpid(), pid))
-        monkeypatch.setattr(undumpable, "_text", lambda path: "" if path == f"/proc/{first}/mountinfo" else read(path))
-        problems = problems_of([pid, os.getpid()])
-    assert [] == [
-        each for each in problems if f"process {second} " in each and "none of the container's mounts" in each
-    ]
+    with running(LOCK, tmp_path) as one, running(LOCK, tmp_path) as other:
+        ended = f"/proc/{min(one, other)}/mountinfo"
+        monkeypatch.setattr(undumpable, "_text", lambda path: "" if path == ended else read(path))
+        assert {*locks(tmp_path, one, other), EXECED} == set(found(one, other))
+
+
+@pytest.mark.parametrize("root", ["plain", "/proc"])
+def test_process_with_a_root_directory_of_its_own(root: str, tmp_path: Path) -> None:
+    """It shows only mounts below that: none in a plain directory. All of init's still count."""
+    (tmp_path / "plain").mkdir()
+    with running(f"{LOCK}; os.chroot({root!r})", tmp_path) as other, running(LOCK, tmp_path) as init:
+        assert {*locks(tmp_path, init, other), EXECED} == set(found(init, other))
+
+
+def test_init_in_a_plain_directory(tmp_path: Path) -> None:
+    """It shows no mounts. Its files are still judged."""
+    (tmp_path / "plain").mkdir()
+    script = "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()"
+    with running(f"{LOCK}; {script}; os.chroot('plain')", tmp_path) as init:
+        problems = found(init)
+    assert problems[0].startswith("has established TCP connections")
+    assert problems[1:] == locks(tmp_path, init)
 
 
 def test_the_number_of_problems_is_bounded(tmp_path: Path) -> None:
