@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.restoring import FILE_COUNTER
 from tests.support.runtime import Result, Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
-COUNTER = "n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.02; done"
 LONG = 30  # seconds in which a running program counts on a machine whose disk is busy
 SOON = 60  # seconds in which a restore ends, well or badly
 FD = 3  # of the socket that criu gets
@@ -38,7 +38,7 @@ class Subject:
 
     def start(self) -> None:
         """Start the container."""
-        self.runtime.bundle.shell(COUNTER)
+        self.runtime.bundle.shell(FILE_COUNTER)
         self.runtime.create(stdout=-3, stderr=-3)
         self.runtime.start()
         wait_for(self.counts)

@@ -12,13 +12,13 @@ import pytest
 
 from tests.support import checkpoints
 from tests.support.checkpoints import Fields, edit, edit_inside
+from tests.support.restoring import FILE_COUNTER
 from tests.support.runtime import Runtime, wait_for
 
 pytestmark = pytest.mark.root
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 SYS_ADMIN = 1 << 21
-COUNTER = "n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.02; done"
 
 
 class Hostile:
@@ -34,7 +34,7 @@ class Hostile:
 
     def dump(self) -> None:
         """Dump a container that counts."""
-        self.runtime.bundle.shell(COUNTER)
+        self.runtime.bundle.shell(FILE_COUNTER)
         self.runtime.bundle.process["noNewPrivileges"] = True
         self.runtime.bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
         self.runtime.create(stdout=-3, stderr=-3)

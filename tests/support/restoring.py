@@ -143,6 +143,10 @@ class CheckpointRuntime(Runtime):
 # A shell that counts in a variable, and writes each number to a tmpfs.
 COUNTER = "cd /dev/shm; i=0; " + repeat("i=$((i+1)); echo $i", fifo="fifo", seconds=0.02) + " >>count"
 
+# A shell that writes each number to a file of the root filesystem. CRIU refuses an open file whose size has changed
+# since the checkpoint, so this one keeps its size: the same images can be restored twice.
+FILE_COUNTER = "n=1000000; while :; do n=$((n+1)); echo $n 1<>/count; sleep 0.02; done"
+
 
 def facts(runtime: CheckpointRuntime, id: str = "") -> dict[str, Any]:
     """What a restore must not change: each process by its number inside, the mounts, the id mappings, the shared
