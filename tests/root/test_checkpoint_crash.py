@@ -139,7 +139,7 @@ def test_the_runtime_is_killed_while_a_container_is_saved(subject: Subject, mome
     """Either the container is still there, or its images are complete."""
     subject.start()
     words = ("--criu", subject.criu, "checkpoint", "--image-path", subject.images, subject.runtime.id)
-    points = some(moments.of(*words, first=r"flock"))
+    points = some(moments.of(*words, first=r"flock"), last=8)
     assert_removed(subject)
 
     seen = set()
