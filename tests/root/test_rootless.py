@@ -237,15 +237,15 @@ def test_terminal(plain: Plain, tmp_path: Path) -> None:
     first.receive()
     plain.start()
     first.until("/dev/pts/0")
-    done = plain(
-        "exec", "--detach", "--tty", "--console-socket", tmp_path / "second", plain.id, "sh", "-c", "tty; id -u"
-    )
+    pid_file = plain.folder / "exec.pid"
+    options = ("--detach", "--tty", "--console-socket", tmp_path / "second", "--pid-file", pid_file)
+    done = plain("exec", *options, plain.id, "sh", "-c", "tty; id -u")
     assert (0, "", "") == tuple(done)
     second.receive()
     assert ["/dev/pts/1", "0"] == second.read().split()
     first.close()
     second.close()
-    plain.host.reap()  # the kernel does not let the first process of a pid namespace go before
+    os.waitpid(int(pid_file.read_text()), 0)  # init can't end before this process is reaped
     plain.delete("--force")
 
 
