@@ -147,7 +147,9 @@ def test_destroying_a_missing_cgroup_succeeds(path: str) -> None:
 
 def test_a_new_cgroup_of_the_same_name_is_not_ours(path: str) -> None:
     """Someone removed ours and made another: it and its processes are left alone."""
-    record = Cgroup.create(path, "id", []).to_dict()
+    cgroup = Cgroup.create(path, "id", [])
+    record = cgroup.to_dict()
+    cgroup.close()
     host(path).rmdir()
     host(path).mkdir()
     stranger = spawn(host(path))
@@ -588,6 +590,7 @@ def test_kill_spares_a_container_that_takes_the_cgroup_over_meanwhile(
     assert cgroup.kill(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         others[0].wait(timeout=0.2)
+    cgroup.close()
     end(*others)
 
 

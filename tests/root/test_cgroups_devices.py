@@ -132,6 +132,7 @@ def test_filter_leaves_a_cgroup_that_was_there_before() -> None:
         assert 1 == attached(directory)
 
         cgroups.from_dict(cgroup.to_dict()).destroy(kill=True)
+        cgroup.close()
         assert 0 == attached(directory)
     finally:
         directory.rmdir()

@@ -298,6 +298,7 @@ def test_a_process_by_a_pipe(box: Box) -> None:
     os.close(writer)
 
     result = box.runtime("exec", "--process", f"/dev/fd/{reader}", box.runtime.id, pass_fds=[reader])
+    os.close(reader)
 
     assert (0, "hello\n", "") == tuple(result)
 

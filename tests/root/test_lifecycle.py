@@ -260,7 +260,9 @@ def test_old_record(runtime: Runtime, old: Path) -> None:
     runtime.start()
     assert (0, "") == (runtime("exec", runtime.id, "true").status, runtime("kill", runtime.id, "0").err)
     assert (old / "state.json").exists()
-    assert (0, "") == tuple(runtime("update", "--resources", "-", runtime.id, stdin=stdin_of("{}")))[::2]
+    resources = stdin_of("{}")
+    assert (0, "") == tuple(runtime("update", "--resources", "-", runtime.id, stdin=resources))[::2]
+    os.close(resources)
     assert ["record.json"] == [path.name for path in old.iterdir() if path.name in ("record.json", "state.json")]
     assert "running" == runtime.state()["status"]
     runtime.delete("--force")
