@@ -142,24 +142,26 @@ def test_helper_of_create_is_killed_at_an_instruction(faults: Faults) -> None:
 
 
 def test_helper_of_exec_is_killed(faults: Faults) -> None:
-    """The container goes on, and its cgroup has no process more than before."""
+    """The container goes on, and nothing else runs in it. The engine reaps a program that the helper did not report."""
     faults.runtime.create()
     faults.runtime.start()
     last = faults.execute("helper", "count", ANY, 0).count
-    for n in spread(last, EXEC_KILLS):
+    late = range(last - 8, last + 1)  # the helper has made the program: both run, and either may make the nth call
+    for n in sorted({*spread(last, EXEC_KILLS), *late}):
         outcome = faults.execute("helper", "kill", ANY, n)
         if outcome.status == 0:
             # At once, it may be a victim of cgroup.kill, and the runtime tries again. At last, it may be the parent of
             # the program, which has only to end.
-            assert n < 4 or n > last - 5
+            assert n < 4 or n in late
         elif (outcome.status, outcome.err) == (128 + 9, ""):  # after its last record it counts as the program
-            assert n > last - 5
+            assert n in late
         else:
             assert is_one_line(outcome), (n, outcome)
             assert "was killed by signal 9" in outcome.err, (n, outcome)
         assert "running" == faults.runtime.status()
         pids = json.loads(faults.runtime("ps", "--format", "json", faults.runtime.id).out)
         assert [faults.runtime.pid()] == pids, n
+        assert [] == faults.runtime.host.processes(faults.runtime.pid()), n
     assert 0 == faults.execute("helper", "count", ANY, 0).status
     faults.assert_clean()
 

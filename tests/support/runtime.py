@@ -314,11 +314,13 @@ class Host:
 
     # --- what it looks at
 
-    def processes(self) -> list[str]:
-        """Command lines of live processes that were not there before; they get a moment to end."""
+    def processes(self, *expected: int) -> list[str]:
+        """Command lines of live processes that were not there before, without the expected ones. They get a moment to
+        end; what has ended is reaped.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
-            new = set(_children()) - self._children
+            new = set(_children()) - self._children - {*expected}
             left = [f"{pid} {_command_line(pid)}" for pid in new if os.waitpid(pid, os.WNOHANG)[0] == 0]
             if not left or time.monotonic() > deadline:
                 return left
