@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from pyoci.mountinfo import MountInfo
     from pyoci.request import CriuOptions
 
     Finding = tuple[int, str]  # the pid, 0 for the container, and a phrase
@@ -76,10 +75,10 @@ class _Mounts:
     devices  of the filesystems of those, as in /proc/PID/maps
     """
 
-    def __init__(self, mounts: "list[MountInfo]") -> None:
-        self.list = mounts
-        quick = [mount for mount in mounts if not mount.type.startswith(unsupported.SLOW_FILESYSTEMS)]
-        self.all = {mount.id for mount in mounts}
+    def __init__(self, mountinfo: str) -> None:
+        self.list = parse(mountinfo)
+        quick = [mount for mount in self.list if not mount.type.startswith(unsupported.SLOW_FILESYSTEMS)]
+        self.all = {mount.id for mount in self.list}
         self.quick = {mount.id for mount in quick}
         self.devices = {f"{int(major):02x}:{int(minor):02x}" for major, minor in (m.device.split(":") for m in quick)}
 
@@ -151,11 +150,11 @@ class _Container:
         it has ended.
         """
         namespace = self._namespaces[pid].get("mnt", 0)
-        found = self._mounts.get(namespace)
-        if found is None:
-            found = _Mounts(parse(_text(f"/proc/{pid}/mountinfo")))
-            if found.all:
-                self._mounts[namespace] = found
+        if namespace in self._mounts:
+            return self._mounts[namespace]
+        found = _Mounts(_text(f"/proc/{pid}/mountinfo"))
+        if found.all:
+            self._mounts[namespace] = found
         return found
 
     def _remember(self, pid: int, fd: str, file: File) -> None:
