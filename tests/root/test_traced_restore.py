@@ -11,13 +11,13 @@ import pytest
 
 from tests.root.test_traced import guarded, is_spawned, of_child, of_runtime, step
 from tests.support.contracts import Step, difference
+from tests.support.restoring import FILE_COUNTER
 from tests.support.runtime import Bundle, Runtime, wait_for
 from tests.support.tracing import Trace, trace
 
 pytestmark = pytest.mark.root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-COUNTER = "n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.1; done"
 # The runtime executes `criu --version`, and tar for each tmpfs of the images, before it does anything else.
 PROGRAMS = Step("the programs that examine CRIU and the images", "(vfork | clone | clone3)+")
 # The runtime freezes the processes until it has checked them.
@@ -44,7 +44,7 @@ def fill(bundle: Bundle, data: Path) -> None:
     kinds = [entry["type"] for entry in bundle.linux["namespaces"]]
     bundle.linux["namespaces"] += [{"type": kind} for kind in ("network", "cgroup") if kind not in kinds]
     bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
-    bundle.shell(COUNTER)
+    bundle.shell(FILE_COUNTER)
 
 
 @pytest.fixture(params=["root", "user namespace"])

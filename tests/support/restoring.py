@@ -145,7 +145,7 @@ COUNTER = "cd /dev/shm; i=0; " + repeat("i=$((i+1)); echo $i", fifo="fifo", seco
 
 # A shell that writes each number to a file of the root filesystem. CRIU refuses an open file whose size has changed
 # since the checkpoint, so this one keeps its size: the same images can be restored twice.
-FILE_COUNTER = "n=1000000; while :; do n=$((n+1)); echo $n 1<>/count; sleep 0.02; done"
+FILE_COUNTER = "i=1000000; " + repeat("i=$((i+1)); echo $i 1<>/count", seconds=0.02)
 
 
 def facts(runtime: CheckpointRuntime, id: str = "") -> dict[str, Any]:
