@@ -296,11 +296,14 @@ class Host:
             assert before == now[what], f"{what} of the host changed: from {before} to {now[what]}"
 
     def release(self) -> None:
-        """End what is left, and be nobody's parent any more."""
+        """End what a failed test has left, remove its cgroups, and be nobody's parent any more."""
         for pid in set(_children()) - self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+        for cgroup in sorted(self.cgroups(), reverse=True):  # a child comes after its parent in this order
+            with contextlib.suppress(OSError):
+                os.rmdir(cgroup)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
     def ours(self, pid: int) -> None:
@@ -315,8 +318,9 @@ class Host:
     # --- what it looks at
 
     def processes(self, *expected: int) -> list[str]:
-        """Command lines of live processes that were not there before, without the expected ones. They get a moment to
-        end; what has ended is reaped.
+        """Command lines of live processes that were not there before, without the expected ones.
+
+        Waits a moment for them to end, and reaps those that have ended.
         """
         deadline = time.monotonic() + PATIENCE
         while True:
